@@ -1,0 +1,1 @@
+"""The command line: options in QEMU's spelling, and the subcommands."""

@@ -1,0 +1,1 @@
+"""The puppeteer's side: guest actions, clock, faults, reply overrides."""

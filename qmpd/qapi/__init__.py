@@ -1,0 +1,1 @@
+"""What a release of QEMU is: its commands, events, types and the few behaviours that set it apart."""

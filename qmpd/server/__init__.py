@@ -1,0 +1,1 @@
+"""The trio side: listeners, connections, main-loop tasks, signals."""

@@ -1,0 +1,32 @@
+"""What one served virtual machine is started with: its machine and its monitors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qmpd.machine.settings import MachineSettings
+
+
+@dataclass(slots=True, kw_only=True)
+class MonitorSettings:
+    """One `-qmp`: a Unix socket that listens.
+
+    `wait` holds the machine's start until a client has come; `exclusive` serves one client at a time,
+    as QEMU does; `pretty` indents what goes out.
+    """
+
+    path: str
+    wait: bool = False
+    exclusive: bool = False
+    pretty: bool = False
+    chardev: str = "compat_monitor0"
+
+
+@dataclass(slots=True, kw_only=True)
+class VMSettings:
+    """One virtual machine as the server runs it.  `release` is a name that `qmpd.qapi` knows."""
+
+    release: str = "7.2"
+    machine: MachineSettings = field(default_factory=MachineSettings)
+    monitors: list[MonitorSettings] = field(default_factory=list)
+    pid_file: str | None = None

@@ -1,0 +1,1 @@
+"""Bytes to messages and back: QMP's JSON dialect."""
