@@ -1,1 +1,16 @@
 """What a release of QEMU is: its commands, events, types and the few behaviours that set it apart."""
+
+from qmpd.qapi.behaviour import Behaviour
+from qmpd.qapi.errors import ArgumentError, BadRelease, UnknownRelease
+from qmpd.qapi.release import Command, Release, load_release, release_names
+
+__all__ = [
+    "ArgumentError",
+    "BadRelease",
+    "Behaviour",
+    "Command",
+    "Release",
+    "UnknownRelease",
+    "load_release",
+    "release_names",
+]

@@ -1,0 +1,24 @@
+"""The errors that `qmpd.qapi` raises."""
+
+from __future__ import annotations
+
+
+class ArgumentError(Exception):
+    """A command's arguments do not fit its declaration; `message` is QEMU's text (QMP class GenericError)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class UnknownRelease(Exception):  # noqa: N818 - the name says what happened
+    """No release has the name that was asked for; the text lists those that are known."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"unknown release '{name}': known are {', '.join(known) or 'none'}, or the path of a folder")
+        self.name = name
+        self.known = known
+
+
+class BadRelease(Exception):  # noqa: N818 - the name says what is wrong
+    """A release folder (or a twin's file) cannot be read; the text says which file and why."""

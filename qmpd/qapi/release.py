@@ -1,0 +1,171 @@
+"""A release of QEMU, as its folder in `schemas/` describes it.
+
+`load_release` reads only `release.json`; the command table, the introspection and the captured answers
+are read when they are first asked for, so that a server greets before it has read them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from qmpd.qapi.behaviour import Behaviour
+from qmpd.qapi.errors import BadRelease, UnknownRelease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qmpd.qapi.introspection import Introspection
+
+_PREFIX = "qemu-"
+_PACKAGE = Path(__file__).parent.parent
+# An installed wheel has the folders inside the package, a checkout beside it.
+_PLACES = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
+
+_loaded: dict[str, Release] = {}
+
+
+def release_names() -> list[str]:
+    """The names of the releases that are shipped, oldest first (`5.2`, `7.2`, ...)."""
+    for place in _PLACES:
+        names = [folder.name.removeprefix(_PREFIX) for folder in place.glob(_PREFIX + "*")]
+        if names:
+            return sorted(names, key=_by_number)
+    return []
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+
+
+def load_release(name: str) -> Release:
+    """The release of this name (`7.2`), or the one whose folder this is; the same object each time.
+
+    :raise UnknownRelease: there is neither.
+    :raise BadRelease: the folder's release.json cannot be read.
+    """
+    release = _loaded.get(name)
+    if release is None:
+        release = _loaded[name] = Release(_folder(name))
+    return release
+
+
+def _folder(name: str) -> Path:
+    if name and "/" not in name:
+        for place in _PLACES:
+            folder = place / (_PREFIX + name)
+            if (folder / "release.json").is_file():
+                return folder
+    folder = Path(name)
+    if name and (folder / "release.json").is_file():
+        return folder
+    raise UnknownRelease(name, release_names())
+
+
+class Command:
+    """One command of a release.
+
+    `allow_oob`: it may be sent as `exec-oob`.  `allow_preconfig`: it may run before `x-exit-preconfig`.
+    `features`: its QAPI features (`deprecated`, `unstable`, ...).
+    """
+
+    __slots__ = ("_checker", "_release", "allow_oob", "allow_preconfig", "features", "name")
+
+    def __init__(
+        self, release: Release, name: str, *, allow_oob: bool, allow_preconfig: bool, features: tuple[str, ...]
+    ) -> None:
+        self.name = name
+        self.allow_oob = allow_oob
+        self.allow_preconfig = allow_preconfig
+        self.features = features
+        self._release = release
+        self._checker: Callable[[dict[str, object]], None] | None = None
+
+    def check(self, arguments: dict[str, object]) -> None:
+        """Check the arguments against the command's declaration.
+
+        :raise ArgumentError: they do not fit; its text is what this release says.
+        """
+        checker = self._checker
+        if checker is None:
+            from qmpd.qapi.arguments import compile_checker
+
+            checker = self._checker = compile_checker(self._release.introspection, self.name)
+        checker(arguments)
+
+
+class Release:
+    """One release: what its folder says, read when it is asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read the folder's release.json.
+
+        :raise BadRelease: it is missing or not a release file.
+        """
+        self.directory = directory
+        self.name = directory.resolve().name.removeprefix(_PREFIX)
+        path = directory / "release.json"
+        try:
+            members = orjson.loads(path.read_bytes())
+            version = members["version"]
+            self.version: tuple[int, int, int] = (version["major"], version["minor"], version["micro"])
+            self.package: str = members["package"]
+            self.behaviour = Behaviour.from_json(members["behaviour"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadRelease(f"{path}: {error}") from error
+
+    def _lines(self, name: str) -> list[bytes]:
+        path = self.directory / name
+        try:
+            return path.read_bytes().splitlines()
+        except OSError as error:
+            raise BadRelease(f"{path}: {error.strerror}") from error
+
+    @cached_property
+    def commands(self) -> Mapping[str, Command]:
+        """The commands by name, in the order of query-commands."""
+        commands = {}
+        for line in self._lines("commands.jsonl"):
+            entry = orjson.loads(line)
+            commands[entry["name"]] = Command(
+                self,
+                entry["name"],
+                allow_oob=entry.get("allow-oob", False),
+                allow_preconfig=entry.get("allow-preconfig", False),
+                features=tuple(entry.get("features", ())),
+            )
+        return commands
+
+    @cached_property
+    def events(self) -> Mapping[str, tuple[str, ...]]:
+        """The events' names in the order of query-qmp-schema, each with its QAPI features."""
+        entries = [orjson.loads(line) for line in self._lines("events.jsonl")]
+        return {entry["name"]: tuple(entry.get("features", ())) for entry in entries}
+
+    @cached_property
+    def introspection_reply(self) -> bytes:
+        """The return value of query-qmp-schema as this release prints it (compact form, no line end)."""
+        return b"[" + b", ".join(self._lines("introspection.jsonl")) + b"]"
+
+    @cached_property
+    def introspection(self) -> Introspection:
+        """The parsed introspection, with the type names that it hides."""
+        from qmpd.qapi.introspection import Introspection
+
+        return Introspection(orjson.loads(self.introspection_reply), self.hidden_names, self.behaviour)
+
+    @cached_property
+    def hidden_names(self) -> Mapping[str, str]:
+        """Names that introspection hides and errors tell: `TYPE/MEMBER` (`[]` for an array's elements) to a name.
+
+        TYPE is a type's name in the introspection (a number); the name is that of the integer type
+        (`uint32`) or of the alternate (`StrOrNull`) which that member has.
+        """
+        path = self.directory / "names.json"
+        if not path.is_file():
+            return {}
+        names: dict[str, str] = orjson.loads(path.read_bytes())
+        return names
