@@ -1,1 +1,43 @@
-"""The run-state core: run states, pending requests, the main loop's turn, the virtual guest."""
+"""The run-state core: run states, pending requests, the main loop's turn and the virtual guest."""
+
+from __future__ import annotations
+
+from qmpd.machine.behaviour import CoreBehaviour
+from qmpd.machine.clock import Clock, ScaledClock, SystemClock, VirtualClock
+from qmpd.machine.errors import InvalidTransition, MachineError
+from qmpd.machine.events import Event
+from qmpd.machine.machine import Machine
+from qmpd.machine.requests import ShutdownCause, WakeupReason
+from qmpd.machine.run_state import RunState, transitions
+from qmpd.machine.settings import (
+    CPUTopology,
+    Device,
+    MachineSettings,
+    PanicAction,
+    RebootAction,
+    ShutdownAction,
+    WatchdogAction,
+)
+
+__all__ = [
+    "CPUTopology",
+    "Clock",
+    "CoreBehaviour",
+    "Device",
+    "Event",
+    "InvalidTransition",
+    "Machine",
+    "MachineError",
+    "MachineSettings",
+    "PanicAction",
+    "RebootAction",
+    "RunState",
+    "ScaledClock",
+    "ShutdownAction",
+    "ShutdownCause",
+    "SystemClock",
+    "VirtualClock",
+    "WakeupReason",
+    "WatchdogAction",
+    "transitions",
+]

@@ -67,7 +67,8 @@ class MachineSettings:
     """Everything about a virtual machine that its command line decides.
 
     `memory` is in bytes.  `incoming` is the URI of `-incoming` (`defer` for one that
-    `migrate-incoming` will give) or None.
+    `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a shutdown that is announced as
+    RESET (the live-update line's `reboot-reset`).
     """
 
     machine_type: str = "pc"
@@ -82,4 +83,5 @@ class MachineSettings:
     shutdown: ShutdownAction = ShutdownAction.POWEROFF
     panic: PanicAction = PanicAction.SHUTDOWN
     watchdog: WatchdogAction = WatchdogAction.RESET
+    reboot_reset: bool = False
     devices: list[Device] = field(default_factory=list)

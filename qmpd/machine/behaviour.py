@@ -1,0 +1,41 @@
+"""What the run-state core asks of a release."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class CoreBehaviour(Protocol):
+    """The fields that the core reads of a release's behaviour (`qmpd.qapi` loads them; each is explained there)."""
+
+    @property
+    def stop_affects_suspended(self) -> bool:
+        """`stop` takes a suspended guest to `paused`, and `cont` back."""
+
+    @property
+    def panic_reported_twice(self) -> bool:
+        """A panic that powers off is reported as `pause` first, then as `poweroff`."""
+
+    @property
+    def preconfig_run_state(self) -> str:
+        """The run state before `x-exit-preconfig`; where it is `preconfig`, leaving it waits for the next turn."""
+
+    @property
+    def exit_preconfig_refusal(self) -> str:
+        """The text that refuses `x-exit-preconfig` once the machine exists."""
+
+    @property
+    def no_nmi(self) -> str:
+        """The text that refuses `inject-nmi` where the machine has no NMI."""
+
+    @property
+    def debug_exit_announced(self) -> bool:
+        """isa-debug-exit asks for a shutdown with an exit status; false: it ends the process at once."""
+
+    @property
+    def events_carry_cause(self) -> bool:
+        """RESET and SHUTDOWN carry `guest` and `reason`."""
+
+    @property
+    def reset_keeps_state(self) -> bool:
+        """A reset leaves run states as they are, but for those that need one, which become `paused`."""

@@ -1,0 +1,111 @@
+"""Clocks: where a machine takes its time from."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the core asks of a clock."""
+
+    def wall_microseconds(self) -> int:
+        """The time of day for an event's timestamp, in microseconds since the epoch."""
+
+    def monotonic_nanoseconds(self) -> int:
+        """A time that never goes back, in nanoseconds since some moment; timers are counted on it."""
+
+
+class SystemClock:
+    """The time of the computer that qmpd runs on."""
+
+    __slots__ = ()
+
+    def wall_microseconds(self) -> int:
+        """The time of day, in microseconds since the epoch."""
+        return time.time_ns() // 1000
+
+    def monotonic_nanoseconds(self) -> int:
+        """`time.monotonic_ns`."""
+        return time.monotonic_ns()
+
+
+class ScaledClock:
+    """The computer's time, `factor` times as fast: 60.0 lets a minute pass in each second, 0.5 half a second.
+
+    `wall` (microseconds since the epoch) and `monotonic` (nanoseconds) are what it shows at first; both
+    default to the computer's.  The factor may be changed at any time; what it shows does not jump then.
+
+    :raise ValueError: the factor is not a positive number.
+    """
+
+    __slots__ = ("_factor", "_monotonic", "_since", "_wall")
+
+    def __init__(self, factor: float, wall: int | None = None, monotonic: int | None = None) -> None:
+        self._factor = _positive(factor)
+        self._since = time.monotonic_ns()
+        self._wall = time.time_ns() if wall is None else wall * 1000
+        self._monotonic = self._since if monotonic is None else monotonic
+
+    @property
+    def factor(self) -> float:
+        """Seconds of this clock in one of the computer's."""
+        return self._factor
+
+    @factor.setter
+    def factor(self, factor: float) -> None:
+        factor = _positive(factor)
+        passed = self._passed()
+        self._since = time.monotonic_ns()
+        self._wall += passed
+        self._monotonic += passed
+        self._factor = factor
+
+    def _passed(self) -> int:
+        return int((time.monotonic_ns() - self._since) * self._factor)
+
+    def wall_microseconds(self) -> int:
+        """The scaled time of day, in microseconds since the epoch."""
+        return (self._wall + self._passed()) // 1000
+
+    def monotonic_nanoseconds(self) -> int:
+        """The scaled monotonic time, in nanoseconds."""
+        return self._monotonic + self._passed()
+
+
+class VirtualClock:
+    """A clock that stands still until it is advanced.
+
+    It starts at `wall` (microseconds since the epoch; a whole second, so that two runs have the same
+    timestamps) and at `monotonic` nanoseconds.
+    """
+
+    __slots__ = ("_monotonic", "_wall")
+
+    def __init__(self, wall: int = 1_700_000_000_000_000, monotonic: int = 0) -> None:
+        self._wall = wall * 1000
+        self._monotonic = monotonic
+
+    def advance(self, nanoseconds: int) -> None:
+        """Let `nanoseconds` pass.
+
+        :raise ValueError: the number is negative.
+        """
+        if nanoseconds < 0:
+            raise ValueError("a clock does not go back")
+        self._monotonic += nanoseconds
+        self._wall += nanoseconds
+
+    def wall_microseconds(self) -> int:
+        """The virtual time of day, in microseconds since the epoch."""
+        return self._wall // 1000
+
+    def monotonic_nanoseconds(self) -> int:
+        """The virtual monotonic time, in nanoseconds."""
+        return self._monotonic
+
+
+def _positive(factor: float) -> float:
+    if not 0 < factor < float("inf"):
+        raise ValueError("a clock's factor is a positive number")
+    return float(factor)

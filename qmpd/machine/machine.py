@@ -1,0 +1,339 @@
+"""One virtual machine: its run state, its pending requests and the operations on it.
+
+A machine is driven from outside and by one task alone: commands call the operations below, then `turn`
+while `pending` is set; `run_timers` when `next_deadline` has passed.  Operations that QEMU performs in its
+main loop only leave a request here; the rest take effect at once, as in QEMU (`stop`, `cont`, ...).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.machine import main_loop
+from qmpd.machine.errors import InvalidTransition, MachineError
+from qmpd.machine.events import Event
+from qmpd.machine.requests import Requests, ShutdownCause, WakeupReason
+from qmpd.machine.run_state import NEEDS_RESET, RunState, transitions
+from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.machine.behaviour import CoreBehaviour
+    from qmpd.machine.clock import Clock
+    from qmpd.machine.settings import MachineSettings
+
+RESET_REQUIRED = "Resetting the Virtual Machine is required"
+NOT_SUSPENDED = "Unable to wake up: guest is not in suspended state"
+NO_WAKEUP_SUPPORT = "wake-up from suspend is not supported by this guest"
+MIGRATION_NOT_FINALIZED = "Migration is not finalized yet"
+
+
+def ignore_report(line: str) -> None:
+    """What becomes of a line for standard error where nobody takes it."""
+
+
+class Machine:
+    """The run-state core.
+
+    `emit` is called with every event; `wake` when a request has come that makes a turn necessary (more than
+    once, or from inside a turn's caller, is harmless); `report` with each line that QEMU would print on
+    standard error, without the program's name.
+
+    Attributes to read: `state`; `pending`: a turn has something to do; `exit_status`: set once the main
+    loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions;
+    `requests`.
+    """
+
+    __slots__ = (
+        "_emit", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
+        "panic_action", "pending", "preconfig", "reboot_action", "report", "requests", "settings",
+        "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
+    )
+
+    def __init__(
+        self,
+        settings: MachineSettings,
+        behaviour: CoreBehaviour,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        wake: Callable[[], None],
+        report: Callable[[str], None] = ignore_report,
+    ) -> None:
+        self.settings = settings
+        self.behaviour = behaviour
+        self.clock = clock
+        self.report = report
+        self._emit = emit
+        self._wake = wake
+        self._transitions = transitions(behaviour)
+        self.requests = Requests()
+        self.pending = False
+        self.preconfig = settings.preconfig
+        self.state = RunState(behaviour.preconfig_run_state) if self.preconfig else RunState.PRELAUNCH
+        self.autostart = not settings.start_paused
+        self.reboot_action = settings.reboot
+        self.shutdown_action = settings.shutdown
+        self.panic_action = settings.panic
+        self.watchdog_action = settings.watchdog
+        # Whether the guest slept (ACPI S3) when the machine was stopped, and still would.
+        self.was_suspended = False
+        # The status that a shutdown requested by isa-debug-exit ends with.
+        self.exit_code = 0
+        self.exit_status: int | None = None
+        # Asked at the start of every turn while a live update is under way.
+        self.stage_check: Callable[[], None] | None = None
+
+    # What the main loop and the devices are built from.
+
+    def set_state(self, state: RunState) -> None:
+        """Enter a run state.
+
+        :raise InvalidTransition: the table does not allow it; a bug of the core.
+        """
+        if state is not self.state:
+            if state not in self._transitions[self.state]:
+                raise InvalidTransition(f"invalid runstate transition: '{self.state}' -> '{state}'")
+            self.state = state
+
+    def may_enter(self, state: RunState) -> bool:
+        """Whether the table allows `state` next."""
+        return state is self.state or state in self._transitions[self.state]
+
+    def emit(self, name: str, data: dict[str, object] | None = None) -> None:
+        """Emit an event that happens now."""
+        self._emit(Event(name, data, self.clock.wall_microseconds()))
+
+    def emit_cause(self, name: str, cause: ShutdownCause) -> None:
+        """Emit RESET or SHUTDOWN, with its cause where the release tells it."""
+        data: dict[str, object] | None = None
+        if self.behaviour.events_carry_cause:
+            data = {"guest": cause.by_guest, "reason": str(cause)}
+        self.emit(name, data)
+
+    def notify(self) -> None:
+        """Ask for a turn (QEMU's `qemu_notify_event`)."""
+        if not self.pending:
+            self.pending = True
+            self._wake()
+
+    def end(self, status: int) -> None:
+        """End the process with `status`, without SHUTDOWN: what a device does that calls exit()."""
+        self.exit_status = status
+        self.notify()
+
+    def vm_stop(self, state: RunState) -> None:
+        """Stop the vCPUs for the reason that `state` names, and emit STOP; nothing where they do not run.
+
+        Where `stop` affects a suspended guest the same happens to one, but for states that the table keeps
+        apart from `suspended`: QEMU aborts there, and the request is dropped here.
+        """
+        old = self.state
+        if old is not RunState.RUNNING:
+            if old is not RunState.SUSPENDED or not self.behaviour.stop_affects_suspended:
+                return
+            if not self.may_enter(state):
+                return
+        self.was_suspended = old is RunState.SUSPENDED
+        self.set_state(state)
+        self.emit("STOP")
+
+    def vm_start(self) -> None:
+        """Start the vCPUs and emit RESUME; nothing where they run.
+
+        A stop that was requested and not served is taken back; where the vCPUs run, STOP and RESUME tell
+        of it (QEMU's `vm_prepare_start`).
+        """
+        requested, self.requests.vmstop = self.requests.vmstop, None
+        if self.state is RunState.RUNNING:
+            if requested is not None:
+                self.emit("STOP")
+                self.emit("RESUME")
+            return
+        self.emit("RESUME")
+        self.set_state(RunState.SUSPENDED if self.was_suspended else RunState.RUNNING)
+        self.was_suspended = False
+        if self.requests.suspend:
+            self.notify()
+
+    def create(self) -> None:
+        """What follows the end of configuration: the machine exists, and starts unless it waits for something."""
+        self.preconfig = False
+        self.set_state(RunState.PRELAUNCH)
+        if self.settings.incoming is not None:
+            self.set_state(RunState.INMIGRATE)
+        elif self.autostart:
+            self.vm_start()
+
+    # The life of the process.
+
+    def start(self) -> None:
+        """Begin: to be called once, before the first turn."""
+        if not self.preconfig:
+            self.create()
+
+    def turn(self) -> int | None:
+        """One pass of the main loop over the pending requests; the exit status where the loop has ended.
+
+        May leave `pending` set: then one more turn is due, without waiting for anything.
+        """
+        return main_loop.turn(self)
+
+    def next_deadline(self) -> int | None:
+        """When the earliest timer is due, on the clock's monotonic nanoseconds; None without one."""
+        return None
+
+    def run_timers(self) -> None:
+        """Run what is due by now."""
+
+    # Operations, named as QEMU names them.
+
+    def stop(self) -> None:
+        """Pause the guest (QMP `stop`); an incoming migration will leave it paused."""
+        if self.state is RunState.INMIGRATE:
+            self.autostart = False
+        else:
+            self.vm_stop(RunState.PAUSED)
+
+    def cont(self) -> None:
+        """Resume the guest (QMP `cont`); after an incoming migration it will start.
+
+        :raise MachineError: only a reset helps, or a migration is under way.
+        """
+        state = self.state
+        if state in NEEDS_RESET:
+            raise MachineError(RESET_REQUIRED)
+        if state is RunState.SUSPENDED:
+            return
+        if state is RunState.FINISH_MIGRATE:
+            raise MachineError(MIGRATION_NOT_FINALIZED)
+        if state is RunState.INMIGRATE:
+            self.autostart = True
+        else:
+            self.vm_start()
+
+    def system_reset(self, cause: ShutdownCause = ShutdownCause.HOST_QMP_SYSTEM_RESET) -> None:
+        """Ask for a reset (QEMU's `qemu_system_reset_request`).
+
+        Under `reboot-reset` it becomes a shutdown that is announced as RESET, under `no-reboot` a shutdown
+        with the reset's cause.
+        """
+        requests = self.requests
+        requests.reset_time = self.clock.wall_microseconds()
+        if cause is ShutdownCause.SUBSYSTEM_RESET:
+            requests.reset = cause
+        elif self.settings.reboot_reset:
+            requests.shutdown = cause
+            requests.reset_is_shutdown = True
+        elif self.reboot_action is RebootAction.SHUTDOWN:
+            requests.shutdown = cause
+        else:
+            requests.reset = cause
+        self.notify()
+
+    def system_powerdown(self) -> None:
+        """Ask for a press of the power button (QMP `system_powerdown`)."""
+        self.requests.powerdown = True
+        self.notify()
+
+    def system_sleep(self) -> None:
+        """Ask for a press of the sleep button."""
+        self.requests.sleep = True
+        self.notify()
+
+    def system_suspend(self) -> None:
+        """Ask for the guest to be suspended: what a guest's write to its ACPI registers does."""
+        if self.state is not RunState.SUSPENDED:
+            self.requests.suspend = True
+            self.notify()
+
+    def system_debug(self) -> None:
+        """Ask for a stop in `debug`: what a breakpoint does."""
+        self.requests.debug = True
+        self.notify()
+
+    def system_vmstop(self, state: RunState) -> None:
+        """Ask for a stop in `state`: what a vCPU or a device does, which cannot stop the machine itself."""
+        self.requests.vmstop = state
+        self.notify()
+
+    @property
+    def wakeup_suspend_support(self) -> bool:
+        """Whether the machine can wake a suspended guest (`query-current-machine`)."""
+        return self.settings.machine_type != "none"
+
+    def system_wakeup(self, reason: WakeupReason = WakeupReason.OTHER) -> None:
+        """Wake a suspended guest (QMP `system_wakeup`): it is `running` at once, the rest waits for the turn.
+
+        :raise MachineError: the machine cannot, or the guest is not suspended.
+        """
+        if not self.wakeup_suspend_support:
+            raise MachineError(NO_WAKEUP_SUPPORT)
+        if self.state is not RunState.SUSPENDED:
+            raise MachineError(NOT_SUSPENDED)
+        self.set_state(RunState.RUNNING)
+        self.requests.wakeup = reason
+        self.notify()
+
+    def system_shutdown(self, cause: ShutdownCause, exit_code: int | None = None) -> None:
+        """Ask for a shutdown; `exit_code` is kept for the one that ends the process, be it this or a later one."""
+        if exit_code is not None:
+            self.exit_code = exit_code
+        self.requests.shutdown = cause
+        self.notify()
+
+    def quit(self, cause: ShutdownCause = ShutdownCause.HOST_QMP_QUIT) -> None:
+        """End the process by a shutdown, whatever the shutdown action was (QMP `quit`)."""
+        self.shutdown_action = ShutdownAction.POWEROFF
+        self.system_shutdown(cause)
+
+    def request_shutdown_by_signal(self, number: int, pid: int = 0, name: str | None = None) -> None:
+        """End the process as a signal does: `pid` and `name` are the sender's, 0 and None where not known.
+
+        The turn that serves it reports who sent it.
+        """
+        self.requests.signal = (number, pid, name)
+        self.quit(ShutdownCause.HOST_SIGNAL)
+
+    def inject_nmi(self) -> None:
+        """Inject a non-maskable interrupt into all vCPUs (QMP `inject-nmi`).
+
+        :raise MachineError: the machine has none.
+        """
+        if self.settings.machine_type == "none":
+            raise MachineError(self.behaviour.no_nmi)
+
+    def set_action(
+        self,
+        *,
+        reboot: RebootAction | None = None,
+        shutdown: ShutdownAction | None = None,
+        panic: PanicAction | None = None,
+        watchdog: WatchdogAction | None = None,
+    ) -> None:
+        """Change what the machine does when something happens to the guest (QMP `set-action`)."""
+        if reboot is not None:
+            self.reboot_action = reboot
+        if panic is not None:
+            self.panic_action = panic
+        if watchdog is not None:
+            self.watchdog_action = watchdog
+        if shutdown is not None:
+            self.shutdown_action = shutdown
+
+    def watchdog_set_action(self, action: WatchdogAction) -> None:
+        """Change what an expired watchdog does (QMP `watchdog-set-action`)."""
+        self.watchdog_action = action
+
+    def exit_preconfig(self) -> None:
+        """Create the machine (QMP `x-exit-preconfig`); where `preconfig` is a run state, in the next turn.
+
+        :raise MachineError: the machine exists.
+        """
+        if not self.preconfig:
+            raise MachineError(self.behaviour.exit_preconfig_refusal)
+        if self.state is RunState.PRECONFIG:
+            self.requests.exit_preconfig = True
+            self.notify()
+        else:
+            self.create()

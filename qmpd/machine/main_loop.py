@@ -1,0 +1,113 @@
+"""The main loop's turn: every pending request is served, in QEMU's order.
+
+The order is that of QEMU's `main_loop_should_exit`: debug, suspend, shutdown, reset, wakeup, powerdown,
+sleep (the live-update line's own), vmstop.  It can be seen from outside: a shutdown that ends the process
+leaves the rest unserved, a reset goes before the stop that a panic asked for, and so on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.machine.requests import SILENT_RESETS, ShutdownCause
+from qmpd.machine.run_state import KEPT_BY_RESET, NEEDS_RESET, RunState
+from qmpd.machine.settings import PanicAction, ShutdownAction
+
+if TYPE_CHECKING:
+    from qmpd.machine.machine import Machine
+
+
+def turn(machine: Machine) -> int | None:
+    """Serve what is pending; the exit status where the main loop has ended, then and ever after."""
+    machine.pending = False
+    if machine.exit_status is not None:
+        return machine.exit_status
+    if machine.stage_check is not None:
+        machine.stage_check()
+    requests = machine.requests
+    if requests.exit_preconfig:
+        requests.exit_preconfig = False
+        machine.create()
+    if requests.debug:
+        requests.debug = False
+        machine.vm_stop(RunState.DEBUG)
+    if requests.suspend:
+        _suspend(machine)
+    if requests.shutdown is not None:
+        status = _shutdown(machine)
+        if status is not None:
+            machine.exit_status = status
+            return status
+    if requests.reset is not None:
+        cause, requests.reset = requests.reset, None
+        _reset(machine, cause)
+    if requests.wakeup is not None:
+        _wakeup(machine)
+    if requests.powerdown:
+        requests.powerdown = False
+        machine.emit("POWERDOWN")
+    if requests.sleep:
+        requests.sleep = False
+    if requests.vmstop is not None:
+        state, requests.vmstop = requests.vmstop, None
+        machine.vm_stop(state)
+    return None
+
+
+def _suspend(machine: Machine) -> None:
+    """Suspend a running guest.
+
+    The guest asked while it ran; where the machine was stopped since, it sleeps as soon as it runs again.
+    QEMU aborts there, or (where the table allows it) forgets that it was stopped.
+    """
+    if machine.state is not RunState.RUNNING:
+        return
+    machine.requests.suspend = False
+    machine.set_state(RunState.SUSPENDED)
+    machine.emit("SUSPEND")
+
+
+def _shutdown(machine: Machine) -> int | None:
+    """Announce the shutdown, then end the loop with a status or, under `shutdown=pause`, stop."""
+    requests = machine.requests
+    cause, requests.shutdown = requests.shutdown, None
+    assert cause is not None
+    if requests.signal is not None:
+        _report_signal(machine)
+    announced_as_reset, requests.reset_is_shutdown = requests.reset_is_shutdown, False
+    machine.emit_cause("RESET" if announced_as_reset else "SHUTDOWN", cause)
+    if machine.shutdown_action is ShutdownAction.PAUSE:
+        machine.vm_stop(RunState.SHUTDOWN)
+        # The loop looks once more before it waits.
+        machine.pending = True
+        return None
+    if machine.exit_code:
+        return machine.exit_code
+    return int(cause is ShutdownCause.GUEST_PANIC and machine.panic_action is PanicAction.EXIT_FAILURE)
+
+
+def _report_signal(machine: Machine) -> None:
+    signal, machine.requests.signal = machine.requests.signal, None
+    assert signal is not None
+    number, pid, name = signal
+    sender = f" from pid {pid} ({name or '<unknown process>'})" if pid else ""
+    machine.report(f"terminating on signal {number}{sender}")
+
+
+def _reset(machine: Machine, cause: ShutdownCause) -> None:
+    """Reset the devices and the vCPUs, tell of it unless it is a silent one, and see what state that leaves."""
+    machine.requests.suspend = False
+    if cause not in SILENT_RESETS:
+        machine.emit_cause("RESET", cause)
+    machine.was_suspended = False
+    if machine.behaviour.reset_keeps_state:
+        if machine.state in NEEDS_RESET:
+            machine.set_state(RunState.PAUSED)
+    elif machine.state not in KEPT_BY_RESET:
+        machine.set_state(RunState.PRELAUNCH)
+
+
+def _wakeup(machine: Machine) -> None:
+    """Tell the guest why it wakes, reset silently, run, and emit WAKEUP."""
+    machine.requests.wakeup = None
+    machine.emit("WAKEUP")
