@@ -23,6 +23,12 @@ ABOUT: dict[str, str] = {
     "exit_preconfig_refusal": "the text that refuses x-exit-preconfig once the machine exists",
     "enum_refusal": "the text for a string that is not a value of its enumeration",
     "no_hotpluggable_cpus": "the text of query-hotpluggable-cpus where the machine has none",
+    "no_nmi": "the text of inject-nmi where the machine has none",
+    "debug_exit_announced": "isa-debug-exit asks for a shutdown, so SHUTDOWN tells of it and shutdown=pause"
+    " holds it up; false: it ends the process at once",
+    "events_carry_cause": "RESET and SHUTDOWN have data: who brought it about, and why",
+    "reset_keeps_state": "a reset leaves the run state as it is, but makes one that needs a reset"
+    " 'paused'; false: where the machine was not running it becomes 'prelaunch'",
 }
 
 
@@ -44,6 +50,10 @@ class Behaviour:
     exit_preconfig_refusal: str = "The command is permitted only before machine initialization"
     enum_refusal: str = "Parameter '{name}' does not accept value '{value}'"
     no_hotpluggable_cpus: str = "machine does not support hot-plugging CPUs"
+    no_nmi: str = "machine does not provide NMIs"
+    debug_exit_announced: bool = True
+    events_carry_cause: bool = True
+    reset_keeps_state: bool = False
 
     @classmethod
     def from_json(cls, members: Mapping[str, Mapping[str, object]]) -> Behaviour:
