@@ -18,7 +18,9 @@ from qmpd.qapi.errors import BadRelease, UnknownRelease
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from qmpd.qapi.arguments import ArgumentCompiler
     from qmpd.qapi.introspection import Introspection
+    from qmpd.qapi.naming import Names
 
 _PREFIX = "qemu-"
 _PACKAGE = Path(__file__).parent.parent
@@ -91,9 +93,7 @@ class Command:
         """
         checker = self._checker
         if checker is None:
-            from qmpd.qapi.arguments import compile_checker
-
-            checker = self._checker = compile_checker(self._release.introspection, self.name)
+            checker = self._checker = self._release.argument_compiler.checker(self.name)
         checker(arguments)
 
 
@@ -152,20 +152,22 @@ class Release:
 
     @cached_property
     def introspection(self) -> Introspection:
-        """The parsed introspection, with the type names that it hides."""
+        """The parsed introspection; types are built when they are asked for."""
         from qmpd.qapi.introspection import Introspection
 
-        return Introspection(orjson.loads(self.introspection_reply), self.hidden_names, self.behaviour)
+        return Introspection(orjson.loads(self.introspection_reply))
 
     @cached_property
-    def hidden_names(self) -> Mapping[str, str]:
-        """Names that introspection hides and errors tell: `TYPE/MEMBER` (`[]` for an array's elements) to a name.
+    def names(self) -> Names:
+        """What introspection hides (`qmpd.qapi.naming`), as names.json has it; empty where there is no such file."""
+        from qmpd.qapi.naming import Names
 
-        TYPE is a type's name in the introspection (a number); the name is that of the integer type
-        (`uint32`) or of the alternate (`StrOrNull`) which that member has.
-        """
         path = self.directory / "names.json"
-        if not path.is_file():
-            return {}
-        names: dict[str, str] = orjson.loads(path.read_bytes())
-        return names
+        return Names.from_json(orjson.loads(path.read_bytes())) if path.is_file() else Names()
+
+    @cached_property
+    def argument_compiler(self) -> ArgumentCompiler:
+        """Builds the argument checks of this release's commands (`Command.check` is the way to use them)."""
+        from qmpd.qapi.arguments import ArgumentCompiler
+
+        return ArgumentCompiler(self.introspection, self.names, self.behaviour.enum_refusal)

@@ -1,0 +1,181 @@
+"""What `query-qmp-schema` says about a release, as typed objects.
+
+The reply is a flat list in which types refer to one another by names that are mostly numbers. `Introspection` indexes
+that list by name and builds the object of a type, a command or an event when it is first asked for, so that looking at
+one command costs no more than the types which that command reaches.
+(QEMU's document: docs/devel/qapi-code-gen, "Client JSON Protocol introspection".)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    Entry = Mapping[str, Any]
+
+
+class Member:
+    """One member of an object: its name, the name of its type, and whether it may be left out."""
+
+    __slots__ = ("features", "name", "optional", "type")
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+        self.type: str = entry["type"]
+        # Every optional member has a `default`; so far it is always null, which says nothing about the value.
+        self.optional: bool = "default" in entry
+        self.features: tuple[str, ...] = tuple(entry.get("features", ()))
+
+
+class Builtin:
+    """A built-in type: `str`, `int`, `number`, `bool`, `null` or `any`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+
+
+class Enumeration:
+    """A type whose values are a fixed set of strings, in QEMU's order."""
+
+    __slots__ = ("name", "value_features", "values")
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+        # Releases before 7.0 have `values` alone; later ones have `members`, which carry features, as well.
+        members = entry.get("members") or [{"name": value} for value in entry["values"]]
+        self.values: tuple[str, ...] = tuple(member["name"] for member in members)
+        self.value_features: dict[str, tuple[str, ...]] = {
+            member["name"]: tuple(member["features"]) for member in members if member.get("features")
+        }
+
+
+class Array:
+    """A list whose elements are all of one type."""
+
+    __slots__ = ("element", "name")
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+        self.element: str = entry["element-type"]
+
+
+class Object:
+    """A JSON object: its members in the order in which QEMU visits them, then those of the tag's branch.
+
+    `variants` maps a value of the member `tag` to the name of the object type whose members are added; a value that is
+    not among them adds none. Where there is no tag, `tag` is None and `variants` is empty.
+    """
+
+    __slots__ = ("features", "members", "name", "tag", "variants")
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+        self.members: tuple[Member, ...] = tuple(Member(member) for member in entry["members"])
+        self.tag: str | None = entry.get("tag")
+        self.variants: dict[str, str] = {variant["case"]: variant["type"] for variant in entry.get("variants", ())}
+        self.features: tuple[str, ...] = tuple(entry.get("features", ()))
+
+    def member(self, name: str) -> Member:
+        """The member called `name`, not looking into branches; KeyError where there is none."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise KeyError(name)
+
+
+class Alternate:
+    """A value of one of several types, told apart by their kind in JSON."""
+
+    __slots__ = ("branches", "name")
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+        self.branches: tuple[str, ...] = tuple(member["type"] for member in entry["members"])
+
+
+Type = Builtin | Enumeration | Array | Object | Alternate
+
+
+class CommandEntry:
+    """A command: the names of its arguments' and its return value's object types, and what it allows."""
+
+    __slots__ = ("allow_oob", "arguments", "features", "name", "returns")
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+        self.arguments: str = entry["arg-type"]
+        self.returns: str = entry["ret-type"]
+        self.allow_oob: bool = bool(entry.get("allow-oob"))
+        self.features: tuple[str, ...] = tuple(entry.get("features", ()))
+
+
+class EventEntry:
+    """An event: the name of its data's object type."""
+
+    __slots__ = ("data", "features", "name")
+
+    def __init__(self, entry: Entry) -> None:
+        self.name: str = entry["name"]
+        self.data: str = entry["arg-type"]
+        self.features: tuple[str, ...] = tuple(entry.get("features", ()))
+
+
+_TYPES: dict[str, type[Builtin | Enumeration | Array | Object | Alternate]] = {
+    "builtin": Builtin,
+    "enum": Enumeration,
+    "array": Array,
+    "object": Object,
+    "alternate": Alternate,
+}
+
+
+class Introspection:
+    """The entries of one `query-qmp-schema` reply, by name. Entries are taken as they are and never changed."""
+
+    __slots__ = ("_entries", "_types", "commands", "events")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        # QAPI keeps the names of commands, events and types apart (case, digits), so one mapping holds them all.
+        self._entries: dict[str, Entry] = {entry["name"]: entry for entry in entries}
+        self._types: dict[str, Type] = {}
+        self.commands: tuple[str, ...] = self._named("command")
+        self.events: tuple[str, ...] = self._named("event")
+
+    def _named(self, meta_type: str) -> tuple[str, ...]:
+        return tuple(name for name, entry in self._entries.items() if entry["meta-type"] == meta_type)
+
+    def _entry(self, name: str, meta_type: str) -> Entry:
+        entry = self._entries[name]
+        if entry["meta-type"] != meta_type:
+            raise KeyError(name)
+        return entry
+
+    def type(self, name: str) -> Type:
+        """The type called `name`; KeyError where there is none."""
+        known = self._types.get(name)
+        if known is None:
+            entry = self._entries[name]
+            build = _TYPES.get(entry["meta-type"])
+            if build is None:
+                raise KeyError(name)
+            known = self._types[name] = build(entry)
+        return known
+
+    def object(self, name: str) -> Object:
+        """The object type called `name`; KeyError where there is none, TypeError where it is another kind of type."""
+        found = self.type(name)
+        if not isinstance(found, Object):
+            raise TypeError(f"{name} is not an object type")
+        return found
+
+    def command(self, name: str) -> CommandEntry:
+        """The command called `name`; KeyError where there is none."""
+        return CommandEntry(self._entry(name, "command"))
+
+    def event(self, name: str) -> EventEntry:
+        """The event called `name`; KeyError where there is none."""
+        return EventEntry(self._entry(name, "event"))
