@@ -29,6 +29,19 @@ ABOUT: dict[str, str] = {
     "events_carry_cause": "RESET and SHUTDOWN have data: who brought it about, and why",
     "reset_keeps_state": "a reset leaves the run state as it is, but makes one that needs a reset"
     " 'paused'; false: where the machine was not running it becomes 'prelaunch'",
+    "listening_chardev_suffix": "what follows the path of a listening socket in query-chardev",
+    "cpu_info_arch": "query-cpus-fast has the member 'arch'",
+    "cpu_info_qom_type": "query-cpus-fast has the member 'qom-type'",
+    "migrate_pause_refusal": "the text of migrate-pause where no migration can be paused",
+    "keyval_options": "the command line's -machine and -smp are trees of keys and values, flags are warned about, and"
+    " there is -action; false: as in 5.2",
+    "smp_levels": "the levels of CPU topology that -smp knows, outermost first",
+    "smp_prefers_cores": "-smp makes missing CPUs cores; false: sockets",
+    "smp_zero": "what a count of 0 in -smp is: 'ignored', 'warned' about or 'refused'",
+    "unsupported_smp_level": "the text that refuses a level of CPU topology that the machine does not have",
+    "unknown_machine": "the text that refuses -machine with an unknown type",
+    "unknown_incoming": "the text that refuses -incoming with an unknown protocol",
+    "pid_file_refusal": "the text for a -pidfile that cannot be created",
 }
 
 
@@ -54,6 +67,20 @@ class Behaviour:
     debug_exit_announced: bool = True
     events_carry_cause: bool = True
     reset_keeps_state: bool = False
+    listening_chardev_suffix: str = ",server=on"
+    cpu_info_arch: bool = False
+    cpu_info_qom_type: bool = False
+    migrate_pause_refusal: str = (
+        "migrate-pause is currently only supported during postcopy-active or postcopy-recover state"
+    )
+    keyval_options: bool = True
+    smp_levels: str = "drawers,books,sockets,dies,clusters,modules,cores,threads"
+    smp_prefers_cores: bool = True
+    smp_zero: str = "refused"
+    unsupported_smp_level: str = "{level} > 1 not supported by this machine's CPU topology"
+    unknown_machine: str = 'unsupported machine type: "{name}"'
+    unknown_incoming: str = "Parameter 'channel-type' does not accept value '{uri}'"
+    pid_file_refusal: str = "Could not create '{path}': {reason}"
 
     @classmethod
     def from_json(cls, members: Mapping[str, Mapping[str, object]]) -> Behaviour:

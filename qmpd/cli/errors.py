@@ -1,0 +1,27 @@
+"""What is wrong with a command line, in QEMU's words."""
+
+from __future__ import annotations
+
+
+class OptionError(Exception):
+    """An option that cannot be taken.
+
+    `message` is QEMU's sentence, `location` the option as it was typed (`-m foo`) or None where QEMU
+    names none, `hint` the lines of advice that QEMU prints after the message.
+    """
+
+    def __init__(self, message: str, location: str | None = None, hint: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.location = location
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """The message behind its location, as QEMU prints it behind the program's name."""
+        return self.message if self.location is None else f"{self.location}: {self.message}"
+
+    def at(self, location: str) -> OptionError:
+        """The same error at `location`, unless it has one."""
+        if self.location is None:
+            self.location = location
+        return self
