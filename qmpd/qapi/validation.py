@@ -68,7 +68,7 @@ def explain(schemas: Schemas, definition: str, value: object) -> None:
     """
     from jsonschema.exceptions import best_match
 
-    error = best_match(schemas.validator(definition).iter_errors(value))
+    error = best_match(schemas.validator(definition).iter_errors(value))  # type: ignore[arg-type]
     if error is not None:
         raise NotValid(f"{definition}: {error.json_path}: {error.message}")
 
@@ -91,7 +91,7 @@ class Schemas:
         self._registry: Registry[Any] = Resource.from_contents(document) @ Registry()
         # To JSON Schema 1.0 is an integer; to QEMU it is not.
         strict = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-        self._kind = extend(Draft202012Validator, type_checker=strict)
+        self._kind = extend(Draft202012Validator, type_checker=strict)  # type: ignore[no-untyped-call]
         self._validators: dict[str, Validator] = {}
 
     def validator(self, definition: str) -> Validator:
