@@ -6,12 +6,17 @@ from qmpd.machine.behaviour import CoreBehaviour
 from qmpd.machine.clock import Clock, ScaledClock, SystemClock, VirtualClock
 from qmpd.machine.errors import InvalidTransition, MachineError
 from qmpd.machine.events import Event
+from qmpd.machine.guest import Guest, GuestPhase
 from qmpd.machine.machine import Machine
 from qmpd.machine.requests import ShutdownCause, WakeupReason
 from qmpd.machine.run_state import RunState, transitions
 from qmpd.machine.settings import (
     CPUTopology,
     Device,
+    Firmware,
+    GuestAction,
+    GuestSettings,
+    GuestWakeup,
     MachineSettings,
     PanicAction,
     RebootAction,
@@ -25,6 +30,12 @@ __all__ = [
     "CoreBehaviour",
     "Device",
     "Event",
+    "Firmware",
+    "Guest",
+    "GuestAction",
+    "GuestPhase",
+    "GuestSettings",
+    "GuestWakeup",
     "InvalidTransition",
     "Machine",
     "MachineError",

@@ -7,17 +7,18 @@ main loop only leave a request here; the rest take effect at once, as in QEMU (`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qmpd.machine import main_loop
+from qmpd.machine import main_loop, snapshot
 from qmpd.machine.errors import InvalidTransition, MachineError
 from qmpd.machine.events import Event
+from qmpd.machine.guest import Guest
 from qmpd.machine.requests import Requests, ShutdownCause, WakeupReason
 from qmpd.machine.run_state import NEEDS_RESET, RunState, transitions
 from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from qmpd.machine.behaviour import CoreBehaviour
     from qmpd.machine.clock import Clock
@@ -42,12 +43,12 @@ class Machine:
 
     Attributes to read: `state`; `pending`: a turn has something to do; `exit_status`: set once the main
     loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions;
-    `requests`.
+    `requests`; `guest`: the virtual guest, or None.
     """
 
     __slots__ = (
         "_emit", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
-        "panic_action", "pending", "preconfig", "reboot_action", "report", "requests", "settings",
+        "guest", "panic_action", "pending", "preconfig", "reboot_action", "report", "requests", "settings",
         "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
     )
 
@@ -81,6 +82,7 @@ class Machine:
         # The status that a shutdown requested by isa-debug-exit ends with.
         self.exit_code = 0
         self.exit_status: int | None = None
+        self.guest = None if settings.machine_type == "none" else Guest(self, settings.guest)
         # Asked at the start of every turn while a live update is under way.
         self.stage_check: Callable[[], None] | None = None
 
@@ -136,6 +138,8 @@ class Machine:
                 return
         self.was_suspended = old is RunState.SUSPENDED
         self.set_state(state)
+        if self.guest is not None:
+            self.guest.time_stops()
         self.emit("STOP")
 
     def vm_start(self) -> None:
@@ -153,8 +157,16 @@ class Machine:
         self.emit("RESUME")
         self.set_state(RunState.SUSPENDED if self.was_suspended else RunState.RUNNING)
         self.was_suspended = False
+        if self.guest is not None:
+            self.guest.time_runs()
+        self.resume_all_vcpus()
         if self.requests.suspend:
             self.notify()
+
+    def resume_all_vcpus(self) -> None:
+        """Set the vCPUs going, if the machine runs."""
+        if self.state is RunState.RUNNING and self.guest is not None:
+            self.guest.vcpus_run()
 
     def create(self) -> None:
         """What follows the end of configuration: the machine exists, and starts unless it waits for something."""
@@ -181,10 +193,40 @@ class Machine:
 
     def next_deadline(self) -> int | None:
         """When the earliest timer is due, on the clock's monotonic nanoseconds; None without one."""
-        return None
+        return None if self.guest is None else self.guest.next_deadline()
 
     def run_timers(self) -> None:
         """Run what is due by now."""
+        if self.guest is not None:
+            self.guest.run_timers()
+
+    def snapshot(self) -> dict[str, object]:
+        """All that this machine is beside its settings, as plain data: for a process that takes it over.
+
+        The guest's timers are given by what they still have, so the machine's time stands still meanwhile.
+        """
+        return snapshot.take(self)
+
+    @classmethod
+    def restore(
+        cls,
+        state: Mapping[str, Any],
+        settings: MachineSettings,
+        behaviour: CoreBehaviour,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        wake: Callable[[], None],
+        report: Callable[[str], None] = ignore_report,
+    ) -> Machine:
+        """The machine that `snapshot` made `state` of, to go on where it was (without `start`).
+
+        Pending requests are pending again, and `wake` is called for them.
+
+        :raise KeyError, ValueError: the state is not one that `snapshot` made.
+        """
+        machine = cls(settings, behaviour, clock, emit, wake, report)
+        snapshot.put(machine, state)
+        return machine
 
     # Operations, named as QEMU names them.
 
@@ -260,7 +302,7 @@ class Machine:
     @property
     def wakeup_suspend_support(self) -> bool:
         """Whether the machine can wake a suspended guest (`query-current-machine`)."""
-        return self.settings.machine_type != "none"
+        return self.guest is not None
 
     def system_wakeup(self, reason: WakeupReason = WakeupReason.OTHER) -> None:
         """Wake a suspended guest (QMP `system_wakeup`): it is `running` at once, the rest waits for the turn.
@@ -300,8 +342,9 @@ class Machine:
 
         :raise MachineError: the machine has none.
         """
-        if self.settings.machine_type == "none":
+        if self.guest is None:
             raise MachineError(self.behaviour.no_nmi)
+        self.guest.nmi()
 
     def set_action(
         self,

@@ -46,8 +46,12 @@ def turn(machine: Machine) -> int | None:
     if requests.powerdown:
         requests.powerdown = False
         machine.emit("POWERDOWN")
+        if machine.guest is not None:
+            machine.guest.power_button()
     if requests.sleep:
         requests.sleep = False
+        if machine.guest is not None:
+            machine.guest.sleep_button()
     if requests.vmstop is not None:
         state, requests.vmstop = requests.vmstop, None
         machine.vm_stop(state)
@@ -63,6 +67,8 @@ def _suspend(machine: Machine) -> None:
     if machine.state is not RunState.RUNNING:
         return
     machine.requests.suspend = False
+    if machine.guest is not None:
+        machine.guest.suspended()
     machine.set_state(RunState.SUSPENDED)
     machine.emit("SUSPEND")
 
@@ -97,9 +103,12 @@ def _report_signal(machine: Machine) -> None:
 def _reset(machine: Machine, cause: ShutdownCause) -> None:
     """Reset the devices and the vCPUs, tell of it unless it is a silent one, and see what state that leaves."""
     machine.requests.suspend = False
+    if machine.guest is not None:
+        machine.guest.reset()
     if cause not in SILENT_RESETS:
         machine.emit_cause("RESET", cause)
     machine.was_suspended = False
+    machine.resume_all_vcpus()
     if machine.behaviour.reset_keeps_state:
         if machine.state in NEEDS_RESET:
             machine.set_state(RunState.PAUSED)
@@ -110,4 +119,7 @@ def _reset(machine: Machine, cause: ShutdownCause) -> None:
 def _wakeup(machine: Machine) -> None:
     """Tell the guest why it wakes, reset silently, run, and emit WAKEUP."""
     machine.requests.wakeup = None
+    if machine.guest is not None:
+        machine.guest.woken()
+    machine.resume_all_vcpus()
     machine.emit("WAKEUP")

@@ -41,6 +41,102 @@ class WatchdogAction(enum.StrEnum):
     INJECT_NMI = "inject-nmi"
 
 
+class Firmware(enum.StrEnum):
+    """What runs first in a guest.
+
+    `seabios` resets the machine once more by itself whenever it finds, after a reset, that it has run before;
+    `once` does not; with `none` the operating system starts at once.
+    """
+
+    SEABIOS = "seabios"
+    ONCE = "once"
+    NONE = "none"
+
+
+class GuestAction(enum.StrEnum):
+    """What a guest can do when something happens to it.
+
+    `panic` and `crash-load` need the device pvpanic, `watchdog` (it lets the watchdog expire) ib700 or i6300esb,
+    `debug-exit` isa-debug-exit; without the device a panicked guest halts and the others have no effect.
+    """
+
+    NONE = "none"
+    HALT = "halt"
+    REBOOT = "reboot"
+    TRIPLE_FAULT = "triple-fault"
+    SHUTDOWN = "shutdown"
+    SUSPEND = "suspend"
+    HIBERNATE = "hibernate"
+    PANIC = "panic"
+    CRASH_LOAD = "crash-load"
+    WATCHDOG = "watchdog"
+    DEBUG_EXIT = "debug-exit"
+    INTERNAL_ERROR = "internal-error"
+
+    @classmethod
+    def _missing_(cls, value: object) -> GuestAction | None:
+        """`ignore` is another word for `none`."""
+        return cls.NONE if value == "ignore" else None
+
+
+class GuestWakeup(enum.StrEnum):
+    """How a guest goes on when it is woken: where it slept, or, where it left the firmware no way back, by a reset."""
+
+    RESUME = "resume"
+    REBOOT = "reboot"
+
+
+@dataclass(slots=True, kw_only=True)
+class GuestSettings:
+    """What the virtual guest is like (`-guest`); times are in nanoseconds of the machine's own time.
+
+    `firmware_resets` is how many resets SeaBIOS adds to one (real ones add a second now and then).  Without
+    `operating_system` the firmware finds nothing to boot.  `boot_time` passes between the firmware's end and
+    `on_boot`, after which the operating system runs and heeds the power button (`on_powerdown`, after
+    `powerdown_delay`), the sleep button (`on_sleep`) and NMIs (`on_nmi`).  `sleep_time` after it was suspended
+    the guest's own alarm wakes it; None: it does not.  `debug_exit_value` is what `debug-exit` writes.
+
+    A guest with an `on_boot` action is a boot sector rather than an operating system: where not said otherwise
+    it heeds no button and cannot resume, as the recorded guests.  Any other shuts down when the power button is
+    pressed, is suspended by the sleep button, and resumes.
+    """
+
+    firmware: Firmware = Firmware.SEABIOS
+    firmware_resets: int = 1
+    operating_system: bool = True
+    boot_time: int = 0
+    on_boot: GuestAction = GuestAction.NONE
+    on_powerdown: GuestAction | None = None
+    powerdown_delay: int = 0
+    on_sleep: GuestAction | None = None
+    on_nmi: GuestAction = GuestAction.NONE
+    on_wakeup: GuestWakeup | None = None
+    sleep_time: int | None = None
+    debug_exit_value: int = 5
+
+    def powerdown_action(self) -> GuestAction:
+        """What the power button makes the operating system do."""
+        if self.on_powerdown is not None:
+            return self.on_powerdown
+        return GuestAction.SHUTDOWN if self.on_boot is GuestAction.NONE else GuestAction.NONE
+
+    def sleep_action(self) -> GuestAction:
+        """What the sleep button makes the operating system do."""
+        if self.on_sleep is not None:
+            return self.on_sleep
+        return GuestAction.SUSPEND if self.on_boot is GuestAction.NONE else GuestAction.NONE
+
+    def wakeup(self) -> GuestWakeup:
+        """How the guest goes on when it is woken."""
+        if self.on_wakeup is not None:
+            return self.on_wakeup
+        return GuestWakeup.RESUME if self.on_boot is GuestAction.NONE else GuestWakeup.REBOOT
+
+
+FIRMWARE_ALONE = GuestSettings(operating_system=False)
+"""The guest of a machine that has nothing to boot; shared, so not to be changed."""
+
+
 @dataclass(slots=True, kw_only=True)
 class CPUTopology:
     """`-smp`: how many virtual CPUs there are and how they are arranged; all counts, no unit."""
@@ -68,7 +164,8 @@ class MachineSettings:
 
     `memory` is in bytes.  `incoming` is the URI of `-incoming` (`defer` for one that
     `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a shutdown that is announced as
-    RESET (the live-update line's `reboot-reset`).
+    RESET (the live-update line's `reboot-reset`).  `guest` is None where there is nothing to boot; machine `none`
+    has no guest at all.
     """
 
     machine_type: str = "pc"
@@ -84,4 +181,5 @@ class MachineSettings:
     panic: PanicAction = PanicAction.SHUTDOWN
     watchdog: WatchdogAction = WatchdogAction.RESET
     reboot_reset: bool = False
+    guest: GuestSettings | None = None
     devices: list[Device] = field(default_factory=list)

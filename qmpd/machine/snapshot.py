@@ -1,0 +1,57 @@
+"""A machine as plain data, for a process that takes it over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.machine.requests import Requests
+from qmpd.machine.run_state import LIVE, RunState
+from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.machine.machine import Machine
+
+
+def take(machine: Machine) -> dict[str, object]:
+    """All that `machine` is beside its settings."""
+    return {
+        "state": str(machine.state),
+        "preconfig": machine.preconfig,
+        "autostart": machine.autostart,
+        "was_suspended": machine.was_suspended,
+        "exit_code": machine.exit_code,
+        "exit_status": machine.exit_status,
+        "pending": machine.pending,
+        "actions": {
+            "reboot": str(machine.reboot_action),
+            "shutdown": str(machine.shutdown_action),
+            "panic": str(machine.panic_action),
+            "watchdog": str(machine.watchdog_action),
+        },
+        "requests": machine.requests.snapshot(),
+        "guest": None if machine.guest is None else machine.guest.snapshot(),
+    }
+
+
+def put(machine: Machine, state: Mapping[str, Any]) -> None:
+    """Make a new machine what `take` made `state` of."""
+    machine.state = RunState(state["state"])
+    machine.preconfig = state["preconfig"]
+    machine.autostart = state["autostart"]
+    machine.was_suspended = state["was_suspended"]
+    machine.exit_code = state["exit_code"]
+    machine.exit_status = state["exit_status"]
+    action = state["actions"]
+    machine.reboot_action = RebootAction(action["reboot"])
+    machine.shutdown_action = ShutdownAction(action["shutdown"])
+    machine.panic_action = PanicAction(action["panic"])
+    machine.watchdog_action = WatchdogAction(action["watchdog"])
+    machine.requests = Requests.restore(state["requests"])
+    if machine.guest is not None:
+        machine.guest.restore(state["guest"])
+        if machine.state in LIVE:
+            machine.guest.time_runs()
+    if state["pending"]:
+        machine.notify()
