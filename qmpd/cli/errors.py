@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The location of an error that QEMU reports without one, whichever option it comes from.
+NOWHERE = ""
+
 
 class OptionError(Exception):
     """An option that cannot be taken.
@@ -18,7 +21,7 @@ class OptionError(Exception):
 
     def __str__(self) -> str:
         """The message behind its location, as QEMU prints it behind the program's name."""
-        return self.message if self.location is None else f"{self.location}: {self.message}"
+        return self.message if not self.location else f"{self.location}: {self.message}"
 
     def at(self, location: str) -> OptionError:
         """The same error at `location`, unless it has one."""

@@ -69,9 +69,7 @@ def flat_list(
     return pairs
 
 
-def check_flat_list(
-    pairs: list[tuple[str, str]], types: Mapping[str, str]
-) -> dict[str, str | int]:
+def check_flat_list(pairs: list[tuple[str, str]], types: Mapping[str, str]) -> dict[str, str | int]:
     """The values by key, the last of each; `types` says which keys there are and of which type.
 
     Booleans come out as 0 and 1.

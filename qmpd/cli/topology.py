@@ -52,9 +52,7 @@ def arrange(
     if not 1 <= maximum <= limit or cpus < 1:
         # QEMU counts in 32 bits without sign and prints with one.
         shown = maximum if maximum < 1 << 31 else maximum - (1 << 32)
-        raise OptionError(
-            f"Invalid SMP CPUs {shown}. The max CPUs supported by machine '{machine_name}' is {limit}"
-        )
+        raise OptionError(f"Invalid SMP CPUs {shown}. The max CPUs supported by machine '{machine_name}' is {limit}")
     return CPUTopology(cpus=cpus, maximum=maximum, **{level: counts[level] for level in levels})
 
 
@@ -106,9 +104,7 @@ def _check(counts: dict[str, int], levels: list[str], cpus: int, maximum: int) -
         )
 
 
-def _sockets_first(
-    values: dict[str, int], levels: list[str], machine_type: str
-) -> tuple[dict[str, int], int, int]:
+def _sockets_first(values: dict[str, int], levels: list[str], machine_type: str) -> tuple[dict[str, int], int, int]:
     """The rules of 5.2, where no count is ever checked for being zero."""
     cpus = values.get("cpus", 0)
     counts = {level: values.get(level, 0) or (level == "dies") for level in levels}

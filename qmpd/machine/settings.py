@@ -146,6 +146,7 @@ class CPUTopology:
     sockets: int = 1
     dies: int = 1
     clusters: int = 1
+    modules: int = 1
     cores: int = 1
     threads: int = 1
 

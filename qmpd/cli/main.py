@@ -1,0 +1,58 @@
+"""The `qmpd` program: finds the subcommand and runs it."""
+
+from __future__ import annotations
+
+import sys
+
+# Each subcommand is the module of its name in this package, imported when it is asked for.
+SUBCOMMANDS = {
+    "serve": "serve one virtual machine on a QMP socket",
+}
+
+_USAGE = """\
+usage: qmpd SUBCOMMAND [OPTION]...
+
+A QMP server that stands in for QEMU: it answers what QEMU would have answered,
+without a guest's memory to fill or a CPU to emulate.
+
+{}
+qmpd SUBCOMMAND --help tells more. qmpd --version tells its version.
+"""
+
+
+def usage() -> str:
+    """The text of `qmpd --help`."""
+    return _USAGE.format("".join(f"  {name:10}  {summary}\n" for name, summary in SUBCOMMANDS.items()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `qmpd` with these arguments, the process's own by default; the result is the exit status."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+    name = arguments[0] if arguments else ""
+    if name in SUBCOMMANDS:
+        if name == "serve":
+            # By far the most frequent, and the one whose start is waited for.
+            from qmpd.cli import serve
+
+            return serve.main(arguments[1:])
+        import importlib
+
+        try:
+            return int(importlib.import_module(f"qmpd.cli.{name}").main(arguments[1:]))
+        except KeyboardInterrupt:
+            return 130
+    if name in ("-h", "-help", "--help", "help"):
+        print(usage(), end="")
+        return 0
+    if name in ("-version", "--version", "-V"):
+        from importlib.metadata import version
+
+        print(f"qmpd {version('qmpd')}")
+        return 0
+    if not name:
+        sys.stderr.write(usage())
+    else:
+        kind = "option" if name.startswith("-") else "subcommand"
+        sys.stderr.write(f"qmpd: {name}: no such {kind} (qmpd --help lists them)\n")
+    return 1

@@ -1,0 +1,143 @@
+"""`qmpd serve`: one virtual machine and its QMP sockets, from the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from qmpd.cli import machine_options, monitor_options
+from qmpd.cli.errors import OptionError
+from qmpd.cli.machine_options import MachineOptions
+from qmpd.cli.options import Option, scan
+from qmpd.qapi import BadRelease, UnknownRelease, load_release
+from qmpd.server.settings import MonitorSettings, VMSettings
+
+PROGRAM = "qmpd"
+_SECTION = "qmpd itself"
+
+OPTIONS = (
+    *monitor_options.OPTIONS,
+    *machine_options.OPTIONS,
+    Option("release", "RELEASE", _SECTION, "the release of QEMU to stand in for: a name (7.2) or a captured folder"),
+    Option("pidfile", "PATH", _SECTION, "hold the process's id in this file, locked while it runs"),
+    Option("v", None, _SECTION, "log each connection and change of state to standard error"),
+    Option("vv", None, _SECTION, "log each message, too"),
+    Option("h", None, _SECTION, None),
+    Option("help", None, _SECTION, "print this and exit"),
+)
+
+
+def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
+    """What `qmpd serve` with these arguments serves, how much it logs (0 to 2), and QEMU's warnings.
+
+    None where the arguments ask for help.  The settings have no monitor where none was asked for.
+
+    :raise OptionError: an argument is wrong.
+    """
+    given, others = scan(arguments, {option.name: option for option in OPTIONS})
+    names = {each.option.name for each in given}
+    if "help" in names or "h" in names:
+        return None
+    if others:
+        raise OptionError("unexpected argument (a socket is given with --socket PATH)", others[0])
+    settings = VMSettings()
+    for each in given:
+        if each.option.name == "release":
+            settings.release = each.value
+    try:
+        release = load_release(settings.release)
+    except (UnknownRelease, BadRelease) as error:
+        raise OptionError(str(error)) from error
+    warnings: list[str] = []
+    machine = MachineOptions(release, warnings.append)
+    verbosity = 0
+    for each in given:
+        match each.option.name:
+            case "socket" | "qmp" | "qmp-pretty":
+                settings.monitors.append(monitor_options.monitor(each, len(settings.monitors)))
+            case "pidfile":
+                settings.pid_file = each.value
+            case "v":
+                verbosity += 1
+            case "vv":
+                verbosity += 2
+            case _:
+                machine.take(each)
+    settings.machine = machine.finish()
+    return settings, min(verbosity, 2), warnings
+
+
+def main(arguments: list[str]) -> int:
+    """Run `qmpd serve`; the result is the exit status."""
+    try:
+        parsed = parse(arguments)
+    except OptionError as error:
+        _complain(str(error))
+        return 1
+    if parsed is None:
+        from qmpd.cli.help import serve_help
+
+        print(serve_help(OPTIONS), end="")
+        return 0
+    settings, verbosity, warnings = parsed
+    for warning in warnings:
+        _complain(warning)
+    folder = None
+    if not settings.monitors:
+        path, folder = _default_socket()
+        settings.monitors.append(MonitorSettings(path=path))
+    return _serve(settings, verbosity, folder)
+
+
+def _serve(settings: VMSettings, verbosity: int, folder: str | None) -> int:
+    from qmpd.server import log
+    from qmpd.server.listener import ListenError
+    from qmpd.server.pid_file import PidFileError
+    from qmpd.server.serve import serve
+
+    log.level = verbosity
+    try:
+        return serve(settings, on_listening=lambda: _announce(settings))
+    except (ListenError, PidFileError) as error:
+        _complain(str(error))
+        return 1
+    finally:
+        if folder is not None:
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass  # something else was put there: it is not ours to remove
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"{PROGRAM}: {text}\n")
+
+
+def _default_socket() -> tuple[str, str | None]:
+    """A path that no other server has, and the private folder that was made for it."""
+    name = f"qmpd-{os.getpid()}.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.path.isabs(runtime) and os.access(runtime, os.W_OK | os.X_OK):
+        return os.path.join(runtime, name), None
+    folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"qmpd-{os.urandom(6).hex()}")
+    os.mkdir(folder, 0o700)
+    return os.path.join(folder, name), folder
+
+
+def _announce(settings: VMSettings) -> None:
+    """Tell where it listens, and what to type next."""
+    lines = [f"QMP of QEMU {settings.release} listens on {monitor.path}\n" for monitor in settings.monitors]
+    path = quoted(settings.monitors[0].path)
+    lines.append(f"next: socat - UNIX-CONNECT:{path}   or: qmp-shell {path}\n")
+    try:
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
+    except OSError:
+        pass  # nobody reads it: the server goes on
+
+
+def quoted(path: str) -> str:
+    """The path as a shell takes it for one word."""
+    if path and all(character.isalnum() or character in "/._-+@%,=:" for character in path):
+        return path
+    return "'" + path.replace("'", "'\"'\"'") + "'"
