@@ -1,0 +1,220 @@
+"""The way out: values in QEMU's spelling, byte for byte.
+
+ASCII only; `", "` and `": "` between members; members in the order of QEMU's dictionary; doubles as C's printf writes
+them. The pretty form is that of `-qmp-pretty`.
+"""
+
+from __future__ import annotations
+
+import re
+from _json import encode_basestring_ascii
+from typing import TYPE_CHECKING
+
+from qmpd.wire.order import in_order
+from qmpd.wire.unicode import invalid_characters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+# Beyond this depth the walk keeps its own stack: input may nest 1024 deep, more than Python may recurse.
+_RECURSION = 100
+
+# Objects have few shapes, most of them known beforehand. Shapes and strings from clients must not pile up.
+_CACHED_SHAPES = 4096
+_CACHED_SHAPE_KEYS = 64
+_CACHED_KEY_LENGTH = 64
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|.)")
+_FIXED_ZEROS = re.compile(r"\.?0+$")
+
+
+class Encoded(bytes):
+    """A value that is in QEMU's spelling already. `encode` puts it in as it is."""
+
+    __slots__ = ()
+
+
+def _uppercase(escape: re.Match[str]) -> str:
+    digits = escape[1]
+    return escape[0] if digits is None else f"\\u{digits.upper()}"
+
+
+def encode_string(text: str) -> str:
+    """A string with its quotes, escaped as QEMU does; what QEMU takes for no character becomes U+FFFD."""
+    if not text.isascii():
+        text = invalid_characters().sub("\ufffd", text)
+    spelt: str = encode_basestring_ascii(text)
+    if "\\u" in spelt:
+        # C's %04X, while Python's digits are small. Pairs of backslashes are stepped over together.
+        spelt = _ESCAPE.sub(_uppercase, spelt)
+    return spelt
+
+
+def _float_g17(value: float) -> str:
+    return f"{value:.17g}"
+
+
+def _float_fixed(value: float) -> str:
+    spelt = f"{value:f}"
+    return _FIXED_ZEROS.sub("", spelt) if "." in spelt else spelt
+
+
+# How a release writes doubles. "g17": printf's %.17g (7.2 and later). "f": six decimals, then zeros at the end are cut
+# and so is a point that is left there (5.2: 0.1, 1e-7 as 0, 18446744073709551616).
+_FLOAT_FORMATS: dict[str, Callable[[float], str]] = {"g17": _float_g17, "f": _float_fixed}
+
+# For the keys of an object in the order in which they were put in: each with its spelling (`"key": `, after a comma
+# where it is not the first), in the order in which they come out.
+_shapes: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+
+
+def _shape(keys: tuple[str, ...]) -> list[tuple[str, str]]:
+    shape: list[tuple[str, str]] = []
+    lead = "{"
+    for key in in_order(keys):
+        shape.append((key, f"{lead}{encode_string(key)}: "))
+        lead = ", "
+    if len(keys) <= _CACHED_SHAPE_KEYS and all(len(key) <= _CACHED_KEY_LENGTH for key in keys):
+        if len(_shapes) >= _CACHED_SHAPES:
+            _shapes.clear()
+        _shapes[keys] = shape
+    return shape
+
+
+def encode(value: object, float_format: str = "g17") -> bytes:
+    """`value` in QEMU's spelling, without a line end. A dict's order is taken as that in which its keys were put in.
+
+    :raise KeyError: `float_format` is neither "g17" nor "f".
+    :raise TypeError: something in `value` is not a JSON value, or `Encoded`.
+    """
+    parts: list[str] = []
+    _write(value, parts.append, _FLOAT_FORMATS[float_format], 0)
+    return "".join(parts).encode("ascii")
+
+
+def _write(value: object, write: Callable[[str], None], spell_float: Callable[[float], str], depth: int) -> None:
+    kind = type(value)
+    if kind is str:
+        write(encode_string(value))  # type: ignore[arg-type]
+    elif kind is dict:
+        if not value:
+            write("{}")
+            return
+        if depth >= _RECURSION:
+            _write_deep(value, write, spell_float)
+            return
+        keys: tuple[str, ...] = tuple(value)  # type: ignore[arg-type]
+        for key, lead in _shapes.get(keys) or _shape(keys):
+            write(lead)
+            _write(value[key], write, spell_float, depth + 1)  # type: ignore[index]
+        write("}")
+    elif kind is bool:
+        write("true" if value else "false")
+    elif kind is int:
+        write(str(value))
+    elif value is None:
+        write("null")
+    elif kind is list:
+        if not value:
+            write("[]")
+            return
+        if depth >= _RECURSION:
+            _write_deep(value, write, spell_float)
+            return
+        lead = "["
+        for item in value:  # type: ignore[attr-defined]
+            write(lead)
+            _write(item, write, spell_float, depth + 1)
+            lead = ", "
+        write("]")
+    elif kind is float:
+        write(spell_float(value))  # type: ignore[arg-type]
+    elif kind is Encoded:
+        write(str(value, "ascii"))  # type: ignore[call-overload]
+    else:
+        _write(_plain(value), write, spell_float, depth)
+
+
+def _plain(value: object) -> object:
+    """The JSON value that `value`, of a class derived from one (an enum's member, say), stands for.
+
+    :raise TypeError: there is none.
+    """
+    if isinstance(value, Encoded):
+        return Encoded(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise TypeError(f"no JSON value: {type(value).__name__}")
+
+
+def _write_deep(value: object, write: Callable[[str], None], spell_float: Callable[[float], str]) -> None:
+    """What `_write` does, with the open containers in a list of its own."""
+    pending: list[tuple[Iterator[tuple[str, object]], str]] = [(iter([("", value)]), "")]
+    while pending:
+        members, end = pending[-1]
+        for lead, item in members:
+            write(lead)
+            if item and isinstance(item, dict):
+                pending.append((_members(item), "}"))
+                break
+            if item and isinstance(item, (list, tuple)):
+                pending.append((_elements(item), "]"))
+                break
+            _write(item, write, spell_float, 0)
+        else:
+            write(end)
+            pending.pop()
+
+
+def _members(value: dict[str, object]) -> Iterator[tuple[str, object]]:
+    keys = tuple(value)
+    for key, lead in _shapes.get(keys) or _shape(keys):
+        yield lead, value[key]
+
+
+def _elements(value: Iterable[object]) -> Iterator[tuple[str, object]]:
+    lead = "["
+    for item in value:
+        yield lead, item
+        lead = ", "
+
+
+# What makes or breaks a line in the compact form. Strings are matched to be stepped over.
+_LAYOUT = re.compile(r'"(?:[^"\\]|\\.)*"|[{\[]|[}\]]|, ')
+
+
+def encode_pretty(value: object, float_format: str = "g17") -> bytes:
+    """`value` as a monitor with `-qmp-pretty` writes it, four spaces a level, without a line end after it.
+
+    Lines within end in CR LF, as all that a monitor writes. Empty containers take two lines.
+
+    :raise KeyError: `float_format` is neither "g17" nor "f".
+    :raise TypeError: something in `value` is not a JSON value, or `Encoded`.
+    """
+    newline = "\r\n"
+
+    def lay_out(part: re.Match[str]) -> str:
+        nonlocal newline
+        text = part[0]
+        first = text[0]
+        if first == '"':
+            return text
+        if first == ",":
+            return "," + newline
+        if first in "{[":
+            newline += "    "
+            return text + newline
+        newline = newline[:-4]
+        return newline + text
+
+    laid_out = _LAYOUT.sub(lay_out, encode(value, float_format).decode("ascii"))
+    # An empty container has got a blank line.
+    return re.sub(r"\r\n *(?=\r\n)", "", laid_out).encode("ascii")
