@@ -1,0 +1,73 @@
+"""The commands, one module for each module of QAPI, and the table that finds them by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+    from qmpd.qapi import Release
+
+    Arguments = dict[str, object]
+    Handler = Callable[[Dispatcher, Session, Arguments], object]
+    Check = Callable[[Arguments], None]
+
+MODULES = ("control", "run_state", "machine", "misc", "migration", "chardev")
+
+_handlers: dict[str, Handler] = {}
+
+
+def command(name: str) -> Callable[[Handler], Handler]:
+    """Register the function that executes the command `name`.  It gives the value of `return`.
+
+    It raises CommandError or MachineError where the command fails, and never sees arguments that the
+    release's schema does not allow.
+    """
+
+    def register(handler: Handler) -> Handler:
+        _handlers[name] = handler
+        return handler
+
+    return register
+
+
+def handlers() -> dict[str, Handler]:
+    """All commands that qmpd models, by name."""
+    if not _handlers:
+        for module in MODULES:
+            import_module(f"qmpd.monitor.commands.{module}")
+    return _handlers
+
+
+class Entry:
+    """One command of one release: what executes it and what may be asked of it."""
+
+    __slots__ = ("allow_oob", "allow_preconfig", "check", "handler", "name")
+
+    def __init__(self, name: str, handler: Handler, check: Check, *, allow_oob: bool, allow_preconfig: bool) -> None:
+        self.name = name
+        self.handler = handler
+        self.check = check
+        self.allow_oob = allow_oob
+        self.allow_preconfig = allow_preconfig
+
+
+def find(release: Release, name: str) -> Entry | None:
+    """The command `name` as this release has it; None where the release has no such command."""
+    from qmpd.monitor.commands.unmodelled import answer_unmodelled
+
+    description = release.commands.get(name)
+    if description is None:
+        return None
+    handler = handlers().get(name) or answer_unmodelled(name)
+    return Entry(
+        name,
+        handler,
+        description.check,
+        allow_oob=description.allow_oob,
+        allow_preconfig=description.allow_preconfig,
+    )

@@ -1,0 +1,119 @@
+"""QAPI modules `machine` and `machine-target`: the VM's CPUs and memory, and what it is called."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from qmpd.monitor.commands import command
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.results import EMPTY
+from qmpd.wire import Encoded
+
+if TYPE_CHECKING:
+    from qmpd.machine.settings import CPUTopology
+    from qmpd.monitor.commands import Arguments
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+
+NO_UUID = "00000000-0000-0000-0000-000000000000"
+_TARGET = Encoded(b'{"arch": "x86_64"}')
+_KVM = Encoded(b'{"enabled": false, "present": true}')
+
+
+def cpu_properties(topology: CPUTopology, index: int) -> dict[str, object]:
+    """Where CPU number `index` sits, as `CpuInstanceProperties`."""
+    index, thread = divmod(index, topology.threads)
+    index, core = divmod(index, topology.cores)
+    socket, die = divmod(index, topology.dies)
+    properties: dict[str, object] = {"socket-id": socket, "core-id": core, "thread-id": thread}
+    if topology.dies > 1:
+        properties["die-id"] = die
+    return properties
+
+
+def cpu_path(index: int) -> str:
+    """The QOM path of CPU number `index`; the machine's second device is not a CPU (queries.jsonl)."""
+    return f"/machine/unattached/device[{index + 1 if index else 0}]"
+
+
+def has_cpus(dispatcher: Dispatcher) -> bool:
+    return dispatcher.settings.machine_type != "none"
+
+
+@command("query-cpus-fast")
+def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """`thread-id` numbers follow the process's own: no thread of the host stands behind a CPU here."""
+    if not has_cpus(dispatcher):
+        return []
+    settings, behaviour = dispatcher.settings, dispatcher.release.behaviour
+    cpus: list[dict[str, object]] = []
+    for index in range(settings.topology.cpus):
+        cpu: dict[str, object] = {
+            "cpu-index": index,
+            "qom-path": cpu_path(index),
+            "thread-id": os.getpid() + 1 + index,
+            "props": cpu_properties(settings.topology, index),
+            "target": "x86_64",
+        }
+        if behaviour.cpu_info_arch:
+            cpu["arch"] = "x86"
+        if behaviour.cpu_info_qom_type:
+            cpu["qom-type"] = f"{settings.cpu_model}-x86_64-cpu"
+        cpus.append(cpu)
+    return cpus
+
+
+@command("query-hotpluggable-cpus")
+def query_hotpluggable_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    if not has_cpus(dispatcher):
+        raise CommandError(dispatcher.release.behaviour.no_hotpluggable_cpus)
+    settings = dispatcher.settings
+    cpus: list[dict[str, object]] = []
+    for index in reversed(range(settings.topology.maximum)):
+        cpu: dict[str, object] = {
+            "type": f"{settings.cpu_model}-x86_64-cpu",
+            "vcpus-count": 1,
+            "props": cpu_properties(settings.topology, index),
+        }
+        if index < settings.topology.cpus and not dispatcher.machine.preconfig:
+            cpu["qom-path"] = cpu_path(index)
+        cpus.append(cpu)
+    return cpus
+
+
+@command("query-memory-size-summary")
+def query_memory_size_summary(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return {"base-memory": dispatcher.settings.memory, "plugged-memory": 0}
+
+
+@command("query-current-machine")
+def query_current_machine(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return {"wakeup-suspend-support": dispatcher.machine.wakeup_suspend_support}
+
+
+@command("query-name")
+def query_name(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    name = dispatcher.settings.name
+    return EMPTY if name is None else {"name": name}
+
+
+@command("query-uuid")
+def query_uuid(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return {"UUID": dispatcher.settings.uuid or NO_UUID}
+
+
+@command("query-target")
+def query_target(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return _TARGET
+
+
+@command("query-kvm")
+def query_kvm(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return _KVM
+
+
+@command("x-exit-preconfig")
+def exit_preconfig(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.exit_preconfig()
+    return EMPTY

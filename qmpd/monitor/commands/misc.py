@@ -1,0 +1,51 @@
+"""QAPI modules `misc` and `yank`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from qmpd.monitor.commands import command
+from qmpd.monitor.commands.machine import has_cpus
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.monitor.commands import Arguments
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+
+
+@command("human-monitor-command")
+def human_monitor_command(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    from qmpd.monitor.human_monitor import execute_line
+
+    cpu = arguments.get("cpu-index")
+    cpus = dispatcher.settings.topology.cpus if has_cpus(dispatcher) else 0
+    if cpu is not None and not 0 <= cast("int", cpu) < cpus:
+        raise CommandError("Parameter 'cpu-index' expects a CPU number")
+    return execute_line(dispatcher, cast("str", arguments["command-line"])).replace("\n", "\r\n")
+
+
+@command("query-iothreads")
+def query_iothreads(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return []
+
+
+@command("query-yank")
+def query_yank(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return [{"type": "chardev", "id": chardev.label} for chardev in dispatcher.chardevs if chardev.yankable]
+
+
+@command("yank")
+def yank(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """Disconnect what was named; nothing happens where one of the instances does not exist."""
+    labels = []
+    yankable = {chardev.label for chardev in dispatcher.chardevs if chardev.yankable}
+    for instance in cast("list[dict[str, str]]", arguments["instances"]):
+        if instance["type"] != "chardev" or instance["id"] not in yankable:
+            raise CommandError("Instance not found", "DeviceNotFound")
+        labels.append(instance["id"])
+    for client in list(dispatcher.sessions):
+        if client.label in labels:
+            client.sever("it was yanked")
+    return EMPTY

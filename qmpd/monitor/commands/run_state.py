@@ -1,0 +1,85 @@
+"""QAPI module `run-state`, and the commands that ask the main loop for something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.machine import RunState, ShutdownCause
+from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
+from qmpd.monitor.commands import command
+from qmpd.monitor.results import EMPTY
+from qmpd.wire import Encoded, encode
+
+if TYPE_CHECKING:
+    from qmpd.monitor.commands import Arguments
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+
+
+def _status(state: RunState, singlestep: bool) -> Encoded:
+    value: dict[str, object] = {"status": str(state), "running": state is RunState.RUNNING}
+    if singlestep:
+        value["singlestep"] = False
+    return Encoded(encode(value))
+
+
+_STATUS = {singlestep: {state: _status(state, singlestep) for state in RunState} for singlestep in (False, True)}
+
+
+@command("query-status")
+def query_status(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    return _STATUS[dispatcher.release.behaviour.singlestep_in_status][dispatcher.machine.state]
+
+
+@command("stop")
+def stop(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.stop()
+    return EMPTY
+
+
+@command("cont")
+def cont(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.cont()
+    return EMPTY
+
+
+@command("system_reset")
+def system_reset(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.system_reset(ShutdownCause.HOST_QMP_SYSTEM_RESET)
+    return EMPTY
+
+
+@command("system_powerdown")
+def system_powerdown(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.system_powerdown()
+    return EMPTY
+
+
+@command("system_wakeup")
+def system_wakeup(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.system_wakeup()
+    return EMPTY
+
+
+@command("inject-nmi")
+def inject_nmi(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.inject_nmi()
+    return EMPTY
+
+
+@command("set-action")
+def set_action(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    reboot, shutdown, panic, watchdog = (arguments.get(name) for name in ("reboot", "shutdown", "panic", "watchdog"))
+    dispatcher.machine.set_action(
+        reboot=None if reboot is None else RebootAction(reboot),
+        shutdown=None if shutdown is None else ShutdownAction(shutdown),
+        panic=None if panic is None else PanicAction(panic),
+        watchdog=None if watchdog is None else WatchdogAction(watchdog),
+    )
+    return EMPTY
+
+
+@command("watchdog-set-action")
+def watchdog_set_action(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.watchdog_set_action(WatchdogAction(arguments["action"]))
+    return EMPTY

@@ -1,0 +1,246 @@
+"""One machine's monitors: the sessions that talk to it, and the execution of what they ask.
+
+Requests are taken from the sessions in turn, one from each, as QEMU's dispatcher does.  After each the
+main loop takes its turn where something is pending, and the reply follows the turn, or goes before it in
+the releases that did so (`Behaviour.reply_after_turn`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from qmpd.machine import Machine, MachineError
+from qmpd.machine.machine import ignore_report
+from qmpd.monitor import envelope
+from qmpd.monitor.commands import Entry, find
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.events import RateLimiter, encode_event, event_value
+from qmpd.monitor.results import greeting
+from qmpd.monitor.session import Session
+from qmpd.qapi.errors import ArgumentError
+from qmpd.wire import Encoded, ParseError, encode, encode_pretty
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.machine import Clock, Event, MachineSettings
+    from qmpd.monitor.chardev import Chardev
+    from qmpd.qapi import Release
+
+NO_ARGUMENTS: dict[str, object] = {}
+NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"
+
+
+class CommandTable(dict[str, "Entry | None"]):
+    """The commands of a release, each looked up when it is first asked for; None stands for an unknown one."""
+
+    __slots__ = ("_only", "_release")
+
+    def __init__(self, release: Release, only: frozenset[str] | None = None) -> None:
+        super().__init__()
+        self._release = release
+        self._only = only
+
+    def __missing__(self, name: str) -> Entry | None:
+        if self._only is not None and name not in self._only:
+            return None
+        entry = find(self._release, name)
+        if entry is not None:
+            self[name] = entry
+        return entry
+
+
+_tables: dict[int, tuple[Release, CommandTable, CommandTable]] = {}
+
+
+def _command_tables(release: Release) -> tuple[CommandTable, CommandTable]:
+    """The tables of command mode and of negotiation mode, shared by all machines of the release."""
+    known = _tables.get(id(release))
+    if known is None:
+        known = (release, CommandTable(release), CommandTable(release, frozenset({"qmp_capabilities"})))
+        _tables[id(release)] = known
+    return known[1:]
+
+
+class Dispatcher:
+    """The monitors of one machine.
+
+    `ready` holds the sessions with a request to execute, `unsent` those that bytes are owed to; whoever
+    runs the machine's main loop empties both.  `wake` is called when there is something to do.
+    """
+
+    __slots__ = (
+        "chardevs",
+        "clock",
+        "commands",
+        "exit_status",
+        "float_format",
+        "limiter",
+        "machine",
+        "negotiation_commands",
+        "ready",
+        "release",
+        "reply_after_turn",
+        "sessions",
+        "settings",
+        "unsent",
+    )
+
+    def __init__(
+        self,
+        release: Release,
+        settings: MachineSettings,
+        clock: Clock,
+        wake: Callable[[], None],
+        chardevs: list[Chardev] | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.release = release
+        self.settings = settings
+        self.clock = clock
+        self.chardevs = chardevs if chardevs is not None else []
+        self.commands, self.negotiation_commands = _command_tables(release)
+        self.float_format = release.behaviour.float_format
+        self.reply_after_turn = release.behaviour.reply_after_turn
+        self.sessions: dict[Session, None] = {}
+        self.ready: deque[Session] = deque()
+        self.unsent: list[Session] = []
+        self.exit_status: int | None = None
+        self.limiter = RateLimiter(clock, self.broadcast)
+        self.machine = Machine(settings, release.behaviour, clock, self.limiter.offer, wake, report or ignore_report)
+
+    # Sessions
+
+    def open_session(self, label: str = "compat_monitor0", pretty: bool = False) -> Session:
+        """A new client: it is greeted at once."""
+        session = Session(self, label=label, pretty=pretty)
+        self.sessions[session] = None
+        session.send(self.spell(session, greeting(self.release)))
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """Forget a client: what it asked for and was not executed is dropped."""
+        session.ended = True
+        self.sessions.pop(session, None)
+        session.queue.clear()
+
+    # Events
+
+    def broadcast(self, event: Event) -> None:
+        """Send an event to every session that has negotiated."""
+        line: bytes | None = None
+        pretty: bytes | None = None
+        for session in self.sessions:
+            if not session.negotiated:
+                continue
+            if session.pretty:
+                if pretty is None:
+                    pretty = self.spell(session, event_value(event))
+                session.send(pretty)
+            else:
+                if line is None:
+                    line = encode_event(event, self.float_format) + b"\r\n"
+                session.send(line)
+
+    # Requests
+
+    def run_requests(self, limit: int = 512) -> bool:
+        """Execute up to `limit` requests that wait; True where some are left."""
+        ready = self.ready
+        while ready and self.exit_status is None:
+            if limit == 0:
+                return True
+            limit -= 1
+            session = ready.popleft()
+            queue = session.queue
+            if not queue:
+                session.scheduled = False
+                continue
+            self.execute(session, queue.popleft())
+            session.refill()
+            if queue:
+                ready.append(session)
+            else:
+                session.scheduled = False
+        return False
+
+    def turn(self) -> None:
+        """Let the main loop look at what is pending, once."""
+        status = self.machine.turn()
+        if status is not None and self.exit_status is None:
+            self.exit_status = status
+
+    def execute(self, session: Session, message: object) -> None:
+        """Execute one in-band request, let the main loop take its turn, and reply."""
+        reply = self._answer(session, message)
+        if not self.reply_after_turn:
+            session.send(reply)
+            if self.machine.pending:
+                self.turn()
+            return
+        if self.machine.pending:
+            self.turn()
+        session.send(reply)
+
+    def execute_out_of_band(self, session: Session, message: object) -> None:
+        """Execute a request that overtakes the others."""
+        session.send(self._answer(session, message, out_of_band=True))
+
+    def _answer(self, session: Session, message: object, out_of_band: bool = False) -> bytes:
+        arguments: object
+        try:
+            if type(message) is dict:
+                name = message.get("execute")
+                arguments = message.get("arguments", NO_ARGUMENTS)
+                with_id = "id" in message
+                if (
+                    type(name) is not str
+                    or type(arguments) is not dict
+                    or len(message) != 1 + with_id + (arguments is not NO_ARGUMENTS)
+                ):
+                    name, arguments = envelope.check(message, session.out_of_band)
+            elif isinstance(message, ParseError):
+                with_id = False
+                raise CommandError(message.message)
+            else:
+                with_id = False
+                name, arguments = envelope.check(message, session.out_of_band)
+            entry = session.commands[name]
+            if entry is None:
+                raise CommandError(
+                    f"The command {name} has not been found" if session.negotiated else NEGOTIATION_REQUIRED,
+                    "CommandNotFound",
+                )
+            if out_of_band and not entry.allow_oob:
+                raise CommandError(f"The command {name} does not support OOB")
+            if self.machine.preconfig and not entry.allow_preconfig:
+                raise CommandError(self.release.behaviour.preconfig_refusal.format(command=name))
+            entry.check(arguments)
+            value = entry.handler(self, session, arguments)
+        except CommandError as error:
+            return self._error(session, message, error.error_class, error.description)
+        except (ArgumentError, MachineError) as error:
+            return self._error(session, message, "GenericError", error.message)
+        if session.pretty:
+            return self._reply(session, {"return": value}, message)
+        result = value if type(value) is Encoded else encode(value, self.float_format)
+        if with_id:
+            identity = message["id"]  # type: ignore[index]
+            if type(identity) is int:
+                return b'{"return": %b, "id": %d}\r\n' % (result, identity)
+            return b'{"return": %b, "id": %b}\r\n' % (result, encode(identity, self.float_format))
+        return b'{"return": %b}\r\n' % result
+
+    def _error(self, session: Session, message: object, error_class: str, description: str) -> bytes:
+        return self._reply(session, {"error": {"class": error_class, "desc": description}}, message)
+
+    def _reply(self, session: Session, reply: dict[str, object], message: object) -> bytes:
+        if type(message) is dict and "id" in message:
+            reply["id"] = message["id"]
+        return self.spell(session, reply)
+
+    def spell(self, session: Session, value: object) -> bytes:
+        """`value` as a whole message to this client, line end included."""
+        spell = encode_pretty if session.pretty else encode
+        return spell(value, self.float_format) + b"\r\n"

@@ -1,0 +1,38 @@
+"""Results that do not change, kept in the spelling in which they are sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from qmpd.wire import Encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.qapi import Release
+
+EMPTY = Encoded(b"{}")
+"""What a command without a result returns."""
+
+_kept: WeakKeyDictionary[Release, dict[str, Encoded]] = WeakKeyDictionary()
+
+
+def kept(release: Release, name: str, make: Callable[[], bytes]) -> Encoded:
+    """The result `name` of this release, made when it is first asked for."""
+    results = _kept.setdefault(release, {})
+    result = results.get(name)
+    if result is None:
+        result = results[name] = Encoded(make())
+    return result
+
+
+def version(release: Release) -> dict[str, object]:
+    """What `query-version` and the greeting say of the release."""
+    major, minor, micro = release.version
+    return {"qemu": {"major": major, "minor": minor, "micro": micro}, "package": release.package}
+
+
+def greeting(release: Release) -> dict[str, object]:
+    """What a client hears first (docs/interop/qmp-spec, "Server Greeting")."""
+    return {"QMP": {"version": version(release), "capabilities": ["oob"]}}

@@ -1,0 +1,145 @@
+"""One client's session: what it has sent, what is owed to it, what it has negotiated.
+
+A session starts in negotiation mode, in which `qmp_capabilities` alone is known and no event arrives; that
+command moves it to command mode, for good.  In-band requests wait in a queue and are executed one after
+another by the machine's main loop; where out-of-band execution was negotiated at most eight may wait, and
+what follows them stays unread (QEMU's docs/interop/qmp-spec, "Out-of-band execution").  A request with
+`exec-oob` never waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from qmpd.wire import Decoder
+
+if TYPE_CHECKING:
+    from qmpd.monitor.dispatcher import CommandTable, Dispatcher
+
+QUEUE_LIMIT = 8
+"""In-band requests that may wait, once out-of-band execution is negotiated (QMP_REQ_QUEUE_LEN_MAX)."""
+
+OUTGOING_LIMIT = 64 << 20
+"""Bytes owed to a client that does not read; beyond it the session is broken."""
+
+
+class Session:
+    """One client.  `serve` hands in bytes with `receive` and takes out what `take_outgoing` gives."""
+
+    __slots__ = (
+        "_backlog",
+        "broken",
+        "commands",
+        "decoder",
+        "dispatcher",
+        "ended",
+        "label",
+        "negotiated",
+        "out_of_band",
+        "outgoing",
+        "outgoing_size",
+        "owner",
+        "pretty",
+        "queue",
+        "scheduled",
+        "severed",
+        "unsent",
+    )
+
+    def __init__(self, dispatcher: Dispatcher, *, label: str = "compat_monitor0", pretty: bool = False) -> None:
+        self.dispatcher = dispatcher
+        self.label = label
+        self.pretty = pretty
+        self.decoder = Decoder(dispatcher.release.behaviour.json_parser)
+        self.negotiated = False
+        self.out_of_band = False
+        self.commands: CommandTable = dispatcher.negotiation_commands
+        self.queue: deque[object] = deque()
+        self._backlog: deque[object] | None = None
+        self.outgoing: list[bytes] = []
+        self.outgoing_size = 0
+        self.scheduled = False
+        self.unsent = False
+        self.broken: str | None = None
+        self.severed = False
+        self.ended = False
+        self.owner: object = None
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the client; what they complete is queued, or executed where it is out-of-band."""
+        messages = self.decoder.feed(data)
+        if messages:
+            if self._backlog is not None:
+                self._backlog.extend(messages)
+            else:
+                self._admit(messages)
+
+    def _admit(self, messages: list[object] | deque[object]) -> None:
+        queue = self.queue
+        for position, message in enumerate(messages):
+            if type(message) is dict and "exec-oob" in message and "execute" not in message:
+                self.dispatcher.execute_out_of_band(self, message)
+            elif self.out_of_band and len(queue) >= QUEUE_LIMIT:
+                self._backlog = deque(messages)
+                for _ in range(position):
+                    self._backlog.popleft()
+                break
+            else:
+                queue.append(message)
+        if queue and not self.scheduled:
+            self.scheduled = True
+            self.dispatcher.ready.append(self)
+
+    def refill(self) -> None:
+        """Move what waited unread into the queue, as far as there is room."""
+        backlog = self._backlog
+        if backlog is not None:
+            self._backlog = None
+            self._admit(backlog)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing more is to be read from this client for now."""
+        return self._backlog is not None or len(self.queue) >= QUEUE_LIMIT
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything received has been executed."""
+        return self._backlog is None and not self.queue
+
+    def backlog(self) -> list[object]:
+        """What was received and neither executed nor queued."""
+        return list(self._backlog or ())
+
+    def send(self, data: bytes) -> None:
+        """Owe `data` to the client."""
+        self.outgoing.append(data)
+        self.outgoing_size += len(data)
+        if not self.unsent:
+            self.unsent = True
+            self.dispatcher.unsent.append(self)
+        if self.outgoing_size > OUTGOING_LIMIT:
+            self.broken = "it does not read what is sent to it"
+
+    def sever(self, reason: str) -> None:
+        """Have the connection closed at once; nothing that is still owed arrives."""
+        self.broken = reason
+        self.severed = True
+        if not self.unsent:
+            self.unsent = True
+            self.dispatcher.unsent.append(self)
+
+    def take_outgoing(self) -> bytes:
+        """Everything owed so far, as one piece; the caller now answers for its delivery."""
+        outgoing = self.outgoing
+        data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
+        outgoing.clear()
+        self.outgoing_size = 0
+        return data
+
+    def negotiate(self, out_of_band: bool) -> None:
+        """Leave negotiation mode for command mode."""
+        self.out_of_band = out_of_band
+        self.negotiated = True
+        self.commands = self.dispatcher.commands

@@ -1,0 +1,160 @@
+"""One connection: bytes from the socket to the session, and what is owed to the client back.
+
+The reading side is a task.  Writing needs none as long as the socket takes what is written; when it does
+not, a task waits until it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+
+from qmpd.server import log
+
+if TYPE_CHECKING:
+    from qmpd.monitor.session import Session
+    from qmpd.server.virtual_machine import VirtualMachine
+
+CHUNK = 1 << 16
+
+
+class Connection:
+    """A client's socket and its session.  The socket must be non-blocking; the connection owns it."""
+
+    __slots__ = ("_blocked", "_progress", "_vm", "closed", "number", "pending", "session", "socket")
+
+    def __init__(self, vm: VirtualMachine, client: socket.socket, session: Session, number: int) -> None:
+        self._vm = vm
+        self.socket = client
+        self.session = session
+        self.number = number
+        self.pending = b""
+        self.closed = False
+        self._blocked = False
+        self._progress: trio.Event | None = None
+        session.owner = self
+
+    async def run(self) -> None:
+        """Read until the client closes; then answer what it had sent, and close."""
+        vm, session, client = self._vm, self.session, self.socket
+        wake = vm.wake
+        log.info(f"client {self.number} connected to {session.label}")
+        try:
+            self.flush()
+            while not self.closed:
+                await trio.lowlevel.wait_readable(client)
+                try:
+                    data = client.recv(CHUNK)
+                except BlockingIOError:
+                    continue
+                if not data:
+                    break
+                if log.level >= 2:
+                    log.message(f"client {self.number} > {data!r}")
+                session.receive(data)
+                if session.unsent:
+                    self.flush()
+                wake()
+                if session.paused:
+                    await self.settled()
+            if not self.closed:
+                await self._finish()
+        except (OSError, trio.ClosedResourceError):
+            pass  # the client is gone; nobody is left to be told
+        finally:
+            self.close()
+            log.info(f"client {self.number} disconnected")
+
+    async def settled(self) -> None:
+        """Wait until the session takes more input."""
+        while self.session.paused and not self.closed:
+            await self.progress()
+
+    async def _finish(self) -> None:
+        while not self.closed and not (self.session.drained and not self.pending):
+            await self.progress()
+
+    async def progress(self) -> None:
+        """Wait until the session has executed something, or bytes have gone out."""
+        if self._progress is None:
+            self._progress = trio.Event()
+        await self._progress.wait()
+
+    def _progressed(self) -> None:
+        if self._progress is not None:
+            self._progress.set()
+            self._progress = None
+
+    def flush(self) -> None:
+        """Hand what is owed to the socket; what it does not take follows as soon as it does."""
+        session = self.session
+        session.unsent = False
+        if self.closed:
+            session.take_outgoing()
+            return
+        if session.broken is not None:
+            if not session.severed:
+                log.error(f"client {self.number} is disconnected: {session.broken}")
+            self.abort()
+            return
+        if self._blocked:
+            return
+        data = session.take_outgoing()
+        if log.level >= 2:
+            log.message(f"client {self.number} < {data!r}")
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.abort()
+            return
+        if sent < len(data):
+            self.pending = data[sent:]
+            self._blocked = True
+            self._vm.nursery.start_soon(self._write_pending)
+        self._progressed()
+
+    async def _write_pending(self) -> None:
+        try:
+            while not self.closed:
+                view = memoryview(self.pending)
+                while view:
+                    await trio.lowlevel.wait_writable(self.socket)
+                    try:
+                        view = view[self.socket.send(view) :]
+                    except BlockingIOError:
+                        continue
+                if not self.session.outgoing:
+                    break
+                self.pending = self.session.take_outgoing()
+        except (OSError, trio.ClosedResourceError):
+            self.abort()
+        finally:
+            self.pending = b""
+            self._blocked = False
+            self._progressed()
+
+    @property
+    def owes(self) -> bool:
+        """Whether bytes are on their way to this client."""
+        return not self.closed and (bool(self.pending) or bool(self.session.outgoing))
+
+    def abort(self) -> None:
+        """End the connection: the reading task wakes up and closes the socket."""
+        self.closed = True
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self._progressed()
+
+    def close(self) -> None:
+        """Close the socket and forget the session."""
+        self.closed = True
+        if self.socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
+        self._vm.dispatcher.close_session(self.session)
+        self._progressed()

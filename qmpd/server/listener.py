@@ -1,0 +1,74 @@
+"""Unix sockets that listen: made, and taken away, without harm to a server that already lives there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+
+BACKLOG = 1024
+
+
+class ListenError(Exception):
+    """The socket cannot be made; the text is the operating system's, with the path."""
+
+
+class Listener:
+    """A non-blocking Unix socket that listens at `path`, its file of mode 0600."""
+
+    __slots__ = ("_file", "path", "socket")
+
+    def __init__(self, path: str) -> None:
+        """Bind and listen.  A file left by a server that is gone is replaced.
+
+        :raise ListenError: a live server listens there, another kind of file is in the way, or the system refuses.
+        """
+        self.path = path
+        _remove_stale(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        mask = os.umask(0o177)
+        try:
+            self.socket.bind(path)
+            self.socket.listen(BACKLOG)
+        except (OSError, ValueError) as error:
+            self.socket.close()
+            raise _refusal(path, getattr(error, "strerror", None) or str(error)) from None
+        finally:
+            os.umask(mask)
+        self._file = _identity(path)
+
+    def remove(self) -> None:
+        """Stop listening and delete the file, unless it is another server's by now."""
+        self.socket.close()
+        if self._file is not None and _identity(self.path) == self._file:
+            os.unlink(self.path)
+
+
+def _refusal(path: str, reason: str) -> ListenError:
+    return ListenError(f"Failed to bind socket to {path}: {reason}")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise _refusal(path, os.strerror(errno.EADDRINUSE))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            code = probe.connect_ex(path)
+        if code == errno.ECONNREFUSED:
+            os.unlink(path)
+        elif code != errno.ENOENT:
+            # Connected, or its queue of waiting clients is full: somebody lives there.
+            raise _refusal(path, os.strerror(errno.EADDRINUSE if code in (0, errno.EAGAIN) else code))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _refusal(path, error.strerror or str(error)) from None
