@@ -107,6 +107,7 @@ def learn_names(introspection: Introspection, ask: Ask) -> Names:
     """Ask a running QEMU for the names that its introspection hides; about a thousand questions.
 
     :param ask: sends a command and returns the error's `desc`, None for success. What it raises goes through.
+    :raise ValueError: the answers are not those of a QEMU.
     """
     examples = Examples(introspection)
     unchecked = set()
@@ -115,6 +116,8 @@ def learn_names(introspection: Introspection, ask: Ask) -> Names:
         said = ask(command, {**arguments, UNKNOWN_MEMBER: 1})
         if said != f"Parameter '{UNKNOWN_MEMBER}' is unexpected":
             unchecked.add(command)
+    if len(unchecked) == len(introspection.commands):
+        raise ValueError("no command complains of an unknown member")
     integers: dict[str, str] = {}
     alternates: dict[str, str] = {}
     for question in questions(introspection, frozenset(unchecked)):

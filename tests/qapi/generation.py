@@ -22,6 +22,31 @@ OTHERS: list[Any] = [None, True, False, 1.0, 1.5, -0.0, 1e30, [], {}, [[]], [1],
 STRANGERS = ["__x", "a", "b", "c", "d", "id", "type", "é", "zz", "driver", "node-name", "", "x-y", "0", "A" * 60]
 
 
+def reach(introspection: Introspection, command: str) -> int:
+    """How many types a command's arguments are made of."""
+    seen: set[str] = set()
+    waiting = [introspection.command(command).arguments]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        match introspection.type(name):
+            case Object() as found:
+                waiting += [member.type for member in found.members] + list(found.variants.values())
+            case Array() as found:
+                waiting.append(found.element)
+            case Alternate() as found:
+                waiting += found.branches
+    return len(seen)
+
+
+def commands_by_weight(introspection: Introspection, names: Names) -> list[str]:
+    """The commands that check their arguments, those with more to check more often."""
+    commands = [command for command in introspection.commands if command not in names.unchecked]
+    return [command for command in commands for _ in range(min(reach(introspection, command), 30))]
+
+
 class Generator:
     """Makes up arguments; `fault` is how likely each value is to be a wrong one."""
 

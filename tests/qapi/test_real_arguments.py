@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qmpd.qapi.errors import ArgumentError
-from qmpd.qapi.introspection import Alternate, Array, Introspection, Object
 from qmpd.qapi.naming import UNKNOWN_MEMBER, learn_names
 from qmpd.qapi.release import Release, load_release, release_names
-from tests.qapi.generation import Generator
+from tests.qapi.generation import Generator, commands_by_weight
 from tests.real_qemu import RealQemu, programs
 
 EXAMPLES = 12
@@ -33,37 +32,11 @@ def error_of(release: Release, command: str, arguments: dict[str, object]) -> st
     return None
 
 
-def reach(introspection: Introspection, command: str) -> int:
-    """How many types a command's arguments are made of."""
-    seen: set[str] = set()
-    waiting = [introspection.command(command).arguments]
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        match introspection.type(name):
-            case Object() as found:
-                waiting += [member.type for member in found.members] + list(found.variants.values())
-            case Array() as found:
-                waiting.append(found.element)
-            case Alternate() as found:
-                waiting += found.branches
-    return len(seen)
-
-
-def commands_by_weight(release: Release) -> list[str]:
-    """The commands that check their arguments, those with more to check more often."""
-    introspection = release.introspection
-    names = [name for name in introspection.commands if name not in release.names.unchecked]
-    return [name for name in names for _ in range(min(reach(introspection, name), 30))]
-
-
 @pytest.mark.parametrize("name", release_names())
 def test_random_arguments_get_the_same_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     needs(name)
     release = load_release(name)
-    commands = commands_by_weight(release)
+    commands = commands_by_weight(release.introspection, release.names)
     compared: set[str | None] = set()
     total = 0
 
