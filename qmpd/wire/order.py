@@ -24,4 +24,7 @@ def bucket(key: str) -> int:
 
 def in_order(keys: tuple[str, ...]) -> list[str]:
     """The keys, given in the order in which they were put in, as QEMU's dictionary lists them."""
-    return sorted(keys[::-1], key=bucket)
+    newest_first = list(keys)
+    newest_first.reverse()
+    newest_first.sort(key=bucket)
+    return newest_first
