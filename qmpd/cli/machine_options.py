@@ -202,7 +202,7 @@ class MachineOptions:
         values = key_values.check_flat_list(pairs, _MEMORY)
         self._memory.update((key, int(value)) for key, value in values.items())
         self._memory_text = dict(pairs).get("size", self._memory_text)
-        self._memory_location = given.location
+        self._memory_location = self._memory_location or given.location
 
     def _take_name(self, given: Given) -> None:
         values = key_values.check_flat_list(self._flat_list(given, "guest"), _NAME)

@@ -107,7 +107,7 @@ def _check(counts: dict[str, int], levels: list[str], cpus: int, maximum: int) -
 def _sockets_first(values: dict[str, int], levels: list[str], machine_type: str) -> tuple[dict[str, int], int, int]:
     """The rules of 5.2, where no count is ever checked for being zero."""
     cpus = values.get("cpus", 0)
-    counts = {level: values.get(level, 0) or (level == "dies") for level in levels}
+    counts = {level: values.get(level, 0) or int(level == "dies") for level in levels}
     if not cpus or not counts["sockets"]:
         counts["cores"] = counts["cores"] or 1
         counts["threads"] = counts["threads"] or 1
