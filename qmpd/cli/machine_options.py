@@ -269,6 +269,7 @@ class MachineOptions:
     def _take_cpu(self, given: Given) -> None:
         if not given.value:
             raise OptionError("-cpu option cannot be empty", location=NOWHERE)
+        self._settings.cpu_model = given.value.split(",")[0]
 
     # -- the options together
 

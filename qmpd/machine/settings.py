@@ -163,7 +163,7 @@ class Device:
 class MachineSettings:
     """Everything about a virtual machine that its command line decides.
 
-    `memory` is in bytes.  `incoming` is the URI of `-incoming` (`defer` for one that
+    `memory` is in bytes.  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of `-incoming` (`defer` for one that
     `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a shutdown that is announced as
     RESET (the live-update line's `reboot-reset`).  `guest` is None where there is nothing to boot; machine `none`
     has no guest at all.
@@ -171,6 +171,7 @@ class MachineSettings:
 
     machine_type: str = "pc"
     memory: int = 128 << 20
+    cpu_model: str = "qemu64"
     topology: CPUTopology = field(default_factory=CPUTopology)
     name: str | None = None
     uuid: str | None = None

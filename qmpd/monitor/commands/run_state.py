@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qmpd.machine import RunState, ShutdownCause
 from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
@@ -69,17 +69,17 @@ def inject_nmi(dispatcher: Dispatcher, session: Session, arguments: Arguments) -
 
 @command("set-action")
 def set_action(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    reboot, shutdown, panic, watchdog = (arguments.get(name) for name in ("reboot", "shutdown", "panic", "watchdog"))
+    actions = cast("dict[str, str]", arguments)
     dispatcher.machine.set_action(
-        reboot=None if reboot is None else RebootAction(reboot),
-        shutdown=None if shutdown is None else ShutdownAction(shutdown),
-        panic=None if panic is None else PanicAction(panic),
-        watchdog=None if watchdog is None else WatchdogAction(watchdog),
+        reboot=RebootAction(actions["reboot"]) if "reboot" in actions else None,
+        shutdown=ShutdownAction(actions["shutdown"]) if "shutdown" in actions else None,
+        panic=PanicAction(actions["panic"]) if "panic" in actions else None,
+        watchdog=WatchdogAction(actions["watchdog"]) if "watchdog" in actions else None,
     )
     return EMPTY
 
 
 @command("watchdog-set-action")
 def watchdog_set_action(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.watchdog_set_action(WatchdogAction(arguments["action"]))
+    dispatcher.machine.watchdog_set_action(WatchdogAction(cast("str", arguments["action"])))
     return EMPTY
