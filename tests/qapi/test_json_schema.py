@@ -214,3 +214,16 @@ def test_an_unknown_member_beside_a_branch_is_refused() -> None:
     for wrong in ({**valid, "z": 1}, {**valid, "filename": "f"}, {**valid, "file": {**valid, "z": 1}}):
         with pytest.raises(NotValid):
             validate_arguments(release, "blockdev-add", wrong)
+
+
+def test_the_example_in_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (SCHEMAS / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```\n\nIt prints `(.*?)`\.\n", text, re.DOTALL)
+    monkeypatch.chdir(SCHEMAS.parent)
+    variables: dict[str, Any] = {}
+    exec(example[0], variables)
+    assert capsys.readouterr().out == f"{example[1]}\n"
+    assert variables["deprecated"] == ["drive-backup", "nbd-server-add", "nbd-server-remove", "query-migrationthreads"]
+    tables = re.findall(r"^\| `([\w.=-]+\.[\w.=-]+|StrOrNull)` \|", text, re.MULTILINE)
+    assert len(tables) == 7
+    assert set(tables) <= set(variables["schema"]["$defs"])
