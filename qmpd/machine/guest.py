@@ -164,12 +164,7 @@ class Guest:
 
         :raise MachineError: the guest does not run, or the machine lacks the device.
         """
-        if action is GuestAction.WATCHDOG:
-            # It counts on while the guest sleeps.
-            if self._machine.state not in LIVE:
-                raise MachineError(NOT_RUNNING)
-        else:
-            self._require_running()
+        self._require_running()
         self._require_device(action)
         self._act(action)
 
@@ -228,9 +223,9 @@ class Guest:
         devices.guest_crashloaded(self._machine, info)
 
     def watchdog_expire(self) -> None:
-        """Let the watchdog expire.
+        """Let the watchdog expire; it does not count while the guest sleeps or is stopped.
 
-        :raise MachineError: the machine is stopped, or lacks a watchdog.
+        :raise MachineError: the guest does not run, or the machine lacks a watchdog.
         """
         self.act(GuestAction.WATCHDOG)
 

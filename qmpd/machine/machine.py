@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RESET_REQUIRED = "Resetting the Virtual Machine is required"
 NOT_SUSPENDED = "Unable to wake up: guest is not in suspended state"
 NO_WAKEUP_SUPPORT = "wake-up from suspend is not supported by this guest"
+NOT_CREATED = "the machine does not exist yet"
 MIGRATION_NOT_FINALIZED = "Migration is not finalized yet"
 
 
@@ -42,14 +43,14 @@ class Machine:
     standard error, without the program's name.
 
     Attributes to read: `state`; `pending`: a turn has something to do; `exit_status`: set once the main
-    loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions;
-    `requests`; `guest`: the virtual guest, or None.
+    loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions and
+    `reboot_reset`; `requests`; `guest`: the virtual guest, or None.
     """
 
     __slots__ = (
         "_emit", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
-        "guest", "panic_action", "pending", "preconfig", "reboot_action", "report", "requests", "settings",
-        "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
+        "guest", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset", "report", "requests",
+        "settings", "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
     )
 
     def __init__(
@@ -72,11 +73,14 @@ class Machine:
         self.pending = False
         self.preconfig = settings.preconfig
         self.state = RunState(behaviour.preconfig_run_state) if self.preconfig else RunState.PRELAUNCH
+        if settings.incoming is not None:
+            self.state = RunState.INMIGRATE
         self.autostart = not settings.start_paused
         self.reboot_action = settings.reboot
         self.shutdown_action = settings.shutdown
         self.panic_action = settings.panic
         self.watchdog_action = settings.watchdog
+        self.reboot_reset = settings.reboot_reset
         # Whether the guest slept (ACPI S3) when the machine was stopped, and still would.
         self.was_suspended = False
         # The status that a shutdown requested by isa-debug-exit ends with.
@@ -128,7 +132,7 @@ class Machine:
         """Stop the vCPUs for the reason that `state` names, and emit STOP; nothing where they do not run.
 
         Where `stop` affects a suspended guest the same happens to one, but for states that the table keeps
-        apart from `suspended`: QEMU aborts there, and the request is dropped here.
+        apart from `suspended` (an I/O error while it sleeps): QEMU aborts there, here it sleeps on.
         """
         old = self.state
         if old is not RunState.RUNNING:
@@ -171,11 +175,10 @@ class Machine:
     def create(self) -> None:
         """What follows the end of configuration: the machine exists, and starts unless it waits for something."""
         self.preconfig = False
-        self.set_state(RunState.PRELAUNCH)
-        if self.settings.incoming is not None:
-            self.set_state(RunState.INMIGRATE)
-        elif self.autostart:
-            self.vm_start()
+        if self.settings.incoming is None:
+            self.set_state(RunState.PRELAUNCH)
+            if self.autostart:
+                self.vm_start()
 
     # The life of the process.
 
@@ -231,7 +234,11 @@ class Machine:
     # Operations, named as QEMU names them.
 
     def stop(self) -> None:
-        """Pause the guest (QMP `stop`); an incoming migration will leave it paused."""
+        """Pause the guest (QMP `stop`); an incoming migration will leave it paused.
+
+        :raise MachineError: the machine does not exist yet.
+        """
+        self._require_created()
         if self.state is RunState.INMIGRATE:
             self.autostart = False
         else:
@@ -240,8 +247,9 @@ class Machine:
     def cont(self) -> None:
         """Resume the guest (QMP `cont`); after an incoming migration it will start.
 
-        :raise MachineError: only a reset helps, or a migration is under way.
+        :raise MachineError: only a reset helps, a migration is under way, or the machine does not exist yet.
         """
+        self._require_created()
         state = self.state
         if state in NEEDS_RESET:
             raise MachineError(RESET_REQUIRED)
@@ -257,29 +265,41 @@ class Machine:
     def system_reset(self, cause: ShutdownCause = ShutdownCause.HOST_QMP_SYSTEM_RESET) -> None:
         """Ask for a reset (QEMU's `qemu_system_reset_request`).
 
-        Under `reboot-reset` it becomes a shutdown that is announced as RESET, under `no-reboot` a shutdown
-        with the reset's cause.
+        Under `no-reboot` it becomes a shutdown with the reset's cause, under `reboot-reset` one that is
+        announced as RESET.
+
+        :raise MachineError: the machine does not exist yet.
         """
+        self._require_created()
         requests = self.requests
         requests.reset_time = self.clock.wall_microseconds()
         if cause is ShutdownCause.SUBSYSTEM_RESET:
             requests.reset = cause
-        elif self.settings.reboot_reset:
-            requests.shutdown = cause
-            requests.reset_is_shutdown = True
         elif self.reboot_action is RebootAction.SHUTDOWN:
             requests.shutdown = cause
+            requests.reset_is_shutdown = False
+        elif self.reboot_reset:
+            requests.shutdown = cause
+            requests.reset_is_shutdown = True
         else:
             requests.reset = cause
         self.notify()
 
     def system_powerdown(self) -> None:
-        """Ask for a press of the power button (QMP `system_powerdown`)."""
+        """Ask for a press of the power button (QMP `system_powerdown`).
+
+        :raise MachineError: the machine does not exist yet.
+        """
+        self._require_created()
         self.requests.powerdown = True
         self.notify()
 
     def system_sleep(self) -> None:
-        """Ask for a press of the sleep button."""
+        """Ask for a press of the sleep button.
+
+        :raise MachineError: the machine does not exist yet.
+        """
+        self._require_created()
         self.requests.sleep = True
         self.notify()
 
@@ -322,6 +342,7 @@ class Machine:
         if exit_code is not None:
             self.exit_code = exit_code
         self.requests.shutdown = cause
+        self.requests.reset_is_shutdown = False
         self.notify()
 
     def quit(self, cause: ShutdownCause = ShutdownCause.HOST_QMP_QUIT) -> None:
@@ -367,6 +388,10 @@ class Machine:
     def watchdog_set_action(self, action: WatchdogAction) -> None:
         """Change what an expired watchdog does (QMP `watchdog-set-action`)."""
         self.watchdog_action = action
+
+    def _require_created(self) -> None:
+        if self.preconfig:
+            raise MachineError(NOT_CREATED)
 
     def exit_preconfig(self) -> None:
         """Create the machine (QMP `x-exit-preconfig`); where `preconfig` is a run state, in the next turn.

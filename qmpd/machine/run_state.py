@@ -10,8 +10,8 @@ makes no progress.  The other states say why it makes none and what would set it
   `postmigrate`, `colo`;
 - for what happened to it: `io-error`, `watchdog`, `guest-panicked` (`cont` goes on from each of them);
   `internal-error` and `shutdown` (only a reset helps, `cont` is refused: `NEEDS_RESET`);
-- because the guest sleeps: `suspended` (ACPI S3), left by a wakeup or a reset.  Its clocks still run; with
-  `running` it is one of the `LIVE` states.
+- because the guest sleeps: `suspended` (ACPI S3), left by a wakeup or a reset.  Nobody stopped the machine
+  then; with `running` it is one of the `LIVE` states.
 
 Nothing changes the state but `Machine.set_state`, which looks the change up in the table and raises
 `InvalidTransition` for one that is not there: such a change is a bug of the core, as it is one of QEMU,
@@ -58,7 +58,7 @@ class RunState(enum.StrEnum):
 _S = RunState
 
 LIVE = frozenset({_S.RUNNING, _S.SUSPENDED})
-"""The states in which the machine's clocks run (QEMU's `runstate_is_live`, 9.0)."""
+"""The states in which nobody has stopped the machine (QEMU's `runstate_is_live`, 9.0)."""
 
 NEEDS_RESET = frozenset({_S.INTERNAL_ERROR, _S.SHUTDOWN})
 """The states that `cont` cannot leave (QEMU's `runstate_needs_reset`)."""

@@ -163,10 +163,10 @@ class Device:
 class MachineSettings:
     """Everything about a virtual machine that its command line decides.
 
-    `memory` is in bytes.  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of `-incoming` (`defer` for one that
-    `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a shutdown that is announced as
-    RESET (the live-update line's `reboot-reset`).  `guest` is None where there is nothing to boot; machine `none`
-    has no guest at all.
+    `memory` is in bytes.  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of
+    `-incoming` (`defer` for one that `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a
+    shutdown that is announced as RESET (the live-update line's `reboot-reset`).  `guest` is None where there is
+    nothing to boot; machine `none` has no guest at all.
     """
 
     machine_type: str = "pc"

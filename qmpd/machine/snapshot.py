@@ -29,6 +29,7 @@ def take(machine: Machine) -> dict[str, object]:
             "shutdown": str(machine.shutdown_action),
             "panic": str(machine.panic_action),
             "watchdog": str(machine.watchdog_action),
+            "reboot_reset": machine.reboot_reset,
         },
         "requests": machine.requests.snapshot(),
         "guest": None if machine.guest is None else machine.guest.snapshot(),
@@ -48,6 +49,7 @@ def put(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.shutdown_action = ShutdownAction(action["shutdown"])
     machine.panic_action = PanicAction(action["panic"])
     machine.watchdog_action = WatchdogAction(action["watchdog"])
+    machine.reboot_reset = action["reboot_reset"]
     machine.requests = Requests.restore(state["requests"])
     if machine.guest is not None:
         machine.guest.restore(state["guest"])
