@@ -18,66 +18,84 @@ if TYPE_CHECKING:
 
     from qmpd.monitor.dispatcher import Dispatcher
 
+    Action = Callable[[Dispatcher, str], str]
+
 _WORD = re.compile(r"[ \t\n\v\f\r]*([^ \t\n\v\f\r/]*)")
 
 
-def _info_status(dispatcher: Dispatcher) -> str:
+def _word(line: str, start: int) -> tuple[str, int]:
+    """The word that begins at `start` or after the blanks there, and where it ends."""
+    match = _WORD.match(line, start)
+    assert match is not None
+    return match[1], match.end()
+
+
+def _info_status(dispatcher: Dispatcher, argument: str) -> str:
     state = dispatcher.machine.state
     if state is RunState.RUNNING:
         return "VM status: running\n"
     return "VM status: paused\n" if state is RunState.PAUSED else f"VM status: paused ({state})\n"
 
 
-def _info_version(dispatcher: Dispatcher) -> str:
+def _info_version(dispatcher: Dispatcher, argument: str) -> str:
     release = dispatcher.release
     return ".".join(map(str, release.version)) + release.package + "\n"
 
 
-def _info_name(dispatcher: Dispatcher) -> str:
+def _info_name(dispatcher: Dispatcher, argument: str) -> str:
     name = dispatcher.settings.name
     return "" if name is None else name + "\n"
 
 
-def _info_uuid(dispatcher: Dispatcher) -> str:
+def _info_uuid(dispatcher: Dispatcher, argument: str) -> str:
     return (dispatcher.settings.uuid or NO_UUID) + "\n"
 
 
-def _stop(dispatcher: Dispatcher) -> str:
+def _stop(dispatcher: Dispatcher, argument: str) -> str:
     dispatcher.machine.stop()
     return ""
 
 
-def _cont(dispatcher: Dispatcher) -> str:
+def _cont(dispatcher: Dispatcher, argument: str) -> str:
     dispatcher.machine.cont()
     return ""
 
 
-def _system_reset(dispatcher: Dispatcher) -> str:
+def _system_reset(dispatcher: Dispatcher, argument: str) -> str:
     dispatcher.machine.system_reset(ShutdownCause.HOST_QMP_SYSTEM_RESET)
     return ""
 
 
-def _system_powerdown(dispatcher: Dispatcher) -> str:
+def _system_powerdown(dispatcher: Dispatcher, argument: str) -> str:
     dispatcher.machine.system_powerdown()
     return ""
 
 
-def _system_wakeup(dispatcher: Dispatcher) -> str:
+def _system_wakeup(dispatcher: Dispatcher, argument: str) -> str:
     dispatcher.machine.system_wakeup()
     return ""
 
 
-def _quit(dispatcher: Dispatcher) -> str:
+def _quit(dispatcher: Dispatcher, argument: str) -> str:
     dispatcher.machine.quit(ShutdownCause.HOST_QMP_QUIT)
     return ""
 
 
-def _nmi(dispatcher: Dispatcher) -> str:
+def _nmi(dispatcher: Dispatcher, argument: str) -> str:
     dispatcher.machine.inject_nmi()
     return ""
 
 
-COMMANDS: dict[str, Callable[[Dispatcher], str]] = {
+def _watchdog_action(dispatcher: Dispatcher, argument: str) -> str:
+    try:
+        action = WatchdogAction(argument)
+    except ValueError:
+        return dispatcher.release.behaviour.unknown_watchdog_action.format(action=argument) + "\n"
+    dispatcher.machine.watchdog_set_action(action)
+    return ""
+
+
+COMMANDS: dict[str, Action] = {
     "stop": _stop,
     "cont": _cont,
     "system_reset": _system_reset,
@@ -85,8 +103,9 @@ COMMANDS: dict[str, Callable[[Dispatcher], str]] = {
     "system_wakeup": _system_wakeup,
     "quit": _quit,
     "nmi": _nmi,
+    "watchdog_action": _watchdog_action,
 }
-INFORMATION: dict[str, Callable[[Dispatcher], str]] = {
+INFORMATION: dict[str, Action] = {
     "status": _info_status,
     "version": _info_version,
     "name": _info_name,
@@ -96,50 +115,37 @@ INFORMATION: dict[str, Callable[[Dispatcher], str]] = {
 
 def execute_line(dispatcher: Dispatcher, line: str) -> str:
     """Execute one line and give what it prints, its lines ended by a line feed."""
-    match = _WORD.match(line)
-    assert match is not None
-    word, rest = match[1], line[match.end() :]
+    word, end = _word(line, 0)
     if not line.strip():
         return ""
     table = dispatcher.release.human_monitor
-    name = table.commands.get(word)
-    if name is None:
-        return f"unknown command: '{word}'\n"
-    if word in ("help", "?"):
-        return table.help(rest.split())
-    known: dict[str, Callable[[Dispatcher], str]] = COMMANDS
-    title, path = name, word
-    if word == "info":
-        match = _WORD.match(rest)
-        assert match is not None
-        if not rest.strip():
+    title = table.commands.get(word)
+    if title is None:
+        return f"unknown command: '{line[:end]}'\n"
+    names = title.split("|")
+    if "help" in names:
+        return table.help(line[end:].split())
+    path, known = word, COMMANDS
+    if names == ["info"]:
+        if not line[end:].strip():
             return table.help(["info"])
-        subword = match[1]
-        title = table.information.get(subword, "")
-        if not title:
-            return f"unknown command: 'info {subword}'\n"
-        known, path, rest = INFORMATION, f"info {subword}", rest[match.end() :]
-        word = subword
-    if word == "watchdog_action":
-        return _watchdog_action(dispatcher, rest.split())
-    primary = title.split("|")[0]
-    action = known.get(primary)
+        word, end = _word(line, end)
+        title = table.information.get(word)
+        if title is None:
+            return f"unknown command: '{line[:end]}'\n"
+        names, path, known = title.split("|"), f"info {word}", INFORMATION
+    hint = f'Try "help {path}" for more information\n'
+    argument = ""
+    if names == ["watchdog_action"]:
+        argument, end = _word(line, end)
+        if not argument:
+            return f"{title}: string expected\n{hint}"
+    action = next((known[name] for name in names if name in known), None)
     if action is None:
         return f"Error: qmpd does not model the command {path}\n"
-    if rest.strip():
-        shown = path if known is INFORMATION else word
-        return f'{title}: extraneous characters at the end of line\nTry "help {shown}" for more information\n'
+    if line[end:].strip():
+        return f"{title}: extraneous characters at the end of line\n{hint}"
     try:
-        return action(dispatcher)
+        return action(dispatcher, argument)
     except MachineError as error:
         return f"Error: {error.message}\n"
-
-
-def _watchdog_action(dispatcher: Dispatcher, words: list[str]) -> str:
-    try:
-        (word,) = words
-        action = WatchdogAction(word)
-    except ValueError:
-        return f"Error: invalid parameter value: {' '.join(words)}\n"
-    dispatcher.machine.watchdog_set_action(action)
-    return ""

@@ -42,6 +42,7 @@ ABOUT: dict[str, str] = {
     "unknown_machine": "the text that refuses -machine with an unknown type",
     "unknown_incoming": "the text that refuses -incoming with an unknown protocol",
     "pid_file_refusal": "the text for a -pidfile that cannot be created",
+    "unknown_watchdog_action": "what the human monitor's watchdog_action prints for an action that there is not",
 }
 
 
@@ -81,6 +82,7 @@ class Behaviour:
     unknown_machine: str = 'unsupported machine type: "{name}"'
     unknown_incoming: str = "Parameter 'channel-type' does not accept value '{uri}'"
     pid_file_refusal: str = "Could not create '{path}': {reason}"
+    unknown_watchdog_action: str = "Error: invalid parameter value: {action}"
 
     @classmethod
     def from_json(cls, members: Mapping[str, Mapping[str, object]]) -> Behaviour:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qmpd.qapi.arguments import ArgumentCompiler
+    from qmpd.qapi.human_monitor import HumanMonitorTable
     from qmpd.qapi.introspection import Introspection
     from qmpd.qapi.naming import Names
 
@@ -171,3 +172,18 @@ class Release:
         from qmpd.qapi.arguments import ArgumentCompiler
 
         return ArgumentCompiler(self.introspection, self.names, self.behaviour.enum_refusal)
+
+    @cached_property
+    def human_monitor(self) -> HumanMonitorTable:
+        """The human monitor's commands, as human-monitor.json has captured their help.
+
+        :raise BadRelease: the file cannot be read.
+        """
+        from qmpd.qapi.human_monitor import HumanMonitorTable
+
+        path = self.directory / "human-monitor.json"
+        try:
+            texts = orjson.loads(path.read_bytes())
+            return HumanMonitorTable(texts["help"].replace("\r\n", "\n"), texts["info"].replace("\r\n", "\n"))
+        except (OSError, ValueError, KeyError) as error:
+            raise BadRelease(f"{path}: {error}") from error
