@@ -15,6 +15,9 @@ class Clock(Protocol):
     def monotonic_nanoseconds(self) -> int:
         """A time that never goes back, in nanoseconds since some moment; timers are counted on it."""
 
+    def real_seconds(self, nanoseconds: int) -> float | None:
+        """How long the computer takes until `nanoseconds` more have passed here; None: it has to be advanced."""
+
 
 class SystemClock:
     """The time of the computer that qmpd runs on."""
@@ -28,6 +31,10 @@ class SystemClock:
     def monotonic_nanoseconds(self) -> int:
         """`time.monotonic_ns`."""
         return time.monotonic_ns()
+
+    def real_seconds(self, nanoseconds: int) -> float | None:
+        """The same, in seconds."""
+        return nanoseconds / 1e9
 
 
 class ScaledClock:
@@ -72,6 +79,10 @@ class ScaledClock:
         """The scaled monotonic time, in nanoseconds."""
         return self._monotonic + self._passed()
 
+    def real_seconds(self, nanoseconds: int) -> float | None:
+        """The same in seconds, divided by the factor."""
+        return nanoseconds / 1e9 / self._factor
+
 
 class VirtualClock:
     """A clock that stands still until it is advanced.
@@ -103,6 +114,10 @@ class VirtualClock:
     def monotonic_nanoseconds(self) -> int:
         """The virtual monotonic time, in nanoseconds."""
         return self._monotonic
+
+    def real_seconds(self, nanoseconds: int) -> float | None:
+        """None: this clock waits for `advance`."""
+        return None
 
 
 def _positive(factor: float) -> float:

@@ -329,6 +329,8 @@ class Guest:
 
     def _step(self, name: str) -> None:
         """What happens when the timer of this name is due."""
+        if self._machine.observer is not None:
+            self._machine.observer.guest_step(name)
         if name == "firmware-reset":
             self.firmware_has_run = False
             self.resets_due -= 1

@@ -7,7 +7,7 @@ main loop only leave a request here; the rest take effect at once, as in QEMU (`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine import main_loop, snapshot
 from qmpd.machine.errors import InvalidTransition, MachineError
@@ -31,6 +31,19 @@ NOT_CREATED = "the machine does not exist yet"
 MIGRATION_NOT_FINALIZED = "Migration is not finalized yet"
 
 
+class Observer(Protocol):
+    """Somebody who is told what happens in a machine (`Machine.observer`); nothing may be changed from there."""
+
+    def state_changed(self, old: RunState, new: RunState) -> None:
+        """The machine has entered another run state."""
+
+    def emitted(self, event: Event) -> None:
+        """An event is emitted; a rate limit may still hold it back."""
+
+    def guest_step(self, name: str) -> None:
+        """The guest takes the next step of its course, named as in `Guest.query`."""
+
+
 def ignore_report(line: str) -> None:
     """What becomes of a line for standard error where nobody takes it."""
 
@@ -44,13 +57,13 @@ class Machine:
 
     Attributes to read: `state`; `pending`: a turn has something to do; `exit_status`: set once the main
     loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions and
-    `reboot_reset`; `requests`; `guest`: the virtual guest, or None.
+    `reboot_reset`; `requests`; `guest`: the virtual guest, or None.  `observer`: who watches, None by default.
     """
 
     __slots__ = (
         "_emit", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
-        "guest", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset", "report", "requests",
-        "settings", "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
+        "guest", "observer", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset", "report",
+        "requests", "settings", "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
     )
 
     def __init__(
@@ -68,6 +81,7 @@ class Machine:
         self.report = report
         self._emit = emit
         self._wake = wake
+        self.observer: Observer | None = None
         self._transitions = transitions(behaviour)
         self.requests = Requests()
         self.pending = False
@@ -100,7 +114,9 @@ class Machine:
         if state is not self.state:
             if state not in self._transitions[self.state]:
                 raise InvalidTransition(f"invalid runstate transition: '{self.state}' -> '{state}'")
-            self.state = state
+            old, self.state = self.state, state
+            if self.observer is not None:
+                self.observer.state_changed(old, state)
 
     def may_enter(self, state: RunState) -> bool:
         """Whether the table allows `state` next."""
@@ -108,7 +124,10 @@ class Machine:
 
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event that happens now."""
-        self._emit(Event(name, data, self.clock.wall_microseconds()))
+        event = Event(name, data, self.clock.wall_microseconds())
+        if self.observer is not None:
+            self.observer.emitted(event)
+        self._emit(event)
 
     def emit_cause(self, name: str, cause: ShutdownCause) -> None:
         """Emit RESET or SHUTDOWN, with its cause where the release tells it."""
