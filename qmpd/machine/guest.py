@@ -81,7 +81,7 @@ class Guest:
     `configure`.
     """
 
-    __slots__ = ("_machine", "_timers", "firmware_has_run", "phase", "resets_due", "settings")
+    __slots__ = ("_machine", "_timers", "firmware_has_run", "phase", "resets_due", "settings", "wakeup_reason")
 
     def __init__(self, machine: Machine, settings: GuestSettings | None) -> None:
         self._machine = machine
@@ -92,6 +92,8 @@ class Guest:
         self.firmware_has_run = False
         # How many resets SeaBIOS is still going to add to the last one.
         self.resets_due = 0
+        # What last woke it out of S3; None: nothing has.
+        self.wakeup_reason: WakeupReason | None = None
 
     # What happens to the guest.
 
@@ -120,8 +122,9 @@ class Guest:
         if self.settings.sleep_time is not None:
             self._timers.set("alarm", self.settings.sleep_time)
 
-    def woken(self) -> None:
+    def woken(self, reason: WakeupReason) -> None:
         """The machine has left S3: the firmware runs, and hands over to the operating system if that left it a way."""
+        self.wakeup_reason = reason
         self._timers.clear()
         if self.phase is not GuestPhase.SUSPENDED:
             return
@@ -285,6 +288,7 @@ class Guest:
             "phase": str(self.phase),
             "firmware_has_run": self.firmware_has_run,
             "resets_due": self.resets_due,
+            "wakeup_reason": None if self.wakeup_reason is None else str(self.wakeup_reason),
             "timers": self._timers.remaining(),
             "settings": {name: _plain(value) for name, value in settings.items()},
         }
@@ -299,6 +303,8 @@ class Guest:
         self.phase = GuestPhase(state["phase"])
         self.firmware_has_run = state["firmware_has_run"]
         self.resets_due = state["resets_due"]
+        reason = state["wakeup_reason"]
+        self.wakeup_reason = None if reason is None else WakeupReason(reason)
         self._timers.clear()
         for name, remaining in state["timers"].items():
             self._timers.set(name, remaining)

@@ -117,9 +117,11 @@ def _reset(machine: Machine, cause: ShutdownCause) -> None:
 
 
 def _wakeup(machine: Machine) -> None:
-    """Tell the guest why it wakes, reset silently, run, and emit WAKEUP."""
-    machine.requests.wakeup = None
+    """Tell the guest why it wakes, with a silent reset; then forget why, run, and emit WAKEUP."""
+    reason = machine.requests.wakeup
+    assert reason is not None
     if machine.guest is not None:
-        machine.guest.woken()
+        machine.guest.woken(reason)
+    machine.requests.wakeup = None
     machine.resume_all_vcpus()
     machine.emit("WAKEUP")

@@ -1,0 +1,109 @@
+"""The stages of a live update, and which may follow which.
+
+A live update replaces the process that runs a machine by a new one, its child, while the machine goes on and
+its clients stay connected.  Each of the two processes is in a stage of its own:
+
+- the father: `none`, until he is asked to prepare; `father-prepare` while the child starts and takes in a clone
+  of the machine; `father-child-ready` once the clone is complete, which INIT_COMPLETE tells the clients;
+  `father-commit` while the two hand over, and the father stands still.  With that he ends.
+- the child: `none` at first; `child-prepare` while it takes in the clone; `child-ready`, in which it waits for
+  the word; `child-commit` while it takes the machine over, and `none` again as soon as the machine is its own:
+  from there on it can be the father of the next update.
+- what goes wrong before the father's end leaves him as he was: the update is `failed`, and stays so for
+  everyone to see, with the reason, until the next one begins or the failure is dismissed; or it is `cancelled`,
+  until the child is gone.
+
+Nothing but `LiveUpdate.enter` changes the stage, and it takes only what the table allows.  Every turn of the
+father's main loop in `father-prepare` asks whether the clone is complete; the one that finds it so goes on to
+`father-child-ready` and emits INIT_COMPLETE, so that it is emitted once.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from qmpd.machine.errors import InvalidTransition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.machine.machine import Machine
+
+
+class UpdateStage(enum.StrEnum):
+    """The stages of a live update (`UpdateStage` in `live-update-query`'s schema)."""
+
+    NONE = "none"
+    FATHER_PREPARE = "father-prepare"
+    FATHER_CHILD_READY = "father-child-ready"
+    FATHER_COMMIT = "father-commit"
+    CHILD_PREPARE = "child-prepare"
+    CHILD_READY = "child-ready"
+    CHILD_COMMIT = "child-commit"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_U = UpdateStage
+
+STAGE_TRANSITIONS: dict[UpdateStage, frozenset[UpdateStage]] = {
+    _U.NONE: frozenset({_U.FATHER_PREPARE, _U.CHILD_PREPARE}),
+    _U.FATHER_PREPARE: frozenset({_U.FATHER_CHILD_READY, _U.FAILED, _U.CANCELLED}),
+    _U.FATHER_CHILD_READY: frozenset({_U.FATHER_COMMIT, _U.FAILED, _U.CANCELLED}),
+    _U.FATHER_COMMIT: frozenset({_U.FAILED}),
+    _U.CHILD_PREPARE: frozenset({_U.CHILD_READY}),
+    _U.CHILD_READY: frozenset({_U.CHILD_COMMIT}),
+    _U.CHILD_COMMIT: frozenset({_U.NONE}),
+    _U.FAILED: frozenset({_U.NONE}),
+    _U.CANCELLED: frozenset({_U.NONE}),
+}
+"""Stage -> the stages that may follow it."""
+
+UNDER_WAY = frozenset({_U.FATHER_PREPARE, _U.FATHER_CHILD_READY, _U.FATHER_COMMIT})
+"""The father's stages in which there is a child to take over."""
+
+
+class LiveUpdate:
+    """The live update of one machine, as one of the two processes sees it.
+
+    `stage` and `reason` (why it failed, else empty) are to be read.
+    """
+
+    __slots__ = ("_is_complete", "_machine", "reason", "stage")
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._is_complete: Callable[[], bool] | None = None
+        self.stage = UpdateStage.NONE
+        self.reason = ""
+
+    def enter(self, stage: UpdateStage, reason: str = "") -> None:
+        """Go on to `stage`.
+
+        :raise InvalidTransition: the table does not allow it.
+        """
+        if stage not in STAGE_TRANSITIONS[self.stage]:
+            raise InvalidTransition(f"invalid live update stage transition: '{self.stage}' -> '{stage}'")
+        if self.stage is UpdateStage.FATHER_PREPARE:
+            self._machine.stage_check = None
+            self._is_complete = None
+        self.stage = stage
+        self.reason = reason
+
+    def prepare(self, is_complete: Callable[[], bool]) -> None:
+        """Begin, as the father; from now on every turn asks `is_complete` whether the clone is.
+
+        :raise InvalidTransition: an update is under way.
+        """
+        if self.stage is UpdateStage.FAILED:
+            self.enter(UpdateStage.NONE)
+        self.enter(UpdateStage.FATHER_PREPARE)
+        self._is_complete = is_complete
+        self._machine.stage_check = self._check
+
+    def _check(self) -> None:
+        """Look whether the clone is complete: what each turn does in `father-prepare`."""
+        if self._is_complete is not None and self._is_complete():
+            self.enter(UpdateStage.FATHER_CHILD_READY)
+            self._machine.emit("INIT_COMPLETE")
