@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -97,6 +99,8 @@ class Alternate:
         self.branches: tuple[str, ...] = tuple(member["type"] for member in entry["members"])
 
 
+_NAME_FIRST = b'{"name": "'
+
 Type = Builtin | Enumeration | Array | Object | Alternate
 
 
@@ -136,20 +140,57 @@ _TYPES: dict[str, type[Builtin | Enumeration | Array | Object | Alternate]] = {
 class Introspection:
     """The entries of one `query-qmp-schema` reply, by name. Entries are taken as they are and never changed."""
 
-    __slots__ = ("_entries", "_types", "commands", "events")
+    __slots__ = ("_commands", "_entries", "_events", "_types")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         # QAPI keeps the names of commands, events and types apart (case, digits), so one mapping holds them all.
-        self._entries: dict[str, Entry] = {entry["name"]: entry for entry in entries}
+        self._entries: dict[str, Entry | bytes] = {entry["name"]: entry for entry in entries}
         self._types: dict[str, Type] = {}
-        self.commands: tuple[str, ...] = self._named("command")
-        self.events: tuple[str, ...] = self._named("event")
+        self._commands: tuple[str, ...] | None = None
+        self._events: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_lines(cls, lines: Iterable[bytes]) -> Introspection:
+        """Take the entries as JSON texts, in the reply's order. They are parsed when they are needed.
+
+        :raise ValueError: a text that had to be parsed is not JSON.
+        """
+        introspection = cls(())
+        entries = introspection._entries
+        for line in lines:
+            # QEMU prints the name first; where somebody else wrote the line, it may be anywhere.
+            if line.startswith(_NAME_FIRST):
+                name = line[len(_NAME_FIRST) : line.index(b'"', len(_NAME_FIRST))].decode()
+            else:
+                name = orjson.loads(line)["name"]
+            entries[name] = line
+        return introspection
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands' names, in the reply's order."""
+        if self._commands is None:
+            self._commands = self._named("command")
+        return self._commands
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """The events' names, in the reply's order."""
+        if self._events is None:
+            self._events = self._named("event")
+        return self._events
 
     def _named(self, meta_type: str) -> tuple[str, ...]:
-        return tuple(name for name, entry in self._entries.items() if entry["meta-type"] == meta_type)
+        return tuple(name for name in self._entries if self._entry(name)["meta-type"] == meta_type)
 
-    def _entry(self, name: str, meta_type: str) -> Entry:
+    def _entry(self, name: str) -> Entry:
         entry = self._entries[name]
+        if isinstance(entry, bytes):
+            entry = self._entries[name] = orjson.loads(entry)
+        return entry
+
+    def _entry_of(self, name: str, meta_type: str) -> Entry:
+        entry = self._entry(name)
         if entry["meta-type"] != meta_type:
             raise KeyError(name)
         return entry
@@ -158,7 +199,7 @@ class Introspection:
         """The type called `name`; KeyError where there is none."""
         known = self._types.get(name)
         if known is None:
-            entry = self._entries[name]
+            entry = self._entry(name)
             build = _TYPES.get(entry["meta-type"])
             if build is None:
                 raise KeyError(name)
@@ -174,8 +215,8 @@ class Introspection:
 
     def command(self, name: str) -> CommandEntry:
         """The command called `name`; KeyError where there is none."""
-        return CommandEntry(self._entry(name, "command"))
+        return CommandEntry(self._entry_of(name, "command"))
 
     def event(self, name: str) -> EventEntry:
         """The event called `name`; KeyError where there is none."""
-        return EventEntry(self._entry(name, "event"))
+        return EventEntry(self._entry_of(name, "event"))

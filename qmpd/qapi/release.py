@@ -153,10 +153,10 @@ class Release:
 
     @cached_property
     def introspection(self) -> Introspection:
-        """The parsed introspection; types are built when they are asked for."""
+        """The introspection; entries are parsed, and types built, when they are asked for."""
         from qmpd.qapi.introspection import Introspection
 
-        return Introspection(orjson.loads(self.introspection_reply))
+        return Introspection.from_lines(self._lines("introspection.jsonl"))
 
     @cached_property
     def names(self) -> Names:
