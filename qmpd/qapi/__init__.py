@@ -1,7 +1,7 @@
 """What a release of QEMU is: its commands, events, types and the few behaviours that set it apart."""
 
 from qmpd.qapi.behaviour import Behaviour
-from qmpd.qapi.errors import ArgumentError, BadRelease, UnknownRelease
+from qmpd.qapi.errors import ArgumentError, BadRelease, UnknownExtension, UnknownRelease
 from qmpd.qapi.release import Command, Release, load_release, release_names
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Behaviour",
     "Command",
     "Release",
+    "UnknownExtension",
     "UnknownRelease",
     "load_release",
     "release_names",

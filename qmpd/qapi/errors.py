@@ -20,5 +20,14 @@ class UnknownRelease(Exception):  # noqa: N818 - the name says what happened
         self.known = known
 
 
+class UnknownExtension(Exception):  # noqa: N818 - the name says what happened
+    """No extension has the name that was asked for; the text lists those that there are."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"unknown extension '{name}': there are {', '.join(known)}")
+        self.name = name
+        self.known = known
+
+
 class BadRelease(Exception):  # noqa: N818 - the name says what is wrong
     """A release folder (or a twin's file) cannot be read; the text says which file and why."""

@@ -16,7 +16,7 @@ from qmpd.qapi.behaviour import Behaviour
 from qmpd.qapi.errors import BadRelease, UnknownRelease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from qmpd.qapi.arguments import ArgumentCompiler
     from qmpd.qapi.human_monitor import HumanMonitorTable
@@ -28,7 +28,7 @@ _PACKAGE = Path(__file__).parent.parent
 # An installed wheel has the folders inside the package, a checkout beside it.
 _PLACES = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 
-_loaded: dict[str, Release] = {}
+_loaded: dict[tuple[str, ...], Release] = {}
 
 
 def release_names() -> list[str]:
@@ -44,16 +44,36 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def load_release(name: str) -> Release:
+def load_release(name: str, extensions: Iterable[str] = ()) -> Release:
     """The release of this name (`7.2`), or the one whose folder this is; the same object each time.
 
+    `extensions` are those that it is given beside its own (`qmpd.qapi.extension`).
+
     :raise UnknownRelease: there is neither.
+    :raise UnknownExtension: there is no such extension.
     :raise BadRelease: the folder's release.json cannot be read.
     """
-    release = _loaded.get(name)
+    key = (name, *sorted(set(extensions)))
+    release = _loaded.get(key)
     if release is None:
-        release = _loaded[name] = Release(_folder(name))
+        release = Release(_folder(name))
+        if release.extensions or extensions:
+            from qmpd.qapi.extension import ExtendedRelease
+
+            release = ExtendedRelease(release, key[1:])
+        _loaded[key] = release
     return release
+
+
+def schema_folder(name: str) -> Path:
+    """The folder of this name in `schemas/`.
+
+    :raise BadRelease: there is none.
+    """
+    for place in _PLACES:
+        if (place / name).is_dir():
+            return place / name
+    raise BadRelease(f"{_PLACES[0] / name}: there is no such folder")
 
 
 def _folder(name: str) -> Path:
@@ -115,6 +135,7 @@ class Release:
             self.version: tuple[int, int, int] = (version["major"], version["minor"], version["micro"])
             self.package: str = members["package"]
             self.behaviour = Behaviour.from_json(members["behaviour"])
+            self.extensions: tuple[str, ...] = tuple(members.get("extensions", ()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadRelease(f"{path}: {error}") from error
 
