@@ -51,15 +51,39 @@ def test_the_shipped_document_is_the_derived_one(name: str) -> None:
     assert json.loads((load_release(name).directory / "schema.json").read_text()) == document(name)
 
 
+def parts(schema: dict[str, Any], found: dict[str, dict[str, Any]]) -> None:
+    """Add to `found` each schema within a schema once, without those within it."""
+    flat = dict(schema)
+    for keyword in ("$defs", "properties"):
+        if keyword in schema:
+            flat[keyword] = {}
+            for each in schema[keyword].values():
+                parts(each, found)
+    for keyword in ("anyOf", "allOf"):
+        if keyword in schema:
+            flat[keyword] = [True]
+            for each in schema[keyword]:
+                parts(each, found)
+    for keyword in ("items", "if", "then"):
+        if keyword in schema:
+            flat[keyword] = True
+            parts(schema[keyword], found)
+    found[json.dumps(flat, sort_keys=True)] = flat
+
+
 def test_documents_validate_under_the_meta_schema() -> None:
-    seen: set[str] = set()
+    # Checking a document takes seconds and its parts repeat, also between releases; so each is checked once.
+    found: dict[str, dict[str, Any]] = {}
     for name in release_names():
         assert document(name)["$schema"] == DIALECT
-        # Checking takes seconds, so what an earlier release's document has word for word is not checked again.
-        fresh = {key: value for key, value in document(name)["$defs"].items() if json.dumps([key, value]) not in seen}
-        assert fresh
-        Draft202012Validator.check_schema({**document(name), "$defs": fresh})
-        seen.update(json.dumps([key, value]) for key, value in document(name)["$defs"].items())
+        parts(document(name), found)
+    validator = Draft202012Validator(Draft202012Validator.META_SCHEMA)
+    wrong = [part for part in found.values() if not validator.is_valid(part)]
+    assert len(found) > 500
+    assert not wrong
+    broken: dict[str, dict[str, Any]] = {}
+    parts({"$defs": {"a": {"allOf": [{"properties": {"b": {"items": {"type": "no-such-type"}}}}]}}}, broken)
+    assert sum(not validator.is_valid(part) for part in broken.values()) == 1
 
 
 @pytest.mark.parametrize("name", release_names())
@@ -114,7 +138,7 @@ def test_the_checks_and_the_schema_agree(name: str) -> None:
     commands = commands_by_weight(introspection, names)
     verdicts = []
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.sampled_from(commands), st.integers(0, 1 << 64), st.sampled_from([0.0, 0.03, 0.1, 0.3, 0.5]))
     def agree(command: str, seed: int, fault: float) -> None:
         arguments = Generator(introspection, names, Random(seed), fault).arguments(command)
@@ -130,7 +154,7 @@ def test_the_checks_and_the_schema_agree(name: str) -> None:
         verdicts.append(verdict)
 
     agree()
-    assert 50 < sum(verdicts) < len(verdicts) - 50
+    assert 30 < sum(verdicts) < len(verdicts) - 30
 
 
 @pytest.mark.parametrize("name", release_names())
@@ -146,8 +170,9 @@ def test_every_branch_of_arguments_agrees(name: str) -> None:
             arguments = {**examples.members(found), str(found.tag): case, **examples.value(branch)}
             release.argument_compiler.checker(command)(arguments)
             assert validator.is_valid(arguments), (command, arguments)
-            assert not validator.is_valid({**arguments, "__stranger": 1})
             compared += 1
+        if found.variants:
+            assert not validator.is_valid({**arguments, "__stranger": 1})
     assert compared > 40
 
 
