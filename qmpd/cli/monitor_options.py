@@ -53,12 +53,7 @@ def monitor(given: Given, index: int) -> MonitorSettings:
             path, wait, exclusive = given.value, False, False
         else:
             path, wait, exclusive = _address(given.value)
-        if not path:
-            raise OptionError("a path is missing")
-        if len(path.encode("utf-8", "surrogateescape")) >= _PATH_LIMIT:
-            raise OptionError(
-                f"UNIX socket path '{path}' is too long", hint=(f"Path must be less than {_PATH_LIMIT} bytes",)
-            )
+        _checked_path(path)
     except OptionError as error:
         raise error.at(given.location) from None
     return MonitorSettings(
@@ -68,6 +63,34 @@ def monitor(given: Given, index: int) -> MonitorSettings:
         pretty=given.option.name == "qmp-pretty",
         chardev=f"compat_monitor{index}",
     )
+
+
+def control(given: Given) -> MonitorSettings:
+    """The control socket that `-control unix:PATH` asks for; it listens and does not wait.
+
+    :raise OptionError: the address is wrong.
+    """
+    try:
+        if not given.value.startswith("unix:"):
+            raise OptionError("only unix:PATH is served")
+        values = dict(key_values.flat_list(given.value[len("unix:") :], "path"))
+        path = values.pop("path", "")
+        pretty = key_values.boolean("pretty", values.pop("pretty", "off"))
+        if values:
+            raise OptionError(f"Invalid parameter '{next(iter(values))}'")
+        return MonitorSettings(path=_checked_path(path), pretty=pretty, chardev="control")
+    except OptionError as error:
+        raise error.at(given.location) from None
+
+
+def _checked_path(path: str) -> str:
+    if not path:
+        raise OptionError("a path is missing")
+    if len(path.encode("utf-8", "surrogateescape")) >= _PATH_LIMIT:
+        raise OptionError(
+            f"UNIX socket path '{path}' is too long", hint=(f"Path must be less than {_PATH_LIMIT} bytes",)
+        )
+    return path
 
 
 def _address(text: str) -> tuple[str, bool, bool]:

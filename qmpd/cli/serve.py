@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from qmpd.cli import machine_options, monitor_options
+from qmpd.cli import machine_options, monitor_options, puppet_options
 from qmpd.cli.errors import OptionError
 from qmpd.cli.machine_options import MachineOptions
 from qmpd.cli.options import Option, scan
@@ -19,6 +19,9 @@ OPTIONS = (
     *monitor_options.OPTIONS,
     *machine_options.OPTIONS,
     Option("release", "RELEASE", _SECTION, "the release of QEMU to stand in for: a name (7.2) or a captured folder"),
+    Option("control", "unix:PATH", _SECTION, "the puppeteer's socket: guest actions, clock, faults (see qmpd control)"),
+    Option("guest", "OPTION=VALUE[,...]", _SECTION, "an operating system for machine pc, like boot-time=2s"),
+    Option("clock", "real|scaled=FACTOR|virtual", _SECTION, "at what pace the machine's time passes"),
     Option("pidfile", "PATH", _SECTION, "hold the process's id in this file, locked while it runs"),
     Option("v", None, _SECTION, "log each connection and change of state to standard error"),
     Option("vv", None, _SECTION, "log each message, too"),
@@ -50,11 +53,18 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
         raise OptionError(str(error)) from error
     warnings: list[str] = []
     machine = MachineOptions(release, warnings.append)
+    guest: list[tuple[str, str]] = []
     verbosity = 0
     for each in given:
         match each.option.name:
             case "socket" | "qmp" | "qmp-pretty":
                 settings.monitors.append(monitor_options.monitor(each, len(settings.monitors)))
+            case "control":
+                settings.control = monitor_options.control(each)
+            case "guest":
+                guest += puppet_options.guest(each)
+            case "clock":
+                settings.clock = puppet_options.clock(each)
             case "pidfile":
                 settings.pid_file = each.value
             case "v":
@@ -64,6 +74,8 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
             case _:
                 machine.take(each)
     settings.machine = machine.finish()
+    if guest:
+        puppet_options.apply_guest(settings.machine, guest)
     return settings, min(verbosity, 2), warnings
 
 

@@ -68,6 +68,16 @@ class ScaledClock:
         self._monotonic += passed
         self._factor = factor
 
+    def advance(self, nanoseconds: int) -> None:
+        """Let `nanoseconds` of this clock pass at once.
+
+        :raise ValueError: the number is negative.
+        """
+        if nanoseconds < 0:
+            raise ValueError("a clock does not go back")
+        self._monotonic += nanoseconds
+        self._wall += nanoseconds
+
     def _passed(self) -> int:
         return int((time.monotonic_ns() - self._since) * self._factor)
 

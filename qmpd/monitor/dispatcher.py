@@ -76,6 +76,7 @@ class Dispatcher:
         "commands",
         "exit_status",
         "float_format",
+        "json_parser",
         "limiter",
         "machine",
         "negotiation_commands",
@@ -100,7 +101,10 @@ class Dispatcher:
         self.settings = settings
         self.clock = clock
         self.chardevs = chardevs if chardevs is not None else []
+        self.commands: dict[str, Entry | None]
+        self.negotiation_commands: dict[str, Entry | None]
         self.commands, self.negotiation_commands = _command_tables(release)
+        self.json_parser = release.behaviour.json_parser
         self.float_format = release.behaviour.float_format
         self.reply_after_turn = release.behaviour.reply_after_turn
         self.sessions: dict[Session, None] = {}

@@ -10,18 +10,37 @@ what follows them stays unread (QEMU's docs/interop/qmp-spec, "Out-of-band execu
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qmpd.wire import Decoder
 
 if TYPE_CHECKING:
-    from qmpd.monitor.dispatcher import CommandTable, Dispatcher
+    from qmpd.monitor.commands import Entry
 
 QUEUE_LIMIT = 8
 """In-band requests that may wait, once out-of-band execution is negotiated (QMP_REQ_QUEUE_LEN_MAX)."""
 
 OUTGOING_LIMIT = 64 << 20
 """Bytes owed to a client that does not read; beyond it the session is broken."""
+
+
+class SessionDispatcher(Protocol):
+    """What a session asks of the dispatcher that executes its requests.
+
+    `ready` and `unsent` are where it enters itself when it has a request, or is owed bytes.
+    """
+
+    commands: dict[str, Entry | None]
+    negotiation_commands: dict[str, Entry | None]
+    json_parser: str
+    ready: deque[Session]
+    unsent: list[Session]
+
+    def execute_out_of_band(self, session: Session, message: object) -> None:
+        """Execute a request that overtakes the others."""
+
+    def close_session(self, session: Session) -> None:
+        """Forget a client."""
 
 
 class Session:
@@ -47,14 +66,14 @@ class Session:
         "unsent",
     )
 
-    def __init__(self, dispatcher: Dispatcher, *, label: str = "compat_monitor0", pretty: bool = False) -> None:
+    def __init__(self, dispatcher: SessionDispatcher, *, label: str = "compat_monitor0", pretty: bool = False) -> None:
         self.dispatcher = dispatcher
         self.label = label
         self.pretty = pretty
-        self.decoder = Decoder(dispatcher.release.behaviour.json_parser)
+        self.decoder = Decoder(dispatcher.json_parser)
         self.negotiated = False
         self.out_of_band = False
-        self.commands: CommandTable = dispatcher.negotiation_commands
+        self.commands: dict[str, Entry | None] = dispatcher.negotiation_commands
         self.queue: deque[object] = deque()
         self._backlog: deque[object] | None = None
         self.outgoing: list[bytes] = []

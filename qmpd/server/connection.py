@@ -68,6 +68,18 @@ class Connection:
             self.close()
             log.info(f"client {self.number} disconnected")
 
+    def read_now(self) -> None:
+        """Take in what the client has sent by now; the reading task comes to the rest, and to the end."""
+        session = self.session
+        while not self.closed and not session.paused:
+            try:
+                data = self.socket.recv(CHUNK)
+            except OSError:
+                return
+            if not data:
+                return
+            session.receive(data)
+
     async def settled(self) -> None:
         """Wait until the session takes more input."""
         while self.session.paused and not self.closed:
@@ -156,5 +168,5 @@ class Connection:
         if self.socket.fileno() != -1:
             trio.lowlevel.notify_closing(self.socket)
             self.socket.close()
-        self._vm.dispatcher.close_session(self.session)
+        self.session.dispatcher.close_session(self.session)
         self._progressed()

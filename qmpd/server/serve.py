@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from qmpd.machine import SystemClock
 from qmpd.server import signals
 from qmpd.server.virtual_machine import VirtualMachine
 
@@ -26,7 +25,7 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
     :raise PidFileError: the pid file cannot be made or locked.
     :raise UnknownRelease: there is no release of that name.
     """
-    vm = VirtualMachine(settings, SystemClock())
+    vm = VirtualMachine(settings)
     vm.listen()
     pid_file = None
     try:

@@ -24,9 +24,15 @@ class MonitorSettings:
 
 @dataclass(slots=True, kw_only=True)
 class VMSettings:
-    """One virtual machine as the server runs it.  `release` is a name that `qmpd.qapi` knows."""
+    """One virtual machine as the server runs it.  `release` is a name that `qmpd.qapi` knows.
+
+    `control` is where the control socket listens, None where there is none; `clock` is what `-clock` takes:
+    `real`, `scaled=FACTOR` or `virtual`.
+    """
 
     release: str = "7.2"
     machine: MachineSettings = field(default_factory=MachineSettings)
     monitors: list[MonitorSettings] = field(default_factory=list)
     pid_file: str | None = None
+    control: MonitorSettings | None = None
+    clock: str = "real"

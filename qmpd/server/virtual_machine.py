@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from qmpd.machine import SystemClock
 from qmpd.monitor.chardev import Chardev
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from qmpd.control.dispatcher import ControlDispatcher
+    from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
     from qmpd.server.settings import MonitorSettings, VMSettings
 
@@ -44,28 +47,45 @@ class VirtualMachine:
         "_woken",
         "clock",
         "connections",
+        "control",
         "dispatcher",
         "nursery",
+        "puppeteer",
         "settings",
     )
 
     nursery: trio.Nursery
 
-    def __init__(self, settings: VMSettings, clock: Clock) -> None:
-        """Prepare the machine.
+    def __init__(self, settings: VMSettings, clock: Clock | None = None) -> None:
+        """Prepare the machine.  Without a clock it gets the one that the settings ask for.
 
         :raise UnknownRelease: there is no release of that name.
+        :raise ValueError: the settings' clock is none.
         """
         self.settings = settings
-        self.clock = clock
+        self.clock: Clock = _clock(settings) if clock is None else clock
         self.connections: set[Connection] = set()
         self._listeners: list[tuple[MonitorSettings, Listener]] = []
+        self.puppeteer: Puppeteer | None = None
+        self.control: ControlDispatcher | None = None
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
         self._numbers = 0
         chardevs = [Chardev(monitor.chardev, f"unix:{monitor.path}") for monitor in settings.monitors]
         release = load_release(settings.release)
-        self.dispatcher = Dispatcher(release, settings.machine, clock, self.wake, chardevs, log.error)
+        self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, log.error)
+        if settings.control is not None:
+            from qmpd.control.dispatcher import ControlDispatcher
+
+            self.control = ControlDispatcher(self.play())
+
+    def play(self) -> Puppeteer:
+        """The machine's puppeteer, the same each time; without one nothing that it can do costs anything."""
+        if self.puppeteer is None:
+            from qmpd.control.puppeteer import Puppeteer
+
+            self.puppeteer = Puppeteer(self)
+        return self.puppeteer
 
     def listen(self) -> None:
         """Make the sockets.
@@ -75,6 +95,8 @@ class VirtualMachine:
         try:
             for monitor in self.settings.monitors:
                 self._listeners.append((monitor, Listener(monitor.path)))
+            if self.settings.control is not None:
+                self._listeners.append((self.settings.control, Listener(self.settings.control.path)))
         except BaseException:
             self.close_listeners()
             raise
@@ -126,27 +148,42 @@ class VirtualMachine:
 
     async def _main_loop(self) -> None:
         dispatcher = self.dispatcher
-        machine, limiter = dispatcher.machine, dispatcher.limiter
         while True:
             self._woken = False
-            deadline = machine.next_deadline()
-            limited = limiter.next_deadline()
-            if limited is not None or deadline is not None:
-                now = self.clock.monotonic_nanoseconds()
-                if deadline is not None and deadline <= now:
-                    machine.run_timers()
-                if limited is not None and limited <= now:
-                    limiter.run()
-            if machine.pending:
-                dispatcher.turn()
-            more = dispatcher.ready and dispatcher.run_requests()
+            if self.puppeteer is not None and self._run_puppeteer():
+                more = False
+            else:
+                more = self.step()
             self.flush()
             if dispatcher.exit_status is not None:
                 return
-            if more or machine.pending:
+            if more:
                 await trio.lowlevel.checkpoint()
             elif not self._woken:
                 await self._wait_for_work()
+
+    def step(self) -> bool:
+        """One pass of the main loop: timers, a turn, requests; whether there is more to do at once."""
+        dispatcher = self.dispatcher
+        machine, limiter = dispatcher.machine, dispatcher.limiter
+        deadline = machine.next_deadline()
+        limited = limiter.next_deadline()
+        if limited is not None or deadline is not None:
+            now = self.clock.monotonic_nanoseconds()
+            if deadline is not None and deadline <= now:
+                machine.run_timers()
+            if limited is not None and limited <= now:
+                limiter.run()
+        if machine.pending:
+            dispatcher.turn()
+        more = bool(dispatcher.ready) and dispatcher.run_requests()
+        return more or machine.pending
+
+    def _run_puppeteer(self) -> bool:
+        """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
+        if self.control is not None and self.control.ready:
+            self.control.run_requests()
+        return False
 
     async def _wait_for_work(self) -> None:
         deadlines = [
@@ -157,8 +194,10 @@ class VirtualMachine:
         if not deadlines:
             await self._park()
             return
-        remaining = (min(deadlines) - self.clock.monotonic_nanoseconds()) / 1e9
-        if remaining > 0:
+        remaining = self.clock.real_seconds(min(deadlines) - self.clock.monotonic_nanoseconds())
+        if remaining is None:
+            await self._park()
+        elif remaining > 0:
             with trio.move_on_after(remaining):
                 await self._park()
 
@@ -191,6 +230,20 @@ class VirtualMachine:
 
     # Clients
 
+    def catch_up(self) -> None:
+        """Take in what clients have sent, and those that have connected, by now.
+
+        Connections read when trio comes round to them; this is for whoever has to know the order in which
+        things were sent on several sockets.
+        """
+        for monitor, listener in self._listeners:
+            while not monitor.exclusive and (client := _accepted(listener.socket)) is not None:
+                connection = self.connect(monitor, client)
+                self.connections.add(connection)
+                self.nursery.start_soon(self._serve, connection)
+        for connection in sorted(self.connections, key=lambda connection: connection.number):
+            connection.read_now()
+
     async def _accept(self, monitor: MonitorSettings, listening: socket.socket, first: trio.Event | None) -> None:
         while True:
             await trio.lowlevel.wait_readable(listening)
@@ -216,7 +269,8 @@ class VirtualMachine:
     def connect(self, monitor: MonitorSettings, client: socket.socket) -> Connection:
         """Greet a client."""
         self._numbers += 1
-        session = self.dispatcher.open_session(monitor.chardev, monitor.pretty)
+        dispatcher = self.control if self.control is not None and monitor is self.settings.control else self.dispatcher
+        session = dispatcher.open_session(monitor.chardev, monitor.pretty)
         return Connection(self, client, session, self._numbers)
 
     async def _serve(self, connection: Connection) -> None:
@@ -225,3 +279,21 @@ class VirtualMachine:
             await connection.run()
         finally:
             self.connections.discard(connection)
+
+
+def _clock(settings: VMSettings) -> Clock:
+    if settings.clock == "real" and settings.control is None:
+        return SystemClock()
+    from qmpd.control.clock import PuppetClock
+
+    return PuppetClock.parse(settings.clock)
+
+
+def _accepted(listening: socket.socket) -> socket.socket | None:
+    """A client that waits to be accepted."""
+    try:
+        client, _ = listening.accept()
+    except OSError:
+        return None
+    client.setblocking(False)
+    return client

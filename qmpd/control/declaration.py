@@ -1,0 +1,90 @@
+"""What makes a method a control command: one declaration, from which everything else is derived.
+
+A method marked with `command` is that command's declaration as well as its execution: the names, types and
+defaults of its parameters are the command's arguments, its annotated result is what the command returns, the
+first sentence of its docstring what the list of commands says.  `qmpd.control.interface` makes introspection,
+argument checks and the JSON Schema of it.  Underscores become dashes on the wire.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from qmpd.control.puppeteer import Puppeteer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+G = TypeVar("G", bound="Group")
+
+
+class Missing(enum.Enum):
+    """What stands in the place of a value that is not there, where None would be JSON's null."""
+
+    MISSING = "missing"
+
+
+MISSING = Missing.MISSING
+
+
+class Group:
+    """Commands that belong together; `Puppeteer` has one object of each group."""
+
+    __slots__ = ("_puppeteer",)
+
+    def __init__(self, puppeteer: Puppeteer) -> None:
+        self._puppeteer = puppeteer
+
+
+class Declaration:
+    """One command: its name on the wire and the function that executes it."""
+
+    __slots__ = ("function", "name")
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+
+    @property
+    def queries(self) -> bool:
+        """Whether the command only asks for something."""
+        return self.name.startswith("query-")
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (self.function.__doc__ or "").strip().partition("\n")[0]
+
+
+def command(name: str) -> Callable[[Callable[Concatenate[G, P], R]], Callable[Concatenate[G, P], R]]:
+    """Declare a method as the control command `name`.
+
+    Whoever calls it, from Python or through the socket: what the clients had sent by then is executed before,
+    and what it brought about is served before it returns.
+    """
+
+    def declare(function: Callable[Concatenate[G, P], R]) -> Callable[Concatenate[G, P], R]:
+        declaration = Declaration(name, function)
+
+        @functools.wraps(function)
+        def perform(group: G, /, *arguments: P.args, **options: P.kwargs) -> R:
+            result: R = group._puppeteer.perform(declaration, group, arguments, options)
+            return result
+
+        perform.declaration = declaration  # type: ignore[attr-defined]
+        return perform
+
+    return declare
+
+
+def declarations(group: type[Group]) -> list[Declaration]:
+    """The commands of a group, in the order in which they stand in its class."""
+    return [member.declaration for member in vars(group).values() if hasattr(member, "declaration")]
+
+
+def wire_name(name: str) -> str:
+    """A Python name as it is spelled on the wire (`return_` is `return`)."""
+    return name.rstrip("_").replace("_", "-")

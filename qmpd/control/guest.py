@@ -1,0 +1,156 @@
+"""Playing the guest: what runs on the vCPUs does what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Unpack
+
+from qmpd.control.declaration import MISSING, Group, command
+from qmpd.control.errors import ControlError
+from qmpd.control.guest_options import GuestOptions, changes, options
+from qmpd.control.times import seconds
+from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
+
+if TYPE_CHECKING:
+    from qmpd.machine import Guest
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStep:
+    """A step of the guest's course that a timer stands for: its name, and the seconds until it is due."""
+
+    step: str
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class GuestState:
+    """Where the guest is: `steps` are those that are under way, `options` what it is like.
+
+    `wakeup_reason` is what last woke it, if anything has.
+    """
+
+    phase: GuestPhase
+    run_state: RunState
+    firmware_has_run: bool
+    steps: list[GuestStep]
+    options: GuestOptions
+    wakeup_reason: WakeupReason | None = None
+
+
+class GuestControl(Group):
+    """The guest's actions.  All but `wake`, `query` and `set` take a guest that runs, as in a real machine.
+
+    Each raises ControlError where the machine has no guest, and MachineError where the guest cannot.
+    """
+
+    __slots__ = ()
+
+    @property
+    def _guest(self) -> Guest:
+        guest = self._puppeteer.machine.guest
+        if guest is None:
+            raise ControlError("the machine has no guest")
+        return guest
+
+    @command("guest-reboot")
+    def reboot(self) -> None:
+        """Reset the machine by the keyboard controller, as a guest that reboots."""
+        self._guest.reboot()
+
+    @command("guest-triple-fault")
+    def triple_fault(self) -> None:
+        """Reset the machine by a triple fault."""
+        self._guest.act(GuestAction.TRIPLE_FAULT)
+
+    @command("guest-shut-down")
+    def shut_down(self) -> None:
+        """Power off (ACPI S5)."""
+        self._guest.shut_down()
+
+    @command("guest-hibernate")
+    def hibernate(self) -> None:
+        """Save to disk and power off (ACPI S4)."""
+        self._guest.hibernate()
+
+    @command("guest-suspend")
+    def suspend(self) -> None:
+        """Sleep (ACPI S3)."""
+        self._guest.suspend()
+
+    @command("guest-wake")
+    def wake(self, reason: WakeupReason = WakeupReason.OTHER) -> None:
+        """Wake a suspended guest, as a device does; the reason is told to the guest alone."""
+        self._guest.wake(reason)
+
+    @command("guest-halt")
+    def halt(self) -> None:
+        """Halt for good: the guest runs on and heeds nothing any more."""
+        self._guest.act(GuestAction.HALT)
+
+    @command("guest-panic")
+    def panic(self, info: Any = MISSING) -> None:
+        """Panic; takes the device pvpanic, `info` is QAPI's GuestPanicInformation."""
+        self._guest.panic(_panic_information(info))
+
+    @command("guest-crash-load")
+    def crash_load(self, info: Any = MISSING) -> None:
+        """Panic and go on in the crash kernel; takes the device pvpanic."""
+        self._guest.crash_load(_panic_information(info))
+
+    @command("guest-expire-watchdog")
+    def expire_watchdog(self) -> None:
+        """Let the watchdog expire; takes the device ib700 or i6300esb."""
+        self._guest.watchdog_expire()
+
+    @command("guest-debug-exit")
+    def debug_exit(self, value: int) -> None:
+        """Write `value` (0 to 255) to isa-debug-exit."""
+        if not 0 <= value <= 255:
+            raise ControlError("'value' is a number from 0 to 255")
+        self._guest.debug_exit(value)
+
+    @command("guest-internal-error")
+    def internal_error(self) -> None:
+        """Stop with an internal error of the accelerator."""
+        self._guest.internal_error()
+
+    @command("guest-inject-nmi")
+    def inject_nmi(self) -> None:
+        """Inject a non-maskable interrupt; what comes of it is the guest's option `on-nmi`."""
+        self._puppeteer.machine.inject_nmi()
+
+    @command("guest-proceed")
+    def proceed(self) -> None:
+        """Let the next step of the guest's course (firmware, boot, power off, ...) be due now."""
+        self._guest.proceed()
+
+    @command("guest-set")
+    def set(self, **changed: Unpack[GuestOptions]) -> None:
+        """Change the guest's options, as `-guest` has them; what is under way goes on as it began."""
+        try:
+            self._guest.configure(**changes(changed))
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+
+    @command("query-guest")
+    def query(self) -> GuestState:
+        """Tell what the guest is doing, its next steps and its options."""
+        guest = self._guest
+        state: Any = guest.query()
+        return GuestState(
+            phase=guest.phase,
+            run_state=self._puppeteer.machine.state,
+            firmware_has_run=guest.firmware_has_run,
+            steps=[GuestStep(step, seconds(remaining)) for step, remaining in state["steps"].items()],
+            options=options(guest.settings),
+            wakeup_reason=guest.wakeup_reason,
+        )
+
+
+def _panic_information(info: Any) -> dict[str, object] | None:
+    if info is MISSING:
+        return None
+    if not isinstance(info, dict):
+        raise ControlError("'info' is an object (QAPI's GuestPanicInformation)")
+    return info

@@ -1,0 +1,102 @@
+"""What a guest is like, as `-guest` and the control command `guest-set` spell it."""
+
+from __future__ import annotations
+
+import enum
+import typing
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from qmpd.control.declaration import wire_name
+from qmpd.control.times import Time, nanoseconds, seconds
+from qmpd.machine.settings import Firmware, GuestAction, GuestSettings, GuestWakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NEVER = "never"
+"""The `sleep-time` of a guest that sets no alarm."""
+
+
+class GuestOptions(TypedDict, total=False):
+    """The options of a guest; see `GuestSettings`, whose times are given as `Time` here."""
+
+    firmware: Firmware
+    firmware_resets: int
+    operating_system: bool
+    boot_time: Time
+    on_boot: GuestAction
+    on_powerdown: GuestAction
+    powerdown_delay: Time
+    on_sleep: GuestAction
+    on_nmi: GuestAction
+    on_wakeup: GuestWakeup
+    sleep_time: Time
+    debug_exit_value: int
+
+
+_TIMES = ("boot_time", "powerdown_delay", "sleep_time")
+_LIMITS = {"firmware_resets": 1000, "debug_exit_value": 255}
+
+
+def changes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as changes of `GuestSettings`.
+
+    :raise ValueError: a value is out of range; the text says which.
+    """
+    result = dict(options)
+    for name, value in options.items():
+        if name in _TIMES:
+            result[name] = None if name == "sleep_time" and value == NEVER else nanoseconds(value)
+        elif name in _LIMITS and not 0 <= value <= _LIMITS[name]:
+            raise ValueError(f"'{wire_name(name)}' is a number from 0 to {_LIMITS[name]}")
+    return result
+
+
+def options(settings: GuestSettings) -> GuestOptions:
+    """The options that make these settings; times in seconds, what is not set left out."""
+    result: dict[str, Any] = {}
+    for name in GuestOptions.__annotations__:
+        value = getattr(settings, name)
+        if value is not None:
+            result[name] = seconds(value) if name in _TIMES else value
+    return typing.cast("GuestOptions", result)
+
+
+def parse(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """The pairs of `-guest` as changes of `GuestSettings`, the last of each.
+
+    :raise ValueError: a key or a value is wrong, in QEMU's words where it has some.
+    """
+    hints = typing.get_type_hints(GuestOptions)
+    result: dict[str, Any] = {}
+    for key, text in pairs:
+        name = key.replace("-", "_")
+        if name not in hints or "_" in key:
+            raise ValueError(f"Invalid parameter '{key}'")
+        result[name] = _value(key, text, hints[name])
+    return changes(result)
+
+
+def _value(key: str, text: str, kind: Any) -> object:
+    if kind is bool:
+        if text in ("on", "yes", "true", "y"):
+            return True
+        if text in ("off", "no", "false", "n"):
+            return False
+        raise ValueError(f"Parameter '{key}' expects 'on' or 'off'")
+    if kind is int:
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError(f"Parameter '{key}' expects a number")
+        return int(text)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        try:
+            return kind(text)
+        except ValueError:
+            known = ", ".join(kind)
+            raise ValueError(f"Parameter '{key}' does not accept value '{text}' (there are {known})") from None
+    try:
+        if not (key == "sleep-time" and text == NEVER):
+            nanoseconds(text)
+    except ValueError as error:
+        raise ValueError(f"Parameter '{key}': {error}") from None
+    return text

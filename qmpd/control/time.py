@@ -1,0 +1,110 @@
+"""Letting a machine's time pass: at a pace, by so much, or until nothing is left to happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qmpd.control.clock import ClockKind, PuppetClock
+from qmpd.control.declaration import Group, command
+from qmpd.control.errors import ControlError
+from qmpd.control.times import Time, nanoseconds, seconds
+
+LIMIT = "24h"
+STEPS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """The machine's clock: its kind and pace, its monotonic time in seconds, and the seconds to the next timer."""
+
+    kind: ClockKind
+    factor: float
+    time: float
+    next_timer: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuietState:
+    """What `clock-run-until-quiet` found: whether no timer is left, and how many seconds and timers it took."""
+
+    quiet: bool
+    advanced: float
+    timers: int
+
+
+class ClockControl(Group):
+    """The machine's clock.  Every timer of the machine goes by it, and every timestamp."""
+
+    __slots__ = ()
+
+    @property
+    def _clock(self) -> PuppetClock:
+        clock = self._puppeteer.host.clock
+        if not isinstance(clock, PuppetClock):
+            raise ControlError("the machine was not started with a clock that can be changed")
+        return clock
+
+    @command("clock-set")
+    def set(self, kind: ClockKind, factor: float | None = None) -> None:
+        """Let time pass at the computer's pace, `factor` times as fast, or not at all (`virtual`)."""
+        if (kind is ClockKind.SCALED) != (factor is not None):
+            raise ControlError("'factor' belongs to a scaled clock, which has to have one")
+        try:
+            self._clock.set(kind, 1.0 if factor is None else factor)
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+
+    @command("clock-advance")
+    def advance(self, time: Time) -> None:
+        """Let `time` pass at once: whatever falls due on the way happens in its order, at its moment."""
+        clock, puppeteer = self._clock, self._puppeteer
+        try:
+            end = clock.monotonic_nanoseconds() + nanoseconds(time)
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+        puppeteer.settle()
+        while not puppeteer.ended:
+            deadline = puppeteer.next_deadline()
+            if deadline is None or deadline > end:
+                break
+            clock.advance(max(0, deadline - clock.monotonic_nanoseconds()))
+            puppeteer.settle()
+        else:
+            return
+        clock.advance(max(0, end - clock.monotonic_nanoseconds()))
+
+    @command("clock-run-until-quiet")
+    def run_until_quiet(self, limit: Time = LIMIT, timers: int = STEPS) -> QuietState:
+        """Go from timer to timer until none is left, but no further than `limit`, and past no more than `timers`."""
+        clock, puppeteer = self._clock, self._puppeteer
+        start = clock.monotonic_nanoseconds()
+        try:
+            end = start + nanoseconds(limit)
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+        puppeteer.settle()
+        passed = 0
+        while not puppeteer.ended and passed < timers:
+            deadline = puppeteer.next_deadline()
+            if deadline is None or deadline > end:
+                break
+            clock.advance(max(0, deadline - clock.monotonic_nanoseconds()))
+            puppeteer.settle()
+            passed += 1
+        return QuietState(
+            quiet=puppeteer.ended or puppeteer.next_deadline() is None,
+            advanced=seconds(clock.monotonic_nanoseconds() - start),
+            timers=passed,
+        )
+
+    @command("query-clock")
+    def query(self) -> ClockState:
+        """Tell the clock's kind, its time, and when the next timer is due."""
+        clock, deadline = self._clock, self._puppeteer.next_deadline()
+        now = clock.monotonic_nanoseconds()
+        return ClockState(
+            kind=clock.kind,
+            factor=clock.factor,
+            time=seconds(now),
+            next_timer=None if deadline is None else seconds(max(0, deadline - now)),
+        )
