@@ -14,9 +14,9 @@ from qmpd.machine import Machine, MachineError
 from qmpd.machine.machine import ignore_report
 from qmpd.monitor import envelope
 from qmpd.monitor.commands import Entry, find
-from qmpd.monitor.errors import CommandError
+from qmpd.monitor.errors import CommandError, HandOver
 from qmpd.monitor.events import RateLimiter, encode_event, event_value
-from qmpd.monitor.results import greeting
+from qmpd.monitor.results import EMPTY, greeting
 from qmpd.monitor.session import Session
 from qmpd.qapi.errors import ArgumentError
 from qmpd.wire import Encoded, ParseError, encode, encode_pretty
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from qmpd.machine import Clock, Event, MachineSettings
     from qmpd.monitor.chardev import Chardev
+    from qmpd.monitor.live_update import Father
     from qmpd.qapi import Release
 
 NO_ARGUMENTS: dict[str, object] = {}
@@ -75,6 +76,7 @@ class Dispatcher:
         "clock",
         "commands",
         "exit_status",
+        "father",
         "float_format",
         "json_parser",
         "limiter",
@@ -111,6 +113,8 @@ class Dispatcher:
         self.ready: deque[Session] = deque()
         self.unsent: list[Session] = []
         self.exit_status: int | None = None
+        # What carries out a live update; None where there can be none.
+        self.father: Father | None = None
         self.limiter = RateLimiter(clock, self.broadcast)
         self.machine = Machine(settings, release.behaviour, clock, self.limiter.offer, wake, report or ignore_report)
 
@@ -222,6 +226,9 @@ class Dispatcher:
                 raise CommandError(self.release.behaviour.preconfig_refusal.format(command=name))
             entry.check(arguments)
             value = entry.handler(self, session, arguments)
+        except HandOver as hand_over:
+            hand_over.message = message
+            raise
         except CommandError as error:
             return self._error(session, message, error.error_class, error.description)
         except (ArgumentError, MachineError) as error:
@@ -235,6 +242,12 @@ class Dispatcher:
                 return b'{"return": %b, "id": %d}\r\n' % (result, identity)
             return b'{"return": %b, "id": %b}\r\n' % (result, encode(identity, self.float_format))
         return b'{"return": %b}\r\n' % result
+
+    def late_reply(self, session: Session, message: object, error: str | None) -> bytes:
+        """The reply to a command that left the main loop (`HandOver`): an error, where there is one."""
+        if error is not None:
+            return self._error(session, message, "GenericError", error)
+        return self._reply(session, {"return": EMPTY}, message)
 
     def _error(self, session: Session, message: object, error_class: str, description: str) -> bytes:
         return self._reply(session, {"error": {"class": error_class, "desc": description}}, message)

@@ -1,6 +1,11 @@
-"""The error that a command ends with."""
+"""What a command ends with instead of a result."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qmpd.monitor.session import Session
 
 
 class CommandError(Exception):
@@ -16,3 +21,16 @@ class CommandError(Exception):
         super().__init__(description)
         self.description = description
         self.error_class = error_class
+
+
+class HandOver(Exception):  # noqa: N818 - not an error: the main loop is left for it
+    """`live-update-commit` was asked for: it leaves the execution of requests on its way to the main loop.
+
+    `session` and `message` say who is owed the reply, `timeout` is how many seconds the child is given.
+    """
+
+    def __init__(self, session: Session, timeout: float) -> None:
+        super().__init__()
+        self.session = session
+        self.timeout = timeout
+        self.message: object = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from qmpd.machine import Event
 from qmpd.wire import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.machine import Clock, Event
+    from qmpd.machine import Clock
 
 RATE_LIMITED: dict[str, str | None] = {
     "RTC_CHANGE": None,
@@ -101,3 +102,11 @@ class RateLimiter:
             [name, key, deadline - now, None if event is None else list(event)]
             for (name, key), (deadline, event) in self._waiting.items()
         ]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """Become the limiter that `snapshot` made this of."""
+        now = self._clock.monotonic_nanoseconds()
+        self._waiting = {
+            (name, key): (now + remaining, None if event is None else Event(*event))
+            for name, key, remaining, event in state
+        }

@@ -63,7 +63,10 @@ def find(release: Release, name: str) -> Entry | None:
     description = release.commands.get(name)
     if description is None:
         return None
-    handler = handlers().get(name) or answer_unmodelled(name)
+    known = handlers()
+    if release.extensions:
+        import_module("qmpd.monitor.commands.live_update")
+    handler = known.get(name) or answer_unmodelled(name)
     return Entry(
         name,
         handler,

@@ -1,0 +1,86 @@
+"""The commands of the live-update line (`schemas/live-update/`): live update, reboot-reset and sleep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from qmpd.machine.live_update import UpdateStage
+from qmpd.monitor.commands import command
+from qmpd.monitor.errors import CommandError, HandOver
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.monitor.commands import Arguments
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.live_update import Father
+    from qmpd.monitor.session import Session
+
+PREPARE_TIMEOUT = 10_000
+"""Milliseconds in which a child has to become ready, where `live-update-prepare` does not say."""
+
+COMMIT_TIMEOUT = 2_000
+"""Milliseconds in which a child has to take over, where `live-update-commit` does not say."""
+
+
+def _father(dispatcher: Dispatcher) -> Father:
+    if dispatcher.father is None:
+        raise CommandError("This machine shares its process: it cannot be updated alone")
+    return dispatcher.father
+
+
+@command("live-update-prepare")
+def live_update_prepare(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    program = cast("str | None", arguments.get("program"))
+    timeout = cast("int", arguments.get("timeout", PREPARE_TIMEOUT))
+    _father(dispatcher).prepare(program, timeout / 1000)
+    return EMPTY
+
+
+@command("live-update-query")
+def live_update_query(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    father = dispatcher.father
+    if father is None:
+        return {"stage": str(UpdateStage.NONE)}
+    update = father.update
+    result: dict[str, object] = {"stage": str(update.stage)}
+    if update.reason:
+        result["reason"] = update.reason
+    if father.child is not None:
+        result["child"] = father.child
+    return result
+
+
+@command("live-update-commit")
+def live_update_commit(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """The child replies, once it has taken over; the father, where it could not."""
+    if _father(dispatcher).update.stage is not UpdateStage.FATHER_CHILD_READY:
+        raise CommandError("There is no child that is ready to take over")
+    raise HandOver(session, cast("int", arguments.get("timeout", COMMIT_TIMEOUT)) / 1000)
+
+
+@command("live-update-cancel")
+def live_update_cancel(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    _father(dispatcher).cancel()
+    return EMPTY
+
+
+@command("set-reboot-reset")
+def set_reboot_reset(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.reboot_reset = cast("bool", arguments["enable"])
+    return EMPTY
+
+
+@command("query-reboot-reset")
+def query_reboot_reset(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    machine = dispatcher.machine
+    result: dict[str, object] = {"enabled": machine.reboot_reset}
+    if machine.requests.reset_time is not None:
+        seconds, microseconds = divmod(machine.requests.reset_time, 1_000_000)
+        result["reset-time"] = {"seconds": seconds, "microseconds": microseconds}
+    return result
+
+
+@command("system_sleep")
+def system_sleep(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    dispatcher.machine.system_sleep()
+    return EMPTY

@@ -1,0 +1,32 @@
+"""What the live update's commands ask of the server, which alone has the sockets and the child."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from qmpd.machine.live_update import LiveUpdate
+
+
+class Father(Protocol):
+    """The live update of one served machine."""
+
+    @property
+    def update(self) -> LiveUpdate:
+        """The stage, and why it failed."""
+
+    @property
+    def child(self) -> int | None:
+        """The process id of the child; None where there is none."""
+
+    def prepare(self, program: str | None, timeout: float) -> None:
+        """Start a child, which has `timeout` seconds to become ready.
+
+        :raise CommandError: an update is under way.
+        """
+
+    def cancel(self) -> None:
+        """End the child.
+
+        :raise CommandError: no update is under way.
+        """

@@ -1,0 +1,87 @@
+"""The monitors of a machine as plain data, for a process that takes them over in the middle of their work.
+
+Requests are kept as the decoder gave them, so what `marshal` can take; bytes owed to clients as they are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from qmpd.machine import snapshot as machine_snapshot
+from qmpd.monitor.session import Session
+from qmpd.wire import Decoder, ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import SessionDispatcher
+
+PARSE_ERROR = "parse error"
+
+
+def take(dispatcher: Dispatcher) -> dict[str, object]:
+    """The machine and what its monitors share; the sessions are taken one by one with `take_session`."""
+    return {"machine": dispatcher.machine.snapshot(), "limiter": dispatcher.limiter.snapshot()}
+
+
+def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
+    """Make a new dispatcher what `take` made `state` of.
+
+    :raise KeyError, ValueError: the state is not one that `take` made.
+    """
+    machine_snapshot.put(dispatcher.machine, state["machine"])
+    dispatcher.limiter.restore(state["limiter"])
+
+
+def take_session(session: Session) -> dict[str, object]:
+    """One client: what it has negotiated, what of its input waits, and what it is owed."""
+    return {
+        "label": session.label,
+        "pretty": session.pretty,
+        "negotiated": session.negotiated,
+        "out_of_band": session.out_of_band,
+        "decoder": session.decoder.snapshot(),
+        "queue": _plain(session.queue),
+        "backlog": _plain(session.backlog()) if session.backlog() else None,
+        "outgoing": b"".join(session.outgoing),
+    }
+
+
+def put_session(dispatcher: SessionDispatcher, state: Mapping[str, Any]) -> Session:
+    """The session that `take_session` made `state` of, among those of `dispatcher`; it is not greeted again.
+
+    :raise KeyError: the state is not one that `take_session` made.
+    """
+    session = Session(dispatcher, label=state["label"], pretty=state["pretty"])
+    if state["negotiated"]:
+        session.negotiate(state["out_of_band"])
+    session.decoder = Decoder.restore(state["decoder"])
+    session.queue.extend(_messages(state["queue"]))
+    if state["backlog"] is not None:
+        session._backlog = deque(_messages(state["backlog"]))
+    if state["outgoing"]:
+        session.send(state["outgoing"])
+    return session
+
+
+def _plain(messages: Iterable[object]) -> list[object]:
+    """Requests are dictionaries, which stand for themselves; anything else is wrapped in a list."""
+    return [
+        message
+        if type(message) is dict
+        else [PARSE_ERROR, message.message]
+        if isinstance(message, ParseError)
+        else ["value", message]
+        for message in messages
+    ]
+
+
+def _messages(plain: list[object]) -> Iterable[object]:
+    for message in plain:
+        if type(message) is not list:
+            yield message
+        else:
+            kind, value = message
+            yield ParseError(value) if kind == PARSE_ERROR else value
