@@ -1,0 +1,245 @@
+"""The measures.  Each runs its subjects in turn, round after round, so that a noisy machine hurts them alike."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.result import Aim, Row
+from benchmark.servers import BLOCKING, QEMU, QMPD, TRIO, Load, Programs, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MEGABYTE = 1_000_000
+FLOORS = {TRIO: "echo_trio", BLOCKING: "echo_blocking"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Scale:
+    """How much is measured; times in seconds."""
+
+    rounds: int = 9
+    round_trips: int = 1000
+    rate_seconds: float = 0.4
+    large_replies: int = 10
+    large_commands: int = 3
+    large_qemu: bool = False
+    event_clients: tuple[int, ...] = (1, 100, 1000)
+    event_rounds: int = 10
+    starts: int = 15
+    loop_vms: int = 1000
+    loop_seconds: float = 3.0
+    fleet_vms: int = 10_000
+
+
+QUICK = Scale(
+    rounds=2,
+    round_trips=100,
+    rate_seconds=0.05,
+    large_replies=2,
+    large_commands=1,
+    event_clients=(1, 20),
+    event_rounds=2,
+    starts=2,
+    loop_vms=20,
+    loop_seconds=0.1,
+    fleet_vms=100,
+)
+
+
+class Bench:
+    """What a measure works with: the programs, the load, the scale, a folder for sockets, a way to show progress."""
+
+    def __init__(self, programs: Programs, load: Load, scale: Scale, step: Callable[[], None]) -> None:
+        self.programs = programs
+        self.load = load
+        self.scale = scale
+        self.step = step
+        self._folder = tempfile.TemporaryDirectory(prefix="qmpd-bench-")
+        self._count = 0
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+
+    def path(self) -> str:
+        """A path for a socket that was not used before."""
+        self._count += 1
+        return str(Path(self._folder.name) / f"{self._count}.sock")
+
+    @contextmanager
+    def servers(self, *floors: str, only: str | None = None) -> Iterator[dict[str, Server]]:
+        """QMP servers and floors, each with one client connected under its subject's name."""
+        with ExitStack() as stack:
+            running = {}
+            for subject in self.programs.subjects if only is None else [only]:
+                path = self.path()
+                running[subject] = stack.enter_context(Server(self.programs.qmp(subject, [path])))
+                self.load.open(subject, [path])
+                stack.callback(self.load.close, subject)
+            for subject in floors:
+                path = self.path()
+                running[subject] = stack.enter_context(Server(self.programs.floor(FLOORS[subject], path)))
+                self.load.open(subject, [path], greeting=False)
+                stack.callback(self.load.close, subject)
+            yield running
+
+    def rounds(self, subjects: list[str], measure: Callable[[str], float], count: int = 0) -> dict[str, list[float]]:
+        """Measure each subject in turn, in every round; each round begins with another one."""
+        values: dict[str, list[float]] = {subject: [] for subject in subjects}
+        for number in range(count or self.scale.rounds):
+            for offset in range(len(subjects)):
+                subject = subjects[(number + offset) % len(subjects)]
+                values[subject].append(measure(subject))
+                self.step()
+        return values
+
+
+def percentile(times: list[int], part: float) -> float:
+    """The time in seconds that `part` of `times`, given in nanoseconds, do not exceed."""
+    return sorted(times)[min(int(len(times) * part), len(times) - 1)] / 1e9
+
+
+def round_trip(bench: Bench) -> Iterator[Row]:
+    """query-status, one at a time."""
+    far: dict[str, list[float]] = {}
+    with bench.servers(TRIO, BLOCKING) as running:
+
+        def measure(subject: str) -> float:
+            times = bench.load.round_trips(subject, "query-status", bench.scale.round_trips)
+            far.setdefault(subject, []).append(percentile(times, 0.99))
+            return percentile(times, 0.5)
+
+        for subject in running:
+            measure(subject)
+        far.clear()
+        near = bench.rounds(list(running), measure)
+    yield Row("query-status round trip, p50", "us", near, [Aim(0.35, QEMU), Aim(1.5, TRIO)])
+    yield Row("query-status round trip, p99", "us", far)
+
+
+def pipelines(bench: Bench) -> Iterator[Row]:
+    """query-status, several sent at once."""
+    with bench.servers() as running:
+        for depth in (8, 64, 512):
+            values = bench.rounds(
+                list(running),
+                lambda subject, depth=depth: bench.load.rate(  # type: ignore[misc]
+                    subject, "query-status", depth, bench.scale.rate_seconds
+                ),
+            )
+            aims = [Aim(40, QEMU, most=False)] if depth == 64 else []
+            yield Row(f"query-status, {depth} at once", "/s", values, aims)
+
+
+def arguments(bench: Bench) -> Iterator[Row]:
+    """A command whose arguments have to be checked."""
+    with bench.servers() as running:
+        values = bench.rounds(
+            list(running), lambda subject: bench.load.rate(subject, "set-action", 64, bench.scale.rate_seconds)
+        )
+    yield Row("set-action with arguments, 64 at once", "/s", values)
+
+
+def large_reply(bench: Bench) -> Iterator[Row]:
+    """query-qmp-schema."""
+    with bench.servers() as running:
+        values = bench.rounds(
+            list(running),
+            lambda subject: percentile(
+                bench.load.round_trips(subject, "query-qmp-schema", bench.scale.large_replies), 0.5
+            ),
+        )
+    yield Row("query-qmp-schema round trip, p50", "ms", values)
+
+
+def large_command(bench: Bench) -> Iterator[Row]:
+    """A command with a long string, which its reply has, too."""
+
+    def measure(size: int) -> Callable[[str], float]:
+        return lambda subject: percentile(bench.load.round_trips(subject, "large-command", 1, size), 0.5)
+
+    with bench.servers() as running:
+        for size in (1, 16):
+            subjects, remark = list(running), ""
+            if size > 1 and QEMU in subjects and not bench.scale.large_qemu:
+                subjects, remark = [QMPD], "QEMU takes minutes; --large measures it"
+            # One round of QEMU's takes seconds; the others are not worth the time.
+            values = bench.rounds([QMPD], measure(size * MEGABYTE), bench.scale.large_commands)
+            if QEMU in subjects:
+                values |= bench.rounds([QEMU], measure(size * MEGABYTE), 1)
+            aims = [Aim(0.020)] if size == 1 else []
+            yield Row(f"command with a {size} MB id", "ms", values, aims, remark)
+
+
+def events(bench: Bench) -> Iterator[Row]:
+    """An event until the last client has it."""
+    for count in bench.scale.event_clients:
+        with ExitStack() as stack:
+            subjects = bench.programs.subjects
+            for subject in subjects:
+                # QEMU serves one client on each monitor, so it gets as many monitors.
+                own = [bench.path() for _ in range(count if subject == QEMU else 1)]
+                stack.enter_context(Server(bench.programs.qmp(subject, own)))
+                bench.load.open(subject, own if subject == QEMU else own * count)
+                stack.callback(bench.load.close, subject)
+            values = bench.rounds(
+                subjects, lambda subject: percentile(bench.load.fan_out(subject, bench.scale.event_rounds), 0.5)
+            )
+        aims = [Aim(0.020)] if count == 1000 else []
+        remark = f"QEMU: on {count} monitors" if count > 1 and QEMU in subjects else ""
+        yield Row(f"event until the last of {count:,} has it" if count > 1 else "event to 1 client", "ms", values, aims,
+                  remark)  # fmt: skip
+
+
+def start(bench: Bench) -> Iterator[Row]:
+    """From exec to the greeting."""
+
+    def measure(subject: str) -> float:
+        path = bench.path()
+        command = bench.programs.floor("greet_trio", path) if subject == TRIO else bench.programs.qmp(subject, [path])
+        return bench.load.start(command, path) / 1e9
+
+    subjects = [*bench.programs.subjects, TRIO]
+    for subject in subjects:
+        measure(subject)
+    values = bench.rounds(subjects, measure, bench.scale.starts)
+    yield Row("exec to greeting", "ms", values, [Aim(1.4, TRIO)])
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Resident memory of a process with one VM."""
+    idle: dict[str, list[float]] = {}
+    busy: dict[str, list[float]] = {}
+    for subject in [*bench.programs.subjects, TRIO]:
+        path = bench.path()
+        floor = subject == TRIO
+        command = bench.programs.floor("echo_trio", path) if floor else bench.programs.qmp(subject, [path])
+        with Server(command) as server:
+            bench.load.open("memory", [path], greeting=not floor, negotiate=not floor)
+            bench.load.close("memory")
+            idle[subject] = [float(server.settled_resident())]
+            bench.load.open("memory", [path], greeting=not floor, negotiate=not floor)
+            bench.load.round_trips("memory", "query-status", bench.scale.round_trips)
+            busy[subject] = [float(server.settled_resident())]
+            bench.load.close("memory")
+        bench.step()
+    yield Row("resident memory, one VM, idle", "MB", idle, [Aim(32e6)])
+    yield Row("resident memory, one VM, one client", "MB", busy)
+
+
+MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "round-trip": round_trip,
+    "pipelines": pipelines,
+    "arguments": arguments,
+    "large-reply": large_reply,
+    "large-command": large_command,
+    "events": events,
+    "start": start,
+    "memory": memory,
+}
+"""What `--only` knows."""
