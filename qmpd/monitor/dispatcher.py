@@ -8,7 +8,7 @@ the releases that did so (`Behaviour.reply_after_turn`).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qmpd.machine import Machine, MachineError
 from qmpd.machine.machine import ignore_report
@@ -64,6 +64,25 @@ def _command_tables(release: Release) -> tuple[CommandTable, CommandTable]:
     return known[1:]
 
 
+class Interceptor(Protocol):
+    """Somebody who comes between the clients and their commands (`Dispatcher.interceptor`); see `qmpd.control`.
+
+    Each method does what the dispatcher's of the same name does, as it sees fit.
+    """
+
+    def open_session(self, label: str, pretty: bool) -> Session:
+        """Make and greet a session."""
+
+    def close_session(self, session: Session) -> None:
+        """A client is being forgotten; the dispatcher does its part, too."""
+
+    def run_requests(self, limit: int) -> bool:
+        """Execute requests that wait; True where some are left."""
+
+    def execute_out_of_band(self, session: Session, message: object) -> None:
+        """Execute a request that overtakes the others."""
+
+
 class Dispatcher:
     """The monitors of one machine.
 
@@ -78,6 +97,7 @@ class Dispatcher:
         "exit_status",
         "father",
         "float_format",
+        "interceptor",
         "json_parser",
         "limiter",
         "machine",
@@ -115,6 +135,8 @@ class Dispatcher:
         self.exit_status: int | None = None
         # What carries out a live update; None where there can be none.
         self.father: Father | None = None
+        # Who comes between the clients and their commands; None, almost always.
+        self.interceptor: Interceptor | None = None
         self.limiter = RateLimiter(clock, self.broadcast)
         self.machine = Machine(settings, release.behaviour, clock, self.limiter.offer, wake, report or ignore_report)
 
@@ -122,13 +144,21 @@ class Dispatcher:
 
     def open_session(self, label: str = "compat_monitor0", pretty: bool = False) -> Session:
         """A new client: it is greeted at once."""
+        if self.interceptor is not None:
+            return self.interceptor.open_session(label, pretty)
         session = Session(self, label=label, pretty=pretty)
         self.sessions[session] = None
-        session.send(self.spell(session, greeting(self.release)))
+        session.send(self.greeting(session))
         return session
+
+    def greeting(self, session: Session) -> bytes:
+        """What a new client hears first."""
+        return self.spell(session, greeting(self.release))
 
     def close_session(self, session: Session) -> None:
         """Forget a client: what it asked for and was not executed is dropped."""
+        if self.interceptor is not None:
+            self.interceptor.close_session(session)
         session.ended = True
         self.sessions.pop(session, None)
         session.queue.clear()
@@ -155,6 +185,8 @@ class Dispatcher:
 
     def run_requests(self, limit: int = 512) -> bool:
         """Execute up to `limit` requests that wait; True where some are left."""
+        if self.interceptor is not None:
+            return self.interceptor.run_requests(limit)
         ready = self.ready
         while ready and self.exit_status is None:
             if limit == 0:
@@ -181,7 +213,7 @@ class Dispatcher:
 
     def execute(self, session: Session, message: object) -> None:
         """Execute one in-band request, let the main loop take its turn, and reply."""
-        reply = self._answer(session, message)
+        reply = self.answer(session, message)
         if not self.reply_after_turn:
             session.send(reply)
             if self.machine.pending:
@@ -193,9 +225,13 @@ class Dispatcher:
 
     def execute_out_of_band(self, session: Session, message: object) -> None:
         """Execute a request that overtakes the others."""
-        session.send(self._answer(session, message, out_of_band=True))
+        if self.interceptor is not None:
+            self.interceptor.execute_out_of_band(session, message)
+        else:
+            session.send(self.answer(session, message, out_of_band=True))
 
-    def _answer(self, session: Session, message: object, out_of_band: bool = False) -> bytes:
+    def answer(self, session: Session, message: object, out_of_band: bool = False) -> bytes:
+        """Execute one request; the reply that is to be sent."""
         arguments: object
         try:
             if type(message) is dict:
