@@ -3,28 +3,30 @@
 Three ways lead through here, and they give the same answers:
 - whole plain messages at the start of a chunk go to orjson in one call (`_plain_messages`), which is what a client's
   ordinary traffic takes;
-- whole tokens are matched by one pattern and handed to the streamer (`_scan`);
-- what is cut, bad or long is walked by the lexer's table (`_walk`).
+- whole tokens are found by one pattern and go straight to the parser (`_take_tokens`);
+- what is cut, bad, long, or to be skipped is walked by the lexer's table (`_walk`).
 """
 
 from __future__ import annotations
 
 import re
-from typing import cast
 
-import orjson
+from orjson import JSONDecodeError, JSONEncodeError, dumps, loads
 
 from qmpd.wire.lexer import (
     ENDED,
     ERROR,
+    NO_TOKEN,
     RECOVERY,
     RESTART,
     START,
     TOKEN,
     TOKEN_STRING,
+    TOKEN_STRUCTURAL,
     TRANSITIONS,
     run,
 )
+from qmpd.wire.parser import NestedTooDeep, SyntaxFault
 from qmpd.wire.streamer import (
     MAX_TOKEN_SIZE,
     NOTHING,
@@ -37,6 +39,7 @@ from qmpd.wire.streamer import (
 from qmpd.wire.unicode import decode_leniently
 
 _WHITESPACE = b" \t\r\n"
+_LINE_FEED, _BACKSLASH, _CLOSING_BRACE = b"\n\\}"
 
 # Stands between messages that orjson reads as one list. ASCII input without escapes cannot spell this string.
 _MARK = "\u00e9"
@@ -114,21 +117,33 @@ class Decoder:
 
         Every text is one that `encode` gives back as QEMU does. Cost is linear in the bytes fed, whatever came before.
         """
-        messages: list[object]
-        if self._clean and data.isascii():
+        messages: list[object] = []
+        position = 0
+        if self._clean:
+            # An ordinary client's traffic: compact JSON, one message. All the work is done here.
             text = data.strip(_WHITESPACE)
-            if text[-1:] == b"}":
-                plain = _plain_messages(text)
+            if text and text[-1] == _CLOSING_BRACE and text.isascii() and len(text) < _PLAIN_SIZE:
+                if _LINE_FEED not in text:
+                    try:
+                        value = loads(text)
+                        spelt = dumps(value)
+                        # What is compact JSON is written as it was read, if nothing is odd about it.
+                        if spelt == text or _read_alike(text, spelt):
+                            if self._positions:
+                                self._advance_message(data, text)
+                            return [value]
+                    except (JSONDecodeError, JSONEncodeError):
+                        # Perhaps these are several messages without a line break between them.
+                        text = text.replace(b"}{", b"}\n{")
+                plain = _plain_messages(text) if _LINE_FEED in text else None
                 if plain is not None:
                     if self._positions:
                         self._advance(data, len(data))
                         self._mark = 0
                     return plain
-                messages = []
-                self._scan(data, 0, messages)
-                return messages
-        messages = []
-        self._scan(data, self._take_plain(data, 0, messages) if self._clean else 0, messages)
+            else:
+                position = self._take_plain(data, 0, messages)
+        self._scan(data, position, messages)
         return messages
 
     def snapshot(self) -> dict[str, object]:
@@ -153,35 +168,25 @@ class Decoder:
         if end == 0:
             return position
         text = data[position:end].strip(_WHITESPACE)
-        plain = _plain_messages(text) if text.isascii() else None
+        plain = _plain_messages(text) if text.isascii() and len(text) < _PLAIN_SIZE else None
         if plain is None:
             return position
         messages += plain
         return end
 
     def _scan(self, data: bytes, position: int, messages: list[object]) -> None:
-        """Take the rest of the chunk from `position` on, token by token."""
+        """Take the rest of the chunk from `position` on."""
         end = len(data)
         streamer = self._streamer
-        take = streamer.take
-        match = TOKEN.match
         shifted = False
         # After a first message that was not plain the rest of the chunk gets another chance to be: once, so that cost
         # stays linear.
         again = True
         while position < end:
-            found = match(data, position) if self._state == START else None
-            if found is None:
+            if self._state == START and streamer.has_room(end - position):
+                position, shifted = self._take_tokens(data, position, shifted, messages)
+            if position < end:
                 position, shifted = self._walk(data, position, shifted, messages)
-            else:
-                kind = cast("int", found.lastindex)
-                start = found.start(kind)
-                item = take(kind, found[kind])
-                if item is not NOTHING:
-                    messages.append(self._report(item, data, start, shifted and start == position))
-                position = found.end()
-                # See _walk.
-                shifted = kind > TOKEN_STRING
             if again and messages and self._state == START and streamer.idle:
                 again = False
                 after = self._take_plain(data, position, messages)
@@ -191,6 +196,48 @@ class Decoder:
         if self._positions:
             self._advance(data, end)
             self._mark = 0
+
+    def _take_tokens(self, data: bytes, position: int, shifted: bool, messages: list[object]) -> tuple[int, bool]:
+        """Take whole tokens as long as there are any and nothing is wrong, with room for them all.
+
+        Gives the offset after them and whether a token that begins there is `shifted` (see `_walk`).
+        """
+        streamer = self._streamer
+        parser = streamer.parser
+        feed = parser.feed
+        tokens = streamer.tokens
+        size = streamer.size
+        kind = TOKEN_STRUCTURAL
+        for found in TOKEN.finditer(data, position):
+            kind = found.lastindex  # type: ignore[assignment]
+            if kind == NO_TOKEN:
+                # Maybe some whitespace was stepped over.
+                shifted = shifted and found.end() == position
+                position = found.end()
+                break
+            text = found[kind]
+            tokens += 1
+            size += len(text)
+            try:
+                complete = feed(kind, text)
+            except (SyntaxFault, NestedTooDeep) as fault:
+                streamer.tokens = tokens
+                streamer.size = size
+                item = streamer.complain(kind, text, fault)
+                if item is not NOTHING:
+                    start = found.start(kind)
+                    messages.append(self._report(item, data, start, shifted and start == position))
+                return found.end(), kind > TOKEN_STRING
+            position = found.end()
+            # Numbers and keywords have looked at the byte after them.
+            shifted = kind > TOKEN_STRING
+            if complete:
+                messages.append(parser.value)
+                parser.reset()
+                tokens = size = 0
+        streamer.tokens = tokens
+        streamer.size = size
+        return position, shifted
 
     def _walk(self, data: bytes, position: int, shifted: bool, messages: list[object]) -> tuple[int, bool]:
         """Take one token, or the part of it that is there, or what is skipped, a byte at a time.
@@ -250,6 +297,15 @@ class Decoder:
             messages.append(self._report(item, data, begin, shifted, where))
         return position, shifted_next
 
+    def _advance_message(self, data: bytes, text: bytes) -> None:
+        """Have line and column be those after a chunk of one message `text` with no line break in it."""
+        if data[-1] == _LINE_FEED and len(data) == len(text) + 1:
+            self._line += 1
+            self._column = 1
+        else:
+            self._advance(data, len(data))
+            self._mark = 0
+
     def _advance(self, data: bytes, offset: int) -> None:
         """Have line and column be those of the byte at `offset`."""
         mark = self._mark
@@ -282,28 +338,16 @@ _ZERO_EXPONENT = re.compile(rb"[-:,\[ \t\r\n]0[eE]")
 
 
 def _plain_messages(text: bytes) -> list[object] | None:
-    """The messages in `text`, one a line, where orjson and QEMU read it alike without doubt; else None.
+    """The messages in `text`, one a line, where orjson and QEMU read them alike without doubt; else None.
 
     `text` is ASCII, begins with no whitespace and ends with `}`.
     """
-    if len(text) > _PLAIN_SIZE:
-        return None
-    values: list[object]
     newlines = text.count(b"\n")
+    text = b"[%s]" % text.replace(b"\n", _MARK_BETWEEN)
     try:
-        if newlines == 0:
-            value = orjson.loads(text)
-            spelt = orjson.dumps(value)
-            # The most telling test comes first: compact JSON is written as it was read if nothing is odd about it.
-            return [value] if spelt == text or _read_alike(text, spelt) else None
-        text = b"[%s]" % text.replace(b"\n", _MARK_BETWEEN)
-        values = orjson.loads(text)
-        spelt = orjson.dumps(values)
-    except orjson.JSONDecodeError:
-        if newlines == 0 and b"}{" in text:
-            return _plain_messages(text.replace(b"}{", b"}\n{"))
-        return None
-    except orjson.JSONEncodeError:
+        values: list[object] = loads(text)
+        spelt = dumps(values)
+    except (JSONDecodeError, JSONEncodeError):
         return None
     # All marks have to stand between messages, each message between marks.
     if len(values) != 2 * newlines + 1 or values[1::2].count(_MARK) != newlines:
@@ -317,7 +361,7 @@ def _read_alike(text: bytes, spelt: bytes) -> bool:
     A duplicate key shows as quotes that are missing, if no quote is escaped.
     """
     return (
-        b"\\" not in text
+        _BACKSLASH not in text
         and text.count(b'"') == spelt.count(b'"')
         and not (_ZERO_EXPONENT_SOMEWHERE.search(text) and _ZERO_EXPONENT.search(text))
     )

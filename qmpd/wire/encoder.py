@@ -7,11 +7,11 @@ them. The pretty form is that of `-qmp-pretty`.
 from __future__ import annotations
 
 import re
-from _json import encode_basestring_ascii
+from _json import encode_basestring_ascii as _escape
 from typing import TYPE_CHECKING
 
 from qmpd.wire.order import in_order
-from qmpd.wire.unicode import invalid_characters
+from qmpd.wire.unicode import invalid_characters, may_hold_noncharacters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,13 +41,21 @@ def _uppercase(escape: re.Match[str]) -> str:
 
 def encode_string(text: str) -> str:
     """A string with its quotes, escaped as QEMU does; what QEMU takes for no character becomes U+FFFD."""
+    spelt: str = _escape(text)
+    return _mend(text, spelt) if "\\u" in spelt else spelt
+
+
+def _mend(text: str, spelt: str) -> str:
+    """The spelling of a string that needed Unicode escapes (or looks so), from Python's for it."""
     if not text.isascii():
-        text = invalid_characters().sub("\ufffd", text)
-    spelt: str = encode_basestring_ascii(text)
-    if "\\u" in spelt:
-        # C's %04X, while Python's digits are small. Pairs of backslashes are stepped over together.
-        spelt = _ESCAPE.sub(_uppercase, spelt)
-    return spelt
+        try:
+            doubtful = may_hold_noncharacters(text.encode())
+        except UnicodeEncodeError:
+            doubtful = True
+        if doubtful:
+            spelt = _escape(invalid_characters().sub("\ufffd", text))
+    # C's %04X, while Python's digits are small. Pairs of backslashes are stepped over together.
+    return _ESCAPE.sub(_uppercase, spelt)
 
 
 def _float_g17(value: float) -> str:
@@ -87,52 +95,53 @@ def encode(value: object, float_format: str = "g17") -> bytes:
     :raise KeyError: `float_format` is neither "g17" nor "f".
     :raise TypeError: something in `value` is not a JSON value, or `Encoded`.
     """
-    parts: list[str] = []
-    _write(value, parts.append, _FLOAT_FORMATS[float_format], 0)
-    return "".join(parts).encode("ascii")
+    return _spell(value, _FLOAT_FORMATS[float_format], 0).encode("ascii")
 
 
-def _write(value: object, write: Callable[[str], None], spell_float: Callable[[float], str], depth: int) -> None:
+def _spell(value: object, spell_float: Callable[[float], str], depth: int) -> str:
     kind = type(value)
-    if kind is str:
-        write(encode_string(value))  # type: ignore[arg-type]
-    elif kind is dict:
-        if not value:
-            write("{}")
-            return
+    if kind is dict and value:
         if depth >= _RECURSION:
-            _write_deep(value, write, spell_float)
-            return
+            return _spell_deep(value, spell_float)
         keys: tuple[str, ...] = tuple(value)  # type: ignore[arg-type]
+        parts: list[str] = []
         for key, lead in _shapes.get(keys) or _shape(keys):
-            write(lead)
-            _write(value[key], write, spell_float, depth + 1)  # type: ignore[index]
-        write("}")
-    elif kind is bool:
-        write("true" if value else "false")
-    elif kind is int:
-        write(str(value))
-    elif value is None:
-        write("null")
-    elif kind is list:
-        if not value:
-            write("[]")
-            return
+            item = value[key]  # type: ignore[index]
+            kind = type(item)
+            # The commonest kinds without another call; as below.
+            if kind is str:
+                spelt = _escape(item)
+                parts += lead, _mend(item, spelt) if "\\u" in spelt else spelt
+            elif kind is int:
+                parts += lead, str(item)
+            elif kind is bool:
+                parts += lead, "true" if item else "false"
+            else:
+                parts += lead, _spell(item, spell_float, depth + 1)
+        parts.append("}")
+        return "".join(parts)
+    if kind is list and value:
         if depth >= _RECURSION:
-            _write_deep(value, write, spell_float)
-            return
-        lead = "["
-        for item in value:  # type: ignore[attr-defined]
-            write(lead)
-            _write(item, write, spell_float, depth + 1)
-            lead = ", "
-        write("]")
-    elif kind is float:
-        write(spell_float(value))  # type: ignore[arg-type]
-    elif kind is Encoded:
-        write(str(value, "ascii"))  # type: ignore[call-overload]
-    else:
-        _write(_plain(value), write, spell_float, depth)
+            return _spell_deep(value, spell_float)
+        depth += 1
+        return f"[{', '.join([_spell(item, spell_float, depth) for item in value])}]"  # type: ignore[attr-defined]
+    if kind is str:
+        return encode_string(value)  # type: ignore[arg-type]
+    if kind is Encoded:
+        return str(value, "ascii")  # type: ignore[call-overload, no-any-return]
+    if kind is int:
+        return str(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if kind is dict:
+        return "{}"
+    if kind is list:
+        return "[]"
+    if kind is float:
+        return spell_float(value)  # type: ignore[arg-type]
+    return _spell(_plain(value), spell_float, depth)
 
 
 def _plain(value: object) -> object:
@@ -155,23 +164,25 @@ def _plain(value: object) -> object:
     raise TypeError(f"no JSON value: {type(value).__name__}")
 
 
-def _write_deep(value: object, write: Callable[[str], None], spell_float: Callable[[float], str]) -> None:
-    """What `_write` does, with the open containers in a list of its own."""
+def _spell_deep(value: object, spell_float: Callable[[float], str]) -> str:
+    """What `_spell` gives, with the open containers in a list of its own."""
+    parts: list[str] = []
     pending: list[tuple[Iterator[tuple[str, object]], str]] = [(iter([("", value)]), "")]
     while pending:
         members, end = pending[-1]
         for lead, item in members:
-            write(lead)
+            parts.append(lead)
             if item and isinstance(item, dict):
                 pending.append((_members(item), "}"))
                 break
             if item and isinstance(item, (list, tuple)):
                 pending.append((_elements(item), "]"))
                 break
-            _write(item, write, spell_float, 0)
+            parts.append(_spell(item, spell_float, 0))
         else:
-            write(end)
+            parts.append(end)
             pending.pop()
+    return "".join(parts)
 
 
 def _members(value: dict[str, object]) -> Iterator[tuple[str, object]]:

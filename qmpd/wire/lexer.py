@@ -42,6 +42,7 @@ TOKEN_STRING = 2
 TOKEN_INTEGER = 3
 TOKEN_FLOAT = 4
 TOKEN_KEYWORD = 5
+NO_TOKEN = 6
 ENDS = 32  # + kind: ... and includes it
 ENDED = 64  # + kind: ... before it, and the byte is looked at again
 
@@ -93,7 +94,8 @@ TRANSITIONS: tuple[bytes, ...] = (
 )
 
 # Whitespace, then a whole token. A number or keyword is only taken here when what follows leaves no doubt that it is
-# over, a string only while it is short. Possessive quantifiers: nothing here ever needs to be tried a second way.
+# over, a string only while it is short. Where there is no such token the empty last group matches, so that an iteration
+# never searches ahead. Possessive quantifiers: nothing here ever needs to be tried a second way.
 TOKEN = re.compile(
     rb"""
     [ \t\r\n]*+
@@ -103,6 +105,7 @@ TOKEN = re.compile(
       | (-?(?:0|[1-9][0-9]{0,99}+))(?=[ \t\r\n,\]}])
       | (-?(?:0\.[0-9]{1,99}+|[1-9][0-9]{0,99}+(?:\.[0-9]{1,99}+)?+)(?:[eE][-+]?+[0-9]{1,99}+)?+)(?=[ \t\r\n,\]}])
       | ([a-z]{1,99}+)(?=[ \t\r\n,\]}])
+      | ()
     )
     """,
     re.VERBOSE,

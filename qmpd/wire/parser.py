@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from qmpd.wire.lexer import TOKEN_FLOAT, TOKEN_INTEGER, TOKEN_STRING, TOKEN_STRUCTURAL
-from qmpd.wire.unicode import decode_strictly, invalid_characters, is_character
+from qmpd.wire.unicode import decode_strictly, invalid_characters, is_character, may_hold_noncharacters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,8 @@ FIRST_KEY = 3  # a key or `}`
 COLON = 4
 SEPARATOR = 5  # a comma or the container's end
 
-_OPEN_BRACE, _CLOSE_BRACE, _OPEN_BRACKET, _CLOSE_BRACKET, _COLON, _COMMA = b"{}[]:,"
-_OPENING = b"{["
+# QEMU's limit on open containers.
+MAX_NESTING = 1 << 10
 
 # QEMU prints these complaints into a buffer of this size, the final NUL included.
 _COMPLAINT_SIZE = 1024
@@ -71,6 +71,10 @@ class SyntaxFault(Exception):  # noqa: N818 (a fault of the message, not of the 
         self.text = text[: _COMPLAINT_SIZE - 1]
 
 
+class NestedTooDeep(Exception):  # noqa: N818
+    """The token would open a container below the deepest that QEMU allows."""
+
+
 class Parser:
     """Puts one value together, token by token."""
 
@@ -90,10 +94,17 @@ class Parser:
         self._keys = []
         self.value = None
 
+    @property
+    def depth(self) -> tuple[int, int]:
+        """How many objects and how many arrays are open."""
+        arrays = sum(type(container) is list for container in self._stack)
+        return len(self._stack) - arrays, arrays
+
     def feed(self, kind: int, text: bytes) -> bool:
         """Take the next token; true when it completes a value, which then is in `value`.
 
-        :raise SyntaxFault: the token cannot come here, or is malformed inside.
+        :raise SyntaxFault: the token cannot come here, or is malformed inside. The parser is as before the token.
+        :raise NestedTooDeep: it is one container too many. The parser is as before the token.
         """
         expect = self._expect
         if kind != TOKEN_STRUCTURAL:
@@ -101,46 +112,52 @@ class Parser:
                 return self._store(_scalar(kind, text))
             if expect >= COLON:
                 raise self._unexpected()
-            if kind == TOKEN_STRING:
-                self._keys[-1] = parse_string(text)
-                self._expect = COLON
-                return False
-            if self._complaints.composite_keys:
-                _scalar(kind, text)
-            raise self._unexpected()
-        byte = text[0]
-        if byte == _COMMA:
+            if kind != TOKEN_STRING:
+                if self._complaints.composite_keys:
+                    _scalar(kind, text)
+                raise self._unexpected()
+            self._keys[-1] = parse_string(text)
+            self._expect = COLON
+        elif text == b",":
             if expect != SEPARATOR:
-                raise self._unexpected(byte)
+                raise self._unexpected(text)
             self._expect = VALUE if type(self._stack[-1]) is list else KEY
-            return False
-        if byte == _COLON:
+        elif text == b":":
             if expect != COLON:
-                raise self._unexpected(byte)
+                raise self._unexpected(text)
             self._expect = VALUE
-            return False
-        if byte in _OPENING:
-            if expect >= COLON:
-                raise self._unexpected()
-            if expect >= KEY:
-                if not self._complaints.composite_keys:
+        elif text == b"{":
+            self._open({}, FIRST_KEY)
+        elif text == b"[":
+            self._open([], FIRST_ELEMENT)
+        else:
+            if expect == SEPARATOR:
+                if (text == b"]") != (type(self._stack[-1]) is list):
                     raise self._unexpected()
-                self._keys[-1] = None
-            self._keys.append(None)
-            if byte == _OPEN_BRACE:
-                self._stack.append({})
-                self._expect = FIRST_KEY
-            else:
-                self._stack.append([])
-                self._expect = FIRST_ELEMENT
-            return False
-        if expect == SEPARATOR:
-            if (byte == _CLOSE_BRACKET) != (type(self._stack[-1]) is list):
+            elif expect != (FIRST_KEY if text == b"}" else FIRST_ELEMENT):
+                raise self._unexpected(text)
+            # What is wrong with the place of a container shows at its end; the parser is to be left as it was then.
+            value = self._stack.pop()
+            key = self._keys.pop()
+            try:
+                return self._store(value)
+            except SyntaxFault:
+                self._stack.append(value)
+                self._keys.append(key)
+                raise
+        return False
+
+    def _open(self, container: list[object] | dict[str, object], expect: int) -> None:
+        stack = self._stack
+        if len(stack) >= MAX_NESTING:
+            raise NestedTooDeep
+        if self._expect >= KEY:
+            if self._expect >= COLON or not self._complaints.composite_keys:
                 raise self._unexpected()
-        elif expect != (FIRST_KEY if byte == _CLOSE_BRACE else FIRST_ELEMENT):
-            raise self._unexpected(byte)
-        self._keys.pop()
-        return self._store(self._stack.pop())
+            self._keys[-1] = None
+        stack.append(container)
+        self._keys.append(None)
+        self._expect = expect
 
     def _store(self, value: object) -> bool:
         if not self._stack:
@@ -159,15 +176,15 @@ class Parser:
         self._expect = SEPARATOR
         return False
 
-    def _unexpected(self, byte: int | None = None) -> SyntaxFault:
-        """The complaint about a token that cannot come here; `byte` where it is one that begins no value."""
+    def _unexpected(self, text: bytes | None = None) -> SyntaxFault:
+        """The complaint about a token that cannot come here; `text` where it is one that begins no value."""
         expect = self._expect
         complaints = self._complaints
         if expect == COLON:
             return SyntaxFault(complaints.colon)
         if expect == SEPARATOR:
             return SyntaxFault(complaints.in_array if type(self._stack[-1]) is list else complaints.in_object)
-        if expect >= KEY and (byte is None or not complaints.composite_keys):
+        if expect >= KEY and (text is None or not complaints.composite_keys):
             return SyntaxFault(complaints.key)
         return SyntaxFault(b"expecting value")
 
@@ -199,12 +216,8 @@ def _scalar(kind: int, text: bytes) -> object:
         return parse_integer(text)
     if kind == TOKEN_FLOAT:
         return float(text)
-    if text == b"true":
-        return True
-    if text == b"false":
-        return False
-    if text == b"null":
-        return None
+    if text in _KEYWORDS:
+        return _KEYWORDS[text]
     raise SyntaxFault(b"invalid keyword '%s'" % text)
 
 
@@ -217,6 +230,7 @@ def parse_integer(text: bytes) -> int | float:
     return float(text)
 
 
+_KEYWORDS = {b"true": True, b"false": False, b"null": None}
 _HEXADECIMAL = re.compile(rb"[0-9a-fA-F]{4}")
 _ESCAPES = dict(zip(b"\"'\\/bfnrt", "\"'\\/\b\f\n\r\t", strict=True))
 
@@ -226,24 +240,22 @@ def parse_string(text: bytes) -> str:
 
     :raise SyntaxFault: an escape or an encoding in it is invalid; the first one counts.
     """
-    if b"\\" not in text:
-        value = decode_strictly(text[1:-1])
-        if value is None:
+    if 0x5C not in text:
+        body = text[1:-1]
+        plain = body.decode() if body.isascii() else decode_strictly(body)
+        if plain is None:
             raise SyntaxFault(b"invalid UTF-8 sequence in string")
-        return value
+        return plain
     # A JSON library agrees wherever it finds nothing wrong, noncharacters aside; the quotes make no difference to it
     # unless they are in the string as well.
-    if text[0] != 0x22 and b'"' not in text:
-        plain = b'"' + text[1:-1] + b'"'
-    else:
-        plain = text
+    quoted = text if text[0] == 0x22 or b'"' in text else b'"%s"' % text[1:-1]
     try:
-        value = orjson.loads(plain)
+        value: str = orjson.loads(quoted)
     except orjson.JSONDecodeError:
         return _parse_string_slowly(text)
-    if isinstance(value, str) and (value.isascii() or not invalid_characters().search(value)):
-        return value
-    return _parse_string_slowly(text)
+    if (b"\\u" in quoted or may_hold_noncharacters(quoted)) and invalid_characters().search(value):
+        return _parse_string_slowly(text)
+    return value
 
 
 def _parse_string_slowly(text: bytes) -> str:

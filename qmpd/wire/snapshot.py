@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from qmpd.wire.lexer import START
-from qmpd.wire.streamer import NOTHING, ClassicStreamer, PositionsStreamer
+from qmpd.wire.streamer import ClassicStreamer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qmpd.wire.decoder import Decoder
-    from qmpd.wire.parser import Parser
 
 
 def take_snapshot(decoder: Decoder) -> dict[str, object]:
@@ -31,11 +30,10 @@ def take_snapshot(decoder: Decoder) -> dict[str, object]:
         "brackets": streamer.brackets,
         "tokens": streamer.tokens,
         "size": streamer.size,
+        "doomed": streamer.doomed,
     }
-    if isinstance(streamer, PositionsStreamer):
-        snapshot["recovering"] = streamer.recovering
-    else:
-        snapshot["fault"] = None if streamer.fault is None else streamer.fault.decode("latin-1")
+    if isinstance(streamer, ClassicStreamer):
+        snapshot["fault"] = streamer.fault.decode("latin-1")
     return snapshot
 
 
@@ -48,12 +46,10 @@ def restore_snapshot(snapshot: dict[str, Any]) -> Decoder:
 
     decoder = Decoder(snapshot["dialect"])
     streamer = decoder._streamer
-    # The text is longer than what QEMU counted for its limits, so it must not pass by the streamer.
-    decoder._streamer = _Replay(streamer.parser)  # type: ignore[assignment]
-    decoder._scan(snapshot["message"].encode(), 0, [])
-    # A space ends a last number, if there is one.
-    decoder._scan(b" ", 0, [])
-    decoder._streamer = streamer
+    # The text may be longer than what came, and must not reach a limit: what did come is set below. The space ends a
+    # number or keyword, if the text ends in one.
+    streamer.size = -(1 << 60)
+    decoder._scan(snapshot["message"].encode() + b" ", 0, [])
     decoder._line = snapshot["line"]
     decoder._column = snapshot["column"]
     decoder._state = snapshot["state"]
@@ -63,26 +59,11 @@ def restore_snapshot(snapshot: dict[str, Any]) -> Decoder:
     streamer.brackets = snapshot["brackets"]
     streamer.tokens = snapshot["tokens"]
     streamer.size = snapshot["size"]
+    streamer.doomed = snapshot["doomed"]
     if isinstance(streamer, ClassicStreamer):
-        fault = snapshot["fault"]
-        streamer.fault = None if fault is None else fault.encode("latin-1")
-    else:
-        streamer.recovering = snapshot["recovering"]
+        streamer.fault = snapshot["fault"].encode("latin-1")
     decoder._clean = decoder._state == START and streamer.idle
     return decoder
-
-
-class _Replay:
-    """In place of a streamer: tokens go straight to the parser."""
-
-    idle = False
-
-    def __init__(self, parser: Parser) -> None:
-        self._parser = parser
-
-    def take(self, kind: int, text: bytes) -> object:
-        self._parser.feed(kind, text)
-        return NOTHING
 
 
 def _spell(value: object) -> str:

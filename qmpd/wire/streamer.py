@@ -6,6 +6,9 @@ token or an exceeded limit ends the message at once.
 
 Release 11.1 parses as tokens come and complains on the spot. Then it throws tokens away until braces and brackets are
 both at zero, where a closing one that was never opened, like a bad token, counts as being at zero.
+
+Here both parse as tokens come. As long as nothing is wrong a message ends where its value does, and what is open is
+what the parser has open; braces and brackets are counted from the first complaint on (`doomed`).
 """
 
 from __future__ import annotations
@@ -13,15 +16,22 @@ from __future__ import annotations
 from typing import Final
 
 from qmpd.wire.lexer import TOKEN_STRUCTURAL
-from qmpd.wire.parser import CLASSIC_COMPLAINTS, POSITIONS_COMPLAINTS, Complaints, Parser, SyntaxFault
+from qmpd.wire.parser import (
+    CLASSIC_COMPLAINTS,
+    MAX_NESTING,
+    POSITIONS_COMPLAINTS,
+    Complaints,
+    NestedTooDeep,
+    Parser,
+    SyntaxFault,
+)
 
 MAX_TOKEN_SIZE = 64 << 20  # bytes, of one token and of all of a message
 MAX_TOKEN_COUNT = 2 << 20
-MAX_NESTING = 1 << 10
 
 # Kinds of tokens that exist here alone.
-TOKEN_STRAY = 6  # the lexer could make nothing of it
-TOKEN_TOO_LONG = 7  # cut off in the middle
+TOKEN_STRAY = 7  # the lexer could make nothing of it
+TOKEN_TOO_LONG = 8  # cut off in the middle
 
 
 class Fault:
@@ -40,8 +50,6 @@ class _Nothing:
 
 NOTHING: Final = _Nothing()
 
-_BRACES = {0x7B: 1, 0x7D: -1}
-_BRACKETS = {0x5B: 1, 0x5D: -1}
 _SIZE_FAULT = Fault(b"JSON token size limit exceeded", positioned=False)
 _COUNT_FAULT = Fault(b"JSON token count limit exceeded", positioned=False)
 _NESTING_FAULT = Fault(b"JSON nesting depth limit exceeded", positioned=False)
@@ -54,12 +62,15 @@ def _parse_fault(text: bytes) -> Fault:
 class _Streamer:
     """The message in the making. `take` gives a value, a `Fault`, or `NOTHING` for each token."""
 
-    __slots__ = ("braces", "brackets", "parser", "size", "tokens")
+    __slots__ = ("braces", "brackets", "doomed", "parser", "size", "tokens")
 
     def __init__(self, complaints: Complaints) -> None:
         self.parser = Parser(complaints)
+        self.doomed = False
+        # Open ones, while doomed.
         self.braces = 0
         self.brackets = 0
+        # What the message has come to.
         self.tokens = 0
         self.size = 0
 
@@ -68,14 +79,35 @@ class _Streamer:
         """Whether no message is half received."""
         return self.tokens == 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether no limit but that on nesting can be reached by so many bytes, as long as nothing is wrong."""
+        return not self.doomed and self.tokens + size < MAX_TOKEN_COUNT and self.size + size < MAX_TOKEN_SIZE
+
     def reset(self) -> None:
         """Start afresh with the next token."""
-        if self.braces or self.brackets:
-            self.braces = 0
-            self.brackets = 0
+        self.doomed = False
+        self.braces = 0
+        self.brackets = 0
         self.tokens = 0
         self.size = 0
         self.parser.reset()
+
+    def _doom(self) -> None:
+        """Nothing comes of the message: count what is open instead of parsing."""
+        self.braces, self.brackets = self.parser.depth
+        self.parser.reset()
+        self.doomed = True
+
+    def _count(self, kind: int, text: bytes) -> None:
+        if kind == TOKEN_STRUCTURAL:
+            if text == b"{":
+                self.braces += 1
+            elif text == b"}":
+                self.braces -= 1
+            elif text == b"[":
+                self.brackets += 1
+            elif text == b"]":
+                self.brackets -= 1
 
 
 class ClassicStreamer(_Streamer):
@@ -85,90 +117,98 @@ class ClassicStreamer(_Streamer):
 
     def __init__(self) -> None:
         super().__init__(CLASSIC_COMPLAINTS)
-        self.fault: bytes | None = None  # the first complaint about the message
+        self.fault = b""  # the first complaint about a doomed message
 
     def take(self, kind: int, text: bytes) -> object:
         """Take the next token."""
-        if kind == TOKEN_STRUCTURAL:
-            self.braces += _BRACES.get(text[0], 0)
-            self.brackets += _BRACKETS.get(text[0], 0)
-        limit: Fault | None = None
-        if kind == TOKEN_STRAY:
-            # Here alone the text is not cut to the size of a buffer.
-            limit = _parse_fault(b"stray '%s'" % text.partition(b"\x00")[0])
-        elif self.size + len(text) + 1 > MAX_TOKEN_SIZE:
-            limit = _SIZE_FAULT
-        elif self.tokens + 1 > MAX_TOKEN_COUNT:
-            limit = _COUNT_FAULT
-        elif self.braces + self.brackets > MAX_NESTING:
-            limit = _NESTING_FAULT
-        if limit is not None:
-            self.reset()
-            return limit
         self.tokens += 1
         self.size += len(text)
-        if self.fault is None:
-            try:
-                self.parser.feed(kind, text)
-            except SyntaxFault as fault:
-                self.fault = fault.text
-                self.parser.reset()
+        if kind == TOKEN_STRAY:
+            self.reset()
+            # Here alone the text is not cut to the size of a buffer.
+            return _parse_fault(b"stray '%s'" % text.partition(b"\x00")[0])
+        if self.size >= MAX_TOKEN_SIZE:
+            self.reset()
+            return _SIZE_FAULT
+        if self.tokens > MAX_TOKEN_COUNT:
+            self.reset()
+            return _COUNT_FAULT
+        if self.doomed:
+            return self._skip(kind, text)
+        try:
+            if not self.parser.feed(kind, text):
+                return NOTHING
+        except SyntaxFault as fault:
+            return self.complain(kind, text, fault)
+        except NestedTooDeep as fault:
+            return self.complain(kind, text, fault)
+        value = self.parser.value
+        self.reset()
+        return value
+
+    def complain(self, kind: int, text: bytes, fault: SyntaxFault | NestedTooDeep) -> object:
+        """The parser did not want the token; it has been counted."""
+        if isinstance(fault, NestedTooDeep):
+            self.reset()
+            return _NESTING_FAULT
+        self._doom()
+        self.fault = fault.text
+        return self._skip(kind, text)
+
+    def _skip(self, kind: int, text: bytes) -> object:
+        self._count(kind, text)
+        if self.braces + self.brackets > MAX_NESTING:
+            self.reset()
+            return _NESTING_FAULT
         if (self.braces > 0 or self.brackets > 0) and self.braces >= 0 and self.brackets >= 0:
             return NOTHING
-        result = self.parser.value if self.fault is None else _parse_fault(self.fault)
         self.reset()
-        return result
-
-    def reset(self) -> None:
-        """Start afresh with the next token."""
-        self.fault = None
-        super().reset()
+        return _parse_fault(self.fault)
 
 
 class PositionsStreamer(_Streamer):
     """Release 11.1."""
 
-    __slots__ = ("recovering",)
+    __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(POSITIONS_COMPLAINTS)
-        self.recovering = False  # the complaint is out, the rest of the message is thrown away
 
     def take(self, kind: int, text: bytes) -> object:
         """Take the next token."""
         self.tokens += 1
         self.size += len(text)
-        if kind == TOKEN_STRUCTURAL:
-            self.braces += _BRACES.get(text[0], 0)
-            self.brackets += _BRACKETS.get(text[0], 0)
-        if self.braces < 0 or self.brackets < 0 or kind == TOKEN_STRAY:
-            self.braces = 0
-            self.brackets = 0
-        result: object = NOTHING
-        if not self.recovering:
-            result = self._parse(kind, text)
-            self.recovering = isinstance(result, Fault)
-        if self.braces == 0 and self.brackets == 0:
-            self.reset()
-        return result
-
-    def _parse(self, kind: int, text: bytes) -> object:
+        if self.doomed:
+            return self._skip(kind, text)
         if self.size > MAX_TOKEN_SIZE:
-            return _SIZE_FAULT
+            return self._recover(kind, text, _SIZE_FAULT)
         if self.tokens > MAX_TOKEN_COUNT:
-            return _COUNT_FAULT
-        if self.braces + self.brackets > MAX_NESTING:
-            return _NESTING_FAULT
+            return self._recover(kind, text, _COUNT_FAULT)
         try:
             if kind == TOKEN_STRAY:
                 raise SyntaxFault(b"stray '%s'" % text.partition(b"\x00")[0])
-            if self.parser.feed(kind, text):
-                return self.parser.value
+            if not self.parser.feed(kind, text):
+                return NOTHING
         except SyntaxFault as fault:
-            return _parse_fault(fault.text)
-        return NOTHING
+            return self.complain(kind, text, fault)
+        except NestedTooDeep as fault:
+            return self.complain(kind, text, fault)
+        value = self.parser.value
+        self.reset()
+        return value
 
-    def reset(self) -> None:
-        """Start afresh with the next token."""
-        self.recovering = False
-        super().reset()
+    def complain(self, kind: int, text: bytes, fault: SyntaxFault | NestedTooDeep) -> object:
+        """The parser did not want the token; it has been counted."""
+        complaint = _NESTING_FAULT if isinstance(fault, NestedTooDeep) else _parse_fault(fault.text)
+        return self._recover(kind, text, complaint)
+
+    def _recover(self, kind: int, text: bytes, complaint: Fault) -> Fault:
+        self._doom()
+        self._skip(kind, text)
+        return complaint
+
+    def _skip(self, kind: int, text: bytes) -> object:
+        self._count(kind, text)
+        if kind == TOKEN_STRAY or self.braces < 0 or self.brackets < 0 or (self.braces == 0 and self.brackets == 0):
+            self.reset()
+        return NOTHING

@@ -25,6 +25,11 @@ def invalid_characters() -> re.Pattern[str]:
 _SMALLEST = {2: 0x80, 3: 0x800, 4: 0x10000, 5: 0x200000, 6: 0x4000000}
 
 
+def may_hold_noncharacters(data: bytes) -> bool:
+    """Whether the valid UTF-8 `data` is worth a search for noncharacters: all of them begin or end with these bytes."""
+    return b"\xbf\xbe" in data or b"\xbf\xbf" in data or b"\xef\xb7" in data
+
+
 def is_character(code_point: int) -> bool:
     """Whether QEMU takes the code point as a character."""
     if not 0 <= code_point <= 0x10FFFF or 0xD800 <= code_point <= 0xDFFF:
@@ -66,7 +71,7 @@ def decode_strictly(data: bytes) -> str | None:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return None if invalid_characters().search(text) else text
+    return None if may_hold_noncharacters(data) and invalid_characters().search(text) else text
 
 
 def decode_leniently(data: bytes) -> str:
