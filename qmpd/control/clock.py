@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING, Any
 
 from qmpd.machine import ScaledClock, VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ClockKind(enum.StrEnum):
@@ -80,3 +84,23 @@ class PuppetClock:
     def real_seconds(self, nanoseconds: int) -> float | None:
         """How long the computer takes until `nanoseconds` more have passed here; None: it has to be advanced."""
         return self._clock.real_seconds(nanoseconds)
+
+    def snapshot(self) -> dict[str, object]:
+        """The clock as plain data."""
+        return {
+            "kind": str(self.kind),
+            "factor": self.factor,
+            "wall": self.wall_microseconds(),
+            "monotonic": self.monotonic_nanoseconds(),
+        }
+
+    def restore(self, state: Mapping[str, Any], passed: int) -> None:
+        """Become the clock that `snapshot` made `state` of, `passed` nanoseconds of the computer's time ago."""
+        self.kind = ClockKind(state["kind"])
+        self.factor = state["factor"]
+        wall, monotonic = state["wall"], state["monotonic"]
+        if self.kind is ClockKind.VIRTUAL:
+            self._clock = VirtualClock(wall, monotonic)
+        else:
+            passed = int(passed * self.factor)
+            self._clock = ScaledClock(self.factor, wall + passed // 1000, monotonic + passed)
