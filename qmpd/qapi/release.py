@@ -16,12 +16,16 @@ from qmpd.qapi.behaviour import Behaviour
 from qmpd.qapi.errors import BadRelease, UnknownRelease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
+    from typing import Any
 
     from qmpd.qapi.arguments import ArgumentCompiler
+    from qmpd.qapi.captured import Answers, CapturedError
+    from qmpd.qapi.cpu_models import CPUModels
     from qmpd.qapi.human_monitor import HumanMonitorTable
     from qmpd.qapi.introspection import Introspection
     from qmpd.qapi.naming import Names
+    from qmpd.qapi.object_types import ObjectTypes
 
 _PREFIX = "qemu-"
 _PACKAGE = Path(__file__).parent.parent
@@ -92,17 +96,26 @@ class Command:
     """One command of a release.
 
     `allow_oob`: it may be sent as `exec-oob`.  `allow_preconfig`: it may run before `x-exit-preconfig`.
+    `captured`: a real machine's answers to it are known (`Release.captured`).
     `features`: its QAPI features (`deprecated`, `unstable`, ...).
     """
 
-    __slots__ = ("_checker", "_release", "allow_oob", "allow_preconfig", "features", "name")
+    __slots__ = ("_checker", "_release", "allow_oob", "allow_preconfig", "captured", "features", "name")
 
     def __init__(
-        self, release: Release, name: str, *, allow_oob: bool, allow_preconfig: bool, features: tuple[str, ...]
+        self,
+        release: Release,
+        name: str,
+        *,
+        allow_oob: bool,
+        allow_preconfig: bool,
+        features: tuple[str, ...],
+        captured: bool = False,
     ) -> None:
         self.name = name
         self.allow_oob = allow_oob
         self.allow_preconfig = allow_preconfig
+        self.captured = captured
         self.features = features
         self._release = release
         self._checker: Callable[[dict[str, object]], None] | None = None
@@ -158,6 +171,7 @@ class Release:
                 allow_oob=entry.get("allow-oob", False),
                 allow_preconfig=entry.get("allow-preconfig", False),
                 features=tuple(entry.get("features", ())),
+                captured=entry.get("captured", False),
             )
         return commands
 
@@ -208,3 +222,78 @@ class Release:
             return HumanMonitorTable(texts["help"].replace("\r\n", "\n"), texts["info"].replace("\r\n", "\n"))
         except (OSError, ValueError, KeyError) as error:
             raise BadRelease(f"{path}: {error}") from error
+
+    def captured(
+        self,
+        command: str,
+        arguments: Mapping[str, Any],
+        machine_type: str,
+        values: Mapping[str, int | str],
+    ) -> bytes | CapturedError | None:
+        """What a real machine answered: the return value in QEMU's spelling, or the error; None if that isn't known.
+
+        `arguments` are as `Command.check` lets them through.  `machine_type` says which reference machine answers.
+        `values` are what takes the place of the reference machine's own: `memory` in bytes and `cpus`, a count.
+
+        :raise BadRelease: a file of the release cannot be read.
+        """
+        from qmpd.qapi import captured, cpu_models, object_types
+
+        if command in object_types.COMMANDS:
+            reply = self.object_types.reply(command, arguments)
+        elif command == cpu_models.COMMAND:
+            reply = self.cpu_models.reply(arguments)
+        else:
+            reply = self.answers.find(command, arguments, reference_machine(machine_type))
+        return None if reply is None else captured.finish(reply, arguments, values)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The captured replies to what has no file of its own."""
+        from qmpd.qapi.captured import Answers
+
+        return Answers(self._captured_lines("answers.jsonl.gz"))
+
+    @cached_property
+    def object_types(self) -> ObjectTypes:
+        """The QOM types and their properties."""
+        from qmpd.qapi.object_types import ObjectTypes
+
+        return ObjectTypes(self._captured_lines("types.jsonl.gz"))
+
+    @cached_property
+    def cpu_models(self) -> CPUModels:
+        """The CPU models and what they are made of."""
+        from qmpd.qapi.cpu_models import CPUModels
+
+        return CPUModels(self._captured_lines("cpu-models.jsonl.gz"))
+
+    def _captured_lines(self, name: str) -> list[bytes]:
+        """The lines of a file of captured replies; none where the folder has no such file.
+
+        :raise BadRelease: it cannot be read.
+        """
+        from qmpd.qapi.captured import read_lines
+
+        path = self.directory / name
+        try:
+            return read_lines(path)
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise BadRelease(f"{path}: {error}") from error
+
+    def classify(self, command: str, modelled: Container[str]) -> str:
+        """How a command is answered: `modelled` (it is among those), `captured` or `refused`.
+
+        :raise KeyError: the release has no such command.
+        """
+        description = self.commands[command]
+        if command in modelled:
+            return "modelled"
+        return "captured" if description.captured else "refused"
+
+
+def reference_machine(machine_type: str) -> str:
+    """The reference machine that answers for a machine type: there is one without CPUs, and one with."""
+    return "none" if machine_type == "none" else "pc"

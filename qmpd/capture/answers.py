@@ -1,0 +1,204 @@
+"""Asking the reference machines, and writing down what they answer.
+
+A reference machine is asked three times: as it is, once more (what differs then is true of one process only and becomes
+zeros), and with another size (what differs then depends on the size and gets a marker, see `qmpd.qapi.captured`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from qmpd.capture.client import Gone, Outcome, Program
+from qmpd.capture.lines import line, spell
+from qmpd.capture.questions import Question
+from qmpd.capture.reference import MEMORY, NO_MACHINE, OPTIONS, varied
+from qmpd.qapi.captured import FOR_EACH, replace_markers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    Report = Callable[[str], None]
+
+# The other size that a reference machine is asked with: MiB and CPUs. No other number in an answer is one of these.
+_OTHER_MEMORY, _OTHER_CPUS = 47, 3
+_WORD = re.compile(rb"\w+")
+_UNSAID = object()
+
+
+def ask_machine(
+    command: str, machine: str, questions: list[Question], report: Report, *, memory: int = MEMORY, cpus: int = 1
+) -> list[Outcome | None]:
+    """Ask one machine everything; None stands for what it died of.
+
+    :raise CaptureError: the program does not start.
+    """
+    options = OPTIONS[machine] if (memory, cpus) == (MEMORY, 1) else varied(machine, memory, cpus)
+    asked = [(each.command, each.arguments) for each in questions]
+    return ask_carefully(command, options, asked, report)
+
+
+def ask_carefully(
+    command: str, options: list[str], asked: list[tuple[str, dict[str, Any]]], report: Report
+) -> list[Outcome | None]:
+    """Ask a program; what ends it is tried on a new one of its own, and given up (None) where that ends too."""
+    outcomes: list[Outcome | None] = []
+    program = Program(command, options)
+    try:
+        for name, arguments in asked:
+            try:
+                outcomes.append(program.client.ask(name, arguments))
+            except Gone:
+                program.close()
+                program = Program(command, options)
+                try:
+                    outcomes.append(program.client.ask(name, arguments))
+                except Gone:
+                    report(f"{name} {spell(arguments).decode()} ends the program")
+                    outcomes.append(None)
+                    program.close()
+                    program = Program(command, options)
+    finally:
+        program.close()
+    return outcomes
+
+
+def answers(
+    command: str, machines: Iterable[str], questions: list[Question], report: Report, step: Callable[[str], None]
+) -> list[bytes]:
+    """The lines of the file of answers (`qmpd.qapi.captured.Answers`).
+
+    :raise CaptureError: the program does not start.
+    """
+    replies: dict[str, list[bytes | None]] = {}
+    for machine in machines:
+        step(f"questions to machine {machine}")
+        once = ask_machine(command, machine, questions, report)
+        again = ask_machine(command, machine, questions, report)
+        known = [_steady(*pair) for pair in zip(once, again, strict=True)]
+        if machine != NO_MACHINE:
+            other = ask_machine(command, machine, questions, report, memory=_OTHER_MEMORY, cpus=_OTHER_CPUS)
+            known = [_sized(*pair) for pair in zip(known, other, strict=True)]
+        strange = [each for each in questions if each.strangers]
+        others = [Question(each.command, each.other) for each in strange]
+        said = iter(ask_machine(command, machine, others, report))
+        replies[machine] = [
+            _echoing(each, reply, next(said)) if each.strangers else reply
+            for each, reply in zip(questions, known, strict=True)
+        ]
+    return list(_lines(questions, replies))
+
+
+def _lines(questions: list[Question], replies: dict[str, list[bytes | None]]) -> Iterator[bytes]:
+    """What is the same on all machines once, the answers to strange arguments once a command."""
+    otherwise: dict[str, dict[str, set[bytes | None]]] = {}
+    for each, *said in zip(questions, *replies.values(), strict=True):
+        if each.strangers:
+            for machine, reply in zip(replies, said, strict=True):
+                otherwise.setdefault(each.command, {}).setdefault(machine, set()).add(reply)
+            continue
+        head: dict[str, Any] = {"execute": each.command}
+        if each.arguments:
+            head["arguments"] = each.arguments
+        yield from _by_machine(head, dict(zip(replies, said, strict=True)))
+    for command, machines in otherwise.items():
+        # Only where all strange arguments are answered alike is that the answer to any others.
+        alike = {machine: next(iter(said)) if len(said) == 1 else None for machine, said in machines.items()}
+        yield from _by_machine({"execute": command, "otherwise": True}, alike)
+
+
+def _by_machine(head: dict[str, Any], said: dict[str, bytes | None]) -> Iterator[bytes]:
+    first, *rest = said.values()
+    if first is not None and all(reply == first for reply in rest):
+        yield line(head, first)
+        return
+    for machine, reply in said.items():
+        if reply is not None:
+            yield line({**head, "machine": machine}, reply)
+
+
+def _steady(once: Outcome | None, again: Outcome | None) -> bytes | None:
+    """The reply, with zeros for the words that are others each time."""
+    if once is None or again is None:
+        return None
+    first, second = once.reply, again.reply
+    if first == second:
+        return first
+    words, others = _WORD.findall(first), _WORD.findall(second)
+    if len(words) != len(others):
+        return None
+    differing = {word for word, other in zip(words, others, strict=True) if word != other}
+    return _WORD.sub(lambda match: _zeros(match[0]) if match[0] in differing else match[0], first)
+
+
+def _zeros(word: bytes) -> bytes:
+    return b"0" if word.isdigit() else re.sub(rb"[1-9a-f]", b"0", word)
+
+
+def _sized(reply: bytes | None, other: Outcome | None) -> bytes | None:
+    """The reply, with markers where the other size is answered something else that a marker can express."""
+    if reply is None or other is None or reply == other.reply or other.value is None:
+        return reply
+    message = orjson.loads(reply)
+    if "return" not in message or spell(message) != reply:
+        return reply
+    marked = _mark(message["return"], other.result)
+    return reply if marked is _UNSAID else spell({"return": marked})
+
+
+def _mark(value: Any, other: Any) -> Any:
+    """The value with markers where the two differ; `_UNSAID` where markers cannot express it."""
+    if value == other and type(value) is type(other):
+        return value
+    if type(value) is not type(other):
+        return _UNSAID
+    if isinstance(value, int) and (value, other) == (MEMORY << 20, _OTHER_MEMORY << 20):
+        return "«memory»"
+    if isinstance(value, int) and (value, other) == (1, _OTHER_CPUS):
+        return "«cpus»"
+    if isinstance(value, dict) and list(value) == list(other):
+        marked = {name: _mark(member, other[name]) for name, member in value.items()}
+        return _UNSAID if _UNSAID in marked.values() else marked
+    if isinstance(value, list) and (len(value), len(other)) == (1, _OTHER_CPUS):
+        element = _count(other)
+        return [FOR_EACH.format("cpus"), element] if replace_markers([element], {"index": 0}) == value else _UNSAID
+    if isinstance(value, list) and len(value) == len(other):
+        listed = [_mark(*pair) for pair in zip(value, other, strict=True)]
+        return _UNSAID if _UNSAID in listed else listed
+    return _UNSAID
+
+
+def _count(values: list[Any]) -> Any:
+    """What all of them are, with a marker where each has its own number in the list."""
+    first = values[0]
+    if all(value == first and type(value) is type(first) for value in values):
+        return first
+    if values == list(range(len(values))):
+        return "«index»"
+    if values == [str(index) for index in range(len(values))]:
+        return "«index as text»"
+    if all(isinstance(value, dict) and list(value) == list(first) for value in values):
+        return {name: _count([value[name] for value in values]) for name in first}
+    return _UNSAID
+
+
+def _echoing(question: Question, reply: bytes | None, other: Outcome | None) -> bytes | None:
+    """The reply to strange arguments, with markers where it repeats them; None where it depends on them otherwise."""
+    if reply is None or other is None or reply == other.reply:
+        return reply
+    if other.value is not None or b'"error"' not in reply[:10]:
+        return None
+    error = orjson.loads(reply)["error"]
+    text, other_text = error["desc"], other.description
+    for name in question.strangers:
+        for arguments, said in ((question.arguments, text), (question.other, other_text)):
+            marked = said.replace(str(arguments[name]), f"«{name}»")
+            if arguments is question.arguments:
+                text = marked
+            else:
+                other_text = marked
+    if text != other_text or error["class"] != other.error_class:
+        return None
+    return spell({"error": {"class": error["class"], "desc": text}})

@@ -1,0 +1,202 @@
+"""Measuring a release's behaviours (`qmpd.qapi.behaviour`) on the running program.
+
+One function for each reason to start it; each gives the fields that it found out. A field that none of them finds
+keeps the value of the nearest release that is known, and the release file says so.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from qmpd.capture import guests
+from qmpd.capture.client import Gone, Program, Refused
+from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
+from qmpd.qapi.behaviour import ABOUT, Behaviour
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.capture.client import Client
+
+    Found = dict[str, Any]
+
+# Seconds in which a guest boots and does its one thing; it takes a quarter of one.
+_GUEST_PATIENCE = 15.0
+# Every level of CPU topology that some release knows, outermost first.
+_LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
+
+
+def measure(command: str, report: Callable[[str], None]) -> Found:
+    """What the fields of `Behaviour` are for the program that `command` starts, as far as it can be asked.
+
+    `report` is told what goes wrong where something can't be measured.
+
+    :raise CaptureError: the program does not start.
+    """
+    found: Found = {}
+    for ask in (_protocol, _reset, _preconfig, _machine, _refusals, _topology, _suspend, _panic, _debug_exit):
+        try:
+            found.update(ask(command))
+        except (Refused, Gone, KeyError, IndexError, AttributeError) as error:
+            report(f"{ask.__name__.strip('_')} cannot be measured: {error}")
+    return {name: found[name] for name in ABOUT if name in found}
+
+
+def describe(found: Found, nearest: Behaviour, nearest_name: str) -> dict[str, Any]:
+    """The `behaviour` member of a release file: what was found, and for the rest what the nearest release has."""
+    described = {}
+    for name, about in ABOUT.items():
+        kept = {"note": f"not measured: as in release {nearest_name}"} if name not in found else {}
+        described[name] = {"value": found.get(name, getattr(nearest, name)), "about": about, **kept}
+    return described
+
+
+def _template(text: str, **parts: str) -> str:
+    """The text with `{name}` in place of each part."""
+    for name, part in parts.items():
+        text = text.replace(part, "{" + name + "}")
+    return text
+
+
+def _protocol(command: str) -> Found:
+    with Program(command, [*OPTIONS[NO_MACHINE], "-S"]) as program:
+        client = program.client
+        found: Found = {}
+        found["singlestep_in_status"] = "singlestep" in client.ask("query-status").result
+        client.send(b'{"execute": "query-name", "id": 0.1}')
+        found["float_format"] = "g17" if b"0.10000000000000001" in client.line() else "f"
+        client.send(b'{"execute" "query-name"}')
+        complaint = orjson.loads(client.line())["error"]["desc"]
+        found["json_parser"] = "positions" if re.match(r"\d+:\d+: ", complaint) else "classic"
+        refused = client.ask("watchdog-set-action", {"action": "no-such-value"}).description
+        found["enum_refusal"] = _template(refused, value="no-such-value", name="action")
+        found["no_hotpluggable_cpus"] = client.ask("query-hotpluggable-cpus").description
+        found["no_nmi"] = client.ask("inject-nmi").description
+        found["exit_preconfig_refusal"] = client.ask("x-exit-preconfig").description
+        found["migrate_pause_refusal"] = client.ask("migrate-pause").description
+        line = {"command-line": "watchdog_action no-such-action"}
+        said = client.ask("human-monitor-command", line).result.strip()
+        found["unknown_watchdog_action"] = _template(said, action="no-such-action")
+        return found
+
+
+def _reset(command: str) -> Found:
+    with Program(command, OPTIONS[NO_MACHINE]) as program:
+        client = program.client
+        client.ask("stop")
+        client.events.clear()
+        client.ask("system_reset")
+        found: Found = {"reply_after_turn": bool(client.events)}
+        found["reset_keeps_state"] = client.ask("query-status").result["status"] == "paused"
+        found["events_carry_cause"] = "data" in client.events[0]
+        return found
+
+
+def _preconfig(command: str) -> Found:
+    with Program(command, [*OPTIONS[NO_MACHINE], "-preconfig"]) as program:
+        refused = program.client.ask("stop").description
+        return {
+            "preconfig_run_state": program.client.ask("query-status").result["status"],
+            "preconfig_refusal": refused.replace("'stop'", "'{command}'"),
+        }
+
+
+def _machine(command: str) -> Found:
+    # A TCP port of the host's choice: a path would have to exist in the program's own root.
+    listener = ["-chardev", "socket,id=listener,host=127.0.0.1,port=0,server=on,wait=off"]
+    with Program(command, [*OPTIONS[PC], "-smp", "2", *listener]) as program:
+        client = program.client
+        cpu = client.ask("query-cpus-fast").result[0]
+        places = [each["props"] for each in client.ask("query-hotpluggable-cpus").result]
+        names = {each["label"]: each["filename"] for each in client.ask("query-chardev").result}
+        suffix = re.search(r":\d+(,.*)?$", names["listener"])
+        assert suffix is not None
+        return {
+            "cpu_info_arch": "arch" in cpu,
+            "cpu_info_qom_type": "qom-type" in cpu,
+            "smp_prefers_cores": any(place["core-id"] for place in places),
+            "listening_chardev_suffix": suffix[1] or "",
+        }
+
+
+def _complaint(command: str, options: list[str]) -> str:
+    """What the program says of these options, without its name and the option; empty where it says nothing."""
+    try:
+        with Program(command, options) as program:
+            said = program.close()
+    except Refused as error:
+        said = error.said
+    said = [line for line in said if "deprecated, use '-object'" not in line and "terminating on signal" not in line]
+    return re.sub(r"^[^ ]+: (-\w+ [^ ]+: )?", "", said[0]) if said else ""
+
+
+def _refusals(command: str) -> Found:
+    common = OPTIONS[NO_MACHINE][2:]
+    machine = _complaint(command, ["-machine", "no-such-thing", *common])
+    incoming = _complaint(command, [*OPTIONS[PC], "-incoming", "no-such-thing"])
+    path = "/no-such-folder/file"
+    pid_file = _complaint(command, [*OPTIONS[NO_MACHINE], "-pidfile", path])
+    reason = "No such file or directory"
+    return {
+        "unknown_machine": _template(machine, name="no-such-thing"),
+        "unknown_incoming": _template(incoming, uri="no-such-thing"),
+        "pid_file_refusal": _template(pid_file.removeprefix("cannot create PID file: "), path=path, reason=reason),
+        "keyval_options": not _complaint(command, [*OPTIONS[NO_MACHINE], "-action", "panic=none"]),
+    }
+
+
+def _topology(command: str) -> Found:
+    levels = {level: _complaint(command, [*OPTIONS[NO_MACHINE], "-smp", f"cpus=1,{level}=1"]) for level in _LEVELS}
+    known = [level for level, said in levels.items() if not re.search("Invalid parameter|is unexpected", said)]
+    zero = _complaint(command, [*OPTIONS[NO_MACHINE], "-smp", "cpus=1,cores=0"])
+    found: Found = {"smp_levels": ",".join(known)}
+    found["smp_zero"] = "ignored" if not zero else "warned" if zero.startswith("warning") else "refused"
+    for level in known:
+        refused = _complaint(command, [*OPTIONS[PC], "-smp", f"cpus=2,maxcpus=2,{level}=2"])
+        if "not supported" in refused and level in refused:
+            found["unsupported_smp_level"] = _template(refused, level=level)
+            break
+    return found
+
+
+def _run_guest(command: str, action: bytes, device: list[str], until: str) -> tuple[list[dict[str, Any]], Any]:
+    """Let a guest act until an event or the program's end; gives the events, and then the run state after `stop`."""
+
+    def seen(client: Client) -> bool:
+        return any(event["event"] == until for event in client.events)
+
+    with (
+        guests.disk(action) as (inherit, disk),
+        Program(command, [*OPTIONS[PC], *device, *disk], inherit, _GUEST_PATIENCE) as program,
+    ):
+        client = program.client
+        try:
+            client.ask("cont")
+            while not seen(client):
+                client.events.append(orjson.loads(client.line()))
+            client.ask("stop")
+            state = client.ask("query-status").result["status"]
+        except Gone as error:
+            if "no answer" in str(error):
+                raise
+            state = None
+        return client.events, state
+
+
+def _suspend(command: str) -> Found:
+    _, state = _run_guest(command, guests.SUSPEND, [], "SUSPEND")
+    return {"stop_affects_suspended": state == "paused"}
+
+
+def _panic(command: str) -> Found:
+    events, _ = _run_guest(command, guests.PANIC, ["-device", "pvpanic"], "SHUTDOWN")
+    panics = [event for event in events if event["event"] == "GUEST_PANICKED"]
+    return {"panic_reported_twice": len(panics) > 1}
+
+
+def _debug_exit(command: str) -> Found:
+    events, _ = _run_guest(command, guests.DEBUG_EXIT, ["-device", "isa-debug-exit"], "SHUTDOWN")
+    return {"debug_exit_announced": any(event["event"] == "SHUTDOWN" for event in events)}

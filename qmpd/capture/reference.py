@@ -1,0 +1,23 @@
+"""The reference machines: what a release is asked on, besides being asked what it is."""
+
+from __future__ import annotations
+
+NO_MACHINE = "none"
+PC = "pc"
+
+_COMMON = ["-display", "none", "-nodefaults"]
+MEMORY = 32
+"""Memory of the reference machine, in MiB."""
+
+OPTIONS: dict[str, list[str]] = {
+    NO_MACHINE: ["-machine", "none", *_COMMON],
+    PC: ["-machine", "pc,accel=tcg", "-m", str(MEMORY), *_COMMON, "-S"],
+}
+"""The command line of each reference machine, its type being the key."""
+
+
+def varied(machine: str, memory: int, cpus: int) -> list[str]:
+    """The options of a reference machine of another size (memory in MiB): what differs then depends on the size."""
+    if machine == NO_MACHINE:
+        return OPTIONS[machine]
+    return [*OPTIONS[machine], "-m", str(memory), "-smp", str(cpus)]
