@@ -144,8 +144,9 @@ class Machine:
 
     def end(self, status: int) -> None:
         """End the process with `status`, without SHUTDOWN: what a device does that calls exit()."""
-        self.exit_status = status
-        self.notify()
+        if self.exit_status is None:
+            self.exit_status = status
+            self.notify()
 
     def vm_stop(self, state: RunState) -> None:
         """Stop the vCPUs for the reason that `state` names, and emit STOP; nothing where they do not run.
