@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qmpd.monitor.session import Session
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
+_RESET_VECTOR = 0xFFFFFFF0
 _TARGET = Encoded(b'{"arch": "x86_64"}')
 _KVM = Encoded(b'{"enabled": false, "present": true}')
 
@@ -62,6 +63,28 @@ def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Argumen
             cpu["qom-type"] = f"{settings.cpu_model}-x86_64-cpu"
         cpus.append(cpu)
     return cpus
+
+
+@command("query-cpus")
+def query_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """Release 5.2 alone has this. No CPU executes anything here, so each is at its reset vector."""
+    if not has_cpus(dispatcher):
+        return []
+    settings = dispatcher.settings
+    return [
+        {
+            "CPU": index,
+            "current": index == 0,
+            # The first CPU starts the others, which wait until it does.
+            "halted": index > 0,
+            "qom_path": cpu_path(index),
+            "thread_id": os.getpid() + 1 + index,
+            "props": cpu_properties(settings.topology, index),
+            "arch": "x86",
+            "pc": _RESET_VECTOR,
+        }
+        for index in range(settings.topology.cpus)
+    ]
 
 
 @command("query-hotpluggable-cpus")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.monitor.errors import CommandError
+from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments, Handler
@@ -16,6 +17,15 @@ def answer_unmodelled(name: str) -> Handler:
     """The handler of a command that no module of this package implements."""
 
     def handler(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+        release, settings = dispatcher.release, dispatcher.settings
+        if release.commands[name].captured:
+            values = {"memory": settings.memory, "cpus": settings.topology.cpus}
+            found = release.captured(name, arguments, settings.machine_type, values)
+            if isinstance(found, bytes):
+                return Encoded(found)
+            if found is not None:
+                raise CommandError(found.description, found.error_class)
+            raise CommandError(f"qmpd does not know what {name} answers to these arguments")
         raise CommandError(f"qmpd does not model the command {name}")
 
     return handler
