@@ -2,9 +2,10 @@
 
 from qmpd.qapi.behaviour import Behaviour
 from qmpd.qapi.errors import ArgumentError, BadRelease, UnknownExtension, UnknownRelease
-from qmpd.qapi.release import Command, Release, load_release, release_names
+from qmpd.qapi.release import DEFAULT_RELEASE, Command, Release, load_release, release_names
 
 __all__ = [
+    "DEFAULT_RELEASE",
     "ArgumentError",
     "BadRelease",
     "Behaviour",

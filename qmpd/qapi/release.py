@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from qmpd.qapi.naming import Names
     from qmpd.qapi.object_types import ObjectTypes
 
+DEFAULT_RELEASE = "10.0"
+"""The release that qmpd is unless told otherwise."""
+
 _PREFIX = "qemu-"
 _PACKAGE = Path(__file__).parent.parent
 # An installed wheel has the folders inside the package, a checkout beside it.

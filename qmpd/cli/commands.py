@@ -1,0 +1,92 @@
+"""`qmpd commands`: which commands of a release are modelled, captured or refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TextIO
+
+    from qmpd.qapi import Release
+
+KINDS = {
+    "modelled": "qmpd computes the answer",
+    "captured": "the answer is a real machine's",
+    "refused": "arguments are checked, then an error says that qmpd does not model the command",
+}
+
+_HELP = """\
+usage: qmpd commands [--release RELEASE]
+       qmpd commands --table
+
+List the commands of a release and how each one is answered, or count them for
+every release as a table in Markdown.
+
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run `qmpd commands`; the result is the exit status."""
+    from qmpd.qapi import DEFAULT_RELEASE, BadRelease, UnknownRelease
+
+    release = DEFAULT_RELEASE
+    rest = iter(arguments)
+    for word in rest:
+        name, equals, value = word.lstrip("-").partition("=")
+        if word in ("-h", "-help", "--help"):
+            print(_HELP + "".join(f"  {kind:9} {meaning}\n" for kind, meaning in KINDS.items()), end="")
+            return 0
+        if word in ("-table", "--table"):
+            sys.stdout.write(table())
+            return 0
+        if not word.startswith("-") or name != "release":
+            sys.stderr.write(f"qmpd commands: {word}: no such option (--help tells more)\n")
+            return 1
+        release = value if equals else next(rest, "")
+    try:
+        run(release, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read this has seen enough; what is left must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (UnknownRelease, BadRelease) as error:
+        sys.stderr.write(f"qmpd commands: {error}\n")
+        return 1
+    return 0
+
+
+def classified(release: Release) -> dict[str, str]:
+    """Each command of the release, in its order, and its kind (a key of `KINDS`)."""
+    from qmpd.monitor.commands import handlers
+
+    modelled = handlers()
+    return {name: release.classify(name, modelled) for name in release.commands}
+
+
+def run(release_name: str, out: TextIO) -> None:
+    """List a release's commands, by name, one a line.
+
+    :raise UnknownRelease: there is no such release.
+    :raise BadRelease: it cannot be read.
+    """
+    from qmpd.qapi import load_release
+
+    release = load_release(release_name)
+    for name, kind in sorted(classified(release).items()):
+        features = ", ".join(release.commands[name].features)
+        out.write(f"{kind:10}{name}  ({features})\n" if features else f"{kind:10}{name}\n")
+
+
+def table(names: Iterable[str] | None = None) -> str:
+    """How many commands of each kind the releases have, as a table in Markdown."""
+    from qmpd.qapi import load_release, release_names
+
+    lines = [f"| release | commands | {' | '.join(KINDS)} |", "|---" * (2 + len(KINDS)) + "|"]
+    for name in release_names() if names is None else names:
+        kinds = list(classified(load_release(name)).values())
+        counts = [str(kinds.count(kind)) for kind in KINDS]
+        lines.append(f"| {name} | {len(kinds)} | {' | '.join(counts)} |")
+    return "\n".join(lines) + "\n"
