@@ -9,7 +9,7 @@ from qmpd.cli import machine_options, monitor_options, puppet_options
 from qmpd.cli.errors import OptionError
 from qmpd.cli.machine_options import MachineOptions
 from qmpd.cli.options import Option, scan
-from qmpd.qapi import BadRelease, UnknownRelease, load_release
+from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
 
 PROGRAM = "qmpd"
@@ -22,6 +22,8 @@ OPTIONS = (
     Option("control", "unix:PATH", _SECTION, "the puppeteer's socket: guest actions, clock, faults (see qmpd control)"),
     Option("guest", "OPTION=VALUE[,...]", _SECTION, "an operating system for machine pc, like boot-time=2s"),
     Option("clock", "real|scaled=FACTOR|virtual", _SECTION, "at what pace the machine's time passes"),
+    Option("extension", "NAME[,NAME]...", _SECTION, "add to the release: live-update, reboot-reset, sleep"),
+    Option("reboot-reset", None, _SECTION, "a reset ends the machine, announced as RESET (extension reboot-reset)"),
     Option("pidfile", "PATH", _SECTION, "hold the process's id in this file, locked while it runs"),
     Option("v", None, _SECTION, "log each connection and change of state to standard error"),
     Option("vv", None, _SECTION, "log each message, too"),
@@ -47,14 +49,17 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
     for each in given:
         if each.option.name == "release":
             settings.release = each.value
+        elif each.option.name == "extension":
+            settings.extensions += tuple(each.value.split(","))
     try:
-        release = load_release(settings.release)
-    except (UnknownRelease, BadRelease) as error:
+        release = load_release(settings.release, settings.extensions)
+    except (UnknownRelease, UnknownExtension, BadRelease) as error:
         raise OptionError(str(error)) from error
     warnings: list[str] = []
     machine = MachineOptions(release, warnings.append)
     guest: list[tuple[str, str]] = []
     verbosity = 0
+    reboot_reset = False
     for each in given:
         match each.option.name:
             case "socket" | "qmp" | "qmp-pretty":
@@ -65,6 +70,12 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
                 guest += puppet_options.guest(each)
             case "clock":
                 settings.clock = puppet_options.clock(each)
+            case "reboot-reset":
+                if "reboot-reset" not in release.extensions:
+                    raise OptionError("takes -extension reboot-reset", each.location)
+                reboot_reset = True
+            case "extension":
+                pass
             case "pidfile":
                 settings.pid_file = each.value
             case "v":
@@ -74,6 +85,7 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
             case _:
                 machine.take(each)
     settings.machine = machine.finish()
+    settings.machine.reboot_reset = reboot_reset
     if guest:
         puppet_options.apply_guest(settings.machine, guest)
     return settings, min(verbosity, 2), warnings
@@ -97,6 +109,7 @@ def main(arguments: list[str]) -> int:
     folder = None
     if not settings.monitors:
         path, folder = _default_socket()
+        settings.folder = folder
         settings.monitors.append(MonitorSettings(path=path))
     return _serve(settings, verbosity, folder)
 

@@ -205,6 +205,14 @@ class Dispatcher:
                 session.scheduled = False
         return False
 
+    def resume(self, session: Session) -> None:
+        """Go on with a session one of whose requests has left `run_requests` (`HandOver`)."""
+        session.refill()
+        if session.queue:
+            self.ready.append(session)
+        else:
+            session.scheduled = False
+
     def turn(self) -> None:
         """Let the main loop look at what is pending, once."""
         status = self.machine.turn()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from qmpd.machine.live_update import LiveUpdate
+    from qmpd.monitor.errors import HandOver
 
 
 class Father(Protocol):
@@ -30,3 +31,6 @@ class Father(Protocol):
 
         :raise CommandError: no update is under way.
         """
+
+    def commit(self, request: HandOver) -> bool:
+        """Leave the machine to the child, and say whether it has it.  Where not, the father replies and goes on."""

@@ -35,7 +35,7 @@ def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
     dispatcher.limiter.restore(state["limiter"])
 
 
-def take_session(session: Session) -> dict[str, object]:
+def take_session(session: Session) -> dict[str, Any]:
     """One client: what it has negotiated, what of its input waits, and what it is owed."""
     return {
         "label": session.label,

@@ -31,7 +31,7 @@ class Connection:
         self.socket = client
         self.session = session
         self.number = number
-        self.pending = b""
+        self.pending: bytes | memoryview = b""
         self.closed = False
         self._blocked = False
         self._progress: trio.Event | None = None
@@ -41,9 +41,10 @@ class Connection:
         """Read until the client closes; then answer what it had sent, and close."""
         vm, session, client = self._vm, self.session, self.socket
         wake = vm.wake
-        log.info(f"client {self.number} connected to {session.label}")
         try:
             self.flush()
+            if session.paused:
+                await self.settled()
             while not self.closed:
                 await trio.lowlevel.wait_readable(client)
                 try:
@@ -66,7 +67,8 @@ class Connection:
             pass  # the client is gone; nobody is left to be told
         finally:
             self.close()
-            log.info(f"client {self.number} disconnected")
+            if not vm.handed_over:
+                log.info(f"client {self.number} disconnected")
 
     def read_now(self) -> None:
         """Take in what the client has sent by now; the reading task comes to the rest, and to the end."""
@@ -133,11 +135,11 @@ class Connection:
     async def _write_pending(self) -> None:
         try:
             while not self.closed:
-                view = memoryview(self.pending)
-                while view:
+                self.pending = memoryview(self.pending)
+                while self.pending:
                     await trio.lowlevel.wait_writable(self.socket)
                     try:
-                        view = view[self.socket.send(view) :]
+                        self.pending = self.pending[self.socket.send(self.pending) :]
                     except BlockingIOError:
                         continue
                 if not self.session.outgoing:
@@ -161,6 +163,12 @@ class Connection:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self._progressed()
+
+    def release(self) -> None:
+        """Give up the socket, which another process has now: nothing more is read from it or written to it."""
+        self.closed = True
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
 
     def close(self) -> None:
         """Close the socket and forget the session."""

@@ -7,6 +7,8 @@ import os
 import socket
 import stat
 
+import trio
+
 BACKLOG = 1024
 
 
@@ -17,7 +19,7 @@ class ListenError(Exception):
 class Listener:
     """A non-blocking Unix socket that listens at `path`, its file of mode 0600."""
 
-    __slots__ = ("_file", "path", "socket")
+    __slots__ = ("identity", "path", "socket")
 
     def __init__(self, path: str) -> None:
         """Bind and listen.  A file left by a server that is gone is replaced.
@@ -36,12 +38,27 @@ class Listener:
             raise _refusal(path, getattr(error, "strerror", None) or str(error)) from None
         finally:
             os.umask(mask)
-        self._file = _identity(path)
+        self.identity = _identity(path)
+
+    @classmethod
+    def inherit(cls, path: str, descriptor: int, identity: tuple[int, int] | None) -> Listener:
+        """The listener of another process, which has handed over its open socket and the `identity` of its file."""
+        listener = cls.__new__(cls)
+        listener.path = path
+        listener.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
+        listener.socket.setblocking(False)
+        listener.identity = identity
+        return listener
+
+    def release(self) -> None:
+        """Give up the socket, on which another process listens now."""
+        trio.lowlevel.notify_closing(self.socket)
+        self.socket.close()
 
     def remove(self) -> None:
         """Stop listening and delete the file, unless it is another server's by now."""
         self.socket.close()
-        if self._file is not None and _identity(self.path) == self._file:
+        if self.identity is not None and _identity(self.path) == self.identity:
             os.unlink(self.path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -18,14 +19,14 @@ class PidFileError(Exception):
 class PidFile:
     """A locked file that holds this process's id."""
 
-    __slots__ = ("_descriptor", "path")
+    __slots__ = ("descriptor", "path")
 
     def __init__(self, path: str, refusal: str = "Could not create '{path}': {reason}") -> None:
         """Create the file, lock it and write the process's id.
 
         `refusal` is the release's text for a file that cannot be opened.
 
-        :raise PidFileError: it cannot be created, or another process has locked it.
+        :raise PidFileError: it cannot be created or written, or another process has locked it.
         """
         # The process may change its folder before it removes the file.
         self.path = os.path.abspath(path) if path else path
@@ -44,9 +45,30 @@ class PidFile:
                 raise PidFileError(f"cannot create PID file: Cannot lock pid file: {error.strerror}") from error
             # Its last owner removed it between the two calls: what is locked has no name any more.
             os.close(descriptor)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
-        self._descriptor = descriptor
+        self.descriptor = descriptor
+        try:
+            self.write()
+        except OSError as error:
+            self.remove()
+            raise PidFileError(f"cannot create PID file: Failed to write pid file: {error.strerror}") from error
+
+    @classmethod
+    def inherit(cls, path: str, descriptor: int) -> PidFile:
+        """The pid file of another process, which has handed over its open file, and the lock with it."""
+        pid_file = cls.__new__(cls)
+        pid_file.path = path
+        pid_file.descriptor = descriptor
+        return pid_file
+
+    def write(self) -> None:
+        """Write this process's id, over what stands there.
+
+        :raise OSError: it cannot be written; the disk is full.
+        """
+        text = b"%d\n" % os.getpid()
+        if os.pwrite(self.descriptor, text, 0) != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(self.descriptor, len(text))
 
     def _names(self, descriptor: int) -> bool:
         """Whether the path leads to this open file."""
@@ -60,8 +82,12 @@ class PidFile:
     def remove(self) -> None:
         """Remove the file, unless its path has come to lead to another one, and give up the lock."""
         try:
-            if self._names(self._descriptor):
+            if self._names(self.descriptor):
                 os.unlink(self.path)
         except OSError:
             pass  # its folder is gone or closed to us: nothing is left to remove
-        os.close(self._descriptor)
+        self.release()
+
+    def release(self) -> None:
+        """Close the file and leave it as it is; the lock stays with whoever else has it open."""
+        os.close(self.descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,7 +12,7 @@ from qmpd.server import signals
 from qmpd.server.virtual_machine import VirtualMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from qmpd.server.settings import VMSettings
 
@@ -27,32 +28,62 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
     """
     vm = VirtualMachine(settings)
     vm.listen()
-    pid_file = None
     try:
         if settings.pid_file is not None:
             from qmpd.server.pid_file import PidFile
 
-            pid_file = PidFile(settings.pid_file)
+            vm.pid_file = PidFile(settings.pid_file)
         if on_listening is not None:
             on_listening()
         signals.block()
-        return trio.run(_run, vm)
+        return trio.run(serve_process, vm)
     finally:
-        vm.close_listeners()
-        if pid_file is not None:
-            pid_file.remove()
+        clean_up(vm)
 
 
-async def _run(vm: VirtualMachine) -> int:
+def clean_up(vm: VirtualMachine) -> None:
+    """Take away the files that this process has made and nobody has taken over."""
+    vm.close_listeners()
+    if vm.pid_file is not None:
+        vm.pid_file.remove()
+        vm.pid_file = None
+    if vm.settings.folder is not None:
+        with contextlib.suppress(OSError):
+            os.rmdir(vm.settings.folder)  # where something else was put there, it is not ours to remove
+
+
+async def serve_process(vm: VirtualMachine, first: Iterable[signals.Signal] = ()) -> int:
+    """Run a machine that has this process for itself; the result is the exit status.
+
+    `first` are signals that have come already.
+    """
     token = trio.lowlevel.current_trio_token()
 
-    def received(number: int, pid: int, name: str) -> None:
+    def notify() -> None:
         with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(terminate, number, pid, name)
+            token.run_sync_soon(deliver, idempotent=True)
 
-    def terminate(number: int, pid: int, name: str) -> None:
-        vm.dispatcher.machine.request_shutdown_by_signal(number, pid, name)
-        vm.wake()
+    def deliver() -> None:
+        # Once the machine is another process's, that process is told.
+        if not vm.handed_over:
+            for signal in inbox.take():
+                terminate(vm, signal)
 
-    signals.watch(received)
-    return await vm.run()
+    inbox = signals.Inbox(notify)
+    for signal in first:
+        terminate(vm, signal)
+    if "live-update" not in vm.dispatcher.release.extensions:
+        return await vm.run()
+    from qmpd.server.live_update import Father
+
+    father = vm.dispatcher.father = Father(vm, inbox)
+    status = await vm.run()
+    if vm.handed_over:
+        father.last_words()
+    return status
+
+
+def terminate(vm: VirtualMachine, signal: signals.Signal) -> None:
+    """End the machine as a signal does."""
+    vm.dispatcher.machine.request_shutdown_by_signal(*signal)
+    vm.wake()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,23 +17,62 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+# Tells the thread to stop; a real-time signal, so it comes after those above.
+_STOP = signal.SIGRTMIN
+
+Signal = tuple[int, int, str]
+"""A signal's number, the id of the process that sent it, and the path of that process's program."""
+
+
 def block() -> None:
     """Hold the signals back in every thread started from now on; call it before there is a second thread."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, _STOP))
 
 
-def watch(received: Callable[[int, int, str], None]) -> None:
-    """Call `received(number, pid, name)` for each signal, from a thread of its own, until the process ends.
+class Inbox:
+    """The signals that have come, until somebody takes them; a thread of its own waits for them."""
 
-    `name` is the path of the sender's program, or `<unknown process>`.
-    """
+    __slots__ = ("_notify", "_received", "_thread")
 
-    def wait() -> None:
+    def __init__(self, notify: Callable[[], None]) -> None:
+        """Begin.  `notify` is called in the thread, after a signal was put in."""
+        self._notify = notify
+        self._received: deque[Signal] = deque()
+        self._thread = threading.Thread(target=self._wait, name="signals", daemon=True)
+        self._thread.start()
+
+    def _wait(self) -> None:
         while True:
-            information = signal.sigwaitinfo(SIGNALS)
-            received(information.si_signo, information.si_pid, program_of(information.si_pid))
+            information = signal.sigwaitinfo((*SIGNALS, _STOP))
+            if information.si_signo == _STOP:
+                return
+            self._put(information)
+            self._notify()
 
-    threading.Thread(target=wait, name="signals", daemon=True).start()
+    def _put(self, information: signal.struct_siginfo) -> None:
+        pid = information.si_pid
+        self._received.append((information.si_signo, pid, program_of(pid)))
+
+    def take(self) -> list[Signal]:
+        """All that have come and were not taken yet."""
+        taken = []
+        while self._received:
+            taken.append(self._received.popleft())
+        return taken
+
+    def close(self) -> None:
+        """Stop waiting; what has come by now can still be taken."""
+        assert self._thread.ident is not None
+        signal.pthread_kill(self._thread.ident, _STOP)
+        self._thread.join()
+        while (information := signal.sigtimedwait(SIGNALS, 0)) is not None:
+            self._put(information)
+
+
+def forget() -> None:
+    """Drop the signals that wait to be taken by this process."""
+    while signal.sigtimedwait(SIGNALS, 0) is not None:
+        pass
 
 
 def program_of(pid: int) -> str:

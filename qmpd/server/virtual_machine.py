@@ -15,6 +15,7 @@ import trio
 from qmpd.machine import SystemClock
 from qmpd.monitor.chardev import Chardev
 from qmpd.monitor.dispatcher import Dispatcher
+from qmpd.monitor.errors import HandOver
 from qmpd.qapi import load_release
 from qmpd.server import log
 from qmpd.server.connection import Connection
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from qmpd.control.dispatcher import ControlDispatcher
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
+    from qmpd.server.pid_file import PidFile
     from qmpd.server.settings import MonitorSettings, VMSettings
 
 FAREWELL = 2.0
@@ -41,15 +43,18 @@ class VirtualMachine:
     """A machine, its monitors and its clients.  `run` serves until the machine ends."""
 
     __slots__ = (
-        "_listeners",
-        "_numbers",
         "_task",
         "_woken",
         "clock",
         "connections",
         "control",
         "dispatcher",
+        "hand_over",
+        "handed_over",
+        "listeners",
+        "numbers",
         "nursery",
+        "pid_file",
         "puppeteer",
         "settings",
     )
@@ -65,14 +70,18 @@ class VirtualMachine:
         self.settings = settings
         self.clock: Clock = _clock(settings) if clock is None else clock
         self.connections: set[Connection] = set()
-        self._listeners: list[tuple[MonitorSettings, Listener]] = []
+        self.listeners: list[tuple[MonitorSettings, Listener]] = []
+        self.pid_file: PidFile | None = None
+        # What `live-update-commit` has asked for and the main loop is to carry out; whether it has.
+        self.hand_over: HandOver | None = None
+        self.handed_over = False
         self.puppeteer: Puppeteer | None = None
         self.control: ControlDispatcher | None = None
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
-        self._numbers = 0
+        self.numbers = 0
         chardevs = [Chardev(monitor.chardev, f"unix:{monitor.path}") for monitor in settings.monitors]
-        release = load_release(settings.release)
+        release = load_release(settings.release, settings.extensions)
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, log.error)
         if settings.control is not None:
             from qmpd.control.dispatcher import ControlDispatcher
@@ -87,25 +96,29 @@ class VirtualMachine:
             self.puppeteer = Puppeteer(self)
         return self.puppeteer
 
+    @property
+    def monitors(self) -> list[MonitorSettings]:
+        """All that listens: the QMP sockets, then the control socket."""
+        control = self.settings.control
+        return self.settings.monitors if control is None else [*self.settings.monitors, control]
+
     def listen(self) -> None:
         """Make the sockets.
 
         :raise ListenError: one of them cannot be made; none is left behind.
         """
         try:
-            for monitor in self.settings.monitors:
-                self._listeners.append((monitor, Listener(monitor.path)))
-            if self.settings.control is not None:
-                self._listeners.append((self.settings.control, Listener(self.settings.control.path)))
+            for monitor in self.monitors:
+                self.listeners.append((monitor, Listener(monitor.path)))
         except BaseException:
             self.close_listeners()
             raise
 
     def close_listeners(self) -> None:
         """Stop listening and take the socket files away."""
-        for _, listener in self._listeners:
+        for _, listener in self.listeners:
             listener.remove()
-        self._listeners.clear()
+        self.listeners.clear()
 
     async def run(self, on_start: Callable[[], None] | None = None) -> int:
         """Serve until the machine ends; the result is its exit status."""
@@ -113,20 +126,10 @@ class VirtualMachine:
         try:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
-                waiting = []
-                for monitor, listener in self._listeners:
-                    first = trio.Event() if monitor.wait else None
-                    if first is not None:
-                        waiting.append((monitor, first))
-                    nursery.start_soon(self._accept, monitor, listener.socket, first)
-                for monitor, first in waiting:
-                    log.error(f"info: waiting for connection on: disconnected:unix:{monitor.path},server=on")
-                    await first.wait()
-                if on_start is not None:
-                    on_start()
-                dispatcher.machine.start()
+                await self._begin(on_start)
                 await self._main_loop()
-                await self._farewell()
+                if not self.handed_over:
+                    await self._farewell()
                 nursery.cancel_scope.cancel()
         finally:
             self.close_listeners()
@@ -135,6 +138,20 @@ class VirtualMachine:
         status = dispatcher.exit_status
         assert status is not None
         return status
+
+    async def _begin(self, on_start: Callable[[], None] | None) -> None:
+        waiting = []
+        for monitor, listener in self.listeners:
+            first = trio.Event() if monitor.wait else None
+            if first is not None:
+                waiting.append((monitor, first))
+            self.nursery.start_soon(self._accept, monitor, listener.socket, first)
+        for monitor, first in waiting:
+            log.error(f"info: waiting for connection on: disconnected:unix:{monitor.path},server=on")
+            await first.wait()
+        if on_start is not None:
+            on_start()
+        self.dispatcher.machine.start()
 
     # The main loop
 
@@ -154,6 +171,8 @@ class VirtualMachine:
                 more = False
             else:
                 more = self.step()
+            if self.hand_over is not None:
+                self._hand_over(self.hand_over)
             self.flush()
             if dispatcher.exit_status is not None:
                 return
@@ -164,6 +183,8 @@ class VirtualMachine:
 
     def step(self) -> bool:
         """One pass of the main loop: timers, a turn, requests; whether there is more to do at once."""
+        if self.hand_over is not None:
+            return False
         dispatcher = self.dispatcher
         machine, limiter = dispatcher.machine, dispatcher.limiter
         deadline = machine.next_deadline()
@@ -176,8 +197,22 @@ class VirtualMachine:
                 limiter.run()
         if machine.pending:
             dispatcher.turn()
-        more = bool(dispatcher.ready) and dispatcher.run_requests()
+        try:
+            more = bool(dispatcher.ready) and dispatcher.run_requests()
+        except HandOver as hand_over:
+            self.hand_over = hand_over
+            return False
         return more or machine.pending
+
+    def _hand_over(self, hand_over: HandOver) -> None:
+        """Leave the machine to another process; where that fails, go on."""
+        father = self.dispatcher.father
+        assert father is not None
+        self.dispatcher.resume(hand_over.session)
+        if father.commit(hand_over):
+            self.handed_over = True
+            self.dispatcher.exit_status = 0
+        self.hand_over = None
 
     def _run_puppeteer(self) -> bool:
         """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
@@ -236,7 +271,7 @@ class VirtualMachine:
         Connections read when trio comes round to them; this is for whoever has to know the order in which
         things were sent on several sockets.
         """
-        for monitor, listener in self._listeners:
+        for monitor, listener in self.listeners:
             while not monitor.exclusive and (client := _accepted(listener.socket)) is not None:
                 connection = self.connect(monitor, client)
                 self.connections.add(connection)
@@ -245,13 +280,17 @@ class VirtualMachine:
             connection.read_now()
 
     async def _accept(self, monitor: MonitorSettings, listening: socket.socket, first: trio.Event | None) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(listening)
+        while not self.handed_over:
             try:
+                await trio.lowlevel.wait_readable(listening)
                 client, _ = listening.accept()
             except (BlockingIOError, ConnectionError):
                 continue
+            except trio.ClosedResourceError:
+                return  # it was released: another process accepts here now
             except OSError as error:
+                if error.errno == errno.EBADF:
+                    return
                 if error.errno not in OUT_OF_DESCRIPTORS:
                     raise
                 log.error(f"a client has to wait: {error.strerror}")
@@ -268,10 +307,11 @@ class VirtualMachine:
 
     def connect(self, monitor: MonitorSettings, client: socket.socket) -> Connection:
         """Greet a client."""
-        self._numbers += 1
+        self.numbers += 1
         dispatcher = self.control if self.control is not None and monitor is self.settings.control else self.dispatcher
         session = dispatcher.open_session(monitor.chardev, monitor.pretty)
-        return Connection(self, client, session, self._numbers)
+        log.info(f"client {self.numbers} connected to {session.label}")
+        return Connection(self, client, session, self.numbers)
 
     async def _serve(self, connection: Connection) -> None:
         self.connections.add(connection)
