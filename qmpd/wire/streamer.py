@@ -26,7 +26,7 @@ from qmpd.wire.parser import (
     SyntaxFault,
 )
 
-MAX_TOKEN_SIZE = 64 << 20  # bytes, of one token and of all of a message
+MAX_TOKEN_SIZE = 64 << 20  # bytes that the tokens of a message must stay below
 MAX_TOKEN_COUNT = 2 << 20
 
 # Kinds of tokens that exist here alone.
@@ -180,7 +180,7 @@ class PositionsStreamer(_Streamer):
         self.size += len(text)
         if self.doomed:
             return self._skip(kind, text)
-        if self.size > MAX_TOKEN_SIZE:
+        if self.size >= MAX_TOKEN_SIZE:
             return self._recover(kind, text, _SIZE_FAULT)
         if self.tokens > MAX_TOKEN_COUNT:
             return self._recover(kind, text, _COUNT_FAULT)
