@@ -40,17 +40,19 @@ class Connection:
     async def run(self) -> None:
         """Read until the client closes; then answer what it had sent, and close."""
         vm, session, client = self._vm, self.session, self.socket
-        wake = vm.wake
+        number, work = client.fileno(), vm.work
         try:
             self.flush()
             if session.paused:
                 await self.settled()
             while not self.closed:
-                await trio.lowlevel.wait_readable(client)
                 try:
+                    await trio.lowlevel.wait_readable(number)
                     data = client.recv(CHUNK)
                 except BlockingIOError:
                     continue
+                except (OSError, trio.ClosedResourceError):
+                    return  # the client is gone; nobody is left to be told
                 if not data:
                     break
                 if log.level >= 2:
@@ -58,13 +60,11 @@ class Connection:
                 session.receive(data)
                 if session.unsent:
                     self.flush()
-                wake()
+                work()
                 if session.paused:
                     await self.settled()
             if not self.closed:
                 await self._finish()
-        except (OSError, trio.ClosedResourceError):
-            pass  # the client is gone; nobody is left to be told
         finally:
             self.close()
             if not vm.handed_over:
