@@ -21,6 +21,7 @@ OPTIONS = (
     Option("release", "RELEASE", _SECTION, "the release of QEMU to stand in for: a name (7.2) or a captured folder"),
     Option("control", "unix:PATH", _SECTION, "the puppeteer's socket: guest actions, clock, faults (see qmpd control)"),
     Option("guest", "OPTION=VALUE[,...]", _SECTION, "an operating system for machine pc, like boot-time=2s"),
+    Option("transcript", "FILE", _SECTION, "write what happens to this file, a line of JSON each"),
     Option("clock", "real|scaled=FACTOR|virtual", _SECTION, "at what pace the machine's time passes"),
     Option("extension", "NAME[,NAME]...", _SECTION, "add to the release: live-update, reboot-reset, sleep"),
     Option("reboot-reset", None, _SECTION, "a reset ends the machine, announced as RESET (extension reboot-reset)"),
@@ -68,6 +69,8 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
                 settings.control = monitor_options.control(each)
             case "guest":
                 guest += puppet_options.guest(each)
+            case "transcript":
+                settings.transcript = each.value
             case "clock":
                 settings.clock = puppet_options.clock(each)
             case "reboot-reset":

@@ -8,7 +8,6 @@ argument checks and the JSON Schema of it.  Underscores become dashes on the wir
 
 from __future__ import annotations
 
-import enum
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -21,15 +20,6 @@ R = TypeVar("R")
 G = TypeVar("G", bound="Group")
 
 
-class Missing(enum.Enum):
-    """What stands in the place of a value that is not there, where None would be JSON's null."""
-
-    MISSING = "missing"
-
-
-MISSING = Missing.MISSING
-
-
 class Group:
     """Commands that belong together; `Puppeteer` has one object of each group."""
 
@@ -40,18 +30,14 @@ class Group:
 
 
 class Declaration:
-    """One command: its name on the wire and the function that executes it."""
+    """One command: its name on the wire, the function that executes it, and whether the transcript tells of it."""
 
-    __slots__ = ("function", "name")
+    __slots__ = ("function", "name", "silent")
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], silent: bool) -> None:
         self.name = name
         self.function = function
-
-    @property
-    def queries(self) -> bool:
-        """Whether the command only asks for something."""
-        return self.name.startswith("query-")
+        self.silent = silent
 
     @property
     def summary(self) -> str:
@@ -59,15 +45,17 @@ class Declaration:
         return (self.function.__doc__ or "").strip().partition("\n")[0]
 
 
-def command(name: str) -> Callable[[Callable[Concatenate[G, P], R]], Callable[Concatenate[G, P], R]]:
-    """Declare a method as the control command `name`.
+def command(
+    name: str, silent: bool | None = None
+) -> Callable[[Callable[Concatenate[G, P], R]], Callable[Concatenate[G, P], R]]:
+    """Declare a method as the control command `name`; it is silent where it only asks for something.
 
     Whoever calls it, from Python or through the socket: what the clients had sent by then is executed before,
     and what it brought about is served before it returns.
     """
 
     def declare(function: Callable[Concatenate[G, P], R]) -> Callable[Concatenate[G, P], R]:
-        declaration = Declaration(name, function)
+        declaration = Declaration(name, function, name.startswith("query-") if silent is None else silent)
 
         @functools.wraps(function)
         def perform(group: G, /, *arguments: P.args, **options: P.kwargs) -> R:
@@ -83,8 +71,3 @@ def command(name: str) -> Callable[[Callable[Concatenate[G, P], R]], Callable[Co
 def declarations(group: type[Group]) -> list[Declaration]:
     """The commands of a group, in the order in which they stand in its class."""
     return [member.declaration for member in vars(group).values() if hasattr(member, "declaration")]
-
-
-def wire_name(name: str) -> str:
-    """A Python name as it is spelled on the wire (`return_` is `return`)."""
-    return name.rstrip("_").replace("_", "-")

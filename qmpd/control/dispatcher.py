@@ -70,7 +70,7 @@ class SessionControl(Group):
         self.dispatcher = dispatcher
         self.session = session
 
-    @command("qmp_capabilities")
+    @command("qmp_capabilities", silent=True)
     def capabilities(self, enable: list[Capability] | None = None) -> None:
         """Negotiate; the first command of every client."""
         if self.session.negotiated:
@@ -95,11 +95,25 @@ class SessionControl(Group):
         """Give this socket's introspection, in the form of QMP's."""
         return self.dispatcher.interface.entries
 
+    @command("transcript-follow", silent=True)
+    def follow(self, enable: bool = True) -> None:
+        """Have every entry of the transcript sent to this client as an event TRANSCRIPT, from now on or no more."""
+        self.dispatcher.follow(self.session, enable)
+
 
 class ControlDispatcher:
     """The control sessions of one machine.  `unsent` is shared with the machine's own dispatcher."""
 
-    __slots__ = ("commands", "json_parser", "negotiation_commands", "puppeteer", "ready", "sessions", "unsent")
+    __slots__ = (
+        "_followers",
+        "commands",
+        "json_parser",
+        "negotiation_commands",
+        "puppeteer",
+        "ready",
+        "sessions",
+        "unsent",
+    )
 
     def __init__(self, puppeteer: Puppeteer) -> None:
         dispatcher = puppeteer.host.dispatcher
@@ -107,6 +121,7 @@ class ControlDispatcher:
         self.unsent: list[Session] = dispatcher.unsent
         self.ready: deque[Session] = deque()
         self.sessions: dict[Session, None] = {}
+        self._followers: dict[Session, None] = {}
         self.json_parser: str = dispatcher.release.behaviour.json_parser
         # A session looks its commands up in `interface`; these are what it has to have.
         self.commands: dict[str, Entry | None] = {}
@@ -126,7 +141,7 @@ class ControlDispatcher:
 
     def open_session(self, label: str = "control", pretty: bool = False) -> Session:
         """A new client: it is greeted at once."""
-        from qmpd.control.interface import to_wire
+        from qmpd.control.values import to_wire
 
         session = Session(self, label=label, pretty=pretty)
         self.sessions[session] = None
@@ -136,8 +151,24 @@ class ControlDispatcher:
     def close_session(self, session: Session) -> None:
         """Forget a client."""
         session.ended = True
+        self.follow(session, False)
         self.sessions.pop(session, None)
         session.queue.clear()
+
+    def follow(self, session: Session, enable: bool) -> None:
+        """Send the transcript's entries to this client, or no longer."""
+        recorder = self.puppeteer.recorder
+        if enable:
+            self._followers[session] = None
+            recorder.follow(self._tell)
+        else:
+            self._followers.pop(session, None)
+            if not self._followers:
+                recorder.unfollow(self._tell)
+
+    def _tell(self, entry: dict[str, Any]) -> None:
+        for session in self._followers:
+            self._send(session, {"timestamp": entry["timestamp"], "event": "TRANSCRIPT", "data": entry})
 
     def run_requests(self) -> None:
         """Execute the requests that wait."""
@@ -169,7 +200,7 @@ class ControlDispatcher:
         self._send(session, reply)
 
     def _answer(self, session: Session, message: object) -> object:
-        from qmpd.control.interface import to_wire
+        from qmpd.control.values import to_wire
 
         if isinstance(message, ParseError):
             raise CommandError(message.message)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
-from qmpd.control.declaration import MISSING, Group, command
+from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
 from qmpd.control.guest_options import GuestOptions, changes, options
 from qmpd.control.times import seconds
+from qmpd.control.values import MISSING
 from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import enum
 import typing
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from qmpd.control.declaration import wire_name
 from qmpd.control.times import Time, nanoseconds, seconds
+from qmpd.control.values import wire_name
 from qmpd.machine.settings import Firmware, GuestAction, GuestSettings, GuestWakeup
 
 if TYPE_CHECKING:

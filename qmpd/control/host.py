@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """A served machine (`qmpd.server.virtual_machine.VirtualMachine`)."""
+    """A served machine (`qmpd.server.puppet_host.PuppetHost`)."""
 
     @property
     def clock(self) -> Clock:
@@ -26,8 +26,20 @@ class Host(Protocol):
     def catch_up(self) -> None:
         """Take in whatever clients have sent, and clients that have connected, by now."""
 
+    def close_ended(self) -> None:
+        """Forget the clients that have closed their end and have been answered."""
+
     def step(self) -> bool:
         """Let the main loop go round once, without waiting; whether it is to go round again at once."""
 
     def flush(self) -> None:
         """Hand out what is owed to the clients."""
+
+    def refuse_connections(self, refuse: bool) -> None:
+        """Stop listening, or listen again; the control socket is not meant."""
+
+    def exhaust_descriptors(self, exhausted: bool) -> None:
+        """Accept nobody, as if there were no file descriptor left, or accept again."""
+
+    def kill(self, signal: int) -> None:
+        """End as a process that this signal kills."""

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from qmpd.control.declaration import MISSING, Declaration, declarations, wire_name
+from qmpd.control.declaration import Declaration, declarations
 from qmpd.control.times import Time
+from qmpd.control.values import wire_name
 from qmpd.qapi.arguments import ArgumentCompiler
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.naming import Names
@@ -235,27 +236,4 @@ def from_wire(value: object, annotation: Any) -> Any:
     if typing.get_origin(annotation) is list:
         inner = typing.get_args(annotation)[0]
         return [from_wire(item, inner) for item in value]  # type: ignore[attr-defined]
-    return value
-
-
-def to_wire(value: object) -> object:
-    """A command's result as JSON values: None is no value."""
-    if value is None:
-        return {}
-    if isinstance(value, enum.StrEnum):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [to_wire(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        result = {}
-        for field in dataclasses.fields(value):
-            member = getattr(value, field.name)
-            if field.type == "Any":
-                if member is not MISSING:
-                    result[wire_name(field.name)] = member
-            elif member is not None:
-                result[wire_name(field.name)] = to_wire(member)
-        return result
-    if isinstance(value, dict):
-        return {wire_name(name): to_wire(member) for name, member in value.items()}
     return value

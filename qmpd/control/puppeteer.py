@@ -1,6 +1,6 @@
 """The puppeteer of one machine: everything that a test can make happen, as typed methods.
 
-    puppeteer = Puppeteer(virtual_machine)
+    puppeteer = virtual_machine.play()
     puppeteer.guest.set(boot_time="2s", on_powerdown=GuestAction.NONE)
     puppeteer.guest.reboot()
     puppeteer.clock.advance(90)
@@ -15,22 +15,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.control.faults import FaultControl, FaultKind
 from qmpd.control.guest import GuestControl
+from qmpd.control.interceptor import Interceptor
+from qmpd.control.replies import ReplyControl
 from qmpd.control.time import ClockControl
+from qmpd.control.transcript import EntryKind, Recorder, TranscriptControl, TranscriptEntry
+from qmpd.control.values import MISSING, to_wire, wire_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qmpd.control.declaration import Declaration, Group
     from qmpd.control.host import Host
+    from qmpd.machine import Event, Machine, RunState
+    from qmpd.qapi import Release
 
 GROUPS: dict[str, type[Group]] = {
     "guest": GuestControl,
     "clock": ClockControl,
+    "faults": FaultControl,
+    "replies": ReplyControl,
+    "transcript": TranscriptControl,
 }
 """The groups of commands, by the attribute of `Puppeteer` that has them."""
 
-EVENTS: dict[str, Any] = {}
+EVENTS: dict[str, Any] = {"TRANSCRIPT": TranscriptEntry}
 """The control socket's events, each with the type of its data."""
 
 SETTLING = 100_000
@@ -38,16 +48,62 @@ SETTLING = 100_000
 
 
 class Puppeteer:
-    """Plays one machine.  `guest` and `clock` are its groups of methods."""
+    """Plays one machine.
 
-    __slots__ = ("_performing", "clock", "guest", "host", "machine")
+    `guest`, `clock`, `faults`, `replies` and `transcript` are its groups of methods; `recorder` is what writes the
+    transcript, and may be followed.
+    """
+
+    __slots__ = (
+        "_performing",
+        "clock",
+        "faults",
+        "guest",
+        "host",
+        "interceptor",
+        "recorder",
+        "replies",
+        "transcript",
+    )
 
     def __init__(self, host: Host) -> None:
+        """Take the strings of a machine that has not started; clients that are there already are left alone."""
         self.host = host
-        self.machine = host.dispatcher.machine
+        self.recorder = Recorder(host.clock)
         self.guest = GuestControl(self)
         self.clock = ClockControl(self)
+        self.faults = FaultControl(self)
+        self.replies = ReplyControl(self)
+        self.transcript = TranscriptControl(self)
+        self.interceptor = Interceptor(self)
         self._performing = False
+        host.dispatcher.interceptor = self.interceptor
+        self.watch()
+        self.recorder.record(EntryKind.STARTED, release=self.release.name, name=host.dispatcher.settings.name)
+
+    def watch(self) -> None:
+        """Watch the machine; to be called again where the dispatcher has got another one."""
+        self.machine.observer = self
+
+    @property
+    def machine(self) -> Machine:
+        """The machine."""
+        return self.host.dispatcher.machine
+
+    @property
+    def release(self) -> Release:
+        """The release of QEMU that the machine shows."""
+        return self.host.dispatcher.release
+
+    @property
+    def ended(self) -> bool:
+        """Whether the machine has ended."""
+        return self.host.dispatcher.exit_status is not None
+
+    @property
+    def hung(self) -> bool:
+        """Whether a fault keeps the main loop from all work."""
+        return self.faults.holds(FaultKind.HANG_MAIN_LOOP)
 
     def perform(
         self, declaration: Declaration, group: Group, arguments: tuple[Any, ...], options: Mapping[str, Any]
@@ -59,6 +115,8 @@ class Puppeteer:
         self._performing = True
         try:
             self.catch_up()
+            if not declaration.silent:
+                self._record(declaration, arguments, options)
             result = function(group, *arguments, **options)
             self.settle()
             return result
@@ -66,28 +124,55 @@ class Puppeteer:
             self._performing = False
             self.host.wake()
 
-    @property
-    def ended(self) -> bool:
-        """Whether the machine has ended."""
-        return self.host.dispatcher.exit_status is not None
+    def _record(self, declaration: Declaration, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        named = dict(zip(declaration.function.__code__.co_varnames[1:], arguments, strict=False))
+        given = {**named, **options}
+        wire = {wire_name(name): to_wire(value) for name, value in given.items() if value not in (None, MISSING)}
+        self.recorder.record(EntryKind.CONTROL, command=declaration.name, arguments=wire or MISSING)
+
+    # The main loop.
+
+    def run(self) -> bool:
+        """What the puppeteer has to do in each pass of the main loop; whether that is all that may happen in it."""
+        self.faults.run_timers()
+        self.interceptor.run_timers()
+        return self.hung
 
     def catch_up(self) -> None:
         """Execute what clients have sent by now."""
         self.host.catch_up()
         self.settle()
+        self.host.close_ended()
 
     def settle(self) -> None:
         """Let the main loop go round until it would wait."""
         for _ in range(SETTLING):
-            if self.ended or not self._step():
+            if self.ended or self.run() or not self.host.step():
                 break
         self.host.flush()
 
-    def _step(self) -> bool:
-        return self.host.step()
-
     def next_deadline(self) -> int | None:
         """When the next timer of any kind is due, on the clock's monotonic nanoseconds; None without one."""
-        dispatcher = self.host.dispatcher
-        deadlines = [dispatcher.machine.next_deadline(), dispatcher.limiter.next_deadline()]
+        deadlines = [self.faults.next_deadline(), self.interceptor.next_deadline()]
+        if not self.hung:
+            dispatcher = self.host.dispatcher
+            deadlines += [dispatcher.machine.next_deadline(), dispatcher.limiter.next_deadline()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def finish(self, status: int) -> None:
+        """The machine has ended."""
+        self.recorder.record(EntryKind.ENDED, status=status)
+
+    # What the machine tells (`qmpd.machine.machine.Observer`).
+
+    def state_changed(self, old: RunState, new: RunState) -> None:
+        """Write down that the run state has changed."""
+        self.recorder.record(EntryKind.RUN_STATE, from_=str(old), to=str(new))
+
+    def emitted(self, event: Event) -> None:
+        """Write down that an event is emitted."""
+        self.recorder.record(EntryKind.EVENT, event=event.name, data=MISSING if event.data is None else event.data)
+
+    def guest_step(self, name: str) -> None:
+        """Write down what the guest does next."""
+        self.recorder.record(EntryKind.GUEST, step=name)

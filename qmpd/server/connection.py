@@ -82,6 +82,14 @@ class Connection:
                 return
             session.receive(data)
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the client has closed its end and nothing is left to read."""
+        try:
+            return self.socket.recv(1, socket.MSG_PEEK) == b""
+        except OSError:
+            return False
+
     async def settled(self) -> None:
         """Wait until the session takes more input."""
         while self.session.paused and not self.closed:

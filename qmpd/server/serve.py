@@ -36,7 +36,12 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
         if on_listening is not None:
             on_listening()
         signals.block()
-        return trio.run(serve_process, vm)
+        status = trio.run(serve_process, vm)
+        if status < 0:
+            from qmpd.server.puppet_host import die
+
+            die(-status)
+        return status
     finally:
         clean_up(vm)
 

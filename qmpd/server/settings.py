@@ -26,9 +26,10 @@ class MonitorSettings:
 class VMSettings:
     """One virtual machine as the server runs it.  `release` is a name that `qmpd.qapi` knows.
 
-    `control` is where the control socket listens, None where there is none; `clock` is what `-clock` takes:
-    `real`, `scaled=FACTOR` or `virtual`.  `extensions` are what the release is given beside its own
-    (`qmpd.qapi.extension`).  `folder` was made for the sockets and is removed at the end.
+    `control` is where the control socket listens, None where there is none; `transcript` the file that the transcript
+    is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`.  `extensions` are what the
+    release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the sockets and is removed at the
+    end.
     """
 
     release: str = "7.2"
@@ -37,5 +38,6 @@ class VMSettings:
     pid_file: str | None = None
     control: MonitorSettings | None = None
     clock: str = "real"
+    transcript: str | None = None
     extensions: tuple[str, ...] = ()
     folder: str | None = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
     from qmpd.server.pid_file import PidFile
+    from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
 
 FAREWELL = 2.0
@@ -57,7 +58,9 @@ class VirtualMachine:
         "numbers",
         "nursery",
         "pid_file",
+        "puppet_host",
         "puppeteer",
+        "running",
         "settings",
     )
 
@@ -77,7 +80,10 @@ class VirtualMachine:
         # What `live-update-commit` has asked for and the main loop is to carry out; whether it has.
         self.hand_over: HandOver | None = None
         self.handed_over = False
+        # Who plays the machine (`play`), and what it is done with; None for almost all machines.
         self.puppeteer: Puppeteer | None = None
+        self.puppet_host: PuppetHost | None = None
+        self.running = False
         self.control: ControlDispatcher | None = None
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
@@ -96,8 +102,10 @@ class VirtualMachine:
         """The machine's puppeteer, the same each time; without one nothing that it can do costs anything."""
         if self.puppeteer is None:
             from qmpd.control.puppeteer import Puppeteer
+            from qmpd.server.puppet_host import PuppetHost
 
-            self.puppeteer = Puppeteer(self)
+            self.puppet_host = PuppetHost(self)
+            self.puppeteer = self.puppet_host.puppeteer = Puppeteer(self.puppet_host)
         return self.puppeteer
 
     @property
@@ -107,21 +115,28 @@ class VirtualMachine:
         return self.settings.monitors if control is None else [*self.settings.monitors, control]
 
     def listen(self) -> None:
-        """Make the sockets.
+        """Make the sockets, and the transcript where one is asked for.
 
-        :raise ListenError: one of them cannot be made; none is left behind.
+        :raise ListenError: one of them cannot be made; no socket is left behind.
         """
         try:
             for monitor in self.monitors:
                 self.listeners.append((monitor, Listener(monitor.path)))
+            if self.settings.transcript is not None:
+                self.play()
+                assert self.puppet_host is not None
+                self.puppet_host.write_transcript(self.settings.transcript)
         except BaseException:
             self.close_listeners()
             raise
 
     def close_listeners(self) -> None:
-        """Stop listening and take the socket files away."""
+        """Stop listening and take the socket files away, unless the machine ends as if it were killed."""
         for _, listener in self.listeners:
-            listener.remove()
+            if self.puppet_host is not None and self.puppet_host.killed:
+                listener.socket.close()
+            else:
+                listener.remove()
         self.listeners.clear()
 
     async def run(self, on_start: Callable[[], None] | None = None) -> int:
@@ -130,17 +145,23 @@ class VirtualMachine:
         try:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
+                self.running = True
                 await self._begin(on_start)
                 await self._main_loop()
                 if not self.handed_over:
                     await self._farewell()
+                if self.puppet_host is not None:
+                    self.puppet_host.close_clients()
                 nursery.cancel_scope.cancel()
         finally:
+            self.running = False
             self.close_listeners()
             for connection in list(self.connections):
                 connection.close()
         status = dispatcher.exit_status
         assert status is not None
+        if self.puppet_host is not None:
+            self.puppet_host.finish(status)
         return status
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
@@ -237,9 +258,18 @@ class VirtualMachine:
 
     def _run_puppeteer(self) -> bool:
         """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
+        assert self.puppeteer is not None
         if self.control is not None and self.control.ready:
             self.control.run_requests()
-        return False
+        return self.puppeteer.run()
+
+    def _next_deadline(self) -> int | None:
+        if self.puppeteer is not None:
+            return self.puppeteer.next_deadline()
+        machine, limiter = self.dispatcher.machine.next_deadline(), self.dispatcher.limiter.next_deadline()
+        if machine is None or limiter is None:
+            return machine if limiter is None else limiter
+        return min(machine, limiter)
 
     def _next_deadline(self) -> int | None:
         machine, limiter = self.dispatcher.machine.next_deadline(), self.dispatcher.limiter.next_deadline()
@@ -281,31 +311,26 @@ class VirtualMachine:
 
     async def _farewell(self) -> None:
         """Let the clients take what is owed to them; one that does not read is not waited for long."""
+        killed = self.puppet_host is not None and self.puppet_host.killed
         with trio.move_on_after(FAREWELL):
             for connection in list(self.connections):
+                if killed and connection.session.dispatcher is self.dispatcher:
+                    continue
                 while connection.owes:
                     await connection.progress()
 
     # Clients
 
-    def catch_up(self) -> None:
-        """Take in what clients have sent, and those that have connected, by now.
-
-        Connections read when trio comes round to them; this is for whoever has to know the order in which
-        things were sent on several sockets.
-        """
-        for monitor, listener in self.listeners:
-            while not monitor.exclusive and (client := _accepted(listener.socket)) is not None:
-                connection = self.connect(monitor, client)
-                self.connections.add(connection)
-                self.nursery.start_soon(self._serve, connection)
-        for connection in sorted(self.connections, key=lambda connection: connection.number):
-            connection.read_now()
+    def accept(self, monitor: MonitorSettings, listener: Listener) -> None:
+        """Accept clients from now on."""
+        self.nursery.start_soon(self._accept, monitor, listener.socket, None)
 
     async def _accept(self, monitor: MonitorSettings, listening: socket.socket, first: trio.Event | None) -> None:
         while not self.handed_over:
             try:
                 await trio.lowlevel.wait_readable(listening)
+                if self.puppet_host is not None and self.puppet_host.is_qmp(monitor):
+                    await self.puppet_host.before_accept()
                 client, _ = listening.accept()
             except (BlockingIOError, ConnectionError):
                 continue
@@ -322,17 +347,27 @@ class VirtualMachine:
             client.setblocking(False)
             if first is not None:
                 first.set()
-            connection = self.connect(monitor, client)
-            if monitor.exclusive:
+            if not monitor.exclusive:
+                self.serve_client(monitor, client)
+            elif (connection := self.connect(monitor, client)) is not None:
                 await self._serve(connection)
-            else:
-                self.nursery.start_soon(self._serve, connection)
 
-    def connect(self, monitor: MonitorSettings, client: socket.socket) -> Connection:
-        """Greet a client."""
+    def serve_client(self, monitor: MonitorSettings, client: socket.socket) -> None:
+        """Greet a client and serve it from now on."""
+        connection = self.connect(monitor, client)
+        if connection is not None:
+            self.connections.add(connection)
+            self.nursery.start_soon(self._serve, connection)
+
+    def connect(self, monitor: MonitorSettings, client: socket.socket) -> Connection | None:
+        """Greet a client; None where a fault turns it away."""
+        if self.control is not None and monitor is self.settings.control:
+            return Connection(self, client, self.control.open_session(monitor.chardev, monitor.pretty), 0)
+        if self.puppet_host is not None and self.puppet_host.turns_away():
+            client.close()
+            return None
         self.numbers += 1
-        dispatcher = self.control if self.control is not None and monitor is self.settings.control else self.dispatcher
-        session = dispatcher.open_session(monitor.chardev, monitor.pretty)
+        session = self.dispatcher.open_session(monitor.chardev, monitor.pretty)
         log.info(f"client {self.numbers} connected to {session.label}")
         return Connection(self, client, session, self.numbers)
 
@@ -350,13 +385,3 @@ def _clock(settings: VMSettings) -> Clock:
     from qmpd.control.clock import PuppetClock
 
     return PuppetClock.parse(settings.clock)
-
-
-def _accepted(listening: socket.socket) -> socket.socket | None:
-    """A client that waits to be accepted."""
-    try:
-        client, _ = listening.accept()
-    except OSError:
-        return None
-    client.setblocking(False)
-    return client

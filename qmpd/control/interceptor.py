@@ -1,0 +1,228 @@
+"""Between the clients and their commands: where faults and overrides take effect and the transcript is written.
+
+It takes the place of the dispatcher's own hot path (`Dispatcher.interceptor`), which stays as lean as it is for
+machines that nobody plays with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qmpd.control.errors import ControlError
+from qmpd.control.faults import Fault, FaultKind, GarbageMoment, ReplyMoment
+from qmpd.control.replies import OverriddenCommands
+from qmpd.control.session import PuppetSession
+from qmpd.control.transcript import EntryKind
+from qmpd.machine import Event
+from qmpd.monitor.events import event_value
+
+if TYPE_CHECKING:
+    from qmpd.control.puppeteer import Puppeteer
+    from qmpd.monitor.session import Session
+
+AT_REPLY = (FaultKind.DROP_CONNECTION, FaultKind.STALL, FaultKind.GARBAGE)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What a fault keeps from a client: a whole reply (to the command of this name), or the rest of one (None)."""
+
+    fault: int
+    session: PuppetSession
+    deadline: int | None
+    reply: bytes | None = None
+    command: str | None = None
+    in_band: bool = False
+
+
+class Interceptor:
+    """Comes between the sessions of one machine and their commands."""
+
+    __slots__ = ("_dispatcher", "_faults", "_kept", "_numbers", "_puppeteer", "_recorder")
+
+    def __init__(self, puppeteer: Puppeteer) -> None:
+        self._puppeteer = puppeteer
+        self._dispatcher = puppeteer.host.dispatcher
+        self._faults = puppeteer.faults
+        self._recorder = puppeteer.recorder
+        self._kept: list[_Kept] = []
+        self._numbers = 0
+
+    # What the dispatcher leaves to it.
+
+    def open_session(self, label: str, pretty: bool) -> Session:
+        """Make and greet a session."""
+        self._numbers += 1
+        dispatcher = self._dispatcher
+        session = PuppetSession(dispatcher, self._recorder, self._numbers, label, pretty)
+        session.use(OverriddenCommands(dispatcher, self._puppeteer.replies, session))
+        dispatcher.sessions[session] = None
+        self._recorder.record(EntryKind.CONNECTED, client=session.number, monitor=label)
+        early = self._faults.take((FaultKind.EARLY_EVENT,))
+        if early is not None and early.event is not None:
+            event = Event(*early.event, dispatcher.clock.wall_microseconds())
+            session.send(dispatcher.spell(session, event_value(event)))
+        session.send(dispatcher.greeting(session))
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """The client is gone: nothing is kept for it any more."""
+        if isinstance(session, PuppetSession):
+            session.end()
+            for kept in [kept for kept in self._kept if kept.session is session]:
+                self._forget(kept)
+
+    def run_requests(self, limit: int) -> bool:
+        """Execute requests that wait; True where some are left."""
+        dispatcher = self._dispatcher
+        ready = dispatcher.ready
+        while ready and dispatcher.exit_status is None:
+            if limit == 0:
+                return True
+            limit -= 1
+            session = ready.popleft()
+            if not session.queue:
+                session.scheduled = False
+                continue
+            message = session.queue.popleft()
+            if not self._execute(session, message):
+                session.queue.appendleft(message)
+                ready.appendleft(session)
+                return False
+            session.refill()
+            if isinstance(session, PuppetSession) and session.held:
+                continue  # it stays scheduled, so nothing makes it ready before the reply has gone out
+            if session.queue:
+                ready.append(session)
+            else:
+                session.scheduled = False
+        return False
+
+    def execute_out_of_band(self, session: Session, message: object) -> None:
+        """Execute a request that overtakes the others."""
+        self._deliver(session, message, self._dispatcher.answer(session, message, out_of_band=True), in_band=False)
+
+    def _execute(self, session: Session, message: object) -> bool:
+        """Execute a request; False where the main loop has come to a stop before."""
+        dispatcher = self._dispatcher
+        if isinstance(session, PuppetSession):
+            name = _name(message)
+            if not session.resumed and self._faults.take_hang(session.number, name):
+                session.resumed = True
+                return False
+            session.resumed = False
+            fatal = self._faults.take((FaultKind.KILL,), session.number, name)
+            if fatal is not None:
+                self._puppeteer.host.kill(fatal.signal)
+                return False
+        reply = dispatcher.answer(session, message)
+        if not dispatcher.reply_after_turn:
+            self._deliver(session, message, reply)
+        if dispatcher.machine.pending:
+            dispatcher.turn()
+        if dispatcher.reply_after_turn:
+            self._deliver(session, message, reply)
+        return True
+
+    # Replies, and what becomes of them.
+
+    def _deliver(self, session: Session, message: object, reply: bytes, in_band: bool = True) -> None:
+        if not isinstance(session, PuppetSession):
+            session.send(reply)
+            return
+        name = _name(message)
+        delay = self._faults.take((FaultKind.DELAY_REPLY,), session.number, name)
+        if delay is None:
+            self._send(session, name, reply)
+            return
+        session.held |= in_band
+        self._kept.append(_Kept(delay.id, session, self._deadline(delay), reply, name, in_band))
+
+    def _deadline(self, fault: Fault) -> int | None:
+        if fault.time is None:
+            return None
+        return self._dispatcher.clock.monotonic_nanoseconds() + fault.time
+
+    def _send(self, session: PuppetSession, name: str | None, reply: bytes) -> None:
+        fault = self._faults.take(AT_REPLY, session.number, name)
+        if fault is None:
+            session.send(reply)
+        elif fault.kind is FaultKind.DROP_CONNECTION:
+            if fault.when != ReplyMoment.BEFORE:
+                session.send(reply if fault.when == ReplyMoment.AFTER else reply[: len(reply) // 2])
+            self._drop(session)
+        elif fault.kind is FaultKind.STALL:
+            session.send(reply[: len(reply) // 2])
+            session.stall(fault.id, reply[len(reply) // 2 :])
+            self._kept.append(_Kept(fault.id, session, self._deadline(fault)))
+        else:
+            if fault.when != GarbageMoment.AFTER:
+                session.send(fault.data)
+            if fault.when != GarbageMoment.INSTEAD:
+                session.send(reply)
+            if fault.when == GarbageMoment.AFTER:
+                session.send(fault.data)
+
+    def _drop(self, session: PuppetSession) -> None:
+        # What came before the fault has gone out by then, as far as the client reads.
+        self._puppeteer.host.flush()
+        session.sever("a fault drops its connection")
+        self._dispatcher.close_session(session)
+
+    def send_bytes(self, octets: bytes, client: int | None) -> None:
+        """Send bytes to one client, or to all.
+
+        :raise ControlError: there is no client of that number.
+        """
+        sessions = [session for session in self._dispatcher.sessions if isinstance(session, PuppetSession)]
+        if client is not None:
+            sessions = [session for session in sessions if session.number == client]
+            if not sessions:
+                raise ControlError(f"there is no client {client}")
+        for session in sessions:
+            session.send(octets)
+
+    # What is kept, until its time has come.
+
+    def next_deadline(self) -> int | None:
+        """When something that is kept goes out by itself, in monotonic nanoseconds."""
+        return min((kept.deadline for kept in self._kept if kept.deadline is not None), default=None)
+
+    def run_timers(self) -> None:
+        """Send what was kept long enough."""
+        now = self._dispatcher.clock.monotonic_nanoseconds()
+        for kept in [kept for kept in self._kept if kept.deadline is not None and kept.deadline <= now]:
+            self._release(kept)
+
+    def release(self, fault: int) -> None:
+        """Send all that the fault of this id keeps."""
+        for kept in [kept for kept in self._kept if kept.fault == fault]:
+            self._release(kept)
+
+    def _release(self, kept: _Kept) -> None:
+        session = kept.session
+        self._forget(kept)
+        if kept.reply is None:
+            session.resume()
+            return
+        self._send(session, kept.command, kept.reply)
+        if kept.in_band:
+            session.held = False
+            if session.queue:
+                self._dispatcher.ready.append(session)
+            else:
+                session.scheduled = False
+
+    def _forget(self, kept: _Kept) -> None:
+        self._kept.remove(kept)
+        if all(other.fault != kept.fault for other in self._kept):
+            self._faults.is_over(kept.fault)
+
+
+def _name(message: object) -> str | None:
+    """The command that a request is for; None where it is for none."""
+    if not isinstance(message, dict):
+        return None
+    name = message.get("execute", message.get("exec-oob"))
+    return name if isinstance(name, str) else None

@@ -1,0 +1,210 @@
+"""The transcript of a machine: what every client sent and was sent, and what happened meanwhile.
+
+Entries are kept as they come, cheaply, and made readable when somebody asks.  The oldest are forgotten when
+there are too many, or too much in them.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections import deque
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from qmpd.control.declaration import Group, command
+from qmpd.control.values import MISSING, wire_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.machine import Clock
+
+LIMIT = 100_000
+"""Entries that are kept."""
+
+SIZE_LIMIT = 64 << 20
+"""Bytes of messages that are kept."""
+
+
+class EntryKind(enum.StrEnum):
+    """What an entry of the transcript tells of.
+
+    `started`: the machine, with its `release` and `name`.  `connected` and `disconnected`: a client, its `monitor`.
+    `received` and `sent`: a `message` from or to a client, or `text` that is none (with the parse `error` where it
+    came from one).  `run-state`: a change, `from` one state `to` another.  `event`: one that was emitted, with its
+    `data`, whoever hears of it.  `guest`: a step of the guest's course.  `control`: a `command` of the puppeteer's,
+    with its `arguments`.  `fault`: one that took effect, and on which `command`.  `override`: a reply that was made
+    up.  `ended`: the machine, with its exit `status`.
+    """
+
+    STARTED = "started"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    RECEIVED = "received"
+    SENT = "sent"
+    RUN_STATE = "run-state"
+    EVENT = "event"
+    GUEST = "guest"
+    CONTROL = "control"
+    FAULT = "fault"
+    OVERRIDE = "override"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A time of day on the machine's clock, as in QMP's events."""
+
+    seconds: int
+    microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptEntry:
+    """One entry; which members there are depends on its kind.
+
+    `number` counts from 1 since the last reset, `time` is in nanoseconds on the machine's monotonic clock.
+    Clients are numbered from 1 in the order in which they came.
+    """
+
+    number: int
+    time: int
+    timestamp: Timestamp
+    kind: EntryKind
+    client: int | None = None
+    monitor: str | None = None
+    message: Any = MISSING
+    text: str | None = None
+    error: str | None = None
+    event: str | None = None
+    data: Any = MISSING
+    from_: str | None = None
+    to: str | None = None
+    step: str | None = None
+    command: str | None = None
+    arguments: Any = MISSING
+    fault: str | None = None
+    id: int | None = None
+    status: int | None = None
+    release: str | None = None
+    name: str | None = None
+
+
+_Kept = tuple[int, int, int, EntryKind, dict[str, Any]]
+
+_WIRE_NAMES = {field.name: wire_name(field.name) for field in fields(TranscriptEntry)}
+
+
+class Recorder:
+    """Writes entries down.  `follow` adds somebody who is given each one as JSON values, at once."""
+
+    __slots__ = ("_clock", "_entries", "_followers", "_number", "_size")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: deque[_Kept] = deque()
+        self._size = 0
+        self._followers: list[Callable[[dict[str, Any]], None]] = []
+        self._number = 0
+
+    def record(self, kind: EntryKind, **members: Any) -> None:
+        """Write down that something happens now; the members are those of `TranscriptEntry`.
+
+        What was sent comes as `raw`, the bytes, and is read when somebody asks; `size` is that of what was received.
+        """
+        self._number += 1
+        clock = self._clock
+        kept = (self._number, clock.monotonic_nanoseconds(), clock.wall_microseconds(), kind, members)
+        self._entries.append(kept)
+        self._size += _size(kept)
+        while self._size > SIZE_LIMIT or len(self._entries) > LIMIT:
+            self._size -= _size(self._entries.popleft())
+        for follower in self._followers:
+            follower(wire_entry(kept))
+
+    def follow(self, follower: Callable[[dict[str, Any]], None], from_start: bool = False) -> None:
+        """Give each entry from now on to `follower`, after all those that are kept where it wants them."""
+        if from_start:
+            for kept in self._entries:
+                follower(wire_entry(kept))
+        if follower not in self._followers:
+            self._followers.append(follower)
+
+    def unfollow(self, follower: Callable[[dict[str, Any]], None]) -> None:
+        """Give `follower` no more."""
+        if follower in self._followers:
+            self._followers.remove(follower)
+
+    def reset(self) -> None:
+        """Forget everything and count from 1 again."""
+        self._entries.clear()
+        self._size = 0
+        self._number = 0
+
+    def entries(self, since: int = 0) -> list[_Kept]:
+        """The entries that are kept, from the one after number `since` on."""
+        if since == 0:
+            return list(self._entries)
+        return [entry for entry in self._entries if entry[0] > since]
+
+
+def _size(kept: _Kept) -> int:
+    members = kept[4]
+    return members.get("size", 0) or len(members.get("raw", b""))
+
+
+def _members(kept: _Kept) -> dict[str, Any]:
+    """The members that depend on the kind, with what was sent read."""
+    members = {name: value for name, value in kept[4].items() if name not in ("raw", "size")}
+    raw = kept[4].get("raw")
+    if raw is None:
+        return members
+    try:
+        if not raw.endswith(b"\r\n"):
+            raise ValueError
+        members["message"] = json.loads(raw)
+    except ValueError:
+        members["text"] = raw.decode("latin-1")
+    return members
+
+
+def _timestamp(kept: _Kept) -> tuple[int, int]:
+    return divmod(kept[2], 1_000_000)
+
+
+def wire_entry(kept: _Kept) -> dict[str, Any]:
+    """An entry as JSON values."""
+    seconds, microseconds = _timestamp(kept)
+    entry: dict[str, Any] = {
+        "number": kept[0],
+        "time": kept[1],
+        "timestamp": {"seconds": seconds, "microseconds": microseconds},
+        "kind": str(kept[3]),
+    }
+    for name, value in _members(kept).items():
+        if value is not MISSING and (value is not None or name in ("message", "data", "arguments")):
+            entry[_WIRE_NAMES[name]] = value
+    return entry
+
+
+class TranscriptControl(Group):
+    """The transcript."""
+
+    __slots__ = ()
+
+    @command("query-transcript")
+    def query(
+        self, since: int = 0, kind: EntryKind | None = None, client: int | None = None
+    ) -> list[TranscriptEntry]:
+        """Give the entries after number `since`, of one kind or of one client where that is asked for."""
+        return [
+            TranscriptEntry(kept[0], kept[1], Timestamp(*_timestamp(kept)), kept[3], **_members(kept))
+            for kept in self._puppeteer.recorder.entries(since)
+            if (kind is None or kept[3] is kind) and (client is None or kept[4].get("client") == client)
+        ]
+
+    @command("transcript-reset")
+    def reset(self) -> None:
+        """Forget all entries and count from 1 again."""
+        self._puppeteer.recorder.reset()
