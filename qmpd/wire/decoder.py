@@ -288,12 +288,14 @@ class Decoder:
             break
         self._state = state
         text = data[begin:position]
+        where: tuple[int, int] | None = None
         if partial:
-            text = bytes(partial + text)
-            self._partial = bytearray()
+            partial += text
+            text = bytes(partial)
+            self._partial = partial = bytearray()
+            where = self._partial_where
         item = self._streamer.take(kind, text)
         if item is not NOTHING:
-            where = self._partial_where if partial else None
             messages.append(self._report(item, data, begin, shifted, where))
         return position, shifted_next
 

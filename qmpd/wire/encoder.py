@@ -11,7 +11,7 @@ from _json import encode_basestring_ascii as _escape
 from typing import TYPE_CHECKING
 
 from qmpd.wire.order import in_order
-from qmpd.wire.unicode import invalid_characters, may_hold_noncharacters
+from qmpd.wire.unicode import holds_noncharacter, invalid_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,8 @@ _CACHED_SHAPES = 4096
 _CACHED_SHAPE_KEYS = 64
 _CACHED_KEY_LENGTH = 64
 
-_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|.)")
+# Runs of Unicode escapes; the other escapes, among them pairs of backslashes, are matched to be stepped over.
+_ESCAPES = re.compile(r"(?:\\u[0-9a-f]{4})+|\\.")
 _FIXED_ZEROS = re.compile(r"\.?0+$")
 
 
@@ -34,9 +35,10 @@ class Encoded(bytes):
     __slots__ = ()
 
 
-def _uppercase(escape: re.Match[str]) -> str:
-    digits = escape[1]
-    return escape[0] if digits is None else f"\\u{digits.upper()}"
+def _uppercase(escapes: re.Match[str]) -> str:
+    # C's %04X, while Python's digits are small.
+    text = escapes[0]
+    return text.upper().replace("U", "u") if text[1] == "u" else text
 
 
 def encode_string(text: str) -> str:
@@ -47,15 +49,9 @@ def encode_string(text: str) -> str:
 
 def _mend(text: str, spelt: str) -> str:
     """The spelling of a string that needed Unicode escapes (or looks so), from Python's for it."""
-    if not text.isascii():
-        try:
-            doubtful = may_hold_noncharacters(text.encode())
-        except UnicodeEncodeError:
-            doubtful = True
-        if doubtful:
-            spelt = _escape(invalid_characters().sub("\ufffd", text))
-    # C's %04X, while Python's digits are small. Pairs of backslashes are stepped over together.
-    return _ESCAPE.sub(_uppercase, spelt)
+    if holds_noncharacter(text):
+        spelt = _escape(invalid_characters().sub("\ufffd", text))
+    return _ESCAPES.sub(_uppercase, spelt)
 
 
 def _float_g17(value: float) -> str:

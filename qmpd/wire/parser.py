@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from qmpd.wire.lexer import TOKEN_FLOAT, TOKEN_INTEGER, TOKEN_STRING, TOKEN_STRUCTURAL
-from qmpd.wire.unicode import decode_strictly, invalid_characters, is_character, may_hold_noncharacters
+from qmpd.wire.unicode import decode_strictly, holds_noncharacter, is_character
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,9 +253,7 @@ def parse_string(text: bytes) -> str:
         value: str = orjson.loads(quoted)
     except orjson.JSONDecodeError:
         return _parse_string_slowly(text)
-    if (b"\\u" in quoted or may_hold_noncharacters(quoted)) and invalid_characters().search(value):
-        return _parse_string_slowly(text)
-    return value
+    return _parse_string_slowly(text) if holds_noncharacter(value) else value
 
 
 def _parse_string_slowly(text: bytes) -> str:

@@ -29,6 +29,9 @@ from qmpd.wire.parser import (
 MAX_TOKEN_SIZE = 64 << 20  # bytes that the tokens of a message must stay below
 MAX_TOKEN_COUNT = 2 << 20
 
+# QEMU would send back up to 64 MiB of a bad token, and each byte as six: a client must not cost the others that much.
+_LONGEST_EXCERPT = 1 << 18
+
 # Kinds of tokens that exist here alone.
 TOKEN_STRAY = 7  # the lexer could make nothing of it
 TOKEN_TOO_LONG = 8  # cut off in the middle
@@ -126,7 +129,7 @@ class ClassicStreamer(_Streamer):
         if kind == TOKEN_STRAY:
             self.reset()
             # Here alone the text is not cut to the size of a buffer.
-            return _parse_fault(b"stray '%s'" % text.partition(b"\x00")[0])
+            return _parse_fault(b"stray '%s'" % text.partition(b"\x00")[0][:_LONGEST_EXCERPT])
         if self.size >= MAX_TOKEN_SIZE:
             self.reset()
             return _SIZE_FAULT

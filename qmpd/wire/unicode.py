@@ -21,12 +21,19 @@ def invalid_characters() -> re.Pattern[str]:
     return re.compile(f"[\ud800-\udfff\ufdd0-\ufdef{last_two_of_planes}]")
 
 
-# The smallest code point that needs a sequence of the given length; a shorter spelling existed for anything below.
-_SMALLEST = {2: 0x80, 3: 0x800, 4: 0x10000, 5: 0x200000, 6: 0x4000000}
+def holds_noncharacter(text: str) -> bool:
+    """Whether there is something in `text` that QEMU takes for no character."""
+    if text.isascii():
+        return False
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        return True
+    return _may_hold_noncharacter(data) and invalid_characters().search(text) is not None
 
 
-def may_hold_noncharacters(data: bytes) -> bool:
-    """Whether the valid UTF-8 `data` is worth a search for noncharacters: all of them begin or end with these bytes."""
+def _may_hold_noncharacter(data: bytes) -> bool:
+    # All noncharacters begin or end with these bytes in UTF-8; the pattern is a hundred times slower than this.
     return b"\xbf\xbe" in data or b"\xbf\xbf" in data or b"\xef\xb7" in data
 
 
@@ -35,6 +42,10 @@ def is_character(code_point: int) -> bool:
     if not 0 <= code_point <= 0x10FFFF or 0xD800 <= code_point <= 0xDFFF:
         return False
     return not (0xFDD0 <= code_point <= 0xFDEF or code_point & 0xFFFE == 0xFFFE)
+
+
+# The smallest code point that needs a sequence of the given length; a shorter spelling existed for anything below.
+_SMALLEST = {2: 0x80, 3: 0x800, 4: 0x10000, 5: 0x200000, 6: 0x4000000}
 
 
 def _sequence(data: bytes, start: int) -> tuple[int, int]:
@@ -71,7 +82,7 @@ def decode_strictly(data: bytes) -> str | None:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return None if may_hold_noncharacters(data) and invalid_characters().search(text) else text
+    return None if _may_hold_noncharacter(data) and invalid_characters().search(text) else text
 
 
 def decode_leniently(data: bytes) -> str:
