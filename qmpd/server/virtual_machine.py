@@ -271,12 +271,6 @@ class VirtualMachine:
             return machine if limiter is None else limiter
         return min(machine, limiter)
 
-    def _next_deadline(self) -> int | None:
-        machine, limiter = self.dispatcher.machine.next_deadline(), self.dispatcher.limiter.next_deadline()
-        if machine is None or limiter is None:
-            return machine if limiter is None else limiter
-        return min(machine, limiter)
-
     async def _wait_for_work(self) -> None:
         deadline = self._deadline = self._next_deadline()
         if deadline is None:
