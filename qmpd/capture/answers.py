@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     Report = Callable[[str], None]
+    Asked = tuple[str, dict[str, Any]]
+    # Asks several commands; None stands for what has no answer.
+    Ask = Callable[[list[Asked]], list[Outcome | None]]
 
 # The other size that a reference machine is asked with: MiB and CPUs. No other number in an answer is one of these.
 _OTHER_MEMORY, _OTHER_CPUS = 47, 3
@@ -28,21 +31,12 @@ _WORD = re.compile(rb"\w+")
 _UNSAID = object()
 
 
-def ask_machine(
-    command: str, machine: str, questions: list[Question], report: Report, *, memory: int = MEMORY, cpus: int = 1
-) -> list[Outcome | None]:
-    """Ask one machine everything; None stands for what it died of.
-
-    :raise CaptureError: the program does not start.
-    """
-    options = OPTIONS[machine] if (memory, cpus) == (MEMORY, 1) else varied(machine, memory, cpus)
-    asked = [(each.command, each.arguments) for each in questions]
-    return ask_carefully(command, options, asked, report)
+def asking(command: str, options: list[str], report: Report) -> Ask:
+    """A function that asks the program that `command` starts with these options, as `ask_carefully` does."""
+    return lambda asked: ask_carefully(command, options, asked, report)
 
 
-def ask_carefully(
-    command: str, options: list[str], asked: list[tuple[str, dict[str, Any]]], report: Report
-) -> list[Outcome | None]:
+def ask_carefully(command: str, options: list[str], asked: list[Asked], report: Report) -> list[Outcome | None]:
     """Ask a program; what ends it is tried on a new one of its own, and given up (None) where that ends too."""
     outcomes: list[Outcome | None] = []
     program = Program(command, options)
@@ -75,24 +69,30 @@ def answers(
     replies: dict[str, list[bytes | None]] = {}
     for machine in machines:
         step(f"questions to machine {machine}")
-        once = ask_machine(command, machine, questions, report)
-        again = ask_machine(command, machine, questions, report)
-        known = [_steady(*pair) for pair in zip(once, again, strict=True)]
+        ask = asking(command, OPTIONS[machine], report)
+        asked = [(each.command, each.arguments) for each in questions]
+        known = [_steady(*pair) for pair in zip(ask(asked), ask(asked), strict=True)]
         if machine != NO_MACHINE:
-            other = ask_machine(command, machine, questions, report, memory=_OTHER_MEMORY, cpus=_OTHER_CPUS)
+            other = asking(command, varied(machine, _OTHER_MEMORY, _OTHER_CPUS), report)(asked)
             known = [_sized(*pair) for pair in zip(known, other, strict=True)]
-        strange = [each for each in questions if each.strangers]
-        others = [Question(each.command, each.other) for each in strange]
-        said = iter(ask_machine(command, machine, others, report))
-        replies[machine] = [
-            _echoing(each, reply, next(said)) if each.strangers else reply
-            for each, reply in zip(questions, known, strict=True)
-        ]
-    return list(_lines(questions, replies))
+        replies[machine] = echoing(ask, questions, known)
+    return list(lines(questions, replies))
 
 
-def _lines(questions: list[Question], replies: dict[str, list[bytes | None]]) -> Iterator[bytes]:
-    """What is the same on all machines once, the answers to strange arguments once a command."""
+def echoing(ask: Ask, questions: list[Question], replies: list[bytes | None]) -> list[bytes | None]:
+    """The replies, with markers in those to strange arguments where they repeat them."""
+    others = iter(ask([(each.command, each.other) for each in questions if each.strangers]))
+    return [
+        _echoing(each, reply, next(others)) if each.strangers else reply
+        for each, reply in zip(questions, replies, strict=True)
+    ]
+
+
+def lines(questions: list[Question], replies: dict[str, list[bytes | None]]) -> Iterator[bytes]:
+    """The lines for the replies of each machine, in the order of the questions.
+
+    What is the same on all machines comes once, the answer to strange arguments once for each command.
+    """
     otherwise: dict[str, dict[str, set[bytes | None]]] = {}
     for each, *said in zip(questions, *replies.values(), strict=True):
         if each.strangers:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.capture.answers import ask_carefully
 from qmpd.capture.lines import line, spell
-from qmpd.capture.reference import NO_MACHINE, OPTIONS
 from qmpd.qapi.cpu_models import COMMAND
 from qmpd.qapi.introspection import Enumeration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from qmpd.capture.answers import Ask, Asked
     from qmpd.capture.client import Outcome
     from qmpd.qapi.introspection import Introspection
-
-    Asked = tuple[str, dict[str, Any]]
 
 # The models that stand for what the accelerator can do: management software asks for these, with and without what
 # cannot be migrated, and then for the whole of what it was told.
@@ -24,18 +19,14 @@ _HOST_LIKE = ("max", "host")
 _STRANGER = "no-such-thing"
 
 
-def cpu_models(
-    command: str, introspection: Introspection, report: Callable[[str], None], step: Callable[[str], None]
-) -> list[bytes]:
+def cpu_models(ask: Ask, introspection: Introspection) -> list[bytes]:
     """The lines of the file of CPU models; none where the program cannot expand them.
 
     :raise CaptureError: the program does not start.
     """
     if not {COMMAND, "query-cpu-definitions"} <= set(introspection.commands):
         return []
-    step("CPU models")
-    options = OPTIONS[NO_MACHINE]
-    (definitions,) = ask_carefully(command, options, [("query-cpu-definitions", {})], report)
+    (definitions,) = ask([("query-cpu-definitions", {})])
     if definitions is None or definitions.value is None:
         return []
     types = {entry["name"]: entry.get("typename", "") for entry in definitions.result}
@@ -49,28 +40,28 @@ def cpu_models(
         for migratable in (True, False)
     ]
     asked: list[Asked] = [(COMMAND, {"type": kind, "model": model}) for model in models for kind in kinds.values]
-    outcomes = ask_carefully(command, options, asked, report)
+    outcomes = ask(asked)
     more: list[Asked] = []
     for (_, arguments), outcome in zip(asked, outcomes, strict=True):
         if arguments["type"] == "static" and arguments["model"]["name"] in _HOST_LIKE and outcome and outcome.value:
             follow_up = (COMMAND, {"type": "full", "model": outcome.result["model"]})
             if follow_up not in more:
                 more.append(follow_up)
-    outcomes += ask_carefully(command, options, more, report)
+    outcomes += ask(more)
     lines = [
         line({"execute": COMMAND, "arguments": arguments}, outcome.reply)
         for (_, arguments), outcome in zip(asked + more, outcomes, strict=True)
         if outcome is not None
     ]
-    return [*lines, *_unknown(command, kinds.values[0], types, report), spell({"types": types})]
+    return [*lines, *_unknown(ask, kinds.values[0], types), spell({"types": types})]
 
 
-def _unknown(command: str, kind: str, types: dict[str, str], report: Callable[[str], None]) -> list[bytes]:
+def _unknown(ask: Ask, kind: str, types: dict[str, str]) -> list[bytes]:
     """What is said of a model and of a property that does not exist."""
     name = next(iter(types))
     strange = [{"name": _STRANGER}, {"name": name, "props": {_STRANGER: True}}]
     asked: list[Asked] = [(COMMAND, {"type": kind, "model": model}) for model in strange]
-    model, unknown_property = ask_carefully(command, OPTIONS[NO_MACHINE], asked, report)
+    model, unknown_property = ask(asked)
     lines = []
     if model is not None and model.value is None:
         lines.append(line({"unknown": "model"}, _template(model, {_STRANGER: "model.name"})))

@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from qmpd.capture.answers import answers
+from qmpd.capture.answers import answers, asking
 from qmpd.capture.behaviour import describe, measure
 from qmpd.capture.client import CaptureError, Program
 from qmpd.capture.cpu_models import cpu_models
@@ -21,14 +21,14 @@ from qmpd.qapi.json_schema import derive
 from qmpd.qapi.naming import UNKNOWN_MEMBER, Names, learn_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterable
     from pathlib import Path
 
     from qmpd.qapi import Release
 
     Report = Callable[[str], None]
 
-STEPS = 9
+STEPS = 7
 """How many steps `capture` announces."""
 
 
@@ -98,23 +98,26 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
     """
     step("introspection")
     face = _Face(command)
+    ask = asking(command, OPTIONS[NO_MACHINE], report)
     # Types take longest: they get a thread of their own.
     with ThreadPoolExecutor(1) as pool:
-        types = pool.submit(object_types, command, report, step)
+        step("types and their properties")
+        types = pool.submit(object_types, ask)
         step("behaviour")
         found = measure(command, report)
         replies = answers(command, (NO_MACHINE, PC), list(questions(face.introspection)), report, step)
-        models = cpu_models(command, face.introspection, report, step)
+        step("CPU models")
+        models = cpu_models(ask, face.introspection)
         type_lines = types.result()
     step("schema")
     answering = {json.loads(line.partition(b', "reply": ')[0] + b"}")["execute"] for line in replies}
     answering.update(("query-cpu-model-expansion",) if models else ())
     answering.update(("qom-list-types", "qom-list-properties", "device-list-properties"))
     files = {
-        "release.json": _release_file(face, found),
+        "release.json": release_file(face.version, found),
         "introspection.jsonl": join(face.entries),
-        "commands.jsonl": join(_commands(face, answering)),
-        "events.jsonl": join(_events(face)),
+        "commands.jsonl": join(command_lines(face.introspection, face.commands, face.allowed_early, answering)),
+        "events.jsonl": join(event_lines(face.introspection)),
         "names.json": _document(face.names.to_json()),
         "schema.json": _document(derive(face.introspection, face.names, face.release)),
         "human-monitor.json": _document(face.human_monitor),
@@ -130,22 +133,32 @@ def _document(value: Any) -> bytes:
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
-def _release_file(face: _Face, found: dict[str, Any]) -> bytes:
-    numbers = face.version["qemu"]
+def release_file(program: dict[str, Any], found: dict[str, Any]) -> bytes:
+    """The content of release.json.
+
+    `program` is the `version` of the greeting, `found` the behaviours that were measured.
+    """
+    numbers = program["qemu"]
     version = {name: numbers[name] for name in ("major", "minor", "micro")}
     like = nearest((version["major"], version["minor"], version["micro"]))
     behaviour = describe(found, like.behaviour, like.name)
-    return _document({"version": version, "package": face.version["package"], "behaviour": behaviour})
+    return _document({"version": version, "package": program["package"], "behaviour": behaviour})
 
 
-def _commands(face: _Face, answering: set[str]) -> list[bytes]:
+def command_lines(
+    introspection: Introspection, commands: Iterable[str], early: Container[str], answering: Container[str]
+) -> list[bytes]:
+    """The lines of commands.jsonl.
+
+    `early` are the commands that preconfig allows, `answering` those with captured answers.
+    """
     lines = []
-    for name in face.commands:
+    for name in commands:
         line: dict[str, Any] = {"name": name}
-        entry = face.introspection.command(name)
+        entry = introspection.command(name)
         if entry.allow_oob:
             line["allow-oob"] = True
-        if name in face.allowed_early:
+        if name in early:
             line["allow-preconfig"] = True
         if entry.features:
             line["features"] = list(entry.features)
@@ -155,9 +168,10 @@ def _commands(face: _Face, answering: set[str]) -> list[bytes]:
     return lines
 
 
-def _events(face: _Face) -> list[bytes]:
+def event_lines(introspection: Introspection) -> list[bytes]:
+    """The lines of events.jsonl."""
     lines = []
-    for name in face.introspection.events:
-        features = face.introspection.event(name).features
+    for name in introspection.events:
+        features = introspection.event(name).features
         lines.append(spell({"name": name, "features": list(features)} if features else {"name": name}))
     return lines

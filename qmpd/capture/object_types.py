@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qmpd.capture.answers import ask_carefully
 from qmpd.capture.client import CaptureError
 from qmpd.capture.lines import spell
-from qmpd.capture.reference import NO_MACHINE, OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Container
 
+    from qmpd.capture.answers import Ask, Asked
     from qmpd.capture.client import Outcome
 
 _STRANGER = "no-such-type"
@@ -35,42 +34,48 @@ class _Replies:
         return self.lines.setdefault(reply, len(self.lines))
 
 
-def object_types(command: str, report: Callable[[str], None], step: Callable[[str], None]) -> list[bytes]:
+def object_types(ask: Ask, only: Container[str] | None = None) -> list[bytes]:
     """The lines of the file of types.
+
+    `only` are the types whose properties as devices may be asked for, and nothing more: asking instantiates the type,
+    and not every type survives that. None stands for all properties of all types.
 
     :raise CaptureError: the program does not start, or its types are not what they should be.
     """
-    step("types")
-    options = OPTIONS[NO_MACHINE]
-    (listed,) = ask_carefully(command, options, [("qom-list-types", {"abstract": True})], report)
+    (listed,) = ask([("qom-list-types", {"abstract": True})])
     if listed is None:
         raise CaptureError("the program ends when asked for its types")
     types: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in listed.result}
-    implements = _interfaces(command, types, report)
-    step("properties of types")
+    implements = _interfaces(ask, types)
     names = [*types, _STRANGER]
     # In this order: the question after a device's properties loads its module, which the other one needs.
-    asked = [(question, {"typename": name}) for name in names for question in _LISTS.values()]
-    outcomes = iter(ask_carefully(command, options, asked, report))
+    asked = [
+        (member, name)
+        for name in names
+        for member in _LISTS
+        if only is None or (member == "device" and (name in only or name not in types))
+    ]
+    outcomes = ask([(_LISTS[member], {"typename": name}) for member, name in asked])
+    said = dict(zip(asked, outcomes, strict=True))
     replies, lines = _Replies(), []
     for name in names:
         line: dict[str, Any] = {"type": types[name]} if name in types else {}
         if implements.get(name):
             line["implements"] = implements[name]
         for member in _LISTS:
-            outcome = next(outcomes)
+            outcome = said.get((member, name))
             if outcome is not None:
                 line[member] = replies.number(outcome, name)
         lines.append(orjson.dumps(line))
     return [*replies.lines, *lines]
 
 
-def _interfaces(command: str, types: dict[str, dict[str, Any]], report: Callable[[str], None]) -> dict[str, list[str]]:
+def _interfaces(ask: Ask, types: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     """The interfaces that each type implements and its parent does not."""
     interfaces = [name for name in types if "interface" in _line_of(name, types)[1:]]
-    asked = [("qom-list-types", {"implements": name, "abstract": True}) for name in interfaces]
+    asked: list[Asked] = [("qom-list-types", {"implements": name, "abstract": True}) for name in interfaces]
     implemented: dict[str, set[str]] = {name: set() for name in types}
-    for interface, outcome in zip(interfaces, ask_carefully(command, OPTIONS[NO_MACHINE], asked, report), strict=True):
+    for interface, outcome in zip(interfaces, ask(asked), strict=True):
         if outcome is None:
             raise CaptureError(f"the program ends when asked what implements {interface}")
         for entry in outcome.result:

@@ -22,7 +22,6 @@ import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 FOR_EACH = "«for each index below {}»"
 _FOR_EACH = re.compile(FOR_EACH.replace("{}", "(.+)"))
@@ -42,19 +41,15 @@ class CapturedError(NamedTuple):
     description: str
 
 
-def read_lines(path: Path) -> list[bytes]:
-    """The lines of a file, which is compressed where its name ends in `.gz`.
+def unpack(data: bytes) -> bytes:
+    """The content of a file compressed by gzip.
 
-    :raise OSError: it cannot be read.
     :raise ValueError: it is damaged.
     """
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = zlib.decompress(data, wbits=31)
-        except zlib.error as error:
-            raise ValueError(f"{path}: {error}") from error
-    return data.splitlines()
+    try:
+        return zlib.decompress(data, wbits=31)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
 
 
 def elements(array: bytes) -> list[bytes]:

@@ -40,14 +40,18 @@ class ExtendedRelease(Release):
 
         :raise UnknownExtension: one of them does not exist.
         """
-        super().__init__(release.directory)
         self._base = release
+        super().__init__(release.directory)
+        self.answered_first = release.answered_first
         known = extension_names()
         for name in extensions:
             if name not in known:
                 raise UnknownExtension(name, known)
         wanted = {*release.extensions, *extensions}
         self.extensions = tuple(name for name in known if name in wanted)
+
+    def _read(self, name: str) -> bytes:
+        return self._base._read(name)
 
     def _lines(self, name: str) -> list[bytes]:
         """The lines of one of the release's files: its own, then what the extensions add."""

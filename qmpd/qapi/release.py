@@ -135,7 +135,13 @@ class Command:
 
 
 class Release:
-    """One release: what its folder says, read when it is asked for."""
+    """One release: what its folder says, read when it is asked for.
+
+    `answered_first` names the commands whose captured answer counts even where qmpd could compute one: none, but for
+    a twin (`qmpd.qapi.twin`).
+    """
+
+    answered_first: frozenset[str] = frozenset()
 
     def __init__(self, directory: Path) -> None:
         """Read the folder's release.json.
@@ -146,7 +152,7 @@ class Release:
         self.name = directory.resolve().name.removeprefix(_PREFIX)
         path = directory / "release.json"
         try:
-            members = orjson.loads(path.read_bytes())
+            members = orjson.loads(self._read("release.json"))
             version = members["version"]
             self.version: tuple[int, int, int] = (version["major"], version["minor"], version["micro"])
             self.package: str = members["package"]
@@ -155,12 +161,18 @@ class Release:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadRelease(f"{path}: {error}") from error
 
+    def _read(self, name: str) -> bytes:
+        """The content of one of the release's files.
+
+        :raise OSError: it cannot be read.
+        """
+        return (self.directory / name).read_bytes()
+
     def _lines(self, name: str) -> list[bytes]:
-        path = self.directory / name
         try:
-            return path.read_bytes().splitlines()
+            return self._read(name).splitlines()
         except OSError as error:
-            raise BadRelease(f"{path}: {error.strerror}") from error
+            raise BadRelease(f"{self.directory / name}: {error.strerror}") from error
 
     @cached_property
     def commands(self) -> Mapping[str, Command]:
@@ -201,8 +213,10 @@ class Release:
         """What introspection hides (`qmpd.qapi.naming`), as names.json has it; empty where there is no such file."""
         from qmpd.qapi.naming import Names
 
-        path = self.directory / "names.json"
-        return Names.from_json(orjson.loads(path.read_bytes())) if path.is_file() else Names()
+        try:
+            return Names.from_json(orjson.loads(self._read("names.json")))
+        except FileNotFoundError:
+            return Names()
 
     @cached_property
     def argument_compiler(self) -> ArgumentCompiler:
@@ -221,7 +235,7 @@ class Release:
 
         path = self.directory / "human-monitor.json"
         try:
-            texts = orjson.loads(path.read_bytes())
+            texts = orjson.loads(self._read(path.name))
             return HumanMonitorTable(texts["help"].replace("\r\n", "\n"), texts["info"].replace("\r\n", "\n"))
         except (OSError, ValueError, KeyError) as error:
             raise BadRelease(f"{path}: {error}") from error
@@ -276,15 +290,14 @@ class Release:
 
         :raise BadRelease: it cannot be read.
         """
-        from qmpd.qapi.captured import read_lines
+        from qmpd.qapi.captured import unpack
 
-        path = self.directory / name
         try:
-            return read_lines(path)
+            return unpack(self._read(name)).splitlines()
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            raise BadRelease(f"{path}: {error}") from error
+            raise BadRelease(f"{self.directory / name}: {error}") from error
 
     def classify(self, command: str, modelled: Container[str]) -> str:
         """How a command is answered: `modelled` (it is among those), `captured` or `refused`.
