@@ -18,7 +18,9 @@ from qmpd.qapi.naming import Names
 from qmpd.qapi.release import Release, schema_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
+
+    from qmpd.qapi.captured import CapturedError
 
 FOLDER = "live-update"
 
@@ -59,6 +61,16 @@ class ExtendedRelease(Release):
         if name == "introspection.jsonl":
             return own + [json.dumps(entry).encode() for entry in self._declarations]
         return own + [orjson.dumps(entry) for entry in self._additions(name)]
+
+    def captured(
+        self,
+        command: str,
+        arguments: Mapping[str, Any],
+        machine_type: str,
+        values: Mapping[str, int | str],
+    ) -> bytes | CapturedError | None:
+        """What a real machine answered; none has the extensions."""
+        return self._base.captured(command, arguments, machine_type, values)
 
     def _additions(self, name: str) -> list[dict[str, Any]]:
         return [entry for entry in _entries(name) if entry["extension"] in self.extensions]

@@ -54,22 +54,36 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 def load_release(name: str, extensions: Iterable[str] = ()) -> Release:
     """The release of this name (`7.2`), or the one whose folder this is; the same object each time.
 
+    Where it is the name of a file, that is a twin's (`qmpd.qapi.twin`).
+
     `extensions` are those that it is given beside its own (`qmpd.qapi.extension`).
 
     :raise UnknownRelease: there is neither.
     :raise UnknownExtension: there is no such extension.
-    :raise BadRelease: the folder's release.json cannot be read.
+    :raise BadRelease: the folder's release.json, or the file, cannot be read.
     """
     key = (name, *sorted(set(extensions)))
     release = _loaded.get(key)
     if release is None:
-        release = Release(_folder(name))
+        release = _open(name)
         if release.extensions or extensions:
             from qmpd.qapi.extension import ExtendedRelease
 
             release = ExtendedRelease(release, key[1:])
         _loaded[key] = release
     return release
+
+
+def _open(name: str) -> Release:
+    try:
+        return Release(_folder(name))
+    except UnknownRelease:
+        path = Path(name)
+        if not path.is_file():
+            raise
+        from qmpd.qapi.twin import load_twin
+
+        return load_twin(path)
 
 
 def schema_folder(name: str) -> Path:

@@ -66,7 +66,9 @@ def find(release: Release, name: str) -> Entry | None:
     known = handlers()
     if release.extensions:
         import_module("qmpd.monitor.commands.live_update")
-    handler = known.get(name) or answer_unmodelled(name)
+    # A twin's own answers come before what qmpd would compute.
+    modelled = None if name in release.answered_first else known.get(name)
+    handler = modelled or answer_unmodelled(name)
     return Entry(
         name,
         handler,
