@@ -232,8 +232,10 @@ class Dispatcher:
         session.send(reply)
 
     def execute_out_of_band(self, session: Session, message: object) -> None:
-        """Execute a request that overtakes the others."""
-        if self.interceptor is not None:
+        """Execute a request that overtakes the others; where there is no such thing it waits with them."""
+        if not self.release.behaviour.out_of_band:
+            session.queue.append(message)
+        elif self.interceptor is not None:
             self.interceptor.execute_out_of_band(session, message)
         else:
             session.send(self.answer(session, message, out_of_band=True))
@@ -254,7 +256,7 @@ class Dispatcher:
                     name, arguments = envelope.check(message, session.out_of_band)
             elif isinstance(message, ParseError):
                 with_id = False
-                raise CommandError(message.message)
+                raise CommandError(self._parse_error(message))
             else:
                 with_id = False
                 name, arguments = envelope.check(message, session.out_of_band)
@@ -286,6 +288,10 @@ class Dispatcher:
                 return b'{"return": %b, "id": %d}\r\n' % (result, identity)
             return b'{"return": %b, "id": %b}\r\n' % (result, encode(identity, self.float_format))
         return b'{"return": %b}\r\n' % result
+
+    def _parse_error(self, error: ParseError) -> str:
+        instead = self.release.behaviour.lexical_error
+        return instead if instead and "parse error, stray " in error.message else error.message
 
     def late_reply(self, session: Session, message: object, error: str | None) -> bytes:
         """The reply to a command that left the main loop (`HandOver`): an error, where there is one."""

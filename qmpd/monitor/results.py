@@ -35,4 +35,5 @@ def version(release: Release) -> dict[str, object]:
 
 def greeting(release: Release) -> dict[str, object]:
     """What a client hears first (docs/interop/qmp-spec, "Server Greeting")."""
-    return {"QMP": {"version": version(release), "capabilities": ["oob"]}}
+    capabilities = ["oob"] if release.behaviour.out_of_band else []
+    return {"QMP": {"version": version(release), "capabilities": capabilities}}

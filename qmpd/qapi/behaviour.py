@@ -15,6 +15,8 @@ ABOUT: dict[str, str] = {
     " so after its events; false: before that turn",
     "float_format": "how a number with a fraction is printed: 'g17' as C's %.17g, 'f' as %f without trailing zeros",
     "json_parser": "the rules and texts of parse errors: 'classic', or 'positions' (the text starts with line:column)",
+    "lexical_error": "the text for input that makes no token; empty: the parser's own",
+    "out_of_band": "the greeting offers out-of-band execution",
     "singlestep_in_status": "query-status has the member 'singlestep'",
     "stop_affects_suspended": "stop takes a suspended guest to 'paused' and cont back; false: neither does anything",
     "panic_reported_twice": "a guest's panic that powers off is reported as GUEST_PANICKED 'pause', then 'poweroff'",
@@ -31,6 +33,7 @@ ABOUT: dict[str, str] = {
     " 'paused'; false: where the machine was not running it becomes 'prelaunch'",
     "listening_chardev_suffix": "what follows the path of a listening socket in query-chardev",
     "cpu_info_arch": "query-cpus-fast has the member 'arch'",
+    "cpu_info_props": "query-cpus has the member 'props'",
     "cpu_info_qom_type": "query-cpus-fast has the member 'qom-type'",
     "migrate_pause_refusal": "the text of migrate-pause where no migration can be paused",
     "keyval_options": "the command line's -machine and -smp are trees of keys and values, flags are warned about, and"
@@ -56,6 +59,8 @@ class Behaviour:
     reply_after_turn: bool = True
     float_format: str = "g17"
     json_parser: str = "classic"
+    lexical_error: str = ""
+    out_of_band: bool = True
     singlestep_in_status: bool = False
     stop_affects_suspended: bool = True
     panic_reported_twice: bool = False
@@ -70,6 +75,7 @@ class Behaviour:
     reset_keeps_state: bool = False
     listening_chardev_suffix: str = ",server=on"
     cpu_info_arch: bool = False
+    cpu_info_props: bool = True
     cpu_info_qom_type: bool = False
     migrate_pause_refusal: str = (
         "migrate-pause is currently only supported during postcopy-active or postcopy-recover state"

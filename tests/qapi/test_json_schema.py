@@ -26,7 +26,7 @@ from qmpd.qapi.validation import (
     validate_event,
     validate_reply,
 )
-from tests.golden import load
+from tests.golden import RELEASES, load
 from tests.qapi.generation import Generator, commands_by_weight
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def test_the_checks_and_the_schema_agree(name: str) -> None:
     assert 30 < sum(verdicts) < len(verdicts) - 30
 
 
-@pytest.mark.parametrize("name", release_names())
+@pytest.mark.parametrize("name", RELEASES)
 def test_every_branch_of_arguments_agrees(name: str) -> None:
     release = load_release(name)
     introspection = release.introspection
@@ -194,7 +194,7 @@ def messages(name: str) -> Iterator[tuple[str, Any]]:
                             yield f"{request['execute']}.return", message["return"]
 
 
-@pytest.mark.parametrize("name", release_names())
+@pytest.mark.parametrize("name", RELEASES)
 def test_what_real_qemu_sent_is_valid(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     # Most messages are the same ones again and again.
     different = {json.dumps(message, sort_keys=True): message for message in messages(name)}

@@ -36,6 +36,13 @@ def query_commands(dispatcher: Dispatcher, session: Session, arguments: Argument
     return kept(release, "query-commands", lambda: encode([{"name": name} for name in release.commands]))
 
 
+@command("query-events")
+def query_events(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """The list is built back to front."""
+    release = dispatcher.release
+    return kept(release, "query-events", lambda: encode([{"name": name} for name in reversed(list(release.events))]))
+
+
 @command("query-qmp-schema")
 def query_qmp_schema(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     return Encoded(dispatcher.release.introspection_reply)

@@ -67,24 +67,26 @@ def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Argumen
 
 @command("query-cpus")
 def query_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    """Release 5.2 alone has this. No CPU executes anything here, so each is at its reset vector."""
+    """Releases up to 5.2 have this. No CPU executes anything here, so each is at its reset vector."""
     if not has_cpus(dispatcher):
         return []
     settings = dispatcher.settings
-    return [
-        {
+    cpus: list[dict[str, object]] = []
+    for index in range(settings.topology.cpus):
+        cpu: dict[str, object] = {
             "CPU": index,
             "current": index == 0,
             # The first CPU starts the others, which wait until it does.
             "halted": index > 0,
             "qom_path": cpu_path(index),
             "thread_id": os.getpid() + 1 + index,
-            "props": cpu_properties(settings.topology, index),
             "arch": "x86",
             "pc": _RESET_VECTOR,
         }
-        for index in range(settings.topology.cpus)
-    ]
+        if dispatcher.release.behaviour.cpu_info_props:
+            cpu["props"] = cpu_properties(settings.topology, index)
+        cpus.append(cpu)
+    return cpus
 
 
 @command("query-hotpluggable-cpus")
