@@ -22,8 +22,8 @@ BLOCKING = "blocking"
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment without what the wrapper put there to find this package."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """The caller's environment without what changes how Python starts, such as having to compile every module."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def qmpd_command() -> list[str]:
