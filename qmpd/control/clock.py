@@ -25,7 +25,7 @@ class ClockKind(enum.StrEnum):
 class PuppetClock:
     """A clock whose kind may be changed at any time; what it shows goes on from there, without a jump.
 
-    A clock that is virtual from the start shows the same time of day in every run.
+    Its monotonic time starts at 0; one that is virtual from the start shows the same time of day in every run.
 
     :raise ValueError: the factor is not a positive number.
     """
@@ -35,7 +35,9 @@ class PuppetClock:
     def __init__(self, kind: ClockKind = ClockKind.REAL, factor: float = 1.0) -> None:
         self.kind = kind
         self.factor = factor
-        self._clock: ScaledClock | VirtualClock = VirtualClock() if kind is ClockKind.VIRTUAL else ScaledClock(factor)
+        self._clock: ScaledClock | VirtualClock = (
+            VirtualClock() if kind is ClockKind.VIRTUAL else ScaledClock(factor, monotonic=0)
+        )
 
     @classmethod
     def parse(cls, text: str) -> PuppetClock:

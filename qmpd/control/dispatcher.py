@@ -7,18 +7,20 @@ while a fault keeps that loop from doing anything else.
 from __future__ import annotations
 
 import enum
+import json
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
+from qmpd.control.transcript import wire_entry
 from qmpd.machine import MachineError
 from qmpd.monitor import envelope
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.session import Session
 from qmpd.qapi.errors import ArgumentError
-from qmpd.wire import ParseError, encode, encode_pretty
+from qmpd.wire import ParseError
 
 if TYPE_CHECKING:
     from qmpd.control.interface import Interface
@@ -96,9 +98,11 @@ class SessionControl(Group):
         return self.dispatcher.interface.entries
 
     @command("transcript-follow", silent=True)
-    def follow(self, enable: bool = True) -> None:
-        """Have every entry of the transcript sent to this client as an event TRANSCRIPT, from now on or no more."""
+    def follow(self, enable: bool = True, from_start: bool = False) -> None:
+        """Have each entry of the transcript sent to this client as an event TRANSCRIPT, or no more."""
         self.dispatcher.follow(self.session, enable)
+        if enable and from_start:
+            self.dispatcher.tell_all(self.session)
 
 
 class ControlDispatcher:
@@ -166,9 +170,14 @@ class ControlDispatcher:
             if not self._followers:
                 recorder.unfollow(self._tell)
 
+    def tell_all(self, session: Session) -> None:
+        """Send all entries that are kept."""
+        for kept in self.puppeteer.recorder.entries():
+            self._send(session, _entry_event(wire_entry(kept)))
+
     def _tell(self, entry: dict[str, Any]) -> None:
         for session in self._followers:
-            self._send(session, {"timestamp": entry["timestamp"], "event": "TRANSCRIPT", "data": entry})
+            self._send(session, _entry_event(entry))
 
     def run_requests(self) -> None:
         """Execute the requests that wait."""
@@ -219,5 +228,9 @@ class ControlDispatcher:
 
     @staticmethod
     def _send(session: Session, message: object) -> None:
-        spell = encode_pretty if session.pretty else encode
-        session.send(spell(message) + b"\r\n")
+        # Members keep the order of their declaration here, unlike in QEMU.
+        session.send(json.dumps(message, indent=4 if session.pretty else None).encode() + b"\r\n")
+
+
+def _entry_event(entry: dict[str, Any]) -> dict[str, object]:
+    return {"timestamp": entry["timestamp"], "event": "TRANSCRIPT", "data": entry}

@@ -58,11 +58,18 @@ class PuppetHost:
 
         self._transcript = TranscriptFile(path, self.puppeteer.recorder)
 
-    def finish(self, status: int) -> None:
-        """The machine has ended."""
+    def ended(self) -> None:
+        """The main loop has ended: the transcript tells of it, also to those who follow it."""
+        status = self._vm.dispatcher.exit_status
+        assert status is not None
         self.puppeteer.finish(status)
+        self._vm.flush()
+
+    def close(self) -> None:
+        """Nothing more will happen."""
         if self._transcript is not None:
             self._transcript.close()
+            self._transcript = None
 
     def wake(self) -> None:
         """Tell the main loop that there is work."""

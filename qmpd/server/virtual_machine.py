@@ -148,6 +148,8 @@ class VirtualMachine:
                 self.running = True
                 await self._begin(on_start)
                 await self._main_loop()
+                if self.puppet_host is not None:
+                    self.puppet_host.ended()
                 if not self.handed_over:
                     await self._farewell()
                 if self.puppet_host is not None:
@@ -156,12 +158,12 @@ class VirtualMachine:
         finally:
             self.running = False
             self.close_listeners()
+            if self.puppet_host is not None:
+                self.puppet_host.close()
             for connection in list(self.connections):
                 connection.close()
         status = dispatcher.exit_status
         assert status is not None
-        if self.puppet_host is not None:
-            self.puppet_host.finish(status)
         return status
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
