@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,6 +15,21 @@ from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
 
 if TYPE_CHECKING:
     from qmpd.machine import Guest
+
+
+class IoOperation(enum.StrEnum):
+    """What went wrong (QAPI `IoOperationType`)."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class ErrorAction(enum.StrEnum):
+    """What becomes of it (QAPI `BlockErrorAction`): the drive's `werror` or `rerror`."""
+
+    IGNORE = "ignore"
+    REPORT = "report"
+    STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +131,36 @@ class GuestControl(Group):
     def internal_error(self) -> None:
         """Stop with an internal error of the accelerator."""
         self._guest.internal_error()
+
+    @command("guest-io-error")
+    def io_error(
+        self,
+        device: str,
+        operation: IoOperation = IoOperation.WRITE,
+        action: ErrorAction = ErrorAction.STOP,
+        reason: str = "Input/output error",
+        nospace: bool = False,
+        node_name: str | None = None,
+        qom_path: str | None = None,
+    ) -> None:
+        """Meet an I/O error of a drive: BLOCK_IO_ERROR, and a stop in `io-error` where the action says so.
+
+        `device` is the drive's name; a release whose event has the path of the drive's device gets `qom_path`,
+        `/machine/peripheral/` and the name by default.
+        """
+        release = self._puppeteer.release
+        event = release.introspection.event("BLOCK_IO_ERROR")
+        members = {member.name for member in release.introspection.object(event.data).members}
+        data: dict[str, object] = {
+            "device": device,
+            "node-name": node_name,
+            "operation": str(operation),
+            "action": str(action),
+            "nospace": nospace,
+            "reason": reason,
+            "qom-path": qom_path or f"/machine/peripheral/{device}",
+        }
+        self._guest.io_error({name: data[name] for name in data if name in members and data[name] is not None})
 
     @command("guest-inject-nmi")
     def inject_nmi(self) -> None:

@@ -71,6 +71,11 @@ class PuppetSession(Session):
         self.recorder.record(EntryKind.SENT, client=self.number, raw=data)
         super().send(data)
 
+    @property
+    def drained(self) -> bool:
+        """Whether everything received has been executed, and no fault keeps anything back."""
+        return super().drained and not self.held and self.stalled_by is None
+
     def stall(self, fault: int, rest: bytes) -> None:
         """Send nothing more until `resume`; `rest` is what comes first then."""
         self.stalled_by = fault

@@ -77,7 +77,7 @@ class PuppetHost:
 
     def step(self) -> bool:
         """Let the main loop go round once, without waiting; whether it is to go round again at once."""
-        return self._vm.step()
+        return self._vm.started and self._vm.step()
 
     def flush(self) -> None:
         """Hand out what is owed to the clients."""

@@ -62,6 +62,7 @@ class VirtualMachine:
         "puppeteer",
         "running",
         "settings",
+        "started",
     )
 
     nursery: trio.Nursery
@@ -84,6 +85,7 @@ class VirtualMachine:
         self.puppeteer: Puppeteer | None = None
         self.puppet_host: PuppetHost | None = None
         self.running = False
+        self.started = False
         self.control: ControlDispatcher | None = None
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
@@ -147,6 +149,7 @@ class VirtualMachine:
                 self.nursery = nursery
                 self.running = True
                 await self._begin(on_start)
+                self.started = True
                 await self._main_loop()
                 if self.puppet_host is not None:
                     self.puppet_host.ended()
@@ -198,6 +201,10 @@ class VirtualMachine:
         task = self._task
         if task is None or self.puppeteer is not None:
             self.wake()
+            if self.control is not None and not self.started:
+                # The main loop's task waits for a first client; the puppeteer does not have to.
+                self._run_puppeteer()
+                self.flush()
             return
         # What the machine asks of its main loop meanwhile is looked at below.
         self._task = None
