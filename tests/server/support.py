@@ -112,6 +112,7 @@ async def served(
     pretty: bool = False,
     wait: bool = False,
     release: str = "7.2",
+    extensions: tuple[str, ...] = (),
     **machine: object,
 ) -> AsyncIterator[Served]:
     """Serve a machine of type `none` (unless told otherwise) for as long as the block lasts."""
@@ -119,6 +120,7 @@ async def served(
     machine.setdefault("machine_type", "none")
     settings = VMSettings(
         release=release,
+        extensions=extensions,
         machine=MachineSettings(**machine),  # type: ignore[arg-type]
         monitors=[MonitorSettings(path=path, exclusive=exclusive, pretty=pretty, wait=wait)],
     )
