@@ -4,7 +4,8 @@
 spelling of a reply or event.
 """
 
-from qmpd.wire.decoder import Decoder, ParseError
+from qmpd.wire.decoder import Decoder
 from qmpd.wire.encoder import Encoded, encode, encode_pretty
+from qmpd.wire.errors import ParseError
 
 __all__ = ["Decoder", "Encoded", "ParseError", "encode", "encode_pretty"]

@@ -10,8 +10,6 @@ import re
 from _json import encode_basestring_ascii as _escape
 from typing import TYPE_CHECKING
 
-from orjson import dumps
-
 from qmpd.wire.order import in_order
 from qmpd.wire.unicode import holds_noncharacter, invalid_characters
 
@@ -25,14 +23,6 @@ _RECURSION = 100
 _CACHED_SHAPES = 4096
 _CACHED_SHAPE_KEYS = 64
 _CACHED_KEY_LENGTH = 64
-
-# From this length on a string is first tried with orjson, which is quicker over what needs no escape.
-_LONG = 1000
-_DELETE = "\x7f"
-
-# Runs of Unicode escapes; the other escapes, among them pairs of backslashes, are matched to be stepped over.
-_ESCAPES = re.compile(r"(?:\\u[0-9a-f]{4})+|\\.")
-_FIXED_ZEROS = re.compile(r"\.?0+$")
 
 
 class Encoded(bytes):
@@ -49,11 +39,6 @@ def _uppercase(escapes: re.Match[str]) -> str:
 
 def encode_string(text: str) -> str:
     """A string with its quotes, escaped as QEMU does; what QEMU takes for no character becomes U+FFFD."""
-    if len(text) >= _LONG and text.isascii() and _DELETE not in text:
-        plain = dumps(text)
-        if len(plain) == len(text) + 2:
-            # Nothing was escaped. (DELETE is what QEMU escapes and orjson does not.)
-            return plain.decode("ascii")
     spelt: str = _escape(text)
     return _mend(text, spelt) if "\\u" in spelt else spelt
 
@@ -62,7 +47,8 @@ def _mend(text: str, spelt: str) -> str:
     """The spelling of a string that needed Unicode escapes (or looks so), from Python's for it."""
     if holds_noncharacter(text):
         spelt = _escape(invalid_characters().sub("\ufffd", text))
-    return _ESCAPES.sub(_uppercase, spelt)
+    # Runs of Unicode escapes; the other escapes, among them pairs of backslashes, are matched to be stepped over.
+    return re.sub(r"(?:\\u[0-9a-f]{4})+|\\.", _uppercase, spelt)
 
 
 def _float_g17(value: float) -> str:
@@ -71,7 +57,7 @@ def _float_g17(value: float) -> str:
 
 def _float_fixed(value: float) -> str:
     spelt = f"{value:f}"
-    return _FIXED_ZEROS.sub("", spelt) if "." in spelt else spelt
+    return spelt.rstrip("0").rstrip(".") if "." in spelt else spelt
 
 
 # How a release writes doubles. "g17": printf's %.17g (7.2 and later). "f": six decimals, then zeros at the end are cut
@@ -205,10 +191,6 @@ def _elements(value: Iterable[object]) -> Iterator[tuple[str, object]]:
         lead = ", "
 
 
-# What makes or breaks a line in the compact form. Strings are matched to be stepped over.
-_LAYOUT = re.compile(r'"(?:[^"\\]|\\.)*"|[{\[]|[}\]]|, ')
-
-
 def encode_pretty(value: object, float_format: str = "g17") -> bytes:
     """`value` as a monitor with `-qmp-pretty` writes it, four spaces a level, without a line end after it.
 
@@ -233,6 +215,8 @@ def encode_pretty(value: object, float_format: str = "g17") -> bytes:
         newline = newline[:-4]
         return newline + text
 
-    laid_out = _LAYOUT.sub(lay_out, encode(value, float_format).decode("ascii"))
+    # What begins or ends a line; strings are matched to be stepped over.
+    layout = r'"(?:[^"\\]|\\.)*"|[{\[]|[}\]]|, '
+    laid_out = re.sub(layout, lay_out, encode(value, float_format).decode("ascii"))
     # An empty container has got a blank line.
     return re.sub(r"\r\n *(?=\r\n)", "", laid_out).encode("ascii")

@@ -1,4 +1,4 @@
-"""A decoder's state as JSON, for a live update: another process goes on in the middle of a message."""
+"""A scanner's state as JSON, for a live update: another process goes on in the middle of a message."""
 
 from __future__ import annotations
 
@@ -6,64 +6,52 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qmpd.wire.lexer import START
-from qmpd.wire.streamer import ClassicStreamer
+from qmpd.wire.scanner import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qmpd.wire.decoder import Decoder
 
-
-def take_snapshot(decoder: Decoder) -> dict[str, object]:
+def take_snapshot(scanner: Scanner) -> dict[str, object]:
     """What `restore_snapshot` needs: half a message as text that leads to the same half, the rest as it is."""
-    streamer = decoder._streamer
-    snapshot: dict[str, object] = {
-        "dialect": decoder._dialect,
-        "line": decoder._line,
-        "column": decoder._column,
-        "state": decoder._state,
-        "partial": decoder._partial.decode("latin-1"),
-        "partial_where": list(decoder._partial_where) if decoder._partial else [1, 1],
+    streamer = scanner.streamer
+    return {
+        "state": scanner.state,
+        "partial": scanner.partial.decode("latin-1"),
+        "partial_where": list(scanner.partial_where) if scanner.partial else [1, 1],
         "message": streamer.parser.resume_text(_spell),
         "braces": streamer.braces,
         "brackets": streamer.brackets,
         "tokens": streamer.tokens,
         "size": streamer.size,
         "doomed": streamer.doomed,
+        "fault": streamer.fault.decode("latin-1"),
     }
-    if isinstance(streamer, ClassicStreamer):
-        snapshot["fault"] = streamer.fault.decode("latin-1")
-    return snapshot
 
 
-def restore_snapshot(snapshot: dict[str, Any]) -> Decoder:
-    """A decoder in the state of the snapshot.
+def restore_snapshot(snapshot: dict[str, Any], *, positions: bool, line: int, column: int) -> Scanner:
+    """A scanner in the state of the snapshot, `line` and `column` being those of the next byte.
 
-    :raise KeyError: this is no snapshot of a decoder.
+    :raise KeyError: this is no snapshot of a scanner.
     """
-    from qmpd.wire.decoder import Decoder
-
-    decoder = Decoder(snapshot["dialect"])
-    streamer = decoder._streamer
+    scanner = Scanner(positions=positions, line=line, column=column)
+    streamer = scanner.streamer
     # The text may be longer than what came, and must not reach a limit: what did come is set below. The space ends a
     # number or keyword, if the text ends in one.
     streamer.size = -(1 << 60)
-    decoder._scan(snapshot["message"].encode() + b" ", 0, [])
-    decoder._line = snapshot["line"]
-    decoder._column = snapshot["column"]
-    decoder._state = snapshot["state"]
-    decoder._partial = bytearray(snapshot["partial"], "latin-1")
-    decoder._partial_where = tuple(snapshot["partial_where"])
+    scanner.scan(snapshot["message"].encode() + b" ", 0, [])
+    scanner.line = line
+    scanner.column = column
+    scanner.state = snapshot["state"]
+    scanner.partial = bytearray(snapshot["partial"], "latin-1")
+    scanner.partial_where = tuple(snapshot["partial_where"])
     streamer.braces = snapshot["braces"]
     streamer.brackets = snapshot["brackets"]
     streamer.tokens = snapshot["tokens"]
     streamer.size = snapshot["size"]
     streamer.doomed = snapshot["doomed"]
-    if isinstance(streamer, ClassicStreamer):
-        streamer.fault = snapshot["fault"].encode("latin-1")
-    decoder._clean = decoder._state == START and streamer.idle
-    return decoder
+    streamer.fault = snapshot["fault"].encode("latin-1")
+    return scanner
 
 
 def _spell(value: object) -> str:

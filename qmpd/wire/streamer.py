@@ -65,11 +65,12 @@ def _parse_fault(text: bytes) -> Fault:
 class _Streamer:
     """The message in the making. `take` gives a value, a `Fault`, or `NOTHING` for each token."""
 
-    __slots__ = ("braces", "brackets", "doomed", "parser", "size", "tokens")
+    __slots__ = ("braces", "brackets", "doomed", "fault", "parser", "size", "tokens")
 
     def __init__(self, complaints: Complaints) -> None:
         self.parser = Parser(complaints)
         self.doomed = False
+        self.fault = b""  # what is wrong with a doomed message, if that is still to be said
         # Open ones, while doomed.
         self.braces = 0
         self.brackets = 0
@@ -89,6 +90,7 @@ class _Streamer:
     def reset(self) -> None:
         """Start afresh with the next token."""
         self.doomed = False
+        self.fault = b""
         self.braces = 0
         self.brackets = 0
         self.tokens = 0
@@ -116,11 +118,10 @@ class _Streamer:
 class ClassicStreamer(_Streamer):
     """Releases up to 10.0."""
 
-    __slots__ = ("fault",)
+    __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(CLASSIC_COMPLAINTS)
-        self.fault = b""  # the first complaint about a doomed message
 
     def take(self, kind: int, text: bytes) -> object:
         """Take the next token."""
@@ -165,8 +166,9 @@ class ClassicStreamer(_Streamer):
             return _NESTING_FAULT
         if (self.braces > 0 or self.brackets > 0) and self.braces >= 0 and self.brackets >= 0:
             return NOTHING
+        fault = self.fault
         self.reset()
-        return _parse_fault(self.fault)
+        return _parse_fault(fault)
 
 
 class PositionsStreamer(_Streamer):

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmpd.wire import Decoder, ParseError, encode
-from qmpd.wire.streamer import MAX_TOKEN_COUNT, MAX_TOKEN_SIZE
+from qmpd.wire.scanner import Scanner
+from qmpd.wire.streamer import MAX_TOKEN_COUNT, MAX_TOKEN_SIZE, ClassicStreamer, PositionsStreamer
 from tests.wire.strategies import cut, input_bytes, pipelines, requests
 
 DIALECTS = ("classic", "positions")
@@ -163,13 +164,18 @@ def test_nesting_limit_holds_in_a_malformed_message_too() -> None:
     assert decode(b"[1 1" + b"[" * 1024, "positions") == errors("1:4: JSON parse error, expected ',' or ']'")
 
 
+def streamer_of(decoder: Decoder) -> ClassicStreamer | PositionsStreamer:
+    assert decoder._scanner is not None
+    return decoder._scanner.streamer
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_token_count_limit(dialect: str) -> None:
     """Of 2^21 tokens; the real programs were asked with whole ones, here the first ones are only said to have been."""
     for extra, expected in ((b"[]]", [[[1], []]]), (b"[],[]]", [ParseError("JSON token count limit exceeded")])):
         decoder = Decoder(dialect)
         decoder.feed(b"[[1],")
-        decoder._streamer.tokens = MAX_TOKEN_COUNT - 3
+        streamer_of(decoder).tokens = MAX_TOKEN_COUNT - 3
         messages = decoder.feed(extra)
         assert messages[:1] == expected
         # Up to 10.0 the two ends that are left begin new messages; 11.1 skips them.
@@ -187,9 +193,9 @@ def test_token_size_limit(dialect: str) -> None:
         messages += decoder.feed(megabyte)
     messages += decoder.feed(megabyte[:-1])
     assert messages == []
-    assert decoder._partial
+    assert decoder._scanner is not None
+    assert len(decoder._scanner.partial) == MAX_TOKEN_SIZE
     assert decoder.feed(b"a") == [ParseError("JSON token size limit exceeded")]
-    assert not decoder._partial
     if dialect == "classic":
         assert decoder.feed(b"bcd,") == [
             ParseError("JSON parse error, invalid keyword 'bcd'"),
@@ -206,8 +212,8 @@ def test_message_size_limit(dialect: str) -> None:
     for size, fits in ((MAX_TOKEN_SIZE - 1, True), (MAX_TOKEN_SIZE, False)):
         decoder = Decoder(dialect)
         decoder.feed(b'["a"' + b" " * 1000 + b",")
-        assert decoder._streamer.size == 5
-        decoder._streamer.size += size - 5 - 5
+        assert streamer_of(decoder).size == 5
+        streamer_of(decoder).size += size - 5 - 5
         messages = decoder.feed(b'"bc"]')
         assert (messages[0] == ["a", "bc"]) is fits
         if not fits:
@@ -231,16 +237,12 @@ def test_any_slicing_gives_the_same(dialect: str, inputs: list[bytes], places: l
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(DIALECTS), st.one_of(requests, pipelines))
 def test_the_plain_way_agrees_with_the_exact_parser(dialect: str, data: bytes) -> None:
-    decoder = Decoder(dialect)
-    messages = decoder.feed(data)
-    exact = Decoder(dialect)
-    exact._clean = False  # keeps orjson out
-    position = 0
+    messages = Decoder(dialect).feed(data)
+    exact = Scanner(positions=dialect == "positions", line=1, column=1)
     expected: list[object] = []
-    while position < len(data):
-        expected += exact.feed(data[position : position + 3])
-        exact._clean = False
-        position += 3
+    # No slice is a whole message, so that orjson never gets to see one.
+    for start in range(0, len(data), 3):
+        exact.scan(data[start : start + 3], 0, expected)
     assert repr(messages) == repr(expected)
 
 
@@ -248,7 +250,7 @@ def test_the_plain_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("went token by token")
 
-    monkeypatch.setattr(Decoder, "_scan", never)
+    monkeypatch.setattr(Scanner, "scan", never)
     decoder = Decoder("positions")
     for ending in (b"", b"\n", b"\r\n"):
         for line in (b'{"execute":"stop"}', b'{"execute": "stop", "id": 1.5}', b'{"a":[{"b":-1}],"c":null,"d":"0x"}'):
