@@ -26,6 +26,8 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
     :raise PidFileError: the pid file cannot be made or locked.
     :raise UnknownRelease: there is no release of that name.
     """
+    # From here on a signal is one to the machine, lest the socket files outlive the process.
+    signals.block()
     vm = VirtualMachine(settings)
     vm.listen()
     try:
@@ -35,7 +37,6 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
             vm.pid_file = PidFile(settings.pid_file)
         if on_listening is not None:
             on_listening()
-        signals.block()
         status = trio.run(serve_process, vm)
         if status < 0:
             from qmpd.server.puppet_host import die
