@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
 from qmpd.control.transcript import wire_entry
+from qmpd.control.values import Verbatim
 from qmpd.machine import MachineError
 from qmpd.monitor import envelope
 from qmpd.monitor.errors import CommandError
@@ -95,7 +96,7 @@ class SessionControl(Group):
     @command("query-qmp-schema")
     def query_qmp_schema(self) -> list[Any]:
         """Give this socket's introspection, in the form of QMP's."""
-        return self.dispatcher.interface.entries
+        return Verbatim(self.dispatcher.interface.entries)
 
     @command("transcript-follow", silent=True)
     def follow(self, enable: bool = True, from_start: bool = False) -> None:

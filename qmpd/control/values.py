@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Any
 
 
 class Missing(enum.Enum):
@@ -20,12 +21,18 @@ def wire_name(name: str) -> str:
     return name.rstrip("_").replace("_", "-")
 
 
+class Verbatim(list[Any]):
+    """A list of JSON values that are what they are on the wire."""
+
+
 def to_wire(value: object) -> object:
     """A command's result as JSON values: None is no value."""
     if value is None:
         return {}
     if isinstance(value, enum.StrEnum):
         return str(value)
+    if isinstance(value, Verbatim):
+        return value
     if isinstance(value, list | tuple):
         return [to_wire(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
