@@ -9,6 +9,7 @@ SUBCOMMANDS = {
     "serve": "serve one virtual machine on a QMP socket",
     "control": "make the guest act, time pass and connections break",
     "commands": "list the commands of a release and how each one is answered",
+    "timeline": "draw a transcript: who sent what, when, and in which run state",
     "capture": "write down what a real QEMU, or a running VM, is",
 }
 
