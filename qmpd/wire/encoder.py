@@ -10,6 +10,8 @@ import re
 from _json import encode_basestring_ascii as _escape
 from typing import TYPE_CHECKING
 
+from orjson import dumps
+
 from qmpd.wire.order import in_order
 from qmpd.wire.unicode import holds_noncharacter, invalid_characters
 
@@ -23,6 +25,10 @@ _RECURSION = 100
 _CACHED_SHAPES = 4096
 _CACHED_SHAPE_KEYS = 64
 _CACHED_KEY_LENGTH = 64
+
+# From this length on a string is first tried with orjson, which is quicker over what needs no escape.
+_LONG = 1000
+_DELETE = "\x7f"
 
 
 class Encoded(bytes):
@@ -39,6 +45,11 @@ def _uppercase(escapes: re.Match[str]) -> str:
 
 def encode_string(text: str) -> str:
     """A string with its quotes, escaped as QEMU does; what QEMU takes for no character becomes U+FFFD."""
+    if len(text) >= _LONG and text.isascii() and _DELETE not in text:
+        plain = dumps(text)
+        if len(plain) == len(text) + 2:
+            # Nothing was escaped. (DELETE is what QEMU escapes and orjson does not.)
+            return plain.decode("ascii")
     spelt: str = _escape(text)
     return _mend(text, spelt) if "\\u" in spelt else spelt
 
@@ -102,7 +113,7 @@ def _spell(value: object, spell_float: Callable[[float], str], depth: int) -> st
             item = value[key]  # type: ignore[index]
             kind = type(item)
             # The commonest kinds without another call; as below.
-            if kind is str:
+            if kind is str and len(item) < _LONG:
                 spelt = _escape(item)
                 parts += lead, _mend(item, spelt) if "\\u" in spelt else spelt
             elif kind is int:

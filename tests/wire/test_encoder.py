@@ -35,6 +35,13 @@ def test_strings(text: str, spelt: str) -> None:
     assert encode([text, {"a": [text]}]) == f'[{spelt}, {{"a": [{spelt}]}}]'.encode()
 
 
+@pytest.mark.parametrize("character", [*map(chr, range(0x81)), "\ufffe", "\ud800", "é", "😀"])
+def test_a_long_string_is_spelt_as_its_parts_are(character: str) -> None:
+    spelt = b'"' + b"a" * 2000 + encode(character)[1:]
+    assert encode("a" * 2000 + character) == spelt
+    assert encode({"a": "a" * 2000 + character}) == b'{"a": ' + spelt + b"}"
+
+
 @pytest.mark.parametrize(
     ("number", "g17", "fixed"),
     [
