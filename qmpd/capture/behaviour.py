@@ -45,11 +45,15 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     return {name: found[name] for name in ABOUT if name in found}
 
 
-def describe(found: Found, nearest: Behaviour, nearest_name: str) -> dict[str, Any]:
-    """The `behaviour` member of a release file: what was found, and for the rest what the nearest release has."""
+def describe(found: Found, nearest: Behaviour, nearest_name: str | None) -> dict[str, Any]:
+    """The `behaviour` member of a release file: what was found, and for the rest what the nearest release has.
+
+    A value of another release has a note that says so. `nearest_name` is None where it is the very same build.
+    """
     described = {}
     for name, about in ABOUT.items():
-        kept = {"note": f"not measured: as in release {nearest_name}"} if name not in found else {}
+        taken = nearest_name is not None and name not in found
+        kept = {"note": f"not measured: as in release {nearest_name}"} if taken else {}
         described[name] = {"value": found.get(name, getattr(nearest, name)), "about": about, **kept}
     return described
 
@@ -80,6 +84,11 @@ def _protocol(command: str) -> Found:
         line = {"command-line": "watchdog_action no-such-action"}
         said = client.ask("human-monitor-command", line).result.strip()
         found["unknown_watchdog_action"] = _template(said, action="no-such-action")
+        found["out_of_band"] = "oob" in client.greeting["capabilities"]
+        # The last question: what else comes of it, nobody reads.
+        client.send(b"\x01\n")
+        complaint = orjson.loads(client.line())["error"]["desc"]
+        found["lexical_error"] = "" if "JSON parse error" in complaint else complaint
         return found
 
 
@@ -114,7 +123,10 @@ def _machine(command: str) -> Found:
         names = {each["label"]: each["filename"] for each in client.ask("query-chardev").result}
         suffix = re.search(r":\d+(,.*)?$", names["listener"])
         assert suffix is not None
+        older = client.ask("query-cpus")
+        found: Found = {} if older.value is None else {"cpu_info_props": "props" in older.result[0]}
         return {
+            **found,
             "cpu_info_arch": "arch" in cpu,
             "cpu_info_qom_type": "qom-type" in cpu,
             "smp_prefers_cores": any(place["core-id"] for place in places),

@@ -182,6 +182,7 @@ class Program:
             )
         except (OSError, ValueError) as error:
             ours.close()
+            self._said.close()
             raise CaptureError(f"cannot start '{command}': {error}") from error
         finally:
             theirs.close()

@@ -141,7 +141,8 @@ def release_file(program: dict[str, Any], found: dict[str, Any]) -> bytes:
     numbers = program["qemu"]
     version = {name: numbers[name] for name in ("major", "minor", "micro")}
     like = nearest((version["major"], version["minor"], version["micro"]))
-    behaviour = describe(found, like.behaviour, like.name)
+    same_build = (like.version, like.package) == (tuple(version.values()), program["package"])
+    behaviour = describe(found, like.behaviour, None if same_build else like.name)
     return _document({"version": version, "package": program["package"], "behaviour": behaviour})
 
 
