@@ -148,7 +148,7 @@ def _complaint(command: str, options: list[str]) -> str:
 def _refusals(command: str) -> Found:
     common = OPTIONS[NO_MACHINE][2:]
     machine = _complaint(command, ["-machine", "no-such-thing", *common])
-    incoming = _complaint(command, [*OPTIONS[PC], "-incoming", "no-such-thing"])
+    incoming = _complaint(command, [*OPTIONS[NO_MACHINE], "-incoming", "no-such-thing"])
     path = "/no-such-folder/file"
     pid_file = _complaint(command, [*OPTIONS[NO_MACHINE], "-pidfile", path])
     reason = "No such file or directory"

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.capture.answers import answers, asking
 from qmpd.capture.behaviour import describe, measure
-from qmpd.capture.client import CaptureError, Program
+from qmpd.capture.client import CaptureError, Gone, Program, Refused
 from qmpd.capture.cpu_models import cpu_models
 from qmpd.capture.lines import join, spell, write
 from qmpd.capture.object_types import object_types
 from qmpd.capture.questions import questions
-from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
+from qmpd.capture.reference import NO_MACHINE, OPTIONS
+from qmpd.capture.transfer import transfer
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.captured import elements
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.json_schema import derive
-from qmpd.qapi.naming import UNKNOWN_MEMBER, Names, learn_names
+from qmpd.qapi.naming import UNKNOWN_MEMBER, learn_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
@@ -35,7 +36,7 @@ STEPS = 7
 class _Face:
     """What every monitor of the program says of itself."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, report: Report) -> None:
         with Program(command, OPTIONS[NO_MACHINE]) as program:
             client = program.client
             self.version: dict[str, Any] = client.greeting["version"]
@@ -47,26 +48,53 @@ class _Face:
                 outcome = client.ask(name, arguments)
                 return None if outcome.value is not None else outcome.description
 
-            self.names: Names = learn_names(self.introspection, ask)
+            try:
+                self.names = learn_names(self.introspection, ask)
+            except ValueError as error:
+                report(f"the names of types cannot be asked for: {error}")
+                like = nearest(self.numbers)
+                self.names = transfer(like.names, like.introspection, self.introspection)
             texts = {"help": "help", "info": "help info"}
             self.human_monitor = {
                 name: client.ask("human-monitor-command", {"command-line": line}).result for name, line in texts.items()
             }
-        with Program(command, [*OPTIONS[NO_MACHINE], "-preconfig"]) as program:
-            client = program.client
-            asked = [(name, {UNKNOWN_MEMBER: 1}) for name in self.commands]
-            refusal = client.ask("stop").description
-            self.allowed_early = {
-                name
-                for name, outcome in zip(self.commands, client.ask_all(asked), strict=True)
-                if outcome.description != refusal.replace("'stop'", f"'{name}'")
-            }
+        self.allowed_early = self._allowed_early(command, report)
+
+    def _allowed_early(self, command: str, report: Report) -> set[str]:
+        """The commands that are permitted before the machine exists."""
+        try:
+            with Program(command, [*OPTIONS[NO_MACHINE], "-preconfig"]) as program:
+                refusal = program.client.ask("stop").description
+                asked = [(name, {UNKNOWN_MEMBER: 1}) for name in self.commands]
+                outcomes = program.client.ask_all(asked)
+        except (Refused, Gone) as error:
+            report(f"-preconfig does not work: {error}")
+            return set()
+        refusals = {name: refusal.replace("'stop'", f"'{name}'") for name in self.commands}
+        return {
+            name for name, outcome in zip(self.commands, outcomes, strict=True) if outcome.description != refusals[name]
+        }
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """The version."""
+        numbers = self.version["qemu"]
+        return numbers["major"], numbers["minor"], numbers["micro"]
 
     @property
     def release(self) -> str:
         """The release's name: the first two numbers of its version."""
-        numbers = self.version["qemu"]
-        return f"{numbers['major']}.{numbers['minor']}"
+        return f"{self.numbers[0]}.{self.numbers[1]}"
+
+
+def _starts(command: str, machine: str, report: Report) -> bool:
+    """Whether there is this reference machine at all: a program for another architecture has no `pc`."""
+    try:
+        with Program(command, OPTIONS[machine]):
+            return True
+    except Refused as error:
+        report(f"there is no machine {machine}: {error}")
+        return False
 
 
 def release_of(command: str) -> str:
@@ -81,7 +109,7 @@ def release_of(command: str) -> str:
 
 def nearest(version: tuple[int, int, int]) -> Release:
     """The shipped release that behaves most like this version: the last one that is not later, or else the first."""
-    known = [load_release(name) for name in release_names()]
+    known = [release for release in map(load_release, release_names()) if not release.extensions]
     if not known:
         raise CaptureError("no release is there to take after")
     earlier = [release for release in known if release.version[:2] <= version[:2]]
@@ -97,7 +125,8 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
     :raise OSError: the folder cannot be written.
     """
     step("introspection")
-    face = _Face(command)
+    face = _Face(command, report)
+    machines = [machine for machine in OPTIONS if _starts(command, machine, report)]
     ask = asking(command, OPTIONS[NO_MACHINE], report)
     # Types take longest: they get a thread of their own.
     with ThreadPoolExecutor(1) as pool:
@@ -105,7 +134,7 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
         types = pool.submit(object_types, ask)
         step("behaviour")
         found = measure(command, report)
-        replies = answers(command, (NO_MACHINE, PC), list(questions(face.introspection)), report, step)
+        replies = answers(command, machines, list(questions(face.introspection)), report, step)
         step("CPU models")
         models = cpu_models(ask, face.introspection)
         type_lines = types.result()
