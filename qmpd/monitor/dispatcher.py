@@ -83,6 +83,22 @@ class Interceptor(Protocol):
         """Execute a request that overtakes the others."""
 
 
+# Whole replies without an id, by results in their spelling.  A result that is sent again and again is one object, and
+# Python keeps its hash.
+_whole_replies: dict[bytes, bytes] = {}
+_WHOLE_REPLIES = 512
+_WHOLE_REPLY_SIZE = 1024
+
+
+def _whole_reply(result: Encoded) -> bytes:
+    reply = b'{"return": %b}\r\n' % result
+    if len(result) <= _WHOLE_REPLY_SIZE:
+        if len(_whole_replies) >= _WHOLE_REPLIES:
+            _whole_replies.clear()
+        _whole_replies[result] = reply
+    return reply
+
+
 class Dispatcher:
     """The monitors of one machine.
 
@@ -188,17 +204,28 @@ class Dispatcher:
         if self.interceptor is not None:
             return self.interceptor.run_requests(limit)
         ready = self.ready
+        machine, answer, reply_after_turn = self.machine, self.answer, self.reply_after_turn
         while ready and self.exit_status is None:
-            if limit == 0:
+            if limit <= 0:
                 return True
-            limit -= 1
             session = ready.popleft()
-            queue = session.queue
-            if not queue:
-                session.scheduled = False
-                continue
-            self.execute(session, queue.popleft())
-            session.refill()
+            queue, send = session.queue, session.send
+            while queue:
+                limit -= 1
+                reply = answer(session, queue.popleft())
+                if not machine.pending:
+                    send(reply)
+                elif reply_after_turn:
+                    self.turn()
+                    send(reply)
+                else:
+                    send(reply)
+                    self.turn()
+                if session.out_of_band:
+                    session.refill()
+                # A client that is alone keeps its turn.
+                if ready or limit <= 0 or self.exit_status is not None:
+                    break
             if queue:
                 ready.append(session)
             else:
@@ -218,18 +245,6 @@ class Dispatcher:
         status = self.machine.turn()
         if status is not None and self.exit_status is None:
             self.exit_status = status
-
-    def execute(self, session: Session, message: object) -> None:
-        """Execute one in-band request, let the main loop take its turn, and reply."""
-        reply = self.answer(session, message)
-        if not self.reply_after_turn:
-            session.send(reply)
-            if self.machine.pending:
-                self.turn()
-            return
-        if self.machine.pending:
-            self.turn()
-        session.send(reply)
 
     def execute_out_of_band(self, session: Session, message: object) -> None:
         """Execute a request that overtakes the others; where there is no such thing it waits with them."""
@@ -281,7 +296,12 @@ class Dispatcher:
             return self._error(session, message, "GenericError", error.message)
         if session.pretty:
             return self._reply(session, {"return": value}, message)
-        result = value if type(value) is Encoded else encode(value, self.float_format)
+        if type(value) is Encoded:
+            if not with_id:
+                return _whole_replies.get(value) or _whole_reply(value)
+            result: bytes = value
+        else:
+            result = encode(value, self.float_format)
         if with_id:
             identity = message["id"]  # type: ignore[index]
             if type(identity) is int:

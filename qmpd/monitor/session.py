@@ -96,8 +96,11 @@ class Session:
 
     def _admit(self, messages: list[object] | deque[object]) -> None:
         queue = self.queue
+        limited = self.out_of_band
         for position, message in enumerate(messages):
-            if type(message) is dict and "exec-oob" in message and "execute" not in message:
+            if not limited and type(message) is dict and "execute" in message:
+                queue.append(message)
+            elif type(message) is dict and "exec-oob" in message and "execute" not in message:
                 self.dispatcher.execute_out_of_band(self, message)
             elif self.out_of_band and len(queue) >= QUEUE_LIMIT:
                 self._backlog = deque(messages)

@@ -74,7 +74,7 @@ class ArgumentCompiler:
         declaration = self._introspection.object(arguments)
         if not declaration.members:
             return _check_nothing
-        members = self._members_visitor(arguments)
+        members = self._members[arguments] = self._build_members_visitor(declaration)
         frame: Frame = [None, None, None]
 
         def check(value: dict[str, object]) -> None:

@@ -137,15 +137,23 @@ class Command:
         self._release = release
         self._checker: Callable[[dict[str, object]], None] | None = None
 
+    @property
+    def checker(self) -> Callable[[dict[str, object]], None]:
+        """The function that checks arguments against the command's declaration.
+
+        It raises ArgumentError where they do not fit, with the text that this release says.
+        """
+        checker = self._checker
+        if checker is None:
+            checker = self._checker = self._release.argument_compiler.checker(self.name)
+        return checker
+
     def check(self, arguments: dict[str, object]) -> None:
         """Check the arguments against the command's declaration.
 
         :raise ArgumentError: they do not fit; its text is what this release says.
         """
-        checker = self._checker
-        if checker is None:
-            checker = self._checker = self._release.argument_compiler.checker(self.name)
-        checker(arguments)
+        self.checker(arguments)
 
 
 class Release:

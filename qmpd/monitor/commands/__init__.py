@@ -72,7 +72,7 @@ def find(release: Release, name: str) -> Entry | None:
     return Entry(
         name,
         handler,
-        description.check,
+        description.checker,
         allow_oob=description.allow_oob,
         allow_preconfig=description.allow_preconfig,
     )
