@@ -35,7 +35,7 @@ class ControlFailure(Exception):  # noqa: N818 - a failure of the conversation, 
 
 
 class Conversation:
-    """A connection to a control socket, negotiated.
+    """A connection to a control socket, negotiated; `commands` are those that it has, each with its summary.
 
     :raise ControlFailure: nobody listens there, or who does speaks something else.
     """
@@ -48,16 +48,17 @@ class Conversation:
             self.socket.close()
             raise ControlFailure(f"{path}: {error.strerror}") from None
         self._lines = self.socket.makefile("rb")
-        greeting = self.receive()
-        if "QMP" not in greeting:
-            raise ControlFailure(f"{path} does not greet as a control socket does")
-        if "query-clock" not in {each["name"] for each in self._commands()}:
-            raise ControlFailure(f"{path} is a QMP socket, not a control socket")
-
-    def _commands(self) -> list[dict[str, Any]]:
-        self.execute("qmp_capabilities", {})
-        commands: list[dict[str, Any]] = self.execute("query-commands", {})["return"]
-        return commands
+        try:
+            greeting = self.receive()
+            if "QMP" not in greeting:
+                raise ControlFailure(f"{path} does not greet as a control socket does")
+            self.execute("qmp_capabilities", {})
+            self.commands: list[dict[str, str]] = self.execute("query-commands", {})["return"]
+            if all(each["name"] != "query-clock" for each in self.commands):
+                raise ControlFailure(f"{path} is a QMP socket, not a control socket")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the conversation."""
@@ -155,9 +156,8 @@ def _run(path: str, rest: list[str]) -> int:
 
 
 def _list(conversation: Conversation) -> int:
-    commands = conversation.execute("query-commands", {})["return"]
-    width = max(len(each["name"]) for each in commands)
-    for each in commands:
+    width = max(len(each["name"]) for each in conversation.commands)
+    for each in conversation.commands:
         print(f"{each['name']:{width}}  {each['summary']}")
     return 0
 

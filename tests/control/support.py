@@ -40,7 +40,7 @@ class Control:
         self.client = client
         self.events: list[dict[str, Any]] = []
 
-    async def __call__(self, command: str, **arguments: object) -> Any:
+    async def __call__(self, command: str, /, **arguments: object) -> Any:
         """What the command returns; a trailing underscore of a name is dropped.
 
         :raise Refused: it returns an error.

@@ -74,7 +74,7 @@ async def test_it_speaks_qmp(tmp_path: Path) -> None:
         await fresh.aclose()
 
         for sent, desc in [
-            (b"{ nonsense", "JSON parse error, invalid keyword 'nonsense'"),
+            (b"{ nonsense }", "JSON parse error, invalid keyword 'nonsense'"),
             (b"[]", "QMP input must be a JSON object"),
             (b'{"exec-oob": "query-clock"}', "QMP input member 'exec-oob' is unexpected"),
             (b'{"execute": "no-such"}', "The command no-such has not been found"),
