@@ -1,0 +1,254 @@
+"""A process is replaced, and its clients notice nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import struct
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.live_update.process import PATIENCE, Process, before, child, gone, running
+
+PLACES = {"2.x-live-update": (), "7.2": ("-extension", "live-update,reboot-reset,sleep")}
+
+
+async def ended(server: Process) -> int:
+    """The exit status of the first process."""
+    with trio.fail_after(PATIENCE):
+        while server.process.poll() is None:  # noqa: ASYNC110 - a process tells nobody
+            await trio.sleep(0.01)
+    assert server.process.returncode is not None
+    return server.process.returncode
+
+
+@pytest.mark.parametrize("release", PLACES)
+async def test_the_stages_and_what_becomes_of_the_father(tmp_path: Path, release: str) -> None:
+    async with running(tmp_path, *PLACES[release], release=release) as server:
+        client, silent = await server.connect(), await server.connect(negotiate=False)
+        father = server.pid
+        assert father == server.process.pid
+        assert await client.returned("live-update-query") == {"stage": "none"}
+        assert await client.returned("live-update-prepare") == {}
+        assert await client.stage() == "father-prepare"
+        assert (await client.call("live-update-prepare"))["error"]["desc"] == "A live update is under way"
+        assert (await client.call("live-update-commit"))["error"]["desc"] == (
+            "There is no child that is ready to take over"
+        )
+        await client.event("INIT_COMPLETE")
+        status = await client.returned("live-update-query")
+        assert (status["stage"], server.pid) == ("father-child-ready", father)
+        # Further turns say nothing new.
+        await client.returned("system_powerdown")
+        assert await client.returned("live-update-commit") == {}
+        assert client.events == ["INIT_COMPLETE", "POWERDOWN"]
+        assert await client.returned("live-update-query") == {"stage": "none"}
+        assert server.pid == status["child"]
+        assert await ended(server) == 0
+        # Both clients and new ones are served by the child alone.
+        assert b"QMP" in (await silent.line() or b"")
+        assert await silent.ask(b'{"execute": "qmp_capabilities"}') == b'{"return": {}}'
+        assert await (await server.connect()).returned("query-name") == {}
+        # It is a father like the first.
+        second = await client.update()
+        assert (second, server.pid) == (second, second)
+        await gone(status["child"])
+        await client.returned("quit")
+        assert await silent.at_end()
+        await gone(second)
+        assert {file.name for file in tmp_path.iterdir()} == {"stderr"}
+        assert server.errors.read_text() == ""
+
+
+async def test_every_client_goes_on_where_it_was(tmp_path: Path) -> None:
+    pretty = str(tmp_path / "pretty.sock")
+    plain = str(tmp_path / "qmp.sock")
+    options = ["-qmp", f"unix:{plain},server=on,wait=off", "-qmp-pretty", f"unix:{pretty},server=on,wait=off"]
+    async with running(tmp_path, *options, "-extension", "live-update", release="7.2") as server:
+        client = await server.connect()
+        half = await server.connect()
+        escaped = await server.connect()
+        out_of_band = await server.connect(negotiate=False)
+        spaced = await server.connect(negotiate=False, path=pretty)
+        await client.prepare()
+
+        await half.send(b'{"execute": "query-na')
+        await escaped.send(b'{"execute": "query-name", "id": ["a", {"b": 1.5e3, "c": "\\u00')
+        assert b"QMP" in (await out_of_band.line() or b"")
+        enabling = b'{"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}}'
+        assert await out_of_band.reply(enabling) == b'{"return": {}}'
+        await client.returned("live-update-commit")
+
+        assert await half.reply(b'me"}') == b'{"return": {}}'
+        assert await escaped.reply(b'e9"}]}') == b'{"return": {}, "id": ["a", {"b": 1500, "c": "\\u00E9"}]}'
+        yankable = b'{"return": [{"type": "chardev", "id": "compat_monitor0"}, {"type": "chardev", '
+        assert yankable in (await out_of_band.reply(b'{"exec-oob": "query-yank"}') or b"")
+        assert [await spaced.line() for _ in range(2)] == [b"{", b'    "QMP": {']
+        # What began before the update and cannot become a message is refused after it.
+        await half.send(b'{"execute": ')
+        await client.update()
+        assert b"JSON parse error, expecting value" in (await half.reply(b"]") or b"")
+        assert await half.reply(b'{"execute": "query-name"}') == b'{"return": {}}'
+
+
+async def test_what_a_client_has_not_read_yet_arrives(tmp_path: Path) -> None:
+    """Megabytes are owed to one that does not read: in the socket, half written, and not begun."""
+    async with running(tmp_path, "-extension", "live-update", release="7.2") as server:
+        client, slow = await server.connect(), await server.connect()
+        numbers = range(60)
+        for number in numbers:
+            await slow.send(b'{"execute": "query-qmp-schema", "id": %d}' % number)
+        await client.update()
+        await slow.send(b'{"execute": "query-name", "id": "late"}')
+        await client.update()
+        schema = json.dumps((await client.call("query-qmp-schema"))["return"])
+        for number in numbers:
+            message = json.loads(await slow.reply() or b"")
+            assert message["id"] == number
+            assert json.dumps(message["return"]) == schema
+        assert await slow.reply() == b'{"return": {}, "id": "late"}'
+        assert slow.events == ["INIT_COMPLETE"]
+        slow.events.clear()
+        await slow.event("INIT_COMPLETE")
+
+
+async def test_requests_wait_through_the_update_and_the_commits_reply_has_its_place(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        client, other = await server.connect(), await server.connect()
+        await client.prepare()
+        commands = [b'{"execute": "query-name", "id": %d}' % number for number in range(2000)]
+        commands.insert(1000, b'{"execute": "live-update-commit", "arguments": {"timeout": 20000}, "id": "commit"}')
+        commands.insert(1500, b'{"execute": ]')
+        await client.send(b"\n".join(commands) + b"\n")
+        expected: list[object] = list(range(2000))
+        expected.insert(1000, "commit")
+        expected.insert(1500, None)
+        received = [json.loads(await client.reply() or b"").get("id") for _ in expected]
+        # The parser may complain twice of one mistake.
+        assert received[:1500] == expected[:1500]
+        assert await other.returned("live-update-query") == {"stage": "none"}
+        assert await ended(server) == 0
+
+
+async def test_the_machine_goes_on(tmp_path: Path) -> None:
+    """Its guest in the middle of its boot, its clock, its actions, its requests' time; the control socket as well."""
+    control = str(tmp_path / "control.sock")
+    options = ["-machine", "pc", "-guest", "boot-time=60s,firmware=once", "-no-shutdown", "-reboot-reset"]
+    async with running(tmp_path, *options, "-clock", "virtual", "-control", f"unix:{control}") as server:
+        client, puppeteer = await server.connect(), await server.connect(path=control)
+        await client.returned("set-reboot-reset", enable=False)
+        await client.returned("system_reset")
+        reset_time = await client.returned("query-reboot-reset")
+        assert reset_time["enabled"] is False
+        await puppeteer.returned("clock-advance", time=20)
+        status, clock = await puppeteer.returned("query-guest"), await puppeteer.returned("query-clock")
+        assert status["phase"] == "booting"
+
+        await puppeteer.send(b'{"execute": "query-')
+        await client.update()
+        assert (await puppeteer.reply(b'clock", "id": 1}') or b"").endswith(b'"id": 1}')
+        assert await puppeteer.returned("query-guest") == status
+        assert await puppeteer.returned("query-clock") == clock
+        assert await client.returned("query-reboot-reset") == reset_time
+
+        await client.returned("stop")
+        await client.returned("set-reboot-reset", enable=True)
+        await client.update()
+        assert (await client.returned("query-status"))["status"] == "paused"
+        await puppeteer.returned("clock-advance", time=1000)
+        assert (await puppeteer.returned("query-guest"))["steps"] == status["steps"]
+        await client.returned("cont")
+        await puppeteer.returned("clock-advance", time=60)
+        assert (await puppeteer.returned("query-guest"))["phase"] == "running"
+
+        await client.update()
+        client.events.clear()
+        await client.returned("system_sleep")
+        await client.event("SUSPEND")
+        await puppeteer.returned("guest-wake")
+        await puppeteer.returned("clock-advance", time=60)
+        await client.returned("system_reset")
+        assert (await client.returned("query-status"))["status"] == "shutdown"
+        assert client.events == ["SUSPEND", "WAKEUP", "RESET", "STOP"]
+
+
+async def test_an_exclusive_listener_has_its_one_client(tmp_path: Path) -> None:
+    second = str(tmp_path / "second.sock")
+    options = ["-qmp", f"unix:{tmp_path}/qmp.sock,server=on,wait=off,exclusive=on", "--socket", second]
+    async with running(tmp_path, *options) as server:
+        first, driver = await server.connect(), await server.connect(path=second)
+        waiting = await server.connect(negotiate=False)
+        await waiting.send(b'{"execute": "qmp_capabilities"}{"execute": "query-name", "id": 1}')
+        await driver.update()
+        with trio.move_on_after(0.2):
+            await waiting.line()
+            raise AssertionError("two clients at once")
+        assert await first.returned("query-name") == {}
+        await first.stream.aclose()
+        assert b"QMP" in (await waiting.line() or b"")
+        assert await waiting.line() == b'{"return": {}}'
+        assert await waiting.line() == b'{"return": {}, "id": 1}'
+        # It serves nobody now, which is handed over as well.
+        await waiting.stream.aclose()
+        await driver.update()
+        assert await (await server.connect()).returned("query-name") == {}
+
+
+async def test_the_pid_file_stays_locked(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        client = await server.connect()
+        await client.update()
+        whole = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        with server.pid_file.open("r+b") as file:
+            with pytest.raises(BlockingIOError):
+                fcntl.fcntl(file.fileno(), fcntl.F_OFD_SETLK, whole)
+            assert file.read() == b"%d\n" % server.pid
+
+
+async def test_a_signal_while_the_machine_changes_hands_is_obeyed_once(tmp_path: Path) -> None:
+    slow = child(tmp_path, before("standing", "time.sleep(0.5)"))
+    async with running(tmp_path, "-no-shutdown") as server:
+        client = await server.connect()
+        await client.returned("live-update-prepare", program=slow)
+        await client.event("INIT_COMPLETE")
+        client.events.clear()
+        await client.send(b'{"execute": "live-update-commit", "arguments": {"timeout": 20000}, "id": "commit"}')
+        await trio.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
+        assert await client.reply() == b'{"return": {}, "id": "commit"}'
+        assert await ended(server) == 0
+        assert await client.reply() is None
+        assert client.events == ["SHUTDOWN"]
+        assert server.errors.read_text().count("terminating on signal 15") == 1
+
+
+async def test_a_signal_after_the_update_ends_the_new_process(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        client = await server.connect()
+        await client.update()
+        serving = server.pid
+        os.kill(serving, signal.SIGTERM)
+        await client.event("SHUTDOWN")
+        assert await client.at_end()
+        await gone(serving)
+        assert f"terminating on signal 15 from pid {os.getpid()}" in server.errors.read_text()
+        assert not server.pid_file.exists()
+        assert not os.path.exists(server.path)
+
+
+async def test_another_program_takes_over(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    program = child(tmp_path, f"open({str(marker)!r}, 'w').close()")
+    async with running(tmp_path) as server:
+        client = await server.connect()
+        taken_over = await client.update(program=program)
+        assert marker.exists()
+        assert program.encode() in Path(f"/proc/{taken_over}/cmdline").read_bytes().split(b"\0")
+        # By default it is followed by its like: the interpreter with this package.
+        await client.update()
+        assert await client.returned("query-name") == {}
