@@ -10,7 +10,7 @@ import enum
 import json
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
@@ -98,6 +98,12 @@ class SessionControl(Group):
         """Give this socket's introspection, in the form of QMP's."""
         return Verbatim(self.dispatcher.interface.entries)
 
+
+class Following(SessionControl):
+    """What a client of a machine's control socket may ask for itself, beside that."""
+
+    __slots__ = ()
+
     @command("transcript-follow", silent=True)
     def follow(self, enable: bool = True, from_start: bool = False) -> None:
         """Have each entry of the transcript sent to this client as an event TRANSCRIPT, or no more."""
@@ -107,7 +113,12 @@ class SessionControl(Group):
 
 
 class ControlDispatcher:
-    """The control sessions of one machine.  `unsent` is shared with the machine's own dispatcher."""
+    """The control sessions of one machine.  `unsent` is shared with the machine's own dispatcher.
+
+    `session_groups`: the commands that are about the client's own session.
+    """
+
+    session_groups: ClassVar[dict[str, type[SessionControl]]] = {"session": SessionControl, "following": Following}
 
     __slots__ = (
         "_followers",
@@ -221,10 +232,8 @@ class ControlDispatcher:
         if found is None:
             raise CommandError(f"The command {name} has not been found", "CommandNotFound")
         found.check(arguments)
-        if found.group == "session":
-            group: Group = SessionControl(self.puppeteer, self, session)
-        else:
-            group = getattr(self.puppeteer, found.group)
+        of_session = self.session_groups.get(found.group)
+        group = getattr(self.puppeteer, found.group) if of_session is None else of_session(self.puppeteer, self, session)
         return to_wire(self.puppeteer.perform(found.declaration, group, (), found.keywords(arguments)))
 
     @staticmethod

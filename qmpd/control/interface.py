@@ -117,10 +117,10 @@ class Interface:
 @cache
 def interface() -> Interface:
     """The interface of every control socket."""
-    from qmpd.control.dispatcher import SessionControl
+    from qmpd.control.dispatcher import ControlDispatcher
     from qmpd.control.puppeteer import EVENTS, GROUPS
 
-    return Interface({"session": SessionControl, **GROUPS}, EVENTS)
+    return Interface({**ControlDispatcher.session_groups, **GROUPS}, EVENTS)
 
 
 def _signature(function: Callable[..., Any]) -> tuple[list[Parameter], Any]:
