@@ -123,6 +123,13 @@ async def played(
         clock=clock,
         transcript=None if transcript is None else str(transcript),
     )
+    async with served(settings, folder) as result:
+        yield result
+
+
+@asynccontextmanager
+async def served(settings: VMSettings, folder: Path) -> AsyncIterator[Played]:
+    """Serve a machine whose sockets are `qmp.sock` and `control.sock` in `folder`, for as long as the block lasts."""
     vm = VirtualMachine(settings)
     vm.listen()
     result = Played(vm, folder)
