@@ -1,0 +1,139 @@
+"""A VM in the test's own process, served by the background thread."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from qmpd.control.clock import PuppetClock
+from qmpd.control.errors import ControlError
+from qmpd.machine import MachineError
+from qmpd.server.listener import ListenError
+from qmpd.server.virtual_machine import VirtualMachine
+from qmpd.testing import background
+from qmpd.testing.settings import Folder, StartError
+from qmpd.testing.vm import VM
+from qmpd.testing.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.control.declaration import Declaration
+    from qmpd.server.settings import VMSettings
+
+GRACE = 10.0
+"""Seconds that a VM is given to end."""
+
+
+class LocalVM(VM):
+    """A VM in this process.  Ending as if it were killed, it leaves its sockets, and this process runs on."""
+
+    def __init__(self, settings: VMSettings, folder: Folder) -> None:
+        """Start it.
+
+        :raise StartError: a socket cannot be made.
+        """
+        super().__init__(settings.release, [monitor.path for monitor in settings.monitors], Watch())
+        self._folder = folder
+        self._status: int | None = None
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._began = threading.Event()
+        self._done = threading.Event()
+        self._scope = trio.CancelScope()
+        self._background = background.acquire()
+        self._finalizer = weakref.finalize(self, _release, folder)
+        try:
+            self._served, self._puppeteer = self._background.call(lambda: self._make(settings))
+        except BaseException as error:
+            self._finalizer()
+            if isinstance(error, ListenError):
+                raise StartError(str(error)) from None
+            raise
+        self._initial = str(self._served.dispatcher.machine.state)
+        self._background.spawn(self._serve)
+        if not any(monitor.wait for monitor in settings.monitors):
+            self._began.wait(GRACE)
+            self._catch_up()
+
+    def _make(self, settings: VMSettings) -> tuple[VirtualMachine, Any]:
+        vm = VirtualMachine(settings, PuppetClock.parse(settings.clock))
+        puppeteer = vm.play()
+        puppeteer.recorder.follow(self._watch.add, from_start=True)
+        vm.listen()
+        return vm, puppeteer
+
+    async def _serve(self) -> None:
+        try:
+            with self._scope:
+                self._status = await self._served.run(self._began.set)
+        except BaseException as error:  # shown to the test, by whatever it does next
+            self._failure = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._began.set()
+            self._done.set()
+            self._watch.close()
+
+    def _perform(
+        self, attribute: str, declaration: Declaration, arguments: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Any:
+        group = getattr(self._puppeteer, attribute)
+
+        def perform() -> Any:
+            if not declaration.silent and (self._done.is_set() or self._puppeteer.ended):
+                raise ControlError("the VM has ended")
+            return self._puppeteer.perform(declaration, group, arguments, options)
+
+        if self._failure is not None:
+            raise RuntimeError("the VM has failed") from self._failure
+        if self._closed:
+            if declaration.silent:
+                return declaration.function(group, *arguments, **options)
+            raise ControlError("the VM has been closed")
+        try:
+            return self._background.call(perform)
+        except MachineError as error:
+            raise ControlError(error.message) from None
+
+    def _initial_state(self) -> str:
+        return self._initial
+
+    @property
+    def exit_status(self) -> int | None:
+        """The VM's exit status; None as long as it runs, or where it was closed before it ended."""
+        return self._status
+
+    def _final_status(self) -> int:
+        self._done.wait(GRACE)
+        if self._failure is not None:
+            raise RuntimeError("the VM has failed") from self._failure
+        assert self._status is not None
+        return self._status
+
+    def close(self) -> None:
+        """End the VM, whatever it is doing, and take its sockets away; nothing happens where that has been done.
+
+        :raise RuntimeError: the VM has failed: a bug in qmpd.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(Exception):
+            # What clients have sent in the end is in the transcript.
+            self._background.call(self._puppeteer.catch_up)
+        self._background.call(self._scope.cancel)
+        self._done.wait(GRACE)
+        self._finalizer()
+        if self._failure is not None:
+            raise RuntimeError("the VM has failed") from self._failure
+
+
+def _release(folder: Folder) -> None:
+    background.release()
+    folder.remove()

@@ -1,0 +1,114 @@
+"""What a test asks for, as the settings of a VM."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from qmpd.cli import key_values
+from qmpd.cli import serve as command_line
+from qmpd.cli.errors import OptionError
+from qmpd.control import guest_options
+from qmpd.control.clock import PuppetClock
+from qmpd.machine.settings import GuestSettings
+from qmpd.server.settings import MonitorSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qmpd.server.settings import VMSettings
+
+LONGEST_FOLDER = 80
+"""Bytes of a folder's path beyond which another one is taken: a socket's path may have 107."""
+
+
+class StartError(Exception):
+    """The VM cannot be started; the text says why, in the words of `qmpd serve`."""
+
+
+class Folder:
+    """A private folder with a short path, for sockets.  It is removed by `remove`."""
+
+    def __init__(self) -> None:
+        place = tempfile.gettempdir()
+        if len(os.fsencode(place)) > LONGEST_FOLDER:
+            place = "/tmp"
+        self.path = tempfile.mkdtemp(prefix="qmpd-", dir=place)
+
+    def file(self, name: str) -> str:
+        """The path of a file in it."""
+        return os.path.join(self.path, name)
+
+    def remove(self) -> None:
+        """Remove it, and all that is in it."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
+
+
+def guest_pairs(guest: str | Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The options of a guest, as `-guest` has them or by name.
+
+    :raise StartError: the text is no list of options.
+    """
+    if isinstance(guest, str):
+        try:
+            return key_values.flat_list(guest) if guest else []
+        except OptionError as error:
+            raise StartError(f"guest: {error}") from None
+    return [(name.replace("_", "-"), _spell(value)) for name, value in guest.items()]
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:f}" if isinstance(value, float) else str(value)
+
+
+def arguments(machine: str, guest: Sequence[tuple[str, str]] | None, release: str, options: Sequence[str]) -> list[str]:
+    """The command line of `qmpd serve` that this comes to, without sockets and clock."""
+    line = ["-release", release, "-machine", machine]
+    if guest:
+        line += ["-guest", ",".join(f"{name}={value.replace(',', ',,')}" for name, value in guest)]
+    return [*line, *options]
+
+
+def settings(
+    machine: str, guest: Sequence[tuple[str, str]] | None, release: str, clock: str, options: Sequence[str]
+) -> VMSettings:
+    """The settings of a VM; its monitors are those of the options.
+
+    :raise StartError: an option is wrong.
+    """
+    try:
+        parsed = command_line.parse(arguments(machine, None, release, options))
+        if parsed is None:
+            raise StartError("the options ask for help")
+        result, _, warnings = parsed
+        if guest is not None:
+            if result.machine.machine_type == "none":
+                raise StartError("machine 'none' has no guest")
+            changes = guest_options.parse(list(guest))
+            result.machine.guest = replace(result.machine.guest or GuestSettings(), **changes)
+        PuppetClock.parse(clock)
+    except (OptionError, ValueError) as error:
+        raise StartError(str(error)) from None
+    for warning in warnings:
+        sys.stderr.write(f"qmpd: {warning}\n")
+    result.clock = clock
+    return result
+
+
+def monitors(folder: Folder, number: int, exclusive: bool, wait: bool) -> list[MonitorSettings]:
+    """So many QMP sockets in a folder."""
+    names = ["qmp.sock", *(f"qmp{index}.sock" for index in range(2, number + 1))]
+    return [
+        MonitorSettings(
+            path=folder.file(name), wait=wait and index == 0, exclusive=exclusive, chardev=f"compat_monitor{index}"
+        )
+        for index, name in enumerate(names)
+    ]
