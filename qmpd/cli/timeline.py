@@ -67,7 +67,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _draw(source: str, output: str, title: str, first: int, last: int) -> None:
-    from qmpd.timeline import TranscriptError, html, read, svg
+    from qmpd.timeline.page import html
+    from qmpd.timeline.picture import svg
+    from qmpd.timeline.transcript import TranscriptError, read
 
     try:
         if source == "-":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.testing import background
 from qmpd.testing.starting import RELEASE, start
-from qmpd.timeline import html
+from qmpd.timeline.page import html
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
