@@ -110,6 +110,8 @@ class Dispatcher:
         "chardevs",
         "clock",
         "commands",
+        "emitted",
+        "executed",
         "exit_status",
         "father",
         "float_format",
@@ -149,6 +151,9 @@ class Dispatcher:
         self.ready: deque[Session] = deque()
         self.unsent: list[Session] = []
         self.exit_status: int | None = None
+        # How many commands were executed and events broadcast, for whoever keeps count.
+        self.executed = 0
+        self.emitted = 0
         # What carries out a live update; None where there can be none.
         self.father: Father | None = None
         # Who comes between the clients and their commands; None, almost always.
@@ -183,6 +188,7 @@ class Dispatcher:
 
     def broadcast(self, event: Event) -> None:
         """Send an event to every session that has negotiated."""
+        self.emitted += 1
         line: bytes | None = None
         pretty: bytes | None = None
         for session in self.sessions:
@@ -258,6 +264,7 @@ class Dispatcher:
     def answer(self, session: Session, message: object, out_of_band: bool = False) -> bytes:
         """Execute one request; the reply that is to be sent."""
         arguments: object
+        self.executed += 1
         try:
             if type(message) is dict:
                 name = message.get("execute")

@@ -48,6 +48,7 @@ class VirtualMachine:
         "_deadline",
         "_task",
         "_woken",
+        "accepts",
         "clock",
         "connections",
         "control",
@@ -86,6 +87,8 @@ class VirtualMachine:
         self.puppet_host: PuppetHost | None = None
         self.running = False
         self.started = False
+        # Whether clients are accepted here, rather than by somebody who brings them (`serve_client`).
+        self.accepts = True
         self.control: ControlDispatcher | None = None
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
@@ -96,9 +99,18 @@ class VirtualMachine:
         release = load_release(settings.release, settings.extensions)
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, log.error)
         if settings.control is not None:
-            from qmpd.control.dispatcher import ControlDispatcher
+            self.open_control()
 
-            self.control = ControlDispatcher(self.play())
+    def open_control(self) -> None:
+        """Let the control socket's clients in; the transcript begins here."""
+        from qmpd.control.dispatcher import ControlDispatcher
+
+        self.control = ControlDispatcher(self.play())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing will happen here until a client comes."""
+        return not self.dispatcher.machine.pending and self._next_deadline() is None
 
     def play(self) -> Puppeteer:
         """The machine's puppeteer, the same each time; without one nothing that it can do costs anything."""
@@ -149,7 +161,6 @@ class VirtualMachine:
                 self.nursery = nursery
                 self.running = True
                 await self._begin(on_start)
-                self.started = True
                 await self._main_loop()
                 if self.puppet_host is not None:
                     self.puppet_host.ended()
@@ -171,7 +182,7 @@ class VirtualMachine:
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
         waiting = []
-        for monitor, listener in self.listeners:
+        for monitor, listener in self.listeners if self.accepts else ():
             first = trio.Event() if monitor.wait else None
             if first is not None:
                 waiting.append((monitor, first))
@@ -181,7 +192,13 @@ class VirtualMachine:
             await first.wait()
         if on_start is not None:
             on_start()
-        self.dispatcher.machine.start()
+        self.start()
+
+    def start(self) -> None:
+        """Start the machine; it needs no task for that.  Only once."""
+        if not self.started:
+            self.dispatcher.machine.start()
+            self.started = True
 
     # The main loop
 
