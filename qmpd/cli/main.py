@@ -7,6 +7,7 @@ import sys
 # Each subcommand is the module of its name in this package, imported when it is asked for.
 SUBCOMMANDS = {
     "serve": "serve one virtual machine on a QMP socket",
+    "fleet": "serve thousands of virtual machines in one process",
     "control": "make the guest act, time pass and connections break",
     "commands": "list the commands of a release and how each one is answered",
     "timeline": "draw a transcript: who sent what, when, and in which run state",

@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> int:
     try:
         parsed = parse(arguments)
     except OptionError as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     if parsed is None:
         from qmpd.cli.help import serve_help
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
         return 0
     settings, verbosity, warnings = parsed
     for warning in warnings:
-        _complain(warning)
+        complain(warning)
     folder = None
     if not settings.monitors:
         path, folder = _default_socket()
@@ -127,7 +127,7 @@ def _serve(settings: VMSettings, verbosity: int, folder: str | None) -> int:
     try:
         return serve(settings, on_listening=lambda: _announce(settings))
     except (ListenError, PidFileError) as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     finally:
         if folder is not None:
@@ -137,7 +137,8 @@ def _serve(settings: VMSettings, verbosity: int, folder: str | None) -> int:
                 pass  # something else was put there: it is not ours to remove
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
+    """Print a line on standard error, under the program's name."""
     sys.stderr.write(f"{PROGRAM}: {text}\n")
 
 

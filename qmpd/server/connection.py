@@ -15,8 +15,34 @@ import trio
 from qmpd.server import log
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from qmpd.monitor.session import Session
-    from qmpd.server.virtual_machine import VirtualMachine
+
+    class Sessions(Protocol):
+        """Whoever made the session."""
+
+        def close_session(self, session: Session) -> None:
+            """Forget a client."""
+
+    class Owner(Protocol):
+        """Whoever serves the connection: a virtual machine, or a fleet."""
+
+        @property
+        def nursery(self) -> trio.Nursery:
+            """The nursery of the connection's tasks."""
+
+        @property
+        def dispatcher(self) -> Sessions:
+            """What executes the requests."""
+
+        @property
+        def handed_over(self) -> bool:
+            """Whether the client is another process's by now."""
+
+        def work(self) -> None:
+            """Do what the client has just asked for."""
+
 
 CHUNK = 1 << 16
 
@@ -26,7 +52,7 @@ class Connection:
 
     __slots__ = ("_blocked", "_progress", "_vm", "closed", "number", "pending", "session", "socket")
 
-    def __init__(self, vm: VirtualMachine, client: socket.socket, session: Session, number: int) -> None:
+    def __init__(self, vm: Owner, client: socket.socket, session: Session, number: int) -> None:
         self._vm = vm
         self.socket = client
         self.session = session

@@ -1,0 +1,410 @@
+"""Thousands of virtual machines in one process.
+
+A machine that nobody talks to and that waits for no timer has no task: its sockets are watched together with
+all others, and its nursery is opened when its first client comes.  A machine that fails by an error of ours
+takes down itself alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import select
+import traceback
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from qmpd.control.clock import PuppetClock
+from qmpd.control.errors import ControlError
+from qmpd.control.fleet import FleetDispatcher, FleetMachine, FleetStatistics
+from qmpd.machine import ShutdownCause
+from qmpd.qapi import load_release
+from qmpd.server import log
+from qmpd.server.connection import Connection
+from qmpd.server.listener import Listener, ListenError
+from qmpd.server.settings import MonitorSettings
+from qmpd.server.virtual_machine import FAREWELL, OUT_OF_DESCRIPTORS, PATIENCE, VirtualMachine
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from qmpd.server.settings import VMSettings
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
+"""What a machine may be called: it is the name of its folder."""
+
+SPARE_FILES = 64
+"""Open files that a fleet needs beside one for each socket that listens and each client."""
+
+BATCH = 200
+"""Machines created between two looks at what else there is to do."""
+
+
+class FleetError(Exception):
+    """The fleet cannot be started; the text says why, and what to set."""
+
+
+class Member:
+    """One machine of the fleet.  `scope` ends its task, where it has one; `waiting` are clients on their way in."""
+
+    __slots__ = ("control", "folder", "name", "scope", "vm", "waiting")
+
+    def __init__(self, name: str, folder: str, vm: VirtualMachine, control: MonitorSettings | None) -> None:
+        self.name = name
+        self.folder = folder
+        self.vm = vm
+        self.control = control
+        self.scope: trio.CancelScope | None = None
+        self.waiting: list[tuple[MonitorSettings, socket.socket]] = []
+
+
+class Fleet:
+    """The machines in `directory`: each has a folder of its name with `qmp.sock` and, unless left out, `control.sock`.
+
+    `template` is what a machine is started with; `parse` makes other settings of options as `qmpd serve` takes
+    them, beside those that the fleet was started with.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        template: VMSettings,
+        parse: Callable[[str | None, list[str]], VMSettings],
+        with_control: bool = True,
+    ) -> None:
+        self.directory = directory
+        self.template = template
+        self.path = os.path.join(directory, "fleet.sock")
+        self.nursery: trio.Nursery
+        self._parse = parse
+        self._with_control = with_control
+        self._members: dict[str, Member] = {}
+        self._number = 0
+        self._watched: dict[int, tuple[Member, MonitorSettings, Listener]] = {}
+        self._poll = select.epoll()
+        self._listener: Listener | None = None
+        self._ended: trio.Event | None = None
+        self._empty: trio.Event
+        self.dispatcher = FleetDispatcher(self)
+        # The connections of the fleet's own socket look for this; a fleet is not updated live.
+        self.handed_over = False
+        self._created = self._destroyed = self._failed = 0
+        self._past_commands = self._past_events = self._past_connections = 0
+
+    # Starting and ending
+
+    def raise_file_limit(self, count: int) -> None:
+        """Allow this process as many open files as the system lets it have.
+
+        :raise FleetError: `count` machines do not fit.
+        """
+        limit = raise_file_limit()
+        needed = count * (2 if self._with_control else 1) + SPARE_FILES
+        if needed > limit:
+            advice = f"allow more with ulimit -Hn {needed} (in a systemd unit, LimitNOFILE={needed})"
+            if self._with_control:
+                advice += ", or leave the control sockets out with --no-control"
+            raise FleetError(f"{count} machines take {needed} open files, and the limit is {limit}: {advice}")
+
+    def listen(self) -> None:
+        """Make the folder and the fleet's control socket.
+
+        :raise ListenError: one of them cannot be made.
+        """
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ListenError(f"{self.directory}: {error.strerror}") from None
+        self._listener = Listener(self.path)
+
+    async def run(self, count: int, on_ready: Callable[[], None], on_progress: Callable[[int], None]) -> None:
+        """Create `count` machines and serve until the fleet is ended."""
+        self._ended = trio.Event()
+        self._empty = trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+                self.nursery = nursery
+                nursery.start_soon(self._accept)
+                assert self._listener is not None
+                nursery.start_soon(self._accept_control, self._listener.socket)
+                for number in range(count):
+                    self.create(None, self.template)
+                    if number % BATCH == BATCH - 1:
+                        on_progress(number + 1)
+                        await trio.lowlevel.checkpoint()
+                on_ready()
+                await self._ended.wait()
+                await self._farewell()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.close()
+
+    def end(self) -> None:
+        """End all machines, each with SHUTDOWN to its clients, and the fleet."""
+        assert self._ended is not None
+        self._ended.set()
+
+    async def _farewell(self) -> None:
+        for member in list(self._members.values()):
+            if member.scope is None:
+                self._forget(member)
+            else:
+                member.vm.dispatcher.machine.quit(ShutdownCause.HOST_SIGNAL)
+                member.vm.wake()
+        with trio.move_on_after(FAREWELL):
+            if self._members:
+                await self._empty.wait()
+            for session in self.dispatcher.sessions:
+                if isinstance(session.owner, Connection):
+                    while session.owner.owes:
+                        await session.owner.progress()
+
+    def close(self) -> None:
+        """Take all sockets and folders away."""
+        for member in list(self._members.values()):
+            self._forget(member)
+        if self._listener is not None:
+            self._listener.remove()
+            self._listener = None
+        for session in list(self.dispatcher.sessions):
+            if isinstance(session.owner, Connection):
+                session.owner.close()
+        self._poll.close()
+
+    # Machines
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """The version of the release that machines have unless they say otherwise."""
+        return load_release(self.template.release).version
+
+    def create(self, name: str | None, settings: VMSettings) -> Member:
+        """Create a machine and serve it.
+
+        :raise ControlError: the name is taken, or is none; its sockets cannot be made.
+        """
+        if name is None:
+            name = f"vm-{self._number:05}"
+            self._number += 1
+        if name in self._members or NAME.fullmatch(name) is None:
+            raise ControlError(
+                f"There is a machine '{name}'" if name in self._members else f"'{name}' is no name for a machine"
+            )
+        folder = os.path.join(self.directory, name)
+        path = os.path.join(folder, "qmp.sock")
+        monitor = replace(settings.monitors[0], path=path) if settings.monitors else MonitorSettings(path=path)
+        vm = VirtualMachine(
+            replace(settings, monitors=[monitor]), PuppetClock.parse(settings.clock) if self._with_control else None
+        )
+        control = MonitorSettings(path=os.path.join(folder, "control.sock"), chardev="control")
+        member = Member(name, folder, vm, control if self._with_control else None)
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            vm.listen()
+            if member.control is not None:
+                vm.listeners.append((member.control, Listener(member.control.path)))
+        except (OSError, ListenError) as error:
+            vm.close_listeners()
+            _remove_folder(folder)
+            raise ControlError(f"{folder}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
+        self._members[name] = member
+        self._created += 1
+        if monitor.wait or monitor.exclusive:
+            # It takes its clients in one by one, which needs a task of its own.
+            self._run_member(member)
+            return member
+        vm.accepts = False
+        for each, listener in vm.listeners:
+            self._watch(member, each, listener)
+        vm.start()
+        if not vm.idle:
+            self._run_member(member)
+        return member
+
+    def _watch(self, member: Member, monitor: MonitorSettings, listener: Listener) -> None:
+        number = listener.socket.fileno()
+        self._watched[number] = (member, monitor, listener)
+        self._poll.register(number, select.EPOLLIN)
+
+    def _unwatch(self, member: Member) -> None:
+        for _, listener in member.vm.listeners:
+            if self._watched.pop(listener.socket.fileno(), None) is not None:
+                self._poll.unregister(listener.socket)
+
+    def _run_member(self, member: Member) -> None:
+        member.scope = trio.CancelScope()
+        self.nursery.start_soon(self._serve_member, member, member.scope)
+
+    async def _serve_member(self, member: Member, scope: trio.CancelScope) -> None:
+        def begin() -> None:
+            for monitor, client in member.waiting:
+                self._bring(member, monitor, client)
+            member.waiting.clear()
+
+        try:
+            with scope:
+                await member.vm.run(begin)
+                log.info(f"{member.name} has ended with status {member.vm.dispatcher.exit_status}")
+        except Exception:
+            self._failed += 1
+            log.error(f"{member.name} failed:\n{traceback.format_exc()}")
+        finally:
+            member.scope = None
+            self._forget(member)
+
+    def _forget(self, member: Member) -> None:
+        if self._members.pop(member.name, None) is None:
+            return
+        self._destroyed += 1
+        if not self._members:
+            self._empty.set()
+        dispatcher = member.vm.dispatcher
+        self._past_commands += dispatcher.executed
+        self._past_events += dispatcher.emitted
+        self._past_connections += member.vm.numbers
+        if member.scope is not None:
+            # Its task closes the rest on its way out.
+            member.scope.cancel()
+        self._unwatch(member)
+        member.vm.close_listeners()
+        for _, client in member.waiting:
+            client.close()
+        _remove_folder(member.folder)
+
+    # Clients
+
+    async def _accept(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._poll.fileno())
+            for number, _ in self._poll.poll(0):
+                watched = self._watched.get(number)
+                if watched is not None and not self._accept_one(*watched):
+                    await trio.sleep(PATIENCE)
+                    break
+
+    def _accept_one(self, member: Member, monitor: MonitorSettings, listener: Listener) -> bool:
+        """Take a client in; False where there are no file descriptors left for it."""
+        try:
+            client, _ = listener.socket.accept()
+        except OSError as error:
+            if error.errno in OUT_OF_DESCRIPTORS:
+                log.error(f"a client of {member.name} has to wait: {error.strerror}")
+                return False
+            return True
+        client.setblocking(False)
+        if member.vm.running:
+            self._bring(member, monitor, client)
+        else:
+            member.waiting.append((monitor, client))
+            if member.scope is None:
+                self._run_member(member)
+        return True
+
+    def _bring(self, member: Member, monitor: MonitorSettings, client: socket.socket) -> None:
+        vm = member.vm
+        if monitor is member.control and vm.control is None:
+            # From now on there can be faults in accepting, so the machine sees to that itself.
+            vm.settings.control = monitor
+            vm.open_control()
+            self._unwatch(member)
+            for each, listener in vm.listeners:
+                vm.accept(each, listener)
+        vm.serve_client(monitor, client)
+
+    # The fleet's own socket; `Connection` takes the fleet for a machine with one monitor.
+
+    async def _accept_control(self, listening: socket.socket) -> None:
+        number = 0
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            try:
+                client, _ = listening.accept()
+            except OSError as error:
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    await trio.sleep(PATIENCE)
+                continue
+            client.setblocking(False)
+            number += 1
+            connection = Connection(self, client, self.dispatcher.open_session(), number)
+            self.nursery.start_soon(connection.run)
+
+    def work(self) -> None:
+        """Execute what the fleet's clients have asked for."""
+        self.dispatcher.run_requests()
+        for session in self.dispatcher.unsent:
+            if isinstance(session.owner, Connection):
+                session.owner.flush()
+        self.dispatcher.unsent.clear()
+
+    # What the control socket asks for (`qmpd.control.fleet.FleetHost`)
+
+    def create_machine(self, name: str | None, release: str | None, options: list[str] | None) -> FleetMachine:
+        """Create a machine with its own release or options.
+
+        :raise ControlError: the name is taken, or is none; the options are wrong; its sockets cannot be made.
+        """
+        settings = self.template if release is None and not options else self._parse(release, options or [])
+        return self._describe(self.create(name, settings))
+
+    def destroy_machine(self, name: str) -> None:
+        """End a machine at once.
+
+        :raise ControlError: there is no machine of that name.
+        """
+        member = self._members.get(name)
+        if member is None:
+            raise ControlError(f"Machine '{name}' not found")
+        self._forget(member)
+
+    def machines(self) -> list[FleetMachine]:
+        """All machines, in the order of their creation."""
+        return [self._describe(member) for member in self._members.values()]
+
+    def _describe(self, member: Member) -> FleetMachine:
+        vm = member.vm
+        return FleetMachine(
+            member.name,
+            vm.settings.release,
+            str(vm.dispatcher.machine.state),
+            vm.settings.monitors[0].path,
+            None if member.control is None else member.control.path,
+            len(vm.dispatcher.sessions),
+        )
+
+    def statistics(self) -> FleetStatistics:
+        """The counts of now."""
+        dispatchers = [member.vm.dispatcher for member in self._members.values()]
+        return FleetStatistics(
+            machines=len(self._members),
+            created=self._created,
+            destroyed=self._destroyed,
+            failed=self._failed,
+            clients=sum(len(each.sessions) for each in dispatchers),
+            connections=self._past_connections + sum(member.vm.numbers for member in self._members.values()),
+            commands=self._past_commands + sum(each.executed for each in dispatchers),
+            events=self._past_events + sum(each.emitted for each in dispatchers),
+        )
+
+    def metrics(self) -> str:
+        """The counts in Prometheus's text format."""
+        from qmpd.server.metrics import metrics_text
+
+        return metrics_text(self)
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many open files as the system lets it have; how many that are."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _remove_folder(folder: str) -> None:
+    try:
+        os.rmdir(folder)
+    except OSError:
+        pass  # something else was put there, or it is gone already
