@@ -159,9 +159,14 @@ class ControlDispatcher:
         """A new client: it is greeted at once."""
         from qmpd.control.values import to_wire
 
+        session = self.new_session(label, pretty)
+        self._send(session, {"QMP": {"version": to_wire(self.version), "capabilities": []}})
+        return session
+
+    def new_session(self, label: str, pretty: bool) -> Session:
+        """A client that has been greeted elsewhere."""
         session = Session(self, label=label, pretty=pretty)
         self.sessions[session] = None
-        self._send(session, {"QMP": {"version": to_wire(self.version), "capabilities": []}})
         return session
 
     def close_session(self, session: Session) -> None:

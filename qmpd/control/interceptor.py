@@ -53,17 +53,22 @@ class Interceptor:
 
     def open_session(self, label: str, pretty: bool) -> Session:
         """Make and greet a session."""
-        self._numbers += 1
         dispatcher = self._dispatcher
-        session = PuppetSession(dispatcher, self._recorder, self._numbers, label, pretty)
-        session.use(OverriddenCommands(dispatcher, self._puppeteer.replies, session))
+        session = self.new_session(label, pretty)
         dispatcher.sessions[session] = None
-        self._recorder.record(EntryKind.CONNECTED, client=session.number, monitor=label)
         early = self._faults.take((FaultKind.EARLY_EVENT,))
         if early is not None and early.event is not None:
             event = Event(*early.event, dispatcher.clock.wall_microseconds())
             session.send(dispatcher.spell(session, event_value(event)))
         session.send(dispatcher.greeting(session))
+        return session
+
+    def new_session(self, label: str, pretty: bool) -> PuppetSession:
+        """Make a session."""
+        self._numbers += 1
+        session = PuppetSession(self._dispatcher, self._recorder, self._numbers, label, pretty)
+        session.use(OverriddenCommands(self._dispatcher, self._puppeteer.replies, session))
+        self._recorder.record(EntryKind.CONNECTED, client=session.number, monitor=label)
         return session
 
     def close_session(self, session: Session) -> None:

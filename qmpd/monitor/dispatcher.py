@@ -73,6 +73,9 @@ class Interceptor(Protocol):
     def open_session(self, label: str, pretty: bool) -> Session:
         """Make and greet a session."""
 
+    def new_session(self, label: str, pretty: bool) -> Session:
+        """Make a session."""
+
     def close_session(self, session: Session) -> None:
         """A client is being forgotten; the dispatcher does its part, too."""
 
@@ -167,9 +170,17 @@ class Dispatcher:
         """A new client: it is greeted at once."""
         if self.interceptor is not None:
             return self.interceptor.open_session(label, pretty)
-        session = Session(self, label=label, pretty=pretty)
-        self.sessions[session] = None
+        session = self.new_session(label, pretty)
         session.send(self.greeting(session))
+        return session
+
+    def new_session(self, label: str, pretty: bool) -> Session:
+        """A client that has been greeted elsewhere."""
+        if self.interceptor is not None:
+            session = self.interceptor.new_session(label, pretty)
+        else:
+            session = Session(self, label=label, pretty=pretty)
+        self.sessions[session] = None
         return session
 
     def greeting(self, session: Session) -> bytes:

@@ -39,6 +39,9 @@ class SessionDispatcher(Protocol):
     def execute_out_of_band(self, session: Session, message: object) -> None:
         """Execute a request that overtakes the others."""
 
+    def new_session(self, label: str, pretty: bool) -> Session:
+        """Make a session for a client that has been greeted elsewhere."""
+
     def close_session(self, session: Session) -> None:
         """Forget a client."""
 

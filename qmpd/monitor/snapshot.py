@@ -9,14 +9,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine import snapshot as machine_snapshot
-from qmpd.monitor.session import Session
 from qmpd.wire import Decoder, ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import SessionDispatcher
+    from qmpd.monitor.session import Session, SessionDispatcher
 
 PARSE_ERROR = "parse error"
 
@@ -54,7 +53,7 @@ def put_session(dispatcher: SessionDispatcher, state: Mapping[str, Any]) -> Sess
 
     :raise KeyError: the state is not one that `take_session` made.
     """
-    session = Session(dispatcher, label=state["label"], pretty=state["pretty"])
+    session = dispatcher.new_session(state["label"], state["pretty"])
     if state["negotiated"]:
         session.negotiate(state["out_of_band"])
     session.decoder = Decoder.restore(state["decoder"])

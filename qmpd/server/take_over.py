@@ -63,6 +63,7 @@ class InheritedMachine(VirtualMachine):
         self.update.enter(UpdateStage.NONE)
         if self.dispatcher.machine.pending:
             self.dispatcher.turn()
+        self.started = True
         frames.send(self._channel, {"kind": "serving"})
         self.nursery.start_soon(self._listen_to_father)
         exclusive = [connection for monitor, connection in self._clients if monitor.exclusive]
