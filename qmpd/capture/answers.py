@@ -14,7 +14,7 @@ import orjson
 from qmpd.capture.client import Gone, Outcome, Program
 from qmpd.capture.lines import line, spell
 from qmpd.capture.questions import Question
-from qmpd.capture.reference import MEMORY, NO_MACHINE, OPTIONS, varied
+from qmpd.capture.reference import MEMORY, NO_MACHINE, OPTIONS, OTHER_CPUS, OTHER_MEMORY, varied
 from qmpd.qapi.captured import FOR_EACH, replace_markers
 
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     # Asks several commands; None stands for what has no answer.
     Ask = Callable[[list[Asked]], list[Outcome | None]]
 
-# The other size that a reference machine is asked with: MiB and CPUs. No other number in an answer is one of these.
-_OTHER_MEMORY, _OTHER_CPUS = 47, 3
 _WORD = re.compile(rb"\w+")
-_UNSAID = object()
+UNSAID: Any = object()
+"""No value: there is none that could be written down."""
 
 
 def asking(command: str, options: list[str], report: Report) -> Ask:
@@ -73,7 +72,7 @@ def answers(
         asked = [(each.command, each.arguments) for each in questions]
         known = [_steady(*pair) for pair in zip(ask(asked), ask(asked), strict=True)]
         if machine != NO_MACHINE:
-            other = asking(command, varied(machine, _OTHER_MEMORY, _OTHER_CPUS), report)(asked)
+            other = asking(command, varied(machine, OTHER_MEMORY, OTHER_CPUS), report)(asked)
             known = [_sized(*pair) for pair in zip(known, other, strict=True)]
         replies[machine] = echoing(ask, questions, known)
     return list(lines(questions, replies))
@@ -144,30 +143,30 @@ def _sized(reply: bytes | None, other: Outcome | None) -> bytes | None:
     message = orjson.loads(reply)
     if "return" not in message or spell(message) != reply:
         return reply
-    marked = _mark(message["return"], other.result)
-    return reply if marked is _UNSAID else spell({"return": marked})
+    marked = mark(message["return"], other.result)
+    return reply if marked is UNSAID else spell({"return": marked})
 
 
-def _mark(value: Any, other: Any) -> Any:
-    """The value with markers where the two differ; `_UNSAID` where markers cannot express it."""
+def mark(value: Any, other: Any) -> Any:
+    """The value with markers where the two differ; `UNSAID` where markers cannot express it."""
     if value == other and type(value) is type(other):
         return value
     if type(value) is not type(other):
-        return _UNSAID
-    if isinstance(value, int) and (value, other) == (MEMORY << 20, _OTHER_MEMORY << 20):
+        return UNSAID
+    if isinstance(value, int) and (value, other) == (MEMORY << 20, OTHER_MEMORY << 20):
         return "«memory»"
-    if isinstance(value, int) and (value, other) == (1, _OTHER_CPUS):
+    if isinstance(value, int) and (value, other) == (1, OTHER_CPUS):
         return "«cpus»"
     if isinstance(value, dict) and list(value) == list(other):
-        marked = {name: _mark(member, other[name]) for name, member in value.items()}
-        return _UNSAID if _UNSAID in marked.values() else marked
-    if isinstance(value, list) and (len(value), len(other)) == (1, _OTHER_CPUS):
+        marked = {name: mark(member, other[name]) for name, member in value.items()}
+        return UNSAID if UNSAID in marked.values() else marked
+    if isinstance(value, list) and (len(value), len(other)) == (1, OTHER_CPUS):
         element = _count(other)
-        return [FOR_EACH.format("cpus"), element] if replace_markers([element], {"index": 0}) == value else _UNSAID
+        return [FOR_EACH.format("cpus"), element] if replace_markers([element], {"index": 0}) == value else UNSAID
     if isinstance(value, list) and len(value) == len(other):
-        listed = [_mark(*pair) for pair in zip(value, other, strict=True)]
-        return _UNSAID if _UNSAID in listed else listed
-    return _UNSAID
+        listed = [mark(*pair) for pair in zip(value, other, strict=True)]
+        return UNSAID if UNSAID in listed else listed
+    return UNSAID
 
 
 def _count(values: list[Any]) -> Any:
@@ -181,7 +180,7 @@ def _count(values: list[Any]) -> Any:
         return "«index as text»"
     if all(isinstance(value, dict) and list(value) == list(first) for value in values):
         return {name: _count([value[name] for value in values]) for name in first}
-    return _UNSAID
+    return UNSAID
 
 
 def _echoing(question: Question, reply: bytes | None, other: Outcome | None) -> bytes | None:

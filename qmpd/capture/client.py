@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Seconds without an answer after which the other side counts as lost. Some questions instantiate devices.
 PATIENCE = 30.0
+_CHARDEV = "compat_monitor0"
 _RETURN = b'{"return": '
 # So many questions are on their way at a time: more would only fill QEMU's queue, which holds eight.
 _BATCH = 8
@@ -170,7 +171,9 @@ class Program:
         ours, theirs = socket.socketpair()
         # A file, since nobody reads while it runs and a full pipe would stop it.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it is read when the program has ended
-        monitor = ["-chardev", f"socket,id=capture,fd={theirs.fileno()}", "-mon", "chardev=capture,mode=control"]
+        # The chardev has the name that -qmp would give it, since it is among the objects that are captured.
+        chardev = f"socket,id={_CHARDEV},fd={theirs.fileno()}"
+        monitor = ["-chardev", chardev, "-mon", f"chardev={_CHARDEV},mode=control"]
         try:
             self._process = subprocess.Popen(
                 [*shlex.split(command), *monitor, *options],

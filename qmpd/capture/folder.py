@@ -11,6 +11,7 @@ from qmpd.capture.behaviour import describe, measure
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
 from qmpd.capture.cpu_models import cpu_models
 from qmpd.capture.lines import join, spell, write
+from qmpd.capture.object_tree import object_tree
 from qmpd.capture.object_types import object_types
 from qmpd.capture.questions import questions
 from qmpd.capture.reference import NO_MACHINE, OPTIONS
@@ -20,6 +21,8 @@ from qmpd.qapi.captured import elements
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.json_schema import derive
 from qmpd.qapi.naming import UNKNOWN_MEMBER, learn_names
+from qmpd.qapi.object_tree import COMMANDS as OBJECT_COMMANDS
+from qmpd.qapi.object_types import COMMANDS as TYPE_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     Report = Callable[[str], None]
 
-STEPS = 7
+STEPS = 8
 """How many steps `capture` announces."""
 
 
@@ -137,11 +140,14 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
         replies = answers(command, machines, list(questions(face.introspection)), report, step)
         step("CPU models")
         models = cpu_models(ask, face.introspection)
+        step("objects")
+        objects = object_tree(command, machines, report)
         type_lines = types.result()
     step("schema")
     answering = {json.loads(line.partition(b', "reply": ')[0] + b"}")["execute"] for line in replies}
     answering.update(("query-cpu-model-expansion",) if models else ())
-    answering.update(("qom-list-types", "qom-list-properties", "device-list-properties"))
+    answering.update(TYPE_COMMANDS)
+    answering.update(OBJECT_COMMANDS if objects else ())
     files = {
         "release.json": release_file(face.version, found),
         "introspection.jsonl": join(face.entries),
@@ -153,6 +159,7 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
         "answers.jsonl.gz": join(replies),
         "cpu-models.jsonl.gz": join(models),
         "types.jsonl.gz": join(type_lines),
+        "objects.jsonl.gz": join(objects),
     }
     directory.mkdir(parents=True, exist_ok=True)
     return [name for name, content in files.items() if write(directory / name, content)]

@@ -26,6 +26,7 @@ from qmpd.capture.questions import COMPUTED, Question, questions
 from qmpd.capture.transfer import transfer
 from qmpd.qapi.captured import elements
 from qmpd.qapi.introspection import Introspection
+from qmpd.qapi.object_tree import COMMANDS as OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +168,7 @@ class _VM:
         status = self._result("query-status", {})
         found = {"singlestep_in_status": "singlestep" in status} if status else {}
         answering = {orjson.loads(each.partition(b', "reply": ')[0] + b"}")["execute"] for each in self.answers}
-        answering |= {name for name, command in self.base.commands.items() if command.captured}
+        answering |= {name for name, command in self.base.commands.items() if command.captured and name not in OBJECTS}
         if self.types:
             answering |= {"qom-list-types", "device-list-properties"}
         early = {name for name, command in self.base.commands.items() if command.allow_preconfig}

@@ -9,6 +9,9 @@ _COMMON = ["-display", "none", "-nodefaults"]
 MEMORY = 32
 """Memory of the reference machine, in MiB."""
 
+OTHER_MEMORY, OTHER_CPUS = 47, 3
+"""The other size that it is asked with: MiB and CPUs. No other number in an answer is one of these."""
+
 OPTIONS: dict[str, list[str]] = {
     NO_MACHINE: ["-machine", "none", *_COMMON],
     PC: ["-machine", "pc,accel=tcg", "-m", str(MEMORY), *_COMMON, "-S"],

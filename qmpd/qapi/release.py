@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.human_monitor import HumanMonitorTable
     from qmpd.qapi.introspection import Introspection
     from qmpd.qapi.naming import Names
+    from qmpd.qapi.object_tree import ObjectTree
     from qmpd.qapi.object_types import ObjectTypes
 
 DEFAULT_RELEASE = "10.0"
@@ -276,14 +277,19 @@ class Release:
 
         :raise BadRelease: a file of the release cannot be read.
         """
-        from qmpd.qapi import captured, cpu_models, object_types
+        from qmpd.qapi import captured, cpu_models, object_tree, object_types
 
-        if command in object_types.COMMANDS:
+        if command in self.answers.commands:
+            reply = self.answers.find(command, arguments, reference_machine(machine_type))
+        elif command in object_types.COMMANDS:
             reply = self.object_types.reply(command, arguments)
         elif command == cpu_models.COMMAND:
             reply = self.cpu_models.reply(arguments)
+        elif command in object_tree.COMMANDS and values.get("cpus", 1) in (0, 1):
+            # With more CPUs there are more objects, and others have other names.
+            reply = self.object_tree(reference_machine(machine_type)).reply(command, arguments)
         else:
-            reply = self.answers.find(command, arguments, reference_machine(machine_type))
+            reply = None
         return None if reply is None else captured.finish(reply, arguments, values)
 
     @cached_property
@@ -306,6 +312,19 @@ class Release:
         from qmpd.qapi.cpu_models import CPUModels
 
         return CPUModels(self._captured_lines("cpu-models.jsonl.gz"))
+
+    def object_tree(self, machine: str) -> ObjectTree:
+        """The QOM objects of a reference machine."""
+        known = self._object_trees.get(machine)
+        if known is None:
+            from qmpd.qapi.object_tree import ObjectTree
+
+            known = self._object_trees[machine] = ObjectTree(self._captured_lines("objects.jsonl.gz"), machine)
+        return known
+
+    @cached_property
+    def _object_trees(self) -> dict[str, ObjectTree]:
+        return {}
 
     def _captured_lines(self, name: str) -> list[bytes]:
         """The lines of a file of captured replies; none where the folder has no such file.

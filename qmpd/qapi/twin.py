@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from qmpd.qapi import object_tree
 from qmpd.qapi.errors import BadRelease
 from qmpd.qapi.release import Release, load_release
 
@@ -78,10 +79,14 @@ class Twin(Release):
         machine_type: str,
         values: Mapping[str, int | str],
     ) -> bytes | CapturedError | None:
-        """What the VM answered; where it was not asked, what the nearest release's reference machine did."""
-        # All its answers are in one list, without a machine type.
+        """What the VM answered; where it was not asked, what the nearest release's reference machine did.
+
+        But no other machine's objects answer for this one's.
+        """
         own = super().captured(command, arguments, machine_type, values)
-        return self._base.captured(command, arguments, machine_type, values) if own is None else own
+        if own is not None or command in object_tree.COMMANDS:
+            return own
+        return self._base.captured(command, arguments, machine_type, values)
 
 
 def load_twin(path: Path) -> Twin:
