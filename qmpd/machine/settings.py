@@ -163,6 +163,11 @@ class Device:
 class MachineSettings:
     """Everything about a virtual machine that its command line decides.
 
+    `machine_type` is `none`, or `pc` for each machine that has CPUs; `machine_name` is the type's full name
+    (`pc-i440fx-7.2`), empty where the release's own is meant.  `objects`, `netdevs` and `blockdevs` are what the
+    commands object-add, netdev_add and blockdev-add would be given, in the line's order; `drives` the pairs of each
+    `-drive`.
+
     `memory` is in bytes.  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of
     `-incoming` (`defer` for one that `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a
     shutdown that is announced as RESET (the live-update line's `reboot-reset`).  `guest` is None where there is
@@ -185,3 +190,8 @@ class MachineSettings:
     reboot_reset: bool = False
     guest: GuestSettings | None = None
     devices: list[Device] = field(default_factory=list)
+    machine_name: str = ""
+    objects: list[dict[str, object]] = field(default_factory=list)
+    netdevs: list[dict[str, object]] = field(default_factory=list)
+    blockdevs: list[dict[str, object]] = field(default_factory=list)
+    drives: list[dict[str, str]] = field(default_factory=list)
