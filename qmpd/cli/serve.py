@@ -19,6 +19,7 @@ OPTIONS = (
     *monitor_options.OPTIONS,
     *machine_options.OPTIONS,
     Option("release", "RELEASE", _SECTION, "the release of QEMU to stand in for: a name (7.2) or a captured folder"),
+    Option("twin", "FILE", _SECTION, "be the VM whose face qmpd capture --socket has copied; other options change it"),
     Option("control", "unix:PATH", _SECTION, "the puppeteer's socket: guest actions, clock, faults (see qmpd control)"),
     Option("guest", "OPTION=VALUE[,...]", _SECTION, "an operating system for machine pc, like boot-time=2s"),
     Option("transcript", "FILE", _SECTION, "write what happens to this file, a line of JSON each"),
@@ -40,7 +41,12 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
 
     :raise OptionError: an argument is wrong.
     """
-    given, others = scan(arguments, {option.name: option for option in OPTIONS})
+    known = {option.name: option for option in OPTIONS}
+    given, others = scan(arguments, known)
+    twins = [each.value for each in given if each.option.name == "twin"]
+    if twins:
+        # As if somebody had typed what it was, before everything else.
+        given = [*scan(_twin_options(twins[-1]), known)[0], *given]
     names = {each.option.name for each in given}
     if "help" in names or "h" in names:
         return None
@@ -48,7 +54,7 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
         raise OptionError("unexpected argument (a socket is given with --socket PATH)", others[0])
     settings = VMSettings()
     for each in given:
-        if each.option.name == "release":
+        if each.option.name in ("release", "twin"):
             settings.release = each.value
         elif each.option.name == "extension":
             settings.extensions += tuple(each.value.split(","))
@@ -77,7 +83,7 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
                 if "reboot-reset" not in release.extensions:
                     raise OptionError("takes -extension reboot-reset", each.location)
                 reboot_reset = True
-            case "extension":
+            case "extension" | "release" | "twin":
                 pass
             case "pidfile":
                 settings.pid_file = each.value
@@ -92,6 +98,32 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
     if guest:
         puppet_options.apply_guest(settings.machine, guest)
     return settings, min(verbosity, 2), warnings
+
+
+def _twin_options(path: str) -> list[str]:
+    """QEMU's options for the VM that a twin's file is about.
+
+    :raise OptionError: it is no such file.
+    """
+    from qmpd.qapi.twin import Twin
+
+    try:
+        twin = load_release(path)
+    except (UnknownRelease, BadRelease) as error:
+        raise OptionError(str(error)) from error
+    if not isinstance(twin, Twin):
+        raise OptionError(f"{path}: no twin's file")
+    facts = twin.facts
+    options = ["-machine", facts.machine_type]
+    if facts.cpus:
+        options += ["-smp", str(facts.cpus)]
+    if facts.memory:
+        options += ["-m", f"{facts.memory}B"]
+    if facts.name is not None:
+        options += ["-name", "guest=" + facts.name.replace(",", ",,")]
+    if facts.uuid is not None:
+        options += ["-uuid", facts.uuid]
+    return options if facts.status == "running" else [*options, "-S"]
 
 
 def main(arguments: list[str]) -> int:
@@ -158,6 +190,9 @@ def _announce(settings: VMSettings) -> None:
     lines = [f"QMP of QEMU {settings.release} listens on {monitor.path}\n" for monitor in settings.monitors]
     path = quoted(settings.monitors[0].path)
     lines.append(f"next: socat - UNIX-CONNECT:{path}   or: qmp-shell {path}\n")
+    if settings.control is not None:
+        path = quoted(settings.control.path)
+        lines.append(f"control socket: {path}   try: qmpd control {path}\n")
     try:
         sys.stdout.write("".join(lines))
         sys.stdout.flush()

@@ -22,12 +22,14 @@ from qmpd.capture import live
 from qmpd.capture.client import Client, Program
 from qmpd.capture.reference import NO_MACHINE, OPTIONS
 from qmpd.cli.main import main
+from qmpd.cli.serve import parse
 from qmpd.qapi import BadRelease, load_release
 from qmpd.qapi.captured import CapturedError
 from qmpd.qapi.twin import Twin, load_twin
 from tests.real_qemu import programs
 
 RELEASE = "7.2"
+RUN = "import sys; from qmpd.cli.main import main; sys.exit(main())"
 UUID = "8b1c3a52-2f4c-4d4e-9a57-0d6c4a3b2f10"
 
 
@@ -211,6 +213,33 @@ def test_a_twin_s_file_is_a_release(vm: VM, tmp_path: Path) -> None:
     assert "query-name" in extended.answered_first
 
 
+def test_a_served_twin_is_that_vm_and_lives_on(vm: VM, tmp_path: Path) -> None:
+    path, monitor = str(tmp_path / "original.twin"), str(tmp_path / "twin.sock")
+    assert main(["capture", "--socket", vm.path, "-o", path]) == 0
+    settings, _, _ = parse(["--twin", path, "-name", "other"]) or pytest.fail("help")
+    machine = settings.machine
+    assert (machine.name, machine.uuid, machine.memory, machine.topology.cpus) == ("other", UUID, 48 << 20, 2)
+    assert machine.start_paused
+    server = subprocess.Popen(
+        [sys.executable, "-c", RUN, "serve", "--twin", path, "--socket", monitor], stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline()
+        with socket.socket(socket.AF_UNIX) as theirs, vm.connect() as ours:
+            theirs.connect(monitor)
+            twin, original = Client(theirs), Client(ours)
+            assert twin.greeting["version"] == original.greeting["version"]
+            queries = [(name, None) for name in load_release(RELEASE).commands if name.startswith("query-")]
+            for question, one, other in zip(queries, twin.ask_all(queries), original.ask_all(queries), strict=True):
+                assert one == other, question
+            assert twin.ask("cont").value == b"{}"
+            assert twin.ask("query-status").result["status"] == "running"
+    finally:
+        server.terminate()
+        server.communicate()
+
+
 def test_a_file_that_is_no_twin_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"nothing")
@@ -220,10 +249,9 @@ def test_a_file_that_is_no_twin_is_refused(tmp_path: Path) -> None:
 
 def test_progress_shows_on_a_terminal_only(vm: VM, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    arguments = [sys.executable, "-m", "qmpd.cli", "capture", "--socket", vm.path, "-o", str(tmp_path / "x")]
-    code = "import sys; from qmpd.cli.main import main; sys.exit(main())"
+    arguments = ["capture", "--socket", vm.path, "-o", str(tmp_path / "x")]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments[3:]],
+        [sys.executable, "-c", RUN, *arguments],
         stdout=subprocess.PIPE,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm"},
