@@ -193,6 +193,9 @@ def _announce(settings: VMSettings) -> None:
     if settings.control is not None:
         path = quoted(settings.control.path)
         lines.append(f"control socket: {path}   try: qmpd control {path}\n")
+    if settings.control is not None:
+        path = quoted(settings.control.path)
+        lines.append(f"control socket: {path}   try: qmpd control {path}\n")
     try:
         sys.stdout.write("".join(lines))
         sys.stdout.flush()

@@ -49,14 +49,14 @@ class PuppetHost:
         """The machine's monitors."""
         return self._vm.dispatcher
 
-    def write_transcript(self, path: str) -> None:
-        """Write the transcript to a file, too.
+    def write_transcript(self, path: str, append: bool) -> None:
+        """Write the transcript to a file, too, behind what is there where that is to be kept.
 
         :raise ListenError: it cannot be written.
         """
         from qmpd.server.transcript_file import TranscriptFile
 
-        self._transcript = TranscriptFile(path, self.puppeteer.recorder)
+        self._transcript = TranscriptFile(path, self.puppeteer.recorder, append)
 
     def ended(self) -> None:
         """The main loop has ended: the transcript tells of it, also to those who follow it."""

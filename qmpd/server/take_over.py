@@ -17,6 +17,7 @@ import trio
 from qmpd.machine.live_update import LiveUpdate, UpdateStage
 from qmpd.qapi.errors import ArgumentError, BadRelease
 from qmpd.server import frames, log, signals, snapshot
+from qmpd.server.listener import ListenError
 from qmpd.server.plain import from_plain
 from qmpd.server.serve import clean_up, serve_process, terminate
 from qmpd.server.settings import VMSettings
@@ -64,6 +65,10 @@ class InheritedMachine(VirtualMachine):
         if self.dispatcher.machine.pending:
             self.dispatcher.turn()
         self.started = True
+        try:
+            self.write_transcript(append=True)
+        except ListenError as error:
+            log.error(str(error))
         frames.send(self._channel, {"kind": "serving"})
         self.nursery.start_soon(self._listen_to_father)
         exclusive = [connection for monitor, connection in self._clients if monitor.exclusive]

@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 
 
 class TranscriptFile:
-    """A file that follows a recorder; an existing one is written anew."""
+    """A file that follows a recorder."""
 
     __slots__ = ("_file", "_recorder", "path")
 
-    def __init__(self, path: str, recorder: Recorder) -> None:
-        """Open the file, and write what has been recorded by now.
+    def __init__(self, path: str, recorder: Recorder, append: bool) -> None:
+        """Open the file, and write what has been recorded by now: anew, or behind what is there.
 
         :raise ListenError: it cannot be written.
         """
         self.path = path
         self._recorder = recorder
         try:
-            self._file: TextIO = open(path, "w", encoding="ascii", buffering=1)  # noqa: SIM115 - open until `close`
+            self._file: TextIO = open(  # noqa: SIM115 - open until `close`
+                path, "a" if append else "w", encoding="ascii", buffering=1
+            )
         except OSError as error:
             raise ListenError(f"Cannot write the transcript {path}: {error.strerror}") from None
         recorder.follow(self._write, from_start=True)

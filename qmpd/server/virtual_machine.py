@@ -136,13 +136,20 @@ class VirtualMachine:
         try:
             for monitor in self.monitors:
                 self.listeners.append((monitor, Listener(monitor.path)))
-            if self.settings.transcript is not None:
-                self.play()
-                assert self.puppet_host is not None
-                self.puppet_host.write_transcript(self.settings.transcript)
+            self.write_transcript()
         except BaseException:
             self.close_listeners()
             raise
+
+    def write_transcript(self, append: bool = False) -> None:
+        """Write the transcript to its file from now on, where one is asked for.
+
+        :raise ListenError: the file cannot be written.
+        """
+        if self.settings.transcript is not None:
+            self.play()
+            assert self.puppet_host is not None
+            self.puppet_host.write_transcript(self.settings.transcript, append)
 
     def close_listeners(self) -> None:
         """Stop listening and take the socket files away, unless the machine ends as if it were killed."""
@@ -400,7 +407,7 @@ class VirtualMachine:
 
 
 def _clock(settings: VMSettings) -> Clock:
-    if settings.clock == "real" and settings.control is None:
+    if settings.clock == "real" and settings.control is None and settings.transcript is None:
         return SystemClock()
     from qmpd.control.clock import PuppetClock
 
