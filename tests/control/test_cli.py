@@ -70,7 +70,7 @@ async def test_following(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         thread.start()
         printed = ""
         with trio.fail_after(5):
-            while '"started"' not in printed:  # noqa: ASYNC110 - nothing tells
+            while '"started"' not in printed:
                 await trio.sleep(0.01)
                 printed += capsys.readouterr().out
         await client.send(b'{"execute": "quit"}')

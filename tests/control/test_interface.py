@@ -161,3 +161,28 @@ async def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
         for command in ("guest-reboot", "query-guest", "guest-proceed"):
             with pytest.raises(Refused, match="the machine has no guest"):
                 await control(command)
+
+
+async def test_it_answers_before_the_first_client_has_come(tmp_path: Path) -> None:
+    async with played(tmp_path, wait=True) as machine:
+        control = await machine.control()
+        await control("fault-early-event", count=1)
+        with pytest.raises(Refused, match="does not run"):
+            await control("guest-reboot")
+        await control("clock-advance", time="1m")
+        assert (await control("query-guest"))["run-state"] == "prelaunch"
+        client = await machine.connect(greeting=False)
+        assert (await client.message())["event"] == "RESUME"
+        await client.negotiate()
+        await control("clock-advance", time="1s")
+        assert (await control("query-guest"))["phase"] == "nothing-to-boot"
+
+
+async def test_an_old_release_replies_before_the_turn_here_too(tmp_path: Path) -> None:
+    async with played(tmp_path, release="5.2") as machine:
+        control = await machine.control()
+        client = await machine.connect()
+        await client.send(b'{"execute": "system_reset"}')
+        assert await client.message() == {"return": {}}
+        assert (await client.message())["event"] == "RESET"
+        assert (await control("query-version"))["qemu"]["major"] == 5
