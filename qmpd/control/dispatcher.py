@@ -238,7 +238,10 @@ class ControlDispatcher:
             raise CommandError(f"The command {name} has not been found", "CommandNotFound")
         found.check(arguments)
         of_session = self.session_groups.get(found.group)
-        group = getattr(self.puppeteer, found.group) if of_session is None else of_session(self.puppeteer, self, session)
+        if of_session is None:
+            group = getattr(self.puppeteer, found.group)
+        else:
+            group = of_session(self.puppeteer, self, session)
         return to_wire(self.puppeteer.perform(found.declaration, group, (), found.keywords(arguments)))
 
     @staticmethod
