@@ -86,6 +86,12 @@ class LocalVM(VM):
         group = getattr(self._puppeteer, attribute)
 
         def perform() -> Any:
+            try:
+                self._puppeteer.catch_up()
+            except Exception as error:
+                self._failure = error
+                self._scope.cancel()
+                raise RuntimeError("the VM has failed") from error
             if not declaration.silent and (self._done.is_set() or self._puppeteer.ended):
                 raise ControlError("the VM has ended")
             return self._puppeteer.perform(declaration, group, arguments, options)
