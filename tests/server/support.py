@@ -52,7 +52,7 @@ class Client:
         await self.send(data)
         return await self.line()
 
-    async def execute(self, name: str, **arguments: object) -> dict[str, object]:
+    async def execute(self, name: str, /, **arguments: object) -> dict[str, object]:
         """Execute a command and give its reply; events that come before it are dropped."""
         await self.send(json.dumps({"execute": name, "arguments": arguments, "id": "execute"}).encode())
         while True:
