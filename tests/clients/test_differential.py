@@ -17,11 +17,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from qmpd.cli import serve
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "0"))
+SETTLING = {"5.2": 0.2}
+"""Seconds until a release that starts is talked to: 5.2 can lose a byte and greet late before."""
 DEFAULT_EXAMPLES = {"7.2": 40}
 """How many examples are tried in an ordinary run; the other releases are rarely there, and get a few."""
 
@@ -109,6 +111,7 @@ def play_qemu(release: str, options: list[str], steps: list[tuple[bytes, bool]])
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as qemu:
             try:
+                time.sleep(SETTLING.get(release, 0))
                 talk = Talk(path)
                 with talk.socket:
                     said: list[object] = [talk.line()]
@@ -240,7 +243,7 @@ def examples(draw: st.DrawFn, release: str) -> tuple[list[str], list[tuple[bytes
     more = [*MORE_OPTIONS, *ACTION_OPTIONS] if recent else MORE_OPTIONS
     options += [word for words in draw(st.lists(st.sampled_from(more), max_size=3)) for word in words]
     if machine == "pc":
-        options += draw(st.sampled_from([[], ["-smp", "2"], ["-smp", "2,sockets=2,maxcpus=4"], ["-smp", "4,cores=2"]]))
+        options += draw(st.sampled_from([[], ["-smp", "2"], ["-smp", "2,maxcpus=4"], ["-smp", "4,cores=2"]]))
     oob = draw(st.integers(0, 3)) == 0
     negotiation = command("qmp_capabilities", enable=["oob"]) if oob else command("qmp_capabilities")
     steps: list[tuple[bytes, bool]] = []
@@ -274,6 +277,8 @@ def test_qmpd_says_what_qemu_says(release: str) -> None:
     if release not in programs():
         pytest.skip(f"qemu-system-x86_64 {release} is not installed")
 
+    after_turn = load_release(release).behaviour.reply_after_turn
+
     @settings(
         max_examples=EXAMPLES or DEFAULT_EXAMPLES.get(release, 10),
         derandomize=not EXAMPLES,
@@ -287,6 +292,20 @@ def test_qmpd_says_what_qemu_says(release: str) -> None:
         qemu = play_qemu(release, options, steps)
         with tempfile.TemporaryDirectory(prefix="qmpd-") as folder:
             qmpd = play_qmpd(release, options, steps, f"{folder}/qmpd.sock")
-        assert qmpd == qemu
+        # 5.2 can crash while it ends, and greet late when it took longer to start.
+        assume(not (isinstance(qemu[-1], int) and qemu[-1] < 0) and '"QMP"' in str(qemu[0]))
+        ours: Any
+        theirs: Any
+        for number, (ours, theirs) in enumerate(zip(qmpd, qemu, strict=True)):
+            if not after_turn and qemu[-1] is not None and number == len(qemu) - 2:
+                # Where replies do not wait for events, chance decides how many commands the end leaves time for.
+                for is_event in (False, True):
+                    ours_of, theirs_of = (
+                        [line for line in side if ('"event"' in line) is is_event] for side in (ours, theirs)
+                    )
+                    shorter = min(len(ours_of), len(theirs_of))
+                    assert ours_of[:shorter] == theirs_of[:shorter]
+                continue
+            assert ours == theirs
 
     same()
