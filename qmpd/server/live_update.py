@@ -236,6 +236,7 @@ class Father:
         if child is None or child.channel is None:
             return "it is gone"
         self.update.enter(UpdateStage.FATHER_COMMIT)
+        began = time.monotonic()
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -248,6 +249,8 @@ class Father:
             reason = str(error)
         else:
             self._leave()
+            stood_still = (time.monotonic() - began) * 1000
+            log.info(f"process {self.child} serves from now on; the machine stood still for {stood_still:.1f} ms")
             return None
         finally:
             if collecting:
@@ -293,7 +296,6 @@ class Father:
         if vm.pid_file is not None:
             vm.pid_file.release()
             vm.pid_file = None
-        log.info(f"process {self.child} serves from now on")
 
     def last_words(self) -> None:
         """Tell the child of the signals that have come since it took over; this process acts on none any more."""

@@ -37,14 +37,18 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
             vm.pid_file = PidFile(settings.pid_file)
         if on_listening is not None:
             on_listening()
-        status = trio.run(serve_process, vm)
-        if status < 0:
-            from qmpd.server.puppet_host import die
-
-            die(-status)
-        return status
+        return depart(trio.run(serve_process, vm))
     finally:
         clean_up(vm)
+
+
+def depart(status: int) -> int:
+    """The exit status, unless it is the negative of a signal's number: then the process ends by that signal."""
+    if status < 0:
+        from qmpd.server.puppet_host import die
+
+        die(-status)
+    return status
 
 
 def clean_up(vm: VirtualMachine) -> None:

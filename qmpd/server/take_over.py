@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import socket
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from qmpd.machine.live_update import LiveUpdate, UpdateStage
-from qmpd.qapi.errors import ArgumentError, BadRelease
+from qmpd.qapi.errors import ArgumentError
 from qmpd.server import frames, log, signals, snapshot
 from qmpd.server.listener import ListenError
 from qmpd.server.plain import from_plain
-from qmpd.server.serve import clean_up, serve_process, terminate
+from qmpd.server.serve import clean_up, depart, serve_process, terminate
 from qmpd.server.settings import VMSettings
 from qmpd.server.virtual_machine import VirtualMachine
 
@@ -115,17 +116,19 @@ async def _take_over(channel: socket.socket) -> int:
     try:
         vm = prepare(channel)
         received = commit(channel, vm)
+    except (frames.Disconnected, ConnectionError):
+        raise
     except (Refusal, frames.BadFrame) as error:
         frames.send(channel, {"kind": "refused", "reason": str(error)})
         return 1
-    except (KeyError, ValueError, TypeError, LookupError, BadRelease) as error:
-        frames.send(channel, {"kind": "refused", "reason": f"it does not understand: {error!r}"})
+    except Exception as error:
+        # Whatever is wrong with this process, its father has to know, and goes on.
+        frames.send(channel, {"kind": "refused", "reason": f"it fails with {error!r}"})
         return 1
     try:
-        return await serve_process(vm, received)
+        return depart(await serve_process(vm, received))
     finally:
-        if not vm.handed_over:
-            clean_up(vm)
+        clean_up(vm)
 
 
 def prepare(channel: socket.socket) -> InheritedMachine:
@@ -142,6 +145,7 @@ def prepare(channel: socket.socket) -> InheritedMachine:
     vm = InheritedMachine(settings, channel)
     vm.update.enter(UpdateStage.CHILD_PREPARE)
     # What is done for the first time takes longer: imports, tables that are built when they are asked for.
+    import_module("qmpd.server.live_update")
     snapshot.put(InheritedMachine(settings, channel), message["state"], None)
     for name in message["commands"]:
         entry = vm.dispatcher.commands[name]

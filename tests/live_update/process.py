@@ -18,7 +18,7 @@ import trio
 from tests.server.support import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 30.0
@@ -150,24 +150,44 @@ async def running(folder: Path, *options: str, release: str = "2.x-live-update")
         server.process.kill()
         server.process.wait()
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-        reap()
+        _reap()
 
 
-def reap() -> None:
-    """Bury the children that have ended."""
+def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
-async def gone(pid: int) -> None:
-    """Wait until nothing is left of a process."""
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that are still there."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(each) for task in tasks for each in (task / "children").read_text().split()]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what nobody tells of."""
     with trio.fail_after(PATIENCE):
-        while True:
-            reap()
-            if not Path(f"/proc/{pid}").exists():
-                return
-            await trio.sleep(0.01)
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+async def ended(server: Process) -> int:
+    """The exit status of the first process, when it has one."""
+    await until(lambda: server.process.poll() is not None)
+    assert server.process.returncode is not None
+    return server.process.returncode
+
+
+async def gone(pid: int) -> None:
+    """Wait until nothing is left of a process, which was not started by the test itself."""
+
+    def is_gone() -> bool:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        return not Path(f"/proc/{pid}").exists()
+
+    await until(is_gone)
 
 
 _CHILD = """\

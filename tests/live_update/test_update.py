@@ -12,18 +12,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.live_update.process import PATIENCE, Process, before, child, gone, running
+from tests.live_update.process import before, child, ended, gone, running
 
 PLACES = {"2.x-live-update": (), "7.2": ("-extension", "live-update,reboot-reset,sleep")}
-
-
-async def ended(server: Process) -> int:
-    """The exit status of the first process."""
-    with trio.fail_after(PATIENCE):
-        while server.process.poll() is None:  # noqa: ASYNC110 - a process tells nobody
-            await trio.sleep(0.01)
-    assert server.process.returncode is not None
-    return server.process.returncode
 
 
 @pytest.mark.parametrize("release", PLACES)

@@ -1,0 +1,234 @@
+"""Live updates that come to nothing: the father answers throughout, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.live_update.process import Caller, Process, before, child, children, ended, gone, running, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+FATHER = {"stage": "none"}
+# A hand-over that hangs stops the father for as long as it may take, which is said in the test.
+LONGEST_SILENCE = 1.5
+
+
+class Pulse:
+    """A client that asks without pause; `longest` is the longest that it has waited for an answer, in seconds."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.answers = 0
+
+    async def beat(self, client: Caller) -> None:
+        number = 0
+        while True:
+            number += 1
+            began = time.perf_counter()
+            reply = await client.reply(b'{"execute": "query-name", "id": %d}' % number)
+            assert reply == b'{"return": {}, "id": %d}' % number
+            self.longest = max(self.longest, time.perf_counter() - began)
+            self.answers += 1
+            await trio.sleep(0.002)
+
+
+@asynccontextmanager
+async def father(folder: Path) -> AsyncIterator[tuple[Process, Caller, Pulse]]:
+    """A running father, its client, and another one that has to be answered throughout; he must be well at the end."""
+    async with running(folder) as server:
+        client, other = await server.connect(), await server.connect()
+        pulse = Pulse()
+        serving = server.pid
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pulse.beat, other)
+            yield server, client, pulse
+            answers = pulse.answers
+            await until(lambda: pulse.answers > answers + 5)
+            nursery.cancel_scope.cancel()
+        assert server.pid == serving == server.process.pid
+        assert children(serving) == []
+        assert pulse.longest < LONGEST_SILENCE
+        assert {file.name for file in folder.iterdir()} <= {"stderr", "qmp.sock", "qmpd.pid", "child"}
+
+
+async def failed(client: Caller, **arguments: object) -> str:
+    """Prepare, and give the reason why that failed."""
+    client.events.clear()
+    assert await client.returned("live-update-prepare", **arguments) == {}
+    status = await client.stage_other_than("father-prepare", "father-child-ready")
+    assert status["stage"] == "failed", status
+    return str(status["reason"])
+
+
+async def test_children_that_do_not_become_ready(tmp_path: Path) -> None:
+    """One after the other, with the same father."""
+    path = tmp_path / "child"
+    async with father(tmp_path) as (_, client, _pulse):
+        async def fails(**arguments: object) -> str:
+            reason = await failed(client, **arguments)
+            assert client.events == []
+            assert (await client.call("live-update-commit"))["error"]["desc"] == (
+                "There is no child that is ready to take over"
+            )
+            return reason
+
+        assert await fails(program=str(tmp_path / "none")) == (
+            f"{tmp_path}/none cannot be started: No such file or directory"
+        )
+        assert await fails(program=str(tmp_path)) == f"{tmp_path} cannot be started: Permission denied"
+        path.write_text("#!/bin/sh\nexit 3\n")
+        path.chmod(0o700)
+        assert await fails(program=str(path)) == "the child ended with status 3 before it was ready"
+        path.write_text("#!/bin/sh\nkill -9 $$\n")
+        assert await fails(program=str(path)) == "the child was killed by signal 9 before it was ready"
+        path.write_text("#!/bin/sh\nexec sleep 100\n")
+        assert await fails(program=str(path), timeout=200) == "the child was not ready after 0.2 seconds"
+        child(tmp_path, "os.write(int(sys.argv[2]), b'what may this be?'); time.sleep(100)")
+        assert await fails(program=str(path)) == "what came is not from a qmpd"
+        child(tmp_path, "os.close(int(sys.argv[2])); time.sleep(100)")
+        assert await fails(program=str(path)) == "the child turned away before it was ready"
+        child(tmp_path, before("complete", "os.kill(os.getpid(), signal.SIGKILL)"))
+        assert await fails(program=str(path)) == "the child was killed by signal 9 before it was ready"
+        child(tmp_path, "frames.FORMAT = 7")
+        assert await fails(program=str(path)) == "the child refused: it knows format 7, not 1"
+        child(tmp_path, "take_over.VMSettings = None")
+        assert (await fails(program=str(path))).startswith("the child refused: it fails with ")
+        assert await client.returned("live-update-cancel") == {}
+        assert await client.returned("live-update-query") == FATHER
+
+
+async def test_children_that_cannot_take_over(tmp_path: Path) -> None:
+    path = tmp_path / "child"
+    async with father(tmp_path) as (server, client, _pulse):
+        async def fails(patience: int = 20_000) -> str:
+            assert await client.prepare(program=str(path)) in children(server.pid)
+            client.events.clear()
+            reply = await client.call("live-update-commit", timeout=patience)
+            assert client.events == []
+            description = str(reply["error"]["desc"])
+            status = await client.returned("live-update-query")
+            assert status["stage"] == "failed"
+            assert status["reason"] == description[0].lower() + description[1:]
+            # The pid file is the father's, if the child had taken it.
+            assert server.pid == server.process.pid
+            return description.removeprefix("The child could not take over: ")
+
+        child(tmp_path, before("standing", "os.kill(os.getpid(), signal.SIGKILL)"))
+        assert await fails() == "it is gone"
+        child(tmp_path, before("serving", "os.kill(os.getpid(), signal.SIGKILL)"))
+        assert await fails() == "it is gone"
+        child(tmp_path, before("standing", "time.sleep(100)"))
+        assert await fails(patience=500) == "it had 0.5 seconds"
+        child(tmp_path, before("serving", "time.sleep(100)"))
+        assert await fails(patience=500) == "it had 0.5 seconds"
+        child(tmp_path, "take_over.snapshot.put = lambda vm, state, descriptors: 1 / 0 if descriptors else None")
+        assert "ZeroDivisionError" in await fails()
+
+
+async def test_a_child_that_dies_while_it_is_ready(tmp_path: Path) -> None:
+    async with father(tmp_path) as (_, client, _pulse):
+        ready = await client.prepare()
+        os.kill(ready, signal.SIGKILL)
+        status = await client.stage_other_than("father-child-ready")
+        assert status == {"stage": "failed", "reason": "the child was killed by signal 9 while it was ready"}
+
+
+async def test_a_full_disk_for_the_pid_file(tmp_path: Path) -> None:
+    async with father(tmp_path) as (server, client, _pulse):
+        # What a process with this limit writes to a file fails as on a full disk; its children inherit it.
+        unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        await client.prepare()
+        reply = await client.call("live-update-commit")
+        assert reply["error"]["desc"] == f"The child could not take over: {server.pid_file}: File too large"
+        assert server.pid == server.process.pid
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+
+
+async def test_a_disk_without_a_free_block(tmp_path: Path) -> None:
+    """Where a small file system can be mounted: the pid file needs no new block, so the update succeeds."""
+    path = str(tmp_path / "qmp.sock")
+    with small_disk(tmp_path / "disk") as folder:
+        async with running(folder, "--socket", path) as server:
+            client = await server.connect(path=path)
+            with pytest.raises(OSError, match="No space left"), (folder / "filler").open("wb") as filler:
+                filler.write(bytes(1 << 20))
+            taken_over = await client.update()
+            assert server.pid == taken_over
+            await client.returned("quit")
+            await gone(taken_over)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of four blocks."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("stage", ["starting", "father-child-ready"])
+async def test_a_cancel_leaves_nothing(tmp_path: Path, stage: str) -> None:
+    async with father(tmp_path) as (server, client, _pulse):
+        if stage == "starting":
+            await client.returned("live-update-prepare", program=child(tmp_path, "time.sleep(100)"))
+            await until(lambda: children(server.pid))
+        else:
+            await client.prepare()
+        (ready,) = children(server.pid)
+        client.events.clear()
+        assert await client.returned("live-update-cancel") == {}
+        assert await client.stage_other_than("cancelled") == FATHER
+        assert not Path(f"/proc/{ready}").exists()
+        assert client.events == []
+        assert (await client.call("live-update-cancel"))["error"]["desc"] == "No live update is under way"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_father_who_ends_takes_his_child_along(tmp_path: Path, how: signal.Signals) -> None:
+    async with running(tmp_path) as server:
+        client = await server.connect()
+        ready = await client.prepare()
+        server.process.send_signal(how)
+        assert await client.at_end()
+        await gone(ready)
+        assert await ended(server) == (-9 if how is signal.SIGKILL else 0)
+        assert server.pid_file.exists() is (how is signal.SIGKILL)
+
+
+async def test_a_machine_that_ends_takes_the_child_along(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        client = await server.connect()
+        await client.returned("live-update-prepare", program=child(tmp_path, "time.sleep(100)"))
+        await until(lambda: children(server.pid))
+        (starting,) = children(server.pid)
+        assert await client.returned("quit") == {}
+        assert await client.at_end()
+        await gone(starting)
+        assert await ended(server) == 0
+        assert {file.name for file in tmp_path.iterdir()} == {"stderr", "child"}
+
+
+def test_a_child_without_a_father(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        number = theirs.fileno()
+        orphan = subprocess.Popen([child(tmp_path), "take-over", str(number)], pass_fds=[number])
+    ours.close()
+    assert orphan.wait(30) == 1
