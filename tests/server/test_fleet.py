@@ -203,15 +203,18 @@ async def test_destroyed_machines_leave_nothing_behind() -> None:
                     await client.stream.aclose()
                     fleet.clients.clear()
 
-            await come_and_go(20)
-            gc.collect()
-            files, size, objects = len(os.listdir("/proc/self/fd")), memory_in_use(), len(gc.get_objects())
-            await come_and_go(60)
-            gc.collect()
+            files, objects, sizes = [], [], []
+            for _ in range(8):
+                await come_and_go(10)
+                gc.collect()
+                files.append(len(os.listdir("/proc/self/fd")))
+                objects.append(len(gc.get_objects()))
+                sizes.append(memory_in_use())
             assert fleet.fleet.statistics().created == 20_000
-            assert len(os.listdir("/proc/self/fd")) <= files
-            assert len(gc.get_objects()) < objects + 1000
-            assert memory_in_use() < size + (4 << 20)
+            assert files[-1] <= files[0]
+            assert objects[-1] < objects[0] + 1000
+            # The allocator takes some rounds to find its size; what leaked would show in the second half, too.
+            assert sizes[-1] < sizes[3] + (1 << 20), sizes
             assert os.listdir(f"{folder}/fleet") == ["fleet.sock"]
 
 
