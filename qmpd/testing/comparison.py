@@ -14,15 +14,14 @@ Pairs = dict[int, int]
 
 
 def in_order(expected: Sequence[CommandPattern], sent: Sequence[Command]) -> Pairs:
-    """Find each expected command after the one before it; others may come between."""
+    """Find each expected command after the one found before it; others may come between."""
     pairs: Pairs = {}
     position = 0
     for index, pattern in enumerate(expected):
         found = next((at for at in range(position, len(sent)) if pattern.fits(sent[at])), None)
-        if found is None:
-            break
-        pairs[index] = found
-        position = found + 1
+        if found is not None:
+            pairs[index] = found
+            position = found + 1
     return pairs
 
 

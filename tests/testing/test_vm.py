@@ -81,7 +81,8 @@ def test_everything_can_be_done_in_both_kinds_of_vms(subprocess: bool) -> None:
 @KINDS
 def test_the_end_of_a_vm(subprocess: bool) -> None:
     with start(machine="none", subprocess=subprocess) as vm, Client(vm.qmp_path) as client:
-        assert vm.exit_status is None
+        before = vm.exit_status
+        assert before is None
         client.send("quit")
         assert vm.wait_until_ended() == 0
         assert not Path(vm.qmp_path).exists()
@@ -145,7 +146,7 @@ def test_options_that_are_wrong(subprocess: bool) -> None:
         ({"machine": "none", "guest": ""}, "machine 'none' has no guest"),
     ):
         with pytest.raises(StartError, match=re.escape(text)):
-            start(subprocess=subprocess, **arguments)  # type: ignore[arg-type]
+            start(subprocess=subprocess, **arguments)
     assert "qmpd" not in {thread.name for thread in threading.enumerate()}
 
 
