@@ -14,7 +14,6 @@ from qmpd.testing.comparison import aligned, in_order
 from qmpd.testing.patterns import as_pattern
 from tests.testing.client import Client
 
-
 DASHED: dict[str, Any] = {"node-name": "a"}
 
 
