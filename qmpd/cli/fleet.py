@@ -172,6 +172,9 @@ class _Progress:
     def done(self, fleet: Fleet) -> None:
         if self._bar is not None:
             self._bar.stop()
+        from qmpd.server.systemd import notify
+
+        notify("READY=1")
         statistics = fleet.statistics()
         try:
             sys.stdout.write(

@@ -142,11 +142,30 @@ def main(arguments: list[str]) -> int:
     for warning in warnings:
         complain(warning)
     folder = None
+    if "LISTEN_FDS" in os.environ and not _adopt(settings):
+        return 1
     if not settings.monitors:
         path, folder = _default_socket()
         settings.folder = folder
         settings.monitors.append(MonitorSettings(path=path))
     return _serve(settings, verbosity, folder)
+
+
+def _adopt(settings: VMSettings) -> bool:
+    """Listen on the sockets that a service manager has opened: the one called `control` is the control socket."""
+    from qmpd.server import systemd
+
+    for name, descriptor in systemd.handed_over():
+        path = systemd.path_of(descriptor)
+        if path is None:
+            complain(f"descriptor {descriptor}, handed over by the service manager, is no Unix socket that listens")
+            return False
+        if name == "control":
+            settings.control = MonitorSettings(path=path, chardev="control", descriptor=descriptor)
+        else:
+            label = f"compat_monitor{len(settings.monitors)}"
+            settings.monitors.append(MonitorSettings(path=path, chardev=label, descriptor=descriptor))
+    return True
 
 
 def _serve(settings: VMSettings, verbosity: int, folder: str | None) -> int:
@@ -190,9 +209,6 @@ def _announce(settings: VMSettings) -> None:
     lines = [f"QMP of QEMU {settings.release} listens on {monitor.path}\n" for monitor in settings.monitors]
     path = quoted(settings.monitors[0].path)
     lines.append(f"next: socat - UNIX-CONNECT:{path}   or: qmp-shell {path}\n")
-    if settings.control is not None:
-        path = quoted(settings.control.path)
-        lines.append(f"control socket: {path}   try: qmpd control {path}\n")
     if settings.control is not None:
         path = quoted(settings.control.path)
         lines.append(f"control socket: {path}   try: qmpd control {path}\n")

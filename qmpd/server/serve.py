@@ -37,6 +37,10 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
             vm.pid_file = PidFile(settings.pid_file)
         if on_listening is not None:
             on_listening()
+        if "NOTIFY_SOCKET" in os.environ:
+            from qmpd.server.systemd import notify
+
+            notify("READY=1")
         return depart(trio.run(serve_process, vm))
     finally:
         clean_up(vm)

@@ -12,7 +12,8 @@ class MonitorSettings:
     """One `-qmp`: a Unix socket that listens.
 
     `wait` holds the machine's start until a client has come; `exclusive` serves one client at a time,
-    as QEMU does; `pretty` indents what goes out.
+    as QEMU does; `pretty` indents what goes out.  `descriptor` is a socket that listens at the path already, None
+    where it has to be made.
     """
 
     path: str
@@ -20,6 +21,7 @@ class MonitorSettings:
     exclusive: bool = False
     pretty: bool = False
     chardev: str = "compat_monitor0"
+    descriptor: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -135,7 +135,7 @@ class VirtualMachine:
         """
         try:
             for monitor in self.monitors:
-                self.listeners.append((monitor, Listener(monitor.path)))
+                self.listeners.append((monitor, _listener(monitor)))
             self.write_transcript()
         except BaseException:
             self.close_listeners()
@@ -404,6 +404,13 @@ class VirtualMachine:
             await connection.run()
         finally:
             self.connections.discard(connection)
+
+
+def _listener(monitor: MonitorSettings) -> Listener:
+    if monitor.descriptor is None:
+        return Listener(monitor.path)
+    # Somebody else has made the file, and will take it away.
+    return Listener.inherit(monitor.path, monitor.descriptor, None)
 
 
 def _clock(settings: VMSettings) -> Clock:
