@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import socket
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,10 @@ async def _take_over(channel: socket.socket) -> int:
         # Whatever is wrong with this process, its father has to know, and goes on.
         frames.send(channel, {"kind": "refused", "reason": f"it fails with {error!r}"})
         return 1
+    if "NOTIFY_SOCKET" in os.environ:
+        from qmpd.server.systemd import notify
+
+        notify(f"MAINPID={os.getpid()}")
     try:
         return depart(await serve_process(vm, received))
     finally:
