@@ -1,0 +1,40 @@
+"""`scripts/bench` runs and tells what it measured; how fast anything is does not matter here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+BENCH = Path(__file__).parents[2] / "scripts" / "bench"
+QEMU = shutil.which("qemu-system-x86_64") is not None
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=100, check=True)
+
+
+def test_everything_is_measured(tmp_path: Path) -> None:
+    ended = run("--quick", "--json", str(tmp_path / "bench.json"))
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert {"processor", "kernel", "python", "qmpd", "trio"} <= report["machine"].keys()
+    assert ("qemu" in report["machine"]) is QEMU
+    rows = {row["name"]: row for row in report["measures"]}
+    assert len(rows) == len(report["measures"]) >= 14
+    for name, row in rows.items():
+        assert all(value > 0 for figures in row["figures"].values() for value in figures["rounds"])
+        assert "qmpd" in row["figures"]
+        # A pipe gets plain text.
+        assert name in ended.stdout
+        assert "\x1b" not in ended.stdout
+    assert set(rows["query-status round trip, p50"]["ratios"]) == ({"QEMU"} if QEMU else set()) | {"trio", "blocking"}
+    assert ("left out" in ended.stderr) is not QEMU
+
+
+def test_it_says_that_qemu_is_left_out() -> None:
+    ended = run("--quick", "--only", "arguments", "--qemu", "no-such-program", "--json", "-")
+    assert "no-such-program" in ended.stderr
+    assert "left out" in ended.stderr
+    (row,) = json.loads(ended.stdout)["measures"]
+    assert set(row["figures"]) == {"qmpd"}
