@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from qmpd.control.errors import ControlError
 from qmpd.control.faults import Fault, FaultKind, GarbageMoment, ReplyMoment
 from qmpd.control.replies import OverriddenCommands
-from qmpd.control.session import PuppetSession
+from qmpd.control.session import Client, PuppetSession
 from qmpd.control.transcript import EntryKind
 from qmpd.machine import Event
 from qmpd.monitor.events import event_value
+from qmpd.monitor.session import Session
 
 if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
-    from qmpd.monitor.session import Session
 
 AT_REPLY = (FaultKind.DROP_CONNECTION, FaultKind.STALL, FaultKind.GARBAGE)
 
@@ -65,11 +65,15 @@ class Interceptor:
 
     def new_session(self, label: str, pretty: bool) -> PuppetSession:
         """Make a session."""
+        return self.adopt(Session(self._dispatcher, label=label, pretty=pretty))
+
+    def adopt(self, session: Session) -> PuppetSession:
+        """Come between a session and its commands from now on."""
         self._numbers += 1
-        session = PuppetSession(self._dispatcher, self._recorder, self._numbers, label, pretty)
-        session.use(OverriddenCommands(self._dispatcher, self._puppeteer.replies, session))
-        self._recorder.record(EntryKind.CONNECTED, client=session.number, monitor=label)
-        return session
+        client = Client(self._numbers, self._recorder)
+        commands = OverriddenCommands(self._dispatcher, self._puppeteer.replies, client, session.negotiated)
+        self._recorder.record(EntryKind.CONNECTED, client=client.number, monitor=session.label)
+        return PuppetSession.adopt(session, client, commands)
 
     def close_session(self, session: Session) -> None:
         """The client is gone: nothing is kept for it any more."""
@@ -96,7 +100,7 @@ class Interceptor:
                 ready.appendleft(session)
                 return False
             session.refill()
-            if isinstance(session, PuppetSession) and session.held:
+            if isinstance(session, PuppetSession) and session.client.held:
                 continue  # it stays scheduled, so nothing makes it ready before the reply has gone out
             if session.queue:
                 ready.append(session)
@@ -113,11 +117,11 @@ class Interceptor:
         dispatcher = self._dispatcher
         if isinstance(session, PuppetSession):
             name = _name(message)
-            if not session.resumed and self._faults.take_hang(session.number, name):
-                session.resumed = True
+            if not session.client.resumed and self._faults.take_hang(session.client.number, name):
+                session.client.resumed = True
                 return False
-            session.resumed = False
-            fatal = self._faults.take((FaultKind.KILL,), session.number, name)
+            session.client.resumed = False
+            fatal = self._faults.take((FaultKind.KILL,), session.client.number, name)
             if fatal is not None:
                 self._puppeteer.host.kill(fatal.signal)
                 return False
@@ -137,11 +141,11 @@ class Interceptor:
             session.send(reply)
             return
         name = _name(message)
-        delay = self._faults.take((FaultKind.DELAY_REPLY,), session.number, name)
+        delay = self._faults.take((FaultKind.DELAY_REPLY,), session.client.number, name)
         if delay is None:
             self._send(session, name, reply)
             return
-        session.held |= in_band
+        session.client.held |= in_band
         self._kept.append(_Kept(delay.id, session, self._deadline(delay), reply, name, in_band))
 
     def _deadline(self, fault: Fault) -> int | None:
@@ -150,7 +154,7 @@ class Interceptor:
         return self._dispatcher.clock.monotonic_nanoseconds() + fault.time
 
     def _send(self, session: PuppetSession, name: str | None, reply: bytes) -> None:
-        fault = self._faults.take(AT_REPLY, session.number, name)
+        fault = self._faults.take(AT_REPLY, session.client.number, name)
         if fault is None:
             session.send(reply)
         elif fault.kind is FaultKind.DROP_CONNECTION:
@@ -182,7 +186,7 @@ class Interceptor:
         """
         sessions = [session for session in self._dispatcher.sessions if isinstance(session, PuppetSession)]
         if client is not None:
-            sessions = [session for session in sessions if session.number == client]
+            sessions = [session for session in sessions if session.client.number == client]
             if not sessions:
                 raise ControlError(f"there is no client {client}")
         for session in sessions:
@@ -213,7 +217,7 @@ class Interceptor:
             return
         self._send(session, kept.command, kept.reply)
         if kept.in_band:
-            session.held = False
+            session.client.held = False
             if session.queue:
                 self._dispatcher.ready.append(session)
             else:

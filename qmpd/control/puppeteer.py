@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.control.errors import ControlError
 from qmpd.control.faults import FaultControl, FaultKind
 from qmpd.control.guest import GuestControl
 from qmpd.control.interceptor import Interceptor
@@ -67,7 +68,7 @@ class Puppeteer:
     )
 
     def __init__(self, host: Host) -> None:
-        """Take the strings of a machine that has not started; clients that are there already are left alone."""
+        """Take the strings of a machine; clients that are there already count as connected now."""
         self.host = host
         self.recorder = Recorder(host.clock)
         self.guest = GuestControl(self)
@@ -80,6 +81,8 @@ class Puppeteer:
         host.dispatcher.interceptor = self.interceptor
         self.watch()
         self.recorder.record(EntryKind.STARTED, release=self.release.name, name=host.dispatcher.settings.name)
+        for session in host.dispatcher.sessions:
+            self.interceptor.adopt(session)
 
     def watch(self) -> None:
         """Watch the machine; to be called again where the dispatcher has got another one."""
@@ -108,7 +111,10 @@ class Puppeteer:
     def perform(
         self, declaration: Declaration, group: Group, arguments: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Any:
-        """Execute a command between what was sent before it and what it brings about."""
+        """Execute a command between what was sent before it and what it brings about.
+
+        :raise ControlError: the machine has ended, and the command is not one that only asks for something.
+        """
         function: Callable[..., Any] = declaration.function
         if self._performing:
             return function(group, *arguments, **options)
@@ -116,6 +122,8 @@ class Puppeteer:
         try:
             self.catch_up()
             if not declaration.silent:
+                if self.ended:
+                    raise ControlError("the machine has ended")
                 self._record(declaration, arguments, options)
             result = function(group, *arguments, **options)
             self.settle()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qmpd.control.puppeteer import Puppeteer
-    from qmpd.control.session import PuppetSession
+    from qmpd.control.session import Client
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session
 
@@ -191,20 +191,20 @@ class ReplyControl(Group):
 class OverriddenCommands(dict[str, "Entry | None"]):
     """A session's table of commands, in which overridden ones have another execution."""
 
-    __slots__ = ("_dispatcher", "_negotiated", "_replies", "_session")
+    __slots__ = ("_client", "_dispatcher", "_negotiated", "_replies")
 
     def __init__(
-        self, dispatcher: Dispatcher, replies: ReplyControl, session: PuppetSession, negotiated: bool = False
+        self, dispatcher: Dispatcher, replies: ReplyControl, client: Client, negotiated: bool
     ) -> None:
         super().__init__()
         self._dispatcher = dispatcher
         self._replies = replies
-        self._session = session
+        self._client = client
         self._negotiated = negotiated
 
     def negotiated(self) -> OverriddenCommands:
         """The table once the client has negotiated."""
-        return OverriddenCommands(self._dispatcher, self._replies, self._session, negotiated=True)
+        return OverriddenCommands(self._dispatcher, self._replies, self._client, negotiated=True)
 
     def __getitem__(self, name: str) -> Entry | None:
         table = self._dispatcher.commands if self._negotiated else self._dispatcher.negotiation_commands
@@ -214,8 +214,7 @@ class OverriddenCommands(dict[str, "Entry | None"]):
         return self._overridden(name, entry)
 
     def _overridden(self, name: str, entry: Entry | None) -> Entry:
-        replies, client = self._replies, self._session.number
-        recorder = self._session.recorder
+        replies, client = self._replies, self._client
 
         def answer(dispatcher: Dispatcher, session: Session, arguments: dict[str, object]) -> object:
             override = replies.take(name, arguments)
@@ -223,7 +222,7 @@ class OverriddenCommands(dict[str, "Entry | None"]):
                 if entry is None:
                     raise CommandError(f"The command {name} has not been found", "CommandNotFound")
                 return entry.handler(dispatcher, session, arguments)
-            recorder.record(EntryKind.OVERRIDE, client=client, command=name, id=override.id)
+            client.recorder.record(EntryKind.OVERRIDE, client=client.number, command=name, id=override.id)
             if override.execute and entry is not None:
                 with contextlib.suppress(CommandError, MachineError):
                     entry.handler(dispatcher, session, arguments)

@@ -12,32 +12,45 @@ from qmpd.wire import ParseError
 if TYPE_CHECKING:
     from qmpd.control.replies import OverriddenCommands
     from qmpd.control.transcript import Recorder
-    from qmpd.monitor.dispatcher import Dispatcher
+
+
+class Client:
+    """What is kept about a client.
+
+    `number` is its in the transcript.  `held`: a reply is being delayed, and the requests behind it wait.
+    `resumed`: the request at the head of the queue has been through a fault that hung the main loop.
+    `stalled_by`: the fault (its id) that keeps everything from the client; what is owed waits in `kept`.
+    `gone`: the client has left.
+    """
+
+    __slots__ = ("gone", "held", "kept", "number", "recorder", "resumed", "stalled_by")
+
+    def __init__(self, number: int, recorder: Recorder) -> None:
+        self.number = number
+        self.recorder = recorder
+        self.held = False
+        self.resumed = False
+        self.stalled_by: int | None = None
+        self.kept: deque[bytes] = deque()
+        self.gone = False
 
 
 class PuppetSession(Session):
-    """A session of a machine that has a puppeteer.
+    """A session of a machine that has a puppeteer.  An ordinary one becomes one by `adopt`."""
 
-    `number` is the client's in the transcript.  `held`: a reply is being delayed, and the requests behind it
-    wait.  `stalled_by`: the fault (its id) that keeps everything from the client; what is owed waits in `kept`.
-    `resumed`: the request at the head of the queue has been through a fault that hung the main loop.
-    """
+    __slots__ = ()
 
-    __slots__ = ("held", "kept", "number", "over", "recorder", "resumed", "stalled_by")
+    # A session has no further slots here, so that its class can be changed.
+    client: Client
 
-    def __init__(self, dispatcher: Dispatcher, recorder: Recorder, number: int, label: str, pretty: bool) -> None:
-        super().__init__(dispatcher, label=label, pretty=pretty)
-        self.recorder = recorder
-        self.number = number
-        self.held = False
-        self.resumed = False
-        self.over = False
-        self.stalled_by: int | None = None
-        self.kept: deque[bytes] = deque()
-
-    def use(self, negotiating: OverriddenCommands) -> None:
-        """Look commands up in this table until the client has negotiated."""
-        self.commands = negotiating
+    @staticmethod
+    def adopt(session: Session, client: Client, commands: OverriddenCommands) -> PuppetSession:
+        """Make this of a session, which stays the same object; it looks its commands up in `commands`."""
+        session.__class__ = PuppetSession
+        assert isinstance(session, PuppetSession)
+        session.client = client
+        session.commands = commands
+        return session
 
     def negotiate(self, out_of_band: bool) -> None:
         """Leave negotiation mode for command mode."""
@@ -48,12 +61,13 @@ class PuppetSession(Session):
     def receive(self, data: bytes) -> None:
         """Take bytes from the client, and write down what they complete."""
         messages = self.decoder.feed(data)
+        client = self.client
         size = len(data)
         for message in messages:
             if isinstance(message, ParseError):
-                self.recorder.record(EntryKind.RECEIVED, client=self.number, error=message.message, size=size)
+                client.recorder.record(EntryKind.RECEIVED, client=client.number, error=message.message, size=size)
             else:
-                self.recorder.record(EntryKind.RECEIVED, client=self.number, message=message, size=size)
+                client.recorder.record(EntryKind.RECEIVED, client=client.number, message=message, size=size)
             size = 0
         if messages:
             if self._backlog is not None:
@@ -63,32 +77,35 @@ class PuppetSession(Session):
 
     def send(self, data: bytes) -> None:
         """Owe `data` to the client, unless a fault keeps it."""
-        if self.over:
+        client = self.client
+        if client.gone:
             return
-        if self.stalled_by is not None:
-            self.kept.append(data)
+        if client.stalled_by is not None:
+            client.kept.append(data)
             return
-        self.recorder.record(EntryKind.SENT, client=self.number, raw=data)
+        client.recorder.record(EntryKind.SENT, client=client.number, raw=data)
         super().send(data)
 
     @property
     def drained(self) -> bool:
         """Whether everything received has been executed, and no fault keeps anything back."""
-        return super().drained and not self.held and self.stalled_by is None
+        return super().drained and not self.client.held and self.client.stalled_by is None
 
     def stall(self, fault: int, rest: bytes) -> None:
         """Send nothing more until `resume`; `rest` is what comes first then."""
-        self.stalled_by = fault
-        self.kept.append(rest)
+        self.client.stalled_by = fault
+        self.client.kept.append(rest)
 
     def resume(self) -> None:
         """Send what was kept, and go on."""
-        self.stalled_by = None
-        while self.kept:
-            self.send(self.kept.popleft())
+        client = self.client
+        client.stalled_by = None
+        while client.kept:
+            self.send(client.kept.popleft())
 
     def end(self) -> None:
         """The client is gone; the transcript tells of it once."""
-        if not self.over:
-            self.over = True
-            self.recorder.record(EntryKind.DISCONNECTED, client=self.number)
+        client = self.client
+        if not client.gone:
+            client.gone = True
+            client.recorder.record(EntryKind.DISCONNECTED, client=client.number)

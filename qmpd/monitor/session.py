@@ -52,6 +52,7 @@ class Session:
     __slots__ = (
         "_backlog",
         "broken",
+        "client",
         "commands",
         "decoder",
         "dispatcher",
@@ -87,6 +88,8 @@ class Session:
         self.severed = False
         self.ended = False
         self.owner: object = None
+        # What an interceptor keeps about the client.
+        self.client: object = None
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client; what they complete is queued, or executed where it is out-of-band."""
