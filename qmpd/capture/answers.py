@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     # Asks several commands; None stands for what has no answer.
     Ask = Callable[[list[Asked]], list[Outcome | None]]
 
+_HEX = re.compile(r"(0x[0-9a-f]{16})")
 _WORD = re.compile(rb"\w+")
 UNSAID: Any = object()
 """No value: there is none that could be written down."""
@@ -157,6 +158,8 @@ def mark(value: Any, other: Any) -> Any:
         return "«memory»"
     if isinstance(value, int) and (value, other) == (1, OTHER_CPUS):
         return "«cpus»"
+    if isinstance(value, str):
+        return _mark_text(value, other)
     if isinstance(value, dict) and list(value) == list(other):
         marked = {name: mark(member, other[name]) for name, member in value.items()}
         return UNSAID if UNSAID in marked.values() else marked
@@ -167,6 +170,20 @@ def mark(value: Any, other: Any) -> Any:
         listed = [mark(*pair) for pair in zip(value, other, strict=True)]
         return UNSAID if UNSAID in listed else listed
     return UNSAID
+
+
+def _mark_text(text: str, other: str) -> Any:
+    """The text with markers for hexadecimal numbers that are as much larger in the other as its memory is."""
+    words, others = _HEX.split(text), _HEX.split(other)
+    if len(words) != len(others):
+        return UNSAID
+    for index, (word, its) in enumerate(zip(words, others, strict=True)):
+        if word == its or (_HEX.fullmatch(word) and not int(word, 16)):
+            continue  # zeros: an address that is another one each time
+        if not _HEX.fullmatch(word) or int(its, 16) - int(word, 16) != (OTHER_MEMORY - MEMORY) << 20:
+            return UNSAID
+        words[index] = f"«memory + {int(word, 16) - (MEMORY << 20)} as hex»"
+    return "".join(words)
 
 
 def _count(values: list[Any]) -> Any:

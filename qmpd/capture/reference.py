@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 NO_MACHINE = "none"
+NO_MACHINE_WITH_MEMORY = "none with memory"
 PC = "pc"
 
 _COMMON = ["-display", "none", "-nodefaults"]
@@ -14,13 +15,15 @@ OTHER_MEMORY, OTHER_CPUS = 47, 3
 
 OPTIONS: dict[str, list[str]] = {
     NO_MACHINE: ["-machine", "none", *_COMMON],
+    NO_MACHINE_WITH_MEMORY: ["-machine", "none", "-m", str(MEMORY), *_COMMON],
     PC: ["-machine", "pc,accel=tcg", "-m", str(MEMORY), *_COMMON, "-S"],
 }
-"""The command line of each reference machine, its type being the key."""
+"""The command line of each reference machine."""
 
 
 def varied(machine: str, memory: int, cpus: int) -> list[str]:
     """The options of a reference machine of another size (memory in MiB): what differs then depends on the size."""
     if machine == NO_MACHINE:
         return OPTIONS[machine]
-    return [*OPTIONS[machine], "-m", str(memory), "-smp", str(cpus)]
+    sized = [*OPTIONS[machine], "-m", str(memory)]
+    return [*sized, "-smp", str(cpus)] if machine == PC else sized

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-# The second half is how a value came about that no question to a running program can find out.
 ABOUT: dict[str, str] = {
     "reply_after_turn": "a command's reply is sent after the main loop's turn that serves what the command asked for,"
     " so after its events; false: before that turn",

@@ -7,6 +7,7 @@ cannot contain one:
     "«memory»"                            the VM's memory in bytes; in the same way any other of the VM's values
     ["«for each index below cpus»", X]    a list of as many X as there are CPUs; in X, "«index»" counts them from 0,
                                           and "«index as text»" is the same as a string
+    «memory + N as hex» inside of a text  the memory and N more bytes, as 0x and sixteen digits
     «name» inside of an error's text      the argument `name` of the command (a dotted path where it is nested)
 
 `capture.answers` writes the files, `release` finds them.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FOR_EACH = "«for each index below {}»"
 _FOR_EACH = re.compile(FOR_EACH.replace("{}", "(.+)"))
 _MARKER = re.compile("«(.+?)»")
+_SUM = re.compile(r"«(\w+) \+ (-?\d+) as hex»")
 _AS_TEXT = " as text"
 _OPENING = "«".encode()
 # The reply is the last member of its line, so that its bytes can be cut out as they are.
@@ -112,7 +114,10 @@ def replace_markers(value: Any, values: Mapping[str, int | str]) -> Any:
             count = int(values[repeated[1]])
             return [replace_markers(value[1], {**values, "index": index}) for index in range(count)]
         return [replace_markers(element, values) for element in value]
-    if isinstance(value, str) and (marker := _MARKER.fullmatch(value)) is not None:
+    if isinstance(value, str) and "«" in value:
+        marker = _MARKER.fullmatch(value)
+        if marker is None or _SUM.fullmatch(value):
+            return _SUM.sub(lambda match: f"0x{int(values[match[1]]) + int(match[2]):016x}", value)
         name = marker[1]
         return str(values[name.removesuffix(_AS_TEXT)]) if name.endswith(_AS_TEXT) else values[name]
     return value

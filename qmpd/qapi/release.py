@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qmpd.qapi.arguments import ArgumentCompiler
     from qmpd.qapi.captured import Answers, CapturedError
+    from qmpd.qapi.command_line import CommandLine
     from qmpd.qapi.cpu_models import CPUModels
     from qmpd.qapi.human_monitor import HumanMonitorTable
     from qmpd.qapi.introspection import Introspection
@@ -279,15 +280,16 @@ class Release:
         """
         from qmpd.qapi import captured, cpu_models, object_tree, object_types
 
+        machine = reference_machine(machine_type, values.get("memory", 0))
         if command in self.answers.commands:
-            reply = self.answers.find(command, arguments, reference_machine(machine_type))
+            reply = self.answers.find(command, arguments, machine)
         elif command in object_types.COMMANDS:
             reply = self.object_types.reply(command, arguments)
         elif command == cpu_models.COMMAND:
             reply = self.cpu_models.reply(arguments)
         elif command in object_tree.COMMANDS and values.get("cpus", 1) in (0, 1):
             # With more CPUs there are more objects, and others have other names.
-            reply = self.object_tree(reference_machine(machine_type)).reply(command, arguments)
+            reply = self.object_tree(machine).reply(command, arguments)
         else:
             reply = None
         return None if reply is None else captured.finish(reply, arguments, values)
@@ -312,6 +314,13 @@ class Release:
         from qmpd.qapi.cpu_models import CPUModels
 
         return CPUModels(self._captured_lines("cpu-models.jsonl.gz"))
+
+    @cached_property
+    def command_line(self) -> CommandLine:
+        """The options of the release's program."""
+        from qmpd.qapi.command_line import CommandLine
+
+        return CommandLine(self._captured_lines("command-line.jsonl.gz"))
 
     def object_tree(self, machine: str) -> ObjectTree:
         """The QOM objects of a reference machine."""
@@ -346,11 +355,13 @@ class Release:
         :raise KeyError: the release has no such command.
         """
         description = self.commands[command]
-        if command in modelled:
+        if command in modelled and command not in self.answered_first:
             return "modelled"
         return "captured" if description.captured else "refused"
 
 
-def reference_machine(machine_type: str) -> str:
-    """The reference machine that answers for a machine type: there is one without CPUs, and one with."""
-    return "none" if machine_type == "none" else "pc"
+def reference_machine(machine_type: str, memory: int | str) -> str:
+    """The reference machine that answers for a machine type: without CPUs (and perhaps without memory), or with."""
+    if machine_type == "none":
+        return "none with memory" if memory else "none"
+    return "pc"

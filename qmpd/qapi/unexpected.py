@@ -26,7 +26,7 @@ def first_unexpected(keys: Iterable[str], visited: Iterable[str]) -> str:
     `visited` is in the order of the visit; its keys are all among `keys`, and at least one key is not visited.
     """
     table = HashTable()
-    for key in _dictionary_order(keys):
+    for key in dictionary_order(keys):
         table.insert(key)
     for key in visited:
         table.remove(key)
@@ -38,7 +38,7 @@ def _bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass").replace(b"\0", b"\xc0\x80")
 
 
-def _dictionary_order(keys: Iterable[str]) -> list[str]:
+def dictionary_order(keys: Iterable[str]) -> list[str]:
     """The keys in the order of QEMU's dictionary: by bucket, the newest first within one."""
     newest_first = list(keys)[::-1]
     return sorted(newest_first, key=_dictionary_bucket)

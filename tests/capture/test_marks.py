@@ -15,7 +15,7 @@ from qmpd.capture.lines import join, line, spell, write
 from qmpd.capture.questions import COMPUTED, OWN_FILE, Question, questions, reads
 from qmpd.capture.transfer import transfer
 from qmpd.qapi import load_release
-from qmpd.qapi.captured import elements
+from qmpd.qapi.captured import elements, replace_markers
 from tests.golden import RELEASES
 
 
@@ -37,6 +37,16 @@ def test_what_depends_on_the_memory_gets_a_marker() -> None:
     assert sized([{"size": 32 << 20, "other": 32}], [{"size": 47 << 20, "other": 32}]) == [
         {"size": "«memory»", "other": 32}
     ]
+
+
+def test_an_address_that_follows_the_memory_gets_a_marker() -> None:
+    text = "ram 0x0000000000000000 {:#018x}, rom {:#018x} at 0x0000000000000000"
+    small = text.format(32 << 20, (32 << 20) + 0x80000)
+    large = text.format(47 << 20, (47 << 20) + 0x80000).replace("at 0x0000000000000000", "at 0x00007f3201e00000")
+    marked = sized({"text": small}, {"text": large})
+    assert marked["text"].count("«") == 2
+    assert replace_markers(marked, {"memory": 1 << 30}) == {"text": text.format(1 << 30, (1 << 30) + 0x80000)}
+    assert sized("0x0000000000000001", "0x0000000000000002") == "0x0000000000000001"
 
 
 def test_a_list_with_an_element_for_each_cpu_gets_a_marker() -> None:
