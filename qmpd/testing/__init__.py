@@ -16,7 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qmpd.control.clock import ClockKind
     from qmpd.control.errors import ControlError
+    from qmpd.control.faults import FaultKind, GarbageMoment, ReplyMoment
+    from qmpd.control.transcript import EntryKind
+    from qmpd.machine import GuestAction, WakeupReason
     from qmpd.testing.factory import VMFactory
     from qmpd.testing.patterns import Command, CommandPattern, Event, command
     from qmpd.testing.settings import StartError
@@ -25,26 +29,40 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VM",
+    "ClockKind",
     "Command",
     "CommandPattern",
     "ControlError",
+    "EntryKind",
     "Event",
+    "FaultKind",
+    "GarbageMoment",
+    "GuestAction",
+    "ReplyMoment",
     "StartError",
     "VMFactory",
     "WaitTimeoutError",
+    "WakeupReason",
     "command",
     "start",
 ]
 
 _HOMES = {
     "VM": "qmpd.testing.vm",
-    "VMFactory": "qmpd.testing.factory",
+    "ClockKind": "qmpd.control.clock",
     "Command": "qmpd.testing.patterns",
     "CommandPattern": "qmpd.testing.patterns",
     "ControlError": "qmpd.control.errors",
+    "EntryKind": "qmpd.control.transcript",
     "Event": "qmpd.testing.patterns",
+    "FaultKind": "qmpd.control.faults",
+    "GarbageMoment": "qmpd.control.faults",
+    "GuestAction": "qmpd.machine",
+    "ReplyMoment": "qmpd.control.faults",
     "StartError": "qmpd.testing.settings",
+    "VMFactory": "qmpd.testing.factory",
     "WaitTimeoutError": "qmpd.testing.vm",
+    "WakeupReason": "qmpd.machine",
     "command": "qmpd.testing.patterns",
     "start": "qmpd.testing.starting",
 }
