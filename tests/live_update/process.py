@@ -208,6 +208,14 @@ def child(folder: Path, body: str = "", name: str = "child") -> str:
     return str(path)
 
 
+def other(folder: Path, body: str, name: str = "child") -> str:
+    """The path of a program that is no qmpd; `descriptor` is the number of its end of the socket pair."""
+    path = folder / name
+    path.write_text(f"#!{sys.executable} -IS\nimport os, signal, sys, time\ndescriptor = int(sys.argv[2])\n{body}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
 def before(kind: str, action: str) -> str:
     """For `child`: do something instead of telling the father `kind`, or before it."""
     return f"""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.live_update.process import Caller, Process, before, child, children, ended, gone, running, until
+from tests.live_update.process import Caller, Process, before, child, children, ended, gone, other, running, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -60,7 +60,11 @@ async def father(folder: Path) -> AsyncIterator[tuple[Process, Caller, Pulse]]:
         assert server.pid == serving == server.process.pid
         assert children(serving) == []
         assert pulse.longest < LONGEST_SILENCE
-        assert {file.name for file in folder.iterdir()} <= {"stderr", "qmp.sock", "qmpd.pid", "child"}
+        assert {file.name for file in folder.iterdir()} == {"stderr", "qmp.sock", "qmpd.pid"}
+        # It still can, after all.
+        taken_over = await client.update()
+        assert server.pid == taken_over
+        assert await ended(server) == 0
 
 
 async def failed(client: Caller, **arguments: object) -> str:
@@ -72,88 +76,110 @@ async def failed(client: Caller, **arguments: object) -> str:
     return str(status["reason"])
 
 
-async def test_children_that_do_not_become_ready(tmp_path: Path) -> None:
-    """One after the other, with the same father."""
-    path = tmp_path / "child"
-    async with father(tmp_path) as (_, client, _pulse):
-        async def fails(**arguments: object) -> str:
-            reason = await failed(client, **arguments)
-            assert client.events == []
-            assert (await client.call("live-update-commit"))["error"]["desc"] == (
-                "There is no child that is ready to take over"
-            )
-            return reason
+async def test_a_father_survives_all_his_children(tmp_path: Path) -> None:
+    """One father, whose children fail one after the other, and who is replaced in the end after all."""
+    async with father(tmp_path) as (server, client, _pulse):
+        await children_that_do_not_become_ready(tmp_path, client)
+        await children_that_cannot_take_over(tmp_path, server, client)
+        await a_child_that_dies_while_it_is_ready(client)
+        await a_full_disk_for_the_pid_file(server, client)
+        await a_cancel_leaves_nothing(tmp_path, server, client)
 
-        assert await fails(program=str(tmp_path / "none")) == (
-            f"{tmp_path}/none cannot be started: No such file or directory"
+
+async def children_that_do_not_become_ready(folder: Path, client: Caller) -> None:
+    path = folder / "child"
+
+    async def fails(**arguments: object) -> str:
+        reason = await failed(client, **arguments)
+        assert client.events == []
+        assert (await client.call("live-update-commit"))["error"]["desc"] == (
+            "There is no child that is ready to take over"
         )
-        assert await fails(program=str(tmp_path)) == f"{tmp_path} cannot be started: Permission denied"
-        path.write_text("#!/bin/sh\nexit 3\n")
-        path.chmod(0o700)
-        assert await fails(program=str(path)) == "the child ended with status 3 before it was ready"
-        path.write_text("#!/bin/sh\nkill -9 $$\n")
-        assert await fails(program=str(path)) == "the child was killed by signal 9 before it was ready"
-        path.write_text("#!/bin/sh\nexec sleep 100\n")
-        assert await fails(program=str(path), timeout=200) == "the child was not ready after 0.2 seconds"
-        child(tmp_path, "os.write(int(sys.argv[2]), b'what may this be?'); time.sleep(100)")
-        assert await fails(program=str(path)) == "what came is not from a qmpd"
-        child(tmp_path, "os.close(int(sys.argv[2])); time.sleep(100)")
-        assert await fails(program=str(path)) == "the child turned away before it was ready"
-        child(tmp_path, before("complete", "os.kill(os.getpid(), signal.SIGKILL)"))
-        assert await fails(program=str(path)) == "the child was killed by signal 9 before it was ready"
-        child(tmp_path, "frames.FORMAT = 7")
-        assert await fails(program=str(path)) == "the child refused: it knows format 7, not 1"
-        child(tmp_path, "take_over.VMSettings = None")
-        assert (await fails(program=str(path))).startswith("the child refused: it fails with ")
-        assert await client.returned("live-update-cancel") == {}
-        assert await client.returned("live-update-query") == FATHER
+        return reason
+
+    assert await fails(program=str(folder / "none")) == f"{folder}/none cannot be started: No such file or directory"
+    assert await fails(program=str(folder)) == f"{folder} cannot be started: Permission denied"
+    path.write_text("#!/bin/sh\nexit 3\n")
+    path.chmod(0o700)
+    assert await fails(program=str(path)) == "the child ended with status 3 before it was ready"
+    path.write_text("#!/bin/sh\nkill -9 $$\n")
+    assert await fails(program=str(path)) == "the child was killed by signal 9 before it was ready"
+    path.write_text("#!/bin/sh\nexec sleep 100\n")
+    assert await fails(program=str(path), timeout=200) == "the child was not ready after 0.2 seconds"
+    other(folder, "os.write(descriptor, b'what may this be?'); time.sleep(100)")
+    assert await fails(program=str(path)) == "what came is not from a qmpd"
+    other(folder, "os.close(descriptor); time.sleep(100)")
+    assert await fails(program=str(path)) == "the child turned away before it was ready"
+    child(folder, before("complete", "os.kill(os.getpid(), signal.SIGKILL)"))
+    assert await fails(program=str(path)) == "the child was killed by signal 9 before it was ready"
+    child(folder, "frames.FORMAT = 7")
+    assert await fails(program=str(path)) == "the child refused: it knows format 7, not 1"
+    child(folder, "take_over.VMSettings = None")
+    assert (await fails(program=str(path))).startswith("the child refused: it fails with AttributeError")
+    assert await client.returned("live-update-cancel") == {}
+    assert await client.returned("live-update-query") == FATHER
 
 
-async def test_children_that_cannot_take_over(tmp_path: Path) -> None:
-    path = tmp_path / "child"
-    async with father(tmp_path) as (server, client, _pulse):
-        async def fails(patience: int = 20_000) -> str:
-            assert await client.prepare(program=str(path)) in children(server.pid)
-            client.events.clear()
-            reply = await client.call("live-update-commit", timeout=patience)
-            assert client.events == []
-            description = str(reply["error"]["desc"])
-            status = await client.returned("live-update-query")
-            assert status["stage"] == "failed"
-            assert status["reason"] == description[0].lower() + description[1:]
-            # The pid file is the father's, if the child had taken it.
-            assert server.pid == server.process.pid
-            return description.removeprefix("The child could not take over: ")
+async def children_that_cannot_take_over(folder: Path, server: Process, client: Caller) -> None:
+    path = folder / "child"
 
-        child(tmp_path, before("standing", "os.kill(os.getpid(), signal.SIGKILL)"))
-        assert await fails() == "it is gone"
-        child(tmp_path, before("serving", "os.kill(os.getpid(), signal.SIGKILL)"))
-        assert await fails() == "it is gone"
-        child(tmp_path, before("standing", "time.sleep(100)"))
-        assert await fails(patience=500) == "it had 0.5 seconds"
-        child(tmp_path, before("serving", "time.sleep(100)"))
-        assert await fails(patience=500) == "it had 0.5 seconds"
-        child(tmp_path, "take_over.snapshot.put = lambda vm, state, descriptors: 1 / 0 if descriptors else None")
-        assert "ZeroDivisionError" in await fails()
-
-
-async def test_a_child_that_dies_while_it_is_ready(tmp_path: Path) -> None:
-    async with father(tmp_path) as (_, client, _pulse):
-        ready = await client.prepare()
-        os.kill(ready, signal.SIGKILL)
-        status = await client.stage_other_than("father-child-ready")
-        assert status == {"stage": "failed", "reason": "the child was killed by signal 9 while it was ready"}
-
-
-async def test_a_full_disk_for_the_pid_file(tmp_path: Path) -> None:
-    async with father(tmp_path) as (server, client, _pulse):
-        # What a process with this limit writes to a file fails as on a full disk; its children inherit it.
-        unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-        await client.prepare()
-        reply = await client.call("live-update-commit")
-        assert reply["error"]["desc"] == f"The child could not take over: {server.pid_file}: File too large"
+    async def fails(patience: int = 20_000) -> str:
+        assert await client.prepare(program=str(path)) in children(server.pid)
+        client.events.clear()
+        reply = await client.call("live-update-commit", timeout=patience)
+        assert client.events == []
+        description = str(reply["error"]["desc"])
+        status = await client.returned("live-update-query")
+        assert status["stage"] == "failed"
+        assert status["reason"] == description[0].lower() + description[1:]
+        # The pid file is the father's, if the child had taken it.
         assert server.pid == server.process.pid
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        return description.removeprefix("The child could not take over: ")
+
+    child(folder, before("standing", "os.kill(os.getpid(), signal.SIGKILL)"))
+    assert await fails() == "it is gone"
+    child(folder, before("serving", "os.kill(os.getpid(), signal.SIGKILL)"))
+    assert await fails() == "it is gone"
+    child(folder, before("standing", "time.sleep(100)"))
+    assert await fails(patience=300) == "it had 0.3 seconds"
+    child(folder, before("serving", "time.sleep(100)"))
+    assert await fails(patience=300) == "it had 0.3 seconds"
+    child(folder, "take_over.snapshot.put = lambda vm, state, descriptors: 1 / 0 if descriptors else None")
+    assert "ZeroDivisionError" in await fails()
+
+
+async def a_child_that_dies_while_it_is_ready(client: Caller) -> None:
+    ready = await client.prepare()
+    os.kill(ready, signal.SIGKILL)
+    status = await client.stage_other_than("father-child-ready")
+    assert status == {"stage": "failed", "reason": "the child was killed by signal 9 while it was ready"}
+
+
+async def a_full_disk_for_the_pid_file(server: Process, client: Caller) -> None:
+    # What a process with this limit writes to a file fails as on a full disk; its children inherit it.
+    unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    await client.prepare()
+    reply = await client.call("live-update-commit")
+    assert reply["error"]["desc"] == f"The child could not take over: {server.pid_file}: File too large"
+    assert server.pid == server.process.pid
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+
+
+async def a_cancel_leaves_nothing(folder: Path, server: Process, client: Caller) -> None:
+    for program in (other(folder, "time.sleep(100)"), child(folder, name="real")):
+        await client.returned("live-update-prepare", program=program)
+        if program.endswith("real"):
+            await client.event("INIT_COMPLETE")
+        # The one before may still be on its way out.
+        await until(lambda: len(children(server.pid)) == 1)
+        (started,) = children(server.pid)
+        client.events.clear()
+        assert await client.returned("live-update-cancel") == {}
+        assert await client.stage_other_than("cancelled") == FATHER
+        assert not Path(f"/proc/{started}").exists()
+        assert client.events == []
+        assert (await client.call("live-update-cancel"))["error"]["desc"] == "No live update is under way"
+        os.unlink(program)
 
 
 async def test_a_disk_without_a_free_block(tmp_path: Path) -> None:
@@ -183,31 +209,20 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("stage", ["starting", "father-child-ready"])
-async def test_a_cancel_leaves_nothing(tmp_path: Path, stage: str) -> None:
-    async with father(tmp_path) as (server, client, _pulse):
-        if stage == "starting":
-            await client.returned("live-update-prepare", program=child(tmp_path, "time.sleep(100)"))
-            await until(lambda: children(server.pid))
-        else:
-            await client.prepare()
-        (ready,) = children(server.pid)
-        client.events.clear()
-        assert await client.returned("live-update-cancel") == {}
-        assert await client.stage_other_than("cancelled") == FATHER
-        assert not Path(f"/proc/{ready}").exists()
-        assert client.events == []
-        assert (await client.call("live-update-cancel"))["error"]["desc"] == "No live update is under way"
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_father_who_ends_takes_his_child_along(tmp_path: Path, how: signal.Signals) -> None:
     async with running(tmp_path) as server:
         client = await server.connect()
-        ready = await client.prepare()
+        if how is signal.SIGKILL:
+            # This one has to notice by itself.
+            started = await client.prepare()
+        else:
+            await client.returned("live-update-prepare", program=other(tmp_path, "time.sleep(100)"))
+            await until(lambda: children(server.pid))
+            (started,) = children(server.pid)
         server.process.send_signal(how)
         assert await client.at_end()
-        await gone(ready)
+        await gone(started)
         assert await ended(server) == (-9 if how is signal.SIGKILL else 0)
         assert server.pid_file.exists() is (how is signal.SIGKILL)
 
@@ -215,7 +230,7 @@ async def test_a_father_who_ends_takes_his_child_along(tmp_path: Path, how: sign
 async def test_a_machine_that_ends_takes_the_child_along(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         client = await server.connect()
-        await client.returned("live-update-prepare", program=child(tmp_path, "time.sleep(100)"))
+        await client.returned("live-update-prepare", program=other(tmp_path, "time.sleep(100)"))
         await until(lambda: children(server.pid))
         (starting,) = children(server.pid)
         assert await client.returned("quit") == {}

@@ -45,7 +45,7 @@ class Watcher(Client):
         self.events.clear()
         return names
 
-    async def execute(self, name: str, **arguments: object) -> Any:
+    async def execute(self, name: str, /, **arguments: object) -> Any:
         """Execute a command and give what it returns; the events before the reply are kept."""
         await self.send(json.dumps({"execute": name, "arguments": arguments, "id": name}).encode())
         while True:

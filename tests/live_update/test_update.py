@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.live_update.process import before, child, ended, gone, running
+from tests.live_update.process import Process, before, child, ended, gone, running
 
 PLACES = {"2.x-live-update": (), "7.2": ("-extension", "live-update,reboot-reset,sleep")}
 
@@ -44,15 +44,20 @@ async def test_the_stages_and_what_becomes_of_the_father(tmp_path: Path, release
         assert b"QMP" in (await silent.line() or b"")
         assert await silent.ask(b'{"execute": "qmp_capabilities"}') == b'{"return": {}}'
         assert await (await server.connect()).returned("query-name") == {}
-        # It is a father like the first.
-        second = await client.update()
-        assert (second, server.pid) == (second, second)
-        await gone(status["child"])
+        lock_is_held(server)
         await client.returned("quit")
         assert await silent.at_end()
-        await gone(second)
+        await gone(status["child"])
         assert {file.name for file in tmp_path.iterdir()} == {"stderr"}
         assert server.errors.read_text() == ""
+
+
+def lock_is_held(server: Process) -> None:
+    whole = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with server.pid_file.open("r+b") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.fcntl(file.fileno(), fcntl.F_OFD_SETLK, whole)
+        assert file.read() == b"%d\n" % server.pid
 
 
 async def test_every_client_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -86,30 +91,13 @@ async def test_every_client_goes_on_where_it_was(tmp_path: Path) -> None:
         assert await half.reply(b'{"execute": "query-name"}') == b'{"return": {}}'
 
 
-async def test_what_a_client_has_not_read_yet_arrives(tmp_path: Path) -> None:
-    """Megabytes are owed to one that does not read: in the socket, half written, and not begun."""
+async def test_requests_and_unread_replies_wait_through_the_update(tmp_path: Path) -> None:
     async with running(tmp_path, "-extension", "live-update", release="7.2") as server:
-        client, slow = await server.connect(), await server.connect()
+        client, other, slow = await server.connect(), await server.connect(), await server.connect()
+        # Megabytes are owed to a client that does not read: in the socket, half written, and not begun.
         numbers = range(60)
         for number in numbers:
             await slow.send(b'{"execute": "query-qmp-schema", "id": %d}' % number)
-        await client.update()
-        await slow.send(b'{"execute": "query-name", "id": "late"}')
-        await client.update()
-        schema = json.dumps((await client.call("query-qmp-schema"))["return"])
-        for number in numbers:
-            message = json.loads(await slow.reply() or b"")
-            assert message["id"] == number
-            assert json.dumps(message["return"]) == schema
-        assert await slow.reply() == b'{"return": {}, "id": "late"}'
-        assert slow.events == ["INIT_COMPLETE"]
-        slow.events.clear()
-        await slow.event("INIT_COMPLETE")
-
-
-async def test_requests_wait_through_the_update_and_the_commits_reply_has_its_place(tmp_path: Path) -> None:
-    async with running(tmp_path) as server:
-        client, other = await server.connect(), await server.connect()
         await client.prepare()
         commands = [b'{"execute": "query-name", "id": %d}' % number for number in range(2000)]
         commands.insert(1000, b'{"execute": "live-update-commit", "arguments": {"timeout": 20000}, "id": "commit"}')
@@ -123,6 +111,15 @@ async def test_requests_wait_through_the_update_and_the_commits_reply_has_its_pl
         assert received[:1500] == expected[:1500]
         assert await other.returned("live-update-query") == {"stage": "none"}
         assert await ended(server) == 0
+
+        await slow.send(b'{"execute": "query-name", "id": "late"}')
+        schema = json.dumps((await other.call("query-qmp-schema"))["return"])
+        for number in numbers:
+            message = json.loads(await slow.reply() or b"")
+            assert message["id"] == number
+            assert json.dumps(message["return"]) == schema
+        assert await slow.reply() == b'{"return": {}, "id": "late"}'
+        assert slow.events == ["INIT_COMPLETE"]
 
 
 async def test_the_machine_goes_on(tmp_path: Path) -> None:
@@ -156,7 +153,6 @@ async def test_the_machine_goes_on(tmp_path: Path) -> None:
         await puppeteer.returned("clock-advance", time=60)
         assert (await puppeteer.returned("query-guest"))["phase"] == "running"
 
-        await client.update()
         client.events.clear()
         await client.returned("system_sleep")
         await client.event("SUSPEND")
@@ -189,17 +185,6 @@ async def test_an_exclusive_listener_has_its_one_client(tmp_path: Path) -> None:
         assert await (await server.connect()).returned("query-name") == {}
 
 
-async def test_the_pid_file_stays_locked(tmp_path: Path) -> None:
-    async with running(tmp_path) as server:
-        client = await server.connect()
-        await client.update()
-        whole = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        with server.pid_file.open("r+b") as file:
-            with pytest.raises(BlockingIOError):
-                fcntl.fcntl(file.fileno(), fcntl.F_OFD_SETLK, whole)
-            assert file.read() == b"%d\n" % server.pid
-
-
 async def test_a_signal_while_the_machine_changes_hands_is_obeyed_once(tmp_path: Path) -> None:
     slow = child(tmp_path, before("standing", "time.sleep(0.5)"))
     async with running(tmp_path, "-no-shutdown") as server:
@@ -218,21 +203,7 @@ async def test_a_signal_while_the_machine_changes_hands_is_obeyed_once(tmp_path:
         assert server.errors.read_text().count("terminating on signal 15") == 1
 
 
-async def test_a_signal_after_the_update_ends_the_new_process(tmp_path: Path) -> None:
-    async with running(tmp_path) as server:
-        client = await server.connect()
-        await client.update()
-        serving = server.pid
-        os.kill(serving, signal.SIGTERM)
-        await client.event("SHUTDOWN")
-        assert await client.at_end()
-        await gone(serving)
-        assert f"terminating on signal 15 from pid {os.getpid()}" in server.errors.read_text()
-        assert not server.pid_file.exists()
-        assert not os.path.exists(server.path)
-
-
-async def test_another_program_takes_over(tmp_path: Path) -> None:
+async def test_another_program_takes_over_and_obeys_signals(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     program = child(tmp_path, f"open({str(marker)!r}, 'w').close()")
     async with running(tmp_path) as server:
@@ -241,5 +212,13 @@ async def test_another_program_takes_over(tmp_path: Path) -> None:
         assert marker.exists()
         assert program.encode() in Path(f"/proc/{taken_over}/cmdline").read_bytes().split(b"\0")
         # By default it is followed by its like: the interpreter with this package.
-        await client.update()
-        assert await client.returned("query-name") == {}
+        serving = await client.update()
+        await gone(taken_over)
+        assert server.pid == serving
+        os.kill(serving, signal.SIGTERM)
+        await client.event("SHUTDOWN")
+        assert await client.at_end()
+        await gone(serving)
+        assert f"terminating on signal 15 from pid {os.getpid()}" in server.errors.read_text()
+        assert not server.pid_file.exists()
+        assert not Path(server.path).exists()
