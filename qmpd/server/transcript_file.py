@@ -33,6 +33,8 @@ class TranscriptFile:
         recorder.follow(self._write, from_start=True)
 
     def _write(self, entry: dict[str, Any]) -> None:
+        if self._file.closed:
+            return  # what is followed from the start comes to its end before it hears of that
         try:
             self._file.write(json.dumps(entry) + "\n")
         except OSError as error:
