@@ -23,6 +23,7 @@ from qmpd.control.replies import ReplyControl
 from qmpd.control.time import ClockControl
 from qmpd.control.transcript import EntryKind, Recorder, TranscriptControl, TranscriptEntry
 from qmpd.control.values import MISSING, to_wire, wire_name
+from qmpd.monitor.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,7 +83,8 @@ class Puppeteer:
         self.watch()
         self.recorder.record(EntryKind.STARTED, release=self.release.name, name=host.dispatcher.settings.name)
         for session in host.dispatcher.sessions:
-            self.interceptor.adopt(session)
+            if type(session) is Session:
+                self.interceptor.adopt(session)
 
     def watch(self) -> None:
         """Watch the machine; to be called again where the dispatcher has got another one."""
