@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,32 +66,30 @@ class Bench:
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self._folder = tempfile.TemporaryDirectory(prefix="qmpd-bench-", dir=memory)
         self._count = 0
+        self._stack = ExitStack()
+        self._stack.callback(self._folder.cleanup)
+        self._running: list[str] = []
 
     def close(self) -> None:
-        """Remove the folder."""
-        self._folder.cleanup()
+        """End the servers that are still running and remove the folder."""
+        self._stack.close()
 
     def path(self) -> str:
         """A path for a socket that was not used before."""
         self._count += 1
         return str(Path(self._folder.name) / f"{self._count}.sock")
 
-    @contextmanager
-    def servers(self, *floors: str, only: str | None = None) -> Iterator[dict[str, Server]]:
-        """QMP servers and floors, each with one client connected under its subject's name."""
-        with ExitStack() as stack:
-            running = {}
-            for subject in self.programs.subjects if only is None else [only]:
+    def connected(self) -> list[str]:
+        """The subjects that run with one client, connected under the subject's name; started when first asked for."""
+        if not self._running:
+            for subject in [*self.programs.subjects, *FLOORS]:
                 path = self.path()
-                running[subject] = stack.enter_context(Server(self.programs.qmp(subject, [path])))
-                self.load.open(subject, [path])
-                stack.callback(self.load.close, subject)
-            for subject in floors:
-                path = self.path()
-                running[subject] = stack.enter_context(Server(self.programs.floor(FLOORS[subject], path)))
-                self.load.open(subject, [path], greeting=False)
-                stack.callback(self.load.close, subject)
-            yield running
+                floor = FLOORS.get(subject)
+                command = self.programs.floor(floor, path) if floor else self.programs.qmp(subject, [path])
+                self._stack.enter_context(Server(command))
+                self.load.open(subject, [path], greeting=not floor, negotiate=not floor)
+                self._running.append(subject)
+        return self._running
 
     def rounds(self, subjects: list[str], measure: Callable[[str], float], count: int = 0) -> dict[str, list[float]]:
         """Measure each subject in turn, in every round; each round begins with another one."""
@@ -112,53 +110,48 @@ def percentile(times: list[int], part: float) -> float:
 def round_trip(bench: Bench) -> Iterator[Row]:
     """query-status, one at a time."""
     far: dict[str, list[float]] = {}
-    with bench.servers(TRIO, BLOCKING) as running:
 
-        def measure(subject: str) -> float:
-            times = bench.load.round_trips(subject, "query-status", bench.scale.round_trips)
-            far.setdefault(subject, []).append(percentile(times, 0.99))
-            return percentile(times, 0.5)
+    def measure(subject: str) -> float:
+        times = bench.load.round_trips(subject, "query-status", bench.scale.round_trips)
+        far.setdefault(subject, []).append(percentile(times, 0.99))
+        return percentile(times, 0.5)
 
-        for subject in running:
-            measure(subject)
-        far.clear()
-        near = bench.rounds(list(running), measure)
+    subjects = bench.connected()
+    for subject in subjects:
+        measure(subject)
+    far.clear()
+    near = bench.rounds(subjects, measure)
     yield Row("query-status round trip, p50", "us", near, [Aim(0.35, QEMU), Aim(1.5, TRIO)])
     yield Row("query-status round trip, p99", "us", far)
 
 
+def rate(bench: Bench, kind: str, depth: int) -> dict[str, list[float]]:
+    """Commands a second at a pipeline depth."""
+    bench.connected()
+    return bench.rounds(
+        bench.programs.subjects, lambda subject: bench.load.rate(subject, kind, depth, bench.scale.rate_seconds)
+    )
+
+
 def pipelines(bench: Bench) -> Iterator[Row]:
     """query-status, several sent at once."""
-    with bench.servers() as running:
-        for depth in (8, 64, 512):
-            values = bench.rounds(
-                list(running),
-                lambda subject, depth=depth: bench.load.rate(  # type: ignore[misc]
-                    subject, "query-status", depth, bench.scale.rate_seconds
-                ),
-            )
-            aims = [Aim(40, QEMU, most=False)] if depth == 64 else []
-            yield Row(f"query-status, {depth} at once", "/s", values, aims)
+    for depth in (8, 64, 512):
+        aims = [Aim(40, QEMU, most=False)] if depth == 64 else []
+        yield Row(f"query-status, {depth} at once", "/s", rate(bench, "query-status", depth), aims)
 
 
 def arguments(bench: Bench) -> Iterator[Row]:
     """A command whose arguments have to be checked."""
-    with bench.servers() as running:
-        values = bench.rounds(
-            list(running), lambda subject: bench.load.rate(subject, "set-action", 64, bench.scale.rate_seconds)
-        )
-    yield Row("set-action with arguments, 64 at once", "/s", values)
+    yield Row("set-action with arguments, 64 at once", "/s", rate(bench, "set-action", 64))
 
 
 def large_reply(bench: Bench) -> Iterator[Row]:
     """query-qmp-schema."""
-    with bench.servers() as running:
-        values = bench.rounds(
-            list(running),
-            lambda subject: percentile(
-                bench.load.round_trips(subject, "query-qmp-schema", bench.scale.large_replies), 0.5
-            ),
-        )
+    bench.connected()
+    values = bench.rounds(
+        bench.programs.subjects,
+        lambda subject: percentile(bench.load.round_trips(subject, "query-qmp-schema", bench.scale.large_replies), 0.5),
+    )
     yield Row("query-qmp-schema round trip, p50", "ms", values)
 
 
@@ -168,17 +161,17 @@ def large_command(bench: Bench) -> Iterator[Row]:
     def measure(size: int) -> Callable[[str], float]:
         return lambda subject: percentile(bench.load.round_trips(subject, "large-command", 1, size), 0.5)
 
-    with bench.servers() as running:
-        for size in bench.scale.large_sizes:
-            measured, remark = QEMU in running, ""
-            if measured and size > MEGABYTE and not bench.scale.large_qemu:
-                measured, remark = False, "QEMU takes minutes: measured with --large"
-            values = bench.rounds([QMPD], measure(size), bench.scale.large_commands)
-            if measured:
-                # A round of QEMU's takes seconds, and there is nothing to be learnt from a second one.
-                values |= bench.rounds([QEMU], measure(size), 1)
-            aims = [Aim(0.020)] if size == MEGABYTE else []
-            yield Row(f"command with an id of {size / MEGABYTE:g} MB", "ms", values, aims, remark)
+    bench.connected()
+    for size in bench.scale.large_sizes:
+        measured, remark = QEMU in bench.programs.subjects, ""
+        if measured and size > MEGABYTE and not bench.scale.large_qemu:
+            measured, remark = False, "QEMU takes minutes: measured with --large"
+        values = bench.rounds([QMPD], measure(size), bench.scale.large_commands)
+        if measured:
+            # A round of QEMU's takes seconds, and there is nothing to be learnt from a second one.
+            values |= bench.rounds([QEMU], measure(size), 1)
+        aims = [Aim(0.020)] if size == MEGABYTE else []
+        yield Row(f"command with an id of {size / MEGABYTE:g} MB", "ms", values, aims, remark)
 
 
 def events(bench: Bench) -> Iterator[Row]:
