@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _COLUMN = 26
 
+_OWN = ("socket", "release", "twin", "control", "guest", "transcript", "clock", "extension", "help")
+
 _SERVE = """\
 usage: qmpd serve [OPTION]...
 
@@ -44,8 +46,8 @@ def serve_help(options: Iterable[Option]) -> str:
 
 
 def spelling(option: Option) -> str:
-    """The option as the help and the manual spell it: QEMU's with one dash, our own with two."""
-    dashes = "--" if option.name in ("socket", "release", "help") else "-"
+    """The option as the help and the manual spell it: QEMU's with one dash, qmpd's own words with two."""
+    dashes = "--" if option.name in _OWN else "-"
     return f"{dashes}{option.name}" + (f" {option.argument}" if option.argument else "")
 
 
