@@ -310,7 +310,9 @@ class Dispatcher:
             raise
         except CommandError as error:
             return self._error(session, message, error.error_class, error.description)
-        except (ArgumentError, MachineError) as error:
+        except MachineError as error:
+            return self._error(session, message, error.error_class, error.message)
+        except ArgumentError as error:
             return self._error(session, message, "GenericError", error.message)
         if session.pretty:
             return self._reply(session, {"return": value}, message)
