@@ -1,4 +1,7 @@
-"""README.md says what is: its sessions are played again, its table of options is made from the parser's."""
+"""README.md says what is: its sessions are played again, its table of options is made from the parser's.
+
+`python -m tests.test_readme` writes the table anew.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from qmpd.cli.help import spelling
 from tests.clients.programs import PATIENCE, QMP_SHELL, SOCAT, Server, serving
 from tests.player import comparable
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PATH = Path(__file__).parent.parent / "README.md"
+README = PATH.read_text(encoding="utf-8")
+BEFORE, AFTER = "<!-- options -->\n", "\n<!-- end of options -->"
 SESSIONS = re.findall(r"<!-- (.+) session: serve (.+) -->\n```console\n\$ (.+)\n((?:.*\n)*?)```", README)
 
 
@@ -33,8 +38,8 @@ def options_table() -> str:
 
 
 def test_options() -> None:
-    told = README.partition("<!-- options -->\n")[2].partition("<!-- end of options -->")[0].strip()
-    assert told == options_table()
+    told = README.partition(BEFORE)[2].partition(AFTER)[0]
+    assert told == options_table(), "python -m tests.test_readme writes it anew"
 
 
 def test_every_kind_of_session_is_there() -> None:
@@ -86,3 +91,8 @@ def replay_shell(server: Server, arguments: list[str], shown: str) -> None:
     expected = re.sub(r"\(QEMU\) .*\n", "(QEMU) ", shown)
     assert comparable(ended.stdout).split() == comparable(expected).split()
     assert server.process.poll() is None
+
+
+if __name__ == "__main__":
+    head, mark, rest = README.partition(BEFORE)
+    PATH.write_text(head + mark + options_table() + AFTER + rest.partition(AFTER)[2], encoding="utf-8")
