@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+NAME = "qmpd"
+"""The thread's name."""
+
 
 class Background:
     """A thread that runs trio.  Everything may be called from any thread."""
@@ -29,7 +32,7 @@ class Background:
         ready: concurrent.futures.Future[trio.Nursery] = concurrent.futures.Future()
         self._stop = trio.Event()
         # A daemon, so that a test run that was cut short can end; `users` and `stop` are for all others.
-        self._thread = threading.Thread(target=self._run, args=(ready,), name="qmpd", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(ready,), name=NAME, daemon=True)
         self._thread.start()
         self._nursery = ready.result()
 

@@ -106,6 +106,10 @@ class LocalVM(VM):
             return self._background.call(perform)
         except MachineError as error:
             raise ControlError(error.message) from None
+        finally:
+            if self._puppeteer.ended and threading.current_thread().name != background.NAME:
+                # Its clients find themselves cut off when this returns, and not a little later.
+                self._done.wait(GRACE)
 
     def _initial_state(self) -> str:
         return self._initial
