@@ -7,6 +7,7 @@ connection and its greeting.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ class State:
 class _Client:
     lane: int
     life: Life
+    partial: str = ""
     waiting: list[tuple[Any, str, Work]] = field(default_factory=list)
 
 
@@ -213,6 +215,7 @@ class Chart:
     def _send(self, entry: Entry) -> None:
         client = self._client(entry)
         message = entry.message
+        client.partial = "" if message else client.partial + str(entry.members.get("text", ""))
         if "event" in message:
             if not self._hear(entry, client):
                 self._add(entry, client.lane, "heard")
@@ -228,6 +231,10 @@ class Chart:
             self._finish(client, message.get("id"))
         else:
             self._add(entry, client.lane, "malformed")
+            reply = _whole(client.partial)
+            if reply is not None:
+                client.partial = ""
+                self._finish(client, reply.get("id"))
 
     def _finish(self, client: _Client, identity: Any) -> None:
         """The last row is the reply to the oldest command with this id; it says so where that does not stand above."""
@@ -254,3 +261,12 @@ class Chart:
         self._mark(entry, client.lane, "heard", "")
         row.linked = True
         return True
+
+
+def _whole(text: str) -> dict[str, Any] | None:
+    """The reply that was sent in pieces, once all of them are there."""
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and ("return" in message or "error" in message) else None

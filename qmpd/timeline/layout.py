@@ -32,8 +32,8 @@ PER_DECADE = 5.0
 LONGEST = 28.0
 BREAK_FROM = 14.0
 BREAKS = 40
-WIDEST = 46
-NARROWER = 32
+WIDEST = 60
+NARROWER = 34
 """Characters of a label, where there are few lanes and where there are many."""
 
 

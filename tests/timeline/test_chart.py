@@ -116,3 +116,16 @@ def test_many_clients_share_lanes_when_they_are_gone() -> None:
     assert chart.lanes[2].title == "client 1, 9, 16"
     assert chart.lanes[4].title == "client 3"
     assert "client 16 connected, greeting 7.2.0" in texts(chart, 2)
+
+
+def test_a_reply_that_comes_in_pieces_is_a_reply_when_it_is_whole() -> None:
+    scenario = Scenario()
+    scenario.connect(1)
+    scenario.ask(1, "query-block")
+    scenario.ask(1, "stop")
+    scenario.add("sent", client=1, text='{"return')
+    scenario.add("sent", client=1, text='": []}\r\n')
+    scenario.answer(1)
+    chart = Chart(scenario.entries)
+    assert [work.last for work in chart.works] == [4, 5]
+    assert texts(chart, 2)[-2:] == ['‹": []}\\x0d\\x0a› (query-block)', "return {} (stop)"]
