@@ -11,6 +11,7 @@ SUBCOMMANDS = {
     "control": "make the guest act, time pass and connections break",
     "commands": "list the commands of a release and how each one is answered",
     "timeline": "draw a transcript: who sent what, when, and in which run state",
+    "graph": "draw the run states, or the stages of a live update",
     "capture": "write down what a real QEMU, or a running VM, is",
 }
 

@@ -60,6 +60,9 @@ STAGE_TRANSITIONS: dict[UpdateStage, frozenset[UpdateStage]] = {
 }
 """Stage -> the stages that may follow it."""
 
+ENDS = frozenset({_U.FATHER_COMMIT})
+"""The stages in which a process ends when all goes well."""
+
 UNDER_WAY = frozenset({_U.FATHER_PREPARE, _U.FATHER_CHILD_READY, _U.FATHER_COMMIT})
 """The father's stages in which there is a child to take over."""
 

@@ -1,0 +1,105 @@
+"""What a state diagram shows: states, and which may follow which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from qmpd.machine.live_update import ENDS, STAGE_TRANSITIONS, UpdateStage
+from qmpd.machine.run_state import (
+    LIVE,
+    NEEDS_RESET,
+    PRECONFIG_TRANSITIONS,
+    SUSPENDED_TRANSITIONS,
+    TRANSITIONS,
+    RunState,
+)
+
+POPULAR = 7
+"""From as many transitions on a state's are told by its letter in the states that lead there, not by arrows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """`target` may follow `source`; where `sometimes`, not always or not in every release."""
+
+    source: str
+    target: str
+    sometimes: bool = False
+
+
+@dataclass(slots=True)
+class StateDiagram:
+    """A diagram: its states in order, the transitions between them, and the states that it can begin in."""
+
+    title: str
+    states: list[str]
+    transitions: list[Transition]
+    initial: frozenset[str]
+    final: frozenset[str] = frozenset()
+    """The states in which it may end."""
+    emphasis: dict[str, str] = field(default_factory=dict)
+    """State -> `live` or `final`: which colour it has."""
+    legend: list[tuple[str, str]] = field(default_factory=list)
+    """`live`, `final` or `sometimes` -> what that says here."""
+
+    def popular(self) -> dict[str, str]:
+        """The states that so many others lead to that arrows would hide all else, each with its letter."""
+        arrows = Counter(transition.target for transition in self.transitions)
+        return {state: state[0].upper() for state in self.states if arrows[state] >= POPULAR}
+
+    def arrows(self) -> list[Transition]:
+        """The transitions that are drawn as arrows."""
+        popular = self.popular()
+        return [each for each in self.transitions if each.target not in popular]
+
+    def letters(self, state: str) -> list[tuple[str, bool]]:
+        """The popular states that `state` leads to, in the order of all states, each with whether only sometimes."""
+        popular = self.popular()
+        found = {each.target: each.sometimes for each in self.transitions if each.source == state}
+        return [(target, found[target]) for target in popular if target in found]
+
+
+def run_states() -> StateDiagram:
+    """The run states (`qmpd.machine.run_state`), with the transitions of all releases."""
+    transitions = [
+        Transition(str(source), str(target), sometimes)
+        for table, sometimes in ((TRANSITIONS, False), (PRECONFIG_TRANSITIONS, True), (SUSPENDED_TRANSITIONS, True))
+        for source, targets in table.items()
+        for target in RunState
+        if target in targets
+    ]
+    return StateDiagram(
+        title="Run states",
+        states=[str(state) for state in RunState],
+        transitions=transitions,
+        initial=frozenset(map(str, (RunState.PRELAUNCH, RunState.INMIGRATE, RunState.PRECONFIG))),
+        emphasis={**dict.fromkeys(map(str, LIVE), "live"), **dict.fromkeys(map(str, NEEDS_RESET), "final")},
+        legend=[
+            ("live", "the machine's time passes"),
+            ("final", "only a reset helps"),
+            ("sometimes", "in some releases"),
+        ],
+    )
+
+
+def update_stages() -> StateDiagram:
+    """The stages of a live update (`qmpd.machine.live_update`)."""
+    return StateDiagram(
+        title="Stages of a live update",
+        states=[str(stage) for stage in UpdateStage],
+        transitions=[
+            Transition(str(source), str(target))
+            for source, targets in STAGE_TRANSITIONS.items()
+            for target in UpdateStage
+            if target in targets
+        ],
+        initial=frozenset({"none"}),
+        final=frozenset(map(str, ENDS)),
+        emphasis={"none": "live", "failed": "final", "cancelled": "final"},
+        legend=[("live", "no update is under way"), ("final", "it came to nothing")],
+    )
+
+
+DIAGRAMS = {"run-states": run_states, "update-stages": update_stages}
+"""The diagrams that there are, by the name that `qmpd graph` knows."""
