@@ -29,15 +29,14 @@ class Listener:
         self.path = path
         _remove_stale(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        mask = os.umask(0o177)
+        # The file gets the socket's mode; the process's mask is every thread's, so it is left alone.
+        os.fchmod(self.socket.fileno(), 0o600)
         try:
             self.socket.bind(path)
             self.socket.listen(BACKLOG)
         except (OSError, ValueError) as error:
             self.socket.close()
             raise _refusal(path, getattr(error, "strerror", None) or str(error)) from None
-        finally:
-            os.umask(mask)
         self.identity = _identity(path)
 
     @classmethod

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -107,6 +108,11 @@ class ControlConnection:
             raise ControlError(answer["error"]["desc"])
         return answer["return"]
 
+    def wait_until_ended(self, timeout: float) -> None:
+        """Wait until the VM has closed the connection, but no longer than `timeout` seconds."""
+        with self._answered:
+            self._answered.wait_for(lambda: self.ended, timeout)
+
     def close(self) -> None:
         """End the connection, and the thread that reads it."""
         with contextlib.suppress(OSError):
@@ -185,7 +191,16 @@ class ProcessVM(VM):
 
     @property
     def exit_status(self) -> int | None:
-        """The process's exit status, negative where a signal ended it; None as long as it runs."""
+        """The VM's exit status, negative where a signal ended it; None as long as it runs.
+
+        After a live update `process` has ended, and the VM runs on in another one.
+        """
+        return self._status() if self._control.ended else None
+
+    def _status(self) -> int | None:
+        for entry in reversed(self._watch.history):
+            if entry.kind == "ended":
+                return int(entry.members["status"])
         return self.process.poll()
 
     def _catch_up(self) -> None:
@@ -194,13 +209,23 @@ class ProcessVM(VM):
             super()._catch_up()
 
     def _final_status(self) -> int:
-        return self.process.wait(GRACE)
+        self._control.wait_until_ended(GRACE)
+        self.process.wait(GRACE)
+        status = self._status()
+        assert status is not None
+        return status
 
     def close(self) -> None:
         """End the process, whatever it is doing, and take its sockets away; nothing happens where that was done."""
         if self._finalizer.alive:
             self._catch_up()
-            self.process.terminate()
+            if self.process.poll() is None:
+                self.process.terminate()
+            elif not self._control.ended:
+                # It is another process by now, whose id is not known.
+                with contextlib.suppress(ControlError):
+                    self.faults.kill(signal.SIGTERM)
+                self._control.wait_until_ended(GRACE)
             _reap(self.process)
             self._control.close()
             self._finalizer()
