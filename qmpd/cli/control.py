@@ -99,6 +99,16 @@ class Conversation:
             if "return" in message or "error" in message:
                 return message
 
+    def strings(self, command: str) -> frozenset[str]:
+        """The arguments of a command that are strings, whatever they look like."""
+        entries = {each["name"]: each for each in self.execute("query-qmp-schema", {})["return"]}
+        arguments = entries.get(entries.get(command, {}).get("arg-type"), {})
+        return frozenset(
+            each["name"]
+            for each in arguments.get("members", ())
+            if each["type"] == "str" or entries[each["type"]]["meta-type"] == "enum"
+        )
+
     def transcript(self) -> Iterator[dict[str, Any]]:
         """The transcript's entries, until the machine ends."""
         self.send("transcript-follow", {"from-start": True})
@@ -135,7 +145,7 @@ def _run(path: str, rest: list[str]) -> int:
             key, equals, value = word.partition("=")
             if not equals or not key:
                 raise ControlFailure(f"'{word}' is not KEY=VALUE")
-            values[key] = typed(value)
+            values[key] = value
     elif rest not in ([], ["--follow"], ["-follow"]):
         raise ControlFailure(f"{rest[0]}: no such option (--help tells more)")
     conversation = Conversation(path)
@@ -146,7 +156,10 @@ def _run(path: str, rest: list[str]) -> int:
             for entry in conversation.transcript():
                 print(json.dumps(entry), flush=True)
             return 0
-        reply = conversation.execute(rest[0], values)
+        strings = conversation.strings(rest[0]) if values else frozenset()
+        reply = conversation.execute(
+            rest[0], {key: value if key in strings else typed(value) for key, value in values.items()}
+        )
     finally:
         conversation.close()
     if "error" in reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from qmpd.qapi import release_names
+from qmpd.qapi import DEFAULT_RELEASE, release_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ def serve_help(options: Iterable[Option]) -> str:
             sections.setdefault(option.section, []).append(_entry(option))
     parts = [_SERVE]
     parts += [f"{section}:\n{''.join(entries)}" for section, entries in sections.items()]
-    parts.append(_wrapped("Releases: ", ", ".join(release_names()) + " (7.2 unless said otherwise)."))
+    parts.append(_wrapped("Releases: ", ", ".join(release_names()) + f" ({DEFAULT_RELEASE} unless said otherwise)."))
     parts.append(_SERVE_END)
     return "\n".join(parts)
 

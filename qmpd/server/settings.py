@@ -9,7 +9,7 @@ from qmpd.machine.settings import MachineSettings
 
 @dataclass(slots=True, kw_only=True)
 class MonitorSettings:
-    """One `-qmp`: a Unix socket that listens.
+    """One monitor: a Unix socket that listens, or, with a `host`, a TCP socket.
 
     `wait` holds the machine's start until a client has come; `exclusive` serves one client at a time,
     as QEMU does; `pretty` indents what goes out.  `descriptor` is a socket that listens at the path already, None
@@ -22,6 +22,36 @@ class MonitorSettings:
     pretty: bool = False
     chardev: str = "compat_monitor0"
     descriptor: int | None = None
+    # What only the drop-in program sets: the human monitor is `readline`; `address` is how query-chardev names a
+    # socket that is not known by its path; `location` is the option that asked for the monitor, for messages.
+    mode: str = "control"
+    address: str = ""
+    location: str = ""
+    host: str | None = None
+    port: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class ChardevSettings:
+    """One character device that is no listening socket with a monitor on it.
+
+    `backend` is the name that `-chardev` has for it.  `monitor` is what talks through it, None for a device that
+    nothing here uses.  `reconnect` is the seconds after which a lost connection is made again, 0 for never.
+    """
+
+    label: str
+    backend: str
+    monitor: MonitorSettings | None = None
+    location: str = ""
+    path: str = ""
+    input_path: str = ""
+    append: bool = False
+    host: str | None = None
+    port: str = ""
+    descriptor: int | None = None
+    listens: bool = False
+    reconnect: float = 0.0
+    signal: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +64,7 @@ class VMSettings:
     end.
     """
 
-    release: str = "7.2"
+    release: str = "10.0"
     machine: MachineSettings = field(default_factory=MachineSettings)
     monitors: list[MonitorSettings] = field(default_factory=list)
     pid_file: str | None = None
@@ -43,3 +73,4 @@ class VMSettings:
     transcript: str | None = None
     extensions: tuple[str, ...] = ()
     folder: str | None = None
+    chardevs: list[ChardevSettings] = field(default_factory=list)

@@ -17,7 +17,8 @@ from qmpd.server.settings import MonitorSettings
     [
         ("-foo", "-foo: invalid option"),
         ("-m foo", "-m foo: Parameter 'size' expects a non-negative number below 2^64"),
-        ("-machine foo", "unsupported machine type"),
+        ("-machine foo", 'unsupported machine type: "foo"'),
+        ("--release 7.2 -machine foo", "unsupported machine type"),
         ("--release 11.1 -machine foo", 'unsupported machine type: "foo"'),
         ("--release 5.2 -machine foo", "-machine foo: unsupported machine type"),
         ("vm.sock", "vm.sock: unexpected argument (a socket is given with --socket PATH)"),
