@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -146,7 +147,15 @@ def _run(fleet: Fleet, count: int, metrics: tuple[str, int] | None) -> int:
 
         inbox = signals.Inbox(notify)
         progress = _Progress(count)
-        await fleet.run(count, lambda: progress.done(fleet), progress.show)
+
+        def ready() -> None:
+            gc.enable()
+            progress.done(fleet)
+
+        # What has been imported stays, and machines in the making are no garbage: nothing for the collector here.
+        gc.freeze()
+        gc.disable()
+        await fleet.run(count, ready, progress.show)
 
     trio.run(run)
     return 0

@@ -1,7 +1,7 @@
 """Thousands of virtual machines in one process.
 
-A machine that nobody talks to and that waits for no timer has no task: its sockets are watched together with
-all others, and its nursery is opened when its first client comes.  A machine that fails by an error of ours
+A machine that nobody talks to has no task: its sockets are watched together with all others, so are its timers,
+and its nursery is opened when its first client comes.  A machine that fails by an error of ours
 takes down itself alone.
 """
 
@@ -13,6 +13,7 @@ import resource
 import select
 import traceback
 from dataclasses import replace
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 import trio
@@ -41,7 +42,10 @@ SPARE_FILES = 64
 """Open files that a fleet needs beside one for each socket that listens and each client."""
 
 BATCH = 200
-"""Machines created between two looks at what else there is to do."""
+"""Machines created, or timers run, between two looks at what else there is to do."""
+
+STEPS = 100
+"""Passes of a main loop at once; a machine that wants more gets a task."""
 
 
 class FleetError(Exception):
@@ -86,6 +90,10 @@ class Fleet:
         self._number = 0
         self._watched: dict[int, tuple[Member, MonitorSettings, Listener]] = {}
         self._poll = select.epoll()
+        # The timers of machines without a task, by trio's clock; those of machines that have one by now are passed over.
+        self._timers: list[tuple[float, int, Member]] = []
+        self._timers_set = 0
+        self._earlier_timer = trio.Event()
         self._listener: Listener | None = None
         self._ended: trio.Event | None = None
         self._empty: trio.Event
@@ -129,6 +137,7 @@ class Fleet:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 nursery.start_soon(self._accept)
+                nursery.start_soon(self._keep_time)
                 assert self._listener is not None
                 nursery.start_soon(self._accept_control, self._listener.socket)
                 for number in range(count):
@@ -221,8 +230,7 @@ class Fleet:
         for each, listener in vm.listeners:
             self._watch(member, each, listener)
         vm.start()
-        if not vm.idle:
-            self._run_member(member)
+        self._let_run(member)
         return member
 
     def _watch(self, member: Member, monitor: MonitorSettings, listener: Listener) -> None:
@@ -239,6 +247,52 @@ class Fleet:
         member.scope = trio.CancelScope()
         self.nursery.start_soon(self._serve_member, member, member.scope)
 
+    def _let_run(self, member: Member) -> None:
+        """Do what there is to do for a machine without a task, and see when there is something next."""
+        vm = member.vm
+        try:
+            for _ in range(STEPS):
+                if not vm.step():
+                    break
+            else:
+                self._run_member(member)
+                return
+        except Exception:
+            self._fail(member)
+            self._forget(member)
+            return
+        if vm.dispatcher.exit_status is not None:
+            self._tell_end(member)
+            self._forget(member)
+            return
+        remaining = vm.seconds_to_timer()
+        if remaining is None:
+            return
+        timers = self._timers
+        if len(timers) > 2 * len(self._members) + BATCH:
+            timers[:] = [timer for timer in timers if self._members.get(timer[2].name) is timer[2]]
+            heapify(timers)
+        self._timers_set += 1
+        timer = (trio.current_time() + max(0.0, remaining), self._timers_set, member)
+        heappush(timers, timer)
+        if timers[0] is timer:
+            self._earlier_timer.set()
+
+    async def _keep_time(self) -> None:
+        """Run the timers of the machines that have no task."""
+        timers = self._timers
+        while True:
+            self._earlier_timer = trio.Event()
+            with trio.move_on_at(timers[0][0] if timers else float("inf")):
+                await self._earlier_timer.wait()
+            now = trio.current_time()
+            for _ in range(BATCH):
+                if not timers or timers[0][0] > now:
+                    break
+                _, _, member = heappop(timers)
+                if member.scope is None and self._members.get(member.name) is member:
+                    self._let_run(member)
+
     async def _serve_member(self, member: Member, scope: trio.CancelScope) -> None:
         def begin() -> None:
             for monitor, client in member.waiting:
@@ -248,13 +302,19 @@ class Fleet:
         try:
             with scope:
                 await member.vm.run(begin)
-                log.info(f"{member.name} has ended with status {member.vm.dispatcher.exit_status}")
+                self._tell_end(member)
         except Exception:
-            self._failed += 1
-            log.error(f"{member.name} failed:\n{traceback.format_exc()}")
+            self._fail(member)
         finally:
             member.scope = None
             self._forget(member)
+
+    def _tell_end(self, member: Member) -> None:
+        log.info(f"{member.name} has ended with status {member.vm.dispatcher.exit_status}")
+
+    def _fail(self, member: Member) -> None:
+        self._failed += 1
+        log.error(f"{member.name} failed:\n{traceback.format_exc()}")
 
     def _forget(self, member: Member) -> None:
         if self._members.pop(member.name, None) is None:

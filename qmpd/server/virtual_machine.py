@@ -107,11 +107,6 @@ class VirtualMachine:
 
         self.control = ControlDispatcher(self.play())
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing will happen here until a client comes."""
-        return not self.dispatcher.machine.pending and self._next_deadline() is None
-
     def play(self) -> Puppeteer:
         """The machine's puppeteer, the same each time; without one nothing that it can do costs anything."""
         if self.puppeteer is None:
@@ -304,12 +299,16 @@ class VirtualMachine:
             return machine if limiter is None else limiter
         return min(machine, limiter)
 
-    async def _wait_for_work(self) -> None:
+    def seconds_to_timer(self) -> float | None:
+        """How long it is to the next timer, in seconds of the computer's time, negative where it is due.
+
+        None where there is none, or none will be due by itself.
+        """
         deadline = self._deadline = self._next_deadline()
-        if deadline is None:
-            await self._park()
-            return
-        remaining = self.clock.real_seconds(deadline - self.clock.monotonic_nanoseconds())
+        return None if deadline is None else self.clock.real_seconds(deadline - self.clock.monotonic_nanoseconds())
+
+    async def _wait_for_work(self) -> None:
+        remaining = self.seconds_to_timer()
         if remaining is None:
             await self._park()
         elif remaining > 0:
