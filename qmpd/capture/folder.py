@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.capture.answers import answers, asking
 from qmpd.capture.behaviour import describe, measure
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
+from qmpd.capture.command_line import command_line
 from qmpd.capture.cpu_models import cpu_models
 from qmpd.capture.lines import join, spell, write
 from qmpd.capture.object_tree import object_tree
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Report = Callable[[str], None]
 
-STEPS = 8
+STEPS = 7 + len(OPTIONS)
 """How many steps `capture` announces."""
 
 
@@ -57,6 +58,7 @@ class _Face:
                 report(f"the names of types cannot be asked for: {error}")
                 like = nearest(self.numbers)
                 self.names = transfer(like.names, like.introspection, self.introspection)
+            self.option_groups = [each["option"] for each in client.ask("query-command-line-options").result]
             texts = {"help": "help", "info": "help info"}
             self.human_monitor = {
                 name: client.ask("human-monitor-command", {"command-line": line}).result for name, line in texts.items()
@@ -142,6 +144,8 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
         models = cpu_models(ask, face.introspection)
         step("objects")
         objects = object_tree(command, machines, report)
+        step("command line")
+        options = command_line(command, face.option_groups, report)
         type_lines = types.result()
     step("schema")
     answering = {json.loads(line.partition(b', "reply": ')[0] + b"}")["execute"] for line in replies}
@@ -160,6 +164,7 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
         "cpu-models.jsonl.gz": join(models),
         "types.jsonl.gz": join(type_lines),
         "objects.jsonl.gz": join(objects),
+        "command-line.jsonl.gz": join(options),
     }
     directory.mkdir(parents=True, exist_ok=True)
     return [name for name, content in files.items() if write(directory / name, content)]

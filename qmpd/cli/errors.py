@@ -28,3 +28,11 @@ class OptionError(Exception):
         if self.location is None:
             self.location = location
         return self
+
+
+class OptionList(OptionError):  # noqa: N818 - it is no failure
+    """An option's argument was one that makes QEMU print a list, the message, and end with this status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status

@@ -8,7 +8,7 @@ then the machine's type, its memory and its CPUs.  What a release does in its ow
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmpd.cli import key_values
 from qmpd.cli.errors import NOWHERE, OptionError
@@ -93,8 +93,6 @@ _MIGRATION_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "rdma:", "vsock:", "fil
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 _IDENTIFIER = re.compile(r"[A-Za-z][-A-Za-z0-9._]*\Z")
 _IDENTIFIER_HINT = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
-# Types of QEMU's that are known and not served here.
-_OTHER_MACHINES = re.compile(r"(q35|isapc|microvm|x-remote|xenfv|xenpv|nitro-enclave)\Z|(pc-i440fx|pc-q35|xenfv)-\d")
 
 
 class MachineOptions:
@@ -103,6 +101,7 @@ class MachineOptions:
     def __init__(self, release: Release, warn: Callable[[str], None]) -> None:
         """`warn` is called with each warning, a line or more, that QEMU would print."""
         self._behaviour = release.behaviour
+        self._release = release
         self._full_name = "pc-i440fx-{}.{}".format(*release.version)
         self._warn = warn
         self._settings = MachineSettings()
@@ -134,6 +133,25 @@ class MachineOptions:
             "cpu": self._take_cpu,
         }
 
+    @property
+    def machine(self) -> key_values.Tree:
+        """What all `-machine` together say."""
+        return self._machine
+
+    @property
+    def machine_name(self) -> str:
+        """The full name of the machine's type, once `finish` has found it."""
+        return self._full_name if self._settings.machine_type == "pc" else self._settings.machine_type
+
+    def check_actions(self) -> None:
+        """Apply `-action` and its like; the second call does nothing.
+
+        :raise OptionError: there is no such action.
+        """
+        for event, action, location in self._actions:
+            self._set_action(event, action, location)
+        self._actions.clear()
+
     def take(self, given: Given) -> None:
         """Take one option of `OPTIONS`.
 
@@ -151,8 +169,7 @@ class MachineOptions:
 
         :raise OptionError: the options are wrong together.
         """
-        for event, action, location in self._actions:
-            self._set_action(event, action, location)
+        self.check_actions()
         settings = self._settings
         if settings.preconfig and settings.incoming is not None and not self._behaviour.keyval_options:
             raise OptionError("'preconfig' and 'incoming' options are mutually exclusive")
@@ -164,7 +181,7 @@ class MachineOptions:
         settings.topology = arrange(
             self._smp_counts(),
             settings.machine_type,
-            self._full_name if settings.machine_type == "pc" else settings.machine_type,
+            self.machine_name,
             self._behaviour,
             lambda text: self._warn(f"warning: {text}"),
         )
@@ -286,8 +303,10 @@ class MachineOptions:
             name = "pc"
         if name in ("none", "pc"):
             return str(name)
-        if _OTHER_MACHINES.match(str(name)):
-            raise OptionError(f"machine type '{name}' is not served; there are 'none' and 'pc'", self._machine_location)
+        for known in machines(self._release):
+            if name in (known["name"], known.get("alias")):
+                self._full_name = self._settings.machine_name = known["name"]
+                return "pc"
         raise OptionError(
             self._behaviour.unknown_machine.format(name=name),
             None if self._behaviour.keyval_options else self._machine_location,
@@ -359,6 +378,15 @@ class MachineOptions:
             if key not in known:
                 raise OptionError(f"Parameter 'smp.{key}' is unexpected")
         return self._smp
+
+
+def machines(release: Release) -> list[dict[str, Any]]:
+    """The machine types of a release, as query-machines lists them."""
+    import orjson
+
+    reply = release.captured("query-machines", {}, "none", {})
+    listed: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
+    return listed
 
 
 def _merge(into: key_values.Tree, tree: key_values.Tree) -> None:

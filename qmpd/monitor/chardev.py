@@ -7,16 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Chardev:
-    """One character device: its id, its backend's address, and whether it is a socket that listens."""
+    """One character device: its id, its backend's address, and whether it is a socket that listens.
+
+    `connected_address` is what a listening socket is called while it has a client, where that is another name.
+    """
 
     label: str
     address: str
     listening: bool = True
     yankable: bool = True
     frontend_open: bool = True
+    connected_address: str = ""
 
     def describe(self, connected: bool, listening_suffix: str) -> str:
         """The `filename` of `query-chardev`."""
         if not self.listening:
             return self.address
-        return f"{'' if connected else 'disconnected:'}{self.address}{listening_suffix}"
+        if connected:
+            return _with_suffix(self.connected_address or self.address, listening_suffix)
+        return f"disconnected:{self.address}{listening_suffix}"
+
+
+def _with_suffix(address: str, suffix: str) -> str:
+    """The suffix stands behind the address of this end."""
+    here, arrow, there = address.partition(" <-> ")
+    return f"{here}{suffix}{arrow}{there}"

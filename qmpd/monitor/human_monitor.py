@@ -113,8 +113,62 @@ INFORMATION: dict[str, Action] = {
 }
 
 
-def execute_line(dispatcher: Dispatcher, line: str) -> str:
-    """Execute one line and give what it prints, its lines ended by a line feed."""
+_MEANINGS = {
+    "help": "[COMMAND] -- tell what there is",
+    "info": "WORD -- show something of the machine",
+    "stop": "-- hold the virtual CPUs",
+    "cont": "-- let the virtual CPUs run",
+    "system_reset": "-- press the reset button",
+    "system_powerdown": "-- press the power button",
+    "system_wakeup": "-- wake a guest that is suspended",
+    "quit": "-- end the machine at once",
+    "nmi": "-- send a non-maskable interrupt to each virtual CPU",
+    "watchdog_action": "ACTION -- choose what an expired watchdog does",
+}
+_INFORMATION_MEANINGS = {
+    "status": "-- whether the machine runs, and if not, why",
+    "version": "-- the release that answers",
+    "name": "-- what the machine is called",
+    "uuid": "-- the machine's UUID",
+}
+
+
+def _own_help(words: list[str]) -> str:
+    """Help in qmpd's own words, on what it models."""
+    meanings, prefix = _MEANINGS, ""
+    if words[:1] == ["info"]:
+        meanings, prefix, words = _INFORMATION_MEANINGS, "info ", words[1:]
+    if not words:
+        return "".join(f"{prefix}{name} {meaning}\n" for name, meaning in sorted(meanings.items()))
+    if words[0] not in meanings:
+        return f"unknown command: '{prefix}{words[0]}'\n"
+    return f"{prefix}{words[0]} {meanings[words[0]]}\n"
+
+
+def completions(dispatcher: Dispatcher, text: str) -> list[str]:
+    """What the last word of an unfinished line can become."""
+    table = dispatcher.release.human_monitor
+    words = text.split()
+    if not words or text[-1:] in (" ", "\t"):
+        words.append("")
+    if len(words) == 1:
+        known = list(table.commands)
+    elif words[0] == "info" and len(words) == 2:
+        known = list(table.information)
+    elif words[0] in ("help", "?"):
+        known = [*table.commands] if len(words) == 2 else [*table.information] if words[1] == "info" else []
+    elif words[0] == "watchdog_action" and len(words) == 2:
+        known = [str(action) for action in WatchdogAction]
+    else:
+        known = []
+    return [name for name in known if name.startswith(words[-1])]
+
+
+def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> str:
+    """Execute one line and give what it prints, its lines ended by a line feed.
+
+    With `own_words` help is qmpd's rather than the release's.
+    """
     word, end = _word(line, 0)
     if not line.strip():
         return ""
@@ -124,11 +178,11 @@ def execute_line(dispatcher: Dispatcher, line: str) -> str:
         return f"unknown command: '{line[:end]}'\n"
     names = title.split("|")
     if "help" in names:
-        return table.help(line[end:].split())
+        return (_own_help if own_words else table.help)(line[end:].split())
     path, known = word, COMMANDS
     if names == ["info"]:
         if not line[end:].strip():
-            return table.help(["info"])
+            return (_own_help if own_words else table.help)(["info"])
         word, end = _word(line, end)
         title = table.information.get(word)
         if title is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.captured import Answers, CapturedError
     from qmpd.qapi.command_line import CommandLine
     from qmpd.qapi.cpu_models import CPUModels
+    from qmpd.qapi.hardware import Hardware
     from qmpd.qapi.human_monitor import HumanMonitorTable
     from qmpd.qapi.introspection import Introspection
     from qmpd.qapi.naming import Names
@@ -307,6 +308,13 @@ class Release:
         from qmpd.qapi.object_types import ObjectTypes
 
         return ObjectTypes(self._captured_lines("types.jsonl.gz"))
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """What the machines and devices are made of."""
+        from qmpd.qapi.hardware import FILE, Hardware
+
+        return Hardware(self._captured_lines(FILE))
 
     @cached_property
     def cpu_models(self) -> CPUModels:

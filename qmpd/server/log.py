@@ -9,6 +9,8 @@ import sys
 
 level = 0
 name = "qmpd"
+timestamp = False
+"""Whether the time stands in front of each line."""
 
 
 def error(text: str) -> None:
@@ -30,7 +32,15 @@ def message(text: str) -> None:
 
 def _print(text: str) -> None:
     try:
-        sys.stderr.write(f"{name}: {text}\n")
+        sys.stderr.write(f"{_time()}{name}: {text}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         pass  # whoever reads the log is gone; the machine goes on
+
+
+def _time() -> str:
+    if not timestamp:
+        return ""
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ ")

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from qmpd.server.settings import VMSettings
 
 
-def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) -> int:
+def serve(
+    settings: VMSettings,
+    on_listening: Callable[[], None] | None = None,
+    on_start: Callable[[], None] | None = None,
+) -> int:
     """Listen, call `on_listening`, and serve until the machine ends; the result is its exit status.
+
+    `on_start` is called when the machine starts: after the clients that are waited for have come, and before any of
+    them is served.
 
     Signals end the machine as they end QEMU; this must be the process's main thread.
 
@@ -41,7 +48,7 @@ def serve(settings: VMSettings, on_listening: Callable[[], None] | None = None) 
             from qmpd.server.systemd import notify
 
             notify("READY=1")
-        return depart(trio.run(serve_process, vm))
+        return depart(trio.run(serve_process, vm, (), on_start))
     finally:
         clean_up(vm)
 
@@ -66,7 +73,9 @@ def clean_up(vm: VirtualMachine) -> None:
             os.rmdir(vm.settings.folder)  # where something else was put there, it is not ours to remove
 
 
-async def serve_process(vm: VirtualMachine, first: Iterable[signals.Signal] = ()) -> int:
+async def serve_process(
+    vm: VirtualMachine, first: Iterable[signals.Signal] = (), on_start: Callable[[], None] | None = None
+) -> int:
     """Run a machine that has this process for itself; the result is the exit status.
 
     `first` are signals that have come already.
@@ -87,11 +96,11 @@ async def serve_process(vm: VirtualMachine, first: Iterable[signals.Signal] = ()
     for signal in first:
         terminate(vm, signal)
     if "live-update" not in vm.dispatcher.release.extensions:
-        return await vm.run()
+        return await vm.run(on_start)
     from qmpd.server.live_update import Father
 
     father = vm.dispatcher.father = Father(vm, inbox)
-    status = await vm.run()
+    status = await vm.run(on_start)
     if vm.handed_over:
         father.last_words()
     return status

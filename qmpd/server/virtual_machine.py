@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qmpd.control.dispatcher import ControlDispatcher
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
+    from qmpd.server.character_devices import CharacterDevices
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
@@ -52,6 +53,7 @@ class VirtualMachine:
         "clock",
         "connections",
         "control",
+        "devices",
         "dispatcher",
         "hand_over",
         "handed_over",
@@ -79,6 +81,8 @@ class VirtualMachine:
         self.connections: set[Connection] = set()
         self.listeners: list[tuple[MonitorSettings, Listener]] = []
         self.pid_file: PidFile | None = None
+        # The character devices that are no listening sockets; None, almost always.
+        self.devices: CharacterDevices | None = None
         # What `live-update-commit` has asked for and the main loop is to carry out; whether it has.
         self.hand_over: HandOver | None = None
         self.handed_over = False
@@ -95,7 +99,10 @@ class VirtualMachine:
         self.numbers = 0
         # The deadline that the main loop's task sleeps to.
         self._deadline: int | None = None
-        chardevs = [Chardev(monitor.chardev, f"unix:{monitor.path}") for monitor in settings.monitors]
+        chardevs = [
+            Chardev(each.chardev, each.address or f"unix:{each.path}", connected_address=f"unix:{each.path}")
+            for each in settings.monitors
+        ]
         release = load_release(settings.release, settings.extensions)
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, log.error)
         if settings.control is not None:
@@ -131,6 +138,11 @@ class VirtualMachine:
         try:
             for monitor in self.monitors:
                 self.listeners.append((monitor, _listener(monitor)))
+            if self.settings.chardevs:
+                from qmpd.server.character_devices import CharacterDevices
+
+                self.devices = CharacterDevices(self)
+                self.devices.open()
             self.write_transcript()
         except BaseException:
             self.close_listeners()
@@ -154,6 +166,8 @@ class VirtualMachine:
             else:
                 listener.remove()
         self.listeners.clear()
+        if self.devices is not None:
+            self.devices.close()
 
     async def run(self, on_start: Callable[[], None] | None = None) -> int:
         """Serve until the machine ends; the result is its exit status."""
@@ -184,13 +198,18 @@ class VirtualMachine:
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
         waiting = []
+        if self.devices is not None:
+            self.nursery.start_soon(self.devices.run)
         for monitor, listener in self.listeners if self.accepts else ():
             first = trio.Event() if monitor.wait else None
             if first is not None:
                 waiting.append((monitor, first))
             self.nursery.start_soon(self._accept, monitor, listener.socket, first)
         for monitor, first in waiting:
-            log.error(f"info: waiting for connection on: disconnected:unix:{monitor.path},server=on")
+            suffix = self.dispatcher.release.behaviour.listening_chardev_suffix
+            place = f"{monitor.location}: " if monitor.location else ""
+            address = monitor.address or f"unix:{monitor.path}"
+            log.error(f"{place}info: QEMU waiting for connection on: disconnected:{address}{suffix}")
             await first.wait()
         if on_start is not None:
             on_start()
@@ -375,8 +394,14 @@ class VirtualMachine:
                 first.set()
             if not monitor.exclusive:
                 self.serve_client(monitor, client)
-            elif (connection := self.connect(monitor, client)) is not None:
-                await self._serve(connection)
+            else:
+                await self.converse(monitor, client)
+
+    async def converse(self, monitor: MonitorSettings, client: socket.socket) -> None:
+        """Greet a client and serve it until it leaves."""
+        connection = self.connect(monitor, client)
+        if connection is not None:
+            await self._serve(connection)
 
     def serve_client(self, monitor: MonitorSettings, client: socket.socket) -> None:
         """Greet a client and serve it from now on."""
@@ -393,7 +418,16 @@ class VirtualMachine:
             client.close()
             return None
         self.numbers += 1
-        session = self.dispatcher.open_session(monitor.chardev, monitor.pretty)
+        if monitor.host is not None:
+            from qmpd.server.character_devices import name_connection
+
+            name_connection(self.dispatcher.chardevs, monitor.chardev, client)
+        if monitor.mode == "readline":
+            from qmpd.monitor.terminal import open_terminal
+
+            session = open_terminal(self.dispatcher, monitor.chardev)
+        else:
+            session = self.dispatcher.open_session(monitor.chardev, monitor.pretty)
         log.info(f"client {self.numbers} connected to {session.label}")
         return Connection(self, client, session, self.numbers)
 
@@ -406,6 +440,10 @@ class VirtualMachine:
 
 
 def _listener(monitor: MonitorSettings) -> Listener:
+    if monitor.host is not None:
+        from qmpd.server.character_devices import listen_tcp
+
+        return listen_tcp(monitor.host, monitor.port)
     if monitor.descriptor is None:
         return Listener(monitor.path)
     # Somebody else has made the file, and will take it away.

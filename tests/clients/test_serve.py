@@ -131,7 +131,7 @@ def test_wait_holds_the_start(tmp_path: Path) -> None:
     ) as process:
         assert process.stderr is not None
         assert (
-            process.stderr.readline() == f"qmpd: info: waiting for connection on: disconnected:unix:{path},server=on\n"
+            process.stderr.readline() == f"qmpd: info: QEMU waiting for connection on: disconnected:unix:{path},server=on\n"
         )
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))

@@ -1,0 +1,87 @@
+"""What the program's command line takes, and what it prints about itself, asked by running the program.
+
+QEMU looks for options that it does not know from left to right before it does anything, so a line that ends in two
+unknown options never starts a machine: which of the two is complained about tells whether the option in front of them
+takes an argument.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from qmpd.capture.client import PATIENCE, CaptureError
+from qmpd.capture.lines import spell
+from qmpd.qapi.command_line import LISTS, PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Run = Callable[[list[str]], subprocess.CompletedProcess[str]]
+
+# Options that no help text mentions and no query lists, in some release.
+_UNMENTIONED = ("M", "qtest", "qtest-log", "no-kvm", "old-param", "xen-attach", "semihosting", "prom-env")
+_MENTIONED = re.compile(r"^--?([\w][\w-]*)(?:(?:/| or )-([\w-]+))?", re.MULTILINE)
+_UNKNOWN = ("-no-such-option", "-no-such-option-either")
+_USAGE = re.compile(r"^(usage: )(\S+)", re.MULTILINE)
+
+
+def command_line(command: str, groups: Iterable[str], report: Callable[[str], None]) -> list[bytes]:
+    """The lines of command-line.jsonl.gz.
+
+    `groups` are the names that query-command-line-options gives; `report` is told what could not be found out.
+    """
+    argv = shlex.split(command)
+
+    def run(options: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*argv, *options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    try:
+        return _ask(run, groups)
+    except (CaptureError, OSError, subprocess.SubprocessError) as error:
+        report(f"the command line cannot be asked about: {error}")
+        return []
+
+
+def _ask(run: Run, groups: Iterable[str]) -> list[bytes]:
+    lines = []
+    texts = {}
+    for words in LISTS:
+        ended = run(list(words))
+        if ended.stdout:
+            texts[words] = ended.stdout
+            text = _USAGE.sub(rf"\1{PROGRAM}", ended.stdout)
+            lines.append(spell({"list": list(words), "status": ended.returncode, "text": text}))
+    mentioned = [name for found in _MENTIONED.findall(texts.get(("-help",), "")) for name in found if name]
+    names = dict.fromkeys([*mentioned, *_UNMENTIONED, *groups])
+    with ThreadPoolExecutor(2) as pool:
+        takes = pool.map(lambda name: _takes_argument(run, name), names)
+    lines += [
+        spell({"option": name, "argument": argument})
+        for name, argument in zip(names, takes, strict=True)
+        if argument is not None
+    ]
+    return lines
+
+
+def _takes_argument(run: Run, name: str) -> bool | None:
+    """Whether an option takes an argument; None where there is no such option.
+
+    :raise CaptureError: the program does not say.
+    """
+    said = run([f"-{name}", *_UNKNOWN]).stderr
+    for word, answer in ((f"-{name}", None), (_UNKNOWN[0], False), (_UNKNOWN[1], True)):
+        if f": {word}: invalid option" in said:
+            return answer
+    raise CaptureError(f"-{name}: {said.strip()}")
