@@ -133,6 +133,7 @@ class ProcessVM(VM):
         super().__init__(settings.release, [monitor.path for monitor in settings.monitors], Watch())
         self._initial = _initial_state(settings)
         self._folder = folder
+        self._handed_over = False
         control = folder.file("control.sock")
         line = [*arguments, "-clock", settings.clock, "-control", f"unix:{control.replace(',', ',,')}"]
         if not any(argument.lstrip("-") in ("qmp", "qmp-pretty", "socket") for argument in arguments):
@@ -183,6 +184,10 @@ class ProcessVM(VM):
             for name, value in given.items()
             if value is not None and value is not MISSING
         }
+        if not self._handed_over and self.process.poll() is not None and not self._control.ended:
+            # The connection has been handed over, too, but not who follows the transcript.
+            self._handed_over = True
+            self._control.execute("transcript-follow", {"from-start": True})
         value = self._control.execute(declaration.name, wire)
         return decode(value, result_type(declaration))
 

@@ -378,3 +378,16 @@ def test_starting_takes_less_than_five_milliseconds(report: Report) -> None:
     finally:
         background.release()
         background.release()
+
+
+def test_a_vm_is_followed_through_a_live_update() -> None:
+    with start(release="2.x-live-update", machine="none", subprocess=True) as vm, Client(vm.qmp_path) as client:
+        client.execute("live-update-prepare")
+        vm.wait_for_event("INIT_COMPLETE", timeout=30)
+        assert client.execute("live-update-commit") == {}
+        assert vm.process.wait(5) == 0  # type: ignore[attr-defined]
+        assert vm.exit_status is None
+        client.execute("stop")
+        vm.wait_for_run_state("paused")
+        vm.assert_sent("stop")
+    assert not Path(vm.qmp_path).exists()
