@@ -151,7 +151,7 @@ def test_options_that_are_wrong(subprocess: bool) -> None:
 
 
 @KINDS
-def test_sockets(subprocess: bool, tmp_path: Path) -> None:
+def test_several_sockets_that_serve_one_client_each(subprocess: bool) -> None:
     with start(monitors=2, exclusive=True, subprocess=subprocess) as vm:
         assert len(vm.qmp_paths) == 2
         first, second = Client(vm.qmp_paths[0]), Client(vm.qmp_paths[1])
@@ -161,18 +161,13 @@ def test_sockets(subprocess: bool, tmp_path: Path) -> None:
             third.message()
         for client in (first, second, third):
             client.close()
+
+
+def test_a_socket_of_the_tests_own(tmp_path: Path) -> None:
     own = tmp_path / "own.sock"
-    with start(options=["-qmp", f"unix:{own},server=on,wait=off"], subprocess=subprocess) as vm:
+    with start(options=["-qmp", f"unix:{own},server=on,wait=off"]) as vm:
         assert vm.qmp_path == str(own)
         Client(vm.qmp_path).close()
-
-
-@KINDS
-def test_a_machine_that_waits_for_its_first_client(subprocess: bool) -> None:
-    with start(wait=True, subprocess=subprocess) as vm:
-        assert vm.run_state == "prelaunch"
-        with Client(vm.qmp_path):
-            vm.wait_for_run_state("running")
 
 
 def test_the_path_of_a_socket_is_short_where_temporary_folders_are_deep(
@@ -191,7 +186,10 @@ def test_the_path_of_a_socket_is_short_where_temporary_folders_are_deep(
 
 @KINDS
 def test_waiting_for_what_comes_later(subprocess: bool) -> None:
-    with start(guest="boot-time=5ms", subprocess=subprocess) as vm, Client(vm.qmp_path) as client:
+    with start(wait=True, subprocess=subprocess) as vm:
+        assert vm.run_state == "prelaunch"
+        client = Client(vm.qmp_path)
+        vm.wait_for_run_state("running")
         late = threading.Timer(0.05, client.send, ["stop"])
         late.start()
         assert vm.wait_for_event("ST*").name == "STOP"
@@ -202,6 +200,7 @@ def test_waiting_for_what_comes_later(subprocess: bool) -> None:
         sent = vm.wait_for_command("set-action", reboot=re.compile("shut.*"))
         late.join()
         assert (sent.client, sent.arguments) == (1, {"reboot": "shutdown"})
+        client.close()
 
 
 def test_waiting_in_vain_shows_what_happened() -> None:
