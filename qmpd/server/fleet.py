@@ -317,8 +317,10 @@ class Fleet:
         log.error(f"{member.name} failed:\n{traceback.format_exc()}")
 
     def _forget(self, member: Member) -> None:
-        if self._members.pop(member.name, None) is None:
+        # By the time that a destroyed machine's task has ended there may be another one of its name.
+        if self._members.get(member.name) is not member:
             return
+        del self._members[member.name]
         self._destroyed += 1
         if not self._members:
             self._empty.set()

@@ -133,6 +133,19 @@ async def test_machines_come_and_go(tmp_path: Path) -> None:
         assert "qmpd_commands_total 4.0\n" in metrics
 
 
+async def test_a_machine_may_be_replaced_at_once_by_one_of_its_name(tmp_path: Path) -> None:
+    async with running(tmp_path / "fleet", 0) as fleet:
+        for _ in range(3):
+            fleet.fleet.create_machine("mine", None, None)
+            client = await fleet.connect(f"{tmp_path}/fleet/mine/qmp.sock")
+            fleet.fleet.destroy_machine("mine")
+            fleet.fleet.create_machine("mine", None, None)
+            assert await client.at_end()
+            fleet.fleet.destroy_machine("mine")
+        assert fleet.fleet.statistics().machines == 0
+        assert os.listdir(tmp_path / "fleet") == ["fleet.sock"]
+
+
 async def test_each_machine_has_its_control_socket(tmp_path: Path) -> None:
     async with running(tmp_path / "fleet", 2) as fleet:
         client = await fleet.machine(1)
