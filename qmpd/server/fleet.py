@@ -7,6 +7,7 @@ takes down itself alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -90,7 +91,7 @@ class Fleet:
         self._number = 0
         self._watched: dict[int, tuple[Member, MonitorSettings, Listener]] = {}
         self._poll = select.epoll()
-        # The timers of machines without a task, by trio's clock; those of machines that have one by now are passed over.
+        # The timers of machines without a task, by trio's clock; those of machines that have one by now do not count.
         self._timers: list[tuple[float, int, Member]] = []
         self._timers_set = 0
         self._earlier_timer = trio.Event()
@@ -212,7 +213,8 @@ class Fleet:
         control = MonitorSettings(path=os.path.join(folder, "control.sock"), chardev="control")
         member = Member(name, folder, vm, control if self._with_control else None)
         try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
             vm.listen()
             if member.control is not None:
                 vm.listeners.append((member.control, Listener(member.control.path)))

@@ -208,6 +208,20 @@ def start_to_greeting(command: list[str], path: str) -> int:
     return passed
 
 
+def create(name: str, folder: str, machines: list[str]) -> list[int]:
+    """Nanoseconds from asking a fleet for a machine until it has greeted a client, for each machine."""
+    fleet = clients[name][0]
+    times = []
+    for machine in machines:
+        begin = time.perf_counter_ns()
+        fleet.sendall(b'{"execute": "create", "arguments": {"name": "%b"}}\n' % machine.encode())
+        lines(fleet, 1)
+        client = greeted(f"{folder}/{machine}/qmp.sock", negotiate=False)
+        times.append(time.perf_counter_ns() - begin)
+        client.close()
+    return times
+
+
 ORDERS = {
     "open": open_clients,
     "close": close_clients,
@@ -216,6 +230,7 @@ ORDERS = {
     "fan-out": fan_out,
     "closed-loop": closed_loop,
     "start": start_to_greeting,
+    "create": create,
 }
 
 

@@ -33,6 +33,7 @@ class Scale:
     event_clients: tuple[int, ...] = (1, 100, 1000)
     event_rounds: int = 20
     starts: int = 15
+    loops: int = 3
     loop_vms: int = 1000
     loop_seconds: float = 3.0
     fleet_vms: int = 10_000
@@ -48,6 +49,7 @@ QUICK = Scale(
     event_clients=(1, 20),
     event_rounds=2,
     starts=1,
+    loops=1,
     loop_vms=20,
     loop_seconds=0.1,
     fleet_vms=100,
@@ -76,8 +78,12 @@ class Bench:
 
     def path(self) -> str:
         """A path for a socket that was not used before."""
+        return str(Path(self._folder.name) / f"{self.number()}.sock")
+
+    def number(self) -> int:
+        """A number that was not used before."""
         self._count += 1
-        return str(Path(self._folder.name) / f"{self._count}.sock")
+        return self._count
 
     def connected(self) -> list[str]:
         """The subjects that run with one client, connected under the subject's name; started when first asked for."""
@@ -230,6 +236,61 @@ def memory(bench: Bench) -> Iterator[Row]:
     yield Row("resident memory, one VM, one client", "MB", busy)
 
 
+def fleet(bench: Bench) -> Iterator[Row]:
+    """A thousand VMs in one process."""
+    scale, load = bench.scale, bench.load
+    folder = bench.path()
+    paths = [f"{folder}/vm-{number:05}/qmp.sock" for number in range(1, scale.loop_vms + 1)]
+    with Server(bench.programs.fleet(bench.path(), 1), announced=True) as server:
+        single = server.settled_resident()
+    bench.step()
+    with Server(bench.programs.fleet(folder, scale.loop_vms + 1), announced=True) as server:
+        idle = {QMPD: [(server.settled_resident() - single) / scale.loop_vms]}
+        load.open("fleet", paths)
+        taken = {QMPD: [(server.settled_resident() - single) / scale.loop_vms]}
+        bench.step()
+        loops = []
+        for _ in range(scale.loops):
+            loops.append(load.closed_loop("fleet", scale.loop_seconds))
+            bench.step()
+        load.close("fleet")
+        load.open("fleet", [f"{folder}/fleet.sock"])
+        load.create("fleet", folder, [f"warm-{number}" for number in range(10)])
+
+        def measure(subject: str) -> float:
+            if subject == QEMU:
+                path = bench.path()
+                return load.start(bench.programs.qmp(subject, [path]), path) / 1e9
+            return percentile(load.create("fleet", folder, [f"new-{bench.number()}" for _ in range(20)]), 0.5)
+
+        created = bench.rounds(bench.programs.subjects, measure)
+        load.close("fleet")
+    if QEMU in bench.programs.subjects:
+        path = bench.path()
+        with Server(bench.programs.qmp(QEMU, [path])) as server:
+            load.open("memory", [path])
+            idle[QEMU] = taken[QEMU] = [float(server.settled_resident())]
+            load.close("memory")
+    yield Row("new VM in a running fleet to greeting", "ms", created, [Aim(0.1, QEMU)], "QEMU: exec to greeting")
+    yield Row("memory of each further VM, idle", "KB", idle, [Aim(16384)], "QEMU: a process each")
+    yield Row("memory of each further VM, one client", "KB", taken)
+    name = f"{scale.loop_vms:,} VMs, a client each, closed loop"
+    yield Row(name, "/s", {QMPD: [loop["rate"] for loop in loops]}, remark="QEMU left out: a process each")
+    yield Row(f"{name}, p99", "ms", {QMPD: [loop["p99"] / 1e9 for loop in loops]})
+
+
+def large_fleet(bench: Bench) -> Iterator[Row]:
+    """Ten thousand VMs in one process."""
+    count = bench.scale.fleet_vms
+    # As many open files as that are more readily allowed than twice as many.
+    with Server(bench.programs.fleet(bench.path(), count, "--no-control"), announced=True) as server:
+        took = {QMPD: [server.started_in]}
+        memory = {QMPD: [float(server.settled_resident())]}
+    full = count == 10_000
+    yield Row(f"{count:,} VMs, exec to the last one's socket", "s", took, [Aim(3.0)] if full else [], "--no-control")
+    yield Row(f"{count:,} VMs, resident memory", "MB", memory, [Aim(300e6)] if full else [])
+
+
 MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "round-trip": round_trip,
     "pipelines": pipelines,
@@ -239,5 +300,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "events": events,
     "start": start,
     "memory": memory,
+    "fleet": fleet,
+    "large-fleet": large_fleet,
 }
 """What `--only` knows."""

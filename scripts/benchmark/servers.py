@@ -59,16 +59,34 @@ class Programs:
         sockets = [word for path in paths for word in ("-qmp", f"unix:{path},server=on,wait=off")]
         return [self.qemu, "-machine", "none", "-nodefaults", "-display", "none", *sockets]
 
+    def fleet(self, folder: str, count: int, *options: str) -> list[str]:
+        """A fleet of qmpd's, its machines those that `qmpd serve` has by default."""
+        return [*qmpd_command(), "fleet", "--count", str(count), "--dir", folder, *options]
+
     def floor(self, name: str, path: str) -> list[str]:
         """One of the floors: `echo_blocking`, `echo_trio`, `greet_trio`."""
         return [sys.executable, str(HERE / "floors" / f"{name}.py"), path]
 
 
+class LoadError(Exception):
+    """The load generator could not do what it was asked for."""
+
+
 class Server:
     """A program that runs; leaving the context ends it."""
 
-    def __init__(self, command: list[str]) -> None:
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment())
+    def __init__(self, command: list[str], announced: bool = False) -> None:
+        """Start it and, where it is `announced`, wait for the first line that it prints.
+
+        :raise LoadError: it ended before that.
+        """
+        begin = time.perf_counter()
+        output = subprocess.PIPE if announced else subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, env=environment())
+        if self.process.stdout is not None and not self.process.stdout.readline():
+            raise LoadError(f"{command[0]} has ended with status {self.process.wait()}")
+        self.started_in = time.perf_counter() - begin
+        """Seconds."""
 
     def __enter__(self) -> Server:
         return self
@@ -92,10 +110,6 @@ class Server:
             before = size
             time.sleep(calm)
         return size
-
-
-class LoadError(Exception):
-    """The load generator could not do what it was asked for."""
 
 
 class Load:
@@ -161,6 +175,12 @@ class Load:
         """All clients at once: `rate` in commands a second, `p50` and `p99` in nanoseconds."""
         result = self._order("closed-loop", name=name, seconds=seconds)
         assert isinstance(result, dict)
+        return result
+
+    def create(self, name: str, folder: str, machines: list[str]) -> list[int]:
+        """Nanoseconds from asking for a machine until its greeting, for each machine of a fleet."""
+        result = self._order("create", name=name, folder=folder, machines=machines)
+        assert isinstance(result, list)
         return result
 
     def start(self, command: list[str], path: str) -> int:
