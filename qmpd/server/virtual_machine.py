@@ -176,17 +176,20 @@ class VirtualMachine:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
                 self.running = True
-                await self._begin(on_start)
-                await self._main_loop()
-                if self.puppet_host is not None:
-                    self.puppet_host.ended()
-                if not self.handed_over:
-                    await self._farewell()
-                if self.puppet_host is not None:
-                    self.puppet_host.close_clients()
+                try:
+                    await self._begin(on_start)
+                    await self._main_loop()
+                    if self.puppet_host is not None:
+                        self.puppet_host.ended()
+                    if not self.handed_over:
+                        await self._farewell()
+                    if self.puppet_host is not None:
+                        self.puppet_host.close_clients()
+                finally:
+                    # Nobody is to bring clients to a nursery that is about to close.
+                    self.running = False
                 nursery.cancel_scope.cancel()
         finally:
-            self.running = False
             self.close_listeners()
             if self.puppet_host is not None:
                 self.puppet_host.close()
