@@ -6,6 +6,7 @@ memory, then its back ends, its CPUs and its devices.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import orjson
@@ -329,6 +330,7 @@ class EmulatorOptions:
         checks = MachineChecks(self._release)
         for given, values in self._accelerators:
             checks.accelerator(given, values)
+        machine.kvm = self._wants_kvm()
         if self._release.behaviour.keyval_options:
             checks.machine(self.machine.machine_name, self.machine.machine)
         if self._vga and self._vga not in _VGA:
@@ -358,6 +360,18 @@ class EmulatorOptions:
         for given, device in zip(self._devices, machine.devices, strict=True):
             checks.device(given, device)
         return settings
+
+    def _wants_kvm(self) -> bool:
+        """Whether KVM would accelerate the machine.
+
+        Nothing is accelerated here, so KVM does not have to be there where nothing else would do.
+        """
+        listed = self.machine.machine.get("accel")
+        names = listed.split(":") if isinstance(listed, str) else [values["accel"] for _, values in self._accelerators]
+        known = [name for name in names if name in ("kvm", "tcg", "qtest")]
+        if known[:1] != ["kvm"]:
+            return False
+        return len(known) == 1 or os.access("/dev/kvm", os.R_OK | os.W_OK)
 
     def _finish_chardevs(self) -> None:
         if not self._nodefaults and not self._chardevs.monitor_given:
@@ -433,8 +447,6 @@ class MachineChecks:
 
         :raise OptionError: it cannot.
         """
-        import os
-
         if path and ":" not in path:
             try:
                 os.stat(path)

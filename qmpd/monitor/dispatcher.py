@@ -122,6 +122,7 @@ class Dispatcher:
         "json_parser",
         "limiter",
         "machine",
+        "migration_capabilities",
         "negotiation_commands",
         "ready",
         "release",
@@ -159,6 +160,8 @@ class Dispatcher:
         self.emitted = 0
         # What carries out a live update; None where there can be none.
         self.father: Father | None = None
+        # The capabilities of migration that were set; None where none was.
+        self.migration_capabilities: dict[str, bool] | None = None
         # Who comes between the clients and their commands; None, almost always.
         self.interceptor: Interceptor | None = None
         self.limiter = RateLimiter(clock, self.broadcast)

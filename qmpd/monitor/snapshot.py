@@ -22,7 +22,11 @@ PARSE_ERROR = "parse error"
 
 def take(dispatcher: Dispatcher) -> dict[str, object]:
     """The machine and what its monitors share; the sessions are taken one by one with `take_session`."""
-    return {"machine": dispatcher.machine.snapshot(), "limiter": dispatcher.limiter.snapshot()}
+    return {
+        "machine": dispatcher.machine.snapshot(),
+        "limiter": dispatcher.limiter.snapshot(),
+        "migration-capabilities": dispatcher.migration_capabilities,
+    }
 
 
 def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
@@ -32,6 +36,7 @@ def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
     """
     machine_snapshot.put(dispatcher.machine, state["machine"])
     dispatcher.limiter.restore(state["limiter"])
+    dispatcher.migration_capabilities = state.get("migration-capabilities")
 
 
 def take_session(session: Session) -> dict[str, Any]:

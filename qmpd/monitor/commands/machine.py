@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 _RESET_VECTOR = 0xFFFFFFF0
 _TARGET = Encoded(b'{"arch": "x86_64"}')
-_KVM = Encoded(b'{"enabled": false, "present": true}')
+_KVM = {
+    False: Encoded(b'{"enabled": false, "present": true}'),
+    True: Encoded(b'{"enabled": true, "present": true}'),
+}
 
 
 def cpu_properties(topology: CPUTopology, index: int) -> dict[str, object]:
@@ -135,7 +138,7 @@ def query_target(dispatcher: Dispatcher, session: Session, arguments: Arguments)
 
 @command("query-kvm")
 def query_kvm(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return _KVM
+    return _KVM[dispatcher.settings.kvm]
 
 
 @command("x-exit-preconfig")

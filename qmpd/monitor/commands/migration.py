@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
 
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.results import EMPTY
+from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
@@ -16,3 +20,26 @@ if TYPE_CHECKING:
 @command("migrate-pause")
 def migrate_pause(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     raise CommandError(dispatcher.release.behaviour.migrate_pause_refusal)
+
+
+@command("migrate-set-capabilities")
+def migrate_set_capabilities(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """What is set is told by query-migrate-capabilities, and no more: nothing migrates here."""
+    wanted = {each["capability"]: each["state"] for each in cast("list[dict[str, Any]]", arguments["capabilities"])}
+    dispatcher.migration_capabilities = {**(dispatcher.migration_capabilities or {}), **wanted}
+    return EMPTY
+
+
+@command("query-migrate-capabilities")
+def query_migrate_capabilities(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """The release's list, with what was set since."""
+    found = dispatcher.release.captured("query-migrate-capabilities", {}, dispatcher.settings.machine_type, {})
+    if not isinstance(found, bytes):
+        raise CommandError("qmpd does not know the capabilities of this release")
+    if dispatcher.migration_capabilities is None:
+        return Encoded(found)
+    states = dispatcher.migration_capabilities
+    return [
+        {"capability": each["capability"], "state": states.get(each["capability"], each["state"])}
+        for each in orjson.loads(found)
+    ]
