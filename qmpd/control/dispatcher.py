@@ -187,6 +187,10 @@ class ControlDispatcher:
             if not self._followers:
                 recorder.unfollow(self._tell)
 
+    def follows(self, session: Session) -> bool:
+        """Whether the transcript's entries are sent to this client."""
+        return session in self._followers
+
     def tell_all(self, session: Session) -> None:
         """Send all entries that are kept."""
         for kept in self.puppeteer.recorder.entries():

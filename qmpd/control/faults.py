@@ -8,7 +8,6 @@ or until they are cleared.  The control socket itself suffers from none of them.
 from __future__ import annotations
 
 import enum
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +92,12 @@ class Fault:
 class FaultControl(Group):
     """Faults; each method gives the fault's state, whose id `clear` takes."""
 
-    __slots__ = ("_faults", "_ids")
+    __slots__ = ("_faults", "_last")
 
     def __init__(self, puppeteer: Puppeteer) -> None:
         super().__init__(puppeteer)
         self._faults: list[Fault] = []
-        self._ids = itertools.count(1)
+        self._last = 0
 
     @command("fault-delay-reply")
     def delay_reply(
@@ -146,7 +145,7 @@ class FaultControl(Group):
         if when is GarbageMoment.NOW:
             if command is not None or count is not None:
                 raise ControlError("'command' and 'count' are for garbage that waits for a reply")
-            fault = Fault(id=next(self._ids), kind=FaultKind.GARBAGE, when=when, client=client)
+            fault = Fault(id=self._next(), kind=FaultKind.GARBAGE, when=when, client=client)
             self._happens(fault, client)
             self._puppeteer.interceptor.send_bytes(octets, client)
             return fault.describe()
@@ -206,7 +205,7 @@ class FaultControl(Group):
             raise ControlError("'signal' is a number from 1 to 64")
         if command is not None or client is not None:
             return self._add(FaultKind.KILL, command=command, client=client, count=1, signal=signal)
-        fault = Fault(id=next(self._ids), kind=FaultKind.KILL, signal=signal)
+        fault = Fault(id=self._next(), kind=FaultKind.KILL, signal=signal)
         self.die(fault)
         return fault.describe()
 
@@ -227,13 +226,28 @@ class FaultControl(Group):
             if id_ is None or fault.id == id_:
                 self._remove(fault)
 
+    # For a process that takes the machine over.
+
+    def state(self) -> tuple[list[Fault], int]:
+        """The faults, and the last id that was given."""
+        return self._faults, self._last
+
+    def restore(self, faults: list[Fault], last: int) -> None:
+        """Have these faults."""
+        self._faults = faults
+        self._last = last
+
     # Making, using and ending them.
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
 
     def _add(self, kind: FaultKind, **members: Any) -> FaultState:
         count = members.get("count")
         if count is not None and count < 1:
             raise ControlError("'count' is a positive number")
-        fault = Fault(id=next(self._ids), kind=kind, **members)
+        fault = Fault(id=self._next(), kind=kind, **members)
         self._faults.append(fault)
         return fault.describe()
 
@@ -243,7 +257,7 @@ class FaultControl(Group):
         return fault.describe()
 
     def _begin(self, kind: FaultKind, time: int | None) -> Fault:
-        fault = Fault(id=next(self._ids), kind=kind)
+        fault = Fault(id=self._next(), kind=kind)
         if time is not None:
             fault.deadline = self._now() + time
         self._faults.append(fault)

@@ -25,7 +25,7 @@ AT_REPLY = (FaultKind.DROP_CONNECTION, FaultKind.STALL, FaultKind.GARBAGE)
 
 
 @dataclass(slots=True)
-class _Kept:
+class Kept:
     """What a fault keeps from a client: a whole reply (to the command of this name), or the rest of one (None)."""
 
     fault: int
@@ -37,17 +37,20 @@ class _Kept:
 
 
 class Interceptor:
-    """Comes between the sessions of one machine and their commands."""
+    """Comes between the sessions of one machine and their commands.
 
-    __slots__ = ("_dispatcher", "_faults", "_kept", "_numbers", "_puppeteer", "_recorder")
+    `kept` is what faults keep back, `numbers` how many clients have come.
+    """
+
+    __slots__ = ("_dispatcher", "_faults", "_puppeteer", "_recorder", "kept", "numbers")
 
     def __init__(self, puppeteer: Puppeteer) -> None:
         self._puppeteer = puppeteer
         self._dispatcher = puppeteer.host.dispatcher
         self._faults = puppeteer.faults
         self._recorder = puppeteer.recorder
-        self._kept: list[_Kept] = []
-        self._numbers = 0
+        self.kept: list[Kept] = []
+        self.numbers = 0
 
     # What the dispatcher leaves to it.
 
@@ -69,8 +72,8 @@ class Interceptor:
 
     def adopt(self, session: Session) -> PuppetSession:
         """Come between a session and its commands from now on."""
-        self._numbers += 1
-        client = Client(self._numbers, self._recorder)
+        self.numbers += 1
+        client = Client(self.numbers, self._recorder)
         commands = OverriddenCommands(self._dispatcher, self._puppeteer.replies, client, session.negotiated)
         self._recorder.record(EntryKind.CONNECTED, client=client.number, monitor=session.label)
         return PuppetSession.adopt(session, client, commands)
@@ -79,7 +82,7 @@ class Interceptor:
         """The client is gone: nothing is kept for it any more."""
         if isinstance(session, PuppetSession):
             session.end()
-            for kept in [kept for kept in self._kept if kept.session is session]:
+            for kept in [kept for kept in self.kept if kept.session is session]:
                 self._forget(kept)
 
     def run_requests(self, limit: int) -> bool:
@@ -146,7 +149,7 @@ class Interceptor:
             self._send(session, name, reply)
             return
         session.client.held |= in_band
-        self._kept.append(_Kept(delay.id, session, self._deadline(delay), reply, name, in_band))
+        self.kept.append(Kept(delay.id, session, self._deadline(delay), reply, name, in_band))
 
     def _deadline(self, fault: Fault) -> int | None:
         if fault.time is None:
@@ -164,7 +167,7 @@ class Interceptor:
         elif fault.kind is FaultKind.STALL:
             session.send(reply[: len(reply) // 2])
             session.stall(fault.id, reply[len(reply) // 2 :])
-            self._kept.append(_Kept(fault.id, session, self._deadline(fault)))
+            self.kept.append(Kept(fault.id, session, self._deadline(fault)))
         else:
             if fault.when != GarbageMoment.AFTER:
                 session.send(fault.data)
@@ -196,20 +199,20 @@ class Interceptor:
 
     def next_deadline(self) -> int | None:
         """When something that is kept goes out by itself, in monotonic nanoseconds."""
-        return min((kept.deadline for kept in self._kept if kept.deadline is not None), default=None)
+        return min((kept.deadline for kept in self.kept if kept.deadline is not None), default=None)
 
     def run_timers(self) -> None:
         """Send what was kept long enough."""
         now = self._dispatcher.clock.monotonic_nanoseconds()
-        for kept in [kept for kept in self._kept if kept.deadline is not None and kept.deadline <= now]:
+        for kept in [kept for kept in self.kept if kept.deadline is not None and kept.deadline <= now]:
             self._release(kept)
 
     def release(self, fault: int) -> None:
         """Send all that the fault of this id keeps."""
-        for kept in [kept for kept in self._kept if kept.fault == fault]:
+        for kept in [kept for kept in self.kept if kept.fault == fault]:
             self._release(kept)
 
-    def _release(self, kept: _Kept) -> None:
+    def _release(self, kept: Kept) -> None:
         session = kept.session
         self._forget(kept)
         if kept.reply is None:
@@ -223,9 +226,9 @@ class Interceptor:
             else:
                 session.scheduled = False
 
-    def _forget(self, kept: _Kept) -> None:
-        self._kept.remove(kept)
-        if all(other.fault != kept.fault for other in self._kept):
+    def _forget(self, kept: Kept) -> None:
+        self.kept.remove(kept)
+        if all(other.fault != kept.fault for other in self.kept):
             self._faults.is_over(kept.fault)
 
 

@@ -170,6 +170,16 @@ class ReplyControl(Group):
             except NotValid as error:
                 raise ControlError(str(error)) from None
 
+    # For a process that takes the machine over.
+
+    def state(self) -> tuple[list[ReplyOverride], int]:
+        """The overrides, and the last id that was given."""
+        return self._book.overrides, self._book.last
+
+    def restore(self, overrides: list[ReplyOverride], last: int) -> None:
+        """Have these overrides."""
+        self._book = _Book(overrides, last)
+
     # For the sessions' tables of commands.
 
     def has(self, name: str) -> bool:

@@ -16,7 +16,7 @@ from qmpd.control.declaration import Group, command
 from qmpd.control.values import MISSING, wire_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from qmpd.machine import Clock
 
@@ -91,22 +91,27 @@ class TranscriptEntry:
     name: str | None = None
 
 
-_Kept = tuple[int, int, int, EntryKind, dict[str, Any]]
+KeptEntry = tuple[int, int, int, EntryKind, dict[str, Any]]
+"""An entry as it is kept: its number, the monotonic time, the time of day, and what depends on its kind."""
 
 _WIRE_NAMES = {field.name: wire_name(field.name) for field in fields(TranscriptEntry)}
 
 
 class Recorder:
-    """Writes entries down.  `follow` adds somebody who is given each one as JSON values, at once."""
+    """Writes entries down.  `follow` adds somebody who is given each one as JSON values, at once.
 
-    __slots__ = ("_clock", "_entries", "_followers", "_number", "_size")
+    `resets` counts how often it has begun anew.
+    """
+
+    __slots__ = ("_clock", "_entries", "_followers", "_number", "_size", "resets")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._entries: deque[_Kept] = deque()
+        self._entries: deque[KeptEntry] = deque()
         self._size = 0
         self._followers: list[Callable[[dict[str, Any]], None]] = []
         self._number = 0
+        self.resets = 0
 
     def record(self, kind: EntryKind, **members: Any) -> None:
         """Write down that something happens now; the members are those of `TranscriptEntry`.
@@ -141,20 +146,32 @@ class Recorder:
         self._entries.clear()
         self._size = 0
         self._number = 0
+        self.resets += 1
 
-    def entries(self, since: int = 0) -> list[_Kept]:
+    @property
+    def number(self) -> int:
+        """The number of the last entry."""
+        return self._number
+
+    def restore(self, number: int, entries: Iterable[KeptEntry]) -> None:
+        """Have these entries, and go on behind `number`; nobody who follows is told."""
+        self._entries = deque(entries)
+        self._size = sum(map(_size, self._entries))
+        self._number = number
+
+    def entries(self, since: int = 0) -> list[KeptEntry]:
         """The entries that are kept, from the one after number `since` on."""
         if since == 0:
             return list(self._entries)
         return [entry for entry in self._entries if entry[0] > since]
 
 
-def _size(kept: _Kept) -> int:
+def _size(kept: KeptEntry) -> int:
     members = kept[4]
     return members.get("size", 0) or len(members.get("raw", b""))
 
 
-def _members(kept: _Kept) -> dict[str, Any]:
+def _members(kept: KeptEntry) -> dict[str, Any]:
     """The members that depend on the kind, with what was sent read."""
     members = {name: value for name, value in kept[4].items() if name not in ("raw", "size")}
     raw = kept[4].get("raw")
@@ -169,11 +186,11 @@ def _members(kept: _Kept) -> dict[str, Any]:
     return members
 
 
-def _timestamp(kept: _Kept) -> tuple[int, int]:
+def _timestamp(kept: KeptEntry) -> tuple[int, int]:
     return divmod(kept[2], 1_000_000)
 
 
-def wire_entry(kept: _Kept) -> dict[str, Any]:
+def wire_entry(kept: KeptEntry) -> dict[str, Any]:
     """An entry as JSON values."""
     seconds, microseconds = _timestamp(kept)
     entry: dict[str, Any] = {

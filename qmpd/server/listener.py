@@ -40,12 +40,18 @@ class Listener:
         self.identity = _identity(path)
 
     @classmethod
-    def inherit(cls, path: str, descriptor: int, identity: tuple[int, int] | None) -> Listener:
-        """The listener of another process, which has handed over its open socket and the `identity` of its file."""
+    def inherit(cls, path: str, descriptor: int | None, identity: tuple[int, int] | None) -> Listener:
+        """The listener of another process, which has handed over its open socket and the `identity` of its file.
+
+        Without a descriptor it is one that does not listen at present.
+        """
         listener = cls.__new__(cls)
         listener.path = path
         listener.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
-        listener.socket.setblocking(False)
+        if descriptor is None:
+            listener.socket.close()
+        else:
+            listener.socket.setblocking(False)
         listener.identity = identity
         return listener
 

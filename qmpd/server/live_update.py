@@ -3,7 +3,9 @@
 The two talk over a private socket pair (`qmpd.server.frames`); `take_over` is the child's side.
 
     father                                child
-    prepare: settings, clone        ->    builds a machine of the clone, to see that it can
+    prepare: settings, clone        ->
+    entries: of the transcript      ->    (as many of these as it takes)
+    practise                        ->    builds a machine of the clone, to see that it can
     (serves)                        <-    complete
     commit: all that there is       ->    builds the machine, writes the pid file
     (stands still)                  <-    standing
@@ -22,6 +24,7 @@ machine changes hands are told to the child with `go` or after it.
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import subprocess
 import sys
@@ -32,17 +35,23 @@ import trio
 
 from qmpd.machine.live_update import UNDER_WAY, LiveUpdate, UpdateStage
 from qmpd.monitor.errors import CommandError
+from qmpd.plain import to_plain
 from qmpd.server import frames, log, snapshot
 from qmpd.server.connection import Connection
-from qmpd.server.plain import to_plain
+from qmpd.server.systemd import notify
 
 if TYPE_CHECKING:
+    from qmpd.control.transcript import Recorder
     from qmpd.monitor.errors import HandOver
+    from qmpd.server.settings import MonitorSettings
     from qmpd.server.signals import Inbox
     from qmpd.server.virtual_machine import VirtualMachine
 
 # The same program: this interpreter, with the module path of this process.
 _ENTRY = "import sys; sys.path[:] = sys.argv[2:]; from qmpd.server.take_over import main; sys.exit(main(sys.argv[1:2]))"
+
+ENTRIES = 2000
+"""Entries of the transcript that are sent in one piece, before a clone is complete."""
 
 LAST_WORDS = 0.2
 """Seconds that a child which has closed its socket is given to end by itself, so that its status can be told."""
@@ -55,7 +64,7 @@ class Refused(Exception):  # noqa: N818 - it says what the child did
 class Child:
     """One child: its process, this end of the socket pair, and the scope of the task that is with it."""
 
-    __slots__ = ("channel", "complete", "process", "scope")
+    __slots__ = ("channel", "complete", "entries", "process", "resets", "scope")
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
@@ -63,6 +72,9 @@ class Child:
         self.channel: socket.socket | None = None
         # Whether it has the clone, and so is ready to take over.
         self.complete = False
+        # How far it has the transcript, and of which of its beginnings.
+        self.entries = 0
+        self.resets = 0
 
     async def start(self, program: str | None) -> None:
         """Start the process.
@@ -138,6 +150,8 @@ class Father:
         """
         if self.update.stage not in (UpdateStage.NONE, UpdateStage.FAILED):
             raise CommandError("A live update is under way")
+        if self._vm.settings.chardevs or any(_unusual(monitor) for monitor in self._vm.settings.monitors):
+            raise CommandError("Only Unix sockets that listen for QMP can be handed over")
         child = self._child = Child()
         self.update.prepare(lambda: child.complete)
         self._vm.nursery.start_soon(self._raise, child, program, timeout)
@@ -226,7 +240,21 @@ class Father:
             "state": snapshot.take(vm).state,
         }
         await frames.send_soon(child.channel, message)
+        if vm.puppeteer is not None:
+            await self._send_transcript(child, child.channel, vm.puppeteer.recorder)
+        await frames.send_soon(child.channel, {"kind": "practise"})
         _require(await frames.receive_soon(child.channel), "complete")
+
+    @staticmethod
+    async def _send_transcript(child: Child, channel: socket.socket, recorder: Recorder) -> None:
+        """Send what is in the transcript by now, piece by piece; the clients are served in between."""
+        from qmpd.control.snapshot import take_entries
+
+        child.resets, entries = recorder.resets, recorder.entries()
+        for start in range(0, len(entries), ENTRIES):
+            piece = take_entries(entries[start : start + ENTRIES])
+            await frames.send_soon(channel, {"kind": "entries", "entries": piece})
+        child.entries = entries[-1][0] if entries else 0
 
     # The hand-over
 
@@ -240,7 +268,7 @@ class Father:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self._exchange(request, child.channel)
+            self._exchange(request, child, child.channel)
         except TimeoutError:
             reason = f"it had {request.timeout:g} seconds"
         except frames.Disconnected:
@@ -249,6 +277,9 @@ class Father:
             reason = str(error)
         else:
             self._leave()
+            if "NOTIFY_SOCKET" in os.environ:
+                # Only the service's main process is believed, which this one is for a little while yet.
+                notify(f"MAINPID={self.child}")
             stood_still = (time.monotonic() - began) * 1000
             log.info(f"process {self.child} serves from now on; the machine stood still for {stood_still:.1f} ms")
             return None
@@ -266,7 +297,7 @@ class Father:
         child.scope.cancel()
         return reason
 
-    def _exchange(self, request: HandOver, channel: socket.socket) -> None:
+    def _exchange(self, request: HandOver, child: Child, channel: socket.socket) -> None:
         """Hand over, and return when the child serves.
 
         :raise TimeoutError, OSError, Disconnected, BadFrame, Refused: it does not.
@@ -275,6 +306,13 @@ class Father:
         end = time.monotonic() + request.timeout
         reply = vm.dispatcher.late_reply(request.session, request.message, None)
         taken = snapshot.take(vm, {request.session: reply})
+        if vm.puppeteer is not None:
+            from qmpd.control.snapshot import take_entries
+
+            recorder = vm.puppeteer.recorder
+            goes_on = recorder.resets == child.resets
+            taken.state["goes_on"] = goes_on
+            taken.state["entries"] = take_entries(recorder.entries(child.entries if goes_on else 0))
         _limit(channel, end)
         frames.send(channel, {"kind": "commit", "state": taken.state}, taken.descriptors)
         _limit(channel, end)
@@ -293,6 +331,8 @@ class Father:
         for _, listener in vm.listeners:
             listener.release()
         vm.listeners.clear()
+        if vm.puppet_host is not None:
+            vm.puppet_host.close()
         if vm.pid_file is not None:
             vm.pid_file.release()
             vm.pid_file = None
@@ -308,6 +348,11 @@ class Father:
         except OSError:
             pass  # the child has ended since
         self._child.channel.close()
+
+
+def _unusual(monitor: MonitorSettings) -> bool:
+    """Whether this is no Unix socket that listens for QMP."""
+    return monitor.host is not None or monitor.mode != "control"
 
 
 def _require(answer: dict[str, Any], kind: str) -> None:

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 class PuppetHost:
     """Serves a puppeteer (`qmpd.control.host.Host`).  Nothing here affects the control socket."""
 
-    __slots__ = ("_accepting", "_transcript", "_vm", "killed", "puppeteer")
+    __slots__ = ("_accepting", "_vm", "killed", "puppeteer", "transcript")
 
     puppeteer: Puppeteer
 
     def __init__(self, vm: VirtualMachine) -> None:
         self._vm = vm
         self.killed = False
-        self._transcript: TranscriptFile | None = None
+        self.transcript: TranscriptFile | None = None
         # Set while clients are accepted again; None where nothing keeps them from it.
         self._accepting: trio.Event | None = None
 
@@ -49,14 +49,20 @@ class PuppetHost:
         """The machine's monitors."""
         return self._vm.dispatcher
 
-    def write_transcript(self, path: str, append: bool) -> None:
-        """Write the transcript to a file, too, behind what is there where that is to be kept.
+    def write_transcript(self, path: str) -> None:
+        """Write the transcript to a file, too.
 
         :raise ListenError: it cannot be written.
         """
         from qmpd.server.transcript_file import TranscriptFile
 
-        self._transcript = TranscriptFile(path, self.puppeteer.recorder, append)
+        self.transcript = TranscriptFile(path, self.puppeteer.recorder)
+
+    def inherit_transcript(self, path: str, descriptor: int) -> None:
+        """Go on writing the transcript to a file that another process has handed over."""
+        from qmpd.server.transcript_file import TranscriptFile
+
+        self.transcript = TranscriptFile.inherit(path, descriptor, self.puppeteer.recorder)
 
     def ended(self) -> None:
         """The main loop has ended: the transcript tells of it, also to those who follow it."""
@@ -67,9 +73,9 @@ class PuppetHost:
 
     def close(self) -> None:
         """Nothing more will happen."""
-        if self._transcript is not None:
-            self._transcript.close()
-            self._transcript = None
+        if self.transcript is not None:
+            self.transcript.close()
+            self.transcript = None
 
     def wake(self) -> None:
         """Tell the main loop that there is work."""

@@ -40,9 +40,15 @@ class Taken:
 
 
 def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> Taken:
-    """The machine as it is now.  `replies` are owed to these sessions beside what they have got."""
+    """The machine as it is now.  `replies` are owed to these sessions beside what they have got.
+
+    The transcript's entries are left out.
+    """
     taken = Taken()
     dispatcher, control = vm.dispatcher, vm.control
+    puppeteer = vm.puppeteer
+    if puppeteer is not None:
+        from qmpd.control import snapshot as puppeteer_snapshot
     sessions = [*dispatcher.sessions, *(control.sessions if control is not None else ())]
     places: dict[Session, int] = {}
     clients: list[dict[str, Any]] = []
@@ -55,11 +61,14 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         outgoing = bytes(connection.pending) + state["outgoing"]
         if replies is not None and session in replies:
             outgoing += replies[session]
+        puppeteered = control is not None and session in control.sessions
         clients.append({
             **state,
             "outgoing": outgoing,
             "number": connection.number,
-            "control": control is not None and session in control.sessions,
+            "control": puppeteered,
+            "follows": puppeteered and control is not None and control.follows(session),
+            "puppet": None if puppeteer is None else puppeteer_snapshot.take_client(session),
             "socket": taken.keep(connection.socket.fileno()),
         })
     ready = [*dispatcher.ready, *(control.ready if control is not None else ())]
@@ -67,14 +76,22 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         "dispatcher": monitor_snapshot.take(dispatcher),
         "clock": _take_clock(vm),
         "numbers": vm.numbers,
-        "listeners": [
-            [taken.keep(listener.socket.fileno()), listener.identity] for _, listener in vm.listeners
-        ],
+        "listeners": [_take_listener(taken, listener) for _, listener in vm.listeners],
         "clients": clients,
         "ready": [places[session] for session in ready if session in places],
         "pid_file": None if vm.pid_file is None else [vm.pid_file.path, taken.keep(vm.pid_file.descriptor)],
+        "puppeteer": None if puppeteer is None else puppeteer_snapshot.take(puppeteer, places),
     }
+    if vm.puppet_host is not None and vm.puppet_host.transcript is not None:
+        taken.state["transcript"] = taken.keep(vm.puppet_host.transcript.descriptor)
     return taken
+
+
+def _take_listener(taken: Taken, listener: Listener) -> list[object]:
+    descriptor = listener.socket.fileno()
+    # A fault has closed it, for now.
+    number = None if descriptor == -1 else taken.keep(descriptor)
+    return [number, listener.identity]
 
 
 def put(
@@ -96,6 +113,10 @@ def put(
         session = monitor_snapshot.put_session(dispatcher, client)
         dispatcher.sessions[session] = None
         sessions.append(session)
+        if client["puppet"] is not None and vm.puppeteer is not None:
+            from qmpd.control import snapshot as puppeteer_snapshot
+
+            puppeteer_snapshot.put_client(vm.puppeteer, session, client["puppet"])
         if descriptors is not None:
             opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[client["socket"]])
             opened.setblocking(False)
@@ -104,14 +125,33 @@ def put(
         session = sessions[place]
         session.scheduled = True
         session.dispatcher.ready.append(session)
+    if state["puppeteer"] is not None:
+        _put_puppeteer(vm, state, sessions)
     if descriptors is None:
         return connections
     for monitor, (number, identity) in zip(vm.monitors, state["listeners"], strict=True):
-        vm.listeners.append((monitor, Listener.inherit(monitor.path, descriptors[number], identity)))
+        descriptor = None if number is None else descriptors[number]
+        vm.listeners.append((monitor, Listener.inherit(monitor.path, descriptor, identity)))
+    if "transcript" in state:
+        assert vm.puppet_host is not None
+        assert vm.settings.transcript is not None
+        vm.puppet_host.inherit_transcript(vm.settings.transcript, descriptors[state["transcript"]])
     if state["pid_file"] is not None:
         path, number = state["pid_file"]
         vm.pid_file = PidFile.inherit(path, descriptors[number])
     return connections
+
+
+def _put_puppeteer(vm: VirtualMachine, state: Mapping[str, Any], sessions: Sequence[Session]) -> None:
+    from qmpd.control import snapshot as puppeteer_snapshot
+
+    puppeteer = vm.play()
+    puppeteer_snapshot.put(puppeteer, state["puppeteer"], sessions)
+    # Making the puppeteer and its clients was written down, but is none of the machine's story.
+    puppeteer.recorder.restore(state["puppeteer"]["number"], puppeteer_snapshot.put_entries(state.get("entries", ())))
+    for client, session in zip(state["clients"], sessions, strict=True):
+        if client["follows"] and vm.control is not None:
+            vm.control.follow(session, True)
 
 
 def _monitor(vm: VirtualMachine, client: Mapping[str, Any]) -> MonitorSettings:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import socket
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from qmpd.machine.live_update import LiveUpdate, UpdateStage
+from qmpd.plain import from_plain
 from qmpd.qapi.errors import ArgumentError
 from qmpd.server import frames, log, signals, snapshot
-from qmpd.server.listener import ListenError
-from qmpd.server.plain import from_plain
 from qmpd.server.serve import clean_up, depart, serve_process, terminate
 from qmpd.server.settings import VMSettings
 from qmpd.server.virtual_machine import VirtualMachine
@@ -39,13 +37,15 @@ class Refusal(Exception):  # noqa: N818 - it says what this process does
 class InheritedMachine(VirtualMachine):
     """A machine that another process has run so far: its clients are connected, and it has started."""
 
-    __slots__ = ("_channel", "_clients", "update")
+    __slots__ = ("_channel", "_clients", "entries", "update")
 
     def __init__(self, settings: VMSettings, channel: socket.socket) -> None:
         """`channel` is the socket on which the father talks."""
         super().__init__(settings)
         self._channel = channel
         self._clients: list[tuple[MonitorSettings, Connection]] = []
+        # What was in the transcript when the clone was made.
+        self.entries: list[tuple[Any, ...]] = []
         self.update = LiveUpdate(self.dispatcher.machine)
 
     def inherit(self, state: dict[str, Any], descriptors: list[int]) -> None:
@@ -54,6 +54,8 @@ class InheritedMachine(VirtualMachine):
         :raise OSError: the pid file cannot be written.
         """
         self.update.enter(UpdateStage.CHILD_COMMIT)
+        if state.get("goes_on"):
+            state["entries"] = self.entries + state["entries"]
         self._clients = snapshot.put(self, state, descriptors)
         if self.pid_file is not None:
             try:
@@ -63,14 +65,10 @@ class InheritedMachine(VirtualMachine):
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
         """Take the first turn, tell the father, and only then go to the clients."""
+        self.started = True
         self.update.enter(UpdateStage.NONE)
         if self.dispatcher.machine.pending:
             self.dispatcher.turn()
-        self.started = True
-        try:
-            self.write_transcript(append=True)
-        except ListenError as error:
-            log.error(str(error))
         frames.send(self._channel, {"kind": "serving"})
         self.nursery.start_soon(self._listen_to_father)
         exclusive = [connection for monitor, connection in self._clients if monitor.exclusive]
@@ -81,8 +79,8 @@ class InheritedMachine(VirtualMachine):
             client = next((connection for each, connection in self._clients if each is monitor), None)
             if client in exclusive:
                 self.nursery.start_soon(self._serve_then_accept, monitor, listener.socket, client)
-            else:
-                self.nursery.start_soon(self._accept, monitor, listener.socket, None)
+            elif listener.socket.fileno() != -1:
+                self.accept(monitor, listener)
         self._clients.clear()
 
     async def _serve_then_accept(self, monitor: MonitorSettings, listening: socket.socket, client: Connection) -> None:
@@ -126,10 +124,6 @@ async def _take_over(channel: socket.socket) -> int:
         # Whatever is wrong with this process, its father has to know, and goes on.
         frames.send(channel, {"kind": "refused", "reason": f"it fails with {error!r}"})
         return 1
-    if "NOTIFY_SOCKET" in os.environ:
-        from qmpd.server.systemd import notify
-
-        notify(f"MAINPID={os.getpid()}")
     try:
         return depart(await serve_process(vm, received))
     finally:
@@ -151,6 +145,8 @@ def prepare(channel: socket.socket) -> InheritedMachine:
     vm.update.enter(UpdateStage.CHILD_PREPARE)
     # What is done for the first time takes longer: imports, tables that are built when they are asked for.
     import_module("qmpd.server.live_update")
+    while (piece := frames.receive(channel)[0])["kind"] == "entries":
+        vm.entries += piece["entries"]
     snapshot.put(InheritedMachine(settings, channel), message["state"], None)
     for name in message["commands"]:
         entry = vm.dispatcher.commands[name]

@@ -17,20 +17,33 @@ class TranscriptFile:
 
     __slots__ = ("_file", "_recorder", "path")
 
-    def __init__(self, path: str, recorder: Recorder, append: bool) -> None:
-        """Open the file, and write what has been recorded by now: anew, or behind what is there.
+    def __init__(self, path: str, recorder: Recorder) -> None:
+        """Open the file, and write what has been recorded by now; an existing one is written anew.
 
         :raise ListenError: it cannot be written.
         """
         self.path = path
         self._recorder = recorder
         try:
-            self._file: TextIO = open(  # noqa: SIM115 - open until `close`
-                path, "a" if append else "w", encoding="ascii", buffering=1
-            )
+            self._file: TextIO = open(path, "w", encoding="ascii", buffering=1)  # noqa: SIM115 - open until `close`
         except OSError as error:
             raise ListenError(f"Cannot write the transcript {path}: {error.strerror}") from None
         recorder.follow(self._write, from_start=True)
+
+    @classmethod
+    def inherit(cls, path: str, descriptor: int, recorder: Recorder) -> TranscriptFile:
+        """The file of another process, which has handed it over with all that was recorded by now in it."""
+        transcript = cls.__new__(cls)
+        transcript.path = path
+        transcript._recorder = recorder
+        transcript._file = open(descriptor, "a", encoding="ascii", buffering=1)  # noqa: SIM115 - open until `close`
+        recorder.follow(transcript._write)
+        return transcript
+
+    @property
+    def descriptor(self) -> int:
+        """The open file's number."""
+        return self._file.fileno()
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._file.closed:

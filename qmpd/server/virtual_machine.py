@@ -148,7 +148,7 @@ class VirtualMachine:
             self.close_listeners()
             raise
 
-    def write_transcript(self, append: bool = False) -> None:
+    def write_transcript(self) -> None:
         """Write the transcript to its file from now on, where one is asked for.
 
         :raise ListenError: the file cannot be written.
@@ -156,7 +156,7 @@ class VirtualMachine:
         if self.settings.transcript is not None:
             self.play()
             assert self.puppet_host is not None
-            self.puppet_host.write_transcript(self.settings.transcript, append)
+            self.puppet_host.write_transcript(self.settings.transcript)
 
     def close_listeners(self) -> None:
         """Stop listening and take the socket files away, unless the machine ends as if it were killed."""
@@ -179,12 +179,8 @@ class VirtualMachine:
                 try:
                     await self._begin(on_start)
                     await self._main_loop()
-                    if self.puppet_host is not None:
-                        self.puppet_host.ended()
                     if not self.handed_over:
-                        await self._farewell()
-                    if self.puppet_host is not None:
-                        self.puppet_host.close_clients()
+                        await self._end()
                 finally:
                     # Nobody is to bring clients to a nursery that is about to close.
                     self.running = False
@@ -356,6 +352,14 @@ class VirtualMachine:
                 else:
                     session.unsent = False
             unsent.clear()
+
+    async def _end(self) -> None:
+        """Let everybody know that the machine has ended."""
+        if self.puppet_host is not None:
+            self.puppet_host.ended()
+        await self._farewell()
+        if self.puppet_host is not None:
+            self.puppet_host.close_clients()
 
     async def _farewell(self) -> None:
         """Let the clients take what is owed to them; one that does not read is not waited for long."""

@@ -163,6 +163,47 @@ async def test_the_machine_goes_on(tmp_path: Path) -> None:
         assert client.events == ["SUSPEND", "WAKEUP", "RESET", "STOP"]
 
 
+async def test_what_a_puppeteer_did_stays_done(tmp_path: Path) -> None:
+    """Faults and overrides hold on, what a fault keeps back comes in its time, and the transcript has no gap."""
+    control, transcript = str(tmp_path / "control.sock"), tmp_path / "transcript"
+    options = ["-machine", "pc", "-guest", "boot-time=1s", "-clock", "virtual", "-transcript", str(transcript)]
+    async with running(tmp_path, *options, "-control", f"unix:{control}") as server:
+        client, waiting = await server.connect(), await server.connect()
+        puppeteer, follower = await server.connect(path=control), await server.connect(path=control)
+        await follower.returned("transcript-follow")
+        await puppeteer.returned("override-reply", command="query-name", **{"return": {"name": "made up"}})
+        await puppeteer.returned("fault-delay-reply", time=5, command="query-uuid", count=1)
+        await puppeteer.returned("fault-refuse-connections")
+        await waiting.send(b'{"execute": "query-uuid", "id": 7}')
+        faults, overrides = await puppeteer.returned("query-faults"), await puppeteer.returned("query-overrides")
+        assert (len(faults), len(overrides)) == (2, 1)
+
+        await client.update()
+        assert await puppeteer.returned("query-faults") == faults
+        assert await puppeteer.returned("query-overrides") == overrides
+        assert await client.returned("query-name") == {"name": "made up"}
+        with pytest.raises(ConnectionRefusedError):
+            await trio.open_unix_socket(server.path)
+        await puppeteer.returned("clock-advance", time=6)
+        assert (await waiting.reply() or b"").endswith(b'"id": 7}')
+        await puppeteer.returned("fault-clear")
+        assert await (await server.connect()).returned("query-name") == {"name": "made up"}
+
+        entries = await puppeteer.returned("query-transcript")
+        await client.update()
+        assert (await puppeteer.returned("query-transcript"))[: len(entries)] == entries
+        await client.send(b'{"execute": "quit"}')
+        assert await client.at_end()
+        followed = []
+        while (line := await follower.line()) is not None:
+            followed.append(json.loads(line))
+        numbers = [message["data"]["number"] for message in followed if message.get("event") == "TRANSCRIPT"]
+        written = [json.loads(line) for line in transcript.read_text().splitlines()]
+        assert [entry["number"] for entry in written] == list(range(1, len(written) + 1))
+        (ended_with,) = [entry["number"] for entry in written if entry["kind"] == "ended"]
+        assert numbers == list(range(numbers[0], ended_with + 1))
+
+
 async def test_an_exclusive_listener_has_its_one_client(tmp_path: Path) -> None:
     second = str(tmp_path / "second.sock")
     options = ["-qmp", f"unix:{tmp_path}/qmp.sock,server=on,wait=off,exclusive=on", "--socket", second]

@@ -13,7 +13,7 @@ Kind = TypeVar("Kind")
 
 
 def to_plain(value: object) -> object:
-    """`value` as dictionaries, lists and scalars.  It may consist of dataclasses, enumerations and these."""
+    """`value` as dictionaries, lists and scalars.  It may consist of dataclasses, string enumerations and these."""
     if isinstance(value, enum.StrEnum):
         return str(value)
     if is_dataclass(value):
@@ -50,8 +50,10 @@ def _build(kind: Any, value: Any) -> object:
         (item,) = typing.get_args(kind)
         return [_build(item, each) for each in value]
     if origin is tuple:
-        item = typing.get_args(kind)[0]
-        return tuple(_build(item, each) for each in value)
+        kinds = typing.get_args(kind)
+        if kinds[1:] == (...,):
+            return tuple(_build(kinds[0], each) for each in value)
+        return tuple(_build(item, each) for item, each in zip(kinds, value, strict=True))
     if origin is dict:
         _, item = typing.get_args(kind)
         return {key: _build(item, each) for key, each in value.items()}

@@ -1,0 +1,106 @@
+"""What a puppeteer has made of a machine, as plain data, for a process that takes the machine over.
+
+The transcript can be long, so its entries are taken apart from the rest, and may go ahead of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from qmpd.control.faults import Fault, FaultKind
+from qmpd.control.interceptor import Kept
+from qmpd.control.replies import ReplyOverride
+from qmpd.control.session import PuppetSession
+from qmpd.control.transcript import EntryKind
+from qmpd.control.values import MISSING
+from qmpd.plain import from_plain, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qmpd.control.puppeteer import Puppeteer
+    from qmpd.control.transcript import KeptEntry
+    from qmpd.monitor.session import Session
+
+
+def take(puppeteer: Puppeteer, places: Mapping[Session, int]) -> dict[str, object]:
+    """The faults, the overrides and what is kept back; `places` has the number of each session."""
+    interceptor = puppeteer.interceptor
+    faults, last_fault = puppeteer.faults.state()
+    overrides, last_override = puppeteer.replies.state()
+    return {
+        "faults": [to_plain(fault) for fault in faults],
+        "last_fault": last_fault,
+        "overrides": [_take_override(override) for override in overrides],
+        "last_override": last_override,
+        "clients": interceptor.numbers,
+        "kept": [
+            [kept.fault, places[kept.session], kept.deadline, kept.reply, kept.command, kept.in_band]
+            for kept in interceptor.kept
+            if kept.session in places
+        ],
+        "number": puppeteer.recorder.number,
+    }
+
+
+def put(puppeteer: Puppeteer, state: Mapping[str, Any], sessions: Sequence[Session]) -> None:
+    """Have the puppeteer of a new machine go on as `take` found the one that made `state`.
+
+    Its sessions are there by now (`put_client`); its sockets suffer from their faults again.
+    """
+    puppeteer.faults.restore([from_plain(Fault, fault) for fault in state["faults"]], state["last_fault"])
+    overrides = [ReplyOverride(**override) for override in state["overrides"]]
+    puppeteer.replies.restore(overrides, state["last_override"])
+    interceptor = puppeteer.interceptor
+    interceptor.numbers = state["clients"]
+    for fault, place, deadline, reply, command, in_band in state["kept"]:
+        session = sessions[place]
+        assert isinstance(session, PuppetSession)
+        interceptor.kept.append(Kept(fault, session, deadline, reply, command, in_band))
+    if puppeteer.faults.holds(FaultKind.EXHAUST_DESCRIPTORS):
+        puppeteer.host.exhaust_descriptors(True)
+
+
+def take_client(session: Session) -> dict[str, object] | None:
+    """What is kept about one of the machine's clients; None where nobody plays with it."""
+    if not isinstance(session, PuppetSession):
+        return None
+    client = session.client
+    return {
+        "number": client.number,
+        "held": client.held,
+        "resumed": client.resumed,
+        "stalled_by": client.stalled_by,
+        "kept": list(client.kept),
+    }
+
+
+def put_client(puppeteer: Puppeteer, session: Session, state: Mapping[str, Any]) -> None:
+    """Come between a session and its commands again."""
+    client = puppeteer.interceptor.adopt(session).client
+    client.number = state["number"]
+    client.held = state["held"]
+    client.resumed = state["resumed"]
+    client.stalled_by = state["stalled_by"]
+    client.kept = deque(state["kept"])
+
+
+def take_entries(entries: Sequence[KeptEntry]) -> list[tuple[Any, ...]]:
+    """Entries of the transcript."""
+    return [
+        (number, monotonic, wall, str(kind), {name: value for name, value in members.items() if value is not MISSING})
+        for number, monotonic, wall, kind, members in entries
+    ]
+
+
+def put_entries(entries: Sequence[tuple[Any, ...]]) -> list[KeptEntry]:
+    """The entries that `take_entries` was given."""
+    return [(number, monotonic, wall, EntryKind(kind), members) for number, monotonic, wall, kind, members in entries]
+
+
+def _take_override(override: ReplyOverride) -> dict[str, Any]:
+    found = {field.name: getattr(override, field.name) for field in fields(override)}
+    return {name: value for name, value in found.items() if value is not MISSING}
+
