@@ -332,7 +332,8 @@ with start(machine="none") as vm:
     child = os.fork()
     if not child:
         with start(machine="none") as own:
-            os._exit(0 if own.exit_status is None else 1)
+            status = own.exit_status
+        os._exit(0 if status is None else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert vm.events
 """
