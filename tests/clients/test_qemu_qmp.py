@@ -49,7 +49,7 @@ def test_commands_and_errors(tmp_path: Path) -> None:
             await client.execute("migrate-pause", oob=True)
         await client.disconnect()
 
-    with serving(tmp_path / "vm.sock", "-machine", "none") as server:
+    with serving(tmp_path / "vm.sock", "--release", "7.2", "-machine", "none") as server:
         run(work(server))
 
 

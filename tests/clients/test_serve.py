@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from qmpd.server.settings import VMSettings
 from tests.clients.programs import PATIENCE, QMPD, read_all, read_lines, serving, without_times
 
 NEGOTIATE = b'{"execute": "qmp_capabilities"}'
@@ -37,8 +38,8 @@ def test_it_tells_where_it_listens_and_what_to_type(tmp_path: Path) -> None:
         status, output, errors = server.end()
     assert status == 0
     assert output == (
-        f"QMP of QEMU 7.2 listens on {first}\n"
-        f"QMP of QEMU 7.2 listens on {second}\n"
+        f"QMP of QEMU {VMSettings().release} listens on {first}\n"
+        f"QMP of QEMU {VMSettings().release} listens on {second}\n"
         f"next: socat - UNIX-CONNECT:'{first}'   or: qmp-shell '{first}'\n"
     )
     assert errors.startswith("qmpd: terminating on signal 15 from pid ")
@@ -131,7 +132,8 @@ def test_wait_holds_the_start(tmp_path: Path) -> None:
     ) as process:
         assert process.stderr is not None
         assert (
-            process.stderr.readline() == f"qmpd: info: QEMU waiting for connection on: disconnected:unix:{path},server=on\n"
+            process.stderr.readline()
+            == f"qmpd: info: QEMU waiting for connection on: disconnected:unix:{path},server=on\n"
         )
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))

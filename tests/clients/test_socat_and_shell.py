@@ -30,7 +30,7 @@ class TestSocat:
         return without_times(ended.stdout)
 
     def test_a_half_closed_connection_gets_all_its_replies(self, tmp_path: Path) -> None:
-        with serving(tmp_path / "vm.sock", "-machine", "none") as server:
+        with serving(tmp_path / "vm.sock", "--release", "7.2", "-machine", "none") as server:
             said = self.talk(
                 server,
                 b'{"execute": "qmp_capabilities"}\n{"execute": "query-status", "id": 1}\n{"execute": "stop"}\n'
@@ -45,7 +45,7 @@ class TestSocat:
             )
 
     def test_quit(self, tmp_path: Path) -> None:
-        with serving(tmp_path / "vm.sock", "-machine", "none") as server:
+        with serving(tmp_path / "vm.sock", "--release", "7.2", "-machine", "none") as server:
             said = self.talk(server, b'{"execute": "qmp_capabilities"}{"execute": "quit"}')
             assert said == (
                 GREETING + b'{"return": {}}\r\n'
@@ -73,7 +73,7 @@ class TestQMPShell:
         return ended.stdout.splitlines()
 
     def test_commands(self, tmp_path: Path) -> None:
-        with serving(tmp_path / "vm.sock", "-machine", "none", "-name", "vm1") as server:
+        with serving(tmp_path / "vm.sock", "--release", "7.2", "-machine", "none", "-name", "vm1") as server:
             shown = self.type(server, "query-status\nquery-name\nstop\nset-action reboot=shutdown\nno-such a=1\n")
             assert shown == [
                 "Welcome to the QMP low-level shell!",
@@ -88,7 +88,7 @@ class TestQMPShell:
             ]
 
     def test_human_monitor(self, tmp_path: Path) -> None:
-        with serving(tmp_path / "vm.sock", "-S", "-name", "vm1") as server:
+        with serving(tmp_path / "vm.sock", "--release", "7.2", "-S", "-name", "vm1") as server:
             shown = self.type(server, "info status\ninfo name\ncont\nfoo\ninfo status\nstop\n", "-H")
             assert shown == [
                 "Welcome to the HMP shell!",

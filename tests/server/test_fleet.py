@@ -17,6 +17,7 @@ from qmpd.cli import serve
 from qmpd.cli.errors import OptionError
 from qmpd.control.errors import ControlError
 from qmpd.monitor.commands import handlers
+from qmpd.qapi import load_release
 from qmpd.server import fleet as fleet_module
 from qmpd.server.fleet import Fleet, FleetError
 from tests.server.support import Client
@@ -166,7 +167,8 @@ async def test_a_failing_machine_takes_down_itself_alone(
     monkeypatch.setitem(handlers(), "query-uuid", fail)
     async with running(tmp_path / "fleet", 2) as fleet:
         control = await fleet.control()
-        await control.execute("create", name="other", release="10.0")
+        # By its folder the release is one of its own: the others keep their commands as they are.
+        await control.execute("create", name="other", release=str(load_release("10.0").directory))
         bad, good = await fleet.connect(f"{fleet.fleet.directory}/other/qmp.sock"), await fleet.machine(1)
         await bad.send(b'{"execute":"query-uuid"}')
         assert await bad.at_end()
