@@ -78,14 +78,14 @@ class ChardevOptions:
         if text.startswith("chardev:"):
             label = text.removeprefix("chardev:")
         else:
-            label = f"compat_monitor{self._compatible}"
+            label = "qtest" if mode == "qtest" else f"compat_monitor{self._compatible}"
             try:
                 values = self.short(text)
             except _ParseError as error:
                 first = f"{error}\n" if str(error) else ""
                 raise OptionError(f"{first}parse error: {text}") from None
             self._add(label, given.location, values)
-        self._compatible += 1
+        self._compatible += mode != "qtest"
         self._monitors.append((given, label, mode, given.option.name == "qmp-pretty"))
 
     def take_mon(self, given: Given) -> None:

@@ -19,6 +19,7 @@ from qmpd.cli.machine_options import MachineOptions
 from qmpd.cli.option_groups import OptionGroups
 from qmpd.cli.options import Given, Option
 from qmpd.cli.process_options import ProcessOptions
+from qmpd.machine.settings import Firmware, GuestSettings
 from qmpd.server.settings import VMSettings
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class EmulatorOptions:
             "d": self._take_log,
             "qtest": self._take_qtest,
             "seed": self._take_seed,
+            "qtest-log": self._keep,
             "kernel": self._keep,
             "initrd": self._keep,
             "append": self._keep,
@@ -307,7 +309,7 @@ class EmulatorOptions:
         self._values[given.option.name] = given.value
 
     def _take_qtest(self, given: Given) -> None:
-        self._values["qtest"] = given.value
+        self._chardevs.take_short(given, "qtest")
 
     def _take_configuration(self, given: Given) -> None:
         try:
@@ -331,6 +333,11 @@ class EmulatorOptions:
         for given, values in self._accelerators:
             checks.accelerator(given, values)
         machine.kvm = self._wants_kvm()
+        if self._accelerator() == "qtest":
+            # No CPU runs, so there is no firmware either, and time passes when the test program says so.
+            settings.clock = "stepped"
+            machine.guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)
+            machine.qtest_log = self._values.get("qtest-log")
         if self._release.behaviour.keyval_options:
             checks.machine(self.machine.machine_name, self.machine.machine)
         if self._vga and self._vga not in _VGA:
@@ -361,17 +368,21 @@ class EmulatorOptions:
             checks.device(given, device)
         return settings
 
+    def _accelerators_wanted(self) -> list[str]:
+        listed = self.machine.machine.get("accel")
+        names = listed.split(":") if isinstance(listed, str) else [values["accel"] for _, values in self._accelerators]
+        return [name for name in names if name in ("kvm", "tcg", "qtest")]
+
+    def _accelerator(self) -> str:
+        return next(iter(self._accelerators_wanted()), "tcg")
+
     def _wants_kvm(self) -> bool:
         """Whether KVM would accelerate the machine.
 
         Nothing is accelerated here, so KVM does not have to be there where nothing else would do.
         """
-        listed = self.machine.machine.get("accel")
-        names = listed.split(":") if isinstance(listed, str) else [values["accel"] for _, values in self._accelerators]
-        known = [name for name in names if name in ("kvm", "tcg", "qtest")]
-        if known[:1] != ["kvm"]:
-            return False
-        return len(known) == 1 or os.access("/dev/kvm", os.R_OK | os.W_OK)
+        wanted = self._accelerators_wanted()
+        return wanted[:1] == ["kvm"] and (len(wanted) == 1 or os.access("/dev/kvm", os.R_OK | os.W_OK))
 
     def _finish_chardevs(self) -> None:
         if not self._nodefaults and not self._chardevs.monitor_given:

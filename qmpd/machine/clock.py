@@ -130,6 +130,31 @@ class VirtualClock:
         return None
 
 
+class SteppedClock:
+    """The clock of a machine under `-accel qtest`: the time of day is the computer's, its own time is stepped."""
+
+    __slots__ = ("_monotonic",)
+
+    def __init__(self) -> None:
+        self._monotonic = 0
+
+    def advance(self, nanoseconds: int) -> None:
+        """Let `nanoseconds` of the machine's own time pass."""
+        self._monotonic += nanoseconds
+
+    def wall_microseconds(self) -> int:
+        """The time of day, in microseconds since the epoch."""
+        return time.time_ns() // 1000
+
+    def monotonic_nanoseconds(self) -> int:
+        """The machine's own time, in nanoseconds."""
+        return self._monotonic
+
+    def real_seconds(self, nanoseconds: int) -> float | None:
+        """None, unless no time has to pass."""
+        return 0.0 if nanoseconds <= 0 else None
+
+
 def _positive(factor: float) -> float:
     if not 0 < factor < float("inf"):
         raise ValueError("a clock's factor is a positive number")

@@ -166,7 +166,8 @@ class MachineSettings:
     `machine_type` is `none`, or `pc` for each machine that has CPUs; `machine_name` is the type's full name
     (`pc-i440fx-7.2`), empty where the release's own is meant.  `objects`, `netdevs` and `blockdevs` are what the
     commands object-add, netdev_add and blockdev-add would be given, in the line's order; `drives` the pairs of each
-    `-drive`.  `kvm` says whether the machine claims to be accelerated by KVM.
+    `-drive`.  `kvm` says whether the machine claims to be accelerated by KVM.  `qtest_log` is the
+    file that the qtest protocol is logged to, None for standard error.
 
     `memory` is in bytes.  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of
     `-incoming` (`defer` for one that `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a
@@ -196,3 +197,4 @@ class MachineSettings:
     blockdevs: list[dict[str, object]] = field(default_factory=list)
     drives: list[dict[str, str]] = field(default_factory=list)
     kvm: bool = False
+    qtest_log: str | None = None

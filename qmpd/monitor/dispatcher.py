@@ -14,7 +14,7 @@ from qmpd.machine import Machine, MachineError
 from qmpd.machine.machine import ignore_report
 from qmpd.monitor import envelope
 from qmpd.monitor.commands import Entry, find
-from qmpd.monitor.errors import CommandError, HandOver
+from qmpd.monitor.errors import CommandError, HandOver, Waiting
 from qmpd.monitor.events import RateLimiter, encode_event, event_value
 from qmpd.monitor.results import EMPTY, greeting
 from qmpd.monitor.session import Session
@@ -308,8 +308,8 @@ class Dispatcher:
                 raise CommandError(self.release.behaviour.preconfig_refusal.format(command=name))
             entry.check(arguments)
             value = entry.handler(self, session, arguments)
-        except HandOver as hand_over:
-            hand_over.message = message
+        except (HandOver, Waiting) as left:
+            left.message = message
             raise
         except CommandError as error:
             return self._error(session, message, error.error_class, error.description)
@@ -335,6 +335,19 @@ class Dispatcher:
     def _parse_error(self, error: ParseError) -> str:
         instead = self.release.behaviour.lexical_error
         return instead if instead and "parse error, stray " in error.message else error.message
+
+    def finish_waiting(self, waiting: Waiting) -> None:
+        """Execute the rest of a command that has waited, send its reply and go on with its session."""
+        session, message = waiting.session, waiting.message
+        try:
+            value = waiting.finish()
+        except CommandError as error:
+            session.send(self._error(session, message, error.error_class, error.description))
+        except (ArgumentError, MachineError) as error:
+            session.send(self._error(session, message, "GenericError", error.message))
+        else:
+            session.send(self._reply(session, {"return": value}, message))
+        self.resume(session)
 
     def late_reply(self, session: Session, message: object, error: str | None) -> bytes:
         """The reply to a command that left the main loop (`HandOver`): an error, where there is one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.monitor.session import Session
 
 
@@ -33,4 +35,20 @@ class HandOver(Exception):  # noqa: N818 - not an error: the main loop is left f
         super().__init__()
         self.session = session
         self.timeout = timeout
+        self.message: object = None
+
+
+class Waiting(Exception):  # noqa: N818 - not an error: the main loop waits
+    """A command cannot go on before a file can be read: it leaves the execution of requests on its way to the main loop.
+
+    `descriptor` is the open file, `finish` gives the command's value once it can be read; `session` and `message` say
+    who is owed the reply.
+    """
+
+    def __init__(self, session: Session, descriptor: int, finish: Callable[[], object]) -> None:
+        super().__init__()
+        self.session = session
+        self.descriptor = descriptor
+        self.finish = finish
+        self.started = False
         self.message: object = None

@@ -22,7 +22,7 @@ class MonitorSettings:
     pretty: bool = False
     chardev: str = "compat_monitor0"
     descriptor: int | None = None
-    # What only the drop-in program sets: the human monitor is `readline`; `address` is how query-chardev names a
+    # What only the drop-in program sets: the human monitor is `readline`, a test program's socket `qtest`; `address` is how query-chardev names a
     # socket that is not known by its path; `location` is the option that asked for the monitor, for messages.
     mode: str = "control"
     address: str = ""
@@ -59,7 +59,7 @@ class VMSettings:
     """One virtual machine as the server runs it.  `release` is a name that `qmpd.qapi` knows.
 
     `control` is where the control socket listens, None where there is none; `transcript` the file that the transcript
-    is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`.  `extensions` are what the
+    is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`, or `stepped` under qtest.  `extensions` are what the
     release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the sockets and is removed at the
     end.
     """

@@ -9,14 +9,17 @@ client that asks for something.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 import trio
 
 from qmpd.machine import SystemClock
+from qmpd.machine.clock import SteppedClock
+from qmpd.machine.machine import ignore_report
 from qmpd.monitor.chardev import Chardev
 from qmpd.monitor.dispatcher import Dispatcher
-from qmpd.monitor.errors import HandOver
+from qmpd.monitor.errors import HandOver, Waiting
 from qmpd.qapi import load_release
 from qmpd.server import log
 from qmpd.server.connection import Connection
@@ -84,7 +87,7 @@ class VirtualMachine:
         # The character devices that are no listening sockets; None, almost always.
         self.devices: CharacterDevices | None = None
         # What `live-update-commit` has asked for and the main loop is to carry out; whether it has.
-        self.hand_over: HandOver | None = None
+        self.hand_over: HandOver | Waiting | None = None
         self.handed_over = False
         # Who plays the machine (`play`), and what it is done with; None for almost all machines.
         self.puppeteer: Puppeteer | None = None
@@ -104,7 +107,9 @@ class VirtualMachine:
             for each in settings.monitors
         ]
         release = load_release(settings.release, settings.extensions)
-        self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, log.error)
+        # A test program ends the machine with a signal as a matter of course.
+        report = ignore_report if settings.clock == "stepped" else log.error
+        self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, report)
         if settings.control is not None:
             self.open_control()
 
@@ -162,7 +167,7 @@ class VirtualMachine:
         """Stop listening and take the socket files away, unless the machine ends as if it were killed."""
         for _, listener in self.listeners:
             if self.puppet_host is not None and self.puppet_host.killed:
-                listener.socket.close()
+                listener.close()
             else:
                 listener.remove()
         self.listeners.clear()
@@ -259,8 +264,11 @@ class VirtualMachine:
                 more = False
             else:
                 more = self.step()
-            if self.hand_over is not None:
+            if isinstance(self.hand_over, HandOver):
                 self._hand_over(self.hand_over)
+            elif self.hand_over is not None and not self.hand_over.started:
+                self.hand_over.started = True
+                self.nursery.start_soon(self._wait, self.hand_over)
             self.flush()
             if dispatcher.exit_status is not None:
                 return
@@ -287,8 +295,8 @@ class VirtualMachine:
             dispatcher.turn()
         try:
             more = bool(dispatcher.ready) and dispatcher.run_requests()
-        except HandOver as hand_over:
-            self.hand_over = hand_over
+        except (HandOver, Waiting) as left:
+            self.hand_over = left
             return True
         return more or machine.pending
 
@@ -301,6 +309,16 @@ class VirtualMachine:
             self.handed_over = True
             self.dispatcher.exit_status = 0
         self.hand_over = None
+
+    async def _wait(self, waiting: Waiting) -> None:
+        """Wait until a command can go on; the main loop does nothing else until then, as QEMU's does not."""
+        try:
+            await trio.lowlevel.wait_readable(waiting.descriptor)
+        finally:
+            os.close(waiting.descriptor)
+        self.hand_over = None
+        self.dispatcher.finish_waiting(waiting)
+        self.wake()
 
     def _run_puppeteer(self) -> bool:
         """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
@@ -379,6 +397,8 @@ class VirtualMachine:
 
     async def _accept(self, monitor: MonitorSettings, listening: socket.socket, first: trio.Event | None) -> None:
         while not self.handed_over:
+            if listening.fileno() == -1:
+                return  # it was closed while this task was busy
             try:
                 await trio.lowlevel.wait_readable(listening)
                 if self.puppet_host is not None and self.puppet_host.is_qmp(monitor):
@@ -433,6 +453,10 @@ class VirtualMachine:
             from qmpd.monitor.terminal import open_terminal
 
             session = open_terminal(self.dispatcher, monitor.chardev)
+        elif monitor.mode == "qtest":
+            from qmpd.monitor.qtest import open_qtest
+
+            session = open_qtest(self.dispatcher, monitor.chardev)
         else:
             session = self.dispatcher.open_session(monitor.chardev, monitor.pretty)
         log.info(f"client {self.numbers} connected to {session.label}")
@@ -460,6 +484,8 @@ def _listener(monitor: MonitorSettings) -> Listener:
 def _clock(settings: VMSettings) -> Clock:
     if settings.clock == "real" and settings.control is None and settings.transcript is None:
         return SystemClock()
+    if settings.clock == "stepped":
+        return SteppedClock()
     from qmpd.control.clock import PuppetClock
 
     return PuppetClock.parse(settings.clock)
