@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -55,14 +56,17 @@ class Listener:
         listener.identity = identity
         return listener
 
-    def release(self) -> None:
-        """Give up the socket, on which another process listens now."""
-        trio.lowlevel.notify_closing(self.socket)
+    def close(self) -> None:
+        """Stop listening: a task that waits for clients is told, before the descriptor is somebody else's."""
+        if self.socket.fileno() == -1:
+            return
+        with contextlib.suppress(RuntimeError):  # where trio does not run nobody waits
+            trio.lowlevel.notify_closing(self.socket)
         self.socket.close()
 
     def remove(self) -> None:
         """Stop listening and delete the file, unless it is another server's by now."""
-        self.socket.close()
+        self.close()
         if self.identity is not None and _identity(self.path) == self.identity:
             os.unlink(self.path)
 

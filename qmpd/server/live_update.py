@@ -329,7 +329,7 @@ class Father:
             if isinstance(session.owner, Connection):
                 session.owner.release()
         for _, listener in vm.listeners:
-            listener.release()
+            listener.close()
         vm.listeners.clear()
         if vm.puppet_host is not None:
             vm.puppet_host.close()

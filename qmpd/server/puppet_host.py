@@ -158,8 +158,7 @@ class PuppetHost:
             if not self.is_qmp(monitor) or (listener.socket.fileno() == -1) == refuse:
                 continue
             if refuse:
-                trio.lowlevel.notify_closing(listener.socket)
-                listener.socket.close()
+                listener.close()
                 continue
             try:
                 again = Listener(monitor.path)

@@ -147,6 +147,24 @@ async def test_a_machine_may_be_replaced_at_once_by_one_of_its_name(tmp_path: Pa
         assert os.listdir(tmp_path / "fleet") == ["fleet.sock"]
 
 
+async def test_a_machine_whose_sockets_are_watched_may_be_replaced_at_once(tmp_path: Path) -> None:
+    """The descriptors of the old one's sockets are the new one's, before the old one's tasks know that it is over."""
+    async with running(tmp_path / "fleet", 0) as fleet:
+        for _ in range(20):
+            fleet.fleet.create_machine("mine", None, None)
+            puppeteer = await fleet.connect(f"{tmp_path}/fleet/mine/control.sock")
+            await puppeteer.execute("fault-refuse-connections")
+            await puppeteer.execute("fault-clear")
+            await puppeteer.send(b'{"execute":"fault-refuse-connections"}{"execute":"fault-clear"}' * 2)
+            fleet.fleet.destroy_machine("mine")
+            fleet.fleet.create_machine("mine", None, None)
+            fleet.fleet.create_machine("other", None, None)
+            assert await puppeteer.at_end()
+            fleet.fleet.destroy_machine("mine")
+            fleet.fleet.destroy_machine("other")
+        assert fleet.fleet.statistics().failed == 0
+
+
 async def test_each_machine_has_its_control_socket(tmp_path: Path) -> None:
     async with running(tmp_path / "fleet", 2) as fleet:
         client = await fleet.machine(1)
