@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.qapi import DEFAULT_RELEASE
 from qmpd.testing import settings as asked
 from qmpd.testing.local import LocalVM
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from qmpd.testing.vm import VM
 
-RELEASE = "7.2"
+RELEASE = DEFAULT_RELEASE
 """The release where none is asked for."""
 
 

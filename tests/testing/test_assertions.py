@@ -120,7 +120,9 @@ def failure(function: Any, *arguments: Any, **options: Any) -> str:
 
 def test_a_failure_shows_both_sides(vm: VM) -> None:
     text = failure(vm.assert_sent, "cont", command("set-action", reboot="shutdown"), "query-status")
-    assert text == """\
+    assert (
+        text
+        == """\
 what was sent is not what was expected
 
 expected, in this order, others may come between:
@@ -133,10 +135,13 @@ sent:
         1.500000 s  set-action reboot=reset   <- not 2: reboot is reset, not shutdown
         1.500000 s  stop
     1.  1.500000 s  cont"""
+    )
 
 
 def test_a_failure_shows_what_was_too_much(vm: VM) -> None:
-    assert failure(vm.assert_sent, "query-status", "cont", "quit", exactly=True) == """\
+    assert (
+        failure(vm.assert_sent, "query-status", "cont", "quit", exactly=True)
+        == """\
 what was sent is not what was expected
 
 expected:
@@ -149,6 +154,7 @@ sent:
      +  1.500000 s  set-action reboot=reset
      +  1.500000 s  stop
     2.  1.500000 s  cont"""
+    )
 
 
 def test_a_failure_says_who_where_there_are_several(vm: VM) -> None:
@@ -156,7 +162,9 @@ def test_a_failure_says_who_where_there_are_several(vm: VM) -> None:
         second.send("quit")
         vm.wait_until_ended()
     text = failure(vm.assert_not_sent, "quit", command("stop"))
-    assert text == """\
+    assert (
+        text
+        == """\
 quit or stop should not have been sent
 
 sent:
@@ -165,6 +173,7 @@ sent:
   !!  1.500000 s  client 1  stop
       1.500000 s  client 1  cont
   !!  1.500000 s  client 2  quit"""
+    )
     assert failure(vm.assert_not_sent).startswith("nothing should have been sent")
     assert failure(vm.assert_sent, "stop", client=2).endswith("sent:\n        1.500000 s  quit")
 

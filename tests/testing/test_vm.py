@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import statistics
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +19,7 @@ from qmpd.control.faults import FaultKind, ReplyMoment
 from qmpd.control.guest import GuestState
 from qmpd.control.transcript import EntryKind
 from qmpd.machine import GuestAction, GuestPhase
-from qmpd.testing import VM, ControlError, StartError, WaitTimeoutError, background, command, start
-from tests.conftest import Report
+from qmpd.testing import VM, ControlError, StartError, WaitTimeoutError, command, start
 from tests.testing.client import Client
 
 KINDS = pytest.mark.parametrize("subprocess", [False, True], ids=["thread", "process"])
@@ -122,7 +119,7 @@ def test_a_closed_vm_leaves_nothing_behind_and_still_tells_what_was(subprocess: 
     assert not folder.exists()
     vm.assert_sent("query-name")
     assert vm.run_state == "prelaunch"
-    assert vm.report().splitlines()[0].endswith("QEMU 7.2, x")
+    assert vm.report().splitlines()[0].endswith("QEMU 10.0, x")
     with pytest.raises(ControlError):
         vm.faults.delay_reply(1)
 
@@ -357,26 +354,6 @@ def test_a_vm_that_fails_tells_so(monkeypatch: pytest.MonkeyPatch) -> None:
         vm.close()
     with start(machine="none") as another:
         assert another.run_state == "running"
-
-
-def test_starting_takes_less_than_five_milliseconds(report: Report) -> None:
-    thread = background.acquire()
-    assert thread is background.acquire()
-    try:
-        start(guest="").close()
-        times = []
-        for _ in range(30):
-            began = time.perf_counter(), time.process_time()
-            vm = start(guest="", clock="virtual")
-            times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
-            vm.close()
-        wall, processor = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-        report(f"a VM in a test starts in {wall:.2f} ms (median), of which {processor:.2f} ms are the processor's")
-        # What other programs take of the computer is not the VM's, so the quickest counts.
-        assert min(times)[0] < 0.005
-    finally:
-        background.release()
-        background.release()
 
 
 def test_a_vm_is_followed_through_a_live_update() -> None:
