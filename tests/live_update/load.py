@@ -29,10 +29,11 @@ _STANDSTILL = re.compile(r"the machine stood still for ([\d.]+) ms")
 class LoadClient:
     """One client.  `waits` are the seconds between two arrivals while something was under way, and when."""
 
-    def __init__(self, caller: Caller, number: int, depth: int) -> None:
+    def __init__(self, caller: Caller, number: int, depth: int, pause: float = 0.0) -> None:
         self.stream = caller.stream
         self.buffer = caller.buffer
         self.depth = depth
+        self.pause = pause
         self.random = random.Random(number)
         self.sent = 0
         self.answered = 0
@@ -40,6 +41,7 @@ class LoadClient:
         self.events: list[bytes] = []
         self.waits: list[tuple[float, float]] = []
         self.stopping = False
+        self.last = False
 
     def _next(self) -> bytes:
         """A command, and what is to be its answer."""
@@ -52,13 +54,17 @@ class LoadClient:
         return b'{"execute": "query-name", "id": %d}\n' % number
 
     async def run(self) -> None:
-        """Ask until `stopping` is set and everything is answered."""
+        """Ask until `stopping` is set, then once more, and wait for all answers."""
         last = time.perf_counter()
         while True:
             commands = b""
-            while len(self.expected) < self.depth and not self.stopping:
+            while len(self.expected) < self.depth and not self.last:
                 commands += self._next()
+                # What is asked once everybody else is done is answered after the last event.
+                self.last = self.stopping
             if commands:
+                if len(self.expected) == commands.count(b'"execute"'):
+                    last = time.perf_counter()
                 await self._send(commands)
             if not self.expected:
                 return
@@ -69,6 +75,8 @@ class LoadClient:
             last = now
             assert data, "the connection was closed"
             self._take(data)
+            if self.pause and not self.expected:
+                await trio.sleep(self.pause)
 
     async def _send(self, commands: bytes) -> None:
         # In two pieces now and then, so that the server has half a message.
@@ -128,13 +136,13 @@ def _range(times: list[float]) -> str:
     return f"{times[len(times) // 2] * 1e3:.1f} ms (median; worst {times[-1] * 1e3:.1f} ms)"
 
 
-async def load(server: Process, clients: int, updates: int, depth: int) -> Result:
+async def load(server: Process, clients: int, updates: int, depth: int, pause: float = 0.0) -> Result:
     """Put `server` under load and have it replaced `updates` times.
 
     :raise AssertionError: a reply or an event is missing, doubled or out of order.
     """
     driver = await server.connect()
-    loads = [LoadClient(await server.connect(), number, depth) for number in range(clients)]
+    loads = [LoadClient(await server.connect(), number, depth, pause) for number in range(clients)]
     times: list[tuple[float, float]] = []
     served_by = {server.pid}
     async with trio.open_nursery() as nursery:
@@ -152,9 +160,9 @@ async def load(server: Process, clients: int, updates: int, depth: int) -> Resul
             await driver.returned("system_powerdown")
             driver.events.clear()
             served_by.add(server.pid)
+        await driver.returned("live-update-query")
         for client in loads:
             client.stopping = True
-    await driver.returned("live-update-query")
     for client in loads:
         assert client.events == loads[0].events, "the clients have seen different events"
         assert client.answered == client.sent
@@ -166,11 +174,11 @@ async def load(server: Process, clients: int, updates: int, depth: int) -> Resul
     return Result(loads, times, server)
 
 
-async def main(clients: int, updates: int, depth: int) -> None:
+async def main(clients: int, updates: int, depth: int, pause: float) -> None:
     """Run it, and print what was found."""
     with tempfile.TemporaryDirectory() as folder:
         async with running(Path(folder), "-v") as server:
-            print(await load(server, clients, updates, depth))
+            print(await load(server, clients, updates, depth, pause))
 
 
 if __name__ == "__main__":
@@ -178,5 +186,6 @@ if __name__ == "__main__":
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--depth", type=int, default=8, help="commands that each client keeps under way")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds that each rests once all is answered")
     options = parser.parse_args()
-    trio.run(main, options.clients, options.updates, options.depth)
+    trio.run(main, options.clients, options.updates, options.depth, options.pause)
