@@ -1,0 +1,1 @@
+"""Fuzz and soak: what looks for ways to break a running qmpd."""

@@ -1,0 +1,56 @@
+"""What a soak has done and seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+REMEMBERED = 60
+"""Lines of the transcript that are shown where something is wrong."""
+
+
+@dataclass
+class Ledger:
+    """Counts, and the transcript: its digest and its last lines.
+
+    `memory` has pairs: the seconds since the start (or the steps, in virtual time) and the bytes in use.
+    """
+
+    machines: int = 0
+    clients: int = 0
+    steps: int = 0
+    commands: int = 0
+    replies: int = 0
+    events: int = 0
+    actions: int = 0
+    lost_by_design: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    greetings: dict[str, str] = field(default_factory=dict)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def note(self, line: str) -> None:
+        """Write a line of the transcript."""
+        self.last.append(line)
+        self._digest.update(line.encode() + b"\n")
+
+    @property
+    def digest(self) -> str:
+        """What differs where two transcripts do."""
+        found: str = self._digest.hexdigest()
+        return found
+
+    def summary(self) -> str:
+        """The counts, in a few lines."""
+        faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
+        return (
+            f"{self.steps} steps with {self.machines} machines and {self.clients} clients:"
+            f" {self.commands} commands, {self.replies} replies, {self.events} events, {self.actions} guest actions\n"
+            f"{self.faults.total()} faults: {faults or 'none'}\n"
+            f"{self.lost_by_design} commands or replies lost by design (dropped, killed, ended machines);"
+            f" {len(self.wrong)} times something was lost or wrong\n"
+        )

@@ -1,0 +1,445 @@
+"""What a machine must do, as the soak expects it: a small model that shares no code with qmpd.
+
+It knows the commands that the soak sends, spells replies and events byte by byte, and has a clock that moves when it is
+told to.  Whatever a command asks of the main loop is served before the model returns, as in a machine that waits for
+its next command.  (QEMU's docs/interop/qmp-spec, docs/devel's run states, and recordings of the releases.)
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+EPOCH = 1_700_000_000_000_000
+"""Microseconds that a virtual clock shows at first."""
+
+NOTE, REST, AGAIN = 10 * MILLISECOND, 50 * MILLISECOND, 35 * MILLISECOND
+"""SeaBIOS: until it notes that it has run, from there to its end, and until it resets a second time."""
+
+BOOT, POWERDOWN, RESUME = 2 * SECOND, 3 * SECOND // 2, MILLISECOND
+"""The guest of the soak: how long it boots, shuts down and wakes up."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Where the releases differ."""
+
+    version: tuple[int, int, int]
+    reply_first: bool = False
+    singlestep: bool = False
+    stop_wakes: bool = False
+    panic_twice: bool = False
+    has_set_action: bool = True
+    debug_exit_told: bool = False
+    qom_path: bool = False
+    postcopy: str = "postcopy-active"
+    no_nmi: str = "this feature or command is not currently supported"
+
+
+RULES = {
+    "5.2": Rules((5, 2, 0), reply_first=True, singlestep=True, panic_twice=True, has_set_action=False),
+    "7.2": Rules((7, 2, 22), singlestep=True),
+    "10.0": Rules((10, 0, 13), stop_wakes=True, debug_exit_told=True, qom_path=True,
+                  postcopy="postcopy-active or postcopy-recover", no_nmi="machine does not provide NMIs"),
+    "11.1": Rules((11, 1, 3), stop_wakes=True, debug_exit_told=True, qom_path=True,
+                  postcopy="postcopy-active or postcopy-recover", no_nmi="machine does not provide NMIs"),
+}  # fmt: skip
+
+EMPTY = "{}"
+CHOICES = {
+    "reboot": ("reset", "shutdown"),
+    "shutdown": ("poweroff", "pause"),
+    "panic": ("pause", "shutdown", "exit-failure", "none"),
+    "watchdog": ("reset", "shutdown", "poweroff", "pause", "debug", "none"),
+}
+"""The values of `set-action`'s arguments that the soak sends."""
+
+
+class Refused(Exception):  # noqa: N818 (an answer like any other)
+    """A command fails: the error's class and description."""
+
+    def __init__(self, text: str, error_class: str = "GenericError") -> None:
+        super().__init__(text)
+        self.text = text
+        self.error_class = error_class
+
+
+@dataclass
+class Machine:
+    """One machine.  `said` are the events since it was last emptied."""
+
+    release: str
+    has_guest: bool
+    now: int = 0
+    state: str = "running"
+    ended: bool = False
+    was_suspended: bool = False
+    reboot: str = "reset"
+    shutdown: str = "poweroff"
+    panic: str = "shutdown"
+    watchdog: str = "reset"
+    # The guest: its phase, its next step and how many nanoseconds of its own time are left until then.
+    phase: str = "reset"
+    step: str = ""
+    left: int = 0
+    has_run: bool = False
+    resets_due: int = 0
+    # The one event that is limited: until when, and the one that waits.
+    limited_until: int | None = None
+    limited: str | None = None
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.phase == "reset" and self.state == "running":
+            self._vcpus_run()
+
+    @property
+    def rules(self) -> Rules:
+        return RULES[self.release]
+
+    def copy(self) -> Machine:
+        """Another one in the same state."""
+        other = copy.copy(self)
+        other.said = list(self.said)
+        return other
+
+    def key(self) -> str:
+        """All of its state as text."""
+        return repr(self)
+
+    # What it says
+
+    def _event(self, name: str, data: str = "") -> None:
+        self.said.append(event_line(name, data, EPOCH + self.now // 1000))
+
+    def take(self) -> list[str]:
+        """The events since the last time."""
+        said, self.said = self.said, []
+        return said
+
+    # Commands
+
+    def execute(self, name: str, arguments: dict[str, str], negotiated: bool) -> str:
+        """Execute a command; the `return` of its reply.  The events it brought about are in `said`.
+
+        :raise Refused: it fails.
+        """
+        if not negotiated:
+            raise Refused("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
+        method = getattr(self, "_" + name.replace("-", "_"), None)
+        if method is None or (name == "set-action" and not self.rules.has_set_action):
+            raise Refused(f"The command {name} has not been found", "CommandNotFound")
+        if name != "set-action" and arguments and name != "watchdog-set-action":
+            raise Refused(f"Parameter '{next(iter(arguments))}' is unexpected")
+        result: str = method(**arguments)
+        return result
+
+    def _query_status(self) -> str:
+        singlestep = '"singlestep": false, ' if self.rules.singlestep else ""
+        running = "true" if self.state == "running" else "false"
+        return f'{{"status": "{self.state}", {singlestep}"running": {running}}}'
+
+    def _query_name(self) -> str:
+        return EMPTY
+
+    def _query_uuid(self) -> str:
+        return '{"UUID": "00000000-0000-0000-0000-000000000000"}'
+
+    def _query_kvm(self) -> str:
+        return '{"enabled": false, "present": true}'
+
+    def _query_current_machine(self) -> str:
+        return f'{{"wakeup-suspend-support": {"true" if self.has_guest else "false"}}}'
+
+    def _migrate_pause(self) -> str:
+        raise Refused(f"migrate-pause is currently only supported during {self.rules.postcopy} state")
+
+    def _qmp_capabilities(self) -> str:
+        raise Refused("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+
+    def _set_action(self, **actions: str) -> str:
+        for name, value in actions.items():
+            if name not in CHOICES:
+                raise Refused(f"Parameter '{name}' is unexpected")
+            if value not in CHOICES[name]:
+                raise Refused(f"Parameter '{name}' does not accept value '{value}'")
+        for name, value in actions.items():
+            setattr(self, name, value)
+        return EMPTY
+
+    def _watchdog_set_action(self, action: str = "") -> str:
+        if not action:
+            raise Refused("Parameter 'action' is missing")
+        self.watchdog = action
+        return EMPTY
+
+    def _stop(self) -> str:
+        self._vm_stop("paused")
+        return EMPTY
+
+    def _cont(self) -> str:
+        if self.state in ("internal-error", "shutdown"):
+            raise Refused("Resetting the Virtual Machine is required")
+        if self.state not in ("suspended", "running"):
+            self._event("RESUME")
+            self.state = "suspended" if self.was_suspended else "running"
+            self.was_suspended = False
+            self._vcpus_run()
+        return EMPTY
+
+    def _system_reset(self) -> str:
+        self._reset_request("host-qmp-system-reset")
+        return EMPTY
+
+    def _system_powerdown(self) -> str:
+        self._powerdown()
+        return EMPTY
+
+    def _system_wakeup(self) -> str:
+        if not self.has_guest:
+            raise Refused("wake-up from suspend is not supported by this guest")
+        if self.state != "suspended":
+            raise Refused("Unable to wake up: guest is not in suspended state")
+        self.state = "running"
+        if self.phase == "suspended":
+            self.phase = "resuming"
+            self._next("resumed", RESUME)
+        else:
+            self._next("", 0)
+        self._vcpus_run()
+        self._event("WAKEUP")
+        return EMPTY
+
+    def _inject_nmi(self) -> str:
+        if not self.has_guest:
+            raise Refused(self.rules.no_nmi)
+        return EMPTY
+
+    def _quit(self) -> str:
+        self.shutdown = "poweroff"
+        self._shutdown("host-qmp-quit")
+        return EMPTY
+
+    # What the main loop does about it
+
+    def _vm_stop(self, state: str) -> None:
+        if self.state == "suspended":
+            if not self.rules.stop_wakes or state not in ("paused", "shutdown"):
+                return
+        elif self.state != "running":
+            return
+        self.was_suspended = self.state == "suspended"
+        self.state = state
+        self._event("STOP")
+
+    def _shutdown(self, cause: str) -> None:
+        self._event("SHUTDOWN", cause_data(cause))
+        if self.shutdown == "pause":
+            self._vm_stop("shutdown")
+        else:
+            self.ended = True
+
+    def _reset_request(self, cause: str) -> None:
+        if self.reboot == "shutdown":
+            self._shutdown(cause)
+            return
+        self.phase = "reset"
+        self._next("", 0)
+        self._event("RESET", cause_data(cause))
+        self.was_suspended = False
+        self._vcpus_run()
+        if self.state != "running":
+            self.state = "prelaunch"
+
+    def _powerdown(self) -> None:
+        self._event("POWERDOWN")
+        if self.phase == "running":
+            self.phase = "shutting-down"
+            self._next("power-button", POWERDOWN)
+
+    # The guest's course
+
+    def _next(self, step: str, left: int) -> None:
+        self.step, self.left = step, left
+
+    def _vcpus_run(self) -> None:
+        if self.phase != "reset" or self.state != "running" or not self.has_guest:
+            return
+        if self.has_run:
+            self.phase = "restart"
+            self._next("reset", AGAIN)
+        else:
+            self.phase = "firmware"
+            self._next("note", NOTE)
+
+    @property
+    def ticking(self) -> bool:
+        """Whether the guest's time goes on."""
+        return self.state in ("running", "suspended") and self.step != ""
+
+    def _take_step(self) -> None:
+        step = self.step
+        self._next("", 0)
+        if step == "reset":
+            self.has_run = False
+            self.phase = "stopping"
+            self._reset_request("guest-reset")
+        elif step == "note":
+            self.has_run = True
+            self._next("end", REST)
+        elif step == "end":
+            self.phase = "booting"
+            self._next("booted", BOOT)
+        elif step == "power-button":
+            self.phase = "stopping"
+            self._shutdown("guest-shutdown")
+        else:
+            self.phase = "running"
+
+    def advance(self, nanoseconds: int) -> None:
+        """Let time pass."""
+        end = self.now + nanoseconds
+        while not self.ended:
+            due = [self.now + self.left] if self.ticking else []
+            if self.limited_until is not None:
+                due.append(self.limited_until)
+            if not due or min(due) > end:
+                break
+            moment = max(self.now, min(due))
+            self._pass(moment)
+            if self.ticking and self.left == 0:
+                self._take_step()
+            if self.limited_until is not None and self.limited_until <= moment:
+                waits, self.limited = self.limited, None
+                self.limited_until = None if waits is None else moment + SECOND
+                if waits is not None:
+                    self.said.append(waits)
+        if not self.ended:
+            self._pass(end)
+
+    def _pass(self, moment: int) -> None:
+        if self.ticking:
+            self.left -= moment - self.now
+        self.now = moment
+
+    # What the guest is made to do
+
+    def act(self, name: str) -> None:
+        """Do what the control command `guest-...` of this name says.
+
+        :raise Refused: it cannot.
+        """
+        if not self.has_guest:
+            raise Refused("the machine has no guest")
+        if name == "proceed":
+            self._proceed()
+            return
+        if name == "io-error":
+            self._io_error()
+            return
+        if name == "wake":
+            self._system_wakeup()
+            return
+        if self.state != "running":
+            raise Refused("the guest does not run")
+        if name not in ("expire-watchdog", "internal-error", "crash-load"):
+            self._next("", 0)
+            self.phase = "halted" if name in ("halt", "panic") else "stopping"
+        getattr(self, "_guest_" + name.replace("-", "_"))()
+
+    def _proceed(self) -> None:
+        if self.state not in ("running", "suspended"):
+            raise Refused("the guest does not run")
+        if not self.step:
+            raise Refused("the guest waits for nothing")
+        self._take_step()
+
+    def _io_error(self) -> None:
+        path = '"qom-path": "/machine/peripheral/disk0", ' if self.rules.qom_path else ""
+        reason = '"reason": "Input/output error", "operation": "write", "action": "stop"'
+        self._event("BLOCK_IO_ERROR", f'{{"device": "disk0", "nospace": false, {path}{reason}}}')
+        self._vm_stop("io-error")
+
+    def _guest_halt(self) -> None:
+        pass
+
+    def _guest_reboot(self) -> None:
+        self._reset_request("guest-reset")
+
+    _guest_triple_fault = _guest_reboot
+
+    def _guest_shut_down(self) -> None:
+        self._shutdown("guest-shutdown")
+
+    def _guest_hibernate(self) -> None:
+        self._event("SUSPEND_DISK")
+        self._shutdown("guest-shutdown")
+
+    def _guest_suspend(self) -> None:
+        self.phase = "suspended"
+        self.state = "suspended"
+        self._event("SUSPEND")
+
+    def _guest_panic(self) -> None:
+        if self.panic == "none":
+            self._event("GUEST_PANICKED", '{"action": "run"}')
+            return
+        pauses = self.panic == "pause" or (self.panic == "shutdown" and self.shutdown == "pause")
+        if pauses or self.rules.panic_twice:
+            self._event("GUEST_PANICKED", '{"action": "pause"}')
+        if not pauses:
+            self._event("GUEST_PANICKED", '{"action": "poweroff"}')
+            self._shutdown("guest-panic")
+        if not self.ended:
+            self._vm_stop("guest-panicked")
+
+    def _guest_crash_load(self) -> None:
+        self._event("GUEST_CRASHLOADED", '{"action": "run"}')
+
+    def _guest_internal_error(self) -> None:
+        self._vm_stop("internal-error")
+
+    def _guest_debug_exit(self) -> None:
+        if self.rules.debug_exit_told:
+            self._shutdown("guest-shutdown")
+        else:
+            self.ended = True
+
+    def _guest_expire_watchdog(self) -> None:
+        line = event_line("WATCHDOG", f'{{"action": "{self.watchdog}"}}', EPOCH + self.now // 1000)
+        if self.limited_until is None:
+            self.limited_until = self.now + SECOND
+            self.said.append(line)
+        else:
+            self.limited = line
+        if self.watchdog == "reset":
+            self._reset_request("guest-reset")
+        elif self.watchdog == "shutdown":
+            self._powerdown()
+        elif self.watchdog == "poweroff":
+            self.ended = True
+        elif self.watchdog == "pause":
+            self._vm_stop("watchdog")
+
+
+def cause_data(cause: str) -> str:
+    """The data of RESET and SHUTDOWN."""
+    return f'{{"guest": {"true" if cause.startswith("guest") else "false"}, "reason": "{cause}"}}'
+
+
+def event_line(name: str, data: str, microseconds: int) -> str:
+    """An event as it is sent."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    timestamp = f'{{"timestamp": {{"seconds": {seconds}, "microseconds": {rest}}}, "event": "{name}"'
+    return timestamp + (f', "data": {data}' if data else "") + "}\r\n"
+
+
+def reply_line(machine: Machine, name: str, arguments: dict[str, str], negotiated: bool, identity: str) -> str:
+    """The reply to a command, which is executed."""
+    try:
+        return f'{{"return": {machine.execute(name, arguments, negotiated)}, "id": "{identity}"}}\r\n'
+    except Refused as refused:
+        description = f'"error": {{"class": "{refused.error_class}", "desc": "{refused.text}"}}'
+        return f'{{"id": "{identity}", {description}}}\r\n'

@@ -1,0 +1,257 @@
+"""The command line of `scripts/soak`."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+import trio.testing
+
+from endurance import plot
+from endurance.actor import Actor, Wrong
+from endurance.client import Client, Lost
+from endurance.ledger import Ledger
+from endurance.storm import Log, memory, parse as parse_options
+from qmpd.server import log
+from qmpd.server.fleet import Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MOST_WRONG = 10
+"""Things that are wrong after which a soak does not go on."""
+
+SAMPLED = 1.0
+"""Seconds between two looks at the memory in use."""
+
+
+class Soak:
+    """A fleet in this process, and those who use it.
+
+    It lasts `seconds`, or `steps` in virtual time: then one machine acts after another, trio's own choices come from
+    the seed, too, and the same seed gives the same transcript (`ledger.digest`).
+    """
+
+    def __init__(self, seed: int, machines: int, clients: int, seconds: float = math.inf, steps: int = 0) -> None:
+        self.seed = seed
+        self.machines = machines
+        self.clients = clients
+        self.seconds = seconds
+        self.steps = steps
+        self.ledger = Ledger()
+        self.show: Callable[[Ledger], None] = lambda ledger: None
+        self._fleet: Fleet
+        self._errors = Log()
+
+    def run(self) -> Ledger:
+        """Go on until it is over."""
+        former, log.error = log.error, self._errors
+        try:
+            if not self.steps:
+                trio.run(self._run)
+            else:
+                self._run_virtual()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            log.error = former
+        return self.ledger
+
+    def _run_virtual(self) -> None:
+        """Have trio take its tasks in an order that comes from the seed (as hypothesis does), on a clock of its own."""
+        scheduler = trio._core._run
+        former = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+        scheduler._r.seed(self.seed)
+        try:
+            trio.run(self._run, clock=trio.testing.MockClock(autojump_threshold=0.5))
+        finally:
+            scheduler._ALLOW_DETERMINISTIC_SCHEDULING = former  # type: ignore[misc]
+
+    async def _run(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="qmpd-soak-") as folder:
+            fleet = self._fleet = Fleet(folder, parse_options(None, []), parse_options)
+            fleet.listen()
+            ready = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fleet.run, 0, ready.set, lambda number: None)
+                await ready.wait()
+                client = Client("fleet")
+                client.connect(fleet.path)
+                await client.send(b'{"execute":"qmp_capabilities"}')
+                await client.until(b"\r\n", 2)
+                client.take()
+                actors = self._actors(client)
+                await (self._one_by_one(actors) if self.steps else self._all_at_once(actors))
+                for actor in actors:
+                    actor.close()
+                client.close()
+                failed = fleet.statistics().failed
+                if failed and not self.ledger.wrong:
+                    self.ledger.wrong.append(f"{failed} machines have failed:\n" + "\n".join(self._errors.lines))
+                nursery.cancel_scope.cancel()
+
+    def _actors(self, fleet: Client) -> list[Actor]:
+        lock = trio.Lock()
+
+        async def create(name: str, release: str, options: list[str]) -> str:
+            arguments = {"name": name, "release": release, "options": options}
+            async with lock:
+                await fleet.send(json.dumps({"execute": "create", "arguments": arguments}).encode())
+                await fleet.until(b"\r\n")
+                reply = json.loads(fleet.take())
+            if "error" in reply:
+                raise Wrong(f"{name} cannot be made: {reply['error']['desc']}")
+            path: str = reply["return"]["qmp-path"]
+            return os.path.dirname(path)
+
+        return [
+            Actor(number, self.clients, random.Random(f"{self.seed}/{number}"), self.ledger, create)
+            for number in range(self.machines)
+        ]
+
+    # At the computer's pace
+
+    async def _all_at_once(self, actors: list[Actor]) -> None:
+        start = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sample, start)
+            with trio.CancelScope(deadline=start + self.seconds):
+                async with trio.open_nursery() as playing:
+                    for actor in actors:
+                        playing.start_soon(self._go_on, actor)
+            nursery.cancel_scope.cancel()
+
+    async def _go_on(self, actor: Actor) -> None:
+        begun = False
+        while len(self.ledger.wrong) < MOST_WRONG:
+            begun = await self._try(actor, begun)
+
+    async def _try(self, actor: Actor, begun: bool) -> bool:
+        """One step of one machine's; whether the machine can go on."""
+        try:
+            await (actor.step() if begun else actor.begin())
+        except (Wrong, Lost, OSError, ValueError, KeyError, IndexError) as error:
+            self._note(actor, error)
+            return False
+        self.ledger.steps += begun
+        self.show(self.ledger)
+        return True
+
+    def _note(self, actor: Actor, error: Exception) -> None:
+        what = str(error) if isinstance(error, Wrong) else traceback.format_exc()
+        lines = [line for line in self.ledger.last if actor.name in line]
+        self.ledger.wrong.append("\n".join([*self._errors.lines, *lines, what]))
+        self._errors.lines.clear()
+
+    async def _sample(self, start: float) -> None:
+        while True:
+            self.ledger.memory.append((trio.current_time() - start, memory()))
+            await trio.sleep(SAMPLED)
+
+    # In virtual time
+
+    async def _one_by_one(self, actors: list[Actor]) -> None:
+        chance = random.Random(self.seed)
+        begun: set[Actor] = set()
+        every = max(1, self.steps // 60)
+        for number in range(self.steps):
+            actor = chance.choice(actors)
+            if await self._try(actor, actor in begun):
+                begun.add(actor)
+            else:
+                begun.discard(actor)
+            if number % every == 0:
+                self.ledger.memory.append((number, memory()))
+            if len(self.ledger.wrong) >= MOST_WRONG:
+                break
+
+
+@contextmanager
+def progress(soak: Soak) -> Iterator[None]:
+    """Show how far a soak is: on a terminal alone."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        total = float(soak.steps) if soak.steps else soak.seconds
+        task = shown.add_task("", total=None if math.isinf(total) else total)
+        start = time.monotonic()
+
+        def show(ledger: Ledger) -> None:
+            text = f"{ledger.steps} steps, {ledger.commands} commands, {ledger.events} events, {len(ledger.wrong)} wrong"
+            done = ledger.steps if soak.steps else time.monotonic() - start
+            shown.update(task, description=text, completed=done)
+
+        soak.show = show
+        yield
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="soak",
+        description="Runs a fleet under mixed traffic with faults and guest actions and checks every reply and event.",
+    )
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="M", help="how long [until interrupted]")
+    parser.add_argument("--vms", type=int, default=20, metavar="N", help="how many machines at once [%(default)s]")
+    parser.add_argument("--clients", type=int, default=4, metavar="K", help="clients of each machine [%(default)s]")
+    parser.add_argument("--seed", type=int, metavar="S", help="where chance begins [anywhere]")
+    parser.add_argument("--virtual", action="store_true", help="in virtual time: the same seed does the same again")
+    parser.add_argument("--steps", type=int, default=1000, metavar="N", help="how many steps in virtual time [%(default)s]")
+    parser.add_argument("-o", metavar="DIR", help="write a picture of the memory, and what is wrong, to this folder")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the soak; the result is the exit status: 1 where something was lost or wrong."""
+    options = parse(arguments)
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    steps = options.steps if options.virtual else 0
+    soak = Soak(seed, options.vms, options.clients, options.minutes * 60, steps)
+    start = time.monotonic()
+    with progress(soak):
+        ledger = soak.run()
+    gc.collect()
+    again = f" (again: scripts/soak --virtual --steps {steps} --vms {soak.machines} --clients {soak.clients})"
+    sys.stdout.write(f"seed {seed}, {time.monotonic() - start:.0f} seconds{again if steps else ''}\n{ledger.summary()}")
+    sizes = [size for _, size in ledger.memory]
+    if sizes:
+        first, last = sizes[len(sizes) // 4] / (1 << 20), sizes[-1] / (1 << 20)
+        sys.stdout.write(f"memory {plot.sparkline(sizes)} {first:.0f} MB after a quarter, {last:.0f} MB at the end\n")
+    if steps:
+        sys.stdout.write(f"transcript {ledger.digest}\n")
+    if options.o is not None:
+        write(options.o, seed, steps, ledger)
+    for what in ledger.wrong:
+        sys.stdout.write(f"\n{what}\n")
+    return int(bool(ledger.wrong))
+
+
+def write(folder: str, seed: int, steps: int, ledger: Ledger) -> None:
+    """Write the picture, and what is wrong, to files."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, f"soak-{seed}.svg"), "w", encoding="utf-8") as file:
+        file.write(plot.svg(ledger.memory, f"memory of a soak, seed {seed}", "steps" if steps else "s"))
+    if ledger.wrong:
+        with open(os.path.join(folder, f"soak-{seed}.txt"), "w", encoding="utf-8") as file:
+            file.write("\n\n".join(ledger.wrong) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
