@@ -62,7 +62,7 @@ def classified(release: Release) -> dict[str, str]:
     """Each command of the release, in its order, and its kind (a key of `KINDS`)."""
     from qmpd.monitor.commands import handlers
 
-    modelled = handlers()
+    modelled = handlers(release)
     return {name: release.classify(name, modelled) for name in release.commands}
 
 

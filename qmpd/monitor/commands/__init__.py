@@ -35,11 +35,13 @@ def command(name: str) -> Callable[[Handler], Handler]:
     return register
 
 
-def handlers() -> dict[str, Handler]:
-    """All commands that qmpd models, by name."""
-    if not _handlers:
+def handlers(release: Release) -> dict[str, Handler]:
+    """All commands that qmpd models, by name; those of the extensions where the release has any."""
+    if "query-status" not in _handlers:
         for module in MODULES:
             import_module(f"qmpd.monitor.commands.{module}")
+    if release.extensions:
+        import_module("qmpd.monitor.commands.live_update")
     return _handlers
 
 
@@ -63,11 +65,8 @@ def find(release: Release, name: str) -> Entry | None:
     description = release.commands.get(name)
     if description is None:
         return None
-    known = handlers()
-    if release.extensions:
-        import_module("qmpd.monitor.commands.live_update")
     # A twin's own answers come before what qmpd would compute.
-    modelled = None if name in release.answered_first else known.get(name)
+    modelled = None if name in release.answered_first else handlers(release).get(name)
     handler = modelled or answer_unmodelled(name)
     return Entry(
         name,
