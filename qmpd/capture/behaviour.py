@@ -77,6 +77,8 @@ def _protocol(command: str) -> Found:
         found["json_parser"] = "positions" if re.match(r"\d+:\d+: ", complaint) else "classic"
         refused = client.ask("watchdog-set-action", {"action": "no-such-value"}).description
         found["enum_refusal"] = _template(refused, value="no-such-value", name="action")
+        refused = client.ask("qom-set", {"path": "/machine", "property": "type", "value": ""}).description
+        found["property_not_writable"] = refused.replace("none-machine.type", "{type}.{name}")
         found["no_hotpluggable_cpus"] = client.ask("query-hotpluggable-cpus").description
         found["no_nmi"] = client.ask("inject-nmi").description
         found["exit_preconfig_refusal"] = client.ask("x-exit-preconfig").description

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from qmpd.machine.behaviour import CoreBehaviour
     from qmpd.machine.clock import Clock
+    from qmpd.machine.objects.inventory import Inventory
     from qmpd.machine.settings import MachineSettings
 
 RESET_REQUIRED = "Resetting the Virtual Machine is required"
@@ -62,8 +63,8 @@ class Machine:
 
     __slots__ = (
         "_emit", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
-        "guest", "observer", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset", "report",
-        "requests", "settings", "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
+        "guest", "inventory", "observer", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset",
+        "report", "requests", "settings", "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
     )
 
     def __init__(
@@ -101,6 +102,8 @@ class Machine:
         self.exit_code = 0
         self.exit_status: int | None = None
         self.guest = None if settings.machine_type == "none" else Guest(self, settings.guest)
+        # Its objects and devices; None until somebody asks for them.
+        self.inventory: Inventory | None = None
         # Asked at the start of every turn while a live update is under way.
         self.stage_check: Callable[[], None] | None = None
 

@@ -23,6 +23,7 @@ ABOUT: dict[str, str] = {
     "preconfig_refusal": "the text that refuses a command before x-exit-preconfig",
     "exit_preconfig_refusal": "the text that refuses x-exit-preconfig once the machine exists",
     "enum_refusal": "the text for a string that is not a value of its enumeration",
+    "property_not_writable": "the text of qom-set for a property that cannot be set",
     "no_hotpluggable_cpus": "the text of query-hotpluggable-cpus where the machine has none",
     "no_nmi": "the text of inject-nmi where the machine has none",
     "debug_exit_announced": "isa-debug-exit asks for a shutdown, so SHUTDOWN tells of it and shutdown=pause"
@@ -45,6 +46,7 @@ ABOUT: dict[str, str] = {
     "unknown_incoming": "the text that refuses -incoming with an unknown protocol",
     "pid_file_refusal": "the text for a -pidfile that cannot be created",
     "unknown_watchdog_action": "what the human monitor's watchdog_action prints for an action that there is not",
+    "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
 }
 
 
@@ -67,6 +69,7 @@ class Behaviour:
     preconfig_refusal: str = "The command '{command}' is permitted only after machine initialization has completed"
     exit_preconfig_refusal: str = "The command is permitted only before machine initialization"
     enum_refusal: str = "Parameter '{name}' does not accept value '{value}'"
+    property_not_writable: str = "Property '{type}.{name}' is not writable"
     no_hotpluggable_cpus: str = "machine does not support hot-plugging CPUs"
     no_nmi: str = "machine does not provide NMIs"
     debug_exit_announced: bool = True
@@ -88,6 +91,7 @@ class Behaviour:
     unknown_incoming: str = "Parameter 'channel-type' does not accept value '{uri}'"
     pid_file_refusal: str = "Could not create '{path}': {reason}"
     unknown_watchdog_action: str = "Error: invalid parameter value: {action}"
+    device_options_are_text: bool = False
 
     @classmethod
     def from_json(cls, members: Mapping[str, Mapping[str, object]]) -> Behaviour:

@@ -1,0 +1,333 @@
+"""What devices are made of: every type that can be added is added once, on a machine where all it needs is there."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qmpd.capture.client import CaptureError, Gone, Program, Refused
+from qmpd.capture.hardware.insertion import Variant, by_number, insertion_order
+from qmpd.capture.hardware.notation import Shapes, entry
+from qmpd.capture.hardware.walk import Seen, replace_in, try_setting, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from qmpd.capture.client import Client
+    from qmpd.capture.hardware.insertion import Names
+
+_TYPE = re.compile(r'name "([^"]+)"(?:, bus ([^,]+))?(?:, alias "([^"]+)")?(?:, desc "(.*)")?(, no-user)?\Z')
+_NOT_HOT = re.compile(r"does not support hotplugging|expects (a )?pluggable device type|can not be hotplugged")
+_NO_BUS = re.compile(r"No '(.+)' bus found for device '.+'")
+_PERIPHERAL = "/machine/peripheral"
+# An id that is part of nothing else.
+_ID, _OTHER_ID = "zqdevice", "zqb"
+_PROVIDER = "zqprovider"
+_MACHINE = [
+    "-machine", "pc,nvdimm=on", "-accel", "tcg", "-m", "32,slots=4,maxmem=4G", "-display", "none", "-nodefaults", "-S",
+    "-chardev", "null,id=zqchardev", "-object", "memory-backend-ram,id=zqmemory,size=64M",
+    "-blockdev", "driver=null-co,node-name=zqdrive", "-audiodev", "none,id=zqaudio",
+    "-object", "rng-builtin,id=zqrng", "-object", "cryptodev-backend-builtin,id=zqcrypto",
+    "-netdev", "hubport,hubid=0,id=zqnet",
+]  # fmt: skip
+# What a property may have to be set to; tried in this order, one at a time and then together.
+_FILLERS: dict[str, Any] = {
+    "drive": "zqdrive",
+    "memdev": "zqmemory",
+    "chardev": "zqchardev",
+    "audiodev": "zqaudio",
+    "rng": "zqrng",
+    "cryptodev": "zqcrypto",
+    "serial": "1",
+    "chassis": 1,
+    "chassis_nr": 1,
+}
+_SEARCH = 400
+# What query-pci says of where a device is, and not of what it is.
+_PLACE = frozenset({"bus", "slot", "function", "qdev_id"})
+
+
+class DeviceType(NamedTuple):
+    """A type of device as `info qdm` lists it."""
+
+    name: str
+    bus: str | None
+    alias: str | None
+    user: bool
+
+
+class _Attempt(NamedTuple):
+    """What came of adding a device: the text of the refusal, or nothing and the object.
+
+    `cold`: it was added before the machine existed; `hot` is the text that refuses it later.
+    """
+
+    refusal: str | None
+    seen: Seen | None = None
+    pci: dict[str, Any] | None = None
+    cold: bool = False
+    hot: str | None = None
+
+
+def device_types(client: Client) -> list[DeviceType]:
+    """The types of devices that the program has."""
+    text = client.ask("human-monitor-command", {"command-line": "info qdm"}).result
+    matches = [_TYPE.match(line.strip()) for line in text.splitlines()]
+    return sorted(
+        {DeviceType(match[1], match[2], match[3], match[5] is None) for match in matches if match is not None}
+    )
+
+
+class Devices:
+    """Adds devices to a program's machines and takes down what they are."""
+
+    def __init__(
+        self, command: str, buses: dict[str, frozenset[str]], shapes: Shapes, report: Callable[[str], None]
+    ) -> None:
+        """`buses` says of each type that is a bus what it is."""
+        self._command = command
+        self._buses = buses
+        self._shapes = shapes
+        self._report = report
+        self._options = _supported(command, _MACHINE)
+        # A type that brings a bus of this type; found as they are taken down.
+        self._providers: dict[str, list[str]] = {}
+        self._hot_providers: dict[str, int] = {}
+        # A machine that nothing was added to yet, by what provides a bus on it.
+        self._fresh: dict[str | None, Program] = {}
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of all types.
+
+        :raise CaptureError: the program does not start.
+        """
+        try:
+            yield from self._lines(device_types(self._bench(None).client))
+        finally:
+            for program in self._fresh.values():
+                program.close()
+
+    def _lines(self, types: list[DeviceType]) -> Iterator[bytes]:
+        waiting = [each for each in types if not each.name.endswith("-x86_64-cpu")]
+        found: dict[str, bytes] = {}
+        for _ in range(3):
+            later = []
+            for each in waiting:
+                line = self._line(each)
+                if line is None:
+                    later.append(each)
+                else:
+                    found[each.name] = line
+            if len(later) == len(waiting):
+                break
+            waiting = later
+        for each in waiting:
+            # No bus was found that it could be put on.
+            found[each.name] = entry("device", each.name, self._facts(each))
+        yield from (found[name] for name in sorted(found))
+
+    def _facts(self, kind: DeviceType) -> dict[str, Any]:
+        facts: dict[str, Any] = {"bus": kind.bus} if kind.bus is not None else {}
+        if kind.alias is not None:
+            facts["alias"] = kind.alias
+        if not kind.user:
+            facts["user"] = False
+        return facts
+
+    def _line(self, kind: DeviceType) -> bytes | None:
+        """The line of a type; None where it needs a bus that no device is known to bring."""
+        facts = self._facts(kind)
+        if not kind.user:
+            return entry("device", kind.name, facts)
+        bare = _Attempt("")
+        for provider in (None, *self._providers.get(kind.bus or "", ())):
+            bare = self._add(kind, {}, provider)
+            if bare.refusal is None or not (_NO_BUS.fullmatch(bare.refusal) or "speed mismatch" in bare.refusal):
+                break
+        else:
+            return None
+        chosen, words = bare, {}
+        if bare.refusal is not None:
+            for words in self._fillings(kind):
+                chosen = self._add(kind, words, provider, cold=bare.cold)
+                if chosen.refusal is None:
+                    facts["with"] = words
+                    break
+        if bare.hot is not None:
+            facts["hot"] = bare.hot.replace(_ID, "«id»")
+        if bare.refusal is not None:
+            facts["refusal"] = bare.refusal.replace(_ID, "«id»")
+        if chosen.seen is None:
+            return entry("device", kind.name, facts)
+        facts["tree"] = self._node(kind, chosen, facts.get("with", {}), provider)
+        if chosen.pci is not None:
+            facts["pci"] = chosen.pci
+        if chosen is bare and provider is None:
+            self._provide(kind, chosen)
+        return entry("device", kind.name, facts)
+
+    def _provide(self, kind: DeviceType, attempt: _Attempt) -> None:
+        """Keep in mind which buses a device brings; first come those that can be plugged in."""
+        assert attempt.seen is not None
+        for _, seen in attempt.seen.below():
+            for bus in self._buses.get(seen.type, ()):
+                providers = self._providers.setdefault(bus, [])
+                if kind.name not in providers:
+                    providers.insert(len(providers) if attempt.cold else self._hot_providers.get(bus, 0), kind.name)
+                    if not attempt.cold:
+                        self._hot_providers[bus] = self._hot_providers.get(bus, 0) + 1
+
+    def _add(self, kind: DeviceType, words: dict[str, Any], provider: str | None, *, cold: bool = False) -> _Attempt:
+        """Add a device while the machine exists, or before where that is the only way."""
+        hot = None if cold else self._add_hot(kind, words, provider)
+        if hot is not None and (hot.refusal is None or _NOT_HOT.search(hot.refusal) is None):
+            return hot
+        attempt = self._add_cold(kind, words, provider)
+        return attempt._replace(cold=True, hot=None if hot is None else hot.refusal)
+
+    def _fillings(self, kind: DeviceType) -> Iterator[dict[str, Any]]:
+        """What may have to be set: each filler that the type has a property for, then pairs of them."""
+        try:
+            listed = self._bench(None).client.ask("device-list-properties", {"typename": kind.name})
+        except Gone:
+            self._forget(None)
+            return
+        names = {each["name"] for each in listed.result} if listed.value is not None else set()
+        fitting = [name for name in _FILLERS if name in names]
+        for name in fitting:
+            yield {name: _FILLERS[name]}
+        for place, name in enumerate(fitting):
+            for other in fitting[place + 1 :]:
+                yield {name: _FILLERS[name], other: _FILLERS[other]}
+
+    def _start(self, more: list[str]) -> Program:
+        return Program(self._command, [*self._options, *more])
+
+    def _bench(self, provider: str | None) -> Program:
+        """A running machine that nothing was added to yet."""
+        program = self._fresh.get(provider)
+        if program is None:
+            program = self._fresh[provider] = self._start(self._provided(provider))
+        return program
+
+    def _forget(self, provider: str | None) -> None:
+        program = self._fresh.pop(provider, None)
+        if program is not None:
+            program.close()
+
+    def _provided(self, provider: str | None) -> list[str]:
+        return [] if provider is None else ["-device", f"{provider},id={_PROVIDER}"]
+
+    def _add_hot(self, kind: DeviceType, words: dict[str, Any], provider: str | None, name: str = _ID) -> _Attempt:
+        arguments = {"driver": kind.name, "id": name, **words}
+        try:
+            client = self._bench(provider).client
+            outcome = client.ask("device_add", arguments)
+            if outcome.value is None:
+                return _Attempt(outcome.description)
+            attempt = self._look(client, name)
+        except (Refused, Gone) as error:
+            self._report(f"adding {kind.name} ends the program")
+            attempt = _Attempt(f"qmpd: {error}")
+        self._forget(provider)
+        return attempt
+
+    def _add_cold(self, kind: DeviceType, words: dict[str, Any], provider: str | None, name: str = _ID) -> _Attempt:
+        device = ",".join([kind.name, f"id={name}", *(f"{key}={value}" for key, value in words.items())])
+        try:
+            with self._start([*self._provided(provider), "-device", device]) as program:
+                return self._look(program.client, name)
+        except Refused as error:
+            said = [line for line in error.said if device in line]
+            return _Attempt(said[-1].partition(f"-device {device}: ")[2] if said else str(error))
+        except Gone as error:
+            return _Attempt(f"qmpd: {error}")
+
+    def _look(self, client: Client, name: str) -> _Attempt:
+        path = f"{_PERIPHERAL}/{name}"
+        seen = walk(client, path)
+        pci = None
+        for bus in client.ask("query-pci").result:
+            for each in _pci_devices(bus["devices"]):
+                if each["qdev_id"] == name:
+                    pci = {key: value for key, value in each.items() if key not in _PLACE}
+        if seen is not None:
+            with suppress(Gone):
+                try_setting(client, path, seen, name)
+        return _Attempt(None, seen, pci)
+
+    def _node(self, kind: DeviceType, attempt: _Attempt, words: dict[str, Any], provider: str | None) -> Any:
+        """The object of the device, with markers for its path and its id."""
+        assert attempt.seen is not None
+        seen = _anonymous(attempt.seen, _ID)
+        growing: dict[int, tuple[int, Names]] = {}
+        for _, each in seen.below():
+            if each.type in self._buses or each.type == "container":
+                inserted = each.names()[:0:-1]
+                order, _ = insertion_order([Variant(list, inserted)], [inserted, by_number(inserted)], _SEARCH)
+                growing[id(each)] = (1, order)
+        if any("«id»" in name for name in seen.names()):
+            again = self._add_cold if attempt.cold else self._add_hot
+            other = again(kind, words, provider, _OTHER_ID)
+            if other.seen is not None:
+                growing[id(seen)] = self._boundary(kind, attempt.seen, other.seen)
+        return self._shapes.node(seen, growing)
+
+    def _boundary(self, kind: DeviceType, seen: Seen, other: Seen) -> tuple[int, Names]:
+        """How many properties are the class's, and in which order the others came, their names with markers."""
+        names, others = seen.names(), other.names()
+        first_child = min(place for place, (_, of) in enumerate(seen.properties) if of.startswith("child<"))
+        # What comes out at once is tried first: a search takes time.
+        for attempts, boundary in product((0, _SEARCH), range(1, first_child + 1)):
+            walks = names[: boundary - 1 : -1], others[: boundary - 1 : -1]
+            variants = [
+                Variant(partial(_named, name), walked) for name, walked in zip((_ID, _OTHER_ID), walks, strict=True)
+            ]
+            marked = [name.replace(_ID, "«id»") for name in walks[0]]
+            order, exact = insertion_order(variants, [marked, by_number(marked)], attempts)
+            if exact:
+                return boundary, order
+        self._report(f"the order of the properties of {kind.name} is not found")
+        marked = [name.replace(_ID, "«id»") for name in names[first_child:][::-1]]
+        return first_child, marked
+
+
+def _named(name: str, names: Names) -> Names:
+    return [each.replace("«id»", name) for each in names]
+
+
+def _anonymous(seen: Seen, name: str, path: str | None = None) -> Seen:
+    """The object with markers in place of its id and its path."""
+    path = path or f"{_PERIPHERAL}/{name}"
+    table = {path: "«self»", name: "«id»"}
+    return replace(
+        seen,
+        properties=[(each.replace(name, "«id»"), kind) for each, kind in seen.properties],
+        values=replace_in({each.replace(name, "«id»"): value for each, value in seen.values.items()}, table),
+        errors=replace_in({each.replace(name, "«id»"): text for each, text in seen.errors.items()}, table),
+        codes={each.replace(name, "«id»"): code for each, code in replace_in(seen.codes, table).items()},
+        children={each.replace(name, "«id»"): _anonymous(child, name, path) for each, child in seen.children.items()},
+    )
+
+
+def _pci_devices(devices: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for each in devices:
+        yield each
+        yield from _pci_devices(each.get("pci_bridge", {}).get("devices", []))
+
+
+def _supported(command: str, options: list[str]) -> list[str]:
+    """The options without the backends that the program does not know."""
+    kept = options[: options.index("-chardev")]
+    rest = options[len(kept) :]
+    for option, value in zip(rest[::2], rest[1::2], strict=True):
+        try:
+            with Program(command, [*kept, option, value]):
+                kept = [*kept, option, value]
+        except CaptureError:
+            continue
+    return kept

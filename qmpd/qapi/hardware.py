@@ -1,0 +1,68 @@
+"""What a release's machines and devices are made of: their objects, each with its properties and what these say.
+
+It is kept in one file of lines, `KIND NAME JSON`, of which only those that are asked for are parsed:
+
+    shape - {"properties": [[name, type, code], ...], "static": N}
+    machine pc {"tree": OBJECT, "cpu": [OBJECT, OBJECT, OBJECT], ...}
+    cpu Nehalem {"values": {...}}
+    device e1000 {...}
+
+An object is `[shape, values, children]`: the number of its shape, the values of those properties that are no children,
+and the children, both in the shape's order.  A shape lists the properties as qom-list does.  Where `static` is given
+the object gets more properties while it lives: only the first N are listed in that order, the others in the order in
+which they were put in (`qmpd.hash_table` says how they are walked).
+
+A property's `code` is what qom-set is answered: 0, it is not writable; 1, the device is realized; the name of a type,
+what is expected; `*`, it takes an object; `=TEXT`, that very text.
+
+In a value, `«self»` is the path of the device's own object, `«id»` its id, `«memory»`, `«memory below 4 GiB»`,
+`«memory above 4 GiB»` (with `, plus N`) and `«cpus»` numbers of the VM's, `«time»` the guest's clock;
+`{"«error»": TEXT}` is a property that cannot be read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FILE = "hardware.jsonl.gz"
+"""The file's name in a release's folder."""
+
+ERROR = "«error»"
+"""The member of a value that stands for the text of an error."""
+
+
+class Hardware:
+    """The lines of a release's file."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._shapes: list[bytes] = []
+        self._lines: dict[tuple[bytes, bytes], bytes] = {}
+        for line in lines:
+            kind, name, content = line.split(b" ", 2)
+            if kind == b"shape":
+                self._shapes.append(content)
+            else:
+                self._lines[kind, name] = content
+
+    def __bool__(self) -> bool:
+        """Whether anything was captured at all."""
+        return bool(self._lines)
+
+    def shape(self, number: int) -> dict[str, Any]:
+        """The shape of this number."""
+        return orjson.loads(self._shapes[number])  # type: ignore[no-any-return]
+
+    def find(self, kind: str, name: str) -> dict[str, Any] | None:
+        """What there is of this kind and name; None where nothing was captured."""
+        content = self._lines.get((kind.encode(), name.encode("utf-8", "surrogatepass")))
+        return None if content is None else orjson.loads(content)
+
+    def names(self, kind: str) -> list[str]:
+        """The names of all there is of this kind."""
+        wanted = kind.encode()
+        return [name.decode() for known, name in self._lines if known == wanted]
