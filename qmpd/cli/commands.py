@@ -60,10 +60,10 @@ def main(arguments: list[str]) -> int:
 
 def classified(release: Release) -> dict[str, str]:
     """Each command of the release, in its order, and its kind (a key of `KINDS`)."""
-    from qmpd.monitor.commands import handlers
+    from qmpd.monitor.commands import modelled
 
-    modelled = handlers(release)
-    return {name: release.classify(name, modelled) for name in release.commands}
+    names = modelled(release)
+    return {name: release.classify(name, names) for name in release.commands}
 
 
 def run(release_name: str, out: TextIO) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from qmpd.cli import commands
 from qmpd.cli.main import main
-from qmpd.monitor.commands import handlers
+from qmpd.monitor.commands import modelled
 from qmpd.qapi import load_release
 from tests.golden import RELEASES
 
@@ -23,7 +23,7 @@ def test_every_command_is_of_one_kind(name: str) -> None:
     kinds = commands.classified(release)
     assert list(kinds) == list(release.commands)
     assert set(kinds.values()) == set(commands.KINDS)
-    assert {command for command, kind in kinds.items() if kind == "modelled"} == set(handlers(release)) & set(kinds)
+    assert {command for command, kind in kinds.items() if kind == "modelled"} == modelled(release) & set(kinds)
     # Nothing that only asks is refused.
     assert [command for command, kind in kinds.items() if kind == "refused" and command.startswith("query-")] == []
 

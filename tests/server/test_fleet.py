@@ -182,7 +182,7 @@ async def test_a_failing_machine_takes_down_itself_alone(
     def fail(*_: object) -> object:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setitem(handlers(), "query-uuid", fail)
+    monkeypatch.setitem(handlers(load_release("10.0")), "query-uuid", fail)
     async with running(tmp_path / "fleet", 2) as fleet:
         control = await fleet.control()
         # By its folder the release is one of its own: the others keep their commands as they are.

@@ -16,20 +16,23 @@ if TYPE_CHECKING:
     Handler = Callable[[Dispatcher, Session, Arguments], object]
     Check = Callable[[Arguments], None]
 
-MODULES = ("control", "run_state", "machine", "misc", "migration", "chardev")
+MODULES = ("control", "run_state", "machine", "misc", "migration", "chardev", "qdev")
 
 _handlers: dict[str, Handler] = {}
+_refusing: set[str] = set()
 
 
-def command(name: str) -> Callable[[Handler], Handler]:
+def command(name: str, *, refuses: bool = False) -> Callable[[Handler], Handler]:
     """Register the function that executes the command `name`.  It gives the value of `return`.
 
     It raises CommandError or MachineError where the command fails, and never sees arguments that the
-    release's schema does not allow.
+    release's schema does not allow.  One that `refuses` only finds QEMU's reason to fail, where there is one.
     """
 
     def register(handler: Handler) -> Handler:
         _handlers[name] = handler
+        if refuses:
+            _refusing.add(name)
         return handler
 
     return register
@@ -43,6 +46,11 @@ def handlers(release: Release) -> dict[str, Handler]:
     if release.extensions:
         import_module("qmpd.monitor.commands.live_update")
     return _handlers
+
+
+def modelled(release: Release) -> set[str]:
+    """The names of the commands whose effect qmpd models."""
+    return handlers(release).keys() - _refusing
 
 
 class Entry:
@@ -68,6 +76,10 @@ def find(release: Release, name: str) -> Entry | None:
     # A twin's own answers come before what qmpd would compute.
     modelled = None if name in release.answered_first else handlers(release).get(name)
     handler = modelled or answer_unmodelled(name)
+    if name == "blockdev-add":
+        from qmpd.monitor.commands.waiting import waits_for_pipes
+
+        handler = waits_for_pipes(handler)
     return Entry(
         name,
         handler,

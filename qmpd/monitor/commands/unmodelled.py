@@ -26,6 +26,11 @@ def answer_unmodelled(name: str) -> Handler:
             if found is not None:
                 raise CommandError(found.description, found.error_class)
             raise CommandError(f"qmpd does not know what {name} answers to these arguments")
-        raise CommandError(f"qmpd does not model the command {name}")
+        raise refusal(name)
 
     return handler
+
+
+def refusal(name: str) -> CommandError:
+    """What is said of a command that would act on what qmpd does not model."""
+    return CommandError(f"qmpd does not model the command {name}")
