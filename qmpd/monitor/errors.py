@@ -39,7 +39,7 @@ class HandOver(Exception):  # noqa: N818 - not an error: the main loop is left f
 
 
 class Waiting(Exception):  # noqa: N818 - not an error: the main loop waits
-    """A command cannot go on before a file can be read: it leaves the execution of requests on its way to the main loop.
+    """A command cannot go on before a file can be read: it leaves `run_requests` on its way to the main loop.
 
     `descriptor` is the open file, `finish` gives the command's value once it can be read; `session` and `message` say
     who is owed the reply.

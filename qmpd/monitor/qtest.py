@@ -11,6 +11,7 @@ import base64
 import binascii
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from qmpd.machine.clock import SteppedClock
@@ -59,11 +60,11 @@ class QtestSession(Session):
             "module_load": lambda words: self._arguments(words, 2, ""),
         }
         for letter, width in _WIDTHS.items():
-            self._commands[f"write{letter}"] = lambda words, width=width: self._write_number(words, width)
-            self._commands[f"read{letter}"] = lambda words, width=width: self._read_number(words, width)
+            self._commands[f"write{letter}"] = partial(self._write_number, width)
+            self._commands[f"read{letter}"] = partial(self._read_number, width)
             if width < 8:
-                self._commands[f"out{letter}"] = lambda words, width=width: self._output(words, width)
-                self._commands[f"in{letter}"] = lambda words, width=width: self._input_port(words, width)
+                self._commands[f"out{letter}"] = partial(self._output, width)
+                self._commands[f"in{letter}"] = partial(self._input_port, width)
         self._note("I", "OPENED")
 
     def receive(self, data: bytes) -> None:
@@ -134,19 +135,19 @@ class QtestSession(Session):
         self._bus.write(_number(words[0]), bytes([_number(words[2]) & 255]) * _number(words[1]))
         return ""
 
-    def _write_number(self, words: list[str], width: int) -> str:
+    def _write_number(self, width: int, words: list[str]) -> str:
         value = _number(words[1]) & ((1 << 8 * width) - 1)
         self._bus.write(_number(words[0]), value.to_bytes(width, "little"))
         return ""
 
-    def _read_number(self, words: list[str], width: int) -> str:
+    def _read_number(self, width: int, words: list[str]) -> str:
         return f"0x{int.from_bytes(self._bus.read(_number(words[0]), width), 'little'):016x}"
 
-    def _output(self, words: list[str], width: int) -> str:
+    def _output(self, width: int, words: list[str]) -> str:
         self._bus.output(_number(words[0]) & 0xFFFF, _number(words[1]) & ((1 << 8 * width) - 1))
         return ""
 
-    def _input_port(self, words: list[str], width: int) -> str:
+    def _input_port(self, width: int, words: list[str]) -> str:
         return f"0x{self._bus.input(_number(words[0]) & 0xFFFF, width):04x}"
 
     # Time
@@ -176,4 +177,4 @@ def _log(name: str | None) -> TextIO | None:
         return sys.stderr
     if name in ("none", "/dev/null"):
         return None
-    return open(name, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the connection
+    return open(name, "a", encoding="utf-8")

@@ -22,8 +22,9 @@ class MonitorSettings:
     pretty: bool = False
     chardev: str = "compat_monitor0"
     descriptor: int | None = None
-    # What only the drop-in program sets: the human monitor is `readline`, a test program's socket `qtest`; `address` is how query-chardev names a
-    # socket that is not known by its path; `location` is the option that asked for the monitor, for messages.
+    # What only the drop-in program sets: the human monitor is `readline`, a test program's socket `qtest`; `address`
+    # is how query-chardev names a socket that is not known by its path; `location` is the option that asked for the
+    # monitor, for messages.
     mode: str = "control"
     address: str = ""
     location: str = ""
@@ -59,9 +60,9 @@ class VMSettings:
     """One virtual machine as the server runs it.  `release` is a name that `qmpd.qapi` knows.
 
     `control` is where the control socket listens, None where there is none; `transcript` the file that the transcript
-    is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`, or `stepped` under qtest.  `extensions` are what the
-    release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the sockets and is removed at the
-    end.
+    is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`, or `stepped` under qtest.
+    `extensions` are what the release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the sockets
+    and is removed at the end.
     """
 
     release: str = "10.0"
