@@ -34,25 +34,36 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 @contextmanager
-def progress() -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """Ways to say which measure runs and that one step of it is done: shown on a terminal alone."""
+def progress(measures: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """Ways to say which measure begins and that one step of it is done: shown on a terminal alone."""
     if not sys.stderr.isatty():
         yield (lambda name: None), (lambda: None)
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed} done"),
-               TimeElapsedColumn())  # fmt: skip
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}: {task.fields[steps]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        current: list[TaskID] = []
+        task = shown.add_task("starting", total=measures, steps=0)
+        begun = steps = 0
 
         def begin(name: str) -> None:
-            for task in current:
-                shown.stop_task(task)
-            current[:] = [shown.add_task(name, total=None)]
+            nonlocal begun, steps
+            steps = 0
+            shown.update(task, completed=begun, description=name, steps=0)
+            begun += 1
 
-        yield begin, lambda: shown.advance(current[0])
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+            shown.update(task, steps=steps)
+
+        yield begin, step
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,10 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"bench: there is no {options.qemu} (apt-get install qemu-system-x86): QEMU is left out\n")
     about = report.machine(qemu) | {"load average before": report.load_average()}
     rows: list[Row] = []
-    with progress() as (begin, step), Load() as load:
+    names = options.only or list(MEASURES)
+    with progress(len(names)) as (begin, step), Load() as load:
         bench = Bench(Programs(qemu), load, scale, step)
         try:
-            for name in options.only or MEASURES:
+            for name in names:
                 begin(name)
                 rows += MEASURES[name](bench)
         except LoadError as error:
