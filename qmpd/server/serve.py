@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import trio
@@ -103,6 +104,10 @@ async def serve_process(
     status = await vm.run(on_start)
     if vm.handed_over:
         father.last_words()
+        # Nothing is left to clean up, and taking this process apart would only keep the computer from the child.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(0)
     return status
 
 

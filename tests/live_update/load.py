@@ -107,22 +107,13 @@ class Result:
         self.standstills = sorted(float(text) / 1e3 for text in _STANDSTILL.findall(server.errors.read_text()))
         self.answers = sum(client.answered for client in clients)
         self.events = len(clients[0].events)
-        during, otherwise = [], [0.0]
-        for begin, end in updates:
-            during.append(
-                max(
-                    wait
-                    for client in clients
-                    for wait, at in client.waits
-                    if at >= begin and at - wait <= end
-                )
-            )
-        for client in clients:
-            for wait, at in client.waits:
-                if not any(at >= begin and at - wait <= end for begin, end in updates):
-                    otherwise.append(wait)
-        self.gaps = sorted(during)
-        self.longest_otherwise = max(otherwise)
+        waits = [wait for client in clients for wait in client.waits]
+        during = [[wait for wait, at in waits if at >= begin and at - wait <= end] for begin, end in updates]
+        # Where nobody waited for anything just then, nobody noticed.
+        self.gaps = sorted(max(each, default=0.0) for each in during)
+        self.longest_otherwise = max(
+            wait for wait, at in waits if not any(at >= begin and at - wait <= end for begin, end in updates)
+        )
 
     def __str__(self) -> str:
         return (
