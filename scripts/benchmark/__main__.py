@@ -78,28 +78,30 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"bench: there is no {options.qemu} (apt-get install qemu-system-x86): QEMU is left out\n")
     about = report.machine(qemu) | {"load average before": report.load_average()}
     rows: list[Row] = []
+    failures = []
     names = options.only or list(MEASURES)
     with progress(len(names)) as (begin, step), Load() as load:
         bench = Bench(Programs(qemu), load, scale, step)
         try:
             for name in names:
                 begin(name)
-                rows += MEASURES[name](bench)
-        except LoadError as error:
-            sys.stderr.write(f"bench: {name}: {error}\n")
-            return 1
+                try:
+                    rows += MEASURES[name](bench)
+                except LoadError as error:
+                    failures.append(f"bench: {name} is left out: {error}\n")
         finally:
             bench.close()
+    sys.stderr.write("".join(failures))
     about["load average after"] = report.load_average()
     if options.json:
         text = json.dumps({"machine": about, "measures": [row.as_json() for row in rows]}, indent=2) + "\n"
         if options.json == "-":
             sys.stdout.write(text)
-            return 0
+            return int(bool(failures))
         with open(options.json, "w", encoding="utf-8") as file:
             file.write(text)
     report.show(rows, about)
-    return 0
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.result import Aim, Row
-from benchmark.servers import BLOCKING, QEMU, QMPD, TRIO, Load, Programs, Server
+from benchmark.servers import BLOCKING, QEMU, QMPD, TRIO, Load, LoadError, Programs, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -283,7 +284,10 @@ def fleet(bench: Bench) -> Iterator[Row]:
 def large_fleet(bench: Bench) -> Iterator[Row]:
     """Ten thousand VMs in one process."""
     count = bench.scale.fleet_vms
-    # As many open files as that are more readily allowed than twice as many.
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < count + 100:
+        raise LoadError(f"{count:,} VMs take as many open files, and ulimit -Hn is {limit:,}")
+    # With control sockets it would be twice as many.
     with Server(bench.programs.fleet(bench.path(), count, "--no-control"), announced=True) as server:
         took = {QMPD: [server.started_in]}
         memory = {QMPD: [float(server.settled_resident())]}
