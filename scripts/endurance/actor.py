@@ -16,7 +16,6 @@ from endurance.client import Client, Lost
 from endurance.model import CHOICES, RULES, Machine, Refused, reply_line
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterator
     from random import Random
 
@@ -26,13 +25,14 @@ OPTIONS = ["-machine", "pc", "-guest", "boot-time=2s,powerdown-delay=1500ms", "-
            "-device", "pvpanic", "-device", "ib700", "-device", "isa-debug-exit"]  # fmt: skip
 WITHOUT_GUEST = ["-machine", "none", "-clock", "virtual"]
 
-ASKING = ("query-status", "query-name", "query-uuid", "query-kvm", "query-current-machine", "qmp_capabilities", "nonsense")
+ASKING = ("query-status", "query-name", "query-uuid", "query-kvm", "query-current-machine", "qmp_capabilities", "bad")
 HARMLESS = ("stop", "cont", "query-status", "query-name")
 DOING = ("stop", "cont", "stop", "cont", "system_reset", "system_powerdown", "system_wakeup", "inject-nmi")
 GUEST_ACTIONS = ("reboot", "triple-fault", "shut-down", "hibernate", "suspend", "suspend", "suspend", "wake", "wake",
                  "halt", "panic", "crash-load", "expire-watchdog", "expire-watchdog", "internal-error", "io-error",
                  "proceed", "proceed", "debug-exit")  # fmt: skip
 ARGUMENTS: dict[str, dict[str, object]] = {"io-error": {"device": "disk0"}, "debug-exit": {"value": 5}}
+FAULTS = ("delay", "stall", "drop", "garbage", "early-event", "close", "refuse", "exhaust", "hang", "kill", "vanish")
 GARBAGE = "~garbage~\r\n"
 
 
@@ -103,6 +103,8 @@ class Actor:
         self.name = ""
         self.folder = ""
         self.clients: list[Client] = []
+        # Those who have left, too.
+        self._all: list[Client] = []
         self.control: Client | None = None
         self.models: list[Machine] = []
 
@@ -124,13 +126,15 @@ class Actor:
             await self.join()
         if guest and random.random() < 0.8:
             self.control = Client("control")
+            self._all.append(self.control)
             self.control.connect(f"{self.folder}/control.sock")
             await self.ask("qmp_capabilities")
 
     def close(self) -> None:
         """Close all connections."""
-        for client in [*self.clients, *([self.control] if self.control else [])]:
+        for client in self._all:
             client.close()
+        self._all.clear()
         self.clients = []
         self.control = None
 
@@ -151,6 +155,7 @@ class Actor:
     def _connected(self) -> Client:
         self._connections += 1
         client = Client(f"{self.name}.{self._connections}")
+        self._all.append(client)
         client.connect(f"{self.folder}/qmp.sock")
         self.ledger.clients += 1
         return client
@@ -181,9 +186,14 @@ class Actor:
 
     # Sending, and comparing what comes
 
-    def _sent(self, client: Client, name: str, out_of_band: bool = False, **arguments: str) -> Sent:
+    def _sent(self, client: Client, name: str, **arguments: str) -> Sent:
         self._identity += 1
-        return Sent(client, name, arguments, f"n{self._identity}", out_of_band)
+        return Sent(client, name, arguments, f"n{self._identity}")
+
+    def _urgent(self, client: Client) -> Sent:
+        command = self._sent(client, "migrate-pause")
+        command.out_of_band = True
+        return command
 
     async def _send(self, commands: list[Sent]) -> None:
         self.ledger.commands += len(commands)
@@ -218,6 +228,7 @@ class Actor:
         """
         asked = [client for client in self.clients if client is not without]
         barrier = {client.name: self._sent(client, "query-status") for client in asked}
+        self.ledger.commands += sum(not client.at_end for client in asked)
         for client in asked:
             if not client.at_end:
                 await client.send(barrier[client.name].text())
@@ -282,32 +293,22 @@ class Actor:
         :raise Wrong: something is not as it has to be.
         """
         random = self.random
-        if self.control is None or len(self.models) > 1 or random.random() < 0.5:
+        if self.control is None or len(self.models) > 1 or random.random() < 0.35:
             what = random.choice(("talk", "talk", "talk", "talk", "talk", "leave"))
         else:
-            what = random.choice(("guest", "guest", "advance", "advance", *self.faults()))
+            what = random.choice(("guest", "guest", "advance", random.choice(FAULTS)))
         self.ledger.note(f"{self.name}: {what}")
         try:
             await getattr(self, f"do_{what.replace('-', '_')}")()
         except Lost as lost:
             raise Wrong(f"{self.name}, {what}: {lost}") from None
-        if what in self.faults():
-            self.faults_done[what] += 1
+        if what in FAULTS:
+            self.ledger.faults[what] += 1
         if self.model.ended:
             for client in self.clients:
                 await client.until_end()
             await self.begin()
         return what
-
-    @property
-    def faults_done(self) -> Counter[str]:
-        """How often each fault was made."""
-        return self.ledger.faults
-
-    @staticmethod
-    def faults() -> tuple[str, ...]:
-        """The names of the steps that are faults."""
-        return ("delay", "stall", "drop", "garbage", "early-event", "close", "refuse", "exhaust", "hang", "kill", "vanish")
 
     def _command(self, client: Client) -> Sent:
         random = self.random
@@ -330,7 +331,7 @@ class Actor:
         commands = [self._command(client) for _ in range(self.random.randint(1, most))]
         if client.out_of_band and self.random.random() < 0.4:
             position = self.random.randrange(len(commands) + 1)
-            commands.insert(position, self._sent(client, "migrate-pause", out_of_band=True))
+            commands.insert(position, self._urgent(client))
         return commands
 
     def _outcomes(self, batches: list[list[Sent]]) -> list[Outcome]:
@@ -342,9 +343,12 @@ class Actor:
             for order in merges(threads):
                 outcome = Outcome(model.copy())
                 for command in order:
-                    self._perform(outcome, command)
-                    if outcome.model.ended:
-                        break
+                    if not outcome.model.ended:
+                        self._perform(outcome, command)
+                    elif command.out_of_band:
+                        # Nobody waits for its reply, but as long as the connection is open it may come.
+                        outcomes.append(Outcome(outcome.model.copy(), dict(outcome.streams)))
+                        self._perform(outcome, command)
                 outcomes.append(outcome)
         return outcomes
 
@@ -377,7 +381,8 @@ class Actor:
         fitting = [each for each in outcomes if replies(each.streams.get(client.name, "")) == replies(text)]
         client.close()
         if not fitting:
-            raise Wrong(f"{client.name} leaves with {text!r}; {[each.streams.get(client.name) for each in outcomes[:3]]}")
+            wanted = [each.streams.get(client.name) for each in outcomes[:3]]
+            raise Wrong(f"{client.name} leaves with {text!r} instead of one of {wanted}")
         if self.clients:
             await self.compare(fitting)
         else:
@@ -547,7 +552,7 @@ class Actor:
             raise Wrong(f"{client.name} gets {text!r} from a main loop that hangs")
         for other in self.clients:
             if other.out_of_band and other is not client:
-                urgent = self._sent(other, "migrate-pause", out_of_band=True)
+                urgent = self._urgent(other)
                 await self._send([urgent])
                 await other.until(b'"id": "')
                 self._perform(outcome, urgent)

@@ -18,7 +18,7 @@ import trio
 from endurance import decoders
 from endurance.inputs import Maker
 from endurance.shorten import shorten
-from endurance.storm import Fault, Tally, plan, storm
+from endurance.storm import FLEET, Fault, Tally, plan, storm
 from qmpd.qapi import load_release, release_names
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _shorter_input(case: dict[str, Any]) -> dict[str, Any]:
 async def taken(steps: list[Step]) -> str | None:
     """What is wrong after these steps with a fleet of their own; None where nothing is."""
     try:
-        async with storm(Tally()) as once:
+        async with storm(Tally(), {step[2] for step in steps if step[0] == "connect"} - {FLEET}) as once:
             await once.take(steps)
     except Fault as fault:
         return str(fault)
@@ -126,7 +126,42 @@ def shorter_plan(steps: list[Step], what: str) -> tuple[list[Step], str]:
             found[0] = again
         return again is not None
 
-    return (shorten(steps, fails), found[0]) if fails(steps) else (steps, f"{what}\n(not when it is done again)")
+    if not fails(steps):
+        return steps, f"{what}\n(not when it is done again)"
+    steps = shorten(steps, fails)
+    together = _sent_together(steps)
+    if fails(together):
+        steps = shorten(together, fails)
+    for number in range(len(steps)):
+        steps = _shorter_send(steps, number, fails)
+    return steps, found[0]
+
+
+def _sent_together(steps: list[Step]) -> list[Step]:
+    """The same with all that a client sends in one piece."""
+    result: list[Step] = []
+    positions: dict[int, int] = {}
+    for step in steps:
+        if step[0] == "send" and step[1] in positions:
+            position = positions[step[1]]
+            result[position] = (*step[:2], result[position][2] + step[2])
+        else:
+            if step[0] == "send":
+                positions[step[1]] = len(result)
+            result.append(step)
+    return result
+
+
+def _shorter_send(steps: list[Step], number: int, fails: Callable[[list[Step]], bool]) -> list[Step]:
+    """The same with fewer bytes in one step, if it is one that sends."""
+    if steps[number][0] != "send":
+        return steps
+    *start, data = steps[number]
+
+    def sending(octets: list[int]) -> list[Step]:
+        return [*steps[:number], (*start, bytes(octets)), *steps[number + 1 :]]
+
+    return sending(shorten(list(data), lambda octets: fails(sending(octets))))
 
 
 def flat(memory: list[int]) -> bool:
@@ -207,8 +242,11 @@ def replay(case: dict[str, Any]) -> str | None:
     """Do again what a finding's file says; what is wrong, or None."""
     if "decoder" in case:
         return compared(case["decoder"])
-    steps = [("send", step[1], step[2].encode("latin-1")) if step[0] == "send" else tuple(step) for step in case["steps"]]
-    return trio.run(taken, steps)
+    return trio.run(taken, [_step(step) for step in case["steps"]])
+
+
+def _step(step: list[Any]) -> Step:
+    return (*step[:2], step[2].encode("latin-1")) if step[0] == "send" else tuple(step)
 
 
 def write(finding: Finding, folder: str | Path) -> str:

@@ -26,14 +26,17 @@ def svg(points: list[tuple[float, int]], title: str, unit: str) -> str:
 
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><text x="{MARGIN}" y="30" font-size="14">{title}</text>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
+        "<style>text { font-size: 12px }</style>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><text x="{MARGIN}" y="30" >{title}</text>',
     ]
     for share in (0, 0.5, 1):
         _, y = place(0, share * top)
         parts.append(f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ccc"/>')
-        parts.append(f'<text x="{MARGIN - 8}" y="{y + 4:.1f}" text-anchor="end">{share * top / (1 << 20):.0f} MB</text>')
+        size = f"{share * top / (1 << 20):.0f} MB"
+        parts.append(f'<text x="{MARGIN - 8}" y="{y + 4:.1f}" text-anchor="end">{size}</text>')
         x, _ = place(share * right, 0)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - MARGIN + 20}" text-anchor="middle">{share * right:.0f} {unit}</text>')
+        text = f"{share * right:.0f} {unit}"
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - MARGIN + 20}" text-anchor="middle">{text}</text>')
     parts.append(f'<polyline points="{line}" fill="none" stroke="#06c" stroke-width="2"/></svg>\n')
     return "\n".join(parts)

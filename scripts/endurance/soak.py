@@ -22,7 +22,8 @@ from endurance import plot
 from endurance.actor import Actor, Wrong
 from endurance.client import Client, Lost
 from endurance.ledger import Ledger
-from endurance.storm import Log, memory, parse as parse_options
+from endurance.storm import Log, memory
+from endurance.storm import parse as parse_options
 from qmpd.server import log
 from qmpd.server.fleet import Fleet
 
@@ -93,10 +94,12 @@ class Soak:
                 await client.until(b"\r\n", 2)
                 client.take()
                 actors = self._actors(client)
-                await (self._one_by_one(actors) if self.steps else self._all_at_once(actors))
-                for actor in actors:
-                    actor.close()
-                client.close()
+                try:
+                    await (self._one_by_one(actors) if self.steps else self._all_at_once(actors))
+                finally:
+                    for actor in actors:
+                        actor.close()
+                    client.close()
                 failed = fleet.statistics().failed
                 if failed and not self.ledger.wrong:
                     self.ledger.wrong.append(f"{failed} machines have failed:\n" + "\n".join(self._errors.lines))
@@ -194,7 +197,7 @@ def progress(soak: Soak) -> Iterator[None]:
         start = time.monotonic()
 
         def show(ledger: Ledger) -> None:
-            text = f"{ledger.steps} steps, {ledger.commands} commands, {ledger.events} events, {len(ledger.wrong)} wrong"
+            text = f"{ledger.steps} steps, {ledger.commands} commands, {len(ledger.wrong)} wrong"
             done = ledger.steps if soak.steps else time.monotonic() - start
             shown.update(task, description=text, completed=done)
 
@@ -213,7 +216,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=4, metavar="K", help="clients of each machine [%(default)s]")
     parser.add_argument("--seed", type=int, metavar="S", help="where chance begins [anywhere]")
     parser.add_argument("--virtual", action="store_true", help="in virtual time: the same seed does the same again")
-    parser.add_argument("--steps", type=int, default=1000, metavar="N", help="how many steps in virtual time [%(default)s]")
+    parser.add_argument("--steps", type=int, default=1000, metavar="N", help="how many, in virtual time [%(default)s]")
     parser.add_argument("-o", metavar="DIR", help="write a picture of the memory, and what is wrong, to this folder")
     return parser.parse_args(arguments)
 

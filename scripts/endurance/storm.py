@@ -28,7 +28,7 @@ from qmpd.server import log
 from qmpd.server.fleet import Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from qmpd.server.settings import VMSettings
 
@@ -251,8 +251,7 @@ class Storm:
                 for number in sorted(self.touched):
                     await self._healthy(number)
                 await self._fleet_healthy()
-                while left := self._left():
-                    # Nobody tells when a task has ended.
+                while left := self._left():  # noqa: ASYNC110 (nobody tells when a task of others has ended)
                     await trio.sleep(0.001)
         except trio.TooSlowError:
             self._failed()
@@ -348,8 +347,8 @@ def memory() -> int:
 
 
 @asynccontextmanager
-async def storm(tally: Tally) -> AsyncIterator[Storm]:
-    """A fleet of `MACHINES` in a folder of its own.
+async def storm(tally: Tally, numbers: Iterable[int] = range(len(MACHINES))) -> AsyncIterator[Storm]:
+    """A fleet of those of `MACHINES` in a folder of its own.
 
     :raise Fault: the fleet itself has failed.
     """
@@ -365,7 +364,7 @@ async def storm(tally: Tally) -> AsyncIterator[Storm]:
                 await ready.wait()
                 result = Storm(folder, fleet, errors, tally)
                 result.base = files()
-                for number in range(len(MACHINES)):
+                for number in numbers:
                     result.make(number)
                 try:
                     yield result
