@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from qmpd.machine import Clock, Event, MachineSettings
     from qmpd.monitor.chardev import Chardev
+    from qmpd.monitor.descriptors import Descriptors
     from qmpd.monitor.live_update import Father
     from qmpd.qapi import Release
 
@@ -113,6 +114,7 @@ class Dispatcher:
         "chardevs",
         "clock",
         "commands",
+        "descriptors",
         "emitted",
         "executed",
         "exit_status",
@@ -160,6 +162,8 @@ class Dispatcher:
         self.emitted = 0
         # What carries out a live update; None where there can be none.
         self.father: Father | None = None
+        # The open files that clients have handed over; None where none was.
+        self.descriptors: Descriptors | None = None
         # The capabilities of migration that were set; None where none was.
         self.migration_capabilities: dict[str, bool] | None = None
         # Who comes between the clients and their commands; None, almost always.

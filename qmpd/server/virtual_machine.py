@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from socket import AF_UNIX
 from typing import TYPE_CHECKING
 
 import trio
@@ -445,6 +446,10 @@ class VirtualMachine:
             client.close()
             return None
         self.numbers += 1
+        if monitor.location and monitor.mode == "control" and client.family == AF_UNIX:
+            from qmpd.server.descriptors import DescriptorSocket
+
+            client = DescriptorSocket.adopt(client)
         if monitor.host is not None:
             from qmpd.server.character_devices import name_connection
 
