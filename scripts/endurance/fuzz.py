@@ -128,13 +128,18 @@ def shorter_plan(steps: list[Step], what: str) -> tuple[list[Step], str]:
 
     if not fails(steps):
         return steps, f"{what}\n(not when it is done again)"
-    steps = shorten(steps, fails)
+    numbers = sorted({step[1] for step in steps if step[0] != "pass"})
+    numbers = shorten(numbers, lambda some: fails(_of_clients(steps, some)))
+    steps = _of_clients(steps, numbers)
     together = _sent_together(steps)
-    if fails(together):
-        steps = shorten(together, fails)
+    steps = shorten(together if fails(together) else steps, fails)
     for number in range(len(steps)):
         steps = _shorter_send(steps, number, fails)
     return steps, found[0]
+
+
+def _of_clients(steps: list[Step], numbers: list[int]) -> list[Step]:
+    return [step for step in steps if step[0] == "pass" or step[1] in numbers]
 
 
 def _sent_together(steps: list[Step]) -> list[Step]:

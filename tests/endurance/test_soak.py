@@ -67,7 +67,8 @@ def test_a_reply_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Session, "send", lossy)
     # By one that waits for it, or one that leaves without it.
-    assert any(word in wrong(monkeypatch) for word in ("waits for", "instead of", "and should"))
+    what = wrong(monkeypatch)
+    assert any(words in what for words in ("waits for", "instead of", "and should"))
 
 
 def test_a_wrong_state_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
