@@ -151,7 +151,7 @@ class Father:
         if self.update.stage not in (UpdateStage.NONE, UpdateStage.FAILED):
             raise CommandError("A live update is under way")
         if self._vm.settings.chardevs or any(_unusual(monitor) for monitor in self._vm.settings.monitors):
-            raise CommandError("Only Unix sockets that listen for QMP can be handed over")
+            raise CommandError("Only the listening Unix sockets of 'qmpd serve' can be handed over")
         child = self._child = Child()
         self.update.prepare(lambda: child.complete)
         self._vm.nursery.start_soon(self._raise, child, program, timeout)
@@ -351,8 +351,8 @@ class Father:
 
 
 def _unusual(monitor: MonitorSettings) -> bool:
-    """Whether this is no Unix socket that listens for QMP."""
-    return monitor.host is not None or monitor.mode != "control"
+    """Whether this is anything but a Unix socket of `qmpd serve` that listens for QMP."""
+    return monitor.host is not None or monitor.mode != "control" or monitor.location != ""
 
 
 def _require(answer: dict[str, Any], kind: str) -> None:
