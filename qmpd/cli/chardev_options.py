@@ -55,6 +55,11 @@ class ChardevOptions:
         self._counts = {"serial": 0, "parallel": 0}
         self.monitor_given = False
 
+    @property
+    def labels(self) -> list[str]:
+        """The ids of all devices."""
+        return list(self._devices)
+
     # Options
 
     def take_chardev(self, given: Given) -> None:

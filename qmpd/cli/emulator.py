@@ -212,6 +212,17 @@ def _serve(options: EmulatorOptions, configured: dict[str, str], complaints: Com
     except (ListenError, PidFileError) as error:
         complaints.line(str(error))
         return 1
+    except BaseExceptionGroup as group:
+        # What `settle` raised, out of the machine's nursery.
+        refused = group.subgroup(OptionError)
+        if refused is None or len(refused.exceptions) != len(group.exceptions):
+            raise
+        raise _first(refused) from None
+
+
+def _first(group: BaseExceptionGroup[OptionError]) -> OptionError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ memory, then its back ends, its CPUs and its devices.
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import orjson
@@ -35,19 +36,15 @@ _PROCESS = frozenset({"daemonize", "pidfile", "runas", "chroot", "D"})
 _GROUPS = {
     "acpitable": "acpi",
     "add-fd": "add-fd",
-    "boot": "boot-opts",
     "fsdev": "fsdev",
     "fw_cfg": "fw_cfg",
     "icount": "icount",
     "iscsi": "iscsi",
-    "numa": "numa",
     "option-rom": "option-rom",
     "overcommit": "overcommit",
-    "rtc": "rtc",
     "sandbox": "sandbox",
     "smbios": "smbios",
     "spice": "spice",
-    "tpmdev": "tpmdev",
     "trace": "trace",
 }
 _SANDBOX = {
@@ -57,8 +54,14 @@ _SANDBOX = {
     "resourcecontrol": ("allow", "deny"),
 }
 _OTHER_TARGETS = frozenset({"semihosting", "semihosting-config", "prom-env", "old-param", "xen-attach", "xen-domid"})
+_AUDIO = tuple("none alsa coreaudio dbus dsound jack oss pa pipewire sdl sndio spice wav".split())
 _VGA = ("none", "std", "cirrus", "vmware", "xenfb", "qxl", "virtio", "tcx", "cg3")
 _DRIVE_INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
+# What of a device for PCI is the device proper, where messages tell.
+_INNER = {"virtio-blk-pci": "virtio-blk-device", "virtio-blk": "virtio-blk-device"}
+_BOOT = ("order", "once", "menu", "splash", "splash-time", "reboot-timeout", "strict")
+_NUMA = ("node", "dist", "cpu", "hmat-lb", "hmat-cache")
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(T\d{1,2}:\d{1,2}:\d{1,2})?\Z")
 _BACKENDS = {"object": "object-add", "netdev": "netdev_add", "blockdev": "blockdev-add"}
 
 
@@ -77,7 +80,10 @@ class EmulatorOptions:
         self._backends: list[tuple[str, Given, dict[str, object]]] = []
         self._drives: list[tuple[Given, dict[str, str]]] = []
         self._devices: list[Given] = []
+        self._checks = MachineChecks(release)
         self._cpu: Given | None = None
+        self._boot: dict[str, str] = {}
+        self._rtc: dict[str, str] = {}
         self._accelerators: list[tuple[Given, dict[str, str]]] = []
         self._nographic = False
         self._nodefaults = False
@@ -96,6 +102,12 @@ class EmulatorOptions:
             "netdev": self._take_backend,
             "blockdev": self._take_backend,
             "drive": self._take_drive,
+            "boot": self._take_boot,
+            "numa": self._take_numa,
+            "nic": self._take_network,
+            "net": self._take_network,
+            "rtc": self._take_rtc,
+            "tpmdev": self._take_tpm,
             "cpu": self._take_cpu,
             "accel": self._take_accelerator,
             "enable-kvm": self._take_kvm,
@@ -136,7 +148,7 @@ class EmulatorOptions:
         name = given.option.name
         try:
             if name in _OTHER_TARGETS:
-                raise OptionError("Option not supported for this target", given.spelled)
+                raise OptionError("Option not supported for this target")
             handler = self._handlers.get(name)
             if handler is not None:
                 handler(given)
@@ -213,6 +225,38 @@ class EmulatorOptions:
     def _take_disk(self, given: Given) -> None:
         self._drives.append((given, {"file": given.value}))
 
+    def _take_boot(self, given: Given) -> None:
+        if not self._release.behaviour.keyval_options:
+            self._boot = self._groups.read(given, "boot-opts")
+            return
+        for key, value in key_values.tree(given.value, "order").items():
+            self._boot[key] = value if isinstance(value, str) else ""
+
+    def _take_numa(self, given: Given) -> None:
+        kind = dict(self._groups.pairs(given, "numa")).get("type")
+        if kind is None:
+            raise OptionError("Parameter 'type' is missing")
+        if kind not in _NUMA:
+            raise OptionError(f"Parameter 'type' does not accept value '{kind}'")
+
+    def _take_network(self, given: Given) -> None:
+        kind = dict(self._groups.pairs(given, given.option.name)).get("type", "")
+        if kind not in ("none", "nic", *self._network_types()):
+            raise OptionError(f"Parameter 'type' does not accept value '{kind}'")
+
+    def _network_types(self) -> list[str]:
+        listed = self._release.command_line.text("-netdev", "help", program="")
+        return listed[0].splitlines()[1:] if listed is not None else []
+
+    def _take_rtc(self, given: Given) -> None:
+        values = self._groups.read(given, "rtc")
+        self._rtc |= values
+
+    def _take_tpm(self, given: Given) -> None:
+        if "id" not in dict(self._groups.pairs(given, "tpmdev")):
+            raise OptionError("Parameter 'id' is missing")
+        self._groups.read(given, "tpmdev")
+
     def _take_cpu(self, given: Given) -> None:
         self._cpu = given
         self.machine.take(given)
@@ -276,6 +320,8 @@ class EmulatorOptions:
         for name in ("id", "driver"):
             if name not in values:
                 raise OptionError(f"Parameter '{name}' is missing")
+        if values["driver"] not in _AUDIO:
+            raise OptionError(f"Parameter 'driver' does not accept value '{values['driver']}'")
 
     def _take_global(self, given: Given) -> None:
         driver, dot, rest = given.value.partition(".")
@@ -327,9 +373,9 @@ class EmulatorOptions:
         :raise OptionError: the options are wrong together.
         """
         settings = self._settings
-        machine = settings.machine = self.machine.finish()
+        machine = settings.machine = self._machine_settings = self.machine.finish()
         settings.pid_file = self.process.pid_file
-        checks = MachineChecks(self._release)
+        checks = self._checks
         for given, values in self._accelerators:
             checks.accelerator(given, values)
         machine.kvm = self._wants_kvm()
@@ -340,6 +386,8 @@ class EmulatorOptions:
             machine.qtest_log = self._values.get("qtest-log")
         if self._release.behaviour.keyval_options:
             checks.machine(self.machine.machine_name, self.machine.machine)
+        self._check_clock()
+        checks.boot(self._boot)
         if self._vga and self._vga not in _VGA:
             raise OptionError(f"unknown vga type: {self._vga}", NOWHERE)
         for name in ("initrd", "append"):
@@ -359,14 +407,63 @@ class EmulatorOptions:
                 nodes.add(node)
                 checks.file(given, str(arguments.get("filename", "")))
                 machine.blockdevs.append(arguments)
+        memory = self.machine.machine.get("memory-backend")
+        if isinstance(memory, str) and all(each["id"] != memory for each in machine.objects):
+            raise OptionError(f"Memory backend '{memory}' not found", NOWHERE)
         if self._cpu is not None and machine.machine_type != "none":
+            if self._cpu.value.split(",")[0] == "host" and not machine.kvm:
+                raise OptionError("CPU model 'host' requires KVM or HVF", NOWHERE)
             checks.cpu(self._cpu.value)
         for given, drive in self._drives:
             checks.drive(given, drive)
             machine.drives.append(drive)
         for given, device in zip(self._devices, machine.devices, strict=True):
             checks.device(given, device)
+            self._check_links(given, device)
+        self._check_peers()
         return settings
+
+    def _check_links(self, given: Given, device: Device) -> None:
+        """Whether the back ends that a device names are there."""
+        settings = self._machine_settings
+        known = {
+            "netdev": {str(each["id"]) for each in settings.netdevs},
+            "chardev": set(self._chardevs.labels),
+            "drive": {str(each["node-name"]) for each in settings.blockdevs}
+            | {drive["id"] for drive in settings.drives if "id" in drive},
+        }
+        for name, labels in known.items():
+            value = device.properties.get(name)
+            if value is not None and value not in labels:
+                owner = _INNER.get(device.driver, device.driver) if name == "drive" else device.driver
+                raise OptionError(f"Property '{owner}.{name}' can't find value '{value}'", given.location)
+
+    def _check_peers(self) -> None:
+        """Warn of what is connected to nothing."""
+        settings = self._machine_settings
+        used = {device.properties.get("netdev") for device in settings.devices}
+        for each in settings.netdevs:
+            if each["id"] not in used and each["type"] != "hubport":
+                self._complaints.line(f"warning: netdev {each['id']} has no peer")
+        counts: dict[str, int] = {}
+        for device in settings.devices:
+            if not self._checks.is_nic(device.driver):
+                continue
+            number = counts.setdefault(device.driver, 0)
+            counts[device.driver] += 1
+            if "netdev" not in device.properties:
+                name = device.properties.get("id", f"{device.driver}.{number}")
+                self._complaints.line(f"warning: nic {name} has no peer")
+
+    def _check_clock(self) -> None:
+        base = self._rtc.get("base", "utc")
+        if base not in ("utc", "localtime") and _DATE.match(base) is None:
+            hint = "valid formats: '2006-06-17T16:01:21' or '2006-06-17'"
+            raise OptionError("invalid datetime format", NOWHERE, (hint,))
+        for key, known in (("clock", ("host", "rt", "vm")), ("driftfix", ("slew", "none"))):
+            value = self._rtc.get(key, known[0])
+            if value not in known:
+                raise OptionError(f"invalid option value '{value}'", NOWHERE)
 
     def _accelerators_wanted(self) -> list[str]:
         listed = self.machine.machine.get("accel")
@@ -428,6 +525,29 @@ class MachineChecks:
         for key in values:
             if known is not None and key not in ("accel", "id") and key not in known:
                 raise OptionError(f"Property '{values['accel']}-accel.{key}' not found", given.location)
+
+    def is_nic(self, driver: str) -> bool:
+        """Whether a driver is one of a network card's."""
+        known = self._properties(self._aliases().get(driver, driver)) or {}
+        return "netdev" in known and "mac" in known
+
+    def boot(self, values: dict[str, str]) -> None:
+        """Check `-boot`.
+
+        :raise OptionError: there is no such key, or its value does not fit.
+        """
+        for key in ("menu", "strict"):
+            if key in values:
+                key_values.boolean(f"boot.{key}", values[key])
+        for key in values:
+            if key not in _BOOT:
+                raise OptionError(f"Parameter 'boot.{key}' is unexpected", NOWHERE)
+        for key in ("order", "once"):
+            for number, letter in enumerate(values.get(key, "")):
+                if not "a" <= letter <= "p":
+                    raise OptionError(f"Invalid boot device '{letter}'", NOWHERE)
+                if letter in values[key][:number]:
+                    raise OptionError(f"Boot device '{letter}' was given twice", NOWHERE)
 
     def cpu(self, text: str) -> None:
         """Check the model and the features of `-cpu`.
@@ -499,8 +619,6 @@ class MachineChecks:
 
     def _aliases(self) -> dict[str, str]:
         """Other names of drivers, as the list of devices tells them."""
-        import re
-
         listed = self._release.command_line.text("-device", "help", program="")
         found = re.findall(r'name "([^"]+)".*alias "([^"]+)"', listed[0] if listed else "")
         return {alias: name for name, alias in found}

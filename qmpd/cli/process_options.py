@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import sys
 from typing import TYPE_CHECKING
 
 from qmpd.cli.errors import OptionError
@@ -69,13 +68,9 @@ class ProcessOptions:
     def settle(self) -> None:
         """The machine starts: give up rights and let the caller go.
 
-        :raise SystemExit: a right cannot be given up; standard error says so.
+        :raise OptionError: a right cannot be given up.
         """
-        try:
-            self._confine()
-        except OptionError as error:
-            sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {error.message}\n")
-            raise SystemExit(1) from None
+        self._confine()
         if self._daemon is not None:
             self._daemon.ready()
             self._daemon = None

@@ -173,6 +173,8 @@ class _Flat(_Nested):
     def integer(self, text: str, path: str, kind: str) -> int:
         if kind == "uint64":
             return _size(text, path, f"Parameter '{path}' expects a size value")
+        # QEMU's visitor of flat lists reads all of them as 64 bits.
+        kind = "int64" if kind.startswith("i") else "uint64"
         article = "an" if kind.startswith("i") else "a"
         try:
             return key_values.signed_integer(path, text)

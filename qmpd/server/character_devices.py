@@ -230,8 +230,7 @@ class _Client(_Device):
             elif settings.host is not None:
                 client = socket.create_connection((settings.host, settings.port))
             else:
-                client = socket.socket(socket.AF_UNIX)
-                client.connect(settings.path)
+                client = _connect_unix(settings.path)
         except socket.gaierror as error:
             raise ListenError(
                 f"address resolution failed for {settings.host}:{settings.port}: {error.strerror}"
@@ -268,7 +267,7 @@ class _Client(_Device):
 class _Server(_Device):
     """A socket that listens for something that is no monitor: its clients are let in and heard by nobody."""
 
-    _listener: Listener
+    _listener: Listener | None = None
 
     def open(self) -> None:
         settings = self.settings
@@ -281,6 +280,7 @@ class _Server(_Device):
         self.enter(_address(settings), listening=True, yankable=True)
 
     async def run(self) -> None:
+        assert self._listener is not None
         listening = self._listener.socket
         while True:
             await trio.lowlevel.wait_readable(listening)
@@ -292,7 +292,8 @@ class _Server(_Device):
             await _hold(self.vm, None, client)
 
     def close(self) -> None:
-        self._listener.remove()
+        if self._listener is not None:
+            self._listener.remove()
 
 
 _KINDS: dict[str, type[_Device]] = {
@@ -346,6 +347,16 @@ def _describe(client: socket.socket) -> str:
         return f"unix:{client.getsockname() or ''}"
     here, there = client.getsockname(), client.getpeername()
     return f"tcp:{here[0]}:{here[1]} <-> {there[0]}:{there[1]}"
+
+
+def _connect_unix(path: str) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(path)
+    except OSError:
+        client.close()
+        raise
+    return client
 
 
 def _open(path: str, way: int) -> int:

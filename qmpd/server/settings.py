@@ -61,8 +61,8 @@ class VMSettings:
 
     `control` is where the control socket listens, None where there is none; `transcript` the file that the transcript
     is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`, or `stepped` under qtest.
-    `extensions` are what the release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the sockets
-    and is removed at the end.
+    `extensions` are what the release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the
+    sockets and is removed at the end.
     """
 
     release: str = "10.0"

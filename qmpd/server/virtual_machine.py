@@ -24,7 +24,7 @@ from qmpd.monitor.errors import HandOver, Waiting
 from qmpd.qapi import load_release
 from qmpd.server import log
 from qmpd.server.connection import Connection
-from qmpd.server.listener import Listener
+from qmpd.server.listener import Listener, ListenError
 
 if TYPE_CHECKING:
     import socket
@@ -476,14 +476,19 @@ class VirtualMachine:
 
 
 def _listener(monitor: MonitorSettings) -> Listener:
-    if monitor.host is not None:
-        from qmpd.server.character_devices import listen_tcp
+    try:
+        if monitor.host is not None:
+            from qmpd.server.character_devices import listen_tcp
 
-        return listen_tcp(monitor.host, monitor.port)
-    if monitor.descriptor is None:
-        return Listener(monitor.path)
-    # Somebody else has made the file, and will take it away.
-    return Listener.inherit(monitor.path, monitor.descriptor, None)
+            return listen_tcp(monitor.host, monitor.port)
+        if monitor.descriptor is None:
+            return Listener(monitor.path)
+        # Somebody else has made the file, and will take it away.
+        return Listener.inherit(monitor.path, monitor.descriptor, None)
+    except ListenError as error:
+        if not monitor.location:
+            raise
+        raise ListenError(f"{monitor.location}: {error}") from None
 
 
 def _clock(settings: VMSettings) -> Clock:

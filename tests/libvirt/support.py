@@ -103,7 +103,13 @@ class Libvirt:
         """What virsh prints, errors included; AssertionError where it fails."""
         environment = {**os.environ, "LC_ALL": "C"}
         ended = subprocess.run(
-            self.command(*words), stdout=-1, stderr=subprocess.STDOUT, text=True, timeout=60, check=False, env=environment
+            self.command(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+            env=environment,
         )
         assert not check or ended.returncode == 0, f"virsh {' '.join(words)}: {ended.stdout}{self.log()}"
         return ended.stdout.strip()

@@ -66,12 +66,8 @@ def add_fd(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> ob
 
 @command("remove-fd")
 def remove_fd(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    at_once = (
-        dispatcher.release.behaviour.removed_files_close_at_once or dispatcher.machine.state is RunState.RUNNING
-    )
-    _table(dispatcher).remove(
-        cast("int", arguments["fdset-id"]), cast("int | None", arguments.get("fd")), at_once
-    )
+    at_once = dispatcher.release.behaviour.removed_files_close_at_once or dispatcher.machine.state is RunState.RUNNING
+    _table(dispatcher).remove(cast("int", arguments["fdset-id"]), cast("int | None", arguments.get("fd")), at_once)
     return EMPTY
 
 

@@ -1,0 +1,83 @@
+"""What real QEMU made of command lines, against what qmpd-system-x86_64 makes of them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qmpd.cli import emulator
+from qmpd.server import log
+from qmpd.server.virtual_machine import VirtualMachine
+from tests.golden import emulator_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.server.settings import VMSettings
+
+OURS, THEIRS = "qmpd-system-x86_64: ", "qemu-system-x86_64: "
+# What QEMU says of devices and back ends that are not modelled to that depth.
+LEFT_OUT = emulator_line.left_out()
+
+
+def without_serving(settings: VMSettings, on_start: Callable[[], None] | None = None) -> int:
+    """Open everything, as a served machine does, and close it again."""
+    vm = VirtualMachine(settings)
+    vm.listen()
+    if on_start is not None:
+        on_start()
+    vm.close_listeners()
+    return 0
+
+
+@pytest.mark.parametrize("release", emulator_line.RELEASES)
+def test_lines(release: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("QMPD_RELEASE", release)
+    monkeypatch.delenv("QMPD_OPTIONS", raising=False)
+    monkeypatch.setattr("qmpd.server.serve.serve", without_serving)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/qmpd-system-x86_64"])
+    monkeypatch.setattr(log, "name", "qmpd")
+    monkeypatch.setattr(log, "timestamp", False)
+    differences = []
+    rows = emulator_line.load(release)
+    for row in rows:
+        line = shlex.join(row["options"])
+        if line in LEFT_OUT.get(release, ()):
+            continue
+        got = run(row["options"], capsys)
+        if got != (row["status"], row["stderr"]):
+            differences.append(f"{line}\n    got  {got}\n    want {row['status'], row['stderr']}")
+    left = len(LEFT_OUT.get(release, ()))
+    print(f"{release}: {len(rows) - left} command lines as in QEMU, {left} left out")
+    assert not differences, "\n".join(differences)
+
+
+def run(options: list[str], capsys: pytest.CaptureFixture[Any]) -> tuple[int, list[str]]:
+    """The exit status and standard error of one command line."""
+    capsys.readouterr()
+    status = emulator.main(["-nodefaults", "-display", "none", "-S", *options])
+    said = capsys.readouterr().err.replace(OURS, THEIRS)
+    return status, said.splitlines()
+
+
+def test_the_time_stands_in_front(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["qmpd-system-x86_64"])
+    monkeypatch.setattr(log, "timestamp", False)
+    assert emulator.main(["-msg", "timestamp=on", "-machine", "foo"]) == 1
+    first = capsys.readouterr().err.splitlines()[0]
+    time, _, rest = first.partition(" ")
+    assert rest.startswith("qmpd-system-x86_64: unsupported machine type")
+    assert len(time) == len("2022-11-22T09:47:55.065880Z")
+
+
+@pytest.mark.parametrize("word", ["-version", "-help"])
+def test_texts(word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("QMPD_RELEASE", "7.2")
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/qmpd-system-x86_64"])
+    assert emulator.main([word]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("QEMU emulator version 7.2.22 (Debian")
+    assert ("usage: qmpd-system-x86_64 [options]" in text) == (word == "-help")
