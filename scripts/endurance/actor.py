@@ -228,7 +228,6 @@ class Actor:
         """
         asked = [client for client in self.clients if client is not without]
         barrier = {client.name: self._sent(client, "query-status") for client in asked}
-        self.ledger.commands += sum(not client.at_end for client in asked)
         for client in asked:
             if not client.at_end:
                 await client.send(barrier[client.name].text())
@@ -254,6 +253,7 @@ class Actor:
         if not fitting:
             self._complain(outcomes, found, asked)
         chosen = next(iter(fitting.values()))
+        self.ledger.commands += 0 if chosen.model.ended else len(asked)
         self.ledger.events += sum(text.count('"timestamp"') for text in chosen.streams.values())
         self.ledger.replies += sum(text.count('"id": "') for text in found.values())
         self.models = [outcome.model for outcome in fitting.values()]
@@ -361,11 +361,10 @@ class Actor:
             await self._send(batch)
         for batch in batches:
             await batch[0].client.until(b'"id": "', len(batch))
-        outcomes = self._outcomes(batches)
-        await self.compare(outcomes)
+        before = self.ledger.replies
+        await self.compare(self._outcomes(batches))
         if self.model.ended:
-            answered = max(sum(text.count('"id": "') for text in outcome.streams.values()) for outcome in outcomes)
-            self.ledger.lost_by_design += max(0, sum(map(len, batches)) - answered)
+            self.ledger.lost_by_design += sum(map(len, batches)) - (self.ledger.replies - before)
 
     async def do_leave(self) -> None:
         """A client closes its end, and still gets what it has asked for; another one comes."""
@@ -375,6 +374,8 @@ class Actor:
         client.half_close()
         await client.until_end()
         text = client.take()
+        self.ledger.replies += len(replies(text))
+        self.ledger.lost_by_design += len(batch) - len(replies(text))
         self.clients.remove(client)
         # Events are not for it any more from some moment on, so that only replies count here.
         outcomes = self._outcomes([batch])
@@ -456,6 +457,8 @@ class Actor:
         await self._done("fault-clear")
         outcome.streams[client.name] = whole[len(half) :]
         await self.compare([outcome])
+        # Its id may have come in the first half.
+        self.ledger.replies += '"id": "' in half[half.rfind("\n") + 1 :]
 
     async def do_drop(self) -> None:
         """The connection is dropped around a reply."""
@@ -471,6 +474,7 @@ class Actor:
         await client.until_end()
         if (text := client.take()) != wanted:
             raise Wrong(f"{client.name} is dropped {when} with {text!r} instead of {wanted!r}")
+        self.ledger.replies += when == "after-reply"
         self.clients.remove(client)
         client.close()
         await self._done("query-faults")
