@@ -47,7 +47,8 @@ ABOUT: dict[str, str] = {
     "pid_file_refusal": "the text for a -pidfile that cannot be created",
     "unknown_watchdog_action": "what the human monitor's watchdog_action prints for an action that there is not",
     "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
-    "removed_files_close_at_once": "remove-fd closes a file at once; false: only while the machine runs, and until then it is still told of",
+    "removed_files_close_at_once": "remove-fd closes a file at once; false: only while the machine runs, and until then"
+    " it is still told of",
 }
 
 

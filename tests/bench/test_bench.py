@@ -23,7 +23,9 @@ def test_everything_is_measured(tmp_path: Path) -> None:
     rows = {row["name"]: row for row in report["measures"]}
     assert len(rows) == len(report["measures"]) >= 20
     for name, row in rows.items():
-        assert all(value > 0 for figures in row["figures"].values() for value in figures["rounds"])
+        # Between two looks memory may also become less; all else takes time.
+        least = float("-inf") if "memory" in name else 0
+        assert all(value > least for figures in row["figures"].values() for value in figures["rounds"])
         assert "qmpd" in row["figures"]
         # A pipe gets plain text.
         assert name in ended.stdout
