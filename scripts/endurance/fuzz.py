@@ -256,6 +256,7 @@ def _step(step: list[Any]) -> Step:
 
 def write(finding: Finding, folder: str | Path) -> str:
     """Write a finding to a file of `folder`; the file's path."""
+    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"fuzz-{finding.case['seed']}-{finding.case.get('round', 'end')}.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"what": finding.what, **finding.case}, file, indent=1)
