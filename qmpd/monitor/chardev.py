@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
-
-@dataclass(slots=True)
 class Chardev:
     """One character device: its id, its backend's address, and whether it is a socket that listens.
 
     `connected_address` is what a listening socket is called while it has a client, where that is another name.
     """
 
-    label: str
-    address: str
-    listening: bool = True
-    yankable: bool = True
-    frontend_open: bool = True
-    connected_address: str = ""
+    __slots__ = ("address", "connected_address", "frontend_open", "label", "listening", "yankable")
+
+    def __init__(
+        self,
+        label: str,
+        address: str,
+        listening: bool = True,
+        yankable: bool = True,
+        frontend_open: bool = True,
+        connected_address: str = "",
+    ) -> None:
+        self.label = label
+        self.address = address
+        self.listening = listening
+        self.yankable = yankable
+        self.frontend_open = frontend_open
+        self.connected_address = connected_address
 
     def describe(self, connected: bool, listening_suffix: str) -> str:
         """The `filename` of `query-chardev`."""

@@ -7,7 +7,6 @@ numbers.  `ABOUT` says what each field changes, and is what the release files ca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 
 ABOUT: dict[str, str] = {
     "reply_after_turn": "a command's reply is sent after the main loop's turn that serves what the command asked for,"
@@ -52,11 +51,11 @@ ABOUT: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
     """The differences between releases; what each field changes stands in `ABOUT`.
 
-    The defaults are release 10.0's.  Texts hold their variable parts as `{name}` for `str.format`.
+    The defaults are release 10.0's.  Texts hold their variable parts as `{name}` for `str.format`.  It cannot be
+    changed, like a frozen dataclass, which with so many fields would take a noticeable part of qmpd's start to make.
     """
 
     reply_after_turn: bool = True
@@ -96,13 +95,19 @@ class Behaviour:
     device_options_are_text: bool = False
     removed_files_close_at_once: bool = True
 
+    def __init__(self, **values: object) -> None:
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a release's behaviour does not change: {name}")
+
     @classmethod
     def from_json(cls, members: Mapping[str, Mapping[str, object]]) -> Behaviour:
         """Read the `behaviour` member of a release.json: `{field: {"value": ...}}`.
 
         :raise ValueError: a field has no value, an unknown name, or a value of another type.
         """
-        known = {field.name: field.type for field in fields(cls)}
+        known = cls.__annotations__
         values: dict[str, object] = {}
         for name, member in members.items():
             if name not in known:
@@ -111,4 +116,4 @@ class Behaviour:
             if type(value).__name__ != known[name]:
                 raise ValueError(f"behaviour '{name}' has no value of type {known[name]}")
             values[name] = value
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
