@@ -54,7 +54,9 @@ _SANDBOX = {
     "resourcecontrol": ("allow", "deny"),
 }
 _OTHER_TARGETS = frozenset({"semihosting", "semihosting-config", "prom-env", "old-param", "xen-attach", "xen-domid"})
-_AUDIO = tuple("none alsa coreaudio dbus dsound jack oss pa pipewire sdl sndio spice wav".split())
+_AUDIO = frozenset(
+    ("none", "alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl", "sndio", "spice", "wav")
+)
 _VGA = ("none", "std", "cirrus", "vmware", "xenfb", "qxl", "virtio", "tcx", "cg3")
 _DRIVE_INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
 # What of a device for PCI is the device proper, where messages tell.

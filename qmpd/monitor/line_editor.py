@@ -124,9 +124,9 @@ class LineEditor:
             self._parameter = self._parameter * 10 + byte - 48
             return
         match self._before + character:
-            case "[A":
+            case "[A" | "[F":
                 self._earlier()
-            case "[B":
+            case "[B" | "[E":
                 self._later()
             case "[D":
                 self._cursor = max(self._cursor - 1, 0)

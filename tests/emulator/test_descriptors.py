@@ -1,0 +1,75 @@
+"""Open files that come with commands."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.emulator.support import QUIET, connect, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Client:
+    """A negotiated client that can send files along."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.lines = connection.makefile("rb")
+        self.lines.readline()
+        assert self.ask("qmp_capabilities") == {}
+
+    def ask(self, command: str, files: tuple[int, ...] = (), /, **arguments: object) -> Any:
+        message = json.dumps({"execute": command, "arguments": arguments}).encode()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
+        self.connection.sendmsg([message], rights)
+        reply = json.loads(self.lines.readline())
+        return reply["return"] if "return" in reply else reply["error"]["desc"]
+
+
+# What real QEMU does with a removed file while the machine does not run.
+KEPT = {"5.2": True, "7.2": True, "10.0": False}
+
+
+@pytest.mark.parametrize("release", ["7.2", "10.0"])
+def test_files(release: str, tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    reading, writing = os.pipe()
+    options = [*QUIET, "-machine", "none", "-qmp", f"unix:{path},server=on,wait=off"]
+    with running(*options, release=release), connect(path) as connection:
+        client = Client(connection)
+        assert client.ask("getfd", fdname="a") == "No file descriptor supplied via SCM_RIGHTS"
+        assert client.ask("getfd", (reading,), fdname="a") == {}
+        assert client.ask("closefd", fdname="a") == {}
+        assert client.ask("closefd", fdname="a") == "File descriptor named 'a' not found"
+        assert (
+            client.ask("getfd", (reading,), fdname="1") == "Parameter 'fdname' expects a name not starting with a digit"
+        )
+        client.ask("query-status", (reading,))
+        assert client.ask("getfd", fdname="b") == {}, "it has come with the command before"
+        assert client.ask("getfd", (reading, writing), fdname="c") == {}
+        assert client.ask("getfd", fdname="d") == "No file descriptor supplied via SCM_RIGHTS", "only the first is kept"
+        first = client.ask("add-fd", (reading,))
+        second = client.ask("add-fd", (writing,), **{"fdset-id": 3, "opaque": "x"})
+        assert (first["fdset-id"], second["fdset-id"]) == (0, 3)
+        sets = client.ask("query-fdsets")
+        assert sets == [
+            {"fdset-id": 3, "fds": [{"fd": second["fd"], "opaque": "x"}]},
+            {"fdset-id": 0, "fds": [{"fd": first["fd"]}]},
+        ]
+        assert client.ask("remove-fd", (), **{"fdset-id": 9}) == "File descriptor named 'fdset-id:9' not found"
+        assert (
+            client.ask("remove-fd", (), **{"fdset-id": 3, "fd": 999})
+            == "File descriptor named 'fdset-id:3, fd:999' not found"
+        )
+        assert client.ask("remove-fd", (), **{"fdset-id": 3}) == {}
+        assert client.ask("query-fdsets") == (sets if KEPT[release] else sets[1:])
+        client.lines.close()
+    os.close(reading)
+    os.close(writing)
