@@ -28,16 +28,24 @@ class Listener:
         :raise ListenError: a live server listens there, another kind of file is in the way, or the system refuses.
         """
         self.path = path
-        _remove_stale(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         # The file gets the socket's mode; the process's mask is every thread's, so it is left alone.
         os.fchmod(self.socket.fileno(), 0o600)
         try:
-            self.socket.bind(path)
+            try:
+                self.socket.bind(path)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                _remove_stale(path)
+                self.socket.bind(path)
             self.socket.listen(BACKLOG)
         except (OSError, ValueError) as error:
             self.socket.close()
             raise _refusal(path, getattr(error, "strerror", None) or str(error)) from None
+        except ListenError:
+            self.socket.close()
+            raise
         self.identity = _identity(path)
 
     @classmethod
