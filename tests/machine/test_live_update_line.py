@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from qmpd.machine import (
@@ -16,15 +14,17 @@ from qmpd.machine import (
     ShutdownAction,
     ShutdownCause,
 )
-from qmpd.qapi import load_release
+from qmpd.qapi import Behaviour, load_release
 from tests.machine.conftest import SECOND, Bench
 
-LINE = replace(
-    load_release("5.2").behaviour,
-    events_carry_cause=False,
-    reset_keeps_state=True,
-    preconfig_run_state="prelaunch",
-    panic_reported_twice=False,
+LINE = Behaviour(
+    **{
+        **vars(load_release("5.2").behaviour),
+        "events_carry_cause": False,
+        "reset_keeps_state": True,
+        "preconfig_run_state": "prelaunch",
+        "panic_reported_twice": False,
+    }
 )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings as hypothesis_settings
@@ -34,11 +33,11 @@ from qmpd.machine import (
     WatchdogAction,
     transitions,
 )
-from qmpd.qapi import load_release
+from qmpd.qapi import Behaviour, load_release
 from tests.machine.conftest import MILLISECOND, SECOND
 
 BEHAVIOURS = [load_release(name).behaviour for name in ("5.2", "7.2", "10.0", "11.1")]
-BEHAVIOURS.append(replace(BEHAVIOURS[1], events_carry_cause=False, reset_keeps_state=True))
+BEHAVIOURS.append(Behaviour(**{**vars(BEHAVIOURS[1]), "events_carry_cause": False, "reset_keeps_state": True}))
 DEVICES = ["pvpanic", "ib700", "i6300esb", "isa-debug-exit"]
 TIMES = st.sampled_from([0, MILLISECOND, 20 * MILLISECOND, SECOND])
 STOPS = [RunState.WATCHDOG, RunState.GUEST_PANICKED, RunState.IO_ERROR, RunState.INTERNAL_ERROR, RunState.DEBUG]
