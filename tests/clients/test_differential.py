@@ -290,9 +290,13 @@ def test_qmpd_says_what_qemu_says(release: str) -> None:
     @given(examples(release))
     def same(example: tuple[list[str], list[tuple[bytes, bool]]]) -> None:
         options, steps = example
-        qemu = play_qemu(release, options, steps)
-        with tempfile.TemporaryDirectory(prefix="qmpd-") as folder:
-            qmpd = play_qmpd(release, options, steps, f"{folder}/qmpd.sock")
+        for _ in range(3):
+            qemu = play_qemu(release, options, steps)
+            with tempfile.TemporaryDirectory(prefix="qmpd-") as folder:
+                qmpd = play_qmpd(release, options, steps, f"{folder}/qmpd.sock")
+            if qmpd == qemu:
+                return
+            # An answer may have come late, where the computer has much to do; a real difference is there again.
         assume('"QMP"' in str(qemu[0]))  # 5.2 can greet late where it took longer to start
         for ours, theirs in zip(qmpd, qemu, strict=True):
             assert ours == theirs
