@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import wire_name
-from qmpd.machine.settings import Firmware, GuestAction, GuestSettings, GuestWakeup
+from qmpd.machine.settings import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +32,13 @@ class GuestOptions(TypedDict, total=False):
     on_wakeup: GuestWakeup
     sleep_time: Time
     debug_exit_value: int
+    on_unplug: GuestUnplug
+    unplug_delay: Time
+    balloon: bool
+    balloon_delay: Time
 
 
-_TIMES = ("boot_time", "powerdown_delay", "sleep_time")
+_TIMES = ("boot_time", "powerdown_delay", "sleep_time", "unplug_delay", "balloon_delay")
 _LIMITS = {"firmware_resets": 1000, "debug_exit_value": 255}
 
 

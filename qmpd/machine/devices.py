@@ -21,7 +21,9 @@ DEBUG_EXIT = frozenset({"isa-debug-exit"})
 
 
 def has_device(machine: Machine, drivers: frozenset[str]) -> bool:
-    """Whether the machine was started with a `-device` of one of these drivers."""
+    """Whether the machine has a device of one of these drivers."""
+    if machine.inventory is not None and machine.inventory.has_devices:
+        return not drivers.isdisjoint(machine.inventory.devices.drivers())
     return any(device.driver in drivers for device in machine.settings.devices)
 
 

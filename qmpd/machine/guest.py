@@ -24,7 +24,7 @@ from qmpd.machine import devices
 from qmpd.machine.errors import MachineError
 from qmpd.machine.requests import ShutdownCause, WakeupReason
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.machine.settings import FIRMWARE_ALONE, Firmware, GuestAction, GuestSettings, GuestWakeup
+from qmpd.machine.settings import FIRMWARE_ALONE, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 from qmpd.machine.timers import Timers
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ START = 1 * MILLISECOND
 
 
 NOT_RUNNING = "the guest does not run"
+# What a timer's name begins with that ends with a device's path.
+_UNPLUG = "unplug "
 
 
 class GuestPhase(enum.StrEnum):
@@ -150,6 +152,22 @@ class Guest:
         heeded = self.settings.on_nmi is not GuestAction.NONE
         if heeded and self.phase in (GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN):
             self._timers.set("nmi", 0)
+
+    def unplug_asked(self, path: str) -> None:
+        """It is asked to let go of the device at this path; an operating system that does not run yet hears it then."""
+        if self.phase is GuestPhase.RUNNING and self.settings.unplug_answer() is not GuestUnplug.IGNORE:
+            self._timers.set(f"{_UNPLUG}{path}", self.settings.unplug_delay)
+
+    def balloon_asked(self) -> None:
+        """It is asked to do with another amount of memory; an operating system that does not run yet hears it then."""
+        if self.phase is GuestPhase.RUNNING and self.settings.heeds_balloon():
+            self._timers.set("balloon", self.settings.balloon_delay)
+
+    def _hear(self) -> None:
+        """It runs from now on, and hears what it was asked before."""
+        self.phase = GuestPhase.RUNNING
+        if self._machine.inventory is not None:
+            self._machine.inventory.ask_again()
 
     def next_deadline(self) -> int | None:
         """When the guest's next step is due, on the clock's monotonic nanoseconds; None without one."""
@@ -347,17 +365,22 @@ class Guest:
         elif name == "firmware-end":
             self._boot()
         elif name == "booted":
-            self.phase = GuestPhase.RUNNING
+            self._hear()
             self._act(self.settings.on_boot)
         elif name == "resumed":
-            self.phase = GuestPhase.RUNNING
+            self._hear()
         elif name == "power-button":
-            self.phase = GuestPhase.RUNNING
+            self._hear()
             self._act(self.settings.powerdown_action())
         elif name == "sleep-button":
             self._act(self.settings.sleep_action())
         elif name == "nmi":
             self._act(self.settings.on_nmi)
+        elif name == "balloon" and self._machine.inventory is not None:
+            self._machine.inventory.balloon.follow()
+        elif name.startswith(_UNPLUG) and self._machine.inventory is not None:
+            releases = self.settings.unplug_answer() is GuestUnplug.RELEASE
+            self._machine.inventory.guest_answers(name.removeprefix(_UNPLUG), releases=releases)
         elif name == "alarm" and self._machine.state is RunState.SUSPENDED:
             self._machine.system_wakeup(WakeupReason.RTC)
 
@@ -434,4 +457,5 @@ _SETTING_KINDS: dict[str, Callable[[str], enum.StrEnum]] = {
     "on_sleep": GuestAction,
     "on_nmi": GuestAction,
     "on_wakeup": GuestWakeup,
+    "on_unplug": GuestUnplug,
 }

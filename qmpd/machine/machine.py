@@ -62,7 +62,7 @@ class Machine:
     """
 
     __slots__ = (
-        "_emit", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
+        "_emit", "_later", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
         "guest", "inventory", "observer", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset",
         "report", "requests", "settings", "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
     )
@@ -102,6 +102,8 @@ class Machine:
         self.exit_code = 0
         self.exit_status: int | None = None
         self.guest = None if settings.machine_type == "none" else Guest(self, settings.guest)
+        # What is done after the reply to the command that asked for it.
+        self._later: list[Callable[[], None]] | None = None
         # Its objects and devices; None until somebody asks for them.
         self.inventory: Inventory | None = None
         # Asked at the start of every turn while a live update is under way.
@@ -144,6 +146,13 @@ class Machine:
         if not self.pending:
             self.pending = True
             self._wake()
+
+    def later(self, action: Callable[[], None]) -> None:
+        """Do something once the main loop has nothing more to execute, as what QEMU leaves to a callback."""
+        if self._later is None:
+            self._later = []
+        self._later.append(action)
+        self._wake()
 
     def end(self, status: int) -> None:
         """End the process with `status`, without SHUTDOWN: what a device does that calls exit()."""
@@ -219,10 +228,16 @@ class Machine:
 
     def next_deadline(self) -> int | None:
         """When the earliest timer is due, on the clock's monotonic nanoseconds; None without one."""
+        if self._later is not None:
+            return 0
         return None if self.guest is None else self.guest.next_deadline()
 
     def run_timers(self) -> None:
         """Run what is due by now."""
+        if self._later is not None:
+            due, self._later = self._later, None
+            for action in due:
+                action()
         if self.guest is not None:
             self.guest.run_timers()
 

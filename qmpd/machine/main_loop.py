@@ -105,6 +105,8 @@ def _reset(machine: Machine, cause: ShutdownCause) -> None:
     machine.requests.suspend = False
     if machine.guest is not None:
         machine.guest.reset()
+    if machine.inventory is not None:
+        machine.inventory.reset()
     if cause not in SILENT_RESETS:
         machine.emit_cause("RESET", cause)
     machine.was_suspended = False

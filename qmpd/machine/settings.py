@@ -86,6 +86,14 @@ class GuestWakeup(enum.StrEnum):
     REBOOT = "reboot"
 
 
+class GuestUnplug(enum.StrEnum):
+    """What an operating system does that is asked to let go of a device: it does, it will not, or it does not hear."""
+
+    RELEASE = "release"
+    REFUSE = "refuse"
+    IGNORE = "ignore"
+
+
 @dataclass(slots=True, kw_only=True)
 class GuestSettings:
     """What the virtual guest is like (`-guest`); times are in nanoseconds of the machine's own time.
@@ -94,7 +102,9 @@ class GuestSettings:
     `operating_system` the firmware finds nothing to boot.  `boot_time` passes between the firmware's end and
     `on_boot`, after which the operating system runs and heeds the power button (`on_powerdown`, after
     `powerdown_delay`), the sleep button (`on_sleep`) and NMIs (`on_nmi`).  `sleep_time` after it was suspended
-    the guest's own alarm wakes it; None: it does not.  `debug_exit_value` is what `debug-exit` writes.
+    the guest's own alarm wakes it; None: it does not.  `debug_exit_value` is what `debug-exit` writes.  `on_unplug` is
+    what `device_del` makes the operating system do, after `unplug_delay`; `balloon` whether it does with as much memory
+    as the balloon leaves it, after `balloon_delay`.
 
     A guest with an `on_boot` action is a boot sector rather than an operating system: where not said otherwise
     it heeds no button and cannot resume, as the recorded guests.  Any other shuts down when the power button is
@@ -113,6 +123,10 @@ class GuestSettings:
     on_wakeup: GuestWakeup | None = None
     sleep_time: int | None = None
     debug_exit_value: int = 5
+    on_unplug: GuestUnplug | None = None
+    unplug_delay: int = 0
+    balloon: bool | None = None
+    balloon_delay: int = 0
 
     def powerdown_action(self) -> GuestAction:
         """What the power button makes the operating system do."""
@@ -131,6 +145,16 @@ class GuestSettings:
         if self.on_wakeup is not None:
             return self.on_wakeup
         return GuestWakeup.RESUME if self.on_boot is GuestAction.NONE else GuestWakeup.REBOOT
+
+    def unplug_answer(self) -> GuestUnplug:
+        """What the operating system does that is asked to let go of a device."""
+        if self.on_unplug is not None:
+            return self.on_unplug
+        return GuestUnplug.RELEASE if self.on_boot is GuestAction.NONE else GuestUnplug.IGNORE
+
+    def heeds_balloon(self) -> bool:
+        """Whether the operating system does with as much memory as it is asked to."""
+        return self.on_boot is GuestAction.NONE if self.balloon is None else self.balloon
 
 
 FIRMWARE_ALONE = GuestSettings(operating_system=False)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class Chardev:
     """One character device: its id, its backend's address, and whether it is a socket that listens.
@@ -34,6 +39,19 @@ class Chardev:
         if connected:
             return _with_suffix(self.connected_address or self.address, listening_suffix)
         return f"disconnected:{self.address}{listening_suffix}"
+
+
+class ChardevHost(Protocol):
+    """Who opens character devices while the machine runs: the server.  What it opens it enters among the others."""
+
+    def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
+        """Open one: `backend` and `options` are as `chardev-add` has them.  Gives the path of a pseudo-terminal.
+
+        :raise ValueError: it cannot be opened; the text says why.
+        """
+
+    def close_chardev(self, label: str) -> None:
+        """Close one that was opened so, or when the machine started."""
 
 
 def _with_suffix(address: str, suffix: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.machine import Clock, Event, MachineSettings
-    from qmpd.monitor.chardev import Chardev
+    from qmpd.monitor.chardev import Chardev, ChardevHost
     from qmpd.monitor.descriptors import Descriptors
     from qmpd.monitor.live_update import Father
     from qmpd.qapi import Release
@@ -111,6 +111,7 @@ class Dispatcher:
     """
 
     __slots__ = (
+        "chardev_host",
         "chardevs",
         "clock",
         "commands",
@@ -147,6 +148,8 @@ class Dispatcher:
         self.settings = settings
         self.clock = clock
         self.chardevs = chardevs if chardevs is not None else []
+        # Who opens character devices for `chardev-add`; None where nobody does.
+        self.chardev_host: ChardevHost | None = None
         self.commands: dict[str, Entry | None]
         self.negotiation_commands: dict[str, Entry | None]
         self.commands, self.negotiation_commands = _command_tables(release)

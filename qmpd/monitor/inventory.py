@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from qmpd.machine.objects.inventory import Inventory
+from qmpd.machine.objects.texts import Texts
 from qmpd.machine.objects.tree import Builder
+from qmpd.monitor.cold_plug import furnish, has_parts
 from qmpd.monitor.errors import CommandError
 
 if TYPE_CHECKING:
+    from qmpd.machine import Machine
+    from qmpd.machine.objects.devices import Devices
+    from qmpd.machine.objects.objects import Objects
     from qmpd.machine.objects.tree import ObjectTree
     from qmpd.monitor.chardev import Chardev
     from qmpd.monitor.dispatcher import Dispatcher
@@ -18,17 +24,51 @@ if TYPE_CHECKING:
 _builders: WeakKeyDictionary[Release, Builder] = WeakKeyDictionary()
 
 
+def make_inventory(release: Release, machine: Machine) -> Inventory:
+    """A new inventory for a machine, without what the machine's settings give it."""
+    builder = _builders.get(release)
+    if builder is None:
+        builder = _builders[release] = Builder(release.hardware)
+    return Inventory(machine, builder, release.object_types, Texts(release.hardware.texts), release.behaviour)
+
+
 def inventory_of(dispatcher: Dispatcher) -> Inventory:
-    """The machine's inventory, up to date; made when it is first asked for."""
+    """The machine's inventory; made when it is first asked for, with what the command line gave the machine.
+
+    What cannot be had is left out: whoever reads a command line refuses it before (`qmpd.monitor.cold_plug.check`).
+    """
     machine = dispatcher.machine
     inventory = machine.inventory
     if inventory is None:
-        release = dispatcher.release
-        builder = _builders.get(release)
-        if builder is None:
-            builder = _builders[release] = Builder(release.hardware)
-        inventory = machine.inventory = Inventory(machine, builder, release.object_types, release.behaviour)
+        inventory = machine.inventory = make_inventory(dispatcher.release, machine)
+        if has_parts(machine.settings):
+            with suppress(LookupError):
+                _show_chardevs(dispatcher, inventory)
+                furnish(inventory, machine.settings)
     return inventory
+
+
+def is_bare(dispatcher: Dispatcher) -> bool:
+    """Whether the machine has nothing but what it is made of, and nobody has asked for its objects."""
+    return dispatcher.machine.inventory is None and not has_parts(dispatcher.settings)
+
+
+def devices_of(dispatcher: Dispatcher) -> Devices:
+    """The machine's devices.
+
+    :raise CommandError: nothing is known of the objects of machines of this type.
+    """
+    tree_of(dispatcher)
+    return inventory_of(dispatcher).devices
+
+
+def objects_of(dispatcher: Dispatcher) -> Objects:
+    """The objects that users made.
+
+    :raise CommandError: nothing is known of the objects of machines of this type.
+    """
+    tree_of(dispatcher)
+    return inventory_of(dispatcher).objects
 
 
 def tree_of(dispatcher: Dispatcher) -> ObjectTree:
@@ -41,11 +81,16 @@ def tree_of(dispatcher: Dispatcher) -> ObjectTree:
         tree = inventory.tree
     except LookupError as error:
         raise CommandError(f"qmpd does not know the objects of machine {error.args[0]}") from None
+    _show_chardevs(dispatcher, inventory)
+    return tree
+
+
+def _show_chardevs(dispatcher: Dispatcher, inventory: Inventory) -> None:
+    """Let the objects have the character devices that there are now."""
     connected = {client.label for client in dispatcher.sessions}
     inventory.show_chardevs(
         [(each.label, _backend(each.address), each.label in connected, _address(each)) for each in dispatcher.chardevs]
     )
-    return tree
 
 
 def _backend(address: str) -> str:

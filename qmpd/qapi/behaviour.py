@@ -45,6 +45,11 @@ ABOUT: dict[str, str] = {
     "unknown_incoming": "the text that refuses -incoming with an unknown protocol",
     "pid_file_refusal": "the text for a -pidfile that cannot be created",
     "unknown_watchdog_action": "what the human monitor's watchdog_action prints for an action that there is not",
+    "device_id_check": "when device_add looks at the id: 'options' before all else, and it stays taken until the device"
+    " is gone for good; 'identifier' before all else, for its form alone; 'late', or 'none'",
+    "unplug_asked_once": "device_del is refused while the guest has not let go of the device",
+    "unplug_refusal_event": "the event that tells that the guest will not let go of a device; empty: there is none",
+    "netdev_ids_checked": "netdev_add refuses an id that is no identifier or is taken",
     "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
     "removed_files_close_at_once": "remove-fd closes a file at once; false: only while the machine runs, and until then"
     " it is still told of",
@@ -92,6 +97,10 @@ class Behaviour:
     unknown_incoming: str = "Parameter 'channel-type' does not accept value '{uri}'"
     pid_file_refusal: str = "Could not create '{path}': {reason}"
     unknown_watchdog_action: str = "Error: invalid parameter value: {action}"
+    device_id_check: str = "none"
+    unplug_asked_once: bool = True
+    unplug_refusal_event: str = "DEVICE_UNPLUG_GUEST_ERROR"
+    netdev_ids_checked: bool = True
     device_options_are_text: bool = False
     removed_files_close_at_once: bool = True
 

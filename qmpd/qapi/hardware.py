@@ -1,11 +1,13 @@
 """What a release's machines and devices are made of: their objects, each with its properties and what these say.
 
-It is kept in one file of lines, `KIND NAME JSON`, of which only those that are asked for are parsed:
+It is kept in one file of lines, `KIND NAME JSON`, of which only those that are asked for are parsed (`quoted` names):
 
     shape - {"properties": [[name, type, code], ...], "static": N}
     machine pc {"tree": OBJECT, "cpu": [OBJECT, OBJECT, OBJECT], ...}
     cpu Nehalem {"values": {...}}
     device e1000 {...}
+    alias virtio-net {"type": "virtio-net-pci"}
+    texts - {...}
 
 An object is `[shape, values, children]`: the number of its shape, the values of those properties that are no children,
 and the children, both in the shape's order.  A shape lists the properties as qom-list does.  Where `static` is given
@@ -36,6 +38,16 @@ ERROR = "«error»"
 """The member of a value that stands for the text of an error."""
 
 
+def quoted(name: str) -> str:
+    """A name without blanks."""
+    return name.replace("%", "%25").replace(" ", "%20")
+
+
+def unquoted(name: str) -> str:
+    """The name that `quoted` made this of."""
+    return name.replace("%20", " ").replace("%25", "%")
+
+
 class Hardware:
     """The lines of a release's file."""
 
@@ -59,10 +71,15 @@ class Hardware:
 
     def find(self, kind: str, name: str) -> dict[str, Any] | None:
         """What there is of this kind and name; None where nothing was captured."""
-        content = self._lines.get((kind.encode(), name.encode("utf-8", "surrogatepass")))
+        content = self._lines.get((kind.encode(), quoted(name).encode("utf-8", "surrogatepass")))
         return None if content is None else orjson.loads(content)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts of refusals that were captured, by the names that `qmpd.machine.objects.texts` has for them."""
+        return self.find("texts", "-") or {}
 
     def names(self, kind: str) -> list[str]:
         """The names of all there is of this kind."""
         wanted = kind.encode()
-        return [name.decode() for known, name in self._lines if known == wanted]
+        return [unquoted(name.decode()) for known, name in self._lines if known == wanted]

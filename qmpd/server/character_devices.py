@@ -13,16 +13,19 @@ import select
 import socket
 import sys
 import termios
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from qmpd.server import log
 from qmpd.server.listener import BACKLOG, Listener, ListenError
+from qmpd.server.settings import ChardevSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qmpd.monitor.chardev import Chardev
-    from qmpd.server.settings import ChardevSettings, MonitorSettings
+    from qmpd.server.settings import MonitorSettings
     from qmpd.server.virtual_machine import VirtualMachine
 
 _CHUNK = 1 << 16
@@ -33,11 +36,13 @@ PTY_POLL = 0.2
 class CharacterDevices:
     """The devices of one machine: opened before it starts, closed when it ends."""
 
-    __slots__ = ("_devices", "_vm")
+    __slots__ = ("_devices", "_scopes", "_vm")
 
     def __init__(self, vm: VirtualMachine) -> None:
         self._vm = vm
         self._devices: list[_Device] = []
+        # What ends a device that was opened while the machine ran.
+        self._scopes: dict[str, trio.CancelScope] = {}
 
     def open(self) -> None:
         """Open all of them, and tell the monitor that they are there.
@@ -56,6 +61,31 @@ class CharacterDevices:
         except BaseException:
             self.close()
             raise
+
+    def add(self, settings: ChardevSettings) -> _Device:
+        """Open one more, while the machine runs.
+
+        :raise ListenError: it cannot be opened.
+        """
+        device = _KINDS.get(settings.backend, _Device)(self._vm, settings)
+        device.open()
+        self._devices.append(device)
+        self._vm.nursery.start_soon(self._carry, device)
+        return device
+
+    async def _carry(self, device: _Device) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes[device.settings.label] = scope
+            await device.run()
+
+    def remove(self, label: str) -> None:
+        """Close one."""
+        scope = self._scopes.pop(label, None)
+        if scope is not None:
+            scope.cancel()
+        for device in [device for device in self._devices if device.settings.label == label]:
+            device.close()
+            self._devices.remove(device)
 
     async def run(self) -> None:
         """Carry what passes through them until the machine ends."""
@@ -303,6 +333,25 @@ _KINDS: dict[str, type[_Device]] = {
     "connect": _Client,
     "listen": _Server,
 }
+
+
+def settings_of(label: str, backend: str, options: Mapping[str, Any]) -> ChardevSettings:
+    """The settings of a device that `chardev-add` describes.
+
+    :raise ValueError: it is one that is not opened here.
+    """
+    if backend == "file":
+        return ChardevSettings(label=label, backend="file", path=options["out"], append=options.get("append", False))
+    if backend == "pty":
+        return ChardevSettings(label=label, backend="pty")
+    address = options["addr"]
+    data = address.get("data", {})
+    kind = "listen" if options.get("server", True) else "connect"
+    if address["type"] == "unix":
+        return ChardevSettings(label=label, backend=kind, path=data["path"])
+    if address["type"] == "inet":
+        return ChardevSettings(label=label, backend=kind, host=data["host"], port=data["port"])
+    raise ValueError(f"qmpd does not model character devices with an address of type {address['type']}")
 
 
 def listen_tcp(host: str, port: str) -> Listener:

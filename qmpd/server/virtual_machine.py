@@ -28,7 +28,8 @@ from qmpd.server.listener import Listener, ListenError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from qmpd.control.dispatcher import ControlDispatcher
     from qmpd.control.puppeteer import Puppeteer
@@ -111,6 +112,7 @@ class VirtualMachine:
         # A test program ends the machine with a signal as a matter of course.
         report = ignore_report if settings.clock == "stepped" else log.error
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, report)
+        self.dispatcher.chardev_host = self
         if settings.control is not None:
             self.open_control()
 
@@ -437,6 +439,29 @@ class VirtualMachine:
         if connection is not None:
             self.connections.add(connection)
             self.nursery.start_soon(self._serve, connection)
+
+    # Character devices that come and go while the machine runs
+
+    def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
+        """Open a character device (`qmpd.monitor.chardev.ChardevHost`).
+
+        :raise ValueError: it cannot be opened.
+        """
+        from qmpd.server.character_devices import CharacterDevices, settings_of
+
+        if self.devices is None:
+            self.devices = CharacterDevices(self)
+        try:
+            self.devices.add(settings_of(label, backend, options))
+        except ListenError as error:
+            raise ValueError(str(error)) from None
+        address = self.dispatcher.chardevs[-1].address
+        return address.removeprefix("pty:") if backend == "pty" else None
+
+    def close_chardev(self, label: str) -> None:
+        """Close a character device."""
+        if self.devices is not None:
+            self.devices.remove(label)
 
     def connect(self, monitor: MonitorSettings, client: socket.socket) -> Connection | None:
         """Greet a client; None where a fault turns it away."""

@@ -9,7 +9,7 @@ import pytest
 from qmpd.cli import serve
 from qmpd.cli.errors import OptionError
 from qmpd.control.guest_options import GuestOptions, changes, options
-from qmpd.machine import Firmware, GuestAction, GuestSettings, GuestWakeup
+from qmpd.machine import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 
 def parsed(*arguments: str) -> GuestSettings | None:
@@ -25,7 +25,8 @@ def test_every_setting_has_its_option() -> None:
 def test_options_make_settings() -> None:
     line = (
         "firmware=once,firmware-resets=2,operating-system=on,boot-time=2s,on-boot=reboot,on-powerdown=ignore,"
-        "powerdown-delay=1.5m,on-sleep=hibernate,on-nmi=panic,on-wakeup=reboot,sleep-time=250ms,debug-exit-value=7"
+        "powerdown-delay=1.5m,on-sleep=hibernate,on-nmi=panic,on-wakeup=reboot,sleep-time=250ms,debug-exit-value=7,"
+        "on-unplug=refuse,unplug-delay=1s,balloon=off,balloon-delay=2ms"
     )
     assert parsed("-guest", line) == GuestSettings(
         firmware=Firmware.ONCE,
@@ -40,6 +41,10 @@ def test_options_make_settings() -> None:
         on_wakeup=GuestWakeup.REBOOT,
         sleep_time=250_000_000,
         debug_exit_value=7,
+        on_unplug=GuestUnplug.REFUSE,
+        unplug_delay=1_000_000_000,
+        balloon=False,
+        balloon_delay=2_000_000,
     )
 
 

@@ -19,6 +19,7 @@ from qmpd.machine import (
     Firmware,
     GuestAction,
     GuestSettings,
+    GuestUnplug,
     GuestWakeup,
     Machine,
     MachineError,
@@ -56,6 +57,10 @@ guests = st.builds(
     on_wakeup=st.none() | st.sampled_from(GuestWakeup),
     sleep_time=st.none() | TIMES,
     debug_exit_value=st.integers(0, 255),
+    on_unplug=st.none() | st.sampled_from(GuestUnplug),
+    unplug_delay=TIMES,
+    balloon=st.none() | st.booleans(),
+    balloon_delay=TIMES,
 )
 machines = st.builds(
     MachineSettings,

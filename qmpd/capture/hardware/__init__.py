@@ -1,1 +1,49 @@
-"""Taking a machine's objects apart: what a release's machines and devices are made of (`qmpd.qapi.hardware`)."""
+"""Taking machines and devices apart: what their objects are (`qmpd.qapi.hardware` reads what is written here)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.capture.client import Program
+from qmpd.capture.hardware.backends import backend_lines
+from qmpd.capture.hardware.devices import Devices
+from qmpd.capture.hardware.machines import MACHINES, machine_lines, starts
+from qmpd.capture.hardware.notation import Shapes, entry
+from qmpd.capture.hardware.texts import texts
+from qmpd.capture.reference import NO_MACHINE, OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def hardware(command: str, step: Callable[[str], None], report: Callable[[str], None]) -> list[bytes]:
+    """The lines of the file of hardware; this takes some minutes.
+
+    `step` is told what is being looked at, `report` what could not be found out.
+
+    :raise CaptureError: the program does not start.
+    """
+    with Program(command, OPTIONS[NO_MACHINE]) as program:
+        types = program.client.ask("qom-list-types", {"abstract": True}).result
+        buses = [each["name"] for each in program.client.ask("qom-list-types", {"implements": "bus"}).result]
+    parents = {each["name"]: each.get("parent") for each in types}
+    shapes = Shapes()
+    step("objects of machines and CPUs")
+    lines = list(machine_lines(command, frozenset(buses), shapes, report))
+    if any(each.name == "pc" and starts(command, each, report) for each in MACHINES):
+        step("devices")
+        lines += Devices(command, {bus: _ancestry(bus, parents) for bus in buses}, shapes, report).lines()
+        step("backends")
+        lines += backend_lines(command, shapes, report)
+        lines.append(entry("texts", "-", texts(command, report)))
+    return [*shapes.lines(), *lines]
+
+
+def _ancestry(name: str, parents: dict[str, str | None]) -> frozenset[str]:
+    """A type of bus and those that it is derived from."""
+    found = []
+    here: str | None = name
+    while here is not None and here in parents and here != "bus":
+        found.append(here)
+        here = parents[here]
+    return frozenset(found)

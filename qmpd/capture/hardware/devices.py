@@ -24,8 +24,8 @@ _TYPE = re.compile(r'name "([^"]+)"(?:, bus ([^,]+))?(?:, alias "([^"]+)")?(?:, 
 _NOT_HOT = re.compile(r"does not support hotplugging|expects (a )?pluggable device type|can not be hotplugged")
 _NO_BUS = re.compile(r"No '(.+)' bus found for device '.+'")
 _PERIPHERAL = "/machine/peripheral"
-# An id that is part of nothing else.
-_ID, _OTHER_ID = "zqdevice", "zqb"
+# What ids begin with, that are part of nothing else.
+_ID, _OTHER_IDS = "zqdevice", ("zqb", "zq-longer-one-", "zqQ.")
 _PROVIDER = "zqprovider"
 _MACHINE = [
     "-machine", "pc,nvdimm=on", "-accel", "tcg", "-m", "32,slots=4,maxmem=4G", "-display", "none", "-nodefaults", "-S",
@@ -49,6 +49,9 @@ _FILLERS: dict[str, Any] = {
 _SEARCH = 400
 # What query-pci says of where a device is, and not of what it is.
 _PLACE = frozenset({"bus", "slot", "function", "qdev_id"})
+# And the other queries of what is one device's alone, or of the node below it.
+_OWN = frozenset({"name", "main-mac"})
+_OF_NODE = frozenset({"inserted", "node-name", "parent", "backing"})
 
 
 class DeviceType(NamedTuple):
@@ -61,14 +64,16 @@ class DeviceType(NamedTuple):
 
 
 class _Attempt(NamedTuple):
-    """What came of adding a device: the text of the refusal, or nothing and the object.
+    """What came of adding a device of that id: the text of the refusal, or nothing and the object.
 
-    `cold`: it was added before the machine existed; `hot` is the text that refuses it later.
+    `shown` is what queries say of it; `cold`: it was added before the machine existed; `hot` is the text that refuses
+    it later.
     """
 
+    name: str
     refusal: str | None
     seen: Seen | None = None
-    pci: dict[str, Any] | None = None
+    shown: dict[str, Any] | None = None
     cold: bool = False
     hot: str | None = None
 
@@ -97,8 +102,9 @@ class Devices:
         # A type that brings a bus of this type; found as they are taken down.
         self._providers: dict[str, list[str]] = {}
         self._hot_providers: dict[str, int] = {}
-        # A machine that nothing was added to yet, by what provides a bus on it.
+        # A machine that has no device but these, by what provides a bus on it.
         self._fresh: dict[str | None, Program] = {}
+        self._added = 0
 
     def lines(self) -> Iterator[bytes]:
         """The lines of all types.
@@ -129,11 +135,10 @@ class Devices:
             # No bus was found that it could be put on.
             found[each.name] = entry("device", each.name, self._facts(each))
         yield from (found[name] for name in sorted(found))
+        yield from (entry("alias", each.alias, {"type": each.name}) for each in types if each.alias is not None)
 
     def _facts(self, kind: DeviceType) -> dict[str, Any]:
         facts: dict[str, Any] = {"bus": kind.bus} if kind.bus is not None else {}
-        if kind.alias is not None:
-            facts["alias"] = kind.alias
         if not kind.user:
             facts["user"] = False
         return facts
@@ -143,7 +148,7 @@ class Devices:
         facts = self._facts(kind)
         if not kind.user:
             return entry("device", kind.name, facts)
-        bare = _Attempt("")
+        bare = _Attempt("", "")
         for provider in (None, *self._providers.get(kind.bus or "", ())):
             bare = self._add(kind, {}, provider)
             if bare.refusal is None or not (_NO_BUS.fullmatch(bare.refusal) or "speed mismatch" in bare.refusal):
@@ -158,14 +163,13 @@ class Devices:
                     facts["with"] = words
                     break
         if bare.hot is not None:
-            facts["hot"] = bare.hot.replace(_ID, "«id»")
+            facts["hot"] = bare.hot
         if bare.refusal is not None:
-            facts["refusal"] = bare.refusal.replace(_ID, "«id»")
+            facts["refusal"] = bare.refusal
         if chosen.seen is None:
             return entry("device", kind.name, facts)
         facts["tree"] = self._node(kind, chosen, facts.get("with", {}), provider)
-        if chosen.pci is not None:
-            facts["pci"] = chosen.pci
+        facts.update(chosen.shown or {})
         if chosen is bare and provider is None:
             self._provide(kind, chosen)
         return entry("device", kind.name, facts)
@@ -208,7 +212,7 @@ class Devices:
         return Program(self._command, [*self._options, *more])
 
     def _bench(self, provider: str | None) -> Program:
-        """A running machine that nothing was added to yet."""
+        """A running machine without any other device."""
         program = self._fresh.get(provider)
         if program is None:
             program = self._fresh[provider] = self._start(self._provided(provider))
@@ -222,78 +226,99 @@ class Devices:
     def _provided(self, provider: str | None) -> list[str]:
         return [] if provider is None else ["-device", f"{provider},id={_PROVIDER}"]
 
-    def _add_hot(self, kind: DeviceType, words: dict[str, Any], provider: str | None, name: str = _ID) -> _Attempt:
-        arguments = {"driver": kind.name, "id": name, **words}
+    def _new_id(self, stem: str) -> str:
+        """An id that no device had: some releases keep them for a while."""
+        self._added += 1
+        return f"{stem}{self._added}"
+
+    def _add_hot(self, kind: DeviceType, words: dict[str, Any], provider: str | None, stem: str = _ID) -> _Attempt:
+        again = provider in self._fresh
         try:
-            client = self._bench(provider).client
-            outcome = client.ask("device_add", arguments)
-            if outcome.value is None:
-                return _Attempt(outcome.description)
-            attempt = self._look(client, name)
-        except (Refused, Gone) as error:
-            self._report(f"adding {kind.name} ends the program")
-            attempt = _Attempt(f"qmpd: {error}")
-        self._forget(provider)
+            return self._try_hot(kind, words, provider, self._new_id(stem))
+        except Gone:
+            # A machine that has seen devices come and go may not survive the next one.
+            self._forget(provider)
+        try:
+            if again:
+                return self._try_hot(kind, words, provider, self._new_id(stem))
+        except Gone:
+            self._forget(provider)
+        self._report(f"adding {kind.name} ends the program")
+        return _Attempt("", "qmpd: the program ended")
+
+    def _try_hot(self, kind: DeviceType, words: dict[str, Any], provider: str | None, name: str) -> _Attempt:
+        client = self._bench(provider).client
+        outcome = client.ask("device_add", {"driver": kind.name, "id": name, **words})
+        if outcome.value is None:
+            return _Attempt(name, outcome.description.replace(name, "«id»"))
+        attempt = self._look(client, name)
+        if not _is_removed(client, name):
+            self._forget(provider)
         return attempt
 
-    def _add_cold(self, kind: DeviceType, words: dict[str, Any], provider: str | None, name: str = _ID) -> _Attempt:
+    def _add_cold(self, kind: DeviceType, words: dict[str, Any], provider: str | None, stem: str = _ID) -> _Attempt:
+        name = self._new_id(stem)
         device = ",".join([kind.name, f"id={name}", *(f"{key}={value}" for key, value in words.items())])
         try:
             with self._start([*self._provided(provider), "-device", device]) as program:
                 return self._look(program.client, name)
         except Refused as error:
             said = [line for line in error.said if device in line]
-            return _Attempt(said[-1].partition(f"-device {device}: ")[2] if said else str(error))
+            text = said[-1].partition(f"-device {device}: ")[2] if said else str(error)
+            return _Attempt(name, text.replace(name, "«id»"))
         except Gone as error:
-            return _Attempt(f"qmpd: {error}")
+            return _Attempt(name, f"qmpd: {error}")
 
     def _look(self, client: Client, name: str) -> _Attempt:
         path = f"{_PERIPHERAL}/{name}"
         seen = walk(client, path)
-        pci = None
-        for bus in client.ask("query-pci").result:
-            for each in _pci_devices(bus["devices"]):
-                if each["qdev_id"] == name:
-                    pci = {key: value for key, value in each.items() if key not in _PLACE}
+        shown = _shown(client, path, name)
         if seen is not None:
             with suppress(Gone):
                 try_setting(client, path, seen, name)
-        return _Attempt(None, seen, pci)
+        return _Attempt(name, None, seen, shown)
 
     def _node(self, kind: DeviceType, attempt: _Attempt, words: dict[str, Any], provider: str | None) -> Any:
         """The object of the device, with markers for its path and its id."""
         assert attempt.seen is not None
-        seen = _anonymous(attempt.seen, _ID)
+        seen = _anonymous(attempt.seen, attempt.name)
         growing: dict[int, tuple[int, Names]] = {}
         for _, each in seen.below():
             if each.type in self._buses or each.type == "container":
                 inserted = each.names()[:0:-1]
                 order, _ = insertion_order([Variant(list, inserted)], [inserted, by_number(inserted)], _SEARCH)
                 growing[id(each)] = (1, order)
-        if any("«id»" in name for name in seen.names()):
+        named = [(path, each) for path, each in seen.below() if any("«id»" in name for name in each.names())]
+        if named:
             again = self._add_cold if attempt.cold else self._add_hot
-            other = again(kind, words, provider, _OTHER_ID)
-            if other.seen is not None:
-                growing[id(seen)] = self._boundary(kind, attempt.seen, other.seen)
+            attempts = [attempt, *(again(kind, words, provider, stem) for stem in _OTHER_IDS)]
+            for path, each in named:
+                found = {
+                    one.name: there
+                    for one in attempts
+                    if one.seen is not None and (there := one.seen.at(path.replace("«id»", one.name))) is not None
+                }
+                growing[id(each)] = self._boundary(kind, found)
         return self._shapes.node(seen, growing)
 
-    def _boundary(self, kind: DeviceType, seen: Seen, other: Seen) -> tuple[int, Names]:
-        """How many properties are the class's, and in which order the others came, their names with markers."""
-        names, others = seen.names(), other.names()
-        first_child = min(place for place, (_, of) in enumerate(seen.properties) if of.startswith("child<"))
+    def _boundary(self, kind: DeviceType, seen: dict[str, Seen]) -> tuple[int, Names]:
+        """How many properties are the class's, and in which order the others came, their names with markers.
+
+        `seen` is the same object of several devices, by their ids.
+        """
+        first = next(iter(seen))
+        properties = seen[first].properties
+        first_child = min(place for place, (_, of) in enumerate(properties) if of.startswith("child<"))
         # What comes out at once is tried first: a search takes time.
         for attempts, boundary in product((0, _SEARCH), range(1, first_child + 1)):
-            walks = names[: boundary - 1 : -1], others[: boundary - 1 : -1]
-            variants = [
-                Variant(partial(_named, name), walked) for name, walked in zip((_ID, _OTHER_ID), walks, strict=True)
-            ]
-            marked = [name.replace(_ID, "«id»") for name in walks[0]]
+            walks = {name: each.names()[: boundary - 1 : -1] for name, each in seen.items()}
+            variants = [Variant(partial(_named, name), walked) for name, walked in walks.items()]
+            marked = [name.replace(first, "«id»") for name in walks[first]]
             order, exact = insertion_order(variants, [marked, by_number(marked)], attempts)
             if exact:
                 return boundary, order
         self._report(f"the order of the properties of {kind.name} is not found")
-        marked = [name.replace(_ID, "«id»") for name in names[first_child:][::-1]]
-        return first_child, marked
+        return first_child, [name.replace(first, "«id»") for name, _ in reversed(properties[first_child:])]
 
 
 def _named(name: str, names: Names) -> Names:
@@ -312,6 +337,40 @@ def _anonymous(seen: Seen, name: str, path: str | None = None) -> Seen:
         codes={each.replace(name, "«id»"): code for each, code in replace_in(seen.codes, table).items()},
         children={each.replace(name, "«id»"): _anonymous(child, name, path) for each, child in seen.children.items()},
     )
+
+
+def _is_removed(client: Client, name: str) -> bool:
+    """Take a device away again; whether that was possible.  What the guest would have to let go of, a reset takes."""
+    path = {"path": f"{_PERIPHERAL}/{name}"}
+    try:
+        if client.ask("device_del", {"id": name}).value is None:
+            return False
+        if client.ask("qom-list", path).value is not None:
+            client.ask("system_reset")
+            client.ask("query-status")
+        return client.ask("qom-list", path).value is None
+    except Gone:
+        return False
+
+
+def _shown(client: Client, path: str, name: str) -> dict[str, Any]:
+    """What queries say of a device, without what is not its own."""
+    shown: dict[str, Any] = {}
+    table = {path: "«self»", name: "«id»"}
+    for bus in client.ask("query-pci").result:
+        for each in _pci_devices(bus["devices"]):
+            if each["qdev_id"] == name:
+                shown["pci"] = {key: value for key, value in each.items() if key not in _PLACE}
+    filtering = client.ask("query-rx-filter", {"name": name})
+    if filtering.value is not None:
+        (said,) = filtering.result
+        shown["rx-filter"] = {key: value for key, value in said.items() if key not in _OWN}
+    for command, member in (("query-block", "block"), ("query-blockstats", "blockstats")):
+        for each in client.ask(command).result:
+            if each.get("qdev") == name or each.get("qdev", "").startswith(path):
+                entry = {key: value for key, value in each.items() if key not in _OF_NODE}
+                shown[member] = replace_in(entry, table)
+    return shown
 
 
 def _pci_devices(devices: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

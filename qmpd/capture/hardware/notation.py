@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.capture.lines import spell
+from qmpd.qapi.hardware import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,4 +67,4 @@ class Shapes:
 
 def entry(kind: str, name: str, content: Any) -> bytes:
     """A line about something that has a name."""
-    return f"{kind} {name} ".encode() + spell(content)
+    return f"{kind} {quoted(name)} ".encode() + spell(content)

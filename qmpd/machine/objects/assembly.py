@@ -63,7 +63,7 @@ def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: 
     if count > 1:
         _renumber(root, unattached, second, count)
     kinds = captured["cpu"]
-    model = builder.source.find("cpu", settings.cpu_model)
+    model = builder.captured("cpu", settings.cpu_model)
     first = captured["cpu-path"].rpartition("/")[2]
     for index in range(count):
         name = first if index == 0 else f"device[{second + index - 1}]"

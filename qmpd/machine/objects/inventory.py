@@ -6,19 +6,38 @@ An inventory is made when somebody first asks for one, and makes each of its par
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine.objects.assembly import MemoryLayout, assemble
+from qmpd.machine.objects.backends import Backends
+from qmpd.machine.objects.balloon import Balloon
+from qmpd.machine.objects.block import BlockGraph
+from qmpd.machine.objects.devices import DeviceRules, Devices
+from qmpd.machine.objects.network import Network
 from qmpd.machine.objects.node import Node, Shape
+from qmpd.machine.objects.objects import Objects
 from qmpd.machine.objects.tree import Builder, ObjectTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from qmpd.machine.machine import Machine
-    from qmpd.machine.objects.tree import ObjectTexts, Types
+    from qmpd.machine.objects.texts import Texts
+    from qmpd.machine.objects.tree import Types
 
 _CHARDEVS = "/chardevs"
+
+
+class InventoryRules(DeviceRules, Protocol):
+    """What releases differ in beside their texts (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def unplug_refusal_event(self) -> str:
+        """The event that tells that the guest will not let go of a device; empty where there is none."""
+
+    @property
+    def netdev_ids_checked(self) -> bool:
+        """Whether `netdev_add` looks at its id."""
 
 
 def family(machine_type: str) -> str:
@@ -31,21 +50,109 @@ def family(machine_type: str) -> str:
 class Inventory:
     """The parts of one machine.
 
-    `builders` are shared by all machines of a release.  `type_name` is the QOM type of the machine, None where it is
-    that of the captured one.
+    `builder` is shared by all machines of a release.
     """
 
-    __slots__ = ("_machine", "_tree", "builder", "texts", "type_name", "types")
+    __slots__ = (
+        "_balloon", "_devices", "_machine", "_objects", "_tree", "backends", "builder", "rules", "texts", "types",
+    )  # fmt: skip
 
     def __init__(
-        self, machine: Machine, builder: Builder, types: Types, texts: ObjectTexts, type_name: str | None = None
+        self,
+        machine: Machine,
+        builder: Builder,
+        types: Types,
+        texts: Texts,
+        rules: InventoryRules,
     ) -> None:
         self._machine = machine
         self.builder = builder
         self.types = types
         self.texts = texts
-        self.type_name = type_name
+        self.rules = rules
+        self.backends = Backends(Network(texts, unique=rules.netdev_ids_checked), BlockGraph(texts), texts)
         self._tree: ObjectTree | None = None
+        self._devices: Devices | None = None
+        self._objects: Objects | None = None
+        self._balloon: Balloon | None = None
+
+    @property
+    def devices(self) -> Devices:
+        """The devices.
+
+        :raise LookupError: nothing was captured of machines of this type.
+        """
+        if self._devices is None:
+            machine = self._machine
+            self._devices = Devices(
+                self.tree, self.builder, self.types, self.backends, self.texts, self.rules, machine.emit, machine.later
+            )
+        return self._devices
+
+    @property
+    def objects(self) -> Objects:
+        """The objects that users made.
+
+        :raise LookupError: nothing was captured of machines of this type.
+        """
+        if self._objects is None:
+            self._objects = Objects(
+                self.tree, self.builder, self.types, self.backends, self.texts, self.devices.reader
+            )
+        return self._objects
+
+    @property
+    def has_devices(self) -> bool:
+        """Whether anybody has asked for the devices: else they are what the settings say."""
+        return self._devices is not None
+
+    @property
+    def balloon(self) -> Balloon:
+        """The memory balloon."""
+        if self._balloon is None:
+            self._balloon = Balloon(self._machine)
+        return self._balloon
+
+    def reset(self) -> None:
+        """The machine has been reset."""
+        if self._devices is not None:
+            self._devices.reset()
+        if self._balloon is not None:
+            self._balloon.reset()
+
+    def remove_device(self, identifier: str) -> None:
+        """Remove a device (`device_del`), or ask the guest to let go of it.
+
+        :raise MachineError: it is refused.
+        """
+        device = self.devices.remove(identifier)
+        if device is not None and self._machine.guest is not None:
+            self._machine.guest.unplug_asked(device.path)
+
+    def ask_again(self) -> None:
+        """Ask the guest once more for what it has not done yet."""
+        guest = self._machine.guest
+        if guest is None:
+            return
+        if self._devices is not None:
+            for device in self._devices.pending():
+                guest.unplug_asked(device.path)
+        if self._balloon is not None and self._balloon.actual != self._balloon.target:
+            guest.balloon_asked()
+
+    def guest_answers(self, path: str, *, releases: bool) -> None:
+        """The guest lets go of the device at this path, or will not."""
+        node = self.tree.find(path)
+        device = None if node is None else self.devices.buses.devices.get(id(node))
+        if device is None or not device.unplug_pending:
+            return
+        if releases:
+            self.devices.take_away(device)
+            return
+        device.unplug_pending = False
+        if self.rules.unplug_refusal_event:
+            named = {} if device.identifier is None else {"device": device.identifier}
+            self._machine.emit(self.rules.unplug_refusal_event, {**named, "path": path})
 
     @property
     def tree(self) -> ObjectTree:
@@ -55,9 +162,10 @@ class Inventory:
         """
         if self._tree is None:
             settings = self._machine.settings
-            captured = self.builder.source.find("machine", family(settings.machine_type))
+            machine_type = settings.machine_name or settings.machine_type
+            captured = self.builder.captured("machine", family(machine_type))
             if captured is None:
-                raise LookupError(settings.machine_type)
+                raise LookupError(machine_type)
             layout = MemoryLayout(settings.memory, captured.get("low-memory"))
             values: dict[str, Callable[[], Any]] = {
                 "memory": lambda: layout.size,
@@ -66,7 +174,8 @@ class Inventory:
                 "cpus": lambda: settings.topology.cpus,
                 "time": self._time,
             }
-            root = assemble(self.builder, captured, settings, self.type_name)
+            type_name = f"{settings.machine_name}-machine" if settings.machine_name else None
+            root = assemble(self.builder, captured, settings, type_name)
             self._tree = ObjectTree(root, values, self.types, self.texts)
         return self._tree
 
@@ -87,6 +196,7 @@ class Inventory:
         and the address."""
         container = self.tree.container(_CHARDEVS)
         labels = {label for label, *_ in chardevs}
+        self.backends.chardevs = dict.fromkeys(labels, False)
         for name in [name for name in container.children if name not in labels]:
             container.remove(name)
         for label, kind, connected, address in chardevs:
@@ -99,7 +209,7 @@ class Inventory:
                 node.set_value("addr", address)
 
     def _chardev(self, kind: str) -> Node:
-        captured = self.builder.source.find("chardev", kind)
+        captured = self.builder.captured("chardev", kind)
         if captured is not None:
             return self.builder.build(captured["tree"])
         return Node(Shape([["type", "string", 0]], None), [kind])

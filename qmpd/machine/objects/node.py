@@ -103,6 +103,12 @@ class Node:
         names = shape.names if self._added is None else self._added
         return [*shape.properties[: shape.static], *(names[name] for name in reversed(self._table.walk()))]
 
+    def forget_order(self) -> None:
+        """Let the properties be in the order in which they are now, as if none had ever been taken away."""
+        static = self.shape.static or 0
+        names = self.shape.names if self._added is None else self._added
+        self._table = HashTable(list(names)[static:])
+
     def value(self, name: str) -> Any:
         """What the property says, with markers; None for a child."""
         if self.values is not None and name in self.values:

@@ -8,7 +8,8 @@ from qmpd.machine.errors import DeviceNotFound, MachineError
 
 if TYPE_CHECKING:
     from qmpd.machine.objects.node import Node, Property
-    from qmpd.machine.objects.tree import ObjectTexts, ObjectTree
+    from qmpd.machine.objects.texts import Texts
+    from qmpd.machine.objects.tree import ObjectTree
 
 READ_ONLY, AFTER_REALIZE, ANYTHING = 0, 1, "*"
 
@@ -48,14 +49,14 @@ _KINDS: dict[str, tuple[type, str]] = {
 }
 
 
-def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: ObjectTexts) -> Any:
+def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Texts) -> Any:
     """The value that the property takes for `value`.
 
     :raise MachineError: it takes none, or not this one.
     """
     code, name = found.code, found.name
     if code == READ_ONLY:
-        raise MachineError(texts.property_not_writable.format(type=node.type, name=name))
+        raise MachineError(texts("property-not-writable", type=node.type, name=name))
     if code == AFTER_REALIZE:
         raise MachineError(after_realize(node, name))
     assert isinstance(code, str)
@@ -71,7 +72,7 @@ def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Obje
     if found.is_link and isinstance(value, str):
         return _link(tree, found, value)
     if found.kind in ENUMERATIONS and value not in ENUMERATIONS[found.kind]:
-        raise MachineError(texts.enum_refusal.format(name=name, value=value))
+        raise MachineError(texts("enum-refusal", name=name, value=value))
     limits = INTEGERS.get(found.kind)
     if limits is not None and isinstance(value, int) and not limits[0] <= value <= limits[1]:
         raise MachineError(f"Parameter '{name}' expects {found.kind}_t")

@@ -15,8 +15,12 @@ from qmpd.machine.objects.node import TYPE_ONLY, Node, Property, Shape
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from qmpd.machine.objects.texts import Texts
+
 ERROR = "«error»"
 _GIBIBYTE = 1 << 30
+# Names that nothing was captured of come from clients, and must not pile up.
+_KEPT = 512
 _MARKED = "«"
 _PLUS = re.compile("«(.*), plus (-?[0-9]+)»")
 
@@ -29,18 +33,6 @@ class ObjectSource(Protocol):
 
     def find(self, kind: str, name: str) -> dict[str, Any] | None:
         """What was captured of this kind and name."""
-
-
-class ObjectTexts(Protocol):
-    """The texts of refusals that releases differ in (`qmpd.qapi.behaviour.Behaviour`)."""
-
-    @property
-    def property_not_writable(self) -> str:
-        """For a property that cannot be set: `{type}`, `{name}`."""
-
-    @property
-    def enum_refusal(self) -> str:
-        """For a string that is not a value of its enumeration: `{name}`, `{value}`."""
 
 
 class Types(Protocol):
@@ -62,17 +54,27 @@ class NoSuchObject(DeviceNotFound):
 class Builder:
     """Makes objects of what was captured; the shapes are shared by all that are made."""
 
-    __slots__ = ("_shapes", "source")
+    __slots__ = ("_captured", "_shapes", "_source")
 
     def __init__(self, source: ObjectSource) -> None:
-        self.source = source
+        self._source = source
         self._shapes: dict[int, Shape] = {}
+        self._captured: dict[tuple[str, str], dict[str, Any] | None] = {}
+
+    def captured(self, kind: str, name: str) -> dict[str, Any] | None:
+        """What was captured of this kind and name, the same object each time; None where there is nothing."""
+        key = kind, name
+        if key not in self._captured:
+            if len(self._captured) >= _KEPT:
+                self._captured.clear()
+            self._captured[key] = self._source.find(kind, name)
+        return self._captured[key]
 
     def shape(self, number: int) -> Shape:
         """The shape of this number."""
         known = self._shapes.get(number)
         if known is None:
-            content = self.source.shape(number)
+            content = self._source.shape(number)
             known = self._shapes[number] = Shape(content["properties"], content.get("static"))
         return known
 
@@ -96,7 +98,7 @@ class ObjectTree:
 
     __slots__ = ("_texts", "_types", "_values", "root")
 
-    def __init__(self, root: Node, values: Mapping[str, Callable[[], Any]], types: Types, texts: ObjectTexts) -> None:
+    def __init__(self, root: Node, values: Mapping[str, Callable[[], Any]], types: Types, texts: Texts) -> None:
         self.root = root
         self._types = types
         self._values = values

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     Handler = Callable[[Dispatcher, Session, Arguments], object]
     Check = Callable[[Arguments], None]
 
-MODULES = ("control", "run_state", "machine", "misc", "descriptors", "migration", "chardev", "qom", "qdev")
+MODULES = (
+    "control", "run_state", "machine", "misc", "descriptors", "migration", "chardev", "qom", "qdev", "net", "balloon",
+    "hardware", "block",
+)  # fmt: skip
 
 _handlers: dict[str, Handler] = {}
 _refusing: set[str] = set()

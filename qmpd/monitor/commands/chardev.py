@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.monitor.chardev import Chardev
 from qmpd.monitor.commands import command
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.inventory import inventory_of
 from qmpd.monitor.object_order import object_order
+from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
@@ -27,3 +31,42 @@ def query_chardev(dispatcher: Dispatcher, session: Session, arguments: Arguments
         }
         for label in reversed(object_order(chardevs))
     ]
+
+
+# Backends that nothing is opened for.
+_NOTHING = {"null": "null", "ringbuf": "ringbuf", "memory": "ringbuf", "testdev": "testdev", "msmouse": "msmouse"}
+_OPENED = frozenset({"file", "pty", "socket"})
+
+
+@command("chardev-add")
+def chardev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    label = cast("str", arguments["id"])
+    if any(each.label == label for each in dispatcher.chardevs):
+        raise CommandError(inventory_of(dispatcher).texts("chardev-duplicate", id=label))
+    backend = cast("dict[str, Any]", arguments["backend"])
+    kind, options = backend["type"], backend.get("data", {})
+    if kind in _NOTHING:
+        dispatcher.chardevs.append(Chardev(label, _NOTHING[kind], False, False, False))
+        return EMPTY
+    if kind not in _OPENED or dispatcher.chardev_host is None:
+        raise CommandError(f"qmpd does not model adding character devices of type {kind}")
+    try:
+        path = dispatcher.chardev_host.open_chardev(label, kind, options)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    return EMPTY if path is None else {"pty": path}
+
+
+@command("chardev-remove")
+def chardev_remove(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    label = cast("str", arguments["id"])
+    chardev = next((each for each in dispatcher.chardevs if each.label == label), None)
+    if chardev is None:
+        raise CommandError(f"Chardev '{label}' not found")
+    inventory = dispatcher.machine.inventory
+    if chardev.frontend_open or (inventory is not None and inventory.backends.chardev_is_busy(label)):
+        raise CommandError(f"Chardev '{label}' is busy")
+    if dispatcher.chardev_host is not None:
+        dispatcher.chardev_host.close_chardev(label)
+    dispatcher.chardevs.remove(chardev)
+    return EMPTY

@@ -26,11 +26,6 @@ def human_monitor_command(dispatcher: Dispatcher, session: Session, arguments: A
     return execute_line(dispatcher, cast("str", arguments["command-line"])).replace("\n", "\r\n")
 
 
-@command("query-iothreads")
-def query_iothreads(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return []
-
-
 @command("query-yank")
 def query_yank(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     return [{"type": "chardev", "id": chardev.label} for chardev in dispatcher.chardevs if chardev.yankable]

@@ -1,15 +1,13 @@
-"""QAPI module `qdev`, and 5.2's free-form `object-add`: what they refuse before they would act.
-
-Both take any arguments at all, so it is not the schema's check but the command that finds what is wrong.
-"""
+"""QAPI module `qdev`: devices come and go."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
-from qmpd.monitor.commands.unmodelled import refusal
-from qmpd.monitor.errors import CommandError
+from qmpd.monitor.inventory import devices_of, inventory_of
+from qmpd.monitor.results import EMPTY
+from qmpd.wire.order import in_order
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
@@ -17,48 +15,15 @@ if TYPE_CHECKING:
     from qmpd.monitor.session import Session
 
 
-def _option_text(value: object) -> str | None:
-    """A value as an option list holds it; None where it has no place there."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value) if isinstance(value, str | int | float) else None
-
-
-def _text(arguments: Arguments, name: str, any_scalar: bool) -> str:
-    """The text of an argument.
-
-    :raise CommandError: there is none; one of another type counts as missing, unless scalars are taken for text.
-    """
-    value = arguments.get(name)
-    text = _option_text(value) if any_scalar else value
-    if not isinstance(text, str):
-        raise CommandError(f"Parameter '{name}' is missing")
-    return text
-
-
-@command("device_add", refuses=True)
+@command("device_add")
 def device_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    driver = _text(arguments, "driver", dispatcher.release.behaviour.device_options_are_text)
-    if "device" not in dispatcher.release.object_types.is_a(driver):
-        raise CommandError(f"'{driver}' is not a valid device model name")
-    raise refusal("device_add")
+    """The properties are set in the order of QEMU's dictionary."""
+    devices_of(dispatcher).add({name: arguments[name] for name in in_order(tuple(arguments))})
+    return EMPTY
 
 
-@command("device_del", refuses=True)
+@command("device_del")
 def device_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    name = arguments["id"]
-    if any(device.properties.get("id") == name for device in dispatcher.settings.devices):
-        raise refusal("device_del")
-    raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
-
-
-@command("object-add", refuses=True)
-def object_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if "object-add" in dispatcher.release.names.unchecked:
-        kind = _text(arguments, "qom-type", any_scalar=False)
-        _text(arguments, "id", any_scalar=False)
-        if not isinstance(arguments.get("props", {}), dict):
-            raise CommandError("Invalid parameter type for 'props', expected: dict")
-        if "object" not in dispatcher.release.object_types.is_a(kind):
-            raise CommandError(f"invalid object type: {kind}")
-    raise refusal("object-add")
+    devices_of(dispatcher)
+    inventory_of(dispatcher).remove_device(cast("str", arguments["id"]))
+    return EMPTY

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
-from qmpd.monitor.inventory import tree_of
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.inventory import objects_of, tree_of
 from qmpd.monitor.results import EMPTY
+from qmpd.wire.order import in_order
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
@@ -32,4 +34,32 @@ def qom_set(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> o
     tree = tree_of(dispatcher)
     node = tree.resolve_unique(cast("str", arguments["path"]))
     tree.set(node, cast("str", arguments["property"]), arguments["value"])
+    return EMPTY
+
+
+@command("object-add")
+def object_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """Where the schema does not say what a type takes, the properties may be in `props` or beside it."""
+    checked = "object-add" not in dispatcher.release.names.unchecked
+    properties = {name: value for name, value in arguments.items() if name not in ("qom-type", "id")}
+    kind, identifier = (arguments.get(name) for name in ("qom-type", "id"))
+    if not checked:
+        for name, value in (("qom-type", kind), ("id", identifier)):
+            if not isinstance(value, str):
+                raise CommandError(f"Parameter '{name}' is missing")
+        props = properties.pop("props", None)
+        if props is not None:
+            if not isinstance(props, dict):
+                raise CommandError("Invalid parameter type for 'props', expected: dict")
+            if any(name in properties for name in props):
+                raise CommandError("Option in 'props' conflicts with top level")
+            properties |= props
+    ordered = {name: properties[name] for name in in_order(tuple(properties))}
+    objects_of(dispatcher).add(cast("str", kind), cast("str", identifier), ordered, checked=checked, text=False)
+    return EMPTY
+
+
+@command("object-del")
+def object_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    objects_of(dispatcher).remove(cast("str", arguments["id"]))
     return EMPTY

@@ -1,0 +1,222 @@
+"""The block graph: nodes that hold each other, and the drives of the devices that use them.
+
+No block is ever read or written for a guest: a node knows how large it is and what it is called.  What a node and a
+drive look like in queries was captured; here it is known which there are and who uses them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qmpd.machine.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qmpd.machine.objects.buses import Device
+    from qmpd.machine.objects.texts import Texts
+
+_NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+SECTOR = 512
+
+
+@dataclass(slots=True, eq=False)
+class BlockNode:
+    """A node of the graph: what `blockdev-add` opened.
+
+    `size` and `allocated` are in bytes, None for `allocated` where the driver does not tell.  `children` are by their
+    role (`file`, `backing`).  `owned`: `blockdev-del` may delete it; else it goes with the last that holds it.
+    """
+
+    name: str
+    driver: str
+    filename: str
+    size: int
+    allocated: int | None = None
+    read_only: bool = False
+    detect_zeroes: str = "off"
+    direct: bool = False
+    no_flush: bool = False
+    owned: bool = False
+    children: dict[str, BlockNode] = field(default_factory=dict)
+    parents: list[BlockNode] = field(default_factory=list)
+    drives: list[Drive] = field(default_factory=list)
+    # What a format says of itself: `cluster-size`, `format-specific`, what is said of the backing file.
+    image: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def virtual_size(self) -> int:
+        """Its size in whole sectors, as queries tell it."""
+        return (self.size + SECTOR - 1) // SECTOR * SECTOR
+
+
+@dataclass(slots=True, eq=False)
+class Drive:
+    """What a device (or nobody yet) sees of the graph: QEMU's BlockBackend.
+
+    `name` is the drive's id, empty for one that a device made for itself; `label` is how texts call who uses it.
+    `writes` and `shares`: the device writes, and lets others write.
+    """
+
+    name: str
+    device: Device | None = None
+    label: str = ""
+    node: BlockNode | None = None
+    writes: bool = False
+    shares: bool = False
+    tray_open: bool = False
+    locked: bool = False
+    qdev: str = ""
+    removable: bool = False
+    has_tray: bool = False
+
+
+class BlockGraph:
+    """The nodes and drives of one machine, both in the order in which they came."""
+
+    __slots__ = ("_automatic", "_texts", "drives", "nodes")
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+        self.nodes: dict[str, BlockNode] = {}
+        self.drives: list[Drive] = []
+        self._automatic = 0
+
+    # Nodes
+
+    def new_name(self) -> str:
+        """A name for a node that got none: QEMU puts two digits behind a count, that nobody may count on it."""
+        number = self._automatic
+        self._automatic += 1
+        return f"#block{number}{number * 37 % 100:02d}"
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name for a new node.
+
+        :raise MachineError: it is none, or is taken.
+        """
+        if _NODE_NAME.fullmatch(name) is None or len(name) > 31:
+            raise MachineError(self._texts("node-name", node=name))
+        if self.drive(name) is not None:
+            raise MachineError(f"node-name={name} is conflicting with a device id")
+        if name in self.nodes:
+            raise MachineError(self._texts("node-duplicate", node=name))
+
+    def add(self, node: BlockNode) -> None:
+        """Put a node into the graph, on top of its children."""
+        self.nodes[node.name] = node
+        for child in node.children.values():
+            child.parents.append(node)
+
+    def find(self, name: str) -> BlockNode:
+        """The node of this name, or what is in the drive of this name.
+
+        :raise MachineError: there is neither.
+        """
+        node = self.lookup(name)
+        if node is None:
+            raise MachineError(self._texts("device-or-node-missing", node=name))
+        return node
+
+    def lookup(self, name: str) -> BlockNode | None:
+        """The same; None where there is neither."""
+        drive = self.drive(name)
+        return self.nodes.get(name) if drive is None else drive.node
+
+    def remove(self, name: str) -> None:
+        """Delete a node (`blockdev-del`).
+
+        :raise MachineError: there is none, it is in use, or it is nobody's to delete.
+        """
+        node = self.nodes.get(name)
+        if node is None:
+            raise MachineError(self._texts("node-missing", node=name))
+        if node.drives:
+            raise MachineError(f"Node {name} is in use")
+        for parent in node.parents:
+            if parent.children.get("backing") is node:
+                raise MachineError(f"Node '{name}' is busy: node is used as backing hd of '{parent.name}'")
+        if not node.owned:
+            raise MachineError(f"Node {name} is not owned by the monitor")
+        if node.parents:
+            raise MachineError(f"Block device {name} is in use")
+        node.owned = False
+        self.release(node)
+
+    def release(self, node: BlockNode, *, always: bool = False) -> None:
+        """Let a node go that nobody holds (or `always`), and what it held."""
+        if always:
+            node.owned = False
+        if node.owned or node.drives or node.parents or self.nodes.get(node.name) is not node:
+            return
+        del self.nodes[node.name]
+        for child in node.children.values():
+            child.parents.remove(node)
+            self.release(child)
+
+    # Drives
+
+    def new_drive_name(self, interface: str) -> str:
+        """The name of a drive that got none (`-drive` without an id)."""
+        number = sum(each.name.startswith(interface) for each in self.drives)
+        if interface == "ide":
+            return f"ide{number // 2}-hd{number % 2}"
+        return f"{interface}{number}"
+
+    def drive(self, name: str) -> Drive | None:
+        """The drive of this id."""
+        return next((each for each in self.drives if name and each.name == name), None)
+
+    def of_device(self, device: Device) -> Drive | None:
+        """The drive that a device has."""
+        return next((each for each in self.drives if each.device is device), None)
+
+    def check(self, name: str, owner: str) -> None:
+        """Refuse a node or drive for a device's property.
+
+        :raise MachineError: there is none, or it has a device.
+        """
+        drive = self.drive(name)
+        if drive is not None and drive.device is not None:
+            raise MachineError(f"Drive '{name}' is already in use by another block device")
+        if drive is None and name not in self.nodes:
+            raise MachineError(f"Property '{owner}' can't find value '{name}'")
+
+    def attach(self, drive: Drive) -> None:
+        """A device has a drive from now on.
+
+        :raise MachineError: another device uses the node in a way that excludes this one.
+        """
+        node = drive.node
+        if node is not None:
+            for other in reversed(node.drives):
+                self._conflict(node, drive, other)
+            node.drives.append(drive)
+        if drive not in self.drives:
+            self.drives.append(drive)
+
+    def _conflict(self, node: BlockNode, drive: Drive, other: Drive) -> None:
+        if other.writes and not drive.shares:
+            which = "node-conflict" if not other.shares else "node-conflict-shared"
+            raise MachineError(self._texts(which, node=node.name, user=other.label, other=drive.label))
+        if drive.writes and not other.shares:
+            raise MachineError(self._texts("node-conflict", node=node.name, user=drive.label, other=other.label))
+
+    def detach(self, device: Device) -> None:
+        """A device is gone, and with it the drive that it made for itself."""
+        for drive in [each for each in self.drives if each.device is device]:
+            self.empty(drive)
+            self.drives.remove(drive)
+
+    def empty(self, drive: Drive) -> None:
+        """Take the node out of a drive."""
+        node, drive.node = drive.node, None
+        if node is not None:
+            node.drives.remove(drive)
+            self.release(node)
+
+    def newest_first(self) -> Iterator[BlockNode]:
+        """The nodes, the newest first."""
+        return reversed(self.nodes.values())

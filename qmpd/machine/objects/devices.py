@@ -1,0 +1,336 @@
+"""Adding devices to a machine and taking them away (QEMU's system/qdev-monitor.c).
+
+A device goes through the same steps whenever it is added: its type is looked up, a bus is found for it, it gets its id,
+its properties are set one after another, and at last it is realized: it takes a place on the bus, and what it is made
+of comes into being.  Each step has its own reasons to refuse, and those of an earlier one come first.
+
+A device on a PCI bus goes when the guest lets go of it, any other at once.  Either way DEVICE_DELETED comes a little
+later, when nobody uses what it was made of any more.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qmpd.machine.errors import DeviceNotFound, MachineError
+from qmpd.machine.objects import options as reading
+from qmpd.machine.objects import places
+from qmpd.machine.objects.buses import Bus, Buses, Device
+from qmpd.machine.objects.naming import ID, rename
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qmpd.machine.objects.backends import Backends
+    from qmpd.machine.objects.node import Node
+    from qmpd.machine.objects.texts import Texts
+    from qmpd.machine.objects.tree import Builder, ObjectTree, Types
+
+    Options = Mapping[str, object]
+
+PERIPHERAL = "/machine/peripheral"
+PERIPHERAL_ANON = "/machine/peripheral-anon"
+UNATTACHED = "/machine/unattached"
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_ASIDE = ("driver", "bus", "id")
+_NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
+_NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
+# Removing one of these takes the guest's consent.
+_ASKING_BUS = "PCI"
+
+
+class DeviceRules(Protocol):
+    """What releases differ in when devices come and go (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def device_options_are_text(self) -> bool:
+        """Whether `device_add` takes values for their text."""
+
+    @property
+    def device_id_check(self) -> str:
+        """When an id is looked at: `options` first of all, `identifier` at first for its form, `late`, or `none`."""
+
+    @property
+    def unplug_asked_once(self) -> bool:
+        """Whether `device_del` is refused while the guest has not answered."""
+
+
+class Devices:
+    """The devices of one machine.  `emit` sends an event, `later` does something after the reply."""
+
+    __slots__ = (
+        "_anonymous", "_backends", "_builder", "_emit", "_later", "_rules", "_texts", "_tree", "_types", "_unattached",
+        "buses", "in_use", "reader",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        tree: ObjectTree,
+        builder: Builder,
+        types: Types,
+        backends: Backends,
+        texts: Texts,
+        rules: DeviceRules,
+        emit: Callable[[str, dict[str, object]], None],
+        later: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._tree = tree
+        self._builder = builder
+        self._types = types
+        self._backends = backends
+        self._texts = texts
+        self._rules = rules
+        self._emit = emit
+        self._later = later
+        self.reader = reading.Reader(tree, backends, texts)
+        self.buses = Buses(tree, types)
+        for device in self.buses.devices.values():
+            places.restore(device)
+        self._anonymous = 0
+        # Ids that count as taken, though the device is gone from the tree: its options are still there.
+        self.in_use: set[str] = set()
+        numbers = [name[len("device[") : -1] for name in tree.container(UNATTACHED).children if name[:7] == "device["]
+        self._unattached = 1 + max(map(int, numbers), default=-1)
+
+    # Adding
+
+    def add(self, options: Options, *, cold: bool = False, text: bool = False) -> Device:
+        """Add a device, as `device_add` does, or as `-device` does while the machine is put together (`cold`).
+
+        `options` are in the order in which they are set; `text`: they are text, as on the command line.
+
+        :raise MachineError: it is refused.
+        """
+        texts = self._texts
+        identifier = options.get("id")
+        text = text or self._rules.device_options_are_text
+        if text:
+            options = {name: spelt for name, value in options.items() if (spelt := reading.as_text(value)) is not None}
+        # A number is no id, even where it counts as text.
+        identifier = identifier if isinstance(identifier, str) else None
+        check = self._rules.device_id_check
+        if identifier is not None and check in ("options", "identifier") and not _IDENTIFIER.fullmatch(identifier):
+            raise MachineError("Parameter 'id' expects an identifier")
+        if check == "options" and identifier in self.in_use:
+            raise MachineError(texts("device-id-duplicate", id=identifier))
+        driver = options.get("driver")
+        if not isinstance(driver, str):
+            raise MachineError("Parameter 'driver' is missing")
+        driver, captured = self._type(driver, cold)
+        bus = self._bus(driver, captured, options, cold)
+        if identifier is not None:
+            if check == "late" and not _IDENTIFIER.fullmatch(identifier):
+                raise MachineError(f"Invalid qdev ID '{identifier}'")
+            if identifier in self._tree.container(PERIPHERAL).children:
+                raise MachineError(texts("device-id-duplicate", id=identifier))
+            name = identifier
+        else:
+            name = f"device[{self._anonymous}]"
+            self._anonymous += 1
+        if "tree" not in captured:
+            self._refuse(driver, captured, options, identifier)
+        node = self._build(captured["tree"], identifier)
+        container = self._tree.container(PERIPHERAL if identifier is not None else PERIPHERAL_ANON)
+        container.add_child(name, node)
+        device = Device(node, driver, identifier, cold=cold)
+        try:
+            given = self._set(node, options, text=text)
+            self._realize(device, bus, captured, given)
+        except MachineError:
+            container.remove(name)
+            raise
+        if identifier is not None:
+            self.in_use.add(identifier)
+        return device
+
+    def _type(self, driver: str, cold: bool) -> tuple[str, dict[str, Any]]:
+        """The type of device of this name, and what was captured of it."""
+        find = self._builder.captured
+        alias = find("alias", driver)
+        real = driver if alias is None else alias["type"]
+        captured = find("device", real)
+        if captured is None:
+            if "device" not in self._types.is_a(driver):
+                raise MachineError(f"'{driver}' is not a valid device model name")
+            if "cpu" in self._types.is_a(driver):
+                raise MachineError(f"qmpd does not model adding a device of type {driver}")
+            raise MachineError(self._texts("device-abstract"))
+        if not captured.get("user", True):
+            raise MachineError(self._texts("device-not-pluggable"))
+        refused = captured.get("hot", "")
+        if not cold and _NOT_PLUGGABLE.search(refused):
+            raise MachineError(refused)
+        if "dynamic sysbus" in captured.get("refusal", ""):
+            raise MachineError(captured["refusal"])
+        return real, captured
+
+    def _bus(self, driver: str, captured: dict[str, Any], options: Options, cold: bool) -> Bus | None:
+        """The bus that it goes on; None for a device that needs none."""
+        kind, path = captured.get("bus"), options.get("bus")
+        bus: Bus | None = None
+        if isinstance(path, str):
+            bus = self.buses.at(path)
+            if kind not in bus.types:
+                raise MachineError(f"Device '{driver}' can't go on {bus.type} bus")
+        elif kind is not None:
+            bus = self.buses.first(kind=kind)
+            if bus is None or bus.full:
+                raise MachineError(f"No '{kind}' bus found for device '{driver}'")
+        if not cold:
+            if bus is not None and not bus.is_hotpluggable(self._tree):
+                raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+            if _NO_HOTPLUG.fullmatch(captured.get("hot", "")):
+                raise MachineError(captured["hot"])
+        return bus
+
+    def _refuse(self, driver: str, captured: dict[str, Any], options: Options, identifier: str | None) -> None:
+        """Refuse a type that could not be captured: with QEMU's words where nothing was set that might help it."""
+        if "refusal" in captured and not any(name not in _ASIDE for name in options):
+            raise MachineError(captured["refusal"].replace(ID, identifier or ""))
+        raise MachineError(f"qmpd does not model adding a device of type {driver}")
+
+    def _build(self, captured: list[Any], identifier: str | None) -> Node:
+        """The device's objects; a bus whose device has no id is named after its type."""
+
+        def new_name(name: str, child: Node | None) -> str:
+            if identifier is None and child is not None:
+                return self.buses.new_name(child.type)
+            return name.replace(ID, identifier or "")
+
+        node = self._builder.build(captured, owns=True)
+        rename(node, new_name)
+        return node
+
+    def _set(self, node: Node, options: Options, *, text: bool) -> dict[str, Any]:
+        """Set the properties; gives what was set, read."""
+        given: dict[str, Any] = {}
+        for name, value in options.items():
+            if name in _ASIDE:
+                continue
+            to = reading.target(node, name, self._texts)
+            given[name] = read = self.reader.read(to, value, text=text)
+            node.set_value(name, read)
+            if to.type != node.type:
+                for part in node.below():
+                    if part is not node and part.type == to.type and part.property(to.name) is not None:
+                        part.set_value(to.name, read)
+        return given
+
+    def _realize(self, device: Device, bus: Bus | None, captured: dict[str, Any], given: dict[str, Any]) -> None:
+        """Let it take its place and come into being."""
+        node = device.node
+        if bus is not None:
+            if places.is_checked_first(bus):
+                places.place(bus, device, given)
+            bus.add(device)
+            node.set_value("parent_bus", bus.node.path)
+        try:
+            needed = captured.get("with", {})
+            if any(not given.get(name) for name in needed):
+                raise MachineError(captured["refusal"].replace(ID, device.identifier or ""))
+            if bus is not None:
+                if places.needs_hub(bus, device.driver, given):
+                    self._add_hub(bus, device.cold)
+                if not places.is_checked_first(bus):
+                    places.place(bus, device, given)
+            self._backends.attach(device, given, captured)
+        except MachineError:
+            if bus is not None:
+                bus.remove(device)
+            raise
+        for part in node.below():
+            if part.property("hotplugged") is not None:
+                part.set_value("hotplugged", not device.cold)
+                if part is not node:
+                    self.buses.devices[id(part)] = Device(part, part.type, None, cold=device.cold)
+        self.buses.devices[id(node)] = device
+        for part in node.below():
+            self.buses.bring(part)
+
+    def _add_hub(self, bus: Bus, cold: bool) -> None:
+        """Add a USB hub that nobody asked for; it belongs to the machine."""
+        captured = self._builder.captured("device", places.HUB)
+        if captured is None or "tree" not in captured:
+            return
+        node = self._build(captured["tree"], None)
+        self._tree.container(UNATTACHED).add_child(f"device[{self._unattached}]", node)
+        self._unattached += 1
+        self._realize(Device(node, places.HUB, None, cold=cold), bus, captured, {})
+
+    # Removing
+
+    def find(self, identifier: str) -> Device:
+        """The device of this id, or at this path.
+
+        :raise MachineError: there is none.
+        """
+        start = self._tree.root if identifier.startswith("/") else self._tree.container(PERIPHERAL)
+        node = self._tree.descend(start, identifier.split("/"))
+        if node is None:
+            raise DeviceNotFound(f"Device '{identifier}' not found")
+        device = self.buses.devices.get(id(node))
+        if device is None:
+            raise MachineError(self._texts("device-is-none", id=identifier))
+        return device
+
+    def remove(self, identifier: str) -> Device | None:
+        """Remove a device, as `device_del` does; gives the device where the guest has to let go of it first.
+
+        :raise MachineError: it is refused.
+        """
+        device = self.find(identifier)
+        if device.unplug_pending and self._rules.unplug_asked_once:
+            raise MachineError(f"Device {identifier} is already in the process of unplug")
+        bus = device.bus
+        if bus is not None and not bus.is_hotpluggable(self._tree):
+            raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+        if not device.node.value("hotpluggable"):
+            raise MachineError(f"Device '{device.driver}' does not support hotplugging")
+        if bus is None or _ASKING_BUS in bus.types:
+            device.unplug_pending = True
+            return device
+        self.take_away(device)
+        return None
+
+    def take_away(self, device: Device) -> None:
+        """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
+        leaving = list(device.below())
+        gone = [(each, each.path) for each in leaving]
+        for each in leaving:
+            self._let_go(each)
+        self._later(lambda: self._tell(gone))
+
+    def _let_go(self, device: Device) -> None:
+        if device.bus is not None:
+            places.give_back(device.bus, device)
+            device.bus.remove(device)
+        self.buses.devices.pop(id(device.node), None)
+        self._backends.detach(device)
+        holder = device.node.parent
+        if holder is not None and holder.shape.static is not None:
+            holder.remove(device.node.name)
+
+    def _tell(self, gone: list[tuple[Device, str]]) -> None:
+        for device, path in gone:
+            self._backends.release(device)
+            identifier = device.identifier
+            data: dict[str, object] = {} if identifier is None else {"device": identifier}
+            self._emit("DEVICE_DELETED", {**data, "path": path})
+            if identifier is not None:
+                self.in_use.discard(identifier)
+
+    def pending(self) -> list[Device]:
+        """The devices that the guest has been asked to let go of."""
+        found = [device for device in self.buses.devices.values() if device.unplug_pending]
+        return sorted(found, key=lambda device: device.slot if isinstance(device.slot, int) else -1)
+
+    def reset(self) -> None:
+        """The machine has been reset: nobody holds on to a device any more that was to go."""
+        for device in self.pending():
+            if id(device.node) in self.buses.devices:
+                self.take_away(device)
+
+    def drivers(self) -> set[str]:
+        """The types of the devices that there are."""
+        return {device.driver for device in self.buses.devices.values()}

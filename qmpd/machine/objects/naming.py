@@ -1,0 +1,34 @@
+"""Giving an object that was captured the names that depend on its id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.machine.objects.node import Node, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    NewName = Callable[[str, Node | None], str]
+
+ID = "«id»"
+
+
+def rename(root: Node, new_name: NewName) -> None:
+    """Rename what is named after the id in an object and below it.
+
+    `new_name` gives the name for one with `«id»` in it, and is told which child it is, if it is one.
+    """
+    for node in root.below():
+        if not any(ID in each.name for each in node.shape.properties):
+            continue
+        names = {
+            each.name: new_name(each.name, node.children.get(each.name))
+            for each in node.shape.properties
+            if ID in each.name
+        }
+        properties = [[names.get(each.name, each.name), each.kind, each.code] for each in node.shape.properties]
+        node.shape = Shape(properties, node.shape.static)
+        children, node.children = node.children, {}
+        for name, child in children.items():
+            node.attach(names.get(name, name), child)

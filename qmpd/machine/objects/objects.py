@@ -1,0 +1,145 @@
+"""The objects that users make: iothreads, memory backends, secrets and their like (`object-add`)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from qmpd.machine.errors import MachineError
+from qmpd.machine.objects.naming import rename
+from qmpd.machine.objects.options import target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qmpd.machine.objects.backends import Backends
+    from qmpd.machine.objects.node import Node
+    from qmpd.machine.objects.options import Reader
+    from qmpd.machine.objects.texts import Texts
+    from qmpd.machine.objects.tree import Builder, ObjectTree, Types
+
+OBJECTS = "/objects"
+MEMORY_BACKEND = "memory-backend"
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_LARGEST = (1 << 63) - 1
+
+
+class Objects:
+    """The objects of one machine that users made."""
+
+    __slots__ = ("_backends", "_builder", "_own", "_reader", "_texts", "_tree", "_types")
+
+    def __init__(
+        self, tree: ObjectTree, builder: Builder, types: Types, backends: Backends, texts: Texts, reader: Reader
+    ) -> None:
+        self._tree = tree
+        self._builder = builder
+        self._types = types
+        self._backends = backends
+        self._texts = texts
+        self._reader = reader
+        self._own: dict[str, Node] = {}
+
+    def add(self, kind: str, identifier: str, properties: Mapping[str, object], *, checked: bool, text: bool) -> Node:
+        """Make an object.
+
+        `checked`: the properties fit the type's declaration, and the id must be an identifier; `text`: they are text.
+
+        :raise MachineError: it is refused.
+        """
+        if checked and _IDENTIFIER.fullmatch(identifier) is None:
+            raise MachineError("Parameter 'id' expects an identifier")
+        captured = self._builder.captured("object", kind)
+        if captured is None or (not checked and "user-creatable" not in self._types.is_a(kind)):
+            raise MachineError(self._unknown(kind))
+        if "tree" not in captured:
+            if "refusal" in captured and not properties:
+                raise MachineError(captured["refusal"].replace("«id»", identifier))
+            raise MachineError(f"qmpd does not model objects of type {kind}")
+        node = self._builder.build(captured["tree"], owns=True)
+        rename(node, lambda name, _: name.replace("«id»", identifier))
+        for name, value in properties.items():
+            to = target(node, name, self._texts)
+            read = self._reader.read(to, value, text=text)
+            self._check(kind, name, read)
+            node.set_value(name, read)
+        if any(name not in properties for name in captured.get("with", ())):
+            raise MachineError(captured["refusal"].replace("«id»", identifier))
+        container = self._tree.container(OBJECTS)
+        if identifier in container.children:
+            raise MachineError(self._texts("object-duplicate", id=identifier))
+        container.add_child(identifier, node)
+        self._finish(node, properties)
+        return node
+
+    def begin(self) -> None:
+        """Let the objects that are added next come before those that the machine makes for itself."""
+        container = self._tree.container(OBJECTS)
+        own = dict(container.children)
+        for name in own:
+            container.remove(name)
+        self._own = own
+
+    def end(self) -> None:
+        """Give the machine its own objects back, behind those that were added since `begin`."""
+        container = self._tree.container(OBJECTS)
+        container.forget_order()
+        for name, node in self._own.items():
+            container.add_child(name, node)
+        self._own = {}
+
+    def _unknown(self, kind: str) -> str:
+        types = self._types.is_a(kind)
+        if "object" not in types:
+            return self._texts("object-type", type=kind)
+        if "user-creatable" not in types:
+            return f"object type '{kind}' isn't supported by object-add"
+        return f"object type '{kind}' is abstract"
+
+    def _check(self, kind: str, name: str, value: Any) -> None:
+        if kind == "iothread" and name.startswith("poll-") and not 0 <= value <= _LARGEST:
+            raise MachineError(f"{name} value must be in range [0, {_LARGEST}]")
+        if name == "size" and value == 0 and MEMORY_BACKEND in self._types.is_a(kind):
+            raise MachineError(f"property 'size' of {kind} doesn't take value '0'")
+
+    def _finish(self, node: Node, properties: Mapping[str, object]) -> None:
+        """What follows from the properties."""
+        size = node.value("size")
+        if MEMORY_BACKEND in self._types.is_a(node.type) and size is not None:
+            for child in node.children.values():
+                if child.type.endswith("memory-region"):
+                    child.set_value("size", size)
+
+    def remove(self, identifier: str) -> None:
+        """Take an object away (`object-del`).
+
+        :raise MachineError: there is none, or it is in use.
+        """
+        container = self._tree.container(OBJECTS)
+        node = container.children.get(identifier)
+        if node is None:
+            raise MachineError(self._texts("object-missing", id=identifier))
+        if self._is_in_use(node):
+            raise MachineError(self._texts("object-in-use", id=identifier))
+        container.remove(identifier)
+
+    def _is_in_use(self, node: Node) -> bool:
+        if MEMORY_BACKEND not in self._types.is_a(node.type):
+            return False
+        machine = self._tree.root.children.get("machine")
+        return node.path in self._backends.used_objects or (
+            machine is not None and machine.value("memory-backend") == node.path
+        )
+
+    def of_type(self, kind: str) -> list[Node]:
+        """The objects of a type, in the order in which the table of objects is walked."""
+        container = self._tree.root.children.get("objects")
+        if container is None:
+            return []
+        listed = [container.children.get(each.name) for each in reversed(container.properties())]
+        return [node for node in listed if node is not None and kind in self._types.is_a(node.type)]
+
+
+def each_value(node: Node, names: tuple[str, ...], plain: Callable[[Node, Any], Any]) -> dict[str, Any]:
+    """Those of the properties that an object has, with their values."""
+    return {name: plain(node, node.value(name)) for name in names if node.property(name) is not None}

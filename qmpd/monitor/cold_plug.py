@@ -1,0 +1,144 @@
+"""What a machine is given on its command line: backends, then devices, in QEMU's order (system/vl.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.machine.errors import MachineError
+from qmpd.machine.objects.block import Drive
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.images import Opener
+from qmpd.wire.order import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qmpd.machine import MachineSettings
+    from qmpd.machine.objects.inventory import Inventory
+    from qmpd.qapi import Release
+
+
+class ColdPlugError(Exception):
+    """A part of the machine is refused: number `index` of the settings' list `kind`; the text is QEMU's own."""
+
+    __slots__ = ("index", "kind", "message")
+
+    def __init__(self, kind: str, index: int, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.index = index
+        self.message = message
+
+
+def has_parts(settings: MachineSettings) -> bool:
+    """Whether anything was given."""
+    return bool(
+        settings.devices or settings.objects or settings.netdevs or settings.blockdevs or settings.drives
+    )
+
+
+def furnish(inventory: Inventory, settings: MachineSettings) -> list[ColdPlugError]:
+    """Give the machine its parts; the result is what was refused, and is left out."""
+    refused: list[ColdPlugError] = []
+    if settings.objects:
+        inventory.objects.begin()
+        _add(_objects(inventory, settings), refused)
+        inventory.objects.end()
+    _add(_others(inventory, settings), refused)
+    return refused
+
+
+def _add(parts: Iterator[tuple[str, int, _Part]], refused: list[ColdPlugError]) -> None:
+    for kind, index, add in parts:
+        try:
+            add()
+        except MachineError as error:
+            refused.append(ColdPlugError(kind, index, error.message))
+        except CommandError as error:
+            refused.append(ColdPlugError(kind, index, error.description))
+
+
+def check(release: Release, settings: MachineSettings) -> None:
+    """Find out whether a machine can be put together as the settings say.
+
+    :raise ColdPlugError: it cannot.
+    """
+    from qmpd.machine import Machine, SystemClock
+    from qmpd.monitor.inventory import make_inventory
+
+    machine = Machine(settings, release.behaviour, SystemClock(), lambda _: None, lambda: None)
+    refused = furnish(make_inventory(release, machine), settings)
+    if refused:
+        raise refused[0]
+
+
+class _Part:
+    """Something to add, with what it is called."""
+
+    def __init__(self, inventory: Inventory, arguments: dict[str, Any]) -> None:
+        self.inventory = inventory
+        self.arguments = arguments
+
+    def __call__(self) -> None:
+        """Add it.
+
+        :raise MachineError, CommandError: it is refused.
+        """
+        raise NotImplementedError
+
+
+class _Object(_Part):
+    def __call__(self) -> None:
+        properties = {name: value for name, value in self.arguments.items() if name not in ("qom-type", "id")}
+        ordered = {name: properties[name] for name in in_order(tuple(properties))}
+        kind, identifier = cast("str", self.arguments["qom-type"]), cast("str", self.arguments["id"])
+        self.inventory.objects.add(kind, identifier, ordered, checked=True, text=False)
+
+
+class _Netdev(_Part):
+    def __call__(self) -> None:
+        options = {name: value for name, value in self.arguments.items() if name not in ("type", "id")}
+        self.inventory.backends.network.add(self.arguments["id"], self.arguments["type"], options)
+
+
+class _Node(_Part):
+    def __call__(self) -> None:
+        Opener(self.inventory.backends.block).open(self.arguments, owned=True)
+
+
+class _Drive(_Part):
+    def __call__(self) -> None:
+        """`-drive`: a node of its own, in a drive that has the id."""
+        given = self.arguments
+        block = self.inventory.backends.block
+        drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
+        if given.get("file"):
+            read_only = given.get("readonly", given.get("read-only", "off")) in ("on", "yes", "true")
+            file = {"driver": "file", "filename": given["file"]}
+            options = {"driver": given.get("format") or "raw", "file": file, "read-only": read_only}
+            if "node-name" in given:
+                options["node-name"] = given["node-name"]
+            drive.node = Opener(block).open(options)
+            drive.node.drives.append(drive)
+        block.drives.append(drive)
+
+
+class _Device(_Part):
+    def __call__(self) -> None:
+        self.inventory.devices.add(self.arguments, cold=True, text=True)
+
+
+def _objects(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[str, int, _Part]]:
+    for index, each in enumerate(settings.objects):
+        yield "objects", index, _Object(inventory, dict(each))
+
+
+def _others(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[str, int, _Part]]:
+    for index, each in enumerate(settings.netdevs):
+        yield "netdevs", index, _Netdev(inventory, dict(each))
+    for index, each in enumerate(settings.blockdevs):
+        yield "blockdevs", index, _Node(inventory, dict(each))
+    for index, drive in enumerate(settings.drives):
+        yield "drives", index, _Drive(inventory, dict(drive))
+    for index, device in enumerate(settings.devices):
+        yield "devices", index, _Device(inventory, {"driver": device.driver, **device.properties})

@@ -1,0 +1,283 @@
+"""QAPI modules `block` and `block-core`: nodes, drives and their media."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.machine.errors import DeviceNotFound
+from qmpd.monitor.commands import command
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.images import Opener
+from qmpd.monitor.inventory import devices_of, inventory_of, is_bare
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.machine.objects.block import BlockGraph, BlockNode, Drive
+    from qmpd.monitor.commands import Arguments
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+
+# What `info` of a captured node says of its image alone, and what the image of a format has instead.
+_IMAGE_OF_FILE = frozenset({"format-specific"})
+_CLUSTER_LIMITS = ("write-zeroes-alignment", "discard-alignment")
+
+
+def _graph(dispatcher: Dispatcher) -> BlockGraph:
+    return inventory_of(dispatcher).backends.block
+
+
+@command("blockdev-add")
+def blockdev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    if arguments.get("node-name") is None:
+        raise CommandError("'node-name' must be specified for the root node")
+    Opener(_graph(dispatcher)).open(arguments, owned=True)
+    return EMPTY
+
+
+@command("blockdev-del")
+def blockdev_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    _graph(dispatcher).remove(cast("str", arguments["node-name"]))
+    return EMPTY
+
+
+# Queries
+
+
+def _captured(dispatcher: Dispatcher, driver: str) -> dict[str, Any]:
+    """What was captured of nodes with this driver, or of those that are most like it."""
+    builder = inventory_of(dispatcher).builder
+    found = builder.captured("block", driver) or builder.captured("block", "null-co" if "null" in driver else "file")
+    if found is None:
+        raise CommandError(f"qmpd does not know what a {driver} node looks like")
+    return found
+
+
+def _reversed(value: Any) -> Any:
+    """A captured value with its members in the order in which they were put in, as far as that counts."""
+    if isinstance(value, dict):
+        return {name: _reversed(member) for name, member in reversed(value.items())}
+    return [_reversed(element) for element in value] if isinstance(value, list) else value
+
+
+def _image(dispatcher: Dispatcher, node: BlockNode, *, flat: bool) -> dict[str, Any]:
+    """`ImageInfo` of a node."""
+    file = node.children.get("file")
+    bottom = node
+    while "file" in bottom.children:
+        bottom = bottom.children["file"]
+    image: dict[str, Any] = _reversed(_captured(dispatcher, bottom.driver)["info"]["image"])
+    if file is not None:
+        image = {name: value for name, value in image.items() if name not in _IMAGE_OF_FILE}
+    image |= {"filename": node.filename, "format": node.driver, "virtual-size": node.virtual_size}
+    if node.allocated is not None:
+        image["actual-size"] = node.allocated
+    image |= node.image
+    if "limits" in image and "cluster-size" in image:
+        image["limits"] = {**image["limits"], **dict.fromkeys(_CLUSTER_LIMITS, image["cluster-size"])}
+    backing = node.children.get("backing")
+    if backing is not None and not flat:
+        image["backing-image"] = _image(dispatcher, backing, flat=False)
+    return image
+
+
+def _information(dispatcher: Dispatcher, node: BlockNode, *, flat: bool = False) -> dict[str, Any]:
+    """`BlockDeviceInfo` of a node."""
+    information: dict[str, Any] = {}
+    if "backing" in node.children:
+        information["backing_file"] = node.children["backing"].filename
+    information |= _reversed(_captured(dispatcher, node.driver)["info"])
+    depth, below = 0, node.children.get("backing")
+    while below is not None:
+        depth, below = depth + 1, below.children.get("backing")
+    information |= {
+        "node-name": node.name,
+        "file": node.filename,
+        "drv": node.driver,
+        "ro": node.read_only,
+        "detect_zeroes": node.detect_zeroes,
+        "cache": {"writeback": True, "direct": node.direct, "no-flush": node.no_flush},
+        "backing_file_depth": 0 if flat else depth,
+        "image": _image(dispatcher, node, flat=flat),
+    }
+    if "children" in information:
+        information["children"] = [
+            {"child": role, "node-name": child.name} for role, child in reversed(node.children.items())
+        ]
+    return information
+
+
+@command("query-named-block-nodes")
+def query_named_block_nodes(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    if is_bare(dispatcher):
+        return []
+    flat = bool(arguments.get("flat"))
+    return [_information(dispatcher, node, flat=flat) for node in _graph(dispatcher).newest_first()]
+
+
+def _facts(dispatcher: Dispatcher, drive: Drive) -> dict[str, Any]:
+    """What was captured of the device that a drive is in."""
+    if drive.device is None:
+        return {}
+    return inventory_of(dispatcher).builder.captured("device", drive.device.driver) or {}
+
+
+@command("query-block")
+def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    if is_bare(dispatcher):
+        return []
+    found = []
+    for drive in _graph(dispatcher).drives:
+        shown: dict[str, Any] = _reversed(_facts(dispatcher, drive).get("block", {}))
+        if not shown:
+            shown = {"type": "unknown", "removable": True, "locked": False}
+        shown |= {"device": drive.name, "locked": drive.locked}
+        if drive.qdev:
+            shown["qdev"] = drive.qdev
+        if drive.has_tray:
+            shown["tray_open"] = drive.tray_open
+        if drive.node is not None:
+            shown["inserted"] = _information(dispatcher, drive.node)
+        found.append(shown)
+    return found
+
+
+def _node_statistics(dispatcher: Dispatcher, node: BlockNode, *, backing: bool) -> dict[str, Any]:
+    """`BlockStats` of a node."""
+    captured: dict[str, Any] = _reversed(_captured(dispatcher, node.driver)["stats"])
+    if node.children:
+        captured.pop("driver-specific", None)
+    captured["node-name"] = node.name
+    file = node.children.get("file")
+    if file is not None:
+        captured["parent"] = _node_statistics(dispatcher, file, backing=backing)
+    below = node.children.get("backing")
+    if below is not None and backing:
+        captured["backing"] = _node_statistics(dispatcher, below, backing=True)
+    return captured
+
+
+@command("query-blockstats")
+def query_blockstats(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """Nothing is ever read or written: all counts are 0."""
+    if is_bare(dispatcher):
+        return []
+    graph = _graph(dispatcher)
+    if arguments.get("query-nodes"):
+        return [_node_statistics(dispatcher, node, backing=False) for node in graph.nodes.values()]
+    found = []
+    for drive in graph.drives:
+        if drive.name == "" and drive.device is None:
+            continue
+        shown: dict[str, Any] = _reversed(_facts(dispatcher, drive).get("blockstats", {}))
+        if drive.node is not None:
+            of_node = _node_statistics(dispatcher, drive.node, backing=True)
+            shown = {**of_node, **shown} if "stats" in shown else of_node
+            shown.pop("driver-specific", None)
+        shown |= {"device": drive.name}
+        if drive.qdev:
+            shown["qdev"] = drive.qdev
+        found.append(shown)
+    return found
+
+
+# Media
+
+
+def _drive(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
+    """The drive that `id` or `device` names.
+
+    :raise CommandError, MachineError: there is none.
+    """
+    identifier = cast("str | None", arguments.get("id"))
+    name = cast("str | None", arguments.get("device"))
+    if (identifier is None) == (name is None):
+        raise CommandError("Need exactly one of 'device' and 'id'")
+    graph = _graph(dispatcher)
+    if name is not None:
+        drive = graph.drive(name)
+        if drive is None:
+            raise DeviceNotFound(f"Device '{name}' not found")
+        return drive
+    assert identifier is not None
+    device = devices_of(dispatcher).find(identifier)
+    drive = graph.of_device(device)
+    if drive is None or drive.qdev not in (device.identifier, device.path):
+        raise CommandError("Device does not have a block device backend")
+    return drive
+
+
+def _named(arguments: Arguments) -> str:
+    return cast("str", arguments.get("id") or arguments.get("device"))
+
+
+def _move_tray(dispatcher: Dispatcher, drive: Drive, *, opened: bool) -> None:
+    """Open or close the tray, and tell of it where it moves."""
+    if drive.has_tray and drive.tray_open is not opened:
+        drive.tray_open = opened
+        data: dict[str, object] = {"device": drive.name, "id": drive.qdev, "tray-open": opened}
+        dispatcher.machine.emit("DEVICE_TRAY_MOVED", data)
+
+
+def _open_tray(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
+    drive = _drive(dispatcher, arguments)
+    if not drive.removable:
+        raise CommandError(f"Device '{_named(arguments)}' is not removable")
+    _move_tray(dispatcher, drive, opened=True)
+    return drive
+
+
+@command("blockdev-open-tray")
+def blockdev_open_tray(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    _open_tray(dispatcher, arguments)
+    return EMPTY
+
+
+@command("blockdev-close-tray")
+def blockdev_close_tray(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    drive = _drive(dispatcher, arguments)
+    if not drive.removable:
+        raise CommandError(f"Device '{_named(arguments)}' is not removable")
+    _move_tray(dispatcher, drive, opened=False)
+    return EMPTY
+
+
+def _remove_medium(dispatcher: Dispatcher, drive: Drive, name: str) -> None:
+    if not drive.removable:
+        raise CommandError(f"Device '{name}' is not removable")
+    if drive.has_tray and not drive.tray_open:
+        raise CommandError(f"Tray of device '{name}' is not open")
+    _graph(dispatcher).empty(drive)
+
+
+@command("blockdev-remove-medium")
+def blockdev_remove_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    _remove_medium(dispatcher, _drive(dispatcher, arguments), _named(arguments))
+    return EMPTY
+
+
+@command("blockdev-insert-medium")
+def blockdev_insert_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    graph = _graph(dispatcher)
+    drive = _drive(dispatcher, arguments)
+    name = cast("str", arguments["node-name"])
+    node = graph.nodes.get(name)
+    if node is None:
+        raise CommandError(f"Node '{name}' not found")
+    if node.drives:
+        raise CommandError(f"Node '{name}' is already in use")
+    if not drive.removable:
+        raise CommandError("Device is not removable")
+    if drive.has_tray and not drive.tray_open:
+        raise CommandError("Tray of the device is not open")
+    if drive.node is not None:
+        raise CommandError("There already is a medium in the device")
+    drive.node = node
+    node.drives.append(drive)
+    return EMPTY
+
+
+@command("eject")
+def eject(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    drive = _open_tray(dispatcher, arguments)
+    _remove_medium(dispatcher, drive, _named(arguments))
+    return EMPTY

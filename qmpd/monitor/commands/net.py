@@ -1,0 +1,62 @@
+"""QAPI module `net`: backends, links, and what network cards let through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.monitor.commands import command
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.inventory import inventory_of
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.monitor.commands import Arguments
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+
+# Backends that are nothing but themselves; any other reaches out to the host, where there is no machine to serve.
+_MODELLED = frozenset({"user", "hubport", "tap", "socket", "stream", "dgram", "vhost-user", "vhost-vdpa", "bridge"})
+
+
+@command("netdev_add")
+def netdev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """No packet goes anywhere: a backend is there for cards to use."""
+    kind, identifier = cast("str", arguments["type"]), cast("str", arguments["id"])
+    if kind not in _MODELLED:
+        raise CommandError(f"qmpd does not model network backends of type {kind}")
+    options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
+    inventory_of(dispatcher).backends.network.add(identifier, kind, options)
+    return EMPTY
+
+
+@command("netdev_del")
+def netdev_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    inventory_of(dispatcher).backends.network.remove(cast("str", arguments["id"]))
+    return EMPTY
+
+
+@command("set_link")
+def set_link(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    network = inventory_of(dispatcher).backends.network
+    network.set_link(cast("str", arguments["name"]), cast("bool", arguments["up"]))
+    return EMPTY
+
+
+@command("query-rx-filter")
+def query_rx_filter(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    network = inventory_of(dispatcher).backends.network
+    wanted = cast("str | None", arguments.get("name"))
+    filters: list[dict[str, Any]] = []
+    for card in network.cards:
+        if wanted is not None and card.name != wanted:
+            continue
+        if card.captured is None:
+            if wanted is not None:
+                raise CommandError(f"net client({wanted}) doesn't support rx-filter querying")
+            continue
+        filters.append({"name": card.name, "main-mac": card.mac, **card.captured})
+    if wanted is not None and not filters:
+        if network.find(wanted) is not None:
+            raise CommandError(f"net client({wanted}) isn't a NIC")
+        raise CommandError(f"invalid net client name: {wanted}")
+    return filters

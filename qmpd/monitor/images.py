@@ -1,0 +1,257 @@
+"""Opening the nodes of the block graph: what a file's size is, and what a format's header says.
+
+A file is looked at and never written.  (QEMU's block/file-posix.c, block/raw-format.c, docs/interop/qcow2.rst.)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.machine.objects.block import BlockNode
+from qmpd.monitor.errors import CommandError
+from qmpd.wire import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.machine.objects.block import BlockGraph
+
+    Options = Mapping[str, Any]
+
+_NULL_SIZE = 1 << 30
+_NULL = ("null-co", "null-aio")
+_FILES = ("file", "host_device", "host_cdrom")
+_QCOW2_MAGIC = b"QFI\xfb"
+_QCOW2_HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
+_QCOW2_MORE = struct.Struct(">QQQII")
+_DIRTY, _CORRUPT, _EXTENDED_L2 = 1, 2, 16
+_LAZY_REFCOUNTS = 1
+_BACKING_FORMAT = 0xE2792ACA
+_COMPRESSIONS = ("zlib", "zstd")
+# What a node below another takes from it, where it is not told otherwise.
+_INHERITED = ("read-only", "cache", "auto-read-only")
+
+
+class Opener:
+    """Opens nodes of one graph."""
+
+    __slots__ = ("_graph",)
+
+    def __init__(self, graph: BlockGraph) -> None:
+        self._graph = graph
+
+    def open(self, options: Options, *, owned: bool = False) -> BlockNode:
+        """Open a node and what is below it, and put them into the graph.
+
+        :raise CommandError, MachineError: it cannot be opened.
+        """
+        name = options.get("node-name")
+        if name is not None:
+            self._graph.check_name(name)
+        driver = cast("str", options["driver"])
+        if options.get("detect-zeroes") == "unmap" and options.get("discard") not in ("unmap", "on"):
+            raise CommandError(
+                "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
+            )
+        cache = options.get("cache") or {}
+        node = BlockNode(
+            name or "",
+            driver,
+            "",
+            0,
+            read_only=bool(options.get("read-only")),
+            detect_zeroes=options.get("detect-zeroes", "off"),
+            direct=bool(cache.get("direct")),
+            no_flush=bool(cache.get("no-flush")),
+            owned=owned,
+        )
+        if driver in _NULL:
+            _open_null(node, options)
+        elif driver in _FILES:
+            _open_file(node, options)
+        elif driver in ("raw", "qcow2"):
+            child = self._child(options["file"], options)
+            node.children["file"] = child
+            try:
+                (_open_raw if driver == "raw" else _open_qcow2)(node, child, options)
+            except CommandError:
+                self._drop(child)
+                raise
+        else:
+            raise CommandError(f"qmpd does not model block driver {driver}")
+        if not node.name:
+            node.name = self._graph.new_name()
+        self._graph.add(node)
+        if driver == "qcow2":
+            self._open_backing(node, options)
+            backing = node.children.get("backing")
+            if (None if backing is None else backing.filename) != node.image.get("full-backing-filename"):
+                node.filename = _described(full_options(node))
+        return node
+
+    def _child(self, reference: object, parent: Options) -> BlockNode:
+        """The node that a reference names, or that it describes."""
+        if isinstance(reference, str):
+            return self._graph.find(reference)
+        options = cast("dict[str, Any]", reference)
+        inherited = {name: parent[name] for name in _INHERITED if name in parent and name not in options}
+        return self.open({**inherited, **options})
+
+    def _drop(self, node: BlockNode) -> None:
+        self._graph.release(node)
+
+    def _open_backing(self, node: BlockNode, options: Options) -> None:
+        filename = node.image.get("full-backing-filename")
+        reference = options.get("backing", filename)
+        if reference is None:
+            return
+        if reference == filename and "backing" not in options:
+            kind = node.image.get("backing-filename-format", "raw")
+            reference = {"driver": kind, "file": {"driver": "file", "filename": filename}}
+        try:
+            child = self._child(reference, {"read-only": True})
+        except CommandError as error:
+            self._graph.release(node, always=True)
+            raise CommandError(f"Could not open backing file: {error.description}") from None
+        node.children["backing"] = child
+        child.parents.append(node)
+
+
+def _open_null(node: BlockNode, options: Options) -> None:
+    size = options.get("size")
+    node.size = _NULL_SIZE if size is None else size
+    node.allocated = 0
+    node.filename = f"{node.driver}://" if size is None else _described(full_options(node))
+
+
+def _open_file(node: BlockNode, options: Options) -> None:
+    filename = cast("str", options["filename"])
+    node.filename = filename
+    wanted = os.R_OK if node.read_only else os.R_OK | os.W_OK
+    try:
+        found = os.stat(filename)
+        if not os.access(filename, wanted):
+            if options.get("auto-read-only") and os.access(filename, os.R_OK):
+                node.read_only = True
+            else:
+                raise PermissionError(13, os.strerror(13))
+    except OSError as error:
+        raise CommandError(f"Could not open '{filename}': {error.strerror}") from None
+    kinds = (stat.S_ISREG,) if node.driver == "file" else (stat.S_ISBLK, stat.S_ISCHR)
+    if not any(kind(found.st_mode) for kind in kinds):
+        if stat.S_ISDIR(found.st_mode):
+            raise CommandError(f"Could not open '{filename}': Is a directory")
+        expected = "a regular file" if node.driver == "file" else "either a character or block device"
+        raise CommandError(f"'{node.driver}' driver requires '{filename}' to be {expected}")
+    node.size = found.st_size if node.driver == "file" else _device_size(filename)
+    node.allocated = found.st_blocks * 512
+
+
+def _device_size(path: str) -> int:
+    """How large a device of the host is, as far as it can be seen."""
+    try:
+        with open(path, "rb") as device:
+            return device.seek(0, os.SEEK_END)
+    except OSError:
+        return 0
+
+
+def _open_raw(node: BlockNode, child: BlockNode, options: Options) -> None:
+    offset, size = options.get("offset", 0), options.get("size")
+    if offset > child.size:
+        raise CommandError(
+            f"Offset ({offset}) cannot be greater than size of the containing file ({child.size})"
+        )
+    if size is not None and size + offset > child.size:
+        raise CommandError(
+            f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
+            f" actual size of the containing file ({child.size})"
+        )
+    node.size = child.size - offset if size is None else size
+    node.allocated = child.allocated
+    node.image = {key: value for key, value in child.image.items() if key == "limits"}
+    extra = {key: options[key] for key in ("offset", "size") if key in options}
+    node.filename = child.filename
+    if extra or child.filename.startswith("json:"):
+        node.filename = _described({**extra, "driver": "raw", "file": full_options(child)})
+
+
+def _open_qcow2(node: BlockNode, child: BlockNode, options: Options) -> None:
+    header = _read(child, 0, _QCOW2_HEADER.size)
+    if len(header) < _QCOW2_HEADER.size or header[:4] != _QCOW2_MAGIC:
+        raise CommandError("Image is not in qcow2 format")
+    fields = _QCOW2_HEADER.unpack(header)
+    version, backing_offset, backing_length, cluster_bits, size = fields[1:6]
+    if version not in (2, 3):
+        raise CommandError(f"Unsupported qcow2 version {version}")
+    incompatible = compatible = 0
+    order, length = 4, _QCOW2_HEADER.size
+    if version == 3:
+        incompatible, compatible, _, order, length = _QCOW2_MORE.unpack(_read(child, length, _QCOW2_MORE.size))
+    data: dict[str, Any] = {"compat": "1.1" if version == 3 else "0.10", "compression-type": "zlib"}
+    if version == 3:
+        compression = _read(child, 104, 1) if length > 104 else b"\0"
+        data["compression-type"] = _COMPRESSIONS[min(compression[0] if compression else 0, 1)]
+        data["lazy-refcounts"] = bool(compatible & _LAZY_REFCOUNTS)
+    data["refcount-bits"] = 1 << order
+    if version == 3:
+        data["corrupt"] = bool(incompatible & _CORRUPT)
+        data["extended-l2"] = bool(incompatible & _EXTENDED_L2)
+    node.size = size
+    node.allocated = child.allocated
+    node.filename = child.filename
+    node.image = {"cluster-size": 1 << cluster_bits, "format-specific": {"type": "qcow2", "data": data}}
+    if backing_offset:
+        backing = _read(child, backing_offset, backing_length).decode(errors="surrogateescape")
+        whole = backing if ":" in backing else os.path.join(os.path.dirname(child.filename), backing)
+        node.image |= {"backing-filename": backing, "full-backing-filename": whole}
+        kind = _backing_format(child, length)
+        if kind:
+            node.image["backing-filename-format"] = kind
+
+
+def _backing_format(child: BlockNode, position: int) -> str:
+    """The format of the backing file, from the header's extensions; empty where it is not told."""
+    for _ in range(64):
+        head = _read(child, position, 8)
+        if len(head) < 8:
+            return ""
+        kind, length = struct.unpack(">II", head)
+        if kind == 0:
+            return ""
+        if kind == _BACKING_FORMAT:
+            return _read(child, position + 8, length).decode(errors="replace")
+        position += 8 + (length + 7) // 8 * 8
+    return ""
+
+
+def _read(child: BlockNode, offset: int, length: int) -> bytes:
+    """Bytes of the file below a format."""
+    if child.driver not in _FILES:
+        return b""
+    try:
+        with open(child.filename, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+    except OSError as error:
+        raise CommandError(f"Could not read '{child.filename}': {error.strerror}") from None
+
+
+def full_options(node: BlockNode) -> dict[str, Any]:
+    """The options that would open a node again."""
+    if node.driver in _NULL:
+        return {"driver": node.driver} if node.size == _NULL_SIZE else {"driver": node.driver, "size": node.size}
+    if node.driver in _FILES:
+        return {"driver": node.driver, "filename": node.filename}
+    options: dict[str, Any] = {"driver": node.driver, "file": full_options(node.children["file"])}
+    backing = node.children.get("backing")
+    if (None if backing is None else backing.filename) != node.image.get("full-backing-filename"):
+        options["backing"] = None if backing is None else full_options(backing)
+    return options
+
+
+def _described(options: dict[str, Any]) -> str:
+    return "json:" + encode(options).decode()
