@@ -11,6 +11,8 @@ from qmpd.capture.behaviour import describe, measure
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
 from qmpd.capture.command_line import command_line
 from qmpd.capture.cpu_models import cpu_models
+from qmpd.capture.hardware import STEPS as STEPS_OF_HARDWARE
+from qmpd.capture.hardware import hardware
 from qmpd.capture.lines import join, spell, write
 from qmpd.capture.object_tree import object_tree
 from qmpd.capture.object_types import object_types
@@ -19,6 +21,7 @@ from qmpd.capture.reference import NO_MACHINE, OPTIONS
 from qmpd.capture.transfer import transfer
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.captured import elements
+from qmpd.qapi.hardware import FILE as HARDWARE_FILE
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.json_schema import derive
 from qmpd.qapi.naming import UNKNOWN_MEMBER, learn_names
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
 
     Report = Callable[[str], None]
 
+__all__ = ["STEPS", "STEPS_OF_HARDWARE", "capture", "nearest", "release_of"]
+
 STEPS = 7 + len(OPTIONS)
-"""How many steps `capture` announces."""
+"""How many steps `capture` announces; there are `STEPS_OF_HARDWARE` more with the hardware."""
 
 
 class _Face:
@@ -121,10 +126,13 @@ def nearest(version: tuple[int, int, int]) -> Release:
     return earlier[-1] if earlier else known[0]
 
 
-def capture(command: str, directory: Path, step: Report, report: Report) -> list[str]:
+def capture(
+    command: str, directory: Path, step: Report, report: Report, *, with_hardware: bool = False
+) -> list[str]:
     """Ask the program that `command` starts what it is, and write the release's folder; gives the changed files.
 
-    `step` is told what is being asked (`STEPS` times), `report` what could not be found out.
+    The file of hardware is made `with_hardware` only; else one that is there stays.  `step` is told what is being
+    asked (`STEPS` times), `report` what could not be found out.
 
     :raise CaptureError: the program does not start or is not what it should be.
     :raise OSError: the folder cannot be written.
@@ -147,6 +155,7 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
         step("command line")
         options = command_line(command, face.option_groups, report)
         type_lines = types.result()
+    taken_apart = hardware(command, step, report) if with_hardware else None
     step("schema")
     answering = {json.loads(line.partition(b', "reply": ')[0] + b"}")["execute"] for line in replies}
     answering.update(("query-cpu-model-expansion",) if models else ())
@@ -166,8 +175,24 @@ def capture(command: str, directory: Path, step: Report, report: Report) -> list
         "objects.jsonl.gz": join(objects),
         "command-line.jsonl.gz": join(options),
     }
+    if taken_apart is not None:
+        files[HARDWARE_FILE] = join(taken_apart)
+    elif not (directory / HARDWARE_FILE).exists():
+        report("devices cannot be added to this release's machines: that takes --hardware")
+    elif not same_program(directory / "release.json", files["release.json"]):
+        report(f"{HARDWARE_FILE} is kept, but is of another program: --hardware makes it anew")
     directory.mkdir(parents=True, exist_ok=True)
     return [name for name, content in files.items() if write(directory / name, content)]
+
+
+def same_program(path: Path, content: bytes) -> bool:
+    """Whether a release.json that may be there is of the same version and build as this new one."""
+    new = json.loads(content)
+    try:
+        old = json.loads(path.read_bytes())
+        return bool((old["version"], old["package"]) == (new["version"], new["package"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _document(value: Any) -> bytes:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Step = Callable[[str], None]
 
 _HELP = """\
-usage: qmpd capture --qemu PROGRAM [-o DIR]
+usage: qmpd capture --qemu PROGRAM [--hardware] [-o DIR]
        qmpd capture --socket PATH -o FILE
 
 Ask a real QEMU what it is and write it down, so that qmpd can answer as it does.
@@ -21,6 +21,10 @@ Ask a real QEMU what it is and write it down, so that qmpd can answer as it does
   --qemu PROGRAM  start PROGRAM (a command line: "chroot DIR qemu-system-x86_64"
                   will do) with -machine none and with the reference machine, and
                   write a release's folder; serve --release DIR then serves it
+  --hardware      with --qemu: also take machines, devices, backends and CPU models
+                  apart, so that device_add, object-add and qom-set work with this
+                  release. Every type of device is added once, which takes some ten
+                  minutes; without this a folder keeps what it has of it
   --socket PATH   copy the face of the VM whose QMP monitor listens at PATH; serve
                   --twin FILE then answers as that VM. Only query-*, qom-list* and
                   device-list-properties are sent: nothing is changed there
@@ -46,7 +50,7 @@ def main(arguments: list[str]) -> int:
     try:
         options = _parse(arguments)
         if "qemu" in options:
-            _capture_program(options["qemu"], options.get("o"))
+            _capture_program(options["qemu"], options.get("o"), hardware="hardware" in options)
         else:
             _capture_vm(options["socket"], options["o"])
     except _UsageError as error:
@@ -63,6 +67,9 @@ def _parse(arguments: list[str]) -> dict[str, str]:
     rest = iter(arguments)
     for word in rest:
         name, equals, value = word.lstrip("-").partition("=")
+        if word in ("-hardware", "--hardware"):
+            options[name] = "on"
+            continue
         if not word.startswith("-") or name not in ("qemu", "socket", "o"):
             raise _UsageError(f"{word}: no such option")
         if not equals:
@@ -74,17 +81,19 @@ def _parse(arguments: list[str]) -> dict[str, str]:
         options[name] = value
     if ("qemu" in options) == ("socket" in options):
         raise _UsageError("one of --qemu and --socket is needed")
+    if "socket" in options and "hardware" in options:
+        raise _UsageError("--hardware needs --qemu: a VM that somebody may depend on is not taken apart")
     if "socket" in options and "o" not in options:
         raise _UsageError("--socket needs -o FILE")
     return options
 
 
-def _capture_program(command: str, output: str | None) -> None:
-    from qmpd.capture.folder import STEPS, capture, release_of
+def _capture_program(command: str, output: str | None, *, hardware: bool) -> None:
+    from qmpd.capture.folder import STEPS, STEPS_OF_HARDWARE, capture, release_of
 
-    with _progress(STEPS) as (step, report, tell):
+    with _progress(STEPS + (STEPS_OF_HARDWARE if hardware else 0)) as (step, report, tell):
         folder = Path(output or f"qemu-{release_of(command)}")
-        changed = capture(command, folder, step, report)
+        changed = capture(command, folder, step, report, with_hardware=hardware)
         tell(f"{folder}: {', '.join(changed) if changed else 'nothing'} changed")
 
 

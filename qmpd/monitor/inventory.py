@@ -80,6 +80,11 @@ def tree_of(dispatcher: Dispatcher) -> ObjectTree:
     try:
         tree = inventory.tree
     except LookupError as error:
+        if not dispatcher.release.hardware:
+            raise CommandError(
+                f"qmpd does not know what the machines of release {dispatcher.release.name} are made of: "
+                "qmpd capture --hardware finds out"
+            ) from None
         raise CommandError(f"qmpd does not know the objects of machine {error.args[0]}") from None
     _show_chardevs(dispatcher, inventory)
     return tree

@@ -18,7 +18,8 @@ A property's `code` is what qom-set is answered: 0, it is not writable; 1, the d
 what is expected; `*`, it takes an object; `=TEXT`, that very text.
 
 In a value, `«self»` is the path of the device's own object, `«id»` its id, `«memory»`, `«memory below 4 GiB»`,
-`«memory above 4 GiB»` (with `, plus N`) and `«cpus»` numbers of the VM's, `«time»` the guest's clock;
+`«memory above 4 GiB»` (with `, plus N`) and `«cpus»` numbers of the VM's, `«time»` the guest's clock, `«thread»` a
+thread's number;
 `{"«error»": TEXT}` is a property that cannot be read.
 """
 

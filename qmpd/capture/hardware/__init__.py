@@ -15,28 +15,46 @@ from qmpd.capture.reference import NO_MACHINE, OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+STEPS = 3
+"""How many steps `hardware` announces."""
+
 
 def hardware(command: str, step: Callable[[str], None], report: Callable[[str], None]) -> list[bytes]:
     """The lines of the file of hardware; this takes some minutes.
 
-    `step` is told what is being looked at, `report` what could not be found out.
+    `step` is told what is being looked at (`STEPS` times, where there is machine `pc`), `report` what could not be
+    found out.
 
     :raise CaptureError: the program does not start.
     """
-    with Program(command, OPTIONS[NO_MACHINE]) as program:
-        types = program.client.ask("qom-list-types", {"abstract": True}).result
-        buses = [each["name"] for each in program.client.ask("qom-list-types", {"implements": "bus"}).result]
-    parents = {each["name"]: each.get("parent") for each in types}
+    buses = _buses(command)
     shapes = Shapes()
     step("objects of machines and CPUs")
     lines = list(machine_lines(command, frozenset(buses), shapes, report))
     if any(each.name == "pc" and starts(command, each, report) for each in MACHINES):
         step("devices")
-        lines += Devices(command, {bus: _ancestry(bus, parents) for bus in buses}, shapes, report).lines()
+        lines += Devices(command, buses, shapes, report).lines()
         step("backends")
         lines += backend_lines(command, shapes, report)
         lines.append(entry("texts", "-", texts(command, report)))
     return [*shapes.lines(), *lines]
+
+
+def devices_of(command: str, shapes: Shapes, report: Callable[[str], None]) -> Devices:
+    """What takes down the devices alone.
+
+    :raise CaptureError: the program does not start.
+    """
+    return Devices(command, _buses(command), shapes, report)
+
+
+def _buses(command: str) -> dict[str, frozenset[str]]:
+    """What each type of bus is."""
+    with Program(command, OPTIONS[NO_MACHINE]) as program:
+        types = program.client.ask("qom-list-types", {"abstract": True}).result
+        buses = [each["name"] for each in program.client.ask("qom-list-types", {"implements": "bus"}).result]
+    parents = {each["name"]: each.get("parent") for each in types}
+    return {bus: _ancestry(bus, parents) for bus in buses}
 
 
 def _ancestry(name: str, parents: dict[str, str | None]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from qmpd.capture.hardware.notation import Shapes, entry
 from qmpd.capture.hardware.walk import Seen, replace_in, try_setting, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from qmpd.capture.client import Client
     from qmpd.capture.hardware.insertion import Names
@@ -106,13 +106,14 @@ class Devices:
         self._fresh: dict[str | None, Program] = {}
         self._added = 0
 
-    def lines(self) -> Iterator[bytes]:
-        """The lines of all types.
+    def lines(self, only: Container[str] | None = None) -> Iterator[bytes]:
+        """The lines of all types, or `only` of those with these names.
 
         :raise CaptureError: the program does not start.
         """
         try:
-            yield from self._lines(device_types(self._bench(None).client))
+            types = device_types(self._bench(None).client)
+            yield from self._lines([each for each in types if only is None or each.name in only])
         finally:
             for program in self._fresh.values():
                 program.close()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Values of these types are of one moment or one process only.
 PASSING = {"struct tm": "«time»", "SocketAddress": "«address»"}
+# And these of one process, by the types of their objects.
+_OF_PROCESS = {("thread-context", "thread-id"): "«thread»"}
 ERROR = "«error»"
 
 
@@ -61,7 +63,7 @@ class Shapes:
             value = seen.values.get(name)
             if name in seen.errors:
                 value = {ERROR: seen.errors[name]}
-            values.append(PASSING.get(kind, value))
+            values.append(_OF_PROCESS.get((seen.type, name), PASSING.get(kind, value)))
         return [self.number(properties, static), values, children]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
+from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.inventory import objects_of, tree_of
 from qmpd.monitor.results import EMPTY
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
     from qmpd.monitor.session import Session
 
 
+_captured_list = answer_unmodelled("qom-list")
+_captured_get = answer_unmodelled("qom-get")
+
+
 @command("qom-list")
 def qom_list(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """Without knowledge of what machines are made of, the reference machine answers."""
+    if not dispatcher.release.hardware:
+        return _captured_list(dispatcher, session, arguments)
     tree = tree_of(dispatcher)
     node = tree.resolve(cast("str", arguments["path"]))
     return [{"name": each.name, "type": each.kind} for each in node.properties()]
@@ -25,6 +33,8 @@ def qom_list(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> 
 
 @command("qom-get")
 def qom_get(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    if not dispatcher.release.hardware:
+        return _captured_get(dispatcher, session, arguments)
     tree = tree_of(dispatcher)
     return tree.get(tree.resolve_unique(cast("str", arguments["path"])), cast("str", arguments["property"]))
 

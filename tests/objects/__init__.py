@@ -1,0 +1,1 @@
+"""Devices, backends, block nodes and objects that come and go."""
