@@ -324,6 +324,8 @@ class Dispatcher:
             return self._error(session, message, error.error_class, error.message)
         except ArgumentError as error:
             return self._error(session, message, "GenericError", error.message)
+        except Exception as error:
+            return self._defect(session, message, error)
         if session.pretty:
             return self._reply(session, {"return": value}, message)
         if type(value) is Encoded:
@@ -352,9 +354,19 @@ class Dispatcher:
             session.send(self._error(session, message, error.error_class, error.description))
         except (ArgumentError, MachineError) as error:
             session.send(self._error(session, message, "GenericError", error.message))
+        except Exception as error:
+            session.send(self._defect(session, message, error))
         else:
             session.send(self._reply(session, {"return": value}, message))
         self.resume(session)
+
+    def _defect(self, session: Session, message: object, error: Exception) -> bytes:
+        """The reply to a command that qmpd itself failed at: it costs this command, and no other client anything."""
+        import traceback
+
+        self.machine.report("".join(traceback.format_exception(error)).rstrip())
+        said = f"qmpd failed at this command, which is a defect of qmpd: {type(error).__name__}: {error}"
+        return self._error(session, message, "GenericError", said)
 
     def late_reply(self, session: Session, message: object, error: str | None) -> bytes:
         """The reply to a command that left the main loop (`HandOver`): an error, where there is one."""

@@ -5,13 +5,15 @@ A file is looked at and never written.  (QEMU's block/file-posix.c, block/raw-fo
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-import struct
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.block import BlockNode
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.qcow2 import MAGIC, read_image
 from qmpd.wire import encode
 
 if TYPE_CHECKING:
@@ -24,13 +26,6 @@ if TYPE_CHECKING:
 _NULL_SIZE = 1 << 30
 _NULL = ("null-co", "null-aio")
 _FILES = ("file", "host_device", "host_cdrom")
-_QCOW2_MAGIC = b"QFI\xfb"
-_QCOW2_HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
-_QCOW2_MORE = struct.Struct(">QQQII")
-_DIRTY, _CORRUPT, _EXTENDED_L2 = 1, 2, 16
-_LAZY_REFCOUNTS = 1
-_BACKING_FORMAT = 0xE2792ACA
-_COMPRESSIONS = ("zlib", "zstd")
 # What a node below another takes from it, where it is not told otherwise.
 _INHERITED = ("read-only", "cache", "auto-read-only")
 
@@ -108,16 +103,30 @@ class Opener:
         reference = options.get("backing", filename)
         if reference is None:
             return
-        if reference == filename and "backing" not in options:
-            kind = node.image.get("backing-filename-format", "raw")
+        if filename is not None and "backing" not in options:
+            protocol, colon, _ = filename.partition("/")[0].partition(":")
+            if colon:
+                self._graph.release(node, always=True)
+                raise CommandError(f"Could not open backing file: qmpd does not model protocol {protocol}")
+            kind = node.image.get("backing-filename-format") or _probe(filename)
             reference = {"driver": kind, "file": {"driver": "file", "filename": filename}}
         try:
             child = self._child(reference, {"read-only": True})
-        except CommandError as error:
+        except (CommandError, MachineError) as error:
             self._graph.release(node, always=True)
-            raise CommandError(f"Could not open backing file: {error.description}") from None
+            reason = error.description if isinstance(error, CommandError) else error.message
+            raise CommandError(f"Could not open backing file: {reason}") from None
         node.children["backing"] = child
         child.parents.append(node)
+
+
+def _probe(filename: str) -> str:
+    """The format of a backing file whose format is not told."""
+    try:
+        with open(filename, "rb") as file:
+            return "qcow2" if file.read(len(MAGIC)) == MAGIC else "raw"
+    except (OSError, ValueError):
+        return "raw"
 
 
 def _open_null(node: BlockNode, options: Options) -> None:
@@ -137,9 +146,11 @@ def _open_file(node: BlockNode, options: Options) -> None:
             if options.get("auto-read-only") and os.access(filename, os.R_OK):
                 node.read_only = True
             else:
-                raise PermissionError(13, os.strerror(13))
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise CommandError(f"Could not open '{filename}': {error.strerror}") from None
+    except ValueError:
+        raise CommandError(f"Could not open '{filename}': {os.strerror(errno.ENOENT)}") from None
     kinds = (stat.S_ISREG,) if node.driver == "file" else (stat.S_ISBLK, stat.S_ISCHR)
     if not any(kind(found.st_mode) for kind in kinds):
         if stat.S_ISDIR(found.st_mode):
@@ -148,6 +159,8 @@ def _open_file(node: BlockNode, options: Options) -> None:
         raise CommandError(f"'{node.driver}' driver requires '{filename}' to be {expected}")
     node.size = found.st_size if node.driver == "file" else _device_size(filename)
     node.allocated = found.st_blocks * 512
+    if options.get("locking") != "off":
+        node.locked_file = found.st_dev, found.st_ino
 
 
 def _device_size(path: str) -> int:
@@ -180,52 +193,20 @@ def _open_raw(node: BlockNode, child: BlockNode, options: Options) -> None:
 
 
 def _open_qcow2(node: BlockNode, child: BlockNode, options: Options) -> None:
-    header = _read(child, 0, _QCOW2_HEADER.size)
-    if len(header) < _QCOW2_HEADER.size or header[:4] != _QCOW2_MAGIC:
-        raise CommandError("Image is not in qcow2 format")
-    fields = _QCOW2_HEADER.unpack(header)
-    version, backing_offset, backing_length, cluster_bits, size = fields[1:6]
-    if version not in (2, 3):
-        raise CommandError(f"Unsupported qcow2 version {version}")
-    incompatible = compatible = 0
-    order, length = 4, _QCOW2_HEADER.size
-    if version == 3:
-        incompatible, compatible, _, order, length = _QCOW2_MORE.unpack(_read(child, length, _QCOW2_MORE.size))
-    data: dict[str, Any] = {"compat": "1.1" if version == 3 else "0.10", "compression-type": "zlib"}
-    if version == 3:
-        compression = _read(child, 104, 1) if length > 104 else b"\0"
-        data["compression-type"] = _COMPRESSIONS[min(compression[0] if compression else 0, 1)]
-        data["lazy-refcounts"] = bool(compatible & _LAZY_REFCOUNTS)
-    data["refcount-bits"] = 1 << order
-    if version == 3:
-        data["corrupt"] = bool(incompatible & _CORRUPT)
-        data["extended-l2"] = bool(incompatible & _EXTENDED_L2)
-    node.size = size
+    node.has_metadata = True
+    image = read_image(lambda offset, length: _read(child, offset, length), read_only=node.read_only)
+    node.size = image.size
     node.allocated = child.allocated
     node.filename = child.filename
-    node.image = {"cluster-size": 1 << cluster_bits, "format-specific": {"type": "qcow2", "data": data}}
-    if backing_offset:
-        backing = _read(child, backing_offset, backing_length).decode(errors="surrogateescape")
+    node.image = {"cluster-size": image.cluster_size, "format-specific": {"type": "qcow2", "data": image.specific}}
+    if image.snapshots:
+        node.image["snapshots"] = image.snapshots
+    if image.backing is not None:
+        backing = image.backing
         whole = backing if ":" in backing else os.path.join(os.path.dirname(child.filename), backing)
         node.image |= {"backing-filename": backing, "full-backing-filename": whole}
-        kind = _backing_format(child, length)
-        if kind:
-            node.image["backing-filename-format"] = kind
-
-
-def _backing_format(child: BlockNode, position: int) -> str:
-    """The format of the backing file, from the header's extensions; empty where it is not told."""
-    for _ in range(64):
-        head = _read(child, position, 8)
-        if len(head) < 8:
-            return ""
-        kind, length = struct.unpack(">II", head)
-        if kind == 0:
-            return ""
-        if kind == _BACKING_FORMAT:
-            return _read(child, position + 8, length).decode(errors="replace")
-        position += 8 + (length + 7) // 8 * 8
-    return ""
+        if image.backing_format:
+            node.image["backing-filename-format"] = image.backing_format
 
 
 def _read(child: BlockNode, offset: int, length: int) -> bytes:

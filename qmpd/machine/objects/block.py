@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 SECTOR = 512
+# What users of a node do with it, and what they will not have others do (QEMU's BLK_PERM_*); the names are QEMU's.
+_READ, _WRITE, _RESIZE = 1, 2, 8
+_PERMISSIONS = {_READ: "consistent read", _WRITE: "write", _RESIZE: "resize"}
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +31,8 @@ class BlockNode:
 
     `size` and `allocated` are in bytes, None for `allocated` where the driver does not tell.  `children` are by their
     role (`file`, `backing`).  `owned`: `blockdev-del` may delete it; else it goes with the last that holds it.
+    `locked_file` tells which file of the host it is that QEMU would lock, `has_metadata` whether the node keeps its own
+    account of what is where in the node below.
     """
 
     name: str
@@ -40,6 +45,8 @@ class BlockNode:
     direct: bool = False
     no_flush: bool = False
     owned: bool = False
+    has_metadata: bool = False
+    locked_file: tuple[int, int] | None = None
     children: dict[str, BlockNode] = field(default_factory=dict)
     parents: list[BlockNode] = field(default_factory=list)
     drives: list[Drive] = field(default_factory=list)
@@ -105,10 +112,18 @@ class BlockGraph:
             raise MachineError(self._texts("node-duplicate", node=name))
 
     def add(self, node: BlockNode) -> None:
-        """Put a node into the graph, on top of its children."""
+        """Put a node into the graph, on top of its children.
+
+        :raise MachineError: another node has a file of its own in use in a way that excludes this one.
+        """
         self.nodes[node.name] = node
         for child in node.children.values():
             child.parents.append(node)
+        try:
+            self._lock(node)
+        except MachineError:
+            self.release(node, always=True)
+            raise
 
     def find(self, name: str) -> BlockNode:
         """The node of this name, or what is in the drive of this name.
@@ -194,8 +209,69 @@ class BlockGraph:
             for other in reversed(node.drives):
                 self._conflict(node, drive, other)
             node.drives.append(drive)
+            try:
+                self._lock(node)
+            except MachineError:
+                node.drives.remove(drive)
+                raise
         if drive not in self.drives:
             self.drives.append(drive)
+
+    def insert(self, drive: Drive, node: BlockNode) -> None:
+        """Put a medium into a drive.
+
+        :raise MachineError: another node uses its file in a way that excludes this one.
+        """
+        drive.node = node
+        node.drives.append(drive)
+        try:
+            self._lock(node)
+        except MachineError:
+            node.drives.remove(drive)
+            drive.node = None
+            raise
+
+    def _lock(self, node: BlockNode) -> None:
+        """Refuse what QEMU's locks on files would: two nodes that have one file, of which one writes.
+
+        :raise MachineError: the text says which permission cannot be had.
+        """
+        for child in node.children.values():
+            self._lock(child)
+        if node.locked_file is None:
+            return
+        does, excludes = self._use(node)
+        others = [
+            self._use(other)
+            for other in self.nodes.values()
+            if other is not node and other.locked_file == node.locked_file
+        ]
+        for permission, name in _PERMISSIONS.items():
+            if does & permission and any(excluded & permission for _, excluded in others):
+                raise MachineError(f'Failed to get "{name}" lock')
+        for permission, name in _PERMISSIONS.items():
+            if excludes & permission and any(done & permission for done, _ in others):
+                raise MachineError(f'Failed to get shared "{name}" lock')
+
+    def _use(self, node: BlockNode) -> tuple[int, int]:
+        """What those above a node do with it, and what they will not have done (block.c, bdrv_default_perms)."""
+        does = excludes = 0
+        for drive in node.drives:
+            does |= _READ | (_WRITE if drive.writes else 0)
+            excludes |= 0 if drive.writes and drive.shares else _WRITE
+        for parent in node.parents:
+            if parent.children.get("file") is node and parent.has_metadata:
+                does |= _READ | (0 if parent.read_only else _WRITE | _RESIZE)
+                excludes |= _WRITE | _RESIZE
+                continue
+            above, excluded = self._use(parent)
+            if parent.children.get("file") is node:
+                does |= above
+                excludes |= excluded
+            else:
+                does |= above & _READ
+                excludes |= _WRITE | _RESIZE if excluded & _WRITE else 0
+        return does, excludes
 
     def _conflict(self, node: BlockNode, drive: Drive, other: Drive) -> None:
         if other.writes and not drive.shares:

@@ -271,8 +271,7 @@ def blockdev_insert_medium(dispatcher: Dispatcher, session: Session, arguments: 
         raise CommandError("Tray of the device is not open")
     if drive.node is not None:
         raise CommandError("There already is a medium in the device")
-    drive.node = node
-    node.drives.append(drive)
+    graph.insert(drive, node)
     return EMPTY
 
 
