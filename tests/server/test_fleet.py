@@ -17,6 +17,7 @@ from qmpd.cli import serve
 from qmpd.cli.errors import OptionError
 from qmpd.control.errors import ControlError
 from qmpd.monitor.commands import handlers
+from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.server import fleet as fleet_module
 from qmpd.server.fleet import Fleet, FleetError
@@ -179,22 +180,43 @@ async def test_each_machine_has_its_control_socket(tmp_path: Path) -> None:
 async def test_a_failing_machine_takes_down_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> object:
+    def fail() -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setitem(handlers(load_release("10.0")), "query-uuid", fail)
+    def fail_later(dispatcher: Dispatcher, *_: object) -> object:
+        dispatcher.machine.later(fail)
+        return {}
+
+    monkeypatch.setitem(handlers(load_release("10.0")), "query-uuid", fail_later)
     async with running(tmp_path / "fleet", 2) as fleet:
         control = await fleet.control()
         # By its folder the release is one of its own: the others keep their commands as they are.
         await control.execute("create", name="other", release=str(load_release("10.0").directory))
         bad, good = await fleet.connect(f"{fleet.fleet.directory}/other/qmp.sock"), await fleet.machine(1)
         await bad.send(b'{"execute":"query-uuid"}')
+        assert await bad.line() == b'{"return": {}}'
         assert await bad.at_end()
         assert (await good.execute("query-name"))["return"] == {}
         statistics = (await control.execute("query-statistics"))["return"]
         assert (statistics["machines"], statistics["failed"]) == (2, 1)  # type: ignore[index]
     assert "other failed:" in (errors := capsys.readouterr().err)
     assert "ZeroDivisionError: a bug" in errors
+
+
+async def test_a_failing_command_costs_nobody_else_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> object:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setitem(handlers(load_release("7.2")), "query-uuid", fail)
+    async with running(tmp_path / "fleet", 1) as fleet:
+        control = await fleet.control()
+        await control.execute("create", name="other", release=str(load_release("7.2").directory))
+        client = await fleet.connect(f"{fleet.fleet.directory}/other/qmp.sock")
+        assert "which is a defect of qmpd" in (await client.execute("query-uuid"))["error"]["desc"]  # type: ignore[index]
+        assert (await client.execute("query-name"))["return"] == {}
+    assert "ZeroDivisionError: a bug" in capsys.readouterr().err
 
 
 async def test_the_end_of_the_fleet_is_a_shutdown_of_each_machine(tmp_path: Path) -> None:
