@@ -58,6 +58,29 @@ class HashTable:
     def __len__(self) -> int:
         return self._size
 
+    def snapshot(self) -> list[str | bool | None]:
+        """The places: a name, None where nothing has been, False where something was taken out."""
+        return [each[1] if isinstance(each, tuple) else None if each is None else False for each in self._places]
+
+    @classmethod
+    def restore(cls, places: list[str | bool | None]) -> HashTable:
+        """The table that has these places.
+
+        :raise ValueError: no table has as many.
+        """
+        table = cls()
+        table._shift = len(places).bit_length() - 1
+        if len(places) != 1 << table._shift or table._shift < _SMALLEST_SHIFT:
+            raise ValueError(f"there is no table of {len(places)} places")
+        for place in places:
+            table._occupied += place is not None
+            table._size += isinstance(place, str)
+        table._places = [
+            (string_hash(place), place) if isinstance(place, str) else None if place is None else _REMOVED
+            for place in places
+        ]
+        return table
+
     def walk(self) -> list[str]:
         """The names in the order of their places."""
         return [entry[1] for entry in self._places if isinstance(entry, tuple)]

@@ -9,11 +9,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine import snapshot as machine_snapshot
+from qmpd.monitor.chardev import Chardev
 from qmpd.wire import Decoder, ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from qmpd.machine import Machine
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session, SessionDispatcher
 
@@ -26,7 +28,17 @@ def take(dispatcher: Dispatcher) -> dict[str, object]:
         "machine": dispatcher.machine.snapshot(),
         "limiter": dispatcher.limiter.snapshot(),
         "migration-capabilities": dispatcher.migration_capabilities,
+        "chardevs": [[getattr(chardev, name) for name in Chardev.__slots__] for chardev in dispatcher.chardevs],
+        "inventory": _take_inventory(dispatcher.machine),
     }
+
+
+def _take_inventory(machine: Machine) -> dict[str, Any] | None:
+    if machine.inventory is None:
+        return None
+    from qmpd.machine.objects import snapshot as inventory_snapshot
+
+    return inventory_snapshot.take(machine.inventory)
 
 
 def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
@@ -36,7 +48,16 @@ def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
     """
     machine_snapshot.put(dispatcher.machine, state["machine"])
     dispatcher.limiter.restore(state["limiter"])
-    dispatcher.migration_capabilities = state.get("migration-capabilities")
+    dispatcher.migration_capabilities = state["migration-capabilities"]
+    slots = Chardev.__slots__
+    dispatcher.chardevs[:] = [Chardev(**dict(zip(slots, values, strict=True))) for values in state["chardevs"]]
+    if state["inventory"] is not None:
+        from qmpd.machine.objects import snapshot as inventory_snapshot
+        from qmpd.monitor.inventory import make_inventory
+
+        machine = dispatcher.machine
+        machine.inventory = make_inventory(dispatcher.release, machine)
+        inventory_snapshot.put(machine.inventory, machine, state["inventory"])
 
 
 def take_session(session: Session) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 """The version of the messages' content; a process refuses one that it does not know."""
 
 _HEAD = struct.Struct("!4sQI")

@@ -60,8 +60,8 @@ class Devices:
     """The devices of one machine.  `emit` sends an event, `later` does something after the reply."""
 
     __slots__ = (
-        "_anonymous", "_backends", "_builder", "_emit", "_later", "_rules", "_texts", "_tree", "_types", "_unattached",
-        "buses", "in_use", "reader",
+        "_anonymous", "_backends", "_builder", "_emit", "_gone", "_later", "_rules", "_texts", "_tree", "_types",
+        "_unattached", "buses", "in_use", "reader",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +90,8 @@ class Devices:
         self._anonymous = 0
         # Ids that count as taken, though the device is gone from the tree: its options are still there.
         self.in_use: set[str] = set()
+        # Those that were let go of together, with their paths: what is to be told later.
+        self._gone: list[list[tuple[Device, str]]] = []
         numbers = [name[len("device[") : -1] for name in tree.container(UNATTACHED).children if name[:7] == "device["]
         self._unattached = 1 + max(map(int, numbers), default=-1)
 
@@ -296,10 +298,10 @@ class Devices:
     def take_away(self, device: Device) -> None:
         """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
         leaving = list(device.below())
-        gone = [(each, each.path) for each in leaving]
+        self._gone.append([(each, each.path) for each in leaving])
         for each in leaving:
             self._let_go(each)
-        self._later(lambda: self._tell(gone))
+        self._later(self._tell)
 
     def _let_go(self, device: Device) -> None:
         if device.bus is not None:
@@ -311,14 +313,19 @@ class Devices:
         if holder is not None and holder.shape.static is not None:
             holder.remove(device.node.name)
 
-    def _tell(self, gone: list[tuple[Device, str]]) -> None:
-        for device, path in gone:
+    def _tell(self) -> None:
+        for device, path in self._gone.pop(0):
             self._backends.release(device)
             identifier = device.identifier
             data: dict[str, object] = {} if identifier is None else {"device": identifier}
             self._emit("DEVICE_DELETED", {**data, "path": path})
             if identifier is not None:
                 self.in_use.discard(identifier)
+
+    def goes_on(self) -> None:
+        """What was to be told in another process is told in this one."""
+        for _ in self._gone:
+            self._later(self._tell)
 
     def pending(self) -> list[Device]:
         """The devices that the guest has been asked to let go of."""

@@ -5,6 +5,7 @@ An inventory is made when somebody first asks for one, and makes each of its par
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,7 @@ from qmpd.machine.objects.objects import Objects
 from qmpd.machine.objects.tree import Builder, ObjectTree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from qmpd.machine.machine import Machine
     from qmpd.machine.objects.texts import Texts
@@ -162,22 +163,53 @@ class Inventory:
         """
         if self._tree is None:
             settings = self._machine.settings
-            machine_type = settings.machine_name or settings.machine_type
-            captured = self.builder.captured("machine", family(machine_type))
-            if captured is None:
-                raise LookupError(machine_type)
-            layout = MemoryLayout(settings.memory, captured.get("low-memory"))
-            values: dict[str, Callable[[], Any]] = {
-                "memory": lambda: layout.size,
-                "memory below 4 GiB": lambda: layout.below,
-                "memory above 4 GiB": lambda: layout.above,
-                "cpus": lambda: settings.topology.cpus,
-                "time": self._time,
-            }
             type_name = f"{settings.machine_name}-machine" if settings.machine_name else None
-            root = assemble(self.builder, captured, settings, type_name)
-            self._tree = ObjectTree(root, values, self.types, self.texts)
+            self._tree = self.around(assemble(self.builder, self._captured(), settings, type_name))
         return self._tree
+
+    def around(self, root: Node) -> ObjectTree:
+        """The tree that has this root, with this machine's numbers.
+
+        :raise LookupError: nothing was captured of machines of this type.
+        """
+        settings = self._machine.settings
+        layout = MemoryLayout(settings.memory, self._captured().get("low-memory"))
+        values: dict[str, Callable[[], Any]] = {
+            "memory": lambda: layout.size,
+            "memory below 4 GiB": lambda: layout.below,
+            "memory above 4 GiB": lambda: layout.above,
+            "cpus": lambda: settings.topology.cpus,
+            "time": self._time,
+            # No thread stands behind anything: the process is what there is.
+            "thread": os.getpid,
+        }
+        return ObjectTree(root, values, self.types, self.texts)
+
+    def _captured(self) -> dict[str, Any]:
+        """What was captured of machines like this one."""
+        settings = self._machine.settings
+        machine_type = settings.machine_name or settings.machine_type
+        captured = self.builder.captured("machine", family(machine_type))
+        if captured is None:
+            raise LookupError(machine_type)
+        return captured
+
+    def parts(self) -> dict[str, Any]:
+        """What there is by now; None for what nobody has asked for."""
+        root = None if self._tree is None else self._tree.root
+        return {
+            "root": root, "backends": self.backends, "devices": self._devices, "objects": self._objects,
+            "balloon": self._balloon,
+        }  # fmt: skip
+
+    def take_over(self, tree: ObjectTree | None, parts: Mapping[str, Any]) -> None:
+        """Have these parts, which another process has made (`qmpd.machine.objects.snapshot`)."""
+        self._tree = tree
+        self.backends = parts["backends"]
+        self._devices, self._objects = parts.get("devices"), parts.get("objects")
+        self._balloon = parts.get("balloon")
+        if self._devices is not None:
+            self._devices.goes_on()
 
     def _time(self) -> dict[str, int]:
         """What the guest's clock shows, as QEMU's `struct tm`."""

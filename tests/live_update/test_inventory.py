@@ -1,0 +1,238 @@
+"""What was plugged in and out is the same in the process that takes over, and so is what comes after."""
+
+from __future__ import annotations
+
+import json
+import socket
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmpd.machine.settings import GuestSettings, MachineSettings
+from qmpd.monitor.inventory import tree_of
+from qmpd.server import frames, snapshot
+from qmpd.server.settings import MonitorSettings, VMSettings
+from qmpd.server.virtual_machine import VirtualMachine
+
+if TYPE_CHECKING:
+    from qmpd.machine.objects.node import Node
+
+    Step = tuple[str, dict[str, object]]
+
+RELEASES = ("5.2", "7.2", "10.0", "11.1")
+SECOND = 1_000_000_000
+QUERIES = (
+    "query-balloon", "query-block", "query-blockstats", "query-chardev", "query-cpus-fast", "query-iothreads",
+    "query-memdev", "query-memory-devices", "query-named-block-nodes", "query-pci", "query-rx-filter", "query-status",
+    "query-yank",
+)  # fmt: skip
+
+
+class Played:
+    """A machine that nobody serves, and its one client."""
+
+    def __init__(self, release: str, *, start: bool = True, machine: str = "pc") -> None:
+        guest = GuestSettings(unplug_delay=SECOND, balloon_delay=SECOND)
+        self.vm = VirtualMachine(
+            VMSettings(
+                release=release,
+                machine=MachineSettings(machine_type=machine, guest=guest, memory=512 << 20),
+                monitors=[MonitorSettings(path="/vm.sock")],
+                clock="virtual",
+            )
+        )
+        if start:
+            self.vm.start()
+        self.session = self.vm.dispatcher.open_session()
+        self.send("qmp_capabilities", {})
+
+    def send(self, name: str, arguments: dict[str, object]) -> bytes:
+        """Execute a command; all that comes of it at once."""
+        self.session.receive(json.dumps({"execute": name, "arguments": arguments}).encode())
+        while self.vm.step():
+            pass
+        self.vm.flush()
+        return self.session.take_outgoing()
+
+    def take(self, step: Step) -> bytes:
+        name, arguments = step
+        if name != "advance":
+            return self.send(name, arguments)
+        assert isinstance(arguments["time"], int)
+        self.vm.clock.advance(arguments["time"])  # type: ignore[attr-defined]
+        return self.send("query-status", {})
+
+    def everything(self) -> list[object]:
+        """What all queries and all objects say."""
+        told: list[object] = [(query, self.send(query, {})) for query in QUERIES]
+        tree = tree_of(self.vm.dispatcher)
+
+        def value(node: Node, name: str) -> object:
+            try:
+                return tree.get(node, name)
+            except Exception as error:
+                return repr(error)
+
+        return told + [
+            (node.path, [(*each, value(node, each.name)) for each in node.properties()]) for node in tree.root.below()
+        ]
+
+
+def transferred(played: Played) -> dict[str, Any]:
+    """What a child is told of the machine."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sending = Thread(target=frames.send, args=(ours, snapshot.take(played.vm).state))
+        sending.start()
+        message, _ = frames.receive(theirs)
+        sending.join()
+    return message
+
+
+def taken_over(played: Played, release: str) -> Played:
+    """The machine in the process that comes next."""
+    child = Played(release, start=False)
+    snapshot.put(child.vm, transferred(played), None)
+    child.vm.started = True
+    return child
+
+
+def _devices(identifiers: st.SearchStrategy[str]) -> st.SearchStrategy[Step]:
+    nodes, netdevs = st.sampled_from(["n0", "n1", "n2"]), st.sampled_from(["net0", "net1"])
+    given: dict[str, dict[str, st.SearchStrategy[object]]] = {
+        "virtio-net-pci": {"netdev": netdevs, "mac": st.sampled_from(["52:54:00:12:34:57", "02:00:00:00:00:01"])},
+        "e1000": {"netdev": netdevs, "addr": st.integers(3, 6)},
+        "virtio-blk-pci": {"drive": nodes},
+        "virtio-balloon-pci": {},
+        "virtio-scsi-pci": {"iothread": st.sampled_from(["o0", "o1"])},
+        "scsi-hd": {"drive": nodes, "bus": identifiers.map("{}.0".format), "lun": st.integers(0, 2)},
+        "scsi-cd": {"drive": nodes, "scsi-id": st.integers(0, 2)},
+        "virtio-serial-pci": {},
+        "virtserialport": {"chardev": st.sampled_from(["c0", "c1"]), "name": st.sampled_from(["a", "b"])},
+        "virtio-rng-pci": {"rng": st.sampled_from(["/objects/o0", "o1"])},
+        "qemu-xhci": {},
+        "usb-tablet": {},
+        "pci-bridge": {"chassis_nr": st.integers(1, 3)},
+        "no-such-device": {},
+    }
+    kinds = [
+        st.fixed_dictionaries({"driver": st.just(driver)}, optional={"id": identifiers, **options})
+        for driver, options in given.items()
+    ]
+    return st.tuples(st.just("device_add"), st.one_of(kinds))
+
+
+def steps() -> st.SearchStrategy[list[Step]]:
+    """What clients may do."""
+    devices = st.sampled_from(["d0", "d1", "d2", "d3"])
+    objects, chardevs = st.sampled_from(["o0", "o1"]), st.sampled_from(["c0", "c1"])
+    nodes, netdevs = st.sampled_from(["n0", "n1", "n2"]), st.sampled_from(["net0", "net1"])
+    paths = st.sampled_from(["/machine", "/machine/peripheral/d0", "/machine/peripheral/d1", "/objects/o0"])
+
+    settable = st.sampled_from(["poll-max-ns", "graphics", "guest-stats-polling-interval"])
+
+    def command(execute: str, /, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+        options = {key.replace("_", "-"): value for key, value in arguments.items()}
+        return st.tuples(st.just(execute), st.fixed_dictionaries(options))
+
+    add = _devices(devices)
+    return st.lists(
+        st.one_of(
+            add, add, add,
+            command("device_del", id=devices), command("device_del", id=devices.map("/machine/peripheral/{}".format)),
+            command("netdev_add", type=st.just("user"), id=netdevs), command("netdev_del", id=netdevs),
+            command("set_link", name=st.one_of(netdevs, devices), up=st.booleans()),
+            command("object-add", qom_type=st.just("iothread"), id=objects),
+            command("object-add", qom_type=st.just("memory-backend-ram"), id=objects, size=st.just(4096)),
+            command("object-add", qom_type=st.just("rng-builtin"), id=objects),
+            command("object-del", id=objects),
+            command("chardev-add", id=chardevs, backend=st.just({"type": "null", "data": {}})),
+            command("chardev-remove", id=chardevs),
+            command("blockdev-add", driver=st.just("null-co"), node_name=nodes, read_only=st.booleans()),
+            command("blockdev-add", driver=st.just("raw"), node_name=nodes, file=nodes),
+            command("blockdev-add", driver=st.just("raw"), node_name=nodes, file=st.just({"driver": "null-co"})),
+            command("blockdev-del", node_name=nodes),
+            command("blockdev-open-tray", id=devices), command("blockdev-close-tray", id=devices),
+            command("blockdev-remove-medium", id=devices),
+            command("blockdev-insert-medium", id=devices, node_name=nodes),
+            command("eject", id=devices),
+            command("balloon", value=st.sampled_from([128 << 20, 200_000_000, 1 << 40])),
+            command("qom-set", path=paths, property=settable, value=st.sampled_from([True, 7, 0])),
+            command("qom-list", path=paths),
+            command("system_reset"), command("stop"), command("cont"),
+            command("advance", time=st.sampled_from([0, SECOND // 2, 2 * SECOND])),
+        ),
+        max_size=25,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@settings(max_examples=20, deadline=None)
+@given(before=steps(), after=steps(), booted=st.booleans())
+def test_nothing_differs_after_an_update(release: str, before: list[Step], after: list[Step], booted: bool) -> None:
+    """The one that was never updated is what the other is compared with, in its state and in all that it says."""
+    father = Played(release)
+    if booted:
+        father.take(("advance", {"time": 10 * SECOND}))
+    for step in before:
+        father.take(step)
+    child = taken_over(father, release)
+    assert transferred(child) | {"clock": None} == transferred(father) | {"clock": None}
+    for step in after:
+        assert child.take(step) == father.take(step), step
+    assert child.everything() == father.everything()
+
+
+def test_a_machine_that_nobody_has_asked_has_nothing_to_hand_over() -> None:
+    father = Played("10.0")
+    father.send("query-block", {})
+    state = transferred(father)
+    assert state["dispatcher"]["inventory"] is None
+    child = taken_over(father, "10.0")
+    assert child.vm.dispatcher.machine.inventory is None
+
+
+def _plugged() -> dict[str, Any]:
+    father = Played("10.0")
+    father.send("device_add", {"driver": "virtio-net-pci", "id": "d0"})
+    return transferred(father)
+
+
+def _other_kinds(state: dict[str, Any]) -> None:
+    state["known"]["Device"].append("colour")
+
+
+def _unknown_kind(state: dict[str, Any]) -> None:
+    state["things"][0][0] = "Thing"
+
+
+def _wrong_reference(state: dict[str, Any]) -> None:
+    state["parts"]["backends"] = state["parts"]["root"]
+
+
+def _reference_to_nothing(state: dict[str, Any]) -> None:
+    state["parts"]["root"] = len(state["things"])
+
+
+def _missing_field(state: dict[str, Any]) -> None:
+    state["things"][0][1].pop()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (_other_kinds, "described in another way"),
+        (_unknown_kind, "there is no Thing"),
+        (_wrong_reference, "is no Backends"),
+        (_reference_to_nothing, "is no Node"),
+        (_missing_field, "shorter"),
+    ],
+)
+def test_another_programs_inventory_is_refused(spoil: Any, complaint: str) -> None:
+    state = _plugged()
+    spoil(state["dispatcher"]["inventory"])
+    with pytest.raises(ValueError, match=complaint):
+        snapshot.put(Played("10.0", start=False).vm, state, None)
