@@ -17,18 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.plain import from_plain, to_plain
 from qmpd.server import log
 from qmpd.server.listener import BACKLOG, Listener, ListenError
 from qmpd.server.settings import ChardevSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from qmpd.monitor.chardev import Chardev
     from qmpd.server.settings import MonitorSettings
     from qmpd.server.virtual_machine import VirtualMachine
 
+    Keep = Callable[[int], int]
+
 _CHUNK = 1 << 16
+_PATIENCE = 0.1
 PTY_POLL = 0.2
 """Seconds between two looks at whether somebody has opened a pseudo-terminal; nothing tells of it."""
 
@@ -41,7 +45,7 @@ class CharacterDevices:
     def __init__(self, vm: VirtualMachine) -> None:
         self._vm = vm
         self._devices: list[_Device] = []
-        # What ends a device that was opened while the machine ran.
+        # What ends what a device does.
         self._scopes: dict[str, trio.CancelScope] = {}
 
     def open(self) -> None:
@@ -74,6 +78,8 @@ class CharacterDevices:
         return device
 
     async def _carry(self, device: _Device) -> None:
+        if device not in self._devices:
+            return  # it was removed at once
         with trio.CancelScope() as scope:
             self._scopes[device.settings.label] = scope
             await device.run()
@@ -91,12 +97,32 @@ class CharacterDevices:
         """Carry what passes through them until the machine ends."""
         async with trio.open_nursery() as nursery:
             for device in self._devices:
-                nursery.start_soon(device.run)
+                nursery.start_soon(self._carry, device)
 
     def close(self) -> None:
         """Give them up."""
         for device in self._devices:
             device.close()
+        self._devices.clear()
+
+    # A live update
+
+    def take(self, keep: Keep) -> list[list[Any]]:
+        """The devices as plain data; `keep` gives the number by which that refers to an open file."""
+        return [[to_plain(device.settings), device.take(keep)] for device in self._devices]
+
+    def put(self, state: list[list[Any]], descriptors: Sequence[int]) -> None:
+        """Have the devices that `take` made `state` of; the monitor knows them already."""
+        for plain, inner in state:
+            settings = from_plain(ChardevSettings, plain)
+            device = _KINDS.get(settings.backend, _Device)(self._vm, settings)
+            device.put(inner, descriptors)
+            self._devices.append(device)
+
+    def release(self) -> None:
+        """Another process has them now: nothing more is read from them, and nothing is taken away."""
+        for device in self._devices:
+            device.release()
         self._devices.clear()
 
 
@@ -123,6 +149,17 @@ class _Device:
 
     def close(self) -> None:
         return
+
+    def take(self, keep: Keep) -> Any:
+        """What is open, by the numbers that `keep` gives."""
+        return None
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        """Have what `take` told of."""
+
+    def release(self) -> None:
+        """Let go of what is open, without a trace."""
+        self.close()
 
     async def talk(self, monitor: MonitorSettings, reads: int | None, writes: int) -> None:
         """Serve the monitor of this device from one descriptor to another, until input ends."""
@@ -200,6 +237,13 @@ class _File(_Device):
                 os.close(number)
         self._writes, self._reads = -1, None
 
+    def take(self, keep: Keep) -> Any:
+        return [keep(self._writes), None if self._reads is None else keep(self._reads)]
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        writes, reads = state
+        self._writes, self._reads = descriptors[writes], None if reads is None else descriptors[reads]
+
 
 class _Pty(_Device):
     """A pseudo-terminal; whoever opens its other end is greeted."""
@@ -239,18 +283,62 @@ class _Pty(_Device):
             os.close(self._master)
             self._master = -1
 
+    def take(self, keep: Keep) -> Any:
+        return keep(self._master)
 
-class _Client(_Device):
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        self._master = descriptors[state]
+
+
+class _Socket(_Device):
+    """A socket: `held` is a connection that nobody here uses."""
+
+    held: socket.socket | None = None
+
+    async def hold(self, client: socket.socket) -> None:
+        """Serve a connection, or, where nobody uses it, drop what comes until it ends."""
+        if self.settings.monitor is not None:
+            await self.vm.converse(self.settings.monitor, client)
+            return
+        self.held = client
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(client)
+                try:
+                    if not client.recv(_CHUNK):
+                        return
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.ClosedResourceError):
+            return
+        finally:
+            self.held = None
+            client.close()
+
+    def take(self, keep: Keep) -> Any:
+        return None if self.held is None else keep(self.held.fileno())
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        if state is not None:
+            self.held = socket.socket(fileno=descriptors[state])
+            self.held.setblocking(False)
+
+    def release(self) -> None:
+        if self.held is not None:
+            trio.lowlevel.notify_closing(self.held)
+            self.held.close()
+
+
+class _Client(_Socket):
     """A socket that connects instead of listening; with `reconnect` again and again."""
 
-    _socket: socket.socket | None = None
     _entry: Chardev
 
     def open(self) -> None:
         settings = self.settings
         self._entry = self.enter(f"disconnected:{_address(settings)}", yankable=True)
         if not settings.reconnect:
-            self._socket = self._connect()
+            self.held = self._connect()
 
     def _connect(self) -> socket.socket:
         settings = self.settings
@@ -275,26 +363,30 @@ class _Client(_Device):
     async def run(self) -> None:
         settings = self.settings
         while True:
-            if self._socket is None:
+            if self.held is None and settings.reconnect:
                 try:
-                    self._socket = await trio.to_thread.run_sync(self._connect)
+                    self.held = await trio.to_thread.run_sync(self._connect)
                 except ListenError as error:
                     log.error(f"Unable to connect character device {settings.label}: {error}")
-            client, self._socket = self._socket, None
+            client, self.held = self.held, None
             if client is not None:
-                await _hold(self.vm, settings.monitor, client)
+                await self.hold(client)
                 self._entry.address = f"disconnected:{_address(settings)}"
             if not settings.reconnect:
                 return
             await trio.sleep(settings.reconnect)
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self.held is not None:
+            self.held.close()
+            self.held = None
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        super().put(state, descriptors)
+        self._entry = next(each for each in self.vm.dispatcher.chardevs if each.label == self.settings.label)
 
 
-class _Server(_Device):
+class _Server(_Socket):
     """A socket that listens for something that is no monitor: its clients are let in and heard by nobody."""
 
     _listener: Listener | None = None
@@ -312,18 +404,40 @@ class _Server(_Device):
     async def run(self) -> None:
         assert self._listener is not None
         listening = self._listener.socket
-        while True:
-            await trio.lowlevel.wait_readable(listening)
+        if self.held is not None:
+            await self.hold(self.held)  # another process has let it in
+        while listening.fileno() != -1:
             try:
+                await trio.lowlevel.wait_readable(listening)
                 client, _ = listening.accept()
             except (BlockingIOError, ConnectionError):
                 continue
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                log.error(f"a client of {self.settings.label} has to wait: {error.strerror}")
+                await trio.sleep(_PATIENCE)
+                continue
             client.setblocking(False)
-            await _hold(self.vm, None, client)
+            await self.hold(client)
 
     def close(self) -> None:
         if self._listener is not None:
             self._listener.remove()
+
+    def take(self, keep: Keep) -> Any:
+        assert self._listener is not None
+        return [keep(self._listener.socket.fileno()), self._listener.identity, super().take(keep)]
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        number, identity, held = state
+        self._listener = Listener.inherit(self.settings.path, descriptors[number], identity)
+        super().put(held, descriptors)
+
+    def release(self) -> None:
+        super().release()
+        if self._listener is not None:
+            self._listener.close()
 
 
 _KINDS: dict[str, type[_Device]] = {
@@ -413,23 +527,6 @@ def _open(path: str, way: int) -> int:
         return os.open(path, way, 0o666)
     except OSError as error:
         raise ListenError(f"Could not open '{path}': {error.strerror}") from None
-
-
-async def _hold(vm: VirtualMachine, monitor: MonitorSettings | None, client: socket.socket) -> None:
-    """Serve a connection, or, where nobody uses it, drop what comes until it ends."""
-    if monitor is not None:
-        await vm.converse(monitor, client)
-        return
-    with client:
-        while True:
-            await trio.lowlevel.wait_readable(client)
-            try:
-                if not client.recv(_CHUNK):
-                    return
-            except BlockingIOError:
-                continue
-            except OSError:
-                return
 
 
 def _can_wait(number: int) -> bool:

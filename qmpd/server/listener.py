@@ -56,10 +56,12 @@ class Listener:
         """
         listener = cls.__new__(cls)
         listener.path = path
-        listener.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         if descriptor is None:
+            listener.socket = socket.socket(socket.AF_UNIX)
             listener.socket.close()
         else:
+            # Of whichever family it is.
+            listener.socket = socket.socket(fileno=descriptor)
             listener.socket.setblocking(False)
         listener.identity = identity
         return listener

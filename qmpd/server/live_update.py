@@ -331,6 +331,8 @@ class Father:
         for _, listener in vm.listeners:
             listener.close()
         vm.listeners.clear()
+        if vm.devices is not None:
+            vm.devices.release()
         if vm.puppet_host is not None:
             vm.puppet_host.close()
         if vm.pid_file is not None:

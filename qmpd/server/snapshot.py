@@ -79,6 +79,7 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         "listeners": [_take_listener(taken, listener) for _, listener in vm.listeners],
         "clients": clients,
         "ready": [places[session] for session in ready if session in places],
+        "devices": None if vm.devices is None else vm.devices.take(taken.keep),
         "pid_file": None if vm.pid_file is None else [vm.pid_file.path, taken.keep(vm.pid_file.descriptor)],
         "puppeteer": None if puppeteer is None else puppeteer_snapshot.take(puppeteer, places),
     }
@@ -132,6 +133,11 @@ def put(
     for monitor, (number, identity) in zip(vm.monitors, state["listeners"], strict=True):
         descriptor = None if number is None else descriptors[number]
         vm.listeners.append((monitor, Listener.inherit(monitor.path, descriptor, identity)))
+    if state["devices"] is not None:
+        from qmpd.server.character_devices import CharacterDevices
+
+        vm.devices = CharacterDevices(vm)
+        vm.devices.put(state["devices"], descriptors)
     if "transcript" in state:
         assert vm.puppet_host is not None
         assert vm.settings.transcript is not None

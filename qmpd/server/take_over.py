@@ -71,6 +71,8 @@ class InheritedMachine(VirtualMachine):
             self.dispatcher.turn()
         frames.send(self._channel, {"kind": "serving"})
         self.nursery.start_soon(self._listen_to_father)
+        if self.devices is not None:
+            self.nursery.start_soon(self.devices.run)
         exclusive = [connection for monitor, connection in self._clients if monitor.exclusive]
         for monitor, connection in self._clients:
             if not monitor.exclusive:

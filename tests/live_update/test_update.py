@@ -6,8 +6,10 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -263,3 +265,73 @@ async def test_another_program_takes_over_and_obeys_signals(tmp_path: Path) -> N
         assert f"terminating on signal 15 from pid {os.getpid()}" in server.errors.read_text()
         assert not server.pid_file.exists()
         assert not Path(server.path).exists()
+
+
+async def test_what_was_plugged_in_stays(tmp_path: Path) -> None:
+    """Devices, with the guest's answer under way, and character devices with all that is open there."""
+    control, listens, elsewhere = (str(tmp_path / name) for name in ("control.sock", "listens", "elsewhere"))
+    options = ["-machine", "pc", "-guest", "unplug-delay=5s", "-clock", "virtual", "-control", f"unix:{control}"]
+    extension = ["-extension", "live-update"]
+    async with running(tmp_path, *options, *extension, release="10.0") as server:
+        client, puppeteer = await server.connect(), await server.connect(path=control)
+        await puppeteer.returned("clock-advance", time=5)
+
+        async def add(label: str, kind: str, **data: object) -> Any:
+            return await client.returned("chardev-add", id=label, backend={"type": kind, "data": data})
+
+        def unix(path: str) -> dict[str, object]:
+            return {"type": "unix", "data": {"path": path}}
+
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.bind(elsewhere)
+            peer.listen()
+            await add("listens", "socket", addr=unix(listens), server=True)
+            await add("connects", "socket", addr=unix(elsewhere), server=False)
+            await add("tcp", "socket", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}, server=True)
+            await add("file", "file", out=str(tmp_path / "file"))
+            await add("nothing", "null")
+            terminal = (await add("terminal", "pty"))["pty"]
+            accepted, _ = peer.accept()
+        held, waiting = await trio.open_unix_socket(listens), await trio.open_unix_socket(listens)
+        await client.returned("device_add", driver="virtio-serial-pci", id="serial")
+        await client.returned("device_add", driver="virtserialport", id="port", chardev="listens", bus="serial.0")
+        await client.returned("netdev_add", type="user", id="net")
+        await client.returned("device_add", driver="virtio-net-pci", id="nic", netdev="net")
+        await client.returned("device_del", id="nic")
+        asked = ("query-chardev", "query-rx-filter", "query-pci", "query-yank")
+        told = [await client.returned(name) for name in asked]
+        children = await client.returned("qom-list", path="/machine/peripheral")
+
+        await client.update()
+        await client.update()
+        assert [await client.returned(name) for name in asked] == told
+        assert await client.returned("qom-list", path="/machine/peripheral") == children
+        assert Path(terminal).exists()
+        # Whoever is connected is heard, whoever waits is let in when that one leaves.
+        await held.send_all(bytes(4 << 20))
+        await held.aclose()
+        await waiting.send_all(bytes(4 << 20))
+        with accepted:
+            accepted.settimeout(5)
+            accepted.sendall(bytes(4 << 20))
+            assert (await client.call("chardev-remove", id="listens"))["error"]["desc"] == "Chardev 'listens' is busy"
+            await puppeteer.returned("clock-advance", time=5)
+            await client.event("DEVICE_DELETED")
+            await client.returned("device_del", id="port")
+            await client.returned("query-status")
+            for label in ("listens", "connects", "tcp", "file", "nothing", "terminal"):
+                await client.returned("chardev-remove", id=label)
+            assert accepted.recv(1) == b""
+        assert await waiting.receive_some(1) == b""
+        await waiting.aclose()
+        assert not Path(listens).exists()
+        assert not Path(terminal).exists()
+        assert len(await client.returned("query-chardev")) == 1
+        # One that is removed before anybody comes to it was never there.
+        await client.send(
+            b'{"execute": "chardev-add", "arguments": {"id": "x", "backend": {"type": "socket", "data": {"addr": '
+            b'{"type": "unix", "data": {"path": "%b"}}}}}}{"execute": "chardev-remove", "arguments": {"id": "x"}}'
+            % listens.encode()
+        )
+        assert [await client.reply() for _ in range(2)] == [b'{"return": {}}'] * 2
+        await client.returned("device_add", driver="virtio-net-pci", id="nic", netdev="net")
