@@ -59,10 +59,12 @@ def _add(parts: Iterator[tuple[str, int, _Part]], refused: list[ColdPlugError]) 
 
 
 def check(release: Release, settings: MachineSettings) -> None:
-    """Find out whether a machine can be put together as the settings say.
+    """Find out whether a machine can be put together as the settings say, as far as its parts are known.
 
     :raise ColdPlugError: it cannot.
     """
+    if not release.hardware:
+        return
     from qmpd.machine import Machine, SystemClock
     from qmpd.monitor.inventory import make_inventory
 

@@ -53,6 +53,15 @@ def is_bare(dispatcher: Dispatcher) -> bool:
     return dispatcher.machine.inventory is None and not has_parts(dispatcher.settings)
 
 
+def are_objects_known(dispatcher: Dispatcher) -> bool:
+    """Whether anything is known of the objects of machines of this type; where not, none can be added either."""
+    try:
+        tree_of(dispatcher)
+    except CommandError:
+        return False
+    return True
+
+
 def devices_of(dispatcher: Dispatcher) -> Devices:
     """The machine's devices.
 

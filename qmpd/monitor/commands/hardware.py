@@ -9,7 +9,7 @@ import orjson
 
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
-from qmpd.monitor.inventory import devices_of, inventory_of, is_bare, objects_of, tree_of
+from qmpd.monitor.inventory import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
@@ -24,7 +24,7 @@ _captured_memdev = answer_unmodelled("query-memdev")
 @command("query-iothreads")
 def query_iothreads(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     """`thread-id` numbers follow those of the CPUs: no thread of the host stands behind them."""
-    if is_bare(dispatcher):
+    if is_bare(dispatcher) or not are_objects_known(dispatcher):
         return []
     first = os.getpid() + 1 + dispatcher.settings.topology.maximum
     found: list[dict[str, Any]] = []
@@ -38,7 +38,7 @@ def query_iothreads(dispatcher: Dispatcher, session: Session, arguments: Argumen
 def query_memdev(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     """Each backend is shown with the members that the captured one has."""
     captured = _captured_memdev(dispatcher, session, arguments)
-    if is_bare(dispatcher):
+    if is_bare(dispatcher) or not are_objects_known(dispatcher):
         return captured
     tree = tree_of(dispatcher)
     assert isinstance(captured, bytes)
