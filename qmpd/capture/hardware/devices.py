@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
-from qmpd.capture.hardware.insertion import Variant, by_number, insertion_order
+from qmpd.capture.hardware.insertion import Variant, by_number, insertion_order, of_bus
 from qmpd.capture.hardware.notation import Shapes, entry
 from qmpd.capture.hardware.walk import Seen, replace_in, try_setting, walk
 
@@ -287,7 +287,8 @@ class Devices:
         for _, each in seen.below():
             if each.type in self._buses or each.type == "container":
                 inserted = each.names()[:0:-1]
-                order, _ = insertion_order([Variant(list, inserted)], [inserted, by_number(inserted)], _SEARCH)
+                starts = [of_bus(inserted), inserted, by_number(inserted)]
+                order, _ = insertion_order([Variant(list, inserted)], starts, _SEARCH)
                 growing[id(each)] = (1, order)
         named = [(path, each) for path, each in seen.below() if any("«id»" in name for name in each.names())]
         if named:

@@ -60,6 +60,13 @@ def insertion_order(variants: list[Variant], starts: list[Names], attempts: int)
     return best, wrong == 0
 
 
+def of_bus(names: Names) -> Names:
+    """Names in the order in which a bus gets them: its own, then its devices, then what the machine adds."""
+    own = [name for name in ("hotplug-handler", "realized") if name in names]
+    devices = [name for name in by_number(names) if _number(name)[0] == "child"]
+    return [*own, *devices, *(name for name in names if name not in own and name not in devices)]
+
+
 def by_number(names: Names) -> Names:
     """Names in an order in which numbered ones rise."""
     return sorted(names, key=lambda name: _number(name)[1])

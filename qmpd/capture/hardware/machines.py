@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.capture.client import Gone, Program, Refused
-from qmpd.capture.hardware.insertion import Variant, as_they_are, by_number, insertion_order
+from qmpd.capture.hardware.insertion import Variant, as_they_are, by_number, insertion_order, of_bus
 from qmpd.capture.hardware.notation import PASSING, Shapes, entry
 from qmpd.capture.hardware.walk import Seen, replace_in, try_setting, walk
 
@@ -172,7 +172,7 @@ def _growing(
     for _, seen in tree.below():
         if (seen.type == "container" or seen.type in buses) and id(seen) not in growing:
             walk = _inserted(seen)
-            order, _ = insertion_order([Variant(as_they_are, walk)], [walk, by_number(walk)], _SEARCH // 20)
+            order, _ = insertion_order([Variant(as_they_are, walk)], [of_bus(walk), walk, by_number(walk)], _SEARCH // 20)
             growing[id(seen)] = (1, order)
     return growing
 
