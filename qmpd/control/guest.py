@@ -12,9 +12,11 @@ from qmpd.control.guest_options import GuestOptions, changes, options
 from qmpd.control.times import seconds
 from qmpd.control.values import MISSING
 from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
+from qmpd.monitor.errors import CommandError
 
 if TYPE_CHECKING:
     from qmpd.machine import Guest
+    from qmpd.machine.objects.guest_side import GuestSide
 
 
 class IoOperation(enum.StrEnum):
@@ -30,6 +32,14 @@ class ErrorAction(enum.StrEnum):
     IGNORE = "ignore"
     REPORT = "report"
     STOP = "stop"
+
+
+class RxState(enum.StrEnum):
+    """What a network card lets through of one kind (QAPI `RxState`)."""
+
+    NORMAL = "normal"
+    NONE = "none"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +171,80 @@ class GuestControl(Group):
             "qom-path": qom_path or f"/machine/peripheral/{device}",
         }
         self._guest.io_error({name: data[name] for name in data if name in members and data[name] is not None})
+
+    # Hot plug, media and cards
+
+    @property
+    def _side(self) -> GuestSide:
+        from qmpd.machine.objects.guest_side import GuestSide
+        from qmpd.monitor.inventory import inventory_of, tree_of
+
+        dispatcher = self._puppeteer.host.dispatcher
+        self._guest.require_running()
+        try:
+            tree_of(dispatcher)
+        except CommandError as error:
+            raise ControlError(error.description) from None
+        return GuestSide(dispatcher.machine, inventory_of(dispatcher))
+
+    @command("guest-release-device")
+    def release_device(self, device: str) -> None:
+        """Let go of a device, asked by device_del or unasked; `device` is its id or path."""
+        self._side.release(device)
+
+    @command("guest-refuse-device")
+    def refuse_device(self, device: str) -> None:
+        """Refuse to let go of a device that device_del has asked for."""
+        self._side.refuse(device)
+
+    @command("guest-set-balloon")
+    def set_balloon(self, size: int) -> None:
+        """Do with `size` bytes of memory from now on, whatever the balloon asks for; takes a balloon."""
+        self._side.set_balloon(size)
+
+    @command("guest-move-tray")
+    def move_tray(self, device: str, open_: bool) -> None:
+        """Open or close the tray of a drive."""
+        self._side.move_tray(device, opened=open_)
+
+    @command("guest-lock-tray")
+    def lock_tray(self, device: str, locked: bool) -> None:
+        """Keep the host from opening the tray of a drive, or no more."""
+        self._side.lock_tray(device, locked=locked)
+
+    @command("guest-set-filter")
+    def set_filter(
+        self,
+        device: str,
+        promiscuous: bool | None = None,
+        broadcast_allowed: bool | None = None,
+        multicast: RxState | None = None,
+        unicast: RxState | None = None,
+        vlan: RxState | None = None,
+        main_mac: str | None = None,
+        multicast_table: list[str] | None = None,
+        unicast_table: list[str] | None = None,
+        vlan_table: list[int] | None = None,
+    ) -> None:
+        """Change what a network card lets through (QAPI RxFilterInfo); takes a virtio card."""
+        changes = {
+            "promiscuous": promiscuous,
+            "broadcast-allowed": broadcast_allowed,
+            "multicast": multicast,
+            "unicast": unicast,
+            "vlan": vlan,
+            "main-mac": main_mac,
+            "multicast-table": multicast_table,
+            "unicast-table": unicast_table,
+            "vlan-table": vlan_table,
+        }
+        given = {name: str(value) if isinstance(value, RxState) else value for name, value in changes.items()}
+        self._side.set_filter(device, {name: value for name, value in given.items() if value is not None})
+
+    @command("guest-open-port")
+    def open_port(self, device: str, open_: bool = True) -> None:
+        """Open or close a virtio-serial port, as the guest's agent does."""
+        self._side.open_port(device, opened=open_)
 
     @command("guest-inject-nmi")
     def inject_nmi(self) -> None:

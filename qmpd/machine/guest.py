@@ -185,7 +185,7 @@ class Guest:
 
         :raise MachineError: the guest does not run, or the machine lacks the device.
         """
-        self._require_running()
+        self.require_running()
         self._require_device(action)
         self._act(action)
 
@@ -229,7 +229,7 @@ class Guest:
 
         :raise MachineError: the guest does not run, or the machine lacks pvpanic.
         """
-        self._require_running()
+        self.require_running()
         self._require_device(GuestAction.PANIC)
         self._stop(GuestPhase.HALTED)
         devices.guest_panicked(self._machine, info)
@@ -239,7 +239,7 @@ class Guest:
 
         :raise MachineError: the guest does not run, or the machine lacks pvpanic.
         """
-        self._require_running()
+        self.require_running()
         self._require_device(GuestAction.CRASH_LOAD)
         devices.guest_crashloaded(self._machine, info)
 
@@ -255,7 +255,7 @@ class Guest:
 
         :raise MachineError: the guest does not run, or the machine lacks the device.
         """
-        self._require_running()
+        self.require_running()
         self._require_device(GuestAction.DEBUG_EXIT)
         self._stop(GuestPhase.STOPPING)
         devices.debug_exit(self._machine, value)
@@ -416,7 +416,8 @@ class Guest:
         self._timers.clear()
         self.phase = phase
 
-    def _require_running(self) -> None:
+    def require_running(self) -> None:
+        """:raise MachineError: the vCPUs do not run."""
         if self._machine.state is not RunState.RUNNING:
             raise MachineError(NOT_RUNNING)
 

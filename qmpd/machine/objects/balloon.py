@@ -32,9 +32,13 @@ class Balloon:
 
     def follow(self) -> None:
         """The guest has done what it was asked."""
-        if self.actual != self.target:
-            self.actual = self.target
-            self._machine.emit("BALLOON_CHANGE", {"actual": self.actual})
+        self.settle(self.target)
+
+    def settle(self, size: int) -> None:
+        """The guest has `size` bytes now, whatever it was asked."""
+        if self.actual != size:
+            self.actual = size
+            self._machine.emit("BALLOON_CHANGE", {"actual": size})
 
     def reset(self) -> None:
         """The machine has been reset: the guest has all its memory."""

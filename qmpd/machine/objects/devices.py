@@ -284,16 +284,28 @@ class Devices:
         device = self.find(identifier)
         if device.unplug_pending and self._rules.unplug_asked_once:
             raise MachineError(f"Device {identifier} is already in the process of unplug")
+        self.check_removable(device)
+        if self.asks(device):
+            device.unplug_pending = True
+            return device
+        self.take_away(device)
+        return None
+
+    def check_removable(self, device: Device) -> None:
+        """Refuse to take away what belongs to the machine for good.
+
+        :raise MachineError: it does.
+        """
         bus = device.bus
         if bus is not None and not bus.is_hotpluggable(self._tree):
             raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
         if not device.node.value("hotpluggable"):
             raise MachineError(f"Device '{device.driver}' does not support hotplugging")
-        if bus is None or _ASKING_BUS in bus.types:
-            device.unplug_pending = True
-            return device
-        self.take_away(device)
-        return None
+
+    @staticmethod
+    def asks(device: Device) -> bool:
+        """Whether removing a device takes the guest's consent."""
+        return device.bus is None or _ASKING_BUS in device.bus.types
 
     def take_away(self, device: Device) -> None:
         """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""

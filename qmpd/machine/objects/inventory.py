@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from qmpd.machine.machine import Machine
+    from qmpd.machine.objects.block import Drive
     from qmpd.machine.objects.texts import Texts
     from qmpd.machine.objects.tree import Types
 
@@ -114,8 +115,17 @@ class Inventory:
             self._balloon = Balloon(self._machine)
         return self._balloon
 
+    def move_tray(self, drive: Drive, *, opened: bool) -> None:
+        """Open or close the tray of a drive, and tell of it where it moves."""
+        if drive.has_tray and drive.tray_open is not opened:
+            drive.tray_open = opened
+            data: dict[str, object] = {"device": drive.name, "id": drive.qdev, "tray-open": opened}
+            self._machine.emit("DEVICE_TRAY_MOVED", data)
+
     def reset(self) -> None:
         """The machine has been reset."""
+        for drive in self.backends.block.drives:
+            drive.locked = False
         if self._devices is not None:
             self._devices.reset()
         if self._balloon is not None:

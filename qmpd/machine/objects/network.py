@@ -31,9 +31,12 @@ class Netdev:
 
 
 class Card:
-    """A network card: its name, its address and whether its link is up."""
+    """A network card: its name, its address and whether its link is up.
 
-    __slots__ = ("captured", "device", "link", "mac", "name")
+    `tells`: the next change of its filter is told; from then on none is until query-rx-filter has been asked.
+    """
+
+    __slots__ = ("captured", "device", "link", "mac", "name", "tells")
 
     def __init__(self, device: Device, name: str, mac: str, captured: dict[str, Any] | None) -> None:
         """`captured` is what query-rx-filter says of one like it, None where that does not know its kind."""
@@ -42,6 +45,7 @@ class Card:
         self.mac = mac
         self.captured = captured
         self.link = True
+        self.tells = True
 
 
 class Network:

@@ -210,24 +210,20 @@ def _named(arguments: Arguments) -> str:
     return cast("str", arguments.get("id") or arguments.get("device"))
 
 
-def _move_tray(dispatcher: Dispatcher, drive: Drive, *, opened: bool) -> None:
-    """Open or close the tray, and tell of it where it moves."""
-    if drive.has_tray and drive.tray_open is not opened:
-        drive.tray_open = opened
-        data: dict[str, object] = {"device": drive.name, "id": drive.qdev, "tray-open": opened}
-        dispatcher.machine.emit("DEVICE_TRAY_MOVED", data)
-
-
-def _open_tray(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
+def _open_tray(dispatcher: Dispatcher, arguments: Arguments) -> tuple[Drive, bool]:
+    """Open the tray of a drive; the drive, and whether the guest has it locked, so that it stays closed."""
     drive = _drive(dispatcher, arguments)
     if not drive.removable:
         raise CommandError(f"Device '{_named(arguments)}' is not removable")
-    _move_tray(dispatcher, drive, opened=True)
-    return drive
+    if drive.locked and drive.has_tray and not drive.tray_open and not arguments.get("force"):
+        return drive, True
+    inventory_of(dispatcher).move_tray(drive, opened=True)
+    return drive, False
 
 
 @command("blockdev-open-tray")
 def blockdev_open_tray(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """The guest may open a tray that it has locked; this command is done by then."""
     _open_tray(dispatcher, arguments)
     return EMPTY
 
@@ -237,7 +233,7 @@ def blockdev_close_tray(dispatcher: Dispatcher, session: Session, arguments: Arg
     drive = _drive(dispatcher, arguments)
     if not drive.removable:
         raise CommandError(f"Device '{_named(arguments)}' is not removable")
-    _move_tray(dispatcher, drive, opened=False)
+    inventory_of(dispatcher).move_tray(drive, opened=False)
     return EMPTY
 
 
@@ -277,6 +273,10 @@ def blockdev_insert_medium(dispatcher: Dispatcher, session: Session, arguments: 
 
 @command("eject")
 def eject(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    drive = _open_tray(dispatcher, arguments)
+    drive, locked = _open_tray(dispatcher, arguments)
+    if locked:
+        raise CommandError(
+            f"Device '{_named(arguments)}' is locked and force was not specified, wait for tray to open and try again"
+        )
     _remove_medium(dispatcher, drive, _named(arguments))
     return EMPTY
