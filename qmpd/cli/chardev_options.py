@@ -268,8 +268,7 @@ def _place(device: _Device, settings: VMSettings) -> None:
         monitor.path = values.get("path", "")
         if descriptor is not None:
             monitor.descriptor = descriptor
-            monitor.address = f"fd:{descriptor}"
-            monitor.path = _path_of(descriptor)
+            monitor.path, monitor.address = _name_of(descriptor)
         elif "host" in values:
             monitor.host, monitor.port = values["host"], values["port"]
             monitor.address = f"tcp:{monitor.host}:{monitor.port}"
@@ -298,8 +297,10 @@ def _place(device: _Device, settings: VMSettings) -> None:
     )
 
 
-def _path_of(descriptor: int) -> str:
-    """The path that an inherited socket listens at."""
+def _name_of(descriptor: int) -> tuple[str, str]:
+    """The path that an inherited socket listens at, or else how query-chardev names its address."""
     with socket.socket(fileno=os.dup(descriptor)) as listening:
         name = listening.getsockname()
-    return name if isinstance(name, str) else ""
+    if isinstance(name, str):
+        return name, ""
+    return "", f"tcp:{name[0]}:{name[1]}" if isinstance(name, tuple) else f"fd:{descriptor}"

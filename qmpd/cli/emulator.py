@@ -208,8 +208,10 @@ def _serve(options: EmulatorOptions, configured: dict[str, str], complaints: Com
     process = options.process
     try:
         process.begin()
-        return serve(settings, on_start=process.settle)
-    except (ListenError, PidFileError) as error:
+        return serve(settings, on_start=process.settle, tell=complaints.line)
+    except ListenError:
+        return 1
+    except PidFileError as error:
         complaints.line(str(error))
         return 1
     except BaseExceptionGroup as group:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from typing import Protocol
 
@@ -58,6 +60,18 @@ class Descriptors:
             identifier = next(free for free in range(len(self._sets) + 1) if free not in self._sets)
         self._sets.setdefault(identifier, []).append(_Entry(number, opaque))
         return identifier
+
+    def open(self, identifier: int, way: int) -> int:
+        """A copy of the file of a set that can be read and written as `way` says (`os.O_RDWR` and its like).
+
+        :raise OSError: there is no such set (ENOENT), or no such file in it (EACCES).
+        """
+        if identifier not in self._sets:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for entry in self._sets[identifier]:
+            if fcntl.fcntl(entry.number, fcntl.F_GETFL) & os.O_ACCMODE == way & os.O_ACCMODE:
+                return fcntl.fcntl(entry.number, fcntl.F_DUPFD_CLOEXEC, 0)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def remove(self, identifier: int, number: int | None, at_once: bool) -> None:
         """Take one file out of a set, or all of them; with `at_once` they are closed and told of no more.

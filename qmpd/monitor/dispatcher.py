@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qmpd.monitor.chardev import Chardev, ChardevHost
     from qmpd.monitor.descriptors import Descriptors
     from qmpd.monitor.live_update import Father
+    from qmpd.monitor.threads import Threads
     from qmpd.qapi import Release
 
 NO_ARGUMENTS: dict[str, object] = {}
@@ -132,6 +133,7 @@ class Dispatcher:
         "reply_after_turn",
         "sessions",
         "settings",
+        "threads",
         "unsent",
     )
 
@@ -150,6 +152,8 @@ class Dispatcher:
         self.chardevs = chardevs if chardevs is not None else []
         # Who opens character devices for `chardev-add`; None where nobody does.
         self.chardev_host: ChardevHost | None = None
+        # Who has threads that stand behind the CPUs; None where the process is not this machine's alone.
+        self.threads: Threads | None = None
         self.commands: dict[str, Entry | None]
         self.negotiation_commands: dict[str, Entry | None]
         self.commands, self.negotiation_commands = _command_tables(release)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from qmpd.monitor.chardev import Chardev
+    from qmpd.monitor.descriptors import Descriptors
     from qmpd.server.settings import MonitorSettings
     from qmpd.server.virtual_machine import VirtualMachine
 
@@ -223,9 +224,10 @@ class _File(_Device):
         self.enter("file")
         settings = self.settings
         way = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if settings.append else os.O_TRUNC)
-        self._writes = _open(settings.path, way)
+        files = self.vm.dispatcher.descriptors
+        self._writes = _open(settings.path, way, files)
         if settings.input_path:
-            self._reads = _open(settings.input_path, os.O_RDONLY | os.O_CLOEXEC)
+            self._reads = _open(settings.input_path, os.O_RDONLY | os.O_CLOEXEC, files)
 
     async def run(self) -> None:
         if self.settings.monitor is not None:
@@ -254,7 +256,7 @@ class _Pty(_Device):
         try:
             self._master, slave = os.openpty()
         except OSError as error:
-            raise ListenError(f"Failed to open pty: {error.strerror}") from None
+            raise ListenError(f"Failed to create PTY: {error.strerror}") from None
         attributes = termios.tcgetattr(slave)
         attributes[0] = attributes[1] = 0
         attributes[2] = attributes[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
@@ -399,7 +401,7 @@ class _Server(_Socket):
             self._listener = Listener.inherit("", settings.descriptor, None)
         else:
             self._listener = Listener(settings.path)
-        self.enter(_address(settings), listening=True, yankable=True)
+        self.enter(_name(self._listener.socket), listening=True, yankable=True)
 
     async def run(self) -> None:
         assert self._listener is not None
@@ -504,6 +506,12 @@ def _address(settings: ChardevSettings) -> str:
     return f"unix:{settings.path}"
 
 
+def _name(listening: socket.socket) -> str:
+    """A listening socket in the words of query-chardev; it is called by its address however it came."""
+    name = listening.getsockname()
+    return f"unix:{name}" if listening.family == socket.AF_UNIX else f"tcp:{name[0]}:{name[1]}"
+
+
 def _describe(client: socket.socket) -> str:
     """A connected socket in the words of query-chardev."""
     if client.family == socket.AF_UNIX:
@@ -522,8 +530,15 @@ def _connect_unix(path: str) -> socket.socket:
     return client
 
 
-def _open(path: str, way: int) -> int:
+def _open(path: str, way: int, files: Descriptors | None) -> int:
+    """Open a file, or the one of a set that `/dev/fdset/NUMBER` stands for.
+
+    :raise ListenError: it cannot be opened.
+    """
+    head, _, number = path.rpartition("/")
     try:
+        if head == "/dev/fdset" and number.isdecimal() and files is not None:
+            return files.open(int(number), way)
         return os.open(path, way, 0o666)
     except OSError as error:
         raise ListenError(f"Could not open '{path}': {error.strerror}") from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from qmpd.server import signals
+from qmpd.server.threads import IdleThreads
 from qmpd.server.virtual_machine import VirtualMachine
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ def serve(
     settings: VMSettings,
     on_listening: Callable[[], None] | None = None,
     on_start: Callable[[], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> int:
     """Listen, call `on_listening`, and serve until the machine ends; the result is its exit status.
 
     `on_start` is called when the machine starts: after the clients that are waited for have come, and before any of
-    them is served.
+    them is served.  `tell` is told why a socket cannot be made, while those that were are still there.
 
     Signals end the machine as they end QEMU; this must be the process's main thread.
 
@@ -37,7 +39,7 @@ def serve(
     # From here on a signal is one to the machine, lest the socket files outlive the process.
     signals.block()
     vm = VirtualMachine(settings)
-    vm.listen()
+    vm.listen(tell)
     try:
         if settings.pid_file is not None:
             from qmpd.server.pid_file import PidFile
@@ -81,6 +83,7 @@ async def serve_process(
 
     `first` are signals that have come already.
     """
+    vm.dispatcher.threads = IdleThreads(named=vm.settings.thread_names)
     token = trio.lowlevel.current_trio_token()
 
     def notify() -> None:

@@ -62,7 +62,7 @@ class VMSettings:
     `control` is where the control socket listens, None where there is none; `transcript` the file that the transcript
     is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`, or `stepped` under qtest.
     `extensions` are what the release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the
-    sockets and is removed at the end.
+    sockets and is removed at the end.  With `thread_names` the kernel shows which thread is which CPU's.
     """
 
     release: str = "10.0"
@@ -75,3 +75,6 @@ class VMSettings:
     extensions: tuple[str, ...] = ()
     folder: str | None = None
     chardevs: list[ChardevSettings] = field(default_factory=list)
+    thread_names: bool = False
+    # Open files of the caller's to begin with, as (set, number, opaque).
+    descriptors: list[tuple[int, int, str | None]] = field(default_factory=list)

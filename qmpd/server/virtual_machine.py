@@ -113,6 +113,12 @@ class VirtualMachine:
         report = ignore_report if settings.clock == "stepped" else log.error
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, report)
         self.dispatcher.chardev_host = self
+        if settings.descriptors:
+            from qmpd.monitor.descriptors import Descriptors
+
+            self.dispatcher.descriptors = Descriptors()
+            for identifier, number, opaque in settings.descriptors:
+                self.dispatcher.descriptors.add(number, identifier, opaque)
         if settings.control is not None:
             self.open_control()
 
@@ -138,8 +144,11 @@ class VirtualMachine:
         control = self.settings.control
         return self.settings.monitors if control is None else [*self.settings.monitors, control]
 
-    def listen(self) -> None:
+    def listen(self, tell: Callable[[str], None] | None = None) -> None:
         """Make the sockets, and the transcript where one is asked for.
+
+        `tell` is told why one of them cannot be made before those that were are closed: whoever is connected to one
+        looks for the reason then.
 
         :raise ListenError: one of them cannot be made; no socket is left behind.
         """
@@ -152,7 +161,9 @@ class VirtualMachine:
                 self.devices = CharacterDevices(self)
                 self.devices.open()
             self.write_transcript()
-        except BaseException:
+        except BaseException as error:
+            if tell is not None and isinstance(error, ListenError):
+                tell(str(error))
             self.close_listeners()
             raise
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.block import Drive
+from qmpd.machine.objects.naming import ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Of these there may be one in a machine.
 _SINGLE = {"virtio-balloon-device": "Only one balloon device is supported"}
+# What opens its character device when the guest opens the port, or never.
+_OPENED_BY_GUEST = frozenset({"virtserialport", "isa-debugcon"})
 
 
 class Backends:
@@ -46,6 +49,11 @@ class Backends:
     def chardev_is_busy(self, label: str) -> bool:
         """Whether somebody uses a character device."""
         return self.chardevs.get(label, False) or label in self._chardev_users
+
+    def chardev_is_open(self, label: str) -> bool:
+        """Whether the device that uses a character device, if any, listens to it from the start."""
+        user = self._chardev_users.get(label)
+        return user is not None and user.node.type not in _OPENED_BY_GUEST
 
     def check(self, kind: str, value: str, owner: str) -> None:
         """Refuse a backend that is not there or is in use.
@@ -92,8 +100,8 @@ class Backends:
             drive = Drive("", node=self.block.nodes.get(name) if name else None)
         drive.device = device
         # In queries a device goes by its id where it has one, but a part of a device has none.
-        own = shown["qdev"] == "«id»"
-        path = device.path if own else shown["qdev"].replace("«self»", device.path)
+        own = shown["qdev"] == ID
+        path = device.path if own else shown["qdev"].replace("«self»", device.path).replace(ID, device.identifier or "")
         drive.qdev = device.identifier if own and device.identifier is not None else path
         drive.label = drive.qdev
         drive.removable, drive.has_tray = shown["removable"], "tray_open" in shown

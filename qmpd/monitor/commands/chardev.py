@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.monitor.chardev import Chardev
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.inventory import inventory_of
+from qmpd.monitor.inventory import inventory_of, is_bare
 from qmpd.monitor.object_order import object_order
 from qmpd.monitor.results import EMPTY
 
@@ -22,12 +22,14 @@ def query_chardev(dispatcher: Dispatcher, session: Session, arguments: Arguments
     """The list is built back to front from the walk over `/chardevs`."""
     chardevs = {chardev.label: chardev for chardev in dispatcher.chardevs}
     connected = {client.label for client in dispatcher.sessions}
+    backends = None if is_bare(dispatcher) else inventory_of(dispatcher).backends
     suffix = dispatcher.release.behaviour.listening_chardev_suffix
     return [
         {
             "label": label,
             "filename": chardevs[label].describe(label in connected, suffix),
-            "frontend-open": chardevs[label].frontend_open,
+            "frontend-open": chardevs[label].frontend_open
+            or (backends is not None and backends.chardev_is_open(label)),
         }
         for label in reversed(object_order(chardevs))
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.inventory import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
+from qmpd.monitor.threads import iothread
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
@@ -23,14 +23,12 @@ _captured_memdev = answer_unmodelled("query-memdev")
 
 @command("query-iothreads")
 def query_iothreads(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    """`thread-id` numbers follow those of the CPUs: no thread of the host stands behind them."""
     if is_bare(dispatcher) or not are_objects_known(dispatcher):
         return []
-    first = os.getpid() + 1 + dispatcher.settings.topology.maximum
     found: list[dict[str, Any]] = []
     for number, node in enumerate(objects_of(dispatcher).of_type("iothread")):
         values = {name: node.value(name) for name in _IOTHREAD if node.property(name) is not None}
-        found.append({"id": node.name, "thread-id": first + number, **values})
+        found.append({"id": node.name, "thread-id": iothread(dispatcher, node.name, number), **values})
     return found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
+from qmpd.monitor.threads import cpu_thread
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ def has_cpus(dispatcher: Dispatcher) -> bool:
 
 @command("query-cpus-fast")
 def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    """`thread-id` numbers follow the process's own: no thread of the host stands behind a CPU here."""
     if not has_cpus(dispatcher):
         return []
     settings, behaviour = dispatcher.settings, dispatcher.release.behaviour
@@ -56,7 +55,7 @@ def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Argumen
         cpu: dict[str, object] = {
             "cpu-index": index,
             "qom-path": cpu_path(index),
-            "thread-id": os.getpid() + 1 + index,
+            "thread-id": cpu_thread(dispatcher, index),
             "props": cpu_properties(settings.topology, index),
             "target": "x86_64",
         }
@@ -82,7 +81,7 @@ def query_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -
             # The first CPU starts the others, which wait until it does.
             "halted": index > 0,
             "qom_path": cpu_path(index),
-            "thread_id": os.getpid() + 1 + index,
+            "thread_id": cpu_thread(dispatcher, index),
             "arch": "x86",
             "pc": _RESET_VECTOR,
         }

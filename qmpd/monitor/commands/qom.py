@@ -9,6 +9,7 @@ from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.inventory import objects_of, tree_of
 from qmpd.monitor.results import EMPTY
+from qmpd.monitor.threads import end_iothread
 from qmpd.wire.order import in_order
 
 if TYPE_CHECKING:
@@ -71,5 +72,7 @@ def object_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -
 
 @command("object-del")
 def object_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    objects_of(dispatcher).remove(cast("str", arguments["id"]))
+    name = cast("str", arguments["id"])
+    objects_of(dispatcher).remove(name)
+    end_iothread(dispatcher, name)
     return EMPTY
