@@ -37,7 +37,7 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     :raise CaptureError: the program does not start.
     """
     found: Found = {}
-    for ask in (_protocol, _reset, _preconfig, _machine, _refusals, _topology, _suspend, _panic, _debug_exit):
+    for ask in (_protocol, _reset, _preconfig, _machine, _refusals, _topology, _hot_plug, _suspend, _panic, _debug_exit):
         try:
             found.update(ask(command))
         except (Refused, Gone, KeyError, IndexError, AttributeError) as error:
@@ -173,6 +173,33 @@ def _topology(command: str) -> Found:
         if "not supported" in refused and level in refused:
             found["unsupported_smp_level"] = _template(refused, level=level)
             break
+    return found
+
+
+def _hot_plug(command: str) -> Found:
+    with Program(command, [*OPTIONS[PC], "-smp", "1,maxcpus=2"]) as program:
+        client = program.client
+        free = next(each for each in client.ask("query-hotpluggable-cpus").result if "qom-path" not in each)
+        client.ask("device_add", {"driver": free["type"], "id": "cpu", **free["props"]})
+        found: Found = {"cpu_unplug_needs_guest": client.ask("device_del", {"id": "cpu"}).value is None}
+        client.ask("device_add", {"driver": "e1000", "id": "card"})
+        if "identifier" in client.ask("device_add", {"driver": "no-such-thing", "id": "1card"}).description:
+            again = client.ask("device_add", {"driver": "no-such-thing", "id": "card"}).description
+            found["device_id_check"] = "options" if "card" in again else "identifier"
+        else:
+            odd = client.ask("device_add", {"driver": "e1000", "id": "1card"})
+            found["device_id_check"] = "none" if odd.value is not None else "late"
+        client.ask("device_del", {"id": "card"})
+        found["unplug_asked_once"] = client.ask("device_del", {"id": "card"}).value is None
+        text = {"driver": "e1000", "multifunction": "on"}
+        found["device_options_are_text"] = client.ask("device_add", text).value is not None
+        hub = {"type": "hubport", "hubid": 0, "id": "1hub"}
+        found["netdev_ids_checked"] = client.ask("netdev_add", hub).value is None
+    port = ["-machine", "q35,accel=tcg", *OPTIONS[PC][2:], "-device", "pcie-root-port,id=root0,chassis=1"]
+    with Program(command, port) as program:
+        client = program.client
+        said = [client.ask("device_add", {"driver": "e1000", "bus": "root0"}) for _ in range(2)]
+        found["pci_function_check"] = "asked" if said[1].value is not None else "always"
     return found
 
 

@@ -350,6 +350,7 @@ class MachineOptions:
                 f"invalid value of {option}maxmem: memory slots were specified but maximum memory size "
                 f"(0x{limit:x}) is equal to the initial memory size (0x{size:x})"
             )
+        self._settings.memory_slots, self._settings.memory_limit = slots or 0, limit or 0
         if slots is not None and slots > _MAXIMUM_SLOTS and self._settings.machine_type == "pc":
             raise OptionError(f"unsupported amount of memory slots: {slots}", location=NOWHERE)
 

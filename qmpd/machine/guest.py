@@ -153,6 +153,11 @@ class Guest:
         if heeded and self.phase in (GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN):
             self._timers.set("nmi", 0)
 
+    @property
+    def listens(self) -> bool:
+        """Whether an operating system runs."""
+        return self.phase is GuestPhase.RUNNING
+
     def unplug_asked(self, path: str) -> None:
         """It is asked to let go of the device at this path; an operating system that does not run yet hears it then."""
         if self.phase is GuestPhase.RUNNING and self.settings.unplug_answer() is not GuestUnplug.IGNORE:

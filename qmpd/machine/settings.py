@@ -193,7 +193,8 @@ class MachineSettings:
     `-drive`.  `kvm` says whether the machine claims to be accelerated by KVM.  `qtest_log` is the
     file that the qtest protocol is logged to, None for standard error.
 
-    `memory` is in bytes.  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of
+    `memory` is in bytes, and so is `memory_limit`, which it may become when memory is plugged into the `memory_slots`
+    (0 where none may).  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of
     `-incoming` (`defer` for one that `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a
     shutdown that is announced as RESET (the live-update line's `reboot-reset`).  `guest` is None where there is
     nothing to boot; machine `none` has no guest at all.
@@ -201,6 +202,8 @@ class MachineSettings:
 
     machine_type: str = "pc"
     memory: int = 128 << 20
+    memory_slots: int = 0
+    memory_limit: int = 0
     cpu_model: str = "qemu64"
     topology: CPUTopology = field(default_factory=CPUTopology)
     name: str | None = None

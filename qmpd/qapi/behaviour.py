@@ -48,6 +48,9 @@ ABOUT: dict[str, str] = {
     "device_id_check": "when device_add looks at the id: 'options' before all else, and it stays taken until the device"
     " is gone for good; 'identifier' before all else, for its form alone; 'late', or 'none'",
     "unplug_asked_once": "device_del is refused while the guest has not let go of the device",
+    "cpu_unplug_needs_guest": "device_del of a CPU is refused until the guest has looked at the machine's CPUs",
+    "pci_function_check": "when a PCI function whose slot has its function 0 is refused: 'asked' for by address, or"
+    " 'always'",
     "unplug_refusal_event": "the event that tells that the guest will not let go of a device; empty: there is none",
     "netdev_ids_checked": "netdev_add refuses an id that is no identifier or is taken",
     "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
@@ -99,6 +102,8 @@ class Behaviour:
     unknown_watchdog_action: str = "Error: invalid parameter value: {action}"
     device_id_check: str = "none"
     unplug_asked_once: bool = True
+    cpu_unplug_needs_guest: bool = True
+    pci_function_check: str = "always"
     unplug_refusal_event: str = "DEVICE_UNPLUG_GUEST_ERROR"
     netdev_ids_checked: bool = True
     device_options_are_text: bool = False

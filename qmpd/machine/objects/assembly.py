@@ -7,10 +7,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.objects.node import Node, Shape
+from qmpd.machine.objects.processors import Place
 
 if TYPE_CHECKING:
     from qmpd.machine.objects.tree import Builder
-    from qmpd.machine.settings import CPUTopology, MachineSettings
+    from qmpd.machine.settings import MachineSettings
 
 UNATTACHED = "/machine/unattached"
 _UNATTACHED_DEVICE = re.compile(r"/machine/unattached/device\[([0-9]+)\]")
@@ -31,6 +32,14 @@ class MemoryLayout:
         split = low is not None and size >= _SPLIT_AT.get(low, low)
         self.below = low if split and low is not None else size
         self.above = size - self.below
+
+
+def family(settings: MachineSettings) -> str:
+    """The type among those whose objects are captured that is most like a machine's."""
+    machine_type = settings.machine_name or settings.machine_type
+    if machine_type in ("none", "isapc", "microvm"):
+        return machine_type
+    return "q35" if "q35" in machine_type else "pc"
 
 
 def assemble(builder: Builder, captured: dict[str, Any], settings: MachineSettings, type_name: str | None) -> Node:
@@ -71,7 +80,7 @@ def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: 
         if model is not None:
             for key, value in model["values"].items():
                 node.set_value(key, value)
-        for key, value in _identity(settings.topology, index, node).items():
+        for key, value in _identity(settings, index, node).items():
             node.set_value(key, value)
         local = node.children.get("lapic")
         if local is not None:
@@ -110,20 +119,14 @@ def _renumber(root: Node, unattached: Node, second: int, count: int) -> None:
     unattached.shape = Shape(properties, static)
 
 
-def _identity(topology: CPUTopology, index: int, node: Node) -> dict[str, int]:
+def _identity(settings: MachineSettings, index: int, node: Node) -> dict[str, int]:
     """Where CPU number `index` sits, as its properties say."""
-    rest, thread = divmod(index, topology.threads)
-    rest, core = divmod(rest, topology.cores)
-    rest, module = divmod(rest, topology.modules)
-    socket, die = divmod(rest, topology.dies)
-    apic = shift = 0
-    sizes = (topology.threads, topology.cores, topology.modules, topology.dies, 1)
-    for number, size in zip((thread, core, module, die, socket), sizes, strict=True):
-        apic |= number << shift
-        shift += (size - 1).bit_length()
-    known = {
-        "apic-id": apic, "socket-id": socket, "die-id": die, "module-id": module, "core-id": core, "thread-id": thread,
-    }  # fmt: skip
+    place = Place.of_index(settings.topology, index)
+    known = {f"{level}-id": number for level, number in place.levels.items()}
+    known["apic-id"] = place.apic_id(settings.topology)
+    if settings.memory_slots:
+        # Memory that is plugged in takes a node, and so there is one.
+        known["node-id"] = 0
     return {name: number for name, number in known.items() if node.property(name) is not None}
 
 

@@ -27,7 +27,7 @@ class Device:
     `identifier` is None for one without an id; `number` is its place on the bus.
     """
 
-    __slots__ = ("bus", "buses", "cold", "driver", "identifier", "node", "number", "slot", "unplug_pending")
+    __slots__ = ("bus", "buses", "cold", "driver", "identifier", "node", "number", "slot", "unplug_pending", "used")
 
     def __init__(self, node: Node, driver: str, identifier: str | None, *, cold: bool) -> None:
         self.node = node
@@ -41,6 +41,8 @@ class Device:
         self.slot: object = None
         # Whether the guest has been asked to let go of it.
         self.unplug_pending = False
+        # Whether it was there when the machine was last reset.
+        self.used = cold
 
     @property
     def path(self) -> str:
@@ -71,10 +73,6 @@ class Bus:
         self.next_number = 0
         # The places that are free, on a bus that gives them out in an order of its own; None until it does.
         self.free: list[str] | None = None
-
-    def is_hotpluggable(self, tree: ObjectTree) -> bool:
-        """Whether devices can be added while the machine exists."""
-        return self.node.property("hotplug-handler") is not None and bool(tree.get(self.node, "hotplug-handler"))
 
     @property
     def full(self) -> bool:

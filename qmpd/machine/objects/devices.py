@@ -14,9 +14,11 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine.errors import DeviceNotFound, MachineError
+from qmpd.machine.objects import controllers, memory, places, processors
 from qmpd.machine.objects import options as reading
-from qmpd.machine.objects import places
+from qmpd.machine.objects.assembly import MemoryLayout, family
 from qmpd.machine.objects.buses import Bus, Buses, Device
+from qmpd.machine.objects.controllers import Controller
 from qmpd.machine.objects.naming import ID, rename
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from qmpd.machine.objects.node import Node
     from qmpd.machine.objects.texts import Texts
     from qmpd.machine.objects.tree import Builder, ObjectTree, Types
+    from qmpd.machine.settings import MachineSettings
 
     Options = Mapping[str, object]
 
@@ -36,8 +39,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _ASIDE = ("driver", "bus", "id")
 _NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
 _NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
-# Removing one of these takes the guest's consent.
-_ASKING_BUS = "PCI"
+_CPU = "-x86_64-cpu"
 
 
 class DeviceRules(Protocol):
@@ -55,13 +57,21 @@ class DeviceRules(Protocol):
     def unplug_asked_once(self) -> bool:
         """Whether `device_del` is refused while the guest has not answered."""
 
+    @property
+    def cpu_unplug_needs_guest(self) -> bool:
+        """Whether a CPU cannot be unplugged before the guest has looked at the machine's CPUs."""
+
+    @property
+    def pci_function_check(self) -> str:
+        """When a function of a slot whose function 0 is there is refused: where it was `asked` for, or `always`."""
+
 
 class Devices:
     """The devices of one machine.  `emit` sends an event, `later` does something after the reply."""
 
     __slots__ = (
-        "_anonymous", "_backends", "_builder", "_emit", "_gone", "_later", "_rules", "_texts", "_tree", "_types",
-        "_unattached", "buses", "in_use", "reader",
+        "_anonymous", "_backends", "_builder", "_emit", "_gone", "_later", "_rules", "_settings", "_texts", "_tree",
+        "_types", "_unattached", "buses", "in_use", "reader",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +84,9 @@ class Devices:
         rules: DeviceRules,
         emit: Callable[[str, dict[str, object]], None],
         later: Callable[[Callable[[], None]], None],
+        settings: MachineSettings,
     ) -> None:
+        self._settings = settings
         self._tree = tree
         self._builder = builder
         self._types = types
@@ -133,6 +145,12 @@ class Devices:
         if "tree" not in captured:
             self._refuse(driver, captured, options, identifier)
         node = self._build(captured["tree"], identifier)
+        for property_name, value in captured.get("values", {}).items():
+            node.set_value(property_name, value)
+        if processors.is_processor(node):
+            processors.forget_place(node)
+        elif driver == memory.KIND:
+            memory.forget_place(node)
         container = self._tree.container(PERIPHERAL if identifier is not None else PERIPHERAL_ANON)
         container.add_child(name, node)
         device = Device(node, driver, identifier, cold=cold)
@@ -153,11 +171,12 @@ class Devices:
         real = driver if alias is None else alias["type"]
         captured = find("device", real)
         if captured is None:
-            if "device" not in self._types.is_a(driver):
+            types = self._types.is_a(driver)
+            if "device" not in types:
                 raise MachineError(f"'{driver}' is not a valid device model name")
-            if "cpu" in self._types.is_a(driver):
-                raise MachineError(f"qmpd does not model adding a device of type {driver}")
-            raise MachineError(self._texts("device-abstract"))
+            captured = self._processor(driver) if "cpu" in types else None
+            if captured is None:
+                raise MachineError(self._texts("device-abstract"))
         if not captured.get("user", True):
             raise MachineError(self._texts("device-not-pluggable"))
         refused = captured.get("hot", "")
@@ -166,6 +185,17 @@ class Devices:
         if "dynamic sysbus" in captured.get("refusal", ""):
             raise MachineError(captured["refusal"])
         return real, captured
+
+    def _processor(self, driver: str) -> dict[str, Any] | None:
+        """What a CPU of this type is made of, as the machine has captured it; None for no CPU model."""
+        model = self._builder.captured("cpu", driver.removesuffix(_CPU))
+        if not driver.endswith(_CPU) or model is None:
+            return None
+        machine = self._builder.captured("machine", family(self._settings)) or {}
+        if "cpu" not in machine:
+            return None
+        kind = machine["cpu"][-1]
+        return {"tree": kind, "values": model["values"]}
 
     def _bus(self, driver: str, captured: dict[str, Any], options: Options, cold: bool) -> Bus | None:
         """The bus that it goes on; None for a device that needs none."""
@@ -180,7 +210,7 @@ class Devices:
             if bus is None or bus.full:
                 raise MachineError(f"No '{kind}' bus found for device '{driver}'")
         if not cold:
-            if bus is not None and not bus.is_hotpluggable(self._tree):
+            if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
                 raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
             if _NO_HOTPLUG.fullmatch(captured.get("hot", "")):
                 raise MachineError(captured["hot"])
@@ -224,10 +254,11 @@ class Devices:
         node = device.node
         if bus is not None:
             if places.is_checked_first(bus):
-                places.place(bus, device, given)
+                self._place(bus, device, given)
             bus.add(device)
             node.set_value("parent_bus", bus.node.path)
         try:
+            self._plug_into_machine(device)
             needed = captured.get("with", {})
             if any(not given.get(name) for name in needed):
                 raise MachineError(captured["refusal"].replace(ID, device.identifier or ""))
@@ -235,7 +266,8 @@ class Devices:
                 if places.needs_hub(bus, device.driver, given):
                     self._add_hub(bus, device.cold)
                 if not places.is_checked_first(bus):
-                    places.place(bus, device, given)
+                    self._place(bus, device, given)
+                controllers.check_slot(self._tree, bus, device)
             self._backends.attach(device, given, captured)
         except MachineError:
             if bus is not None:
@@ -249,6 +281,22 @@ class Devices:
         self.buses.devices[id(node)] = device
         for part in node.below():
             self.buses.bring(part)
+
+    def _place(self, bus: Bus, device: Device, given: dict[str, Any]) -> None:
+        places.place(bus, device, given, always_check=self._rules.pci_function_check == "always")
+
+    def _plug_into_machine(self, device: Device) -> None:
+        """What the machine itself has to say to a CPU or to memory.
+
+        :raise MachineError: it does not take it.
+        """
+        others, settings = self.buses.devices.values(), self._settings
+        if processors.is_processor(device.node):
+            processors.plug(device.node, device.driver.removesuffix(_CPU), settings, others)
+        elif device.driver == memory.KIND:
+            machine = self._builder.captured("machine", family(settings)) or {}
+            region = memory.Region(settings, MemoryLayout(settings.memory, machine.get("low-memory")))
+            memory.plug(self._tree, device.node, region, others, self._backends.used_objects)
 
     def _add_hub(self, bus: Bus, cold: bool) -> None:
         """Add a USB hub that nobody asked for; it belongs to the machine."""
@@ -276,20 +324,26 @@ class Devices:
             raise MachineError(self._texts("device-is-none", id=identifier))
         return device
 
-    def remove(self, identifier: str) -> Device | None:
+    def remove(self, identifier: str, *, guest_listens: bool = False) -> Device | None:
         """Remove a device, as `device_del` does; gives the device where the guest has to let go of it first.
+
+        `guest_listens`: there is an operating system that runs.
 
         :raise MachineError: it is refused.
         """
         device = self.find(identifier)
-        if device.unplug_pending and self._rules.unplug_asked_once:
+        by = controllers.controller(self._tree, device.bus)
+        once = by is Controller.EXPRESS or (by is Controller.ACPI and self._rules.unplug_asked_once)
+        if device.unplug_pending and once:
             raise MachineError(f"Device {identifier} is already in the process of unplug")
         self.check_removable(device)
-        if self.asks(device):
-            device.unplug_pending = True
-            return device
-        self.take_away(device)
-        return None
+        if processors.is_processor(device.node):
+            self._check_processor(device, guest_listens=guest_listens)
+        if by is Controller.BUS or (by is Controller.STANDARD and not (device.used or guest_listens)):
+            self.take_away(device)
+            return None
+        device.unplug_pending = True
+        return device
 
     def check_removable(self, device: Device) -> None:
         """Refuse to take away what belongs to the machine for good.
@@ -297,15 +351,21 @@ class Devices:
         :raise MachineError: it does.
         """
         bus = device.bus
-        if bus is not None and not bus.is_hotpluggable(self._tree):
+        if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
             raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
         if not device.node.value("hotpluggable"):
             raise MachineError(f"Device '{device.driver}' does not support hotplugging")
 
-    @staticmethod
-    def asks(device: Device) -> bool:
+    def _check_processor(self, device: Device, *, guest_listens: bool) -> None:
+        others = self.buses.devices.values()
+        number = next(index for index, node in processors.plugged(others, self._settings) if node is device.node)
+        processors.check_unplug(number)
+        if self._rules.cpu_unplug_needs_guest and not guest_listens:
+            raise MachineError(f"acpi: device unplug request for not supported device type: {device.node.type}")
+
+    def asks(self, device: Device) -> bool:
         """Whether removing a device takes the guest's consent."""
-        return device.bus is None or _ASKING_BUS in device.bus.types
+        return controllers.controller(self._tree, device.bus) is not Controller.BUS
 
     def take_away(self, device: Device) -> None:
         """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
@@ -345,10 +405,18 @@ class Devices:
         return sorted(found, key=lambda device: device.slot if isinstance(device.slot, int) else -1)
 
     def reset(self) -> None:
-        """The machine has been reset: nobody holds on to a device any more that was to go."""
+        """The machine has been reset: ACPI lets go of the devices that are to go, and all others are in use now."""
         for device in self.pending():
             if id(device.node) in self.buses.devices:
-                self.take_away(device)
+                if controllers.controller(self._tree, device.bus) is Controller.ACPI:
+                    self.take_away(device)
+        for device in self.buses.devices.values():
+            device.used = True
+
+    def settle(self) -> None:
+        """The machine has been put together."""
+        if self.buses.root is not None:
+            controllers.adopt_bridges(self.buses.root, [each.node for each in self.buses.devices.values()])
 
     def drivers(self) -> set[str]:
         """The types of the devices that there are."""

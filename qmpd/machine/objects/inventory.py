@@ -9,7 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmpd.machine.objects.assembly import MemoryLayout, assemble
+from qmpd.machine.objects.assembly import MemoryLayout, assemble, family
 from qmpd.machine.objects.backends import Backends
 from qmpd.machine.objects.balloon import Balloon
 from qmpd.machine.objects.block import BlockGraph
@@ -40,13 +40,6 @@ class InventoryRules(DeviceRules, Protocol):
     @property
     def netdev_ids_checked(self) -> bool:
         """Whether `netdev_add` looks at its id."""
-
-
-def family(machine_type: str) -> str:
-    """The type among those whose objects are captured that is most like this one."""
-    if machine_type in ("none", "isapc", "microvm"):
-        return machine_type
-    return "q35" if "q35" in machine_type else "pc"
 
 
 class Inventory:
@@ -87,7 +80,8 @@ class Inventory:
         if self._devices is None:
             machine = self._machine
             self._devices = Devices(
-                self.tree, self.builder, self.types, self.backends, self.texts, self.rules, machine.emit, machine.later
+                self.tree, self.builder, self.types, self.backends, self.texts, self.rules, machine.emit, machine.later,
+                settings=machine.settings,
             )
         return self._devices
 
@@ -136,7 +130,8 @@ class Inventory:
 
         :raise MachineError: it is refused.
         """
-        device = self.devices.remove(identifier)
+        guest = self._machine.guest
+        device = self.devices.remove(identifier, guest_listens=guest is not None and guest.listens)
         if device is not None and self._machine.guest is not None:
             self._machine.guest.unplug_asked(device.path)
 
@@ -199,7 +194,7 @@ class Inventory:
         """What was captured of machines like this one."""
         settings = self._machine.settings
         machine_type = settings.machine_name or settings.machine_type
-        captured = self.builder.captured("machine", family(machine_type))
+        captured = self.builder.captured("machine", family(settings))
         if captured is None:
             raise LookupError(machine_type)
         return captured

@@ -103,6 +103,13 @@ class Node:
         names = shape.names if self._added is None else self._added
         return [*shape.properties[: shape.static], *(names[name] for name in reversed(self._table.walk()))]
 
+    def put_last(self, name: str) -> None:
+        """Let a property be the last that was put in, as if none had ever been taken away."""
+        if self._added is None:
+            self._added = dict(self.shape.names)
+        self._added[name] = self._added.pop(name)
+        self.forget_order()
+
     def forget_order(self) -> None:
         """Let the properties be in the order in which they are now, as if none had ever been taken away."""
         static = self.shape.static or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -63,11 +64,12 @@ class Objects:
             read = self._reader.read(to, value, text=text)
             self._check(kind, name, read)
             node.set_value(name, read)
-        if any(name not in properties for name in captured.get("with", ())):
-            raise MachineError(captured["refusal"].replace("«id»", identifier))
         container = self._tree.container(OBJECTS)
         if identifier in container.children:
             raise MachineError(self._texts("object-duplicate", id=identifier))
+        if any(name not in properties for name in captured.get("with", ())):
+            raise MachineError(captured["refusal"].replace("«id»", identifier))
+        self._open(kind, node)
         container.add_child(identifier, node)
         self._finish(node, properties)
         return node
@@ -101,6 +103,16 @@ class Objects:
             raise MachineError(f"{name} value must be in range [0, {_LARGEST}]")
         if name == "size" and value == 0 and MEMORY_BACKEND in self._types.is_a(kind):
             raise MachineError(f"property 'size' of {kind} doesn't take value '0'")
+
+    def _open(self, kind: str, node: Node) -> None:
+        """Refuse a file that cannot be read."""
+        if kind != "rng-random":
+            return
+        path = node.value("filename")
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError as error:
+            raise MachineError(f"Could not open '{path}': {error.strerror}") from None
 
     def _finish(self, node: Node, properties: Mapping[str, object]) -> None:
         """What follows from the properties."""

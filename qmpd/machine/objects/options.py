@@ -29,6 +29,10 @@ _OTHER_TYPE = re.compile(r"=Attempt to set property '(.*)' on .* \(type '(.*)'\)
 _BLOCK_SIZES = frozenset({"logical_block_size", "physical_block_size"})
 _LARGEST_BLOCK = 2 << 20
 
+# A virtio device has what its part has, but for what every device has of its own.
+_PART = "virtio-backend"
+_OWN = frozenset({"type", "parent_bus", "realized", "hotplugged", "hotpluggable"})
+
 MAC, PCI_ADDRESS, DRIVE, NETDEV, CHARDEV = "mac", "addr", "drive", "netdev", "chardev"
 
 
@@ -72,6 +76,9 @@ def target(node: Node, name: str, texts: Texts) -> Target:
     other = _OTHER_TYPE.fullmatch(found.code) if isinstance(found.code, str) else None
     if other is not None:
         return Target(found, other[1], other[2])
+    part = node.children.get(_PART)
+    if part is not None and name not in _OWN and part.property(name) is not None:
+        return Target(found, name, part.type)
     return Target(found, name, node.type)
 
 

@@ -14,21 +14,23 @@ if TYPE_CHECKING:
     Options = Mapping[str, Any]
 
 _SLOTS, _FUNCTIONS = 32, 8
+_CHECK = "«check»"
 HUB = "usb-hub"
 # How many ports a USB controller has, where not said otherwise.
 _USB_PORTS = {"piix3-usb-uhci": 2, "piix4-usb-uhci": 2, "usb-ehci": 6, "pci-ohci": 3, "nec-usb-xhci": 4, "qemu-xhci": 4}
 
 
-def place(bus: Bus, device: Device, options: Options) -> None:
+def place(bus: Bus, device: Device, options: Options, *, always_check: bool = False) -> None:
     """Give a device its place on its bus, which shows in its properties.
 
-    `options` are those that it was given, already read.
+    `options` are those that it was given, already read.  `always_check`: that the guest would see a function is checked
+    even where its place was not asked for.
 
     :raise MachineError: there is none, or that one is taken.
     """
     for kind, find in _BUSES.items():
         if kind in bus.types:
-            find(bus, device, options)
+            find(bus, device, {**options, _CHECK: always_check})
             return
 
 
@@ -62,8 +64,9 @@ def _named(device: Device) -> str:
 def _pci(bus: Bus, device: Device, options: Options) -> None:
     taken = {each.slot: each for each in bus.children if each is not device}
     wanted = options.get("addr", -1)
+    checked = wanted >= 0 or options[_CHECK]
     if wanted < 0:
-        wanted = next((slot << 3 for slot in range(_first(bus), _SLOTS) if slot << 3 not in taken), -1)
+        wanted = next((slot << 3 for slot in range(_SLOTS) if slot << 3 not in taken), -1)
         if wanted < 0:
             raise MachineError(f"PCI: no slot/function available for {device.driver}, all in use or reserved")
     slot, function = divmod(wanted, _FUNCTIONS)
@@ -74,9 +77,11 @@ def _pci(bus: Bus, device: Device, options: Options) -> None:
             f"in use by {there.driver},id={_named(there)}"
         )
     first = taken.get(slot << 3)
-    if not device.cold and first is not None and function:
+    # Behind a port there is one slot.
+    known = taken.get(0) if bus.type == "PCIE" and bus.device is not None else first
+    if not device.cold and known is not None and checked and wanted != known.slot:
         raise MachineError(
-            f"PCI: slot {slot} function 0 already occupied by {first.driver}, "
+            f"PCI: slot {slot if known is first else 0} function 0 already occupied by {known.driver}, "
             f"new func {device.driver} cannot be exposed to guest."
         )
     many = bool(options.get("multifunction", device.node.value("multifunction")))
@@ -94,11 +99,6 @@ def _pci(bus: Bus, device: Device, options: Options) -> None:
     device.node.set_value("addr", text if isinstance(captured, str) else wanted)
     if device.node.property("legacy-addr") is not None:
         device.node.set_value("legacy-addr", text)
-
-
-def _first(bus: Bus) -> int:
-    """The first slot that is given out; a bridge with a hot-plug controller keeps slot 0 to itself."""
-    return 1 if bus.device is not None and bus.device.driver.startswith("pci-bridge") else 0
 
 
 # SCSI

@@ -103,8 +103,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
 
 CONTEXT = frozenset({
-    "_backends", "_builder", "_emit", "_later", "_machine", "_reader", "_rules", "_texts", "_tree", "_types", "_unique",
-    "reader",
+    "_backends", "_builder", "_emit", "_later", "_machine", "_reader", "_rules", "_settings", "_texts", "_tree",
+    "_types", "_unique", "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -186,7 +186,8 @@ def put(inventory: Inventory, machine: Machine, state: Mapping[str, Any]) -> Non
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts)
     context = {
         "_backends": parts["backends"], "_builder": inventory.builder, "_emit": machine.emit, "_later": machine.later,
-        "_machine": machine, "_reader": reader, "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree,
+        "_machine": machine, "_reader": reader, "_rules": inventory.rules, "_settings": machine.settings,
+        "_texts": inventory.texts, "_tree": tree,
         "_types": inventory.types, "_unique": inventory.rules.netdev_ids_checked, "reader": reader,
     }  # fmt: skip
     for thing in things:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from qmpd.machine.objects import memory
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.inventory import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
@@ -80,4 +81,8 @@ def _newest_last(value: Any) -> Any:
 
 @command("query-memory-devices")
 def query_memory_devices(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return []
+    inventory = inventory_of(dispatcher)
+    if not inventory.has_devices:
+        return []
+    there = memory.plugged(inventory.devices.buses.devices.values())
+    return [memory.describe(inventory.tree, device) for device in there]

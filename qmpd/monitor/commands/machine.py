@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.machine.objects import memory, processors
+from qmpd.machine.objects.processors import Place
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
@@ -11,7 +13,7 @@ from qmpd.monitor.threads import cpu_thread
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
-    from qmpd.machine.settings import CPUTopology
+    from qmpd.machine.settings import MachineSettings
     from qmpd.monitor.commands import Arguments
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session
@@ -25,20 +27,32 @@ _KVM = {
 }
 
 
-def cpu_properties(topology: CPUTopology, index: int) -> dict[str, object]:
+def cpu_properties(settings: MachineSettings, index: int) -> dict[str, object]:
     """Where CPU number `index` sits, as `CpuInstanceProperties`."""
-    index, thread = divmod(index, topology.threads)
-    index, core = divmod(index, topology.cores)
-    socket, die = divmod(index, topology.dies)
-    properties: dict[str, object] = {"socket-id": socket, "core-id": core, "thread-id": thread}
+    topology = settings.topology
+    levels = Place.of_index(topology, index).levels
+    properties: dict[str, object] = {f"{name}-id": levels[name] for name in ("socket", "core", "thread")}
+    if settings.memory_slots:
+        properties["node-id"] = 0
     if topology.dies > 1:
-        properties["die-id"] = die
+        properties["die-id"] = levels["die"]
+    if topology.modules > 1:
+        properties["module-id"] = levels["module"]
     return properties
 
 
 def cpu_path(index: int) -> str:
     """The QOM path of CPU number `index`; the machine's second device is not a CPU (queries.jsonl)."""
     return f"/machine/unattached/device[{index + 1 if index else 0}]"
+
+
+def cpus(dispatcher: Dispatcher) -> dict[int, str]:
+    """The numbers of the CPUs that there are, in the order in which they came, with their paths."""
+    settings, inventory = dispatcher.settings, dispatcher.machine.inventory
+    if inventory is None or not inventory.has_devices:
+        return {index: cpu_path(index) for index in range(settings.topology.cpus)}
+    there = processors.plugged(inventory.devices.buses.devices.values(), settings)
+    return {index: node.path for index, node in there}
 
 
 def has_cpus(dispatcher: Dispatcher) -> bool:
@@ -50,21 +64,21 @@ def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Argumen
     if not has_cpus(dispatcher):
         return []
     settings, behaviour = dispatcher.settings, dispatcher.release.behaviour
-    cpus: list[dict[str, object]] = []
-    for index in range(settings.topology.cpus):
+    found: list[dict[str, object]] = []
+    for index, path in cpus(dispatcher).items():
         cpu: dict[str, object] = {
             "cpu-index": index,
-            "qom-path": cpu_path(index),
+            "qom-path": path,
             "thread-id": cpu_thread(dispatcher, index),
-            "props": cpu_properties(settings.topology, index),
+            "props": cpu_properties(settings, index),
             "target": "x86_64",
         }
         if behaviour.cpu_info_arch:
             cpu["arch"] = "x86"
         if behaviour.cpu_info_qom_type:
             cpu["qom-type"] = f"{settings.cpu_model}-x86_64-cpu"
-        cpus.append(cpu)
-    return cpus
+        found.append(cpu)
+    return found
 
 
 @command("query-cpus")
@@ -73,22 +87,22 @@ def query_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -
     if not has_cpus(dispatcher):
         return []
     settings = dispatcher.settings
-    cpus: list[dict[str, object]] = []
-    for index in range(settings.topology.cpus):
+    found: list[dict[str, object]] = []
+    for index, path in cpus(dispatcher).items():
         cpu: dict[str, object] = {
             "CPU": index,
             "current": index == 0,
             # The first CPU starts the others, which wait until it does.
             "halted": index > 0,
-            "qom_path": cpu_path(index),
+            "qom_path": path,
             "thread_id": cpu_thread(dispatcher, index),
             "arch": "x86",
             "pc": _RESET_VECTOR,
         }
         if dispatcher.release.behaviour.cpu_info_props:
-            cpu["props"] = cpu_properties(settings.topology, index)
-        cpus.append(cpu)
-    return cpus
+            cpu["props"] = cpu_properties(settings, index)
+        found.append(cpu)
+    return found
 
 
 @command("query-hotpluggable-cpus")
@@ -96,22 +110,27 @@ def query_hotpluggable_cpus(dispatcher: Dispatcher, session: Session, arguments:
     if not has_cpus(dispatcher):
         raise CommandError(dispatcher.release.behaviour.no_hotpluggable_cpus)
     settings = dispatcher.settings
-    cpus: list[dict[str, object]] = []
+    there = {} if dispatcher.machine.preconfig else cpus(dispatcher)
+    found: list[dict[str, object]] = []
     for index in reversed(range(settings.topology.maximum)):
         cpu: dict[str, object] = {
             "type": f"{settings.cpu_model}-x86_64-cpu",
             "vcpus-count": 1,
-            "props": cpu_properties(settings.topology, index),
+            "props": cpu_properties(settings, index),
         }
-        if index < settings.topology.cpus and not dispatcher.machine.preconfig:
-            cpu["qom-path"] = cpu_path(index)
-        cpus.append(cpu)
-    return cpus
+        if index in there:
+            cpu["qom-path"] = there[index]
+        found.append(cpu)
+    return found
 
 
 @command("query-memory-size-summary")
 def query_memory_size_summary(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return {"base-memory": dispatcher.settings.memory, "plugged-memory": 0}
+    inventory = dispatcher.machine.inventory
+    plugged = 0
+    if inventory is not None and inventory.has_devices:
+        plugged = memory.total(inventory.tree, inventory.devices.buses.devices.values())
+    return {"base-memory": dispatcher.settings.memory, "plugged-memory": plugged}
 
 
 @command("query-current-machine")

@@ -1,0 +1,118 @@
+"""Random sequences of hot plug and its like: qmpd and real QEMU have to say the same bytes.
+
+`QMPD_EXAMPLES` sets how many examples are tried with each release that is there; they are then chosen anew on
+each run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.golden import RELEASES
+from tests.objects.sequences import FOLDER, examples
+from tests.objects.support import Ended, InProcess, OptionError, Real, Request, comparable, spelled
+from tests.real_qemu import programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "0"))
+DEFAULT_EXAMPLES = {"7.2": 25}
+"""How many examples are tried in an ordinary run; the other releases are rarely there, and get a few."""
+# After these QEMU says more than the reply, a little later.
+_FOLLOWED = frozenset({"device_del", "device_add", "system_reset", "eject", "object-del", "netdev_del"})
+
+
+@contextmanager
+def images(release: str) -> Iterator[tuple[str, str]]:
+    """Where the images are, for qmpd and for QEMU."""
+    program = programs()[release]
+    root = program[1] if program[0] == "chroot" else ""
+    with tempfile.TemporaryDirectory(prefix="qmpd-images-", dir=f"{root}/tmp") as folder:
+        make_images(Path(folder))
+        yield folder, folder.removeprefix(root)
+
+
+def make_images(folder: Path) -> None:
+    """Images of all kinds; those of qcow2 where there is a program that makes them."""
+    (folder / "plain.img").write_bytes(bytes(1 << 20))
+    (folder / "odd.img").write_bytes(bytes(1000))
+    (folder / "empty.img").touch()
+    if (tool := shutil.which("qemu-img")) is None:
+        return
+    for name, *options in (
+        ("a.qcow2", "1M"), ("old.qcow2", "-o", "compat=0.10,cluster_size=4k", "1M"),
+        ("over.qcow2", "-b", "plain.img", "-F", "raw"),
+    ):  # fmt: skip
+        subprocess.run([tool, "create", "-q", "-f", "qcow2", name, *options], cwd=folder, check=True)
+
+
+def events_and_reply(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The replies, and the events: which of them comes first is another test's."""
+    events = [line for line in lines if b'"event": ' in line]
+    return [line for line in lines if line not in events], events
+
+
+def play(
+    release: str, options: Sequence[str], requests: Sequence[Request]
+) -> Iterator[tuple[Request | None, object, object]]:
+    """Ask both; gives each request with what qmpd said and what QEMU said, until QEMU ends."""
+    with images(release) as (ours, theirs):
+        try:
+            qmpd: InProcess | None = InProcess(release, options)
+            refused = ""
+        except OptionError as error:
+            qmpd, refused = None, error.message
+        try:
+            qemu = Real(release, options)
+        except Ended as ended:
+            last = ended.args[0].strip().rpartition("\n")[2]
+            yield None, bool(refused), True if "refused" not in last else last
+            return
+        with qemu:
+            yield None, refused, ""
+            if qmpd is None:
+                return
+            for request in requests:
+                data = spelled(request)
+                try:
+                    said = qemu.say(data.replace(FOLDER.encode(), theirs.encode()), settle=request[0] in _FOLLOWED)
+                except Ended:
+                    # There are sequences that QEMU does not survive.
+                    return
+                answered = qmpd.say(data.replace(FOLDER.encode(), ours.encode()))
+                answered = [line.replace(ours.encode(), theirs.encode()) for line in answered]
+                yield (
+                    request,
+                    events_and_reply([comparable(line) for line in answered]),
+                    events_and_reply([comparable(line) for line in said]),
+                )
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_qmpd_says_what_qemu_says(release: str) -> None:
+    if release not in programs():
+        pytest.skip(f"qemu-system-x86_64 {release} is not installed")
+
+    @settings(
+        max_examples=EXAMPLES or DEFAULT_EXAMPLES.get(release, 5),
+        derandomize=not EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(examples())
+    def same(example: tuple[list[str], list[Request]]) -> None:
+        for request, ours, theirs in play(release, *example):
+            assert (request, ours) == (request, theirs)
+
+    same()
