@@ -100,6 +100,17 @@ class Session:
             else:
                 self._admit(messages)
 
+    def receive_plain(self, data: bytes) -> bool:
+        """The same where that takes little time, however much it is; otherwise nothing is taken, and False the answer.
+
+        Nothing may be waiting unread (`paused`).
+        """
+        messages = self.decoder.feed_plain(data)
+        if messages is None:
+            return False
+        self._admit(messages)
+        return True
+
     def _admit(self, messages: list[object] | deque[object]) -> None:
         queue = self.queue
         limited = self.out_of_band

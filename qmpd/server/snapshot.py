@@ -66,6 +66,7 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
             **state,
             "outgoing": outgoing,
             "number": connection.number,
+            "unread": connection.unread,
             "control": puppeteered,
             "follows": puppeteered and control is not None and control.follows(session),
             "puppet": None if puppeteer is None else puppeteer_snapshot.take_client(session),
@@ -121,7 +122,9 @@ def put(
         if descriptors is not None:
             opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[client["socket"]])
             opened.setblocking(False)
-            connections.append((_monitor(vm, client), Connection(vm, opened, session, client["number"])))
+            connection = Connection(vm, opened, session, client["number"])
+            connection.unread = client["unread"]
+            connections.append((_monitor(vm, client), connection))
     for place in state["ready"]:
         session = sessions[place]
         session.scheduled = True

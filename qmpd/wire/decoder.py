@@ -48,32 +48,16 @@ class Decoder:
 
         Every text is one that `encode` gives back as QEMU does. Cost is linear in the bytes fed, whatever came before.
         """
+        plain = self.feed_plain(data)
+        if plain is not None:
+            return plain
         messages: list[object] = []
         position = 0
         scanner = self._scanner
         if scanner is None:
-            text = data.strip(WHITESPACE)
-            if text and text[-1] == _CLOSING_BRACE and text.isascii() and len(text) < PLAIN_SIZE:
-                if _LINE_FEED not in text:
-                    try:
-                        message = plain_message(text)
-                    except ValueError:
-                        # Perhaps these are several messages without a line break between them.
-                        text = text.replace(b"}{", b"}\n{")
-                    else:
-                        if self._positions:
-                            self._advance(data)
-                        return [message]
-                if _LINE_FEED in text:
-                    plain = plain_messages(text)
-                    if plain is not None:
-                        if self._positions:
-                            self._advance(data)
-                        return plain
-            else:
-                position = take_plain(data, 0, messages)
             from qmpd.wire.scanner import Scanner
 
+            position = take_plain(data, 0, messages)
             scanner = Scanner(positions=self._positions, line=self._line, column=self._column)
         scanner.scan(data, position, messages)
         if scanner.idle:
@@ -83,6 +67,30 @@ class Decoder:
         else:
             self._scanner = scanner
         return messages
+
+    def feed_plain(self, data: bytes) -> list[object] | None:
+        """The same where the bytes are whole messages as clients spell them, which takes little time.
+
+        Of any others nothing is taken, and the answer is None.
+        """
+        if self._scanner is not None:
+            return None
+        text = data.strip(WHITESPACE)
+        if not (text and text[-1] == _CLOSING_BRACE and text.isascii() and len(text) < PLAIN_SIZE):
+            return None
+        plain: list[object] | None
+        if _LINE_FEED not in text:
+            try:
+                plain = [plain_message(text)]
+            except ValueError:
+                # Perhaps these are several messages without a line break between them.
+                text = text.replace(b"}{", b"}\n{")
+                plain = plain_messages(text) if _LINE_FEED in text else None
+        else:
+            plain = plain_messages(text)
+        if plain is not None and self._positions:
+            self._advance(data)
+        return plain
 
     def _advance(self, data: bytes) -> None:
         """Have line and column be those after `data`."""

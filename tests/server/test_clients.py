@@ -69,6 +69,27 @@ async def test_garbage_costs_the_others_nothing(tmp_path: Path) -> None:
         await server.healthy()
 
 
+@pytest.mark.parametrize("junk", [b"]" * 40_000, b"\x01" * 40_000, b"]\n" * 20_000])
+async def test_garbage_is_taken_in_by_and_by(tmp_path: Path, junk: bytes) -> None:
+    """Whoever asks meanwhile has an answer before half of it is taken in; then it is refused as a whole."""
+    async with served(tmp_path) as server:
+        good, bad = await server.connect(), await server.connect()
+        (connection,) = [each for each in server.vm.connections if each.number == 2]
+        end = b'\n]]]]{"execute": "query-name", "id": "end"}'
+        await bad.send(junk + end)
+        with trio.fail_after(5):
+            while not connection.unread:
+                await trio.lowlevel.checkpoint()
+        assert await good.execute("query-name") == {"return": {}, "id": "execute"}
+        assert len(connection.unread) > len(junk) / 2
+        bad.patience = 60.0
+        last = b""
+        while b'"id": "end"' not in (line := await bad.line() or b""):
+            assert b"JSON parse error" in line or b"QMP input" in line
+            last = line
+        assert last
+
+
 async def test_endless_message_is_bounded(tmp_path: Path) -> None:
     """A message without an end is cut off with an error at QEMU's limit, and the session goes on."""
     async with served(tmp_path) as server:
