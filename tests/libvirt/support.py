@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROGRAMS = ("libvirtd", "virsh", "unshare")
 DRIVER = "/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so"
+DOMAINS = int(os.environ.get("QMPD_LIBVIRT_DOMAINS", "6"))
+"""How many domains run at once in the test of many: few where everything is tested, 100 in `tests/libvirt/run`."""
 
+# libvirt looks for this name on its path; the program itself goes by its own.
 _EMULATOR = """\
-#!{shell}
+#!/bin/sh
 QMPD_RELEASE={release} QMPD_OPTIONS="{options}"
 export QMPD_RELEASE QMPD_OPTIONS
-exec {python} -c 'import sys; sys.path.insert(0, "{root}"); sys.argv[0] = "{name}"
+exec {python} -c 'import sys; sys.path.insert(0, "{root}"); sys.argv[0] = "qmpd-system-x86_64"
 from qmpd.cli.emulator import main
 sys.exit(main())' "$@"
 """
 
 _DOMAIN = """\
-<domain type='qemu'>
+<domain type='qemu'{attributes}>
   <name>{name}</name>
-  <memory unit='MiB'>32</memory>
-  <vcpu>1</vcpu>
+  <memory unit='MiB'>32</memory>{head}
+  <vcpu>2</vcpu>
   <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
   <features><acpi/></features>
-  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
-  <devices><emulator>{emulator}</emulator>{devices}</devices>
+  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>{on_crash}</on_crash>
+  <devices>{emulator}{devices}</devices>{tail}
 </domain>
 """
+
+_EVENT = re.compile(r"event '(?P<kind>[^']*)' for domain '(?P<domain>[^']*)':?(?P<what>.*)")
 
 
 def missing() -> str | None:
     """Why libvirt cannot be tested with here; None where it can."""
-    import glob
-
     if os.geteuid() != 0:
         return "not root"
     lacking = [program for program in PROGRAMS if shutil.which(program, path="/usr/sbin:/sbin:" + os.defpath) is None]
@@ -51,35 +61,53 @@ def missing() -> str | None:
     return None
 
 
+def until(condition: Callable[[], bool], patience: float = 10.0) -> None:
+    """Wait until something is so.
+
+    :raise AssertionError: it is not in `patience` seconds.
+    """
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.05)
+
+
 class Libvirt:
     """A running libvirtd; everything it keeps is in `folder`."""
 
-    def __init__(self, folder: Path, release: str = "7.2", options: str = "-guest boot-time=100ms") -> None:
+    def __init__(self, folder: Path, release: str = "7.2") -> None:
         self.folder = folder
+        options = f"-guest boot-time=50ms -control unix:{folder}/%n.control"
         self.release = release
-        self.emulator = folder / "qmpd-system-x86_64"
-        self.emulator.write_text(
-            _EMULATOR.format(
-                shell="/bin/sh",
-                release=release,
-                options=options,
-                python=sys.executable,
-                root=Path(__file__).parents[2],
-                name=self.emulator,
-            )
-        )
+        self.emulator = folder / "bin/qemu-system-x86_64"
+        self.emulator.parent.mkdir()
+        root = Path(__file__).parents[2]
+        self.emulator.write_text(_EMULATOR.format(release=release, options=options, python=sys.executable, root=root))
         self.emulator.chmod(0o755)
         script = Path(__file__).with_name("private-libvirtd")
         self._process = subprocess.Popen(["unshare", "--mount", script, folder], stdin=subprocess.PIPE)
 
     def __enter__(self) -> Self:
+        self._wait()
+        return self
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + 60
-        while "library" not in self.virsh("version", check=False):
+        while "library" not in self.virsh("version", "--daemon", check=False):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 log = self.folder / "libvirtd.log"
                 raise RuntimeError(f"libvirtd does not start: {log.read_text() if log.exists() else ''}")
             time.sleep(0.1)
-        return self
+
+    def restart(self) -> None:
+        """Start the daemon anew; the domains run on."""
+        assert self._process.stdin is not None
+        number = self.folder / "libvirtd.pid"
+        before = number.read_text()
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        until(lambda: number.exists() and number.read_text() not in ("", before))
+        self._wait()
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
@@ -119,14 +147,92 @@ class Libvirt:
         files = sorted((self.folder / "var/log/libvirt/qemu").glob("*.log"))
         return "".join(f"\n== {file.name}\n{file.read_text()[-1500:]}" for file in files)
 
-    def domain(self, name: str, devices: str = "", machine: str = "pc") -> str:
-        """The path of a domain's description."""
-        path = self.folder / f"{name}.xml"
-        path.write_text(_DOMAIN.format(name=name, machine=machine, emulator=self.emulator, devices=devices))
+    def domain(
+        self,
+        name: str,
+        devices: str = "",
+        machine: str = "pc",
+        *,
+        head: str = "",
+        tail: str = "",
+        attributes: str = "",
+        on_crash: str = "destroy",
+        emulator: bool = True,
+    ) -> str:
+        """The path of a domain's description; without `emulator` libvirt finds one itself."""
+        text = _DOMAIN.format(
+            name=name,
+            machine=machine,
+            emulator=f"<emulator>{self.emulator}</emulator>" if emulator else "",
+            devices=devices,
+            head=head,
+            tail=tail,
+            attributes=attributes,
+            on_crash=on_crash,
+        )
+        return self.file(f"{name}.xml", text)
+
+    def file(self, name: str, text: str = "", *, size: int = 0) -> str:
+        """The path of a file with this text, or of as many zeros."""
+        path = self.folder / name
+        path.write_bytes(bytes(size) if size else text.encode())
         return str(path)
 
-    def file(self, name: str, text: str) -> str:
-        """The path of a file with this text."""
-        path = self.folder / name
-        path.write_text(text)
-        return str(path)
+    def guest(self, name: str, command: str) -> dict[str, object]:
+        """Let the guest of a domain do something, or ask about it (a command of `qmpd control`)."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{self.folder}/{name}.control")
+            with client.makefile("rw") as file:
+                file.readline()
+                for each in ("qmp_capabilities", command):
+                    file.write(json.dumps({"execute": each}) + "\n")
+                    file.flush()
+                    reply = json.loads(file.readline())
+                    assert "return" in reply, reply
+        answer: dict[str, object] = reply["return"]
+        return answer
+
+    def boot(self, name: str) -> None:
+        """Wait until the guest's operating system runs, which heeds the power button."""
+        until(lambda: self.guest(name, "query-guest")["phase"] == "running")
+
+    def states(self) -> dict[str, str]:
+        """The domains and their states, as `virsh list --all` shows them."""
+        lines = [line.split(None, 2) for line in self.virsh("list", "--all").splitlines()]
+        return {name: state.strip() for _, name, state in lines}
+
+
+class Watcher:
+    """`virsh event --all --loop`, and what it has printed."""
+
+    def __init__(self, libvirt: Libvirt) -> None:
+        number = len(list(libvirt.folder.glob("events*")))
+        self._file = open(libvirt.folder / f"events{number}", "w", encoding="utf-8")  # noqa: SIM115 - see __exit__
+        # virsh writes in large pieces to what is no terminal.
+        command = ["timeout", "120", "stdbuf", "-oL", *libvirt.command("event", "--all", "--loop")]
+        self._process = subprocess.Popen(command, stdout=self._file, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> Self:
+        time.sleep(0.5)  # nothing tells when it listens
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._file.close()
+
+    def events(self, domain: str) -> list[str]:
+        """What it has told of a domain, as `KIND: WHAT`."""
+        text = Path(self._file.name).read_text(encoding="utf-8").replace("\n\t", " ")
+        found = [match for line in text.splitlines() if (match := _EVENT.fullmatch(line))]
+        return [f"{match['kind']}: {match['what'].strip()}" for match in found if match["domain"] == domain]
+
+    def wait(self, domain: str, event: str) -> None:
+        """Wait until it has told of an event that begins like this.
+
+        :raise AssertionError: it does not.
+        """
+        try:
+            until(lambda: any(each.startswith(event) for each in self.events(domain)))
+        except AssertionError:
+            raise AssertionError(f"no event {event}: {self.events(domain)}") from None
