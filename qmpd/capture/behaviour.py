@@ -37,7 +37,10 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     :raise CaptureError: the program does not start.
     """
     found: Found = {}
-    for ask in (_protocol, _reset, _preconfig, _machine, _refusals, _topology, _hot_plug, _suspend, _panic, _debug_exit):
+    questions = (
+        _protocol, _reset, _preconfig, _machine, _refusals, _topology, _hot_plug, _suspend, _panic, _debug_exit,
+    )  # fmt: skip
+    for ask in questions:
         try:
             found.update(ask(command))
         except (Refused, Gone, KeyError, IndexError, AttributeError) as error:

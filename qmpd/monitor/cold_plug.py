@@ -11,7 +11,7 @@ from qmpd.monitor.images import Opener
 from qmpd.wire.order import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qmpd.machine import MachineSettings
     from qmpd.machine.objects.inventory import Inventory
@@ -45,6 +45,8 @@ def furnish(inventory: Inventory, settings: MachineSettings) -> list[ColdPlugErr
         _add(_objects(inventory, settings), refused)
         inventory.objects.end()
     _add(_others(inventory, settings), refused)
+    if settings.devices:
+        inventory.devices.settle()
     return refused
 
 
@@ -72,6 +74,39 @@ def check(release: Release, settings: MachineSettings) -> None:
     refused = furnish(make_inventory(release, machine), settings)
     if refused:
         raise refused[0]
+
+
+class Assembly:
+    """A machine that is put together part by part, to find out what QEMU would refuse."""
+
+    def __init__(self, release: Release, settings: MachineSettings) -> None:
+        from qmpd.machine import Machine, SystemClock
+        from qmpd.monitor.inventory import make_inventory
+
+        machine = Machine(settings, release.behaviour, SystemClock(), lambda _: None, lambda: None)
+        self.inventory = make_inventory(release, machine)
+
+    def add(self, kind: str, arguments: Mapping[str, object]) -> None:
+        """Add a part: an object, netdev, blockdev, drive or device, with what it was given.
+
+        :raise ColdPlugError: it is refused.
+        """
+        try:
+            _PARTS[kind](self.inventory, dict(arguments))()
+        except MachineError as error:
+            raise ColdPlugError(kind, 0, error.message) from None
+        except CommandError as error:
+            raise ColdPlugError(kind, 0, error.description) from None
+
+    def add_device(self, arguments: Mapping[str, object], *, text: bool) -> None:
+        """Add a device; `text`: what it was given is text.
+
+        :raise ColdPlugError: it is refused.
+        """
+        try:
+            self.inventory.devices.add(arguments, cold=True, text=text)
+        except MachineError as error:
+            raise ColdPlugError("devices", 0, error.message) from None
 
 
 class _Part:
@@ -144,3 +179,6 @@ def _others(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[s
         yield "drives", index, _Drive(inventory, dict(drive))
     for index, device in enumerate(settings.devices):
         yield "devices", index, _Device(inventory, {"driver": device.driver, **device.properties})
+
+
+_PARTS: dict[str, type[_Part]] = {"objects": _Object, "netdevs": _Netdev, "blockdevs": _Node, "drives": _Drive}

@@ -9,6 +9,8 @@ It is kept in one file of lines, `KIND NAME JSON`, of which only those that are 
     alias virtio-net {"type": "virtio-net-pci"}
     texts - {...}
 
+A device's `consoles` are the objects that it adds to `/backend`.
+
 An object is `[shape, values, children]`: the number of its shape, the values of those properties that are no children,
 and the children, both in the shape's order.  A shape lists the properties as qom-list does.  Where `static` is given
 the object gets more properties while it lives: only the first N are listed in that order, the others in the order in

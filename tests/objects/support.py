@@ -29,7 +29,7 @@ PC = ("-machine", "pc,accel=tcg", "-m", "32", "-display", "none", "-nodefaults",
 SOCKET = "/run/qmp.sock"
 PATIENCE = 20.0
 # What QEMU leaves to a thread of its own has happened by then, in seconds.
-_SETTLED = 0.06
+_SETTLED = 0.12
 # Seconds until a release that starts is talked to: 5.2 can lose a byte and greet late before.
 _SETTLING = {"5.2": 0.2}
 

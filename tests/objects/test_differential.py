@@ -57,9 +57,9 @@ def make_images(folder: Path) -> None:
 
 
 def events_and_reply(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The replies, and the events: which of them comes first is another test's."""
+    """The replies, and the events in some order: a thread of its own tells of what is gone, when it comes to it."""
     events = [line for line in lines if b'"event": ' in line]
-    return [line for line in lines if line not in events], events
+    return [line for line in lines if line not in events], sorted(events)
 
 
 def play(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
 from qmpd.capture.hardware.insertion import Variant, by_number, insertion_order, of_bus
 from qmpd.capture.hardware.notation import Shapes, entry
-from qmpd.capture.hardware.walk import Seen, replace_in, try_setting, walk
+from qmpd.capture.hardware.walk import READ_ONLY, Seen, replace_in, try_setting, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -66,14 +66,15 @@ class DeviceType(NamedTuple):
 class _Attempt(NamedTuple):
     """What came of adding a device of that id: the text of the refusal, or nothing and the object.
 
-    `shown` is what queries say of it; `cold`: it was added before the machine existed; `hot` is the text that refuses
-    it later.
+    `shown` is what queries say of it, `consoles` are those that it brings; `cold`: it was added before the machine
+    existed; `hot` is the text that refuses it later.
     """
 
     name: str
     refusal: str | None
     seen: Seen | None = None
     shown: dict[str, Any] | None = None
+    consoles: tuple[Seen, ...] = ()
     cold: bool = False
     hot: str | None = None
 
@@ -171,6 +172,9 @@ class Devices:
             return entry("device", kind.name, facts)
         facts["tree"] = self._node(kind, chosen, facts.get("with", {}), provider)
         facts.update(chosen.shown or {})
+        if chosen.consoles:
+            path = f"{_PERIPHERAL}/{chosen.name}"
+            facts["consoles"] = [self._shapes.node(_anonymous(each, chosen.name, path), {}) for each in chosen.consoles]
         if chosen is bare and provider is None:
             self._provide(kind, chosen)
         return entry("device", kind.name, facts)
@@ -274,10 +278,15 @@ class Devices:
         path = f"{_PERIPHERAL}/{name}"
         seen = walk(client, path)
         shown = _shown(client, path, name)
+        backend = walk(client, "/backend")
+        below = [] if backend is None else list(backend.children.values())
+        consoles = tuple(each for each in below if each.values.get("device") == path)
         if seen is not None:
             with suppress(Gone):
                 try_setting(client, path, seen, name)
-        return _Attempt(name, None, seen, shown)
+            for each in consoles:
+                each.codes.update(dict.fromkeys(each.names(), READ_ONLY))
+        return _Attempt(name, None, seen, shown, consoles)
 
     def _node(self, kind: DeviceType, attempt: _Attempt, words: dict[str, Any], provider: str | None) -> Any:
         """The object of the device, with markers for its path and its id."""

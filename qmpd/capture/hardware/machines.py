@@ -172,7 +172,8 @@ def _growing(
     for _, seen in tree.below():
         if (seen.type == "container" or seen.type in buses) and id(seen) not in growing:
             walk = _inserted(seen)
-            order, _ = insertion_order([Variant(as_they_are, walk)], [of_bus(walk), walk, by_number(walk)], _SEARCH // 20)
+            starts = [of_bus(walk), walk, by_number(walk)]
+            order, _ = insertion_order([Variant(as_they_are, walk)], starts, _SEARCH // 20)
             growing[id(seen)] = (1, order)
     return growing
 

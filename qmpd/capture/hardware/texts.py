@@ -59,6 +59,11 @@ _QUESTIONS = (
     Question("device-abstract", [_device("pci-device")], {}),
     Question("device-not-pluggable", [_device("PIIX4_PM")], {}),
     Question("device-id-duplicate", [_device("e1000", "zqone"), _device("e1000", "zqone")], {"id": "zqone"}),
+    Question(
+        "slot-in-use",
+        [_device("rtl8139", "zqthere", addr="1e.0"), _device("e1000", "zqtwo", addr="1e.0")],
+        {"slot": "30", "function": "0", "driver": "e1000", "there": "rtl8139", "id": "zqthere"},
+    ),
     Question("device-is-none", [("device_del", {"id": "/machine"})], {"id": "/machine"}),
     Question("chardev-duplicate", [_chardev("zqchardev"), _chardev("zqchardev")], {"id": "zqchardev"}),
     Question(

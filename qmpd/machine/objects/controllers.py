@@ -73,6 +73,22 @@ def check_slot(tree: ObjectTree, bus: Bus, device: Device) -> None:
         )
 
 
+def is_hidden(device: Device) -> bool:
+    """Whether a device is a PCI function whose slot has no function 0: no guest finds it."""
+    slot, bus = device.slot, device.bus
+    if not isinstance(slot, int) or bus is None or "PCI" not in bus.types:
+        return False
+    # Behind a port there is one slot.
+    first = 0 if bus.type == "PCIE" and bus.device is not None else slot // 8 * 8
+    return slot != first and all(each.slot != first for each in bus.children)
+
+
+def order(device: Device) -> tuple[int, int]:
+    """Where a device comes among those that ACPI lets go of: by the bus's number, then by its place."""
+    number = device.bus.node.value(NUMBER) if device.bus is not None else None
+    return (number if isinstance(number, int) else -1, device.slot if isinstance(device.slot, int) else -1)
+
+
 def _acpi(nodes: Iterable[Node]) -> Node | None:
     """The device that plugs in and out by ACPI, with bridges, if the machine has one."""
     return next((node for node in nodes if node.value(_BRIDGES) is True), None)

@@ -11,6 +11,7 @@ later, when nobody uses what it was made of any more.
 from __future__ import annotations
 
 import re
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine.errors import DeviceNotFound, MachineError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Options = Mapping[str, object]
 
 PERIPHERAL = "/machine/peripheral"
+BACKEND = "/backend"
 PERIPHERAL_ANON = "/machine/peripheral-anon"
 UNATTACHED = "/machine/unattached"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
@@ -281,9 +283,13 @@ class Devices:
         self.buses.devices[id(node)] = device
         for part in node.below():
             self.buses.bring(part)
+        for console in captured.get("consoles", ()):
+            screens = self._tree.container(BACKEND)
+            number = next(each for each in count() if f"console[{each}]" not in screens.children)
+            screens.add_child(f"console[{number}]", self._builder.build(console, node))
 
     def _place(self, bus: Bus, device: Device, given: dict[str, Any]) -> None:
-        places.place(bus, device, given, always_check=self._rules.pci_function_check == "always")
+        places.place(bus, device, given, self._texts, always_check=self._rules.pci_function_check == "always")
 
     def _plug_into_machine(self, device: Device) -> None:
         """What the machine itself has to say to a CPU or to memory.
@@ -339,11 +345,18 @@ class Devices:
         self.check_removable(device)
         if processors.is_processor(device.node):
             self._check_processor(device, guest_listens=guest_listens)
-        if by is Controller.BUS or (by is Controller.STANDARD and not (device.used or guest_listens)):
+        if not self._is_asked(device, by, guest_listens=guest_listens):
             self.take_away(device)
             return None
         device.unplug_pending = True
         return device
+
+    def _is_asked(self, device: Device, by: Controller, *, guest_listens: bool) -> bool:
+        """Whether the guest, that listens or not, has to let go of a device first."""
+        if by is Controller.STANDARD:
+            return device.used or guest_listens
+        # The guest has never seen a function whose slot has no function 0.
+        return by is not Controller.BUS and not (by is Controller.EXPRESS and controllers.is_hidden(device))
 
     def check_removable(self, device: Device) -> None:
         """Refuse to take away what belongs to the machine for good.
@@ -379,8 +392,13 @@ class Devices:
         if device.bus is not None:
             places.give_back(device.bus, device)
             device.bus.remove(device)
-        self.buses.devices.pop(id(device.node), None)
+        for part in device.node.below():
+            self.buses.devices.pop(id(part), None)
         self._backends.detach(device)
+        screens = self._tree.find(BACKEND)
+        if screens is not None:
+            for name in [name for name, each in screens.children.items() if each.owner is device.node]:
+                screens.remove(name)
         holder = device.node.parent
         if holder is not None and holder.shape.static is not None:
             holder.remove(device.node.name)
@@ -402,7 +420,7 @@ class Devices:
     def pending(self) -> list[Device]:
         """The devices that the guest has been asked to let go of."""
         found = [device for device in self.buses.devices.values() if device.unplug_pending]
-        return sorted(found, key=lambda device: device.slot if isinstance(device.slot, int) else -1)
+        return sorted(found, key=controllers.order)
 
     def reset(self) -> None:
         """The machine has been reset: ACPI lets go of the devices that are to go, and all others are in use now."""
@@ -411,7 +429,7 @@ class Devices:
                 if controllers.controller(self._tree, device.bus) is Controller.ACPI:
                     self.take_away(device)
         for device in self.buses.devices.values():
-            device.used = True
+            device.used = not controllers.is_hidden(device)
 
     def settle(self) -> None:
         """The machine has been put together."""

@@ -10,17 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qmpd.machine.objects.buses import Bus, Device
+    from qmpd.machine.objects.texts import Texts
 
     Options = Mapping[str, Any]
 
 _SLOTS, _FUNCTIONS = 32, 8
-_CHECK = "«check»"
+# What else there is to know, beside what a device was given.
+_CHECK, _TEXTS = "«check»", "«texts»"
 HUB = "usb-hub"
 # How many ports a USB controller has, where not said otherwise.
 _USB_PORTS = {"piix3-usb-uhci": 2, "piix4-usb-uhci": 2, "usb-ehci": 6, "pci-ohci": 3, "nec-usb-xhci": 4, "qemu-xhci": 4}
 
 
-def place(bus: Bus, device: Device, options: Options, *, always_check: bool = False) -> None:
+def place(bus: Bus, device: Device, options: Options, texts: Texts, *, always_check: bool = False) -> None:
     """Give a device its place on its bus, which shows in its properties.
 
     `options` are those that it was given, already read.  `always_check`: that the guest would see a function is checked
@@ -30,7 +32,7 @@ def place(bus: Bus, device: Device, options: Options, *, always_check: bool = Fa
     """
     for kind, find in _BUSES.items():
         if kind in bus.types:
-            find(bus, device, {**options, _CHECK: always_check})
+            find(bus, device, {**options, _CHECK: always_check, _TEXTS: texts})
             return
 
 
@@ -72,10 +74,8 @@ def _pci(bus: Bus, device: Device, options: Options) -> None:
     slot, function = divmod(wanted, _FUNCTIONS)
     if wanted in taken:
         there = taken[wanted]
-        raise MachineError(
-            f"PCI: slot {slot} function {function} not available for {device.driver}, "
-            f"in use by {there.driver},id={_named(there)}"
-        )
+        parts = {"slot": slot, "function": function, "driver": device.driver}
+        raise MachineError(options[_TEXTS]("slot-in-use", there=there.driver, id=_named(there), **parts))
     first = taken.get(slot << 3)
     # Behind a port there is one slot.
     known = taken.get(0) if bus.type == "PCIE" and bus.device is not None else first
