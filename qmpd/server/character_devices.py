@@ -266,8 +266,9 @@ class _Pty(_Device):
         os.close(slave)
         os.set_blocking(self._master, False)
         self.enter(f"pty:{name}")
-        sys.stdout.write(f"char device redirected to {name} (label {self.settings.label})\n")
-        sys.stdout.flush()
+        if self.vm.accepts:  # a machine of a fleet has no output of its own
+            sys.stdout.write(f"char device redirected to {name} (label {self.settings.label})\n")
+            sys.stdout.flush()
 
     async def run(self) -> None:
         monitor = self.settings.monitor
@@ -303,6 +304,10 @@ class _Socket(_Device):
             await self.vm.converse(self.settings.monitor, client)
             return
         self.held = client
+        entry = next(each for each in self.vm.dispatcher.chardevs if each.label == self.settings.label)
+        if self.settings.host is not None and entry.listening:
+            name_connection(self.vm.dispatcher.chardevs, entry.label, client)
+        entry.held = True
         try:
             while True:
                 await trio.lowlevel.wait_readable(client)
@@ -315,6 +320,7 @@ class _Socket(_Device):
             return
         finally:
             self.held = None
+            entry.held = False
             client.close()
 
     def take(self, keep: Keep) -> Any:

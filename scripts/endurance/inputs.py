@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from endurance import plugging
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Object
 
 if TYPE_CHECKING:
@@ -118,18 +119,30 @@ class Maker:
     def command(self, release: Described, lively: float = 0.4) -> bytes:
         """A command of the release: valid, nearly so, or wrong; `lively` is the share of those that do something."""
         random = self.random
-        name = random.choice(LIVELY) if random.random() < lively else random.choice(list(release.commands))
-        if name == "quit" and random.random() < 0.8:
-            name = "stop"
+        name, arguments = self._chosen(release, lively)
         message: dict[str, Any] = {"exec-oob" if random.random() < 0.08 else "execute": name}
-        if name in release.commands and random.random() < 0.95:
-            message["arguments"] = self.of_type(release, release.introspection.command(name).arguments)
+        if arguments is not None:
+            message["arguments"] = arguments
         if random.random() < 0.6:
             message["id"] = random.randrange(100) if random.random() < 0.7 else self.value()
         for _ in range(random.choice([0, 0, 0, 1, 1, 2])):
             self._spoil(message)
         text = spell(message)
         return self.damage(text) if random.random() < 0.2 else text
+
+    def _chosen(self, release: Described, lively: float) -> tuple[str, dict[str, Any] | None]:
+        random = self.random
+        if random.random() < 0.3:
+            if "device_add" in release.commands:
+                return plugging.command(random)
+            if "guest-release-device" in release.commands:
+                return plugging.guest_part(random)
+        name = random.choice(LIVELY) if random.random() < lively else random.choice(list(release.commands))
+        if name == "quit" and random.random() < 0.8:
+            name = "stop"
+        if name not in release.commands or random.random() < 0.05:
+            return name, None
+        return name, self.of_type(release, release.introspection.command(name).arguments)
 
     def _spoil(self, message: dict[str, Any]) -> None:
         """Make one thing about a value wrong."""

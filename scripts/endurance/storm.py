@@ -31,16 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
     from qmpd.server.settings import VMSettings
+    from qmpd.server.virtual_machine import VirtualMachine
 
 PATIENCE = 20.0
 """Seconds after which a server that does not answer counts as hung."""
 
 MACHINES = (
     ("7.2", ["-machine", "none"]),
-    ("7.2", ["-machine", "pc", "-guest", "boot-time=0", "-device", "pvpanic"]),
+    ("7.2", ["-machine", "pc", "-guest", "boot-time=0,firmware=none", "-device", "pvpanic"]),
     ("5.2", ["-machine", "pc", "-preconfig"]),
     ("5.2", ["-machine", "none", "-no-shutdown"]),
-    ("10.0", ["-machine", "pc", "-action", "shutdown=pause", "-guest", "on-powerdown=reboot"]),
+    ("10.0", ["-machine", "pc", "-action", "shutdown=pause", "-guest", "on-powerdown=reboot,firmware=none"]),
     ("11.1", ["-machine", "pc", "-S"]),
     ("11.1", ["-machine", "none", "-name", "x"]),
     ("2.x-live-update", ["-machine", "none"]),
@@ -263,6 +264,8 @@ class Storm:
     def _failed(self) -> None:
         if self.fleet.statistics().failed:
             raise Fault("a machine has failed:\n" + "\n".join(self.errors.lines))
+        if any(line.startswith("Traceback") for line in self.errors.lines):
+            raise Fault("a command has failed:\n" + "\n".join(self.errors.lines))
 
     async def _healthy(self, number: int) -> None:
         """A new client is greeted and answered, by a new machine if the clients have ended the old one."""
@@ -290,7 +293,7 @@ class Storm:
         """What should be gone by now and is not: tasks of clients, open files."""
         names = [task.name for task in tasks(self.fleet.nursery)]
         left = [name for name in names if name.endswith("._serve") or "Connection." in name]
-        expected = sum(len(member.vm.listeners) for member in self.fleet._members.values())
+        expected = sum(_open_files(member.vm) for member in self.fleet._members.values())
         open_now = files() - self.base
         if open_now > expected:
             left.append(f"{open_now - expected} open files")
@@ -302,7 +305,11 @@ class Storm:
     base = 0
 
     def measure(self) -> None:
-        """Note how much memory is in use."""
+        """Note how much memory is in use; what clients have plugged in goes with the machines, which are made anew."""
+        for number in range(len(MACHINES)):
+            with suppress(ControlError):
+                self.fleet.destroy_machine(self.name(number))
+            self.make(number)
         gc.collect()
         self.tally.memory.append(memory())
         self.tally.commands = self.fleet.statistics().commands
@@ -326,6 +333,19 @@ async def _ask(path: str) -> bytes | None:
         finally:
             trio.lowlevel.notify_closing(client)
         return answer
+
+
+def _open_files(vm: VirtualMachine) -> int:
+    """How many files a machine without clients has open."""
+    opened: list[int] = []
+
+    def count(number: int) -> int:
+        opened.append(number)
+        return 0
+
+    if vm.devices is not None:
+        vm.devices.take(count)
+    return len(vm.listeners) + len(opened)
 
 
 def tasks(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:

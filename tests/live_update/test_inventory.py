@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qmpd.control.clock import PuppetClock
 from qmpd.machine.settings import GuestSettings, MachineSettings
 from qmpd.monitor.inventory import tree_of
 from qmpd.server import frames, snapshot
@@ -52,17 +53,34 @@ class Played:
     def send(self, name: str, arguments: dict[str, object]) -> bytes:
         """Execute a command; all that comes of it at once."""
         self.session.receive(json.dumps({"execute": name, "arguments": arguments}).encode())
-        while self.vm.step():
-            pass
-        self.vm.flush()
+        self._go_round()
         return self.session.take_outgoing()
+
+    def _go_round(self) -> None:
+        """Do what the main loop does until it would wait."""
+        machine, clock = self.vm.dispatcher.machine, self.vm.clock
+        while self.vm.step() or ((due := machine.next_deadline()) is not None and due <= clock.monotonic_nanoseconds()):
+            continue
+        self.vm.flush()
 
     def take(self, step: Step) -> bytes:
         name, arguments = step
+        if name == "half a step":
+            # What is done after the reply is still to come.
+            self.session.receive(json.dumps({"execute": "device_del", "arguments": arguments}).encode())
+            self.vm.step()
+            self.vm.flush()
+            return self.session.take_outgoing()
         if name != "advance":
             return self.send(name, arguments)
         assert isinstance(arguments["time"], int)
-        self.vm.clock.advance(arguments["time"])  # type: ignore[attr-defined]
+        clock = self.vm.clock
+        assert isinstance(clock, PuppetClock)
+        end = clock.monotonic_nanoseconds() + arguments["time"]
+        while (due := self.vm._next_deadline()) is not None and due <= end:
+            clock.advance(max(due - clock.monotonic_nanoseconds(), 0))
+            self._go_round()
+        clock.advance(end - clock.monotonic_nanoseconds())
         return self.send("query-status", {})
 
     def everything(self) -> list[object]:
@@ -162,7 +180,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
             command("balloon", value=st.sampled_from([128 << 20, 200_000_000, 1 << 40])),
             command("qom-set", path=paths, property=settable, value=st.sampled_from([True, 7, 0])),
             command("qom-list", path=paths),
-            command("system_reset"), command("stop"), command("cont"),
+            command("system_reset"), command("stop"), command("cont"), command("half a step", id=devices),
             command("advance", time=st.sampled_from([0, SECOND // 2, 2 * SECOND])),
         ),
         max_size=25,
