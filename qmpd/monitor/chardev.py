@@ -12,9 +12,10 @@ class Chardev:
     """One character device: its id, its backend's address, and whether it is a socket that listens.
 
     `connected_address` is what a listening socket is called while it has a client, where that is another name.
+    `held`: it has a client, though no monitor talks through it.
     """
 
-    __slots__ = ("address", "connected_address", "frontend_open", "label", "listening", "yankable")
+    __slots__ = ("address", "connected_address", "frontend_open", "held", "label", "listening", "yankable")
 
     def __init__(
         self,
@@ -24,6 +25,7 @@ class Chardev:
         yankable: bool = True,
         frontend_open: bool = True,
         connected_address: str = "",
+        held: bool = False,
     ) -> None:
         self.label = label
         self.address = address
@@ -31,12 +33,13 @@ class Chardev:
         self.yankable = yankable
         self.frontend_open = frontend_open
         self.connected_address = connected_address
+        self.held = held
 
     def describe(self, connected: bool, listening_suffix: str) -> str:
         """The `filename` of `query-chardev`."""
         if not self.listening:
             return self.address
-        if connected:
+        if connected or self.held:
             return _with_suffix(self.connected_address or self.address, listening_suffix)
         return f"disconnected:{self.address}{listening_suffix}"
 

@@ -102,9 +102,10 @@ def tree_of(dispatcher: Dispatcher) -> ObjectTree:
 def _show_chardevs(dispatcher: Dispatcher, inventory: Inventory) -> None:
     """Let the objects have the character devices that there are now."""
     connected = {client.label for client in dispatcher.sessions}
-    inventory.show_chardevs(
-        [(each.label, _backend(each.address), each.label in connected, _address(each)) for each in dispatcher.chardevs]
-    )
+    inventory.show_chardevs([
+        (each.label, _backend(each.address), each.held or each.label in connected, _address(each))
+        for each in dispatcher.chardevs
+    ])
 
 
 def _backend(address: str) -> str:

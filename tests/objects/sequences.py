@@ -45,6 +45,7 @@ CHARDEVS = _from("c0", "c1", "c2")
 ODD = _from("", "zz", "1x", "a b", "ü", 0, -1, 7, 1.5, True, None, [], {}, 1 << 63, "0x10", "on", "-1")
 BOOLEANS = _from(True, False, True, False, "on", "off", "maybe", 1)
 NUMBERS = _from(0, 1, 2, 3, 31, 4096, -1, "0", "1", "0x1f", "2k", "zz", 1 << 32, 1 << 64, 1.0)
+SIZES = _from(1 << 20, 1 << 24, 64 << 20, 0, -1, "x")
 MACS = _from("52:54:00:12:34:56", "52:54:00:12:34:57", "AA-bb-cc-dd-ee-ff", "52:54:00:12:34", "zz", 5)
 ADDRESSES = _from("3", "4", "5", "5.1", "0x5.0x1", "1f", "20", "3.8", 24, 40, -1, 300, "zz", "06.0", True)
 
@@ -105,7 +106,7 @@ KINDS: dict[str, Properties] = {
     "x3130-upstream": PCI,
     "xio3130-downstream": {**PCI, "chassis": NUMBERS},
     "pc-dimm": {"memdev": _from("o0", "o1", "o2"), "addr": NUMBERS, "slot": NUMBERS, "node": NUMBERS},
-    "qemu64-x86_64-cpu": {name: NUMBERS for name in ("socket-id", "core-id", "thread-id", "die-id", "apic-id")},
+    "qemu64-x86_64-cpu": dict.fromkeys(("socket-id", "core-id", "thread-id", "die-id", "apic-id"), NUMBERS),
     "pci-device": {},
     "zz": {},
     "": {},
@@ -191,7 +192,7 @@ _object = st.one_of(
     _fixed("object-add", {"qom-type": st.just("iothread"), "id": OBJECTS}, poll_max_ns=NUMBERS, poll_grow=NUMBERS),
     _fixed(
         "object-add",
-        {"qom-type": st.just("memory-backend-ram"), "id": OBJECTS, "size": _from(1 << 20, 1 << 24, 64 << 20, 0, -1, "x")},
+        {"qom-type": st.just("memory-backend-ram"), "id": OBJECTS, "size": SIZES},
         merge=BOOLEANS, prealloc=_from(False), share=BOOLEANS, dump=BOOLEANS,
     ),
     _fixed("object-add", {"qom-type": _from("rng-builtin", "authz-list", "can-bus", "throttle-group"), "id": OBJECTS}),
@@ -211,7 +212,8 @@ _chardev = st.one_of(
 _going = st.one_of(
     _fixed("device_del", {"id": DEVICES}),
     _fixed("device_del", {"id": DEVICES.map(lambda name: f"{PERIPHERAL}/{name}")}),
-    _fixed("device_del", {"id": _from("zz", "", "/machine", "/", "d0/virtio-backend", "/machine/unattached/device[0]")}),
+    _fixed("device_del", {"id": _from("zz", "", "/machine", "/", "d0/virtio-backend")}),
+    _fixed("device_del", {"id": _from("/machine/unattached/device[0]", "/machine/peripheral-anon/device[0]")}),
     _fixed("netdev_del", {"id": _from("n0", "n1", "n2", "zz", "", "d0")}),
     _fixed("blockdev-del", {"node-name": _from("b0", "b1", "b2", "b3", "f0", "zz", "")}),
     _fixed("object-del", {"id": _from("o0", "o1", "o2", "pc.ram", "zz", "", "d0")}),
