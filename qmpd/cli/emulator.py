@@ -12,18 +12,18 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from qmpd.cli.errors import OptionError, OptionList
-from qmpd.cli.options import Option, scan
+from qmpd.cli.errors import BareError, OptionError, OptionList
+from qmpd.cli.options import Option, scan, scan_all
 from qmpd.qapi import DEFAULT_RELEASE, BadRelease, UnknownExtension, UnknownRelease, load_release
 
 if TYPE_CHECKING:
     from qmpd.cli.emulator_options import EmulatorOptions
+    from qmpd.cli.emulator_start import Start
     from qmpd.cli.options import Given
     from qmpd.qapi.release import Release
 
 _FILES = ("/etc/qmpd.conf",)
 _OWN = ("guest", "control", "clock", "transcript", "extension", "reboot-reset", "release", "v", "vv")
-_LISTS = ("-version", "-help", "-h")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,12 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
         settings = configuration()
         release = _release(settings)
         options = release.command_line.options
-        given, images = scan(
+        given = scan_all(
             arguments, {name: Option(name, "ARGUMENT" if takes else None, "", None) for name, takes in options.items()}
         )
-        return _run(program, release, given, images, settings, complaints)
+        return _run(release, given, settings, complaints)
     except OptionList as listed:
-        return _print((listed.message, listed.status))
+        for hint in listed.hint:
+            sys.stderr.write(f"{hint}\n")
+        return _print(listed)
     except OptionError as error:
         complaints.error(error)
         return 1
@@ -58,12 +60,18 @@ class Complaints:
         """A message, behind the program's name."""
         from qmpd.server import log
 
-        log.name = self.program
         log.timestamp = self.timestamp
-        log.error(text)
+        # A place in a file follows the name without a blank.
+        place, _, rest = text.partition(": ") if text.startswith(":") else ("", "", text)
+        log.name = self.program + place
+        log.error(rest)
+        log.name = self.program
 
     def error(self, error: OptionError) -> None:
         """An error, its advice on lines of its own."""
+        if isinstance(error, BareError):
+            sys.stderr.write(f"{error.message}\n")
+            return
         for text in error.message.split("\n"):
             self.line(f"{error.location}: {text}" if error.location else text)
         for hint in error.hint:
@@ -122,64 +130,39 @@ def _release(settings: dict[str, str]) -> Release:
 
 
 def _run(
-    program: str,
     release: Release,
-    given: list[Given],
-    images: list[str],
+    given: list[Given | str],
     settings: dict[str, str],
     complaints: Complaints,
 ) -> int:
-    listed = _list(program, release, given)
-    if listed is not None:
-        return listed
     from qmpd.cli.emulator_options import EmulatorOptions
+    from qmpd.cli.emulator_start import Start
 
     options = EmulatorOptions(release, complaints)
     for each in given:
-        options.take(each)
-    for image in images:
-        options.take_image(image)
-    options.check_actions()
-    listed = _help(program, release, given)
-    if listed is not None:
-        return listed
-    return _serve(options, settings, complaints)
+        if isinstance(each, str):
+            options.take_image(each)
+        else:
+            options.take(each)
+    start = Start(options)
+    start.before()
+    return _serve(options, start, settings, complaints)
 
 
-def _list(program: str, release: Release, given: list[Given]) -> int | None:
-    """Print what `-help` and `-version` ask for; None where none was asked for."""
-    for each in given:
-        if each.option.name in ("h", "help", "version"):
-            word = "-version" if each.option.name == "version" else "-help"
-            return _print(release.command_line.text(word, program=program))
-    return None
-
-
-def _help(program: str, release: Release, given: list[Given]) -> int | None:
-    """Print the list that a `help` in an option's place asks for; None where none was asked for."""
-    for each in given:
-        value = "help" if each.value == "?" else each.value
-        name = "machine" if each.option.name == "M" else each.option.name
-        if value == "help" and (found := release.command_line.text(f"-{name}", "help", program=program)):
-            return _print(found)
-    return None
-
-
-def _print(found: tuple[str, int] | None) -> int:
-    text, status = found or ("", 0)
-    sys.stdout.write(text)
+def _print(listed: OptionList) -> int:
+    sys.stdout.write(listed.message)
     sys.stdout.flush()
-    return status
+    return listed.status
 
 
-def _serve(options: EmulatorOptions, configured: dict[str, str], complaints: Complaints) -> int:
+def _serve(options: EmulatorOptions, start: Start, configured: dict[str, str], complaints: Complaints) -> int:
     from qmpd.cli import monitor_options, puppet_options
     from qmpd.server import log
     from qmpd.server.listener import ListenError
     from qmpd.server.pid_file import PidFileError
     from qmpd.server.serve import serve
 
-    settings = options.finish()
+    settings = start.finish()
     settings.release = configured.get("release", DEFAULT_RELEASE)
     guest: list[tuple[str, str]] = []
     for each in _own_options(configured.get("options", ""), settings.machine.name or ""):
@@ -206,6 +189,7 @@ def _serve(options: EmulatorOptions, configured: dict[str, str], complaints: Com
         puppet_options.apply_guest(settings.machine, guest)
     log.name, log.timestamp = complaints.program, complaints.timestamp
     process = options.process
+    settings.descriptors = list(process.descriptors)
     try:
         process.begin()
         return serve(settings, on_start=process.settle, tell=complaints.line)

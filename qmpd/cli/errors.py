@@ -30,9 +30,14 @@ class OptionError(Exception):
         return self
 
 
+class BareError(OptionError):
+    """An error that QEMU prints without its name and a location, ending the program."""
+
+
 class OptionList(OptionError):  # noqa: N818 - it is no failure
     """An option's argument was one that makes QEMU print a list, the message, and end with this status."""
 
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, status: int, lines: tuple[str, ...] = ()) -> None:
+        """`lines` are for standard error."""
+        super().__init__(text, hint=lines)
         self.status = status

@@ -7,7 +7,7 @@ release 6 (docs: "keyval"): every key has a value, and dots make members of memb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from qmpd.cli.errors import OptionError
 
@@ -36,6 +36,18 @@ def _until_comma(text: str, start: int) -> tuple[str, int]:
             return "".join(parts), end
         parts.append(",")
         start = end + 2
+
+
+def split_flat_list(text: str, implied: str | None = None) -> Iterator[str]:
+    """The pieces of a flat list, a pair each, still as they were typed."""
+    position = 0
+    while position < len(text):
+        comma, equals = text.find(",", position), text.find("=", position)
+        end = min(mark for mark in (comma, equals, len(text)) if mark >= 0)
+        if end == equals or (implied is not None and position == 0):
+            _, end = _until_comma(text, end + 1 if end == equals else position)
+        yield text[position:end]
+        position = end + 1
 
 
 def flat_list(
@@ -190,8 +202,8 @@ def _is_name(fragment: str) -> bool:
 Tree = dict[str, "str | Tree"]
 
 
-def tree(text: str, implied: str) -> Tree:
-    """The tree of a list with dotted keys; a first value without a key belongs to `implied`.
+def tree(text: str, implied: str = "") -> Tree:
+    """The tree of a list with dotted keys; a first value without a key belongs to `implied`, if any.
 
     :raise OptionError: a key is not one, lacks its value, or is used both as a leaf and as a branch.
     """
@@ -203,17 +215,23 @@ def tree(text: str, implied: str) -> Tree:
         key = text[position:end]
         if end == equals:
             value, following = _until_comma(text, end + 1)
-        elif position == 0 and key:
+        elif key in ("help", "?"):
+            raise OptionError("Help is not available for this option")
+        elif position == 0 and key and implied:
             # A value without its key cannot hold a comma: `,,` ends it like `,`.
             key, value, following = implied, key, end
         else:
             value, following = None, end
-        _plant(root, key, value)
+        plant(root, key, value)
         position = following + 1
     return root
 
 
-def _plant(root: Tree, key: str, value: str | None) -> None:
+def plant(root: Tree, key: str, value: str | None) -> None:
+    """Put a value into a tree.
+
+    :raise OptionError: the key is none, has no value, or is used both as a leaf and as a branch.
+    """
     *branches, leaf = key.split(".")
     place, path = root, ""
     for fragment in branches:

@@ -25,7 +25,7 @@ from qmpd.machine.settings import (
 
 if TYPE_CHECKING:
     import enum
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from qmpd.qapi.release import Release
 
@@ -143,6 +143,33 @@ class MachineOptions:
         """The full name of the machine's type, once `finish` has found it."""
         return self._full_name if self._settings.machine_type == "pc" else self._settings.machine_type
 
+    def merge(self, tree: key_values.Tree) -> None:
+        """Add properties of the machine, a tree of keys."""
+        _merge(self._machine, tree)
+
+    def set_name(self, name: str | None) -> None:
+        """Call the virtual machine this."""
+        if name is not None:
+            self._settings.name = name
+
+    def take_memory(self, values: Mapping[str, str], location: str) -> None:
+        """Take what a list says about the memory.
+
+        :raise OptionError: a value is wrong.
+        """
+        checked = key_values.check_flat_list(list(values.items()), _MEMORY)
+        self._memory.update((key, int(value)) for key, value in checked.items())
+        self._memory_text = values.get("size", self._memory_text)
+        self._memory_location = self._memory_location or location
+
+    def take_actions(self, pairs: list[tuple[str, str]], location: str) -> None:
+        """Take what a list says is done when something happens."""
+        self._actions += [(event, action, self._action_location(location)) for event, action in pairs]
+
+    def _action_location(self, location: str) -> str:
+        """Where errors about actions are placed: where the first of them was given."""
+        return self._actions[0][2] if self._actions else location
+
     def check_actions(self) -> None:
         """Apply `-action` and its like; the second call does nothing.
 
@@ -169,23 +196,81 @@ class MachineOptions:
 
         :raise OptionError: the options are wrong together.
         """
+        settings = self.begin()
+        self.finish_memory()
+        self.check_slots()
+        self._check_machine()
+        self.finish_topology()
+        return settings
+
+    def begin(self) -> MachineSettings:
+        """The settings with the machine's type; what else there is to say about the machine comes later.
+
+        :raise OptionError: there is no such type, or options exclude each other.
+        """
         self.check_actions()
         settings = self._settings
         if settings.preconfig and settings.incoming is not None and not self._behaviour.keyval_options:
             raise OptionError("'preconfig' and 'incoming' options are mutually exclusive")
         settings.machine_type = self._machine_type()
-        settings.memory = self._memory_size()
-        self._check_machine()
+        return settings
+
+    def finish_memory(self) -> None:
+        """Find out how much memory there is.
+
+        :raise OptionError: it cannot be had.
+        """
+        self._settings.memory = self._memory_size()
+
+    def finish_topology(self) -> None:
+        """Find out how the CPUs are arranged.
+
+        :raise OptionError: it cannot be had.
+        """
         from qmpd.cli.topology import arrange
 
+        settings = self._settings
         settings.topology = arrange(
             self._smp_counts(),
             settings.machine_type,
             self.machine_name,
             self._behaviour,
             lambda text: self._warn(f"warning: {text}"),
+            self._most_cpus(),
         )
-        return settings
+
+    def _most_cpus(self) -> int | None:
+        """How many CPUs the machine can have; None where the release does not tell."""
+        if not self._settings.machine_name:
+            return None
+        return next(
+            (known.get("cpu-max") for known in machines(self._release) if known["name"] == self.machine_name), None
+        )
+
+    @property
+    def incoming(self) -> str | None:
+        """What `-incoming` says."""
+        return self._settings.incoming
+
+    @property
+    def has_memory_size(self) -> bool:
+        """Whether an option says how much memory there is."""
+        memory = self._machine.get("memory")
+        return bool(self._memory.get("size")) or (isinstance(memory, dict) and "size" in memory)
+
+    @property
+    def wants_slots(self) -> bool:
+        """Whether memory could be added."""
+        return bool(self._memory.get("slots")) or self._memory.get("maxmem", 0) > self._settings.memory
+
+    def check_slots(self) -> None:
+        """See whether the machine can have that many slots for memory.
+
+        :raise OptionError: it cannot.
+        """
+        slots = self._memory.get("slots")
+        if slots is not None and slots > _MAXIMUM_SLOTS and self._settings.machine_type == "pc":
+            raise OptionError(f"unsupported amount of memory slots: {slots}", location=NOWHERE)
 
     def _flat_list(self, given: Given, implied: str | None = None) -> list[tuple[str, str]]:
         def warn(flag: str, instead: str) -> None:
@@ -351,8 +436,6 @@ class MachineOptions:
                 f"(0x{limit:x}) is equal to the initial memory size (0x{size:x})"
             )
         self._settings.memory_slots, self._settings.memory_limit = slots or 0, limit or 0
-        if slots is not None and slots > _MAXIMUM_SLOTS and self._settings.machine_type == "pc":
-            raise OptionError(f"unsupported amount of memory slots: {slots}", location=NOWHERE)
 
     def _check_machine(self) -> None:
         accelerators = self._machine.get("accel")
@@ -388,6 +471,13 @@ def machines(release: Release) -> list[dict[str, Any]]:
     reply = release.captured("query-machines", {}, "none", {})
     listed: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
     return listed
+
+
+def family_of(name: str) -> str:
+    """The type among those whose objects are captured that is most like the machine of this name."""
+    if name in ("none", "isapc", "microvm"):
+        return name
+    return "q35" if "q35" in name else "pc"
 
 
 def _merge(into: key_values.Tree, tree: key_values.Tree) -> None:

@@ -42,12 +42,20 @@ def scan(arguments: list[str], options: dict[str, Option]) -> tuple[list[Given],
 
     :raise OptionError: an option is not in the table, or lacks its argument.
     """
-    given: list[Given] = []
-    others: list[str] = []
+    found = scan_all(arguments, options)
+    return [each for each in found if isinstance(each, Given)], [each for each in found if isinstance(each, str)]
+
+
+def scan_all(arguments: list[str], options: dict[str, Option]) -> list[Given | str]:
+    """The same in the line's order.
+
+    :raise OptionError: an option is not in the table, or lacks its argument.
+    """
+    found: list[Given | str] = []
     rest = iter(arguments)
     for argument in rest:
         if not argument.startswith("-"):
-            others.append(argument)
+            found.append(argument)
             continue
         option = options.get(argument[2:] if argument.startswith("--") else argument[1:])
         if option is None:
@@ -58,5 +66,5 @@ def scan(arguments: list[str], options: dict[str, Option]) -> tuple[list[Given],
             if following is None:
                 raise OptionError("requires an argument", argument)
             value = following
-        given.append(Given(option, argument, value))
-    return given, others
+        found.append(Given(option, argument, value))
+    return found

@@ -7,12 +7,15 @@ import pwd
 import re
 from typing import TYPE_CHECKING
 
-from qmpd.cli.errors import OptionError
+from qmpd.cli import key_values
+from qmpd.cli.errors import NOWHERE, OptionError
 
 if TYPE_CHECKING:
+    from qmpd.cli.option_groups import Entry
     from qmpd.cli.options import Given
     from qmpd.server.daemon import Daemon
 
+_LAST_STANDARD = 2
 _IDS = re.compile(r"(\d+):(\d+)\Z")
 
 
@@ -24,7 +27,8 @@ class ProcessOptions:
         self.pid_file: str | None = None
         self.name: str | None = None
         self.log_file: str | None = None
-        self.logs = False
+        # What `-add-fd` puts into sets: the set, the file, and what it is for.
+        self.descriptors: list[tuple[int, int, str | None]] = []
         self._root: str | None = None
         self._user: tuple[int, int, str | None] | None = None
         self._daemon: Daemon | None = None
@@ -40,24 +44,70 @@ class ProcessOptions:
             case "pidfile":
                 self.pid_file = given.value
             case "chroot":
-                self._root = given.value
+                self.set_root(given.value)
             case "D":
                 self.log_file = given.value
             case "runas":
-                self._user = _user(given.value)
+                self.set_user(given.value)
+
+    def set_root(self, path: str) -> None:
+        """Say which folder the machine is confined to."""
+        self._root = path
+
+    def set_user(self, text: str) -> None:
+        """Say whose process it becomes.
+
+        :raise OptionError: there is no such user.
+        """
+        self._user = _user(text)
+
+    def add_descriptors(self, entries: list[Entry]) -> None:
+        """Take the files that were handed over for sets (`-add-fd`); they are closed under their old numbers.
+
+        :raise OptionError: one is none, or has no set.
+        """
+        for entry in entries:
+            number, group = (_signed(entry.get(key)) for key in ("fd", "set"))
+            if number < 0:
+                raise entry.error("fd option is required and must be non-negative")
+            if number <= _LAST_STANDARD:
+                raise entry.error("fd cannot be a standard I/O stream")
+            try:
+                usable = os.get_inheritable(number)
+            except OSError:
+                usable = False
+            if not usable:
+                raise entry.error("fd is not valid or already in use")
+            if group < 0:
+                raise entry.error("set option is required and must be non-negative")
+            self.descriptors.append((group, os.dup(number), entry.get("opaque")))
+        for number in {_signed(entry.get("fd")) for entry in entries}:
+            os.close(number)
+
+    def descriptor(self, text: str) -> int | None:
+        """The file of the set of this number; None where there is none."""
+        return next((number for group, number, _ in self.descriptors if str(group) == text), None)
+
+    def open_log(self, *, logs: bool, always: bool) -> None:
+        """Make the file for the log; `always`: even where nothing is to be logged.
+
+        :raise OptionError: it cannot be written.
+        """
+        if self.log_file is None:
+            return
+        if self.log_file.count("%") > 1 or ("%" in self.log_file and "%d" not in self.log_file):
+            raise OptionError(f"Bad logfile template: {self.log_file}", NOWHERE)
+        if not (logs or always or self.daemonize):
+            return
+        path = self.log_file.replace("%d", str(os.getpid()))
+        try:
+            with open(path, "w", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise OptionError(f"Error opening logfile {path}: {error.strerror}", NOWHERE) from None
 
     def begin(self) -> None:
-        """Go to the background, where that is asked for, and begin the log; nothing is made or opened before.
-
-        :raise OptionError: the log cannot be written.
-        """
-        if self.log_file is not None and (self.logs or self.daemonize):
-            path = self.log_file.replace("%d", str(os.getpid()))
-            try:
-                with open(path, "a", encoding="utf-8"):
-                    pass
-            except OSError as error:
-                raise OptionError(f"Error opening logfile {path}: {error.strerror}") from None
+        """Go to the background, where that is asked for; nothing is listened at before."""
         if self.daemonize:
             from qmpd.server.daemon import Daemon
 
@@ -101,6 +151,14 @@ class ProcessOptions:
             os.setuid(user)
         except OSError:
             raise OptionError(f"Failed to setuid({user})") from None
+
+
+def _signed(text: str | None) -> int:
+    """A number as C's `int`; -1 where there is none."""
+    if text is None:
+        return -1
+    number = key_values.number("", text) & 0xFFFF_FFFF
+    return number if number < 1 << 31 else number - (1 << 32)
 
 
 def _user(text: str) -> tuple[int, int, str | None]:

@@ -27,10 +27,12 @@ def arrange(
     machine_name: str,
     behaviour: Behaviour,
     warn: Callable[[str], None],
+    most: int | None = None,
 ) -> CPUTopology:
     """The topology that the given counts ask for, by the rules of the release.
 
-    `values` are the counts by their names in `-smp`; `machine_name` is the machine's full name for errors.
+    `values` are the counts by their names in `-smp`; `machine_name` is the machine's full name for errors; `most` is
+    how many CPUs it can have, None for what is usual.
 
     :raise OptionError: the counts contradict each other, or the machine cannot have them.
     """
@@ -48,7 +50,7 @@ def arrange(
         _check(counts, levels, cpus, maximum)
     else:
         counts, cpus, maximum = _sockets_first(values, levels, machine_type)
-    limit = MAXIMUM_CPUS[machine_type]
+    limit = MAXIMUM_CPUS[machine_type] if most is None else most
     if not 1 <= maximum <= limit or cpus < 1:
         # QEMU counts in 32 bits without sign and prints with one.
         shown = maximum if maximum < 1 << 31 else maximum - (1 << 32)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     Values = dict[str, object]
 
 
-def from_json(release: Release, command: str, text: str) -> Values:
-    """The arguments of a command that a JSON object holds.
+def from_json(release: Release, type_name: str, text: str) -> Values:
+    """The value of an object type that a JSON object holds.
 
-    :raise OptionError: it is no JSON, or the command would refuse it.
+    :raise OptionError: it is no JSON, or the type would refuse it.
     """
     from qmpd.monitor.json_text import parse
 
@@ -32,35 +32,59 @@ def from_json(release: Release, command: str, text: str) -> Values:
         value = parse(text, release.behaviour.json_parser)
     except ValueError as error:
         raise OptionError(str(error)) from None
-    return _checked(release, command, value, "Parameter '{}' is unexpected")
+    return _checked(release, type_name, value, "Parameter '{}' is unexpected")
 
 
-def from_pairs(release: Release, command: str, pairs: list[tuple[str, str]]) -> Values:
-    """The arguments that a flat list holds; a key that comes several times makes a list where the command has one.
+def from_pairs(release: Release, type_name: str, pairs: list[tuple[str, str]]) -> Values:
+    """The value that a flat list holds; a key that comes several times makes a list where the type has one.
 
-    :raise OptionError: the command would refuse them.
+    :raise OptionError: the type would refuse it.
     """
     values: dict[str, object] = {}
     for key, value in pairs:
         values[key] = [*cast("list[str]", values.get(key, [])), value]
-    converted = _Flat(release).members(release.introspection.command(command).arguments, values)
-    return _checked(release, command, converted, "Invalid parameter '{}'")
+    converted = _Flat(release).members(type_name, values)
+    return _checked(release, type_name, converted, "Invalid parameter '{}'")
 
 
-def from_tree(release: Release, command: str, tree: Tree) -> Values:
-    """The arguments that a tree of keys holds.
+def from_tree(release: Release, type_name: str, tree: Tree) -> Values:
+    """The value that a tree of keys holds.
 
-    :raise OptionError: the command would refuse them.
+    :raise OptionError: the type would refuse it.
     """
-    converted = _Nested(release).members(release.introspection.command(command).arguments, cast("Values", tree))
-    return _checked(release, command, converted, "Parameter '{}' is unexpected")
+    converted = _Nested(release).members(type_name, cast("Values", tree))
+    return _checked(release, type_name, converted, "Parameter '{}' is unexpected")
 
 
-def _checked(release: Release, command: str, value: object, unexpected: str) -> Values:
+def check(release: Release, type_name: str, values: Values, *, is_text: bool) -> Values:
+    """The value that this is; `is_text`: what is in it is text, as a tree of keys has it.
+
+    :raise OptionError: the type would refuse it.
+    """
+    if is_text:
+        values = _Nested(release).members(type_name, values)
+    return _checked(release, type_name, values, "Parameter '{}' is unexpected")
+
+
+def argument_type(release: Release, command: str) -> str:
+    """The type of a command's arguments."""
+    return release.introspection.command(command).arguments
+
+
+def returned_type(release: Release, command: str) -> str | None:
+    """The type of the objects that a command returns, one or several; None where the release has no such command."""
+    introspection = release.introspection
+    if command not in introspection.commands:
+        return None
+    found = introspection.type(introspection.command(command).returns)
+    return found.element if isinstance(found, Array) else found.name
+
+
+def _checked(release: Release, type_name: str, value: object, unexpected: str) -> Values:
     if not isinstance(value, dict):
         raise OptionError("Invalid parameter type for 'null', expected: object")
     try:
-        release.commands[command].check(value)
+        release.argument_compiler.object_checker(type_name)(value)
     except ArgumentError as error:
         message = error.message
         if message.endswith("' is unexpected"):
@@ -70,40 +94,47 @@ def _checked(release: Release, command: str, value: object, unexpected: str) -> 
 
 
 class _Nested:
-    """Gives strings the types that a declaration wants; what it does not know stays as it is, to be refused later."""
+    """Gives strings the types that a declaration wants, in its order, and refuses the first that does not fit.
+
+    What it does not know stays as it is, to be refused later.
+    """
 
     def __init__(self, release: Release) -> None:
         self._introspection: Introspection = release.introspection
         self._integers = release.names.integers
+        self._enum_refusal = release.behaviour.enum_refusal
 
-    def members(self, type_name: str, values: Values) -> Values:
-        """An object's members."""
-        declared = cast("Object", self._introspection.type(type_name))
-        members = {member.name: member for member in declared.members}
-        result: Values = {}
-        branch = None
-        if declared.tag is not None and (tag := self.scalar(values.get(declared.tag))) is not None:
-            branch = declared.variants.get(tag)
-        owners = dict.fromkeys(members, declared.name)
-        if branch is not None:
-            found = cast("Object", self._introspection.type(branch))
-            members |= {member.name: member for member in found.members}
-            owners |= {member.name: found.name for member in found.members}
+    def members(self, type_name: str, values: Values, prefix: str = "") -> Values:
+        """An object's members.
+
+        :raise OptionError: one of them is missing or does not fit.
+        """
+        result = self._declared(type_name, values, prefix)
         for key, value in values.items():
-            if key in members:
-                result[key] = self.value(members[key].type, value, key, f"{owners[key]}/{key}")
-            elif branch is not None and (inner := self._inner(branch, key, values)) is not None:
-                result[key] = inner
-            else:
-                result[key] = self.scalar(value)
+            if key not in result:
+                found = self.scalar(value)
+                result[key] = value if found is None else found
         return result
 
-    def _inner(self, branch: str, key: str, values: Values) -> object:
-        """A member of a branch of a branch, where the branch has a tag of its own."""
-        declared = cast("Object", self._introspection.type(branch))
-        if declared.tag is None:
-            return None
-        return self.members(branch, values).get(key)
+    def _declared(self, type_name: str, values: Values, prefix: str) -> Values:
+        declared = cast("Object", self._introspection.type(type_name))
+        result: Values = {}
+        for member in declared.members:
+            name = member.name
+            if name in values:
+                place = f"{declared.name}/{name}"
+                result[name] = self.value(member.type, values[name], self.path(prefix, name), place)
+            elif not member.optional:
+                raise OptionError(f"Parameter '{self.path(prefix, name)}' is missing")
+        if declared.tag is not None and (tag := self.scalar(values.get(declared.tag))) is not None:
+            branch = declared.variants.get(tag)
+            if branch is not None:
+                result |= self._declared(branch, values, prefix)
+        return result
+
+    def path(self, prefix: str, name: str) -> str:
+        """What errors call a member."""
+        return prefix + name
 
     def scalar(self, value: object) -> str | None:
         """The string that a value without a declared type is."""
@@ -113,14 +144,19 @@ class _Nested:
         """One value."""
         declared = self._introspection.type(type_name)
         if isinstance(declared, Object):
-            return self.members(type_name, value) if isinstance(value, dict) else value
+            return self.members(type_name, value, f"{path}.") if isinstance(value, dict) else value
         if isinstance(declared, Array):
             return self.array(declared, value, path, place)
         if isinstance(declared, Alternate):
             return self._alternate(declared, value, path, place)
         text = self.scalar(value)
-        if text is None or isinstance(declared, Enumeration):
-            return value if text is None else text
+        if text is None:
+            return value
+        if isinstance(declared, Enumeration):
+            if text not in declared.values:
+                name = path.rpartition(".")[2]
+                raise OptionError(self._enum_refusal.format(name=name, value=text))
+            return text
         return self.builtin(declared, text, path, place)
 
     def array(self, declared: Array, value: object, path: str, place: str) -> object:
@@ -168,7 +204,23 @@ class _Flat(_Nested):
         given = cast("list[str]", value)
         if isinstance(element, Object) and len(element.members) == 1:
             return [{element.members[0].name: text} for text in given]
+        if isinstance(element, Builtin) and element.name == "int":
+            return [number for text in given for number in self._range(text, path, place)]
         return [self.value(declared.element, [text], path, place) for text in given]
+
+    def _range(self, text: str, path: str, place: str) -> range:
+        """Numbers of a list, which may be given as `FIRST-LAST`."""
+        unsigned = not self._integers.get(f"{place}[]", self._integers.get(place, "uint64")).startswith("i")
+        first, dash, last = text.partition("-")
+        try:
+            low = key_values.number(path, first)
+            high = key_values.number(path, last) if dash else low
+        except OptionError:
+            low, high = 1, 0
+        if low > high:
+            kind = "a uint64" if unsigned else "an int64"
+            raise OptionError(f"Parameter '{path}' expects {kind} value or range")
+        return range(low, high + 1)
 
     def integer(self, text: str, path: str, kind: str) -> int:
         if kind == "uint64":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.block import Drive
+from qmpd.machine.objects.network import Netdev
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.images import Opener
 from qmpd.wire.order import in_order
@@ -97,6 +99,25 @@ class Assembly:
             raise ColdPlugError(kind, 0, error.message) from None
         except CommandError as error:
             raise ColdPlugError(kind, 0, error.description) from None
+
+    def begin_objects(self, any_wanted: bool) -> None:
+        """Users' objects come next, if any, before those that the machine makes for itself."""
+        self._begun = False
+        if any_wanted:
+            with suppress(LookupError):
+                self.inventory.objects.begin()
+                self._begun = True
+
+    def end_objects(self) -> None:
+        """All of the users' objects are there."""
+        if self._begun:
+            self.inventory.objects.end()
+
+    def add_netdev(self, arguments: Mapping[str, Any]) -> None:
+        """Add a network backend whose id nobody looks at."""
+        options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
+        netdev = Netdev(str(arguments["id"]), str(arguments["type"]), options)
+        self.inventory.backends.network.netdevs.append(netdev)
 
     def add_device(self, arguments: Mapping[str, object], *, text: bool) -> None:
         """Add a device; `text`: what it was given is text.

@@ -71,10 +71,14 @@ class ArgumentCompiler:
         if command in self._names.unchecked:
             return _accept
         arguments = self._introspection.command(command).arguments
-        declaration = self._introspection.object(arguments)
-        if not declaration.members:
+        if not self._introspection.object(arguments).members:
             return _check_nothing
-        members = self._members[arguments] = self._build_members_visitor(declaration)
+        return self.object_checker(arguments)
+
+    def object_checker(self, type_name: str) -> Checker:
+        """A function that checks a value of an object type in the same way."""
+        declaration = self._introspection.object(type_name)
+        members = self._members[type_name] = self._build_members_visitor(declaration)
         frame: Frame = [None, None, None]
 
         def check(value: dict[str, object]) -> None:

@@ -30,6 +30,13 @@ LISTS = (
     ("-audiodev", "help"),
     ("-vga", "help"),
     ("-d", "help"),
+    ("-nic", "help"),
+    ("-drive", "format=help"),
+    ("-audio", "none,model=help"),
+    ("-trace", "help"),
+    ("-plugin", "help"),
+    ("-msg", "help"),
+    ("-L", "help"),
 )
 """What is asked for and printed, where the release knows it."""
 

@@ -23,10 +23,12 @@ OURS, THEIRS = "qmpd-system-x86_64: ", "qemu-system-x86_64: "
 LEFT_OUT = emulator_line.left_out()
 
 
-def without_serving(settings: VMSettings, on_start: Callable[[], None] | None = None) -> int:
+def without_serving(
+    settings: VMSettings, on_start: Callable[[], None] | None = None, tell: Callable[[str], None] | None = None
+) -> int:
     """Open everything, as a served machine does, and close it again."""
     vm = VirtualMachine(settings)
-    vm.listen()
+    vm.listen(tell)
     if on_start is not None:
         on_start()
     vm.close_listeners()

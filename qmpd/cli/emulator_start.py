@@ -1,0 +1,739 @@
+"""Putting the machine together: QEMU's phases after it has read its command line (`qemu_init` in system/vl.c).
+
+Each phase looks at what it needs and ends the program at the first fault, so of two faults it is the phase that decides
+which one is told of.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from qmpd.cli import key_values
+from qmpd.cli.board_options import Board
+from qmpd.cli.cpu_options import CPUs
+from qmpd.cli.drive_options import Drives
+from qmpd.cli.errors import NOWHERE, OptionError
+from qmpd.cli.network_options import Networks
+from qmpd.cli.numa_options import Numa
+from qmpd.cli.option_groups import HELP
+from qmpd.machine.settings import Device, Firmware, GuestSettings
+from qmpd.monitor.cold_plug import Assembly, ColdPlugError
+from qmpd.server.settings import VMSettings
+from qmpd.wire.order import in_order
+
+if TYPE_CHECKING:
+    from qmpd.cli.emulator_options import EmulatorOptions, Values
+    from qmpd.cli.option_groups import Entry
+
+_SANDBOX = {
+    "obsolete": ("allow", "deny"),
+    "elevateprivileges": ("allow", "deny", "children"),
+    "spawn": ("allow", "deny"),
+    "resourcecontrol": ("allow", "deny"),
+}
+_ACTIONS = ("reboot", "shutdown", "panic", "watchdog")
+# Objects that are made when the character devices, the network and the accelerator are there.
+_LATE = re.compile(r"rng-egd|qtest|cryptodev-vhost-user|vhost-user-blk-server|colo-compare|filter-.*|memory-backend-.*")
+_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:T(\d{1,2}):(\d{1,2}):(\d{1,2}))?\Z")
+_VGA = {
+    "none": "", "std": "standard VGA", "cirrus": "Cirrus VGA", "vmware": "VMWare SVGA", "xenfb": "Xen paravirtualized",
+    "qxl": "QXL VGA", "virtio": "Virtio VGA", "tcx": "TCX framebuffer", "cg3": "CG3 framebuffer",
+}  # fmt: skip
+_VGA_MODULES = {"qxl": "qemu-system-modules-spice", "tcx": "qemu-system-modules-opengl"}
+_DISPLAY_MODULES = {"gtk": "qemu-system-gui", "sdl": "qemu-system-gui", "spice-app": "qemu-system-modules-spice"}
+_NOT_MODELLED = "qmpd does not model"
+_USB = {"mouse": "usb-mouse", "tablet": "usb-tablet", "keyboard": "usb-kbd", "braille": "usb-braille",
+        "wacom-tablet": "usb-wacom-tablet", "u2f-key": "u2f-passthru", "ccid": "usb-ccid"}
+
+
+class Start:
+    """Puts a machine together."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        self._options = options
+        self._release = options.release
+        self._groups = options.groups
+        self._settings = VMSettings()
+        self._tree = options.machine.machine
+        self._warn = options.complaints.line
+        self._networks = Networks(options, self._warn)
+        self._board = Board(options)
+        self._accelerators: list[str] = []
+        self._location: dict[int, str] = {}
+
+    # Before the machine
+
+    def before(self) -> None:
+        """What affects everything else, or lists what there is.
+
+        :raise OptionError: a fault.
+        :raise OptionList: something is to be listed.
+        """
+        options = self._options
+        self._validate()
+        if self._release.behaviour.keyval_options:
+            self._check_sandbox()
+            self._check_actions()
+        else:
+            options.machine.check_actions()
+        options.process.add_descriptors(self._groups.find("add-fd"))
+        self._set_log()
+        if options.values.get("cpu") in HELP:
+            raise options.lists.cpus()
+        for entry in self._groups.find("device"):
+            self._list_device(entry)
+        if options.values.get("L"):
+            raise options.lists.listed("-L")
+
+    def _validate(self) -> None:
+        tree, values = self._tree, self._options.values
+        if "kernel" not in tree:
+            for name in ("append", "initrd"):
+                if name in tree:
+                    raise OptionError(f"-{name} only allowed with -kernel option", NOWHERE)
+        incoming = self._options.machine.incoming
+        if "loadvm" in values and incoming is not None:
+            raise OptionError("'incoming' and 'loadvm' options are mutually exclusive", NOWHERE)
+        if self._options.process.daemonize and values.get("display") == "curses":
+            raise OptionError("curses display cannot be used with -daemonize", NOWHERE)
+
+    def _check_sandbox(self) -> None:
+        for entry in self._groups.find("sandbox"):
+            if not entry.flag("enable"):
+                continue
+            for name, known in _SANDBOX.items():
+                value = entry.get(name)
+                if value is not None and value not in known:
+                    raise entry.error(f"invalid argument for {name}")
+
+    def _check_actions(self) -> None:
+        entry = self._groups.merged("action")
+        if entry is None:
+            return
+        for name in _ACTIONS:
+            value = entry.get(name)
+            if value is not None:
+                self._options.machine.take_actions([(name, value)], entry.location)
+        self._options.machine.check_actions()
+
+    def _set_log(self) -> None:
+        options = self._options
+        items = options.values.get("d")
+        listed = options.lists.text("-d", "help")
+        if items is not None and listed is not None:
+            known = {line.split(" ", 1)[0] for line in listed.splitlines()[1:] if line[:1].strip()} | {"all"}
+            for item in items.split(","):
+                if item == "trace:help":
+                    raise options.lists.listed("-trace")
+                if item.startswith("trace:") and item != "trace:":
+                    options.singles.enable_event(item.removeprefix("trace:"), "")
+                elif item not in known:
+                    raise options.lists.listed("-d")
+        options.process.open_log(logs=items is not None, always=options.since(7, 2))
+
+    def _list_device(self, entry: Entry) -> None:
+        driver = entry.get("driver")
+        if driver is None or not (driver in HELP or any(key in HELP for key, _ in entry.pairs)):
+            return
+        listed = self._options.lists.device(driver)
+        if listed is None:
+            error = entry.error(f"Device '{driver}' not found")
+            self._options.complaints.error(error)
+            raise self._options.lists.nothing()
+        raise listed
+
+    # The machine
+
+    def finish(self) -> VMSettings:
+        """The settings.
+
+        :raise OptionError: a fault.
+        """
+        options = self._options
+        self._check_icount_recording()
+        self._check_clock()
+        machine = options.machine.begin()
+        settings = self._settings
+        settings.machine = machine
+        settings.pid_file = options.process.pid_file
+        self._board.choose(options.machine.machine_name)
+        self._create_defaults()
+        self._assembly = Assembly(self._release, machine)
+        self._early_backends()
+        accelerators = self._tree.pop("accel", None)
+        self._check_memory_backend()
+        for key in ("igd-passthru", "kvm-shadow-mem", "kernel-irqchip"):
+            self._tree.pop(key, None)
+            self._tree.pop(key.replace("-", "_"), None)
+        self._board.apply(self._tree)
+        self._configure_accelerators(accelerators if isinstance(accelerators, str) else None)
+        machine.kvm = self._accelerators[:1] == ["kvm"]
+        self._board.warn_of_age()
+        self._late_backends()
+        cpus = CPUs(options, machine, self._board)
+        cpus.parse()
+        self._resolve_memory()
+        numa = self._numa()
+        for entry in self._groups.find("numa"):
+            try:
+                numa.take(entry)
+            except OptionError as error:
+                raise error.at(entry.location) from None
+        self._board_init(cpus, numa)
+        self._devices()
+        self._complete()
+        options.chardevs.finish(settings)
+        self._set_test_clock()
+        return settings
+
+    def _check_icount_recording(self) -> None:
+        entry = self._groups.merged("icount")
+        mode = None if entry is None else entry.get("rr")
+        if entry is None or mode is None:
+            return
+        if mode not in ("record", "replay"):
+            raise entry.error(f"Invalid icount rr option: {mode}")
+        if entry.get("rrfile") is None:
+            raise entry.error("File name not specified for replay")
+
+    def _check_clock(self) -> None:
+        entry = self._groups.merged("rtc")
+        if entry is None:
+            return
+        base = entry.get("base", "utc")
+        if base not in ("utc", "localtime") and not _is_date(base or ""):
+            hint = "valid formats: '2006-06-17T16:01:21' or '2006-06-17'"
+            raise OptionError("invalid datetime format", NOWHERE, (hint,))
+        for key, known in (("clock", ("host", "rt", "vm")), ("driftfix", ("slew", "none"))):
+            value = entry.get(key)
+            if value is not None and value not in known:
+                raise OptionError(f"invalid option value '{value}'", NOWHERE)
+
+    def _create_defaults(self) -> None:
+        options, values = self._options, self._options.values
+        has_defaults = "nodefaults" not in values
+        nographic = "nographic" in values
+        monitor = has_defaults and not options.chardevs.monitor_given
+        for kind in ("serial", "parallel"):
+            if any(given.value.startswith("mon:") for given in options.given.get(kind, ())):
+                monitor = False
+        if options.process.daemonize and nographic and has_defaults:
+            left = monitor or any(kind not in options.given for kind in ("serial", "parallel"))
+            if left:
+                raise OptionError("-nographic cannot be used with -daemonize", NOWHERE)
+        if monitor:
+            options.chardevs.default_monitor(nographic)
+        self._check_display()
+        self._select_vga()
+
+    def _check_display(self) -> None:
+        kind = self._options.singles.display_type
+        listed = (self._options.lists.text("-display", "help") or "").split("\n\n")[0].split("\n")[1:]
+        if kind and listed and kind not in listed and kind != "default":
+            module = _DISPLAY_MODULES.get(kind, "qemu-system-modules-opengl")
+            text = f"Display '{kind}' is not available."
+            raise OptionError(f"{text} Perhaps you want to install {module} package?", NOWHERE)
+
+    def _select_vga(self) -> None:
+        text = self._options.values.get("vga")
+        if text is None:
+            return
+        if text == "help":
+            raise self._options.lists.listed("-vga")
+        name = next((each for each in _VGA if text.startswith(each)), None)
+        known = {line.split(" ", 1)[0] for line in (self._options.lists.text("-vga", "help") or "").splitlines()}
+        if name is not None and name not in known and known:
+            if name == "xenfb":
+                name = None if self._options.since(8, 2) else name
+            else:
+                module = _VGA_MODULES.get(name, "qemu-system-modules-opengl")
+                raise OptionError(
+                    f"{_VGA[name]} not available. Perhaps you want to install {module} package?"
+                    if self._options.since(8, 0)
+                    else f"{_VGA[name]} not available",
+                    NOWHERE,
+                )
+        rest = "" if name is None else text.removeprefix(name)
+        if name is None or re.fullmatch(r"(,retrace=(dumb|precise))*", rest) is None:
+            raise OptionError(f"unknown vga type: {text}", NOWHERE)
+
+    # Back ends
+
+    def _add(self, kind: str, arguments: Values, location: str) -> None:
+        """Put a part into the machine that is tried out."""
+        try:
+            self._assembly.add(kind, arguments)
+        except LookupError:
+            return
+        except ColdPlugError as error:
+            if not error.message.startswith(_NOT_MODELLED):
+                raise self._refusal(error.message, location) from None
+
+    @staticmethod
+    def _refusal(message: str, location: str) -> OptionError:
+        hint: tuple[str, ...] = ()
+        if message == "Parameter 'id' expects an identifier":
+            hint = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
+        message, *lines = message.split("\n")
+        return OptionError(message, location, (*lines, *hint))
+
+    def _early_backends(self) -> None:
+        options, machine = self._options, self._settings.machine
+        if options.values.get("display-window-close") and options.singles.display_type not in ("gtk", "sdl"):
+            self._warn("window-close is only valid for GTK and SDL, ignoring option")
+        if options.values.get("display-gl") == "on" and options.singles.display_type == "none":
+            if options.since(8, 1):
+                raise OptionError("OpenGL is not supported by display backend 'none'", NOWHERE)
+            raise OptionError("OpenGL is not supported by the display", NOWHERE)
+        self._assembly.begin_objects(bool(options.objects))
+        for location, arguments in options.objects:
+            if _LATE.fullmatch(str(arguments["qom-type"])) is None:
+                self._add_object(location, arguments)
+        options.chardevs.create()
+        self._assembly.inventory.backends.chardevs = options.chardevs.labels
+        for entry in self._groups.find("fsdev"):
+            self._check_file_system(entry)
+        self._blockdevs()
+        listed = (options.lists.text("-audiodev", "help") or "").splitlines()[1:]
+        for driver in options.singles.audio_backends.values():
+            if listed and driver not in listed:
+                raise OptionError(
+                    f"Unknown audio driver `{driver}'. Perhaps you want to install qemu-system-gui package?"
+                    if options.since(8, 0)
+                    else f"Unknown audio driver `{driver}'",
+                    NOWHERE,
+                )
+        del machine
+
+    def _add_object(self, location: str, arguments: Values) -> None:
+        del location  # QEMU has forgotten it by then
+        self._board.check_object(arguments)
+        self._add("objects", arguments, NOWHERE)
+        self._settings.machine.objects.append(arguments)
+
+    def _check_file_system(self, entry: Entry) -> None:
+        if entry.identifier is None:
+            raise entry.error("fsdev: No id specified")
+        driver = entry.get("fsdriver")
+        drivers = ["local", "synth", *(("proxy",) if not self._options.since(9, 1) else ())]
+        if driver not in drivers:
+            raise entry.error(f"fsdev: fsdriver {driver} not found" if driver else "fsdev: No fsdriver specified")
+        if driver == "proxy" and not (entry.has("socket") or entry.has("sock_fd")):
+            raise entry.error("both socket and sock_fd properties are missing")
+        if driver != "local":
+            return
+        model = entry.get("security_model")
+        models = ("passthrough", "mapped", "mapped-xattr", "none", "mapped-file")
+        hint = ("Valid options are: security_model=[passthrough|mapped-xattr|mapped-file|none]",)
+        if model is None:
+            raise entry.error("security_model property not set", hint)
+        if model not in models:
+            raise entry.error(f"invalid security_model property '{model}'", hint)
+        many = entry.get("multidevs")
+        if many is not None and many not in ("remap", "forbid", "warn"):
+            hint = ("Valid options are: multidevs=[remap|forbid|warn]",)
+            raise entry.error(f"invalid multidevs property '{many}'", hint)
+        if entry.get("path") is None:
+            raise entry.error("path property not set")
+        for name in ("fmode", "dmode"):
+            if entry.has(name) and not model.startswith("mapped"):
+                raise entry.error(f"{name} is only valid for mapped security modes")
+
+    def _blockdevs(self) -> None:
+        options, machine = self._options, self._settings.machine
+        for location, arguments in options.blockdevs:
+            if "node-name" not in arguments:
+                raise OptionError("'node-name' must be specified for the root node", location)
+            self._add("blockdevs", arguments, location)
+            machine.blockdevs.append(arguments)
+        self._drives = Drives(options, self._board.drive_interface, self._board.disk_units)
+        for entry in self._groups.find("drive"):
+
+            def add(values: dict[str, str], entry: Entry = entry) -> None:
+                shown = {key: value for key, value in values.items() if key not in ("path", "protocol", "driver")}
+                if values.get("protocol") == "host_device":
+                    shown.pop("file", None)
+                self._add("drives", dict(shown), entry.location)
+                machine.drives.append(shown)
+
+            try:
+                self._drives.create(entry, add)
+            except OptionError as error:
+                raise error.at(entry.location) from None
+
+    def _check_memory_backend(self) -> None:
+        value = self._tree.pop("memory-backend", None) or self._tree.pop("memory_backend", None)
+        self._memory_backend = value if isinstance(value, str) else None
+        if self._memory_backend is not None and "mem-path" in self._options.values:
+            raise OptionError("'-mem-path' can't be used together with'-machine memory-backend'", NOWHERE)
+
+    def _configure_accelerators(self, listed: str | None) -> None:
+        entries = self._groups.find("accel")
+        icount = self._groups.merged("icount")
+        if icount is not None:
+            self._check_icount(icount)
+        if entries and listed is not None:
+            raise OptionError('The -accel and "-machine accel=" options are incompatible', NOWHERE)
+        failed = False
+        wanted: list[tuple[str, Entry | None]] = [(entry.get("accel") or "", entry) for entry in entries]
+        if not entries:
+            for name in (listed if listed is not None else "tcg").split(":"):
+                if self._board.has_accelerator(name):
+                    wanted.append((name, None))
+                else:
+                    failed = True
+                    self._warn(f"invalid accelerator {name}")
+        for name, entry in wanted:
+            location = NOWHERE if entry is None else entry.location
+            if not self._board.has_accelerator(name):
+                failed = True
+                self._options.complaints.error(OptionError(f"invalid accelerator {name}", location))
+                continue
+            if entry is not None:
+                self._board.check_accelerator(name, entry)
+            if name == "kvm" and len(wanted) > 1 and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+                failed = True
+                for text in ("Could not access KVM kernel module", "failed to initialize kvm"):
+                    self._options.complaints.error(OptionError(f"{text}: No such file or directory", location))
+                continue
+            self._accelerators.append(name)
+            break
+        if not self._accelerators:
+            if not failed:
+                self._warn("no accelerator found")
+            raise self._options.lists.failure()
+        if failed and "qtest" not in self._options.given:
+            self._warn(f"falling back to {self._accelerators[0]}")
+        if icount is not None and self._accelerators[0] == "kvm" and icount.has("shift"):
+            raise OptionError("-icount is not allowed with hardware virtualization", NOWHERE)
+
+    def _check_icount(self, entry: Entry) -> None:
+        shift = entry.get("shift")
+        if shift is None:
+            return
+        aligned, sleeping = entry.flag("align"), entry.flag("sleep", default=True)
+        if aligned and not sleeping:
+            raise entry.error("align=on and sleep=off are incompatible")
+        if shift == "auto":
+            return
+        number = key_values.number("shift", shift) if re.fullmatch(r"\s*\+?(0[xX][0-9a-fA-F]+|\d+)", shift) else -1
+        if not 0 <= number <= 10:
+            raise entry.error("icount: Invalid shift value")
+
+    def _late_backends(self) -> None:
+        options = self._options
+        for given in options.given.get("qtest", ()):
+            options.chardevs.make_qtest(given)
+        self._networks.create()
+        for arguments in self._networks.backends:
+            self._assembly.add_netdev(arguments)
+            if not str(arguments["id"]).startswith("#"):
+                self._settings.machine.netdevs.append(arguments)
+        for location, arguments in options.objects:
+            if _LATE.fullmatch(str(arguments["qom-type"])) is not None:
+                self._add_object(location, arguments)
+        self._assembly.end_objects()
+        for entry in self._groups.find("tpmdev"):
+            self._check_tpm(entry)
+        options.chardevs.create_monitors()
+        for kind in ("serial", "parallel"):
+            for given in options.given.get(kind, ()):
+                options.chardevs.make_port(given, kind)
+        for given in options.given.get("debugcon", ()):
+            self._make_debug_console(given.value, given.location)
+        self._assembly.inventory.backends.chardevs = options.chardevs.labels
+
+    def _make_debug_console(self, text: str, location: str) -> None:
+        try:
+            self._options.chardevs.make("debugcon", text, location)
+        except OptionError as error:
+            first = f"{error.message}\n" if error.message else ""
+            raise OptionError(f"{first}invalid character backend '{text}'", location) from None
+        device = self._groups.create("device", "debugcon", location)
+        device.pairs = [("driver", "isa-debugcon"), ("chardev", "debugcon")]
+
+    def _check_tpm(self, entry: Entry) -> None:
+        if entry.get("type") == "emulator":
+            label = entry.get("chardev")
+            if label is None:
+                raise entry.error("tpm-emulator: parameter 'chardev' is missing")
+            if label not in self._options.chardevs.labels:
+                raise entry.error(f"tpm-emulator: tpm chardev '{label}' not found")
+            return
+        path = entry.get("path", "/dev/tpm0") or ""
+        try:
+            with open(path, "rb"):
+                raise entry.error(f"'{path}' is not a TPM device.")
+        except OSError as error:
+            raise entry.error(f"Cannot access TPM device using '{path}': {error.strerror}") from None
+
+    # The board
+
+    def _object_size(self, name: str) -> int | None:
+        """The size of an object that holds memory; None where there is none of this name."""
+        for arguments in self._settings.machine.objects:
+            if arguments["id"] == name and str(arguments["qom-type"]).startswith("memory-backend"):
+                size = arguments.get("size")
+                return size if isinstance(size, int) else 0
+        return None
+
+    def _resolve_memory(self) -> None:
+        name = self._memory_backend
+        if name is None:
+            return
+        size = self._object_size(name)
+        if size is None:
+            raise OptionError(f"Memory backend '{name}' not found", NOWHERE)
+        if not self._options.machine.has_memory_size:
+            self._settings.machine.memory = size
+
+    def _numa(self) -> Numa:
+        machine = self._settings.machine
+        return Numa(
+            self._release,
+            machine.topology,
+            self._warn,
+            hmat=self._tree.get("hmat") in ("on", "yes", "true", "y"),
+            supported=self._board.has_numa,
+            takes_memory=self._board.numa_takes_memory,
+            memory_backend=self._object_size,
+        )
+
+    def _board_init(self, cpus: CPUs, numa: Numa) -> None:
+        options, machine, board = self._options, self._settings.machine, self._board
+        for path in options.singles.plugins:
+            self._load_plugin(path)
+        board.check_memory(options.machine)
+        numa.check(machine.memory)
+        board.check_memory_object(self._memory_backend, self._object_size, machine.memory)
+        store = options.values.get("mem-path")
+        if store is not None and board.has_memory and not os.path.exists(store):
+            try:
+                os.stat(os.path.dirname(store) or ".")
+            except OSError as error:
+                text = f"can't open backing store {store} for guest RAM: {error.strerror}"
+                raise OptionError(text, NOWHERE) from None
+        cpus.create(self._globals())
+        numa.check_cpus()
+        board.init(self._tree, self._globals(), self._assembly)
+        if board.has_pci and options.since(9, 0) and self._globals():
+            for kind in options.lists.network_cards("pci-device"):
+                self._apply_globals(kind, NOWHERE)
+        if self._networks.has_cards:
+            models = options.lists.network_cards("pci-device" if board.has_pci else None)
+            self._networks.create_cards([*models, *board.other_cards])
+        self._drives.check_orphans(board.takes_drive)
+
+    def _load_plugin(self, path: str) -> None:
+        if "/" in path and os.path.exists(path):
+            raise OptionError(f"Could not load plugin {path}: {path}: invalid ELF header", NOWHERE)
+        tried = path if "/" in path else f"{path}.so"
+        raise OptionError(
+            f"Could not load plugin {path}: {tried}: cannot open shared object file: No such file or directory", NOWHERE
+        )
+
+    # Devices
+
+    def _globals(self) -> list[Entry]:
+        return self._groups.find("global")
+
+    def _apply_globals(self, kind: str, location: str) -> None:
+        self._board.apply_globals(self._globals(), kind, location)
+
+    def _devices(self) -> None:
+        options, machine = self._options, self._settings.machine
+        self._firmware_files()
+        if self._tree.get("usb") in ("on", "yes", "true", "y") and self._board.has_usb:
+            for given in options.given.get("usbdevice", ()):
+                self._add_usb(given.value, given.location)
+        for entry in self._groups.find("device"):
+            values: dict[str, object] = dict(entry.pairs)
+            if entry.identifier is not None:
+                values["id"] = entry.identifier
+            self._add_device(values, entry.location, is_text=True)
+        for location, values in options.devices:
+            self._add_device(values, location, is_text=False)
+        del machine
+
+    def _add_device(self, values: Values, location: str, *, is_text: bool) -> None:
+        driver = values.get("driver")
+        if not isinstance(driver, str):
+            raise OptionError("Parameter 'driver' is missing", location)
+        ordered = {name: values[name] for name in in_order(tuple(values))}
+        arguments = dict(ordered)
+        if not is_text and not _is_identifier(arguments.get("id")):
+            # Nobody looks at these.
+            arguments.pop("id", None)
+        self._board.check_device(driver, arguments, location)
+        self._apply_globals(driver, location)
+        try:
+            self._assembly.add_device(arguments, text=is_text)
+        except LookupError:
+            pass
+        except ColdPlugError as error:
+            if not error.message.startswith(_NOT_MODELLED):
+                raise self._refusal(error.message, location) from None
+        properties = {
+            name: _as_text(value) for name, value in ordered.items() if name != "driver" and value is not None
+        }
+        identifier = properties.get("id")
+        if identifier is not None and not isinstance(values.get("id"), str):
+            properties.pop("id")
+        self._settings.machine.devices.append(Device(driver=driver, properties=properties))
+
+    def _add_usb(self, name: str, location: str) -> None:
+        kind = _USB.get(name)
+        if kind is None and ":" in name:
+            self._options.complaints.error(OptionError("usbdevice parameters are not supported anymore", location))
+        if kind == "usb-braille":
+            for text in (
+                "brlapi__openConnection: connect: No such file or directory",
+                "Failed to create USB device 'usb-braille'",
+            ):
+                self._options.complaints.error(OptionError(text, location))
+            kind = None
+        if kind is None:
+            raise OptionError(f"could not add USB device '{name}'", location)
+
+    def _firmware_files(self) -> None:
+        names: set[str] = set()
+        for entry in self._groups.find("fw_cfg"):
+            if not self._board.has_firmware_configuration:
+                raise entry.error("fw_cfg device not available")
+            name = entry.get("name")
+            ways = [key for key in ("file", "string", "gen_id") if entry.get(key)]
+            if not name or len(ways) != 1:
+                raise entry.error("name, plus exactly one of file, string and gen_id, are needed")
+            if len(name) > 55:
+                raise entry.error("name too long (max. 55 char)")
+            if ways[0] != "gen_id" and not name.startswith("opt/"):
+                self._warn(
+                    f"{entry.location}: warning: externally provided fw_cfg item names should be prefixed with \"opt/\""
+                )
+            if ways[0] == "gen_id":
+                wanted = entry.get("gen_id")
+                if all(each["id"] != wanted for each in self._settings.machine.objects):
+                    raise entry.error(f"Cannot find object ID '{wanted}'")
+            path = entry.get("file")
+            if path:
+                try:
+                    os.stat(path)
+                except OSError as error:
+                    text = f"Failed to open file \u201c{path}\u201d: {error.strerror}"
+                    raise entry.error(f"can't load {path}: {text}") from None
+            if name in names or name in self._board.firmware_files:
+                raise entry.error(f"duplicate fw_cfg file name: {name}")
+            names.add(name)
+
+    # The end
+
+    def _complete(self) -> None:
+        options = self._options
+        machine = self._settings.machine
+        if self._networks.is_asked_for or any(self._board.is_card(device.driver) for device in machine.devices):
+            self._networks.plug(machine.devices, self._board.is_card)
+        if not (self._accelerators[:1] == ["qtest"] and "nodefaults" in options.values):
+            self._networks.check()
+        self._board.check_globals(self._globals())
+        self._board.check_boot_files(self._tree, self._groups)
+        for name in ("s", "gdb"):
+            for given in options.given.get(name, ()):
+                if name == "gdb":
+                    self._check_debugger(given.value, given.location)
+        if "loadvm" in options.values:
+            self._load_snapshot()
+        for entry in self._groups.find("vnc"):
+            self._check_vnc(entry)
+
+    def _check_debugger(self, text: str, location: str) -> None:
+        if not text:
+            if self._options.since(9, 0):
+                raise OptionError("gdbstub: missing connection string", location)
+            raise self._options.lists.failure()
+        if text == "none":
+            return
+        try:
+            self._options.chardevs.make("gdb", text, location)
+        except OptionError as error:
+            lines = [error.message] if error.message else []
+            if self._options.since(9, 0):
+                lines.append("gdbstub: couldn't create chardev")
+            if not lines:
+                raise self._options.lists.failure() from None
+            raise OptionError("\n".join(lines), location) from None
+
+    def _load_snapshot(self) -> None:
+        for drive in self._settings.machine.drives:
+            if drive.get("format") != "qcow2" and drive.get("readonly") == "off":
+                name = drive.get("id", f"{drive['if']}0")
+                raise OptionError(f"Device '{name}' is writable but does not support snapshots", NOWHERE)
+        raise OptionError("no block device can store vmstate for snapshot", NOWHERE)
+
+    def _check_vnc(self, entry: Entry) -> None:
+        address = entry.get("vnc")
+        if address is None or address == "":
+            return
+        if address != "none":
+            self._check_vnc_address(entry, address)
+        credentials = entry.get("tls-creds")
+        if credentials is not None and all(
+            each["id"] != credentials for each in self._settings.machine.objects
+        ):
+            raise entry.error(f"No TLS credentials with id '{credentials}'")
+        if entry.get("share") not in (None, "ignore", "allow-exclusive", "force-shared"):
+            raise entry.error("unknown vnc share= option")
+        audio = entry.get("audiodev")
+        if audio is not None and audio not in self._options.singles.audio_backends:
+            text = "audiodev '{}' not found" if self._options.since(8, 2) else "Audiodev '{}' not found"
+            raise entry.error(text.format(audio))
+
+    def _check_vnc_address(self, entry: Entry, address: str) -> None:
+        if address.startswith("unix:"):
+            path = address.removeprefix("unix:")
+            try:
+                os.stat(os.path.dirname(path) or ".")
+            except OSError as error:
+                raise entry.error(f"Failed to bind socket to {path}: {error.strerror}") from None
+            return
+        _, colon, port = address.rpartition(":")
+        if not colon:
+            raise entry.error("no vnc port specified")
+        if not port.isdigit():
+            raise entry.error(f"can't convert to a number: {port}")
+        if int(port) + 5900 > 65535:
+            raise entry.error(f"port {port} out of range")
+
+    def _set_test_clock(self) -> None:
+        if self._accelerators[:1] == ["qtest"]:
+            # No CPU runs, so there is no firmware either, and time passes when the test program says so.
+            self._settings.clock = "stepped"
+            machine = self._settings.machine
+            machine.guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)
+            machine.qtest_log = self._options.values.get("qtest-log")
+
+
+def _is_date(text: str) -> bool:
+    from datetime import datetime
+
+    match = _DATE.match(text)
+    if match is None:
+        return False
+    try:
+        datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
+    except ValueError:
+        return False
+    return True
+
+
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z][-A-Za-z0-9._]*", value) is not None
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
