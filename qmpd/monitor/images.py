@@ -11,7 +11,8 @@ import stat
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.machine.errors import MachineError
-from qmpd.machine.objects.block import BlockNode
+from qmpd.machine.errors import MachineError
+from qmpd.machine.objects.block import BlockNode, check_writable
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.qcow2 import MAGIC, read_image
 from qmpd.wire import encode
@@ -71,8 +72,10 @@ class Opener:
             child = self._child(options["file"], options)
             node.children["file"] = child
             try:
+                if driver == "qcow2" and not node.read_only:
+                    check_writable(child)
                 (_open_raw if driver == "raw" else _open_qcow2)(node, child, options)
-            except CommandError:
+            except (CommandError, MachineError):
                 self._drop(child)
                 raise
         else:

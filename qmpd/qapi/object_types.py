@@ -56,6 +56,10 @@ class ObjectTypes:
             known = self._ancestry[name] = inherited.union([name], own)
         return known
 
+    def is_abstract(self, name: str) -> bool:
+        """Whether there are no objects of a type but those of types derived from it."""
+        return bool(self._types.get(name, {}).get("type", {}).get("abstract"))
+
     def reply(self, command: str, arguments: Mapping[str, Any]) -> bytes | None:
         """The reply to one of `COMMANDS`, with markers; None where it was not captured."""
         if not self._types:

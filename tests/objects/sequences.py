@@ -300,6 +300,35 @@ _MACHINES = (
 )
 
 
+# Where much can happen from the start.
+_SCENES: tuple[tuple[Request, ...], ...] = (
+    (),
+    (
+        _request("blockdev-add", driver="null-co", node_name="b0"),
+        ("device_add", {"driver": "virtio-scsi-pci", "id": "s0"}),
+        ("device_add", {"driver": "scsi-cd", "id": "d0"}),
+        ("device_add", {"driver": "scsi-hd", "id": "d1", "drive": "b0"}),
+    ),
+    (
+        _request("netdev_add", type="user", id="n0"), ("device_add", {"driver": "e1000", "id": "d0", "netdev": "n0"}),
+        ("device_add", {"driver": "virtio-net-pci", "id": "d1"}),
+    ),
+    (
+        _request("chardev-add", id="c0", backend=_NULL), ("device_add", {"driver": "virtio-serial-pci", "id": "s0"}),
+        ("device_add", {"driver": "virtserialport", "id": "d0", "chardev": "c0"}),
+    ),
+    (
+        ("device_add", {"driver": "qemu-xhci", "id": "h0"}), ("device_add", {"driver": "usb-tablet", "id": "d0"}),
+        _request("blockdev-add", driver="null-co", node_name="b1"),
+        ("device_add", {"driver": "usb-storage", "id": "d1", "drive": "b1"}),
+    ),
+    (
+        ("device_add", {"driver": "virtio-balloon-pci", "id": "d2"}), ("device_add", {"driver": "e1000", "id": "d1"}),
+        ("device_add", {"driver": "pci-bridge", "id": "h0", "chassis_nr": 2}),
+    ),
+)  # fmt: skip
+
+
 @st.composite
 def examples(draw: st.DrawFn) -> tuple[list[str], list[Request]]:
     """A command line and what is asked."""
@@ -307,4 +336,5 @@ def examples(draw: st.DrawFn) -> tuple[list[str], list[Request]]:
     if options[1] != "none":
         for words in draw(st.lists(_from(*_COLD), max_size=3, unique_by=tuple)):
             options += words
-    return options, draw(st.lists(COMMANDS, min_size=4, max_size=30))
+    scene = list(draw(_from(*_SCENES)))
+    return options, scene + draw(st.lists(COMMANDS, min_size=10, max_size=40))

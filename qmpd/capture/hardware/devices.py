@@ -103,6 +103,8 @@ class Devices:
         # A type that brings a bus of this type; found as they are taken down.
         self._providers: dict[str, list[str]] = {}
         self._hot_providers: dict[str, int] = {}
+        # What refuses to add a type while the machine exists.
+        self._hot_refusals: dict[str, str] = {}
         # A machine that has no device but these, by what provides a bus on it.
         self._fresh: dict[str | None, Program] = {}
         self._added = 0
@@ -135,7 +137,8 @@ class Devices:
             waiting = later
         for each in waiting:
             # No bus was found that it could be put on.
-            found[each.name] = entry("device", each.name, self._facts(each))
+            hot = self._hot_refusals.get(each.name)
+            found[each.name] = entry("device", each.name, self._facts(each) | ({} if hot is None else {"hot": hot}))
         yield from (found[name] for name in sorted(found))
         yield from (entry("alias", each.alias, {"type": each.name}) for each in types if each.alias is not None)
 
@@ -156,6 +159,8 @@ class Devices:
             if bare.refusal is None or not (_NO_BUS.fullmatch(bare.refusal) or "speed mismatch" in bare.refusal):
                 break
         else:
+            if bare.hot is not None:
+                self._hot_refusals[kind.name] = bare.hot
             return None
         chosen, words = bare, {}
         if bare.refusal is not None:

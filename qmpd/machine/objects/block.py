@@ -80,6 +80,18 @@ class Drive:
     has_tray: bool = False
 
 
+def check_writable(node: BlockNode) -> None:
+    """Refuse to write to a node that is read-only, or is on top of one.
+
+    :raise MachineError: it is.
+    """
+    below: BlockNode | None = node
+    while below is not None:
+        if below.read_only:
+            raise MachineError("Block node is read-only")
+        below = below.children.get("file")
+
+
 class BlockGraph:
     """The nodes and drives of one machine, both in the order in which they came."""
 
@@ -206,6 +218,8 @@ class BlockGraph:
         """
         node = drive.node
         if node is not None:
+            if drive.writes:
+                check_writable(node)
             for other in reversed(node.drives):
                 self._conflict(node, drive, other)
             node.drives.append(drive)

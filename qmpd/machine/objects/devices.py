@@ -151,7 +151,7 @@ class Devices:
             node.set_value(property_name, value)
         if processors.is_processor(node):
             processors.forget_place(node)
-        elif driver == memory.KIND:
+        elif driver in memory.KINDS:
             memory.forget_place(node)
         container = self._tree.container(PERIPHERAL if identifier is not None else PERIPHERAL_ANON)
         container.add_child(name, node)
@@ -190,8 +190,9 @@ class Devices:
 
     def _processor(self, driver: str) -> dict[str, Any] | None:
         """What a CPU of this type is made of, as the machine has captured it; None for no CPU model."""
-        model = self._builder.captured("cpu", driver.removesuffix(_CPU))
-        if not driver.endswith(_CPU) or model is None:
+        # A model that does not start everywhere was not captured; its name is known all the same.
+        model = self._builder.captured("cpu", driver.removesuffix(_CPU)) or {"values": {}}
+        if not driver.endswith(_CPU) or self._types.is_abstract(driver):
             return None
         machine = self._builder.captured("machine", family(self._settings)) or {}
         if "cpu" not in machine:
@@ -299,7 +300,10 @@ class Devices:
         others, settings = self.buses.devices.values(), self._settings
         if processors.is_processor(device.node):
             processors.plug(device.node, device.driver.removesuffix(_CPU), settings, others)
-        elif device.driver == memory.KIND:
+        elif device.driver in memory.KINDS:
+            board = self._tree.find("/machine")
+            if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):
+                raise MachineError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
             machine = self._builder.captured("machine", family(settings)) or {}
             region = memory.Region(settings, MemoryLayout(settings.memory, machine.get("low-memory")))
             memory.plug(self._tree, device.node, region, others, self._backends.used_objects)
@@ -321,6 +325,8 @@ class Devices:
 
         :raise MachineError: there is none.
         """
+        if not identifier:
+            raise self._unnamed()
         start = self._tree.root if identifier.startswith("/") else self._tree.container(PERIPHERAL)
         node = self._tree.descend(start, identifier.split("/"))
         if node is None:
@@ -329,6 +335,11 @@ class Devices:
         if device is None:
             raise MachineError(self._texts("device-is-none", id=identifier))
         return device
+
+    def _unnamed(self) -> MachineError:
+        """Some releases take no id at all for the container of devices."""
+        text = self._texts("device-unnamed")
+        return DeviceNotFound(text) if text.endswith("not found") else MachineError(text)
 
     def remove(self, identifier: str, *, guest_listens: bool = False) -> Device | None:
         """Remove a device, as `device_del` does; gives the device where the guest has to let go of it first.

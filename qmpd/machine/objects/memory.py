@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from qmpd.machine.objects.tree import ObjectTree
     from qmpd.machine.settings import MachineSettings
 
-KIND = "pc-dimm"
+PERSISTENT = "nvdimm"
+KINDS = {"pc-dimm": "dimm", PERSISTENT: "nvdimm"}
+"""The types of memory that can be plugged in, and what query-memory-devices calls them."""
+
 _ALIGNMENT = 2 << 20
 _GIBIBYTE = 1 << 30
 _FOUR_GIBIBYTES = 4 << 30
@@ -39,7 +42,7 @@ class Region:
 
 def plugged(devices: Iterable[Device]) -> list[Device]:
     """The memory that is plugged in, by address."""
-    return sorted((each for each in devices if each.driver == KIND), key=lambda each: int(each.node.value("addr")))
+    return sorted((each for each in devices if each.driver in KINDS), key=lambda each: int(each.node.value("addr")))
 
 
 def forget_place(node: Node) -> None:
@@ -66,7 +69,7 @@ def describe(tree: ObjectTree, device: Device) -> dict[str, Any]:
     data |= {name: tree.plain(node, node.value(name)) for name in ("addr", "slot", "node")}
     data |= {"memdev": node.value("memdev"), "size": _size(tree, node)}
     data |= {name: node.value(name) for name in ("hotpluggable", "hotplugged")}
-    return {"type": "dimm", "data": data}
+    return {"type": KINDS[device.driver], "data": data}
 
 
 def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device], used: Iterable[str]) -> None:

@@ -36,6 +36,9 @@ ENUMERATIONS: dict[str, tuple[str, ...]] = {
     "MultiFDCompression": ("none", "zlib", "zstd"),
     "PCIELinkSpeed": ("2_5", "5", "8", "16", "32", "64"),
     "PCIELinkWidth": ("1", "2", "4", "8", "12", "16", "32"),
+    "QCryptoSecretFormat": ("raw", "base64"),
+    "QCryptoTLSCredsEndpoint": ("client", "server"),
+    "NetFilterDirection": ("all", "rx", "tx"),
     "off/auto/2.0/3.0": ("off", "auto", "2.0", "3.0"),
 }
 """The values of those enumerations that are types of properties, under the names that qom-list gives them."""

@@ -42,6 +42,10 @@ class Types(Protocol):
         """Everything that a type is: itself, its ancestors, and the interfaces that they implement."""
 
 
+    def is_abstract(self, name: str) -> bool:
+        """Whether there are no objects of a type but those of types derived from it."""
+
+
 class NoSuchObject(DeviceNotFound):
     """There is nothing at that path."""
 
