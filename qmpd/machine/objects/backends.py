@@ -46,6 +46,10 @@ class Backends:
         """Whether there is the device of this type of which there may be one."""
         return kind in self._singles
 
+    def single(self, kind: str) -> Device | None:
+        """The device that has the part of this type of which there may be one."""
+        return self._singles.get(kind)
+
     def chardev_is_busy(self, label: str) -> bool:
         """Whether somebody uses a character device."""
         return self.chardevs.get(label, False) or label in self._chardev_users

@@ -6,21 +6,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qmpd.machine.machine import Machine
+    from qmpd.machine.objects.buses import Device
+
+BALLOON = "virtio-balloon-device"
+"""The type of the part of a device that has the balloon."""
 
 _PAGE = 4096
 
 
 class Balloon:
-    """The balloon of a machine; `actual` and `target` are in bytes.
+    """The balloon of a machine, which `device` brings; `actual` and `target` are in bytes.
 
     The guest gives memory back or takes it when it runs and has a driver for it (`GuestSettings.balloon`); with each
     change of what it has BALLOON_CHANGE is emitted.
     """
 
-    __slots__ = ("_machine", "actual", "target")
+    __slots__ = ("_machine", "actual", "device", "target")
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, device: Device | None) -> None:
         self._machine = machine
+        self.device = device
         self.actual = self.target = machine.settings.memory
 
     def inflate_to(self, size: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.errors import MachineError
+from qmpd.machine.objects.balloon import BALLOON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 _PORT = "virtserialport"
-_BALLOON = "virtio-balloon-device"
 # The part of a virtio card that its events name.
 _VIRTIO_PART = "virtio-backend"
 
@@ -56,7 +56,7 @@ class GuestSide:
 
     def set_balloon(self, size: int) -> None:
         """Have `size` bytes of memory from now on, in whole pages; BALLOON_CHANGE tells of a change."""
-        if not self._inventory.backends.has(_BALLOON):
+        if not self._inventory.backends.has(BALLOON):
             raise MachineError("the machine has no balloon")
         if not 0 <= size <= self._machine.settings.memory:
             raise MachineError(f"the machine has {self._machine.settings.memory} bytes of memory")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine.objects.assembly import MemoryLayout, assemble, family
 from qmpd.machine.objects.backends import Backends
-from qmpd.machine.objects.balloon import Balloon
+from qmpd.machine.objects.balloon import BALLOON, Balloon
 from qmpd.machine.objects.block import BlockGraph
 from qmpd.machine.objects.devices import DeviceRules, Devices
 from qmpd.machine.objects.network import Network
@@ -104,9 +104,10 @@ class Inventory:
 
     @property
     def balloon(self) -> Balloon:
-        """The memory balloon."""
-        if self._balloon is None:
-            self._balloon = Balloon(self._machine)
+        """The memory balloon; a device that comes after another one brings a balloon of its own."""
+        device = self.backends.single(BALLOON)
+        if self._balloon is None or self._balloon.device is not device:
+            self._balloon = Balloon(self._machine, device)
         return self._balloon
 
     def move_tray(self, drive: Drive, *, opened: bool) -> None:
@@ -143,7 +144,7 @@ class Inventory:
         if self._devices is not None:
             for device in self._devices.pending():
                 guest.unplug_asked(device.path)
-        if self._balloon is not None and self._balloon.actual != self._balloon.target:
+        if self._balloon is not None and self.balloon.actual != self.balloon.target:
             guest.balloon_asked()
 
     def guest_answers(self, path: str, *, releases: bool) -> None:

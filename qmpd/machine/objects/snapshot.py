@@ -88,7 +88,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Buses: {"root": one(Bus), "devices": _BY_NODE},
     Devices: {"buses": one(Buses), "_gone": _GROUPS},
     Objects: {"_own": named(Node)},
-    Balloon: {},
+    Balloon: {"device": one(Device)},
     Netdev: {"peer": one(Device)},
     Card: {"device": one(Device)},
     Network: {"netdevs": many(Netdev), "cards": many(Card)},
