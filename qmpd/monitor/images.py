@@ -11,7 +11,6 @@ import stat
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.machine.errors import MachineError
-from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.block import BlockNode, check_writable
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.qcow2 import MAGIC, read_image
