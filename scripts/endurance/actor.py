@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from endurance import plugged
 from endurance.client import Client, Lost
-from endurance.model import CHOICES, RULES, Machine, Refused, reply_line
+from endurance.model import CHOICES, RULES, Machine, reply_line
+from endurance.plugged import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from endurance.ledger import Ledger
 
-OPTIONS = ["-machine", "pc", "-guest", "boot-time=2s,powerdown-delay=1500ms", "-clock", "virtual",
+GUEST = "boot-time=2s,powerdown-delay=1500ms,unplug-delay=700ms,balloon-delay=300ms"
+OPTIONS = ["-machine", "pc", "-guest", GUEST, "-clock", "virtual",
            "-device", "pvpanic", "-device", "ib700", "-device", "isa-debug-exit"]  # fmt: skip
 WITHOUT_GUEST = ["-machine", "none", "-clock", "virtual"]
 
@@ -30,9 +33,12 @@ HARMLESS = ("stop", "cont", "query-status", "query-name")
 DOING = ("stop", "cont", "stop", "cont", "system_reset", "system_powerdown", "system_wakeup", "inject-nmi")
 GUEST_ACTIONS = ("reboot", "triple-fault", "shut-down", "hibernate", "suspend", "suspend", "suspend", "wake", "wake",
                  "halt", "panic", "crash-load", "expire-watchdog", "expire-watchdog", "internal-error", "io-error",
-                 "proceed", "proceed", "debug-exit")  # fmt: skip
+                 "proceed", "proceed", "debug-exit",
+                 *("release-device", "refuse-device", "set-balloon") * 3)  # fmt: skip
+SIZES = (plugged.MEMORY, plugged.MEMORY // 2, 100 << 20, 77 << 20)
 ARGUMENTS: dict[str, dict[str, object]] = {"io-error": {"device": "disk0"}, "debug-exit": {"value": 5}}
 FAULTS = ("delay", "stall", "drop", "garbage", "early-event", "close", "refuse", "exhaust", "hang", "kill", "vanish")
+PLUG_EVENTS = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "BALLOON_CHANGE")
 GARBAGE = "~garbage~\r\n"
 
 
@@ -46,7 +52,7 @@ class Sent:
 
     client: Client
     name: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
     identity: str
     out_of_band: bool = False
 
@@ -65,6 +71,10 @@ class Outcome:
     model: Machine
     streams: dict[str, str] = field(default_factory=dict)
     control: str | None = None
+
+    def copy(self) -> Outcome:
+        """Another one like it."""
+        return Outcome(self.model.copy(), dict(self.streams), self.control)
 
     def say(self, client: Client, text: str) -> None:
         """`text` goes to this client."""
@@ -186,7 +196,7 @@ class Actor:
 
     # Sending, and comparing what comes
 
-    def _sent(self, client: Client, name: str, **arguments: str) -> Sent:
+    def _sent(self, client: Client, name: str, **arguments: object) -> Sent:
         self._identity += 1
         return Sent(client, name, arguments, f"n{self._identity}")
 
@@ -254,7 +264,10 @@ class Actor:
             self._complain(outcomes, found, asked)
         chosen = next(iter(fitting.values()))
         self.ledger.commands += 0 if chosen.model.ended else len(asked)
-        self.ledger.events += sum(text.count('"timestamp"') for text in chosen.streams.values())
+        for text in chosen.streams.values():
+            self.ledger.events += text.count('"timestamp"')
+            for name in PLUG_EVENTS:
+                self.ledger.plug_events[name] += text.count(f'"event": "{name}"')
         self.ledger.replies += sum(text.count('"id": "') for text in found.values())
         self.models = [outcome.model for outcome in fitting.values()]
 
@@ -323,9 +336,31 @@ class Actor:
             return self._sent(client, "watchdog-set-action", action=random.choice(CHOICES["watchdog"]))
         if chance < 0.18:
             return self._sent(client, "query-name", unknown="x")
-        name = random.choice(ASKING if chance < 0.5 else DOING)
+        if chance < 0.45:
+            return self._plugging(client)
+        name = random.choice(ASKING if chance < 0.65 else DOING)
         # Whoever has not negotiated stays so: who gets which event must not depend on the order of commands.
         return self._sent(client, "query-name" if name == "qmp_capabilities" and not client.negotiated else name)
+
+    def _plugging(self, client: Client) -> Sent:
+        random = self.random
+        device = {"id": random.choice(plugged.DEVICES)}
+        made: list[tuple[str, dict[str, object]]] = [
+            ("device_add", {"driver": random.choice((plugged.RNG, plugged.RNG, plugged.BALLOON)), **device}),
+            ("device_add", {"driver": plugged.RNG, **device}),
+            ("device_del", {**device}),
+            ("device_del", {**device}),
+            ("balloon", {"value": random.choice((*SIZES, 100_000_000, 1 << 40))}),
+            ("query-balloon", {}),
+            (random.choice(("netdev_add", "netdev_del")), {"id": random.choice(plugged.NETDEVS)}),
+            (random.choice(("object-add", "object-del")), {"id": random.choice(plugged.OBJECTS)}),
+        ]
+        name, arguments = random.choice(made)
+        if name == "netdev_add":
+            arguments["type"] = "user"
+        if name == "object-add":
+            arguments["qom-type"] = "iothread"
+        return self._sent(client, name, **arguments)
 
     def _batch(self, client: Client, most: int) -> list[Sent]:
         commands = [self._command(client) for _ in range(self.random.randint(1, most))]
@@ -338,19 +373,33 @@ class Actor:
         threads = []
         for batch in batches:
             threads += [[each for each in batch if each.out_of_band], [each for each in batch if not each.out_of_band]]
-        outcomes = []
+        outcomes: list[Outcome] = []
         for model in self.models:
             for order in merges(threads):
-                outcome = Outcome(model.copy())
+                going = [Outcome(model.copy())]
                 for command in order:
-                    if not outcome.model.ended:
-                        self._perform(outcome, command)
-                    elif command.out_of_band:
-                        # Nobody waits for its reply, but as long as the connection is open it may come.
-                        outcomes.append(Outcome(outcome.model.copy(), dict(outcome.streams)))
-                        self._perform(outcome, command)
-                outcomes.append(outcome)
+                    going = [each for outcome in going for each in self._sooner_or_later(outcome)]
+                    for outcome in going:
+                        if not outcome.model.ended:
+                            self._perform(outcome, command)
+                        elif command.out_of_band:
+                            # Nobody waits for its reply, but as long as the connection is open it may come.
+                            outcomes.append(outcome.copy())
+                            self._perform(outcome, command)
+                for outcome in going:
+                    outcome.model.tell_later()
+                    self._tell(outcome)
+                outcomes += going
         return outcomes
+
+    def _sooner_or_later(self, outcome: Outcome) -> list[Outcome]:
+        """What comes later than what brought it about comes before the next command, or not yet."""
+        if not outcome.model.owes:
+            return [outcome]
+        sooner = outcome.copy()
+        sooner.model.tell_later()
+        self._tell(sooner)
+        return [outcome, sooner]
 
     async def do_talk(self) -> None:
         """One client or several at once send a few commands each."""
@@ -395,7 +444,12 @@ class Actor:
         """The guest does something."""
         action = self.random.choice(GUEST_ACTIONS)
         self.ledger.actions += 1
-        await self._play(f"guest-{action}", ARGUMENTS.get(action, {}), lambda model: model.act(action))
+        arguments = ARGUMENTS.get(action, {})
+        if action in ("release-device", "refuse-device"):
+            arguments = {"device": self.random.choice(plugged.DEVICES)}
+        elif action == "set-balloon":
+            arguments = {"size": self.random.choice(SIZES)}
+        await self._play(f"guest-{action}", arguments, lambda model: model.act(action, arguments))
 
     async def do_advance(self) -> None:
         """Time passes."""
@@ -410,6 +464,7 @@ class Actor:
             play(outcome.model)
         except Refused as refused:
             refusal = refused.text
+        outcome.model.tell_later()
         self._tell(outcome)
         error = await self.ask(name, **arguments)
         if error != refusal:

@@ -38,6 +38,8 @@ LIVELY = (
     "query-status", "stop", "cont", "system_reset", "system_powerdown", "system_wakeup", "inject-nmi", "set-action",
     "query-name", "query-qmp-schema", "query-commands", "human-monitor-command", "x-exit-preconfig",
 )  # fmt: skip
+# These would write files of any name.
+WRITING = ("screendump", "chardev-add")
 SHORTEST_DEPTH = 4
 
 
@@ -138,7 +140,7 @@ class Maker:
             if "guest-release-device" in release.commands:
                 return plugging.guest_part(random)
         name = random.choice(LIVELY) if random.random() < lively else random.choice(list(release.commands))
-        if name == "quit" and random.random() < 0.8:
+        if name in WRITING or (name == "quit" and random.random() < 0.8):
             name = "stop"
         if name not in release.commands or random.random() < 0.05:
             return name, None

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import Any
+
+from endurance import plugged
+from endurance.plugged import Plugged, PlugRules, Refused
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -20,6 +24,9 @@ NOTE, REST, AGAIN = 10 * MILLISECOND, 50 * MILLISECOND, 35 * MILLISECOND
 
 BOOT, POWERDOWN, RESUME = 2 * SECOND, 3 * SECOND // 2, MILLISECOND
 """The guest of the soak: how long it boots, shuts down and wakes up."""
+
+UNPLUG, INFLATE = 700 * MILLISECOND, 300 * MILLISECOND
+"""How long it takes to let go of a device, and to follow the balloon."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,12 @@ class Rules:
     qom_path: bool = False
     postcopy: str = "postcopy-active"
     no_nmi: str = "this feature or command is not currently supported"
+    plugging: PlugRules = field(default_factory=PlugRules)
 
 
 RULES = {
-    "5.2": Rules((5, 2, 0), reply_first=True, singlestep=True, panic_twice=True, has_set_action=False),
+    "5.2": Rules((5, 2, 0), reply_first=True, singlestep=True, panic_twice=True, has_set_action=False,
+                 plugging=plugged.OLD),
     "7.2": Rules((7, 2, 22), singlestep=True),
     "10.0": Rules((10, 0, 13), stop_wakes=True, debug_exit_told=True, qom_path=True,
                   postcopy="postcopy-active or postcopy-recover", no_nmi="machine does not provide NMIs"),
@@ -57,15 +66,6 @@ CHOICES = {
 """The values of `set-action`'s arguments that the soak sends."""
 
 
-class Refused(Exception):  # noqa: N818 (an answer like any other)
-    """A command fails: the error's class and description."""
-
-    def __init__(self, text: str, error_class: str = "GenericError") -> None:
-        super().__init__(text)
-        self.text = text
-        self.error_class = error_class
-
-
 @dataclass
 class Machine:
     """One machine.  `said` are the events since it was last emptied."""
@@ -80,18 +80,18 @@ class Machine:
     shutdown: str = "poweroff"
     panic: str = "shutdown"
     watchdog: str = "reset"
-    # The guest: its phase, its next step and how many nanoseconds of its own time are left until then.
+    # The guest: its phase, its next steps and how many nanoseconds of its own time are left until each.
     phase: str = "reset"
-    step: str = ""
-    left: int = 0
+    timers: dict[str, int] = field(default_factory=dict)
     has_run: bool = False
     resets_due: int = 0
-    # The one event that is limited: until when, and the one that waits.
-    limited_until: int | None = None
-    limited: str | None = None
+    # The events that are limited: until when, and the one that waits.
+    limited: dict[str, tuple[int, str | None]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    plugged: Plugged = field(init=False)
 
     def __post_init__(self) -> None:
+        self.plugged = Plugged(self.rules.plugging, self.has_guest)
         if self.phase == "reset" and self.state == "running":
             self._vcpus_run()
 
@@ -103,6 +103,9 @@ class Machine:
         """Another one in the same state."""
         other = copy.copy(self)
         other.said = list(self.said)
+        other.timers = dict(self.timers)
+        other.limited = dict(self.limited)
+        other.plugged = self.plugged.copy()
         return other
 
     def key(self) -> str:
@@ -114,6 +117,26 @@ class Machine:
     def _event(self, name: str, data: str = "") -> None:
         self.said.append(event_line(name, data, EPOCH + self.now // 1000))
 
+    def _limited_event(self, name: str, data: str) -> None:
+        """An event that comes once a second at most; the last of those that come meanwhile comes then."""
+        line = event_line(name, data, EPOCH + self.now // 1000)
+        if name in self.limited:
+            self.limited[name] = (self.limited[name][0], line)
+        else:
+            self.limited[name] = (self.now + SECOND, None)
+            self.said.append(line)
+
+    @property
+    def owes(self) -> bool:
+        """Whether there are events that come later than what brought them about."""
+        return bool(self.plugged.gone) and not self.ended
+
+    def tell_later(self) -> None:
+        """What comes later has come."""
+        if not self.ended:
+            for data in self.plugged.tell():
+                self._event("DEVICE_DELETED", data)
+
     def take(self) -> list[str]:
         """The events since the last time."""
         said, self.said = self.said, []
@@ -121,13 +144,20 @@ class Machine:
 
     # Commands
 
-    def execute(self, name: str, arguments: dict[str, str], negotiated: bool) -> str:
+    def execute(self, name: str, arguments: dict[str, Any], negotiated: bool) -> str:
         """Execute a command; the `return` of its reply.  The events it brought about are in `said`.
 
         :raise Refused: it fails.
         """
         if not negotiated:
             raise Refused("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
+        if name == "query-balloon":
+            if not self.plugged.has_balloon:
+                raise Refused(plugged.NO_BALLOON, "DeviceNotActive")
+            return f'{{"actual": {self.plugged.actual}}}'
+        if name in plugged.COMMANDS:
+            self._ask(self.plugged.execute(name, arguments))
+            return EMPTY
         method = getattr(self, "_" + name.replace("-", "_"), None)
         if method is None or (name == "set-action" and not self.rules.has_set_action):
             raise Refused(f"The command {name} has not been found", "CommandNotFound")
@@ -203,11 +233,10 @@ class Machine:
         if self.state != "suspended":
             raise Refused("Unable to wake up: guest is not in suspended state")
         self.state = "running"
+        self.timers.clear()
         if self.phase == "suspended":
             self.phase = "resuming"
-            self._next("resumed", RESUME)
-        else:
-            self._next("", 0)
+            self._set("resumed", RESUME)
         self._vcpus_run()
         self._event("WAKEUP")
         return EMPTY
@@ -246,7 +275,8 @@ class Machine:
             self._shutdown(cause)
             return
         self.phase = "reset"
-        self._next("", 0)
+        self.timers.clear()
+        self.plugged.reset()
         self._event("RESET", cause_data(cause))
         self.was_suspended = False
         self._vcpus_run()
@@ -257,76 +287,111 @@ class Machine:
         self._event("POWERDOWN")
         if self.phase == "running":
             self.phase = "shutting-down"
-            self._next("power-button", POWERDOWN)
+            self._set("power-button", POWERDOWN)
 
     # The guest's course
 
-    def _next(self, step: str, left: int) -> None:
-        self.step, self.left = step, left
+    def _set(self, name: str, left: int) -> None:
+        self.timers.pop(name, None)
+        self.timers[name] = left
+
+    def _ask(self, timer: str) -> None:
+        """Ask the guest for what this timer stands for; it hears it where its operating system runs."""
+        if timer and self.phase == "running":
+            self._set(timer, INFLATE if timer == "balloon" else UNPLUG)
+
+    def _hear(self) -> None:
+        """The operating system runs from now on, and is asked for what it has not done yet."""
+        self.phase = "running"
+        for name in self.plugged.pending:
+            self._ask(f"unplug {name}")
+        if self.plugged.has_balloon and self.plugged.actual != self.plugged.target:
+            self._ask("balloon")
 
     def _vcpus_run(self) -> None:
         if self.phase != "reset" or self.state != "running" or not self.has_guest:
             return
         if self.has_run:
             self.phase = "restart"
-            self._next("reset", AGAIN)
+            self._set("reset", AGAIN)
         else:
             self.phase = "firmware"
-            self._next("note", NOTE)
+            self._set("note", NOTE)
 
     @property
     def ticking(self) -> bool:
         """Whether the guest's time goes on."""
-        return self.state in ("running", "suspended") and self.step != ""
+        return self.state in ("running", "suspended") and bool(self.timers)
 
-    def _take_step(self) -> None:
-        step = self.step
-        self._next("", 0)
+    def _take_step(self, step: str) -> None:
+        self.timers.pop(step, None)
         if step == "reset":
             self.has_run = False
             self.phase = "stopping"
             self._reset_request("guest-reset")
         elif step == "note":
             self.has_run = True
-            self._next("end", REST)
+            self._set("end", REST)
         elif step == "end":
             self.phase = "booting"
-            self._next("booted", BOOT)
+            self._set("booted", BOOT)
         elif step == "power-button":
             self.phase = "stopping"
+            self.timers.clear()
             self._shutdown("guest-shutdown")
+        elif step == "balloon":
+            if self.plugged.has_balloon:
+                self._settle_balloon(self.plugged.target)
+        elif step.startswith("unplug "):
+            name = step.removeprefix("unplug ")
+            if name in self.plugged.pending:
+                self.plugged.release(name)
         else:
-            self.phase = "running"
+            self._hear()
+
+    def _settle_balloon(self, size: int) -> None:
+        if self.plugged.actual != size:
+            self.plugged.actual = size
+            self._limited_event("BALLOON_CHANGE", f'{{"actual": {size}}}')
+
+    def _due(self) -> str:
+        """The step that comes first."""
+        return min(self.timers, key=self.timers.__getitem__)
 
     def advance(self, nanoseconds: int) -> None:
         """Let time pass."""
         end = self.now + nanoseconds
         while not self.ended:
-            due = [self.now + self.left] if self.ticking else []
-            if self.limited_until is not None:
-                due.append(self.limited_until)
+            due = [until for until, _ in self.limited.values()]
+            if self.ticking:
+                due.append(self.now + self.timers[self._due()])
             if not due or min(due) > end:
                 break
             moment = max(self.now, min(due))
             self._pass(moment)
-            if self.ticking and self.left == 0:
-                self._take_step()
-            if self.limited_until is not None and self.limited_until <= moment:
-                waits, self.limited = self.limited, None
-                self.limited_until = None if waits is None else moment + SECOND
-                if waits is not None:
+            while self.ticking and self.timers[self._due()] == 0:
+                self._take_step(self._due())
+            for name, (until, waits) in list(self.limited.items()):
+                if until > moment:
+                    continue
+                if waits is None:
+                    del self.limited[name]
+                else:
+                    self.limited[name] = (moment + SECOND, None)
                     self.said.append(waits)
+            self.tell_later()
         if not self.ended:
             self._pass(end)
 
     def _pass(self, moment: int) -> None:
         if self.ticking:
-            self.left -= moment - self.now
+            passed = moment - self.now
+            self.timers = {name: left - passed for name, left in self.timers.items()}
         self.now = moment
 
     # What the guest is made to do
 
-    def act(self, name: str) -> None:
+    def act(self, name: str, arguments: dict[str, Any]) -> None:
         """Do what the control command `guest-...` of this name says.
 
         :raise Refused: it cannot.
@@ -344,17 +409,20 @@ class Machine:
             return
         if self.state != "running":
             raise Refused("the guest does not run")
+        if name in ("release-device", "refuse-device", "set-balloon"):
+            getattr(self, "_guest_" + name.replace("-", "_"))(**arguments)
+            return
         if name not in ("expire-watchdog", "internal-error", "crash-load"):
-            self._next("", 0)
+            self.timers.clear()
             self.phase = "halted" if name in ("halt", "panic") else "stopping"
         getattr(self, "_guest_" + name.replace("-", "_"))()
 
     def _proceed(self) -> None:
         if self.state not in ("running", "suspended"):
             raise Refused("the guest does not run")
-        if not self.step:
+        if not self.timers:
             raise Refused("the guest waits for nothing")
-        self._take_step()
+        self._take_step(self._due())
 
     def _io_error(self) -> None:
         path = '"qom-path": "/machine/peripheral/disk0", ' if self.rules.qom_path else ""
@@ -408,12 +476,7 @@ class Machine:
             self.ended = True
 
     def _guest_expire_watchdog(self) -> None:
-        line = event_line("WATCHDOG", f'{{"action": "{self.watchdog}"}}', EPOCH + self.now // 1000)
-        if self.limited_until is None:
-            self.limited_until = self.now + SECOND
-            self.said.append(line)
-        else:
-            self.limited = line
+        self._limited_event("WATCHDOG", f'{{"action": "{self.watchdog}"}}')
         if self.watchdog == "reset":
             self._reset_request("guest-reset")
         elif self.watchdog == "shutdown":
@@ -422,6 +485,25 @@ class Machine:
             self.ended = True
         elif self.watchdog == "pause":
             self._vm_stop("watchdog")
+
+
+    def _guest_release_device(self, device: str) -> None:
+        self.plugged.find(device)
+        self.plugged.release(device)
+
+    def _guest_refuse_device(self, device: str) -> None:
+        found = self.plugged.find(device)
+        if not found.pending:
+            raise Refused(f"the guest is not asked to let go of '{device}'")
+        found.pending = False
+        if self.rules.plugging.refusal_told:
+            path = f"/machine/peripheral/{device}"
+            self._event("DEVICE_UNPLUG_GUEST_ERROR", f'{{"device": "{device}", "path": "{path}"}}')
+
+    def _guest_set_balloon(self, size: int) -> None:
+        if not self.plugged.has_balloon:
+            raise Refused("the machine has no balloon")
+        self._settle_balloon(size)
 
 
 def cause_data(cause: str) -> str:
@@ -436,7 +518,7 @@ def event_line(name: str, data: str, microseconds: int) -> str:
     return timestamp + (f', "data": {data}' if data else "") + "}\r\n"
 
 
-def reply_line(machine: Machine, name: str, arguments: dict[str, str], negotiated: bool, identity: str) -> str:
+def reply_line(machine: Machine, name: str, arguments: dict[str, Any], negotiated: bool, identity: str) -> str:
     """The reply to a command, which is executed."""
     try:
         return f'{{"return": {machine.execute(name, arguments, negotiated)}, "id": "{identity}"}}\r\n'
