@@ -38,7 +38,8 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     """
     found: Found = {}
     questions = (
-        _protocol, _reset, _preconfig, _machine, _refusals, _topology, _hot_plug, _suspend, _panic, _debug_exit,
+        _protocol, _reset, _preconfig, _machine, _refusals, _topology, _hot_plug, _display, _suspend, _panic,
+        _debug_exit,
     )  # fmt: skip
     for ask in questions:
         try:
@@ -228,6 +229,30 @@ def _run_guest(command: str, action: bytes, device: list[str], until: str) -> tu
                 raise
             state = None
         return client.events, state
+
+
+def _display(command: str) -> Found:
+    displays = ["-vnc", "none,password=on", "-device", "VGA"]
+    with Program(command, [*OPTIONS[PC], *displays]) as program:
+        ask = program.client.ask
+        vnc = {"protocol": "vnc", "password": "none"}
+        path, reason = "/no-such-folder/picture", "No such file or directory"
+        found: Found = {
+            "password_connected_refusal": ask("set_password", {**vnc, "connected": "fail"}).description,
+            "password_expiry_refusal": "",
+        }
+        refused = ask("screendump", {"filename": path}).description
+        found["screendump_refusal"] = _template(refused, path=path, reason=reason)
+        late = ask("expire_password", {"protocol": "vnc", "time": "no-time"})
+        if late.value is None:
+            found["password_expiry_refusal"] = _template(late.description, time="no-time")
+    with Program(command, OPTIONS[PC]) as program:
+        ask = program.client.ask
+        found["vnc_missing"] = ask("set_password", vnc).description
+        found["vnc_expiry_missing"] = ask("expire_password", {"protocol": "vnc", "time": "now"}).description
+    with Program(command, [*OPTIONS[PC], "-vnc", "none"]) as program:
+        found["vnc_password_disabled"] = program.client.ask("set_password", vnc).description
+    return found
 
 
 def _suspend(command: str) -> Found:

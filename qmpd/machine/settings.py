@@ -225,3 +225,5 @@ class MachineSettings:
     drives: list[dict[str, str]] = field(default_factory=list)
     kvm: bool = False
     qtest_log: str | None = None
+    # The id of each VNC display, and whether it asks for a password.
+    vnc: list[tuple[str, bool]] = field(default_factory=list)

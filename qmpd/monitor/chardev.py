@@ -53,6 +53,12 @@ class ChardevHost(Protocol):
         :raise ValueError: it cannot be opened; the text says why.
         """
 
+    def write_file(self, path: str, content: bytes) -> None:
+        """Write a file that a client asks for.
+
+        :raise OSError: it cannot be written.
+        """
+
     def close_chardev(self, label: str) -> None:
         """Close one that was opened so, or when the machine started."""
 

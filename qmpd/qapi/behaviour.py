@@ -56,6 +56,12 @@ ABOUT: dict[str, str] = {
     "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
     "removed_files_close_at_once": "remove-fd closes a file at once; false: only while the machine runs, and until then"
     " it is still told of",
+    "screendump_refusal": "the text of screendump for a file that cannot be written",
+    "vnc_missing": "the text that refuses a password for a VNC display that there is not",
+    "vnc_password_disabled": "the text that refuses a password for a VNC display that asks for none",
+    "vnc_expiry_missing": "the text of expire_password for a VNC display that there is not",
+    "password_connected_refusal": "the text of set_password where the clients of a VNC display are not to stay",
+    "password_expiry_refusal": "the text of expire_password for a time that is none; empty: it is taken for one",
 }
 
 
@@ -108,6 +114,12 @@ class Behaviour:
     netdev_ids_checked: bool = True
     device_options_are_text: bool = False
     removed_files_close_at_once: bool = True
+    screendump_refusal: str = "failed to open file '{path}': {reason}"
+    vnc_missing: str = "Could not set password"
+    vnc_password_disabled: str = "Could not set password"
+    vnc_expiry_missing: str = "Could not set password expire time"
+    password_connected_refusal: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
+    password_expiry_refusal: str = "Parameter 'time' doesn't take value '{time}'"
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

@@ -469,6 +469,14 @@ class VirtualMachine:
         address = self.dispatcher.chardevs[-1].address
         return address.removeprefix("pty:") if backend == "pty" else None
 
+    def write_file(self, path: str, content: bytes) -> None:
+        """Write a file (`qmpd.monitor.chardev.ChardevHost`).
+
+        :raise OSError: it cannot be written.
+        """
+        with open(path, "wb") as file:
+            file.write(content)
+
     def close_chardev(self, label: str) -> None:
         """Close a character device."""
         if self.devices is not None:

@@ -78,6 +78,8 @@ class Drive:
     qdev: str = ""
     removable: bool = False
     has_tray: bool = False
+    # What queries tell of the limits that it was given; None without any.
+    limits: dict[str, Any] | None = None
 
 
 def check_writable(node: BlockNode) -> None:

@@ -23,6 +23,8 @@ OBJECTS = "/objects"
 MEMORY_BACKEND = "memory-backend"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _LARGEST = (1 << 63) - 1
+# What may be given in place of a property without which objects of a type are refused.
+_INSTEAD = {("secret", "data"): "file"}
 
 
 class Objects:
@@ -67,7 +69,8 @@ class Objects:
         container = self._tree.container(OBJECTS)
         if identifier in container.children:
             raise MachineError(self._texts("object-duplicate", id=identifier))
-        if any(name not in properties for name in captured.get("with", ())):
+        needed = captured.get("with", ())
+        if any(name not in properties and _INSTEAD.get((kind, name)) not in properties for name in needed):
             raise MachineError(captured["refusal"].replace("«id»", identifier))
         self._open(kind, node)
         container.add_child(identifier, node)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     "control", "run_state", "machine", "misc", "descriptors", "migration", "chardev", "qom", "qdev", "net", "balloon",
-    "hardware", "block",
+    "hardware", "block", "block_limits", "ui",
 )  # fmt: skip
 
 _handlers: dict[str, Handler] = {}

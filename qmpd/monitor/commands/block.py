@@ -136,7 +136,7 @@ def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) 
         if drive.has_tray:
             shown["tray_open"] = drive.tray_open
         if drive.node is not None:
-            shown["inserted"] = _information(dispatcher, drive.node)
+            shown["inserted"] = {**_information(dispatcher, drive.node), **(drive.limits or {})}
         found.append(shown)
     return found
 
@@ -183,7 +183,7 @@ def query_blockstats(dispatcher: Dispatcher, session: Session, arguments: Argume
 # Media
 
 
-def _drive(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
+def find_drive(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
     """The drive that `id` or `device` names.
 
     :raise CommandError, MachineError: there is none.
@@ -199,6 +199,10 @@ def _drive(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
             raise DeviceNotFound(f"Device '{name}' not found")
         return drive
     assert identifier is not None
+    # A part of a device has no id, and goes by its path.
+    part = next((each for each in graph.drives if identifier.startswith("/") and each.qdev == identifier), None)
+    if part is not None:
+        return part
     device = devices_of(dispatcher).find(identifier)
     drive = graph.of_device(device)
     if drive is None or drive.qdev not in (device.identifier, device.path):
@@ -212,7 +216,7 @@ def _named(arguments: Arguments) -> str:
 
 def _open_tray(dispatcher: Dispatcher, arguments: Arguments) -> tuple[Drive, bool]:
     """Open the tray of a drive; the drive, and whether the guest has it locked, so that it stays closed."""
-    drive = _drive(dispatcher, arguments)
+    drive = find_drive(dispatcher, arguments)
     if not drive.removable:
         raise CommandError(f"Device '{_named(arguments)}' is not removable")
     if drive.locked and drive.has_tray and not drive.tray_open and not arguments.get("force"):
@@ -230,7 +234,7 @@ def blockdev_open_tray(dispatcher: Dispatcher, session: Session, arguments: Argu
 
 @command("blockdev-close-tray")
 def blockdev_close_tray(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    drive = _drive(dispatcher, arguments)
+    drive = find_drive(dispatcher, arguments)
     if not drive.removable:
         raise CommandError(f"Device '{_named(arguments)}' is not removable")
     inventory_of(dispatcher).move_tray(drive, opened=False)
@@ -247,14 +251,14 @@ def _remove_medium(dispatcher: Dispatcher, drive: Drive, name: str) -> None:
 
 @command("blockdev-remove-medium")
 def blockdev_remove_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    _remove_medium(dispatcher, _drive(dispatcher, arguments), _named(arguments))
+    _remove_medium(dispatcher, find_drive(dispatcher, arguments), _named(arguments))
     return EMPTY
 
 
 @command("blockdev-insert-medium")
 def blockdev_insert_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     graph = _graph(dispatcher)
-    drive = _drive(dispatcher, arguments)
+    drive = find_drive(dispatcher, arguments)
     name = cast("str", arguments["node-name"])
     node = graph.nodes.get(name)
     if node is None:

@@ -1,0 +1,140 @@
+"""QAPI module `ui`: keys, the screen, and the passwords of remote displays.
+
+Nobody types on the guest, its screen is black, and no display listens: what can be seen is who may be refused what.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, cast
+
+from qmpd.monitor.commands import command
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.inventory import devices_of, tree_of
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.machine.objects.node import Node
+    from qmpd.monitor.commands import Arguments
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+
+_SCREENS = "/backend"
+_DEVICES = "/machine/peripheral"
+# A screen as the device starts with it, and in the firmware's text mode; in pixels.
+_AT_START, _AS_TEXT = (640, 480), (720, 400)
+_PASSWORD_TIMES = ("now", "never")
+
+
+@command("send-key")
+def send_key(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """Any key can be pressed; a number that stands for none is let be."""
+    return EMPTY
+
+
+@command("screendump")
+def screendump(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """The picture is black; where nobody can write files, it is looked at by nobody."""
+    device, head = cast("str | None", arguments.get("device")), cast("int | None", arguments.get("head"))
+    if device is not None:
+        node = _find(dispatcher, device)
+        tree = tree_of(dispatcher)
+        shown = [(tree.plain(each, each.value("device")), each.value("head")) for each in _screens(dispatcher)]
+        if (node.path, head or 0) not in shown:
+            raise CommandError(f"Device {device} (head {head or 0}) is not bound to a QemuConsole")
+    elif head is not None:
+        raise CommandError("'head' must be specified together with 'device'")
+    elif not _screens(dispatcher):
+        raise CommandError("There is no console to take a screendump from")
+    guest = dispatcher.machine.guest
+    width, height = _AS_TEXT if guest is not None and guest.firmware_has_run else _AT_START
+    path = cast("str", arguments["filename"])
+    if dispatcher.chardev_host is None:
+        return EMPTY
+    try:
+        dispatcher.chardev_host.write_file(path, (_png if arguments.get("format") == "png" else _ppm)(width, height))
+    except OSError as error:
+        refusal = dispatcher.release.behaviour.screendump_refusal
+        raise CommandError(refusal.format(path=path, reason=error.strerror)) from None
+    return EMPTY
+
+
+def _find(dispatcher: Dispatcher, name: str) -> Node:
+    tree = tree_of(dispatcher)
+    start = tree.root if name.startswith("/") else tree.container(_DEVICES)
+    node = tree.descend(start, name.split("/"))
+    return devices_of(dispatcher).find(name).node if node is None else node
+
+
+def _screens(dispatcher: Dispatcher) -> list[Node]:
+    """The consoles of the devices that show something."""
+    container = tree_of(dispatcher).find(_SCREENS)
+    return [] if container is None else [each for each in container.children.values() if each.property("head")]
+
+
+def _ppm(width: int, height: int) -> bytes:
+    return b"P6\n%d %d\n255\n" % (width, height) + bytes(width * height * 3)
+
+
+def _png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    lines = zlib.compress((b"\0" + bytes(width * 3)) * height)
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+
+
+# Passwords
+
+
+def _check_spice(arguments: Arguments) -> None:
+    """:raise CommandError: it is about SPICE, which no machine here has."""
+    if arguments["protocol"] == "spice":
+        raise CommandError("SPICE is not in use", "DeviceNotActive")
+
+
+def _display(dispatcher: Dispatcher, arguments: Arguments) -> bool | None:
+    """Whether the VNC display that is meant, the first if none is named, has a password; None: there is no such."""
+    displays = dispatcher.settings.vnc
+    name = arguments.get("display")
+    return next((password for each, password in displays if name is None or each == name), None)
+
+
+def _check_password(dispatcher: Dispatcher, arguments: Arguments) -> None:
+    """:raise CommandError: there is no display whose password could be set."""
+    password = _display(dispatcher, arguments)
+    behaviour = dispatcher.release.behaviour
+    if password is None:
+        raise CommandError(behaviour.vnc_missing)
+    if not password:
+        raise CommandError(behaviour.vnc_password_disabled)
+
+
+@command("set_password")
+def set_password(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    _check_spice(arguments)
+    if arguments.get("connected", "keep") != "keep":
+        raise CommandError(dispatcher.release.behaviour.password_connected_refusal)
+    _check_password(dispatcher, arguments)
+    return EMPTY
+
+
+@command("change-vnc-password")
+def change_vnc_password(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    _check_password(dispatcher, arguments)
+    return EMPTY
+
+
+@command("expire_password")
+def expire_password(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    behaviour = dispatcher.release.behaviour
+    time = cast("str", arguments["time"])
+    digits = time.removeprefix("+").removeprefix("-")
+    if behaviour.password_expiry_refusal and time not in _PASSWORD_TIMES and not digits.isdecimal():
+        raise CommandError(behaviour.password_expiry_refusal.format(time=time))
+    _check_spice(arguments)
+    if _display(dispatcher, arguments) is None:
+        raise CommandError(behaviour.vnc_expiry_missing)
+    return EMPTY
