@@ -218,6 +218,7 @@ class EmulatorOptions:
         entry = self.groups.parse(given, "name")
         self.machine.set_name(entry.get("guest"))
         self.process.name = entry.get("process")
+        self.process.debug_threads = entry.flag("debug-threads")
 
     def _take_message(self, given: Given) -> None:
         entry = self.groups.parse(given, "msg")

@@ -158,6 +158,8 @@ class Start:
         settings = self._settings
         settings.machine = machine
         settings.pid_file = options.process.pid_file
+        settings.thread_names = options.process.debug_threads
+        settings.descriptors = options.process.descriptors
         self._board.choose(options.machine.machine_name)
         self._create_defaults()
         self._assembly = Assembly(self._release, machine)
@@ -646,6 +648,7 @@ class Start:
             self._load_snapshot()
         for entry in self._groups.find("vnc"):
             self._check_vnc(entry)
+            self._settings.machine.vnc.append((entry.identifier or "default", entry.flag("password")))
 
     def _check_debugger(self, text: str, location: str) -> None:
         if not text:

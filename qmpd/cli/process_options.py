@@ -26,6 +26,7 @@ class ProcessOptions:
         self.daemonize = False
         self.pid_file: str | None = None
         self.name: str | None = None
+        self.debug_threads = False
         self.log_file: str | None = None
         # What `-add-fd` puts into sets: the set, the file, and what it is for.
         self.descriptors: list[tuple[int, int, str | None]] = []
