@@ -47,7 +47,7 @@ class Board:
         self._name = ""
         self._known: dict[str, Any] = {}
         self._family = "pc"
-        self._bootindexes: dict[str, str] = {}
+        self._bootindexes: set[str] = set()
         self._cards: dict[str, bool] = {}
 
     def choose(self, name: str) -> None:
@@ -56,6 +56,11 @@ class Board:
         self._known = next((each for each in machines(self._release) if each["name"] == name), {})
         self._family = family_of(name)
         self._type = f"{name}-machine"
+
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self._name
 
     # What it has
 
@@ -268,7 +273,7 @@ class Board:
 
         :raise OptionError: it cannot.
         """
-        if machine.wants_slots and self._family in ("none", "isapc", "microvm"):
+        if machine.wants_slots and self._family == "isapc":
             raise OptionError(f"\"-memory 'slots|maxmem'\" is not supported by: {self._name}", NOWHERE)
         machine.check_slots()
 
@@ -296,7 +301,7 @@ class Board:
         kind = kind if alias is None else str(alias["type"])
         ancestors = self._release.object_types.is_a(kind)
         for entry in entries:
-            if entry.get("driver") not in ancestors:
+            if entry.get("driver") not in ancestors or "device" not in ancestors:
                 continue
             name, value = entry.get("property") or "", entry.get("value") or ""
             text = self._global_fault(kind, name, value)
@@ -424,7 +429,7 @@ class Board:
             with open(path, "rb") as file:
                 start = file.read(2)
         except OSError:
-            self._options.complaints.line(f"failed to read splash file '{path}'")
+            self._options.complaints.line(f"failed to find file '{path}'")
             return
         if start not in (b"\xff\xd8", b"BM"):
             self._options.complaints.line(
@@ -442,13 +447,27 @@ class Board:
             known = self._cards[driver] = "netdev" in names and "mac" in names
         return known
 
-    def check_device(self, driver: str, arguments: dict[str, object], location: str) -> None:
-        """Refuse what a device refuses that nothing else models.
+    def check_device(self, kind: str, arguments: dict[str, object], location: str) -> None:
+        """Refuse what a device that could be added refuses, and nothing else models.
 
         :raise OptionError: it does.
         """
+        path = arguments.get("romfile")
+        if isinstance(path, str) and path and not os.path.exists(path) and not self._is_known_rom(path):
+            raise OptionError(f'failed to find romfile "{path}"', location)
         index = arguments.get("bootindex")
-        del driver, index, location
+        if index is not None and str(index) not in ("", "-1"):
+            if str(index) in self._bootindexes:
+                raise OptionError(f"The bootindex {index} has already been used", location)
+            self._bootindexes.add(str(index))
+        audio = arguments.get("audiodev")
+        if isinstance(audio, str) and audio and audio not in self._options.singles.audio_backends:
+            if self._options.since(8, 2):
+                raise OptionError(f"audiodev '{audio}' not found", location)
+            raise OptionError(f"Property '{kind}.audiodev' can't find value '{audio}'", location)
+        tpm = arguments.get("tpmdev")
+        if isinstance(tpm, str) and all(entry.identifier != tpm for entry in self._options.groups.find("tpmdev")):
+            raise OptionError(f"Property '{kind}.tpmdev' can't find value '{tpm}'", location)
 
 
 def _is_mac(text: str) -> bool:

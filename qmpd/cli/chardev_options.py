@@ -152,8 +152,8 @@ class ChardevOptions:
                 path="", exclusive=True, pretty=pretty, chardev=label, mode=mode or "readline", location=device.location
             )
 
-    def make(self, label: str, text: str, location: str) -> None:
-        """A device in its short form, for a port of the guest's or the like, which takes it.
+    def make(self, label: str, text: str, location: str, *, taken: bool = True) -> None:
+        """A device in its short form, for a port of the guest's or the like, which takes it at once or will.
 
         :raise OptionError: there is none like that; each line of the text is an error.
         """
@@ -169,13 +169,21 @@ class ChardevOptions:
             raise OptionError(str(error)) from None
         if label in self._devices:
             raise OptionError(f"attempt to add duplicate property '{label}' to object (type 'container')")
-        self._add(label, location, values, probe=True)
+        self._add(label, location, values)
         device = self._devices[label]
-        device.taken = True
+        device.taken = taken
         if text.startswith("mon:"):
             device.monitor = MonitorSettings(
                 path="", exclusive=True, chardev=label, mode="readline", location=location
             )
+
+    def try_out(self, label: str, text: str, location: str) -> None:
+        """See whether a device in its short form could be had.
+
+        :raise OptionError: it could not.
+        """
+        self.make(label, text, location)
+        self._devices.pop(label, None)
 
     def make_port(self, given: Given, kind: str) -> None:
         """`-serial` or `-parallel`.
@@ -268,7 +276,7 @@ class ChardevOptions:
 
     # Devices
 
-    def _add(self, label: str | None, location: str, values: dict[str, str], *, probe: bool = False) -> None:
+    def _add(self, label: str | None, location: str, values: dict[str, str]) -> None:
         backend = values.get("backend")
         if backend in HELP:
             raise OptionList(self._groups.text("-chardev", "help"), 0)
@@ -276,9 +284,9 @@ class ChardevOptions:
             raise OptionError("chardev: no id specified")
         if not backend:
             raise OptionError(f'chardev: "{label}" missing backend')
-        other = _ALIASES.get(backend)
+        other = _ALIASES.get(backend) if self._groups.has_aliases else None
         known = self._groups.backends()
-        if other is not None and (not known or backend in known):
+        if other is not None:
             self._warn(f"{location}: warning: The alias '{backend}' is deprecated, use '{other}' instead")
             values = {**values, "backend": other}
             backend = other
@@ -295,7 +303,7 @@ class ChardevOptions:
         log = values.get("logfile")
         if log is not None:
             probe_file(log, "Could not create")
-        if probe and backend == "file":
+        if backend == "file":
             probe_file(values["path"], "Could not open")
         self._devices[label] = device
 
@@ -506,7 +514,7 @@ def _place(device: _Device, settings: VMSettings) -> None:
     backend = values["backend"]
     if backend == "socket":
         backend = "listen" if listens else "connect"
-    reconnect = float(values.get("reconnect", 0)) or float(values.get("reconnect-ms", 0)) / 1000
+    reconnect = max(float(values.get("reconnect", 0)) or float(values.get("reconnect-ms", 0)) / 1000, 0)
     settings.chardevs.append(
         ChardevSettings(
             label=device.label,

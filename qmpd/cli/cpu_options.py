@@ -141,7 +141,7 @@ class CPUs:
             return
         captured = self._release.hardware.find("cpu", self._type.removesuffix("-x86_64-cpu"))
         values = (captured or {}).get("values", {})
-        vendor = dict(self._properties).get("vendor", values.get("vendor", _AMD if captured is None else ""))
+        vendor = dict(self._properties).get("vendor", values.get("vendor", _AMD))
         if vendor != _AMD or values.get("topoext") or ("topoext", True) in self._signed:
             return
         joint = ". " if self._options.since(8, 0) else "\n"

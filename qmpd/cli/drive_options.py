@@ -207,12 +207,11 @@ class Drives:
         text = self._options.lists.text("-drive", "format=help") or ""
         return set(text.partition(":")[2].split("\n")[0].split()) | set(_FILE_PROTOCOLS)
 
-    @staticmethod
-    def _pseudo_protocol(file: str) -> tuple[str | None, str | None]:
+    def _pseudo_protocol(self, file: str) -> tuple[str | None, str | None]:
         from qmpd.monitor.json_text import parse
 
         try:
-            value = parse(file.removeprefix("json:"), "strict")
+            value = parse(file.removeprefix("json:"), self._options.release.behaviour.json_parser)
         except ValueError as error:
             raise OptionError(f"Could not parse the JSON options: {error}") from None
         if not isinstance(value, dict):

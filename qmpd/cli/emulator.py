@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from qmpd.cli.options import Given
     from qmpd.qapi.release import Release
 
+# Options of QEMU for other processors, which no help tells of here; those behind True take an argument.
+_OTHER_TARGETS = {"g": True, "semihosting": False, "semihosting-config": True}
 _FILES = ("/etc/qmpd.conf",)
 _OWN = ("guest", "control", "clock", "transcript", "extension", "reboot-reset", "release", "v", "vv")
 
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = configuration()
         release = _release(settings)
-        options = release.command_line.options
+        options = {**_OTHER_TARGETS, **release.command_line.options}
         given = scan_all(
             arguments, {name: Option(name, "ARGUMENT" if takes else None, "", None) for name, takes in options.items()}
         )
@@ -55,6 +57,9 @@ class Complaints:
     def __init__(self, program: str) -> None:
         self.program = program
         self.timestamp = False
+        # Whether the guest's name stands in front, and that name.
+        self.names_guest = False
+        self.guest = ""
 
     def line(self, text: str) -> None:
         """A message, behind the program's name."""
@@ -63,7 +68,8 @@ class Complaints:
         log.timestamp = self.timestamp
         # A place in a file follows the name without a blank.
         place, _, rest = text.partition(": ") if text.startswith(":") else ("", "", text)
-        log.name = self.program + place
+        guest = f"{self.guest} " if self.names_guest and self.guest else ""
+        log.name = guest + self.program + place
         log.error(rest)
         log.name = self.program
 

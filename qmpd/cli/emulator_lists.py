@@ -119,13 +119,26 @@ class Lists:
                 found.append(name)
         return sorted(found)
 
+    @staticmethod
+    def cards(names: list[str], alias: str) -> OptionList:
+        """The network cards of a machine; `alias` is the one with another name, where that is told."""
+        if not alias:
+            return OptionList("Supported NIC models:\n" + "".join(f"{name}\n" for name in names), 0)
+        shown = [f"{name} (aka virtio)" if name == alias else name for name in names]
+        return OptionList("Available NIC models for this configuration:\n" + "".join(f"{each}\n" for each in shown), 0)
+
     def cpus(self) -> OptionList:
         """The models of CPU."""
         return self.listed("-cpu")
 
     def properties(self, kind: str) -> dict[str, str]:
         """The properties of a type and the type of each; none where it is not known."""
-        return {each["name"]: each["type"] for each in self._reply("qom-list-properties", kind)}
+        listed = {each["name"]: each["type"] for each in self._reply("qom-list-properties", kind)}
+        if not listed and kind.endswith("-machine"):
+            # Asking about the type ends some programs; the machine itself can be asked.
+            shape = self._machine_shape(kind.removesuffix("-machine"))
+            listed = {each[0]: each[1] for each in shape.get("properties", ())}
+        return listed
 
     def _reply(self, command: str, kind: str) -> list[dict[str, Any]]:
         reply = self._release.captured(command, {"typename": kind}, "none", {})
@@ -133,22 +146,31 @@ class Lists:
         return found
 
     def _settable(self, kind: str, what: str, name: str) -> list[dict[str, Any]]:
-        """The properties of a type that can be set."""
+        """The properties of a type that can be set; of a machine's those that its class has."""
         fixed = self._fixed(what, name)
-        return [each for each in self._reply("qom-list-properties", kind) if each["name"] not in fixed]
+        shape = self._machine_shape(name) if what == "machine" else {}
+        own = {each[0] for each in shape.get("properties", ())[shape["static"] :]} if "static" in shape else set()
+        return [each for each in self._reply("qom-list-properties", kind) if each["name"] not in fixed | own]
 
     def _fixed(self, what: str, name: str) -> set[str]:
         """Those of an object's properties that cannot be set."""
+        if what == "machine":
+            shape = self._machine_shape(name)
+        else:
+            captured = self._release.hardware.find(what, name)
+            has_tree = captured is not None and "tree" in captured
+            shape = self._release.hardware.shape(captured["tree"][0]) if captured is not None and has_tree else {}
+        return {each[0] for each in shape.get("properties", ()) if len(each) < 3 or each[2] == 0} | {"type"}
+
+    def _machine_shape(self, name: str) -> dict[str, Any]:
+        """The shape of the object that a machine of this name is."""
         from qmpd.cli.machine_options import family_of
 
-        hardware = self._release.hardware
-        captured = hardware.find(what, family_of(name) if what == "machine" else name)
-        if captured is None or "tree" not in captured:
-            return {"type"}
-        number = captured["tree"][0]
-        if what == "machine":
-            number = next((each[0] for each in captured["tree"][2] if str(each[1][0]).endswith("-machine")), number)
-        return {name for name, _, code in hardware.shape(number)["properties"] if code == 0} | {"type"}
+        captured = self._release.hardware.find("machine", family_of(name))
+        for each in [] if captured is None else captured["tree"][2]:
+            if str(each[1][0]).endswith("-machine"):
+                return self._release.hardware.shape(each[0])
+        return {}
 
     @staticmethod
     def _describe(kind: str, properties: Iterable[dict[str, Any]]) -> str:

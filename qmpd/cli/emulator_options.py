@@ -94,6 +94,11 @@ class EmulatorOptions:
             "blockdev": self._take_blockdev,
             "device": self._take_device,
             "boot": self._take_boot,
+            "action": self._take_action,
+            "no-reboot": self._take_action,
+            "no-shutdown": self._take_action,
+            "watchdog-action": self._take_action,
+            "incoming": self._take_incoming,
             "tpmdev": self._take_tpm,
             "accel": self._take_accelerator,
             "enable-kvm": self._take_kvm,
@@ -135,7 +140,7 @@ class EmulatorOptions:
         """
         name = given.option.name
         try:
-            if name in _OTHER_TARGETS and (name != "g" or self.since(8, 2)):
+            if name in _OTHER_TARGETS:
                 raise OptionError("Option not supported for this target")
             handler = self._handlers.get(name)
             if handler is not None:
@@ -148,8 +153,6 @@ class EmulatorOptions:
                 self._take_disk(given)
             elif name in _LINES:
                 self._take_line(given)
-            elif name == "g":
-                self.singles.resolution(given)
             elif name in _KEPT:
                 self.values[name] = given.value
                 if name == "nographic":
@@ -160,6 +163,19 @@ class EmulatorOptions:
                 self._keep_for_later(given)
         except OptionError as error:
             raise error.at(given.location) from None
+
+    def _take_action(self, given: Given) -> None:
+        """`-action` and its like: one list in the end, whose values are looked at then."""
+        if not self.release.behaviour.keyval_options:
+            self.machine.take(given)
+            return
+        pairs = {"no-reboot": ("reboot", "shutdown"), "no-shutdown": ("shutdown", "pause")}
+        pair = pairs.get(given.option.name)
+        if given.option.name == "action":
+            self.groups.parse(given, "action")
+        else:
+            entry = self.groups.create("action", None, given.location)
+            entry.pairs.append(pair or ("watchdog", given.value))
 
     def take_image(self, path: str) -> None:
         """Take an argument that is no option: the image of the first disk."""
@@ -211,20 +227,24 @@ class EmulatorOptions:
         if not name or name in HELP:
             raise self.lists.listed("-accel")
 
+    def _take_incoming(self, given: Given) -> None:
+        self.singles.check_incoming(given.value)
+        self.machine.set_incoming(given.value)
+
     def _take_kvm(self, _given: Given) -> None:
         self.machine.machine["accel"] = "kvm"
 
     def _take_name(self, given: Given) -> None:
         entry = self.groups.parse(given, "name")
         self.machine.set_name(entry.get("guest"))
+        self.complaints.guest = entry.get("guest") or ""
         self.process.name = entry.get("process")
         self.process.debug_threads = entry.flag("debug-threads")
 
     def _take_message(self, given: Given) -> None:
         entry = self.groups.parse(given, "msg")
         self.complaints.timestamp = entry.flag("timestamp")
-        if entry.flag("guest-name"):
-            self.values["guest-name"] = "on"
+        self.complaints.names_guest = entry.flag("guest-name")
 
     def _take_usb(self, given: Given) -> None:
         self.machine.machine["usb"] = "on"
@@ -360,11 +380,12 @@ class EmulatorOptions:
                 continue
             location = f":{path}:{number}"
             pair = _PAIR.match(line)
-            if pair is None:
+            if pair is None and not line.split():
                 raise OptionError("parse error", location)
             if section is None:
                 raise OptionError("no group defined", location)
-            section[1].append((pair[1], pair[2]))
+            # A word without a quoted value has an empty one.
+            section[1].append((pair[1], pair[2]) if pair is not None else (line.split()[0], ""))
         if section is not None:
             self._take_section(*section, location)
 
@@ -387,6 +408,7 @@ class EmulatorOptions:
             elif group == "action":
                 self.machine.take_actions(entry.pairs, place)
         except OptionError as error:
+            error.hint = ()
             raise error.at(place) from None
 
     def _take_tree(self, group: str, pairs: list[tuple[str, str]], location: str) -> None:

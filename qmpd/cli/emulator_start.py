@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from qmpd.cli import key_values
 from qmpd.cli.board_options import Board
+from qmpd.cli.chardev_options import probe_file
 from qmpd.cli.cpu_options import CPUs
 from qmpd.cli.drive_options import Drives
-from qmpd.cli.errors import NOWHERE, OptionError
+from qmpd.cli.errors import NOWHERE, BareError, OptionError
+from qmpd.cli.incoming_options import check_incoming
 from qmpd.cli.network_options import Networks
 from qmpd.cli.numa_options import Numa
 from qmpd.cli.option_groups import HELP
@@ -36,7 +38,7 @@ _SANDBOX = {
 _ACTIONS = ("reboot", "shutdown", "panic", "watchdog")
 # Objects that are made when the character devices, the network and the accelerator are there.
 _LATE = re.compile(r"rng-egd|qtest|cryptodev-vhost-user|vhost-user-blk-server|colo-compare|filter-.*|memory-backend-.*")
-_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:T(\d{1,2}):(\d{1,2}):(\d{1,2}))?\Z")
+_DATE = re.compile(r"[-+]?\d+-[-+]?\d+-[-+]?\d+")
 _VGA = {
     "none": "", "std": "standard VGA", "cirrus": "Cirrus VGA", "vmware": "VMWare SVGA", "xenfb": "Xen paravirtualized",
     "qxl": "QXL VGA", "virtio": "Virtio VGA", "tcx": "TCX framebuffer", "cg3": "CG3 framebuffer",
@@ -86,6 +88,8 @@ class Start:
             self._list_device(entry)
         if options.values.get("L"):
             raise options.lists.listed("-L")
+        if options.process.pid_file is not None:
+            probe_file(options.process.pid_file, "cannot create PID file: Could not create")
 
     def _validate(self) -> None:
         tree, values = self._tree, self._options.values
@@ -197,15 +201,18 @@ class Start:
             return
         if mode not in ("record", "replay"):
             raise entry.error(f"Invalid icount rr option: {mode}")
-        if entry.get("rrfile") is None:
+        path = entry.get("rrfile")
+        if path is None:
             raise entry.error("File name not specified for replay")
+        if mode == "replay" and not os.path.exists(path):
+            raise BareError(f"Replay: open {path}: No such file or directory", NOWHERE)
 
     def _check_clock(self) -> None:
         entry = self._groups.merged("rtc")
         if entry is None:
             return
         base = entry.get("base", "utc")
-        if base not in ("utc", "localtime") and not _is_date(base or ""):
+        if base not in ("utc", "localtime") and _DATE.match(base or "") is None:
             hint = "valid formats: '2006-06-17T16:01:21' or '2006-06-17'"
             raise OptionError("invalid datetime format", NOWHERE, (hint,))
         for key, known in (("clock", ("host", "rt", "vm")), ("driftfix", ("slew", "none"))):
@@ -236,20 +243,24 @@ class Start:
         if kind and listed and kind not in listed and kind != "default":
             module = _DISPLAY_MODULES.get(kind, "qemu-system-modules-opengl")
             text = f"Display '{kind}' is not available."
-            raise OptionError(f"{text} Perhaps you want to install {module} package?", NOWHERE)
+            if self._options.since(8, 0):
+                text += f" Perhaps you want to install {module} package?"
+            raise OptionError(text, NOWHERE)
 
     def _select_vga(self) -> None:
         text = self._options.values.get("vga")
         if text is None:
             return
         if text == "help":
+            self._complain_of_types(2)
             raise self._options.lists.listed("-vga")
         name = next((each for each in _VGA if text.startswith(each)), None)
         known = {line.split(" ", 1)[0] for line in (self._options.lists.text("-vga", "help") or "").splitlines()}
         if name is not None and name not in known and known:
             if name == "xenfb":
-                name = None if self._options.since(8, 2) else name
+                name = None
             else:
+                self._complain_of_types(1 if name in ("tcx", "cg3") else 0)
                 module = _VGA_MODULES.get(name, "qemu-system-modules-opengl")
                 raise OptionError(
                     f"{_VGA[name]} not available. Perhaps you want to install {module} package?"
@@ -260,6 +271,12 @@ class Start:
         rest = "" if name is None else text.removeprefix(name)
         if name is None or re.fullmatch(r"(,retrace=(dumb|precise))*", rest) is None:
             raise OptionError(f"unknown vga type: {text}", NOWHERE)
+
+    def _complain_of_types(self, count: int) -> None:
+        """What 7.x says of the displays that have but one type, when it looks for a second."""
+        if self._options.since(7, 1) and not self._options.since(8, 0):
+            for _ in range(count):
+                self._warn("type is NULL")
 
     # Back ends
 
@@ -301,12 +318,10 @@ class Start:
         listed = (options.lists.text("-audiodev", "help") or "").splitlines()[1:]
         for driver in options.singles.audio_backends.values():
             if listed and driver not in listed:
-                raise OptionError(
-                    f"Unknown audio driver `{driver}'. Perhaps you want to install qemu-system-gui package?"
-                    if options.since(8, 0)
-                    else f"Unknown audio driver `{driver}'",
-                    NOWHERE,
-                )
+                text = f"Unknown audio driver `{driver}'"
+                if not options.since(8, 0):
+                    raise BareError(f"audio: {text}", NOWHERE)
+                raise OptionError(f"{text}. Perhaps you want to install qemu-system-gui package?", NOWHERE)
         del machine
 
     def _add_object(self, location: str, arguments: Values) -> None:
@@ -348,16 +363,23 @@ class Start:
         for location, arguments in options.blockdevs:
             if "node-name" not in arguments:
                 raise OptionError("'node-name' must be specified for the root node", location)
+            if arguments["driver"] == "throttle" and all(
+                each["id"] != arguments["throttle-group"] for each in machine.objects
+            ):
+                raise OptionError(f"Throttle group '{arguments['throttle-group']}' does not exist", location)
             self._add("blockdevs", arguments, location)
             machine.blockdevs.append(arguments)
         self._drives = Drives(options, self._board.drive_interface, self._board.disk_units)
         for entry in self._groups.find("drive"):
 
             def add(values: dict[str, str], entry: Entry = entry) -> None:
-                shown = {key: value for key, value in values.items() if key not in ("path", "protocol", "driver")}
+                shown = {key: value for key, value in values.items() if key not in ("path", "protocol")}
                 if values.get("protocol") == "host_device":
                     shown.pop("file", None)
-                self._add("drives", dict(shown), entry.location)
+                tried = {key: value for key, value in shown.items() if key != "driver"}
+                if "file" in tried:
+                    tried["file"] = values["path"]
+                self._add("drives", {**tried}, entry.location)
                 machine.drives.append(shown)
 
             try:
@@ -381,7 +403,7 @@ class Start:
         failed = False
         wanted: list[tuple[str, Entry | None]] = [(entry.get("accel") or "", entry) for entry in entries]
         if not entries:
-            for name in (listed if listed is not None else "tcg").split(":"):
+            for name in (listed.split(":") if listed else () if listed is not None else ("tcg",)):
                 if self._board.has_accelerator(name):
                     wanted.append((name, None))
                 else:
@@ -449,7 +471,7 @@ class Start:
 
     def _make_debug_console(self, text: str, location: str) -> None:
         try:
-            self._options.chardevs.make("debugcon", text, location)
+            self._options.chardevs.make("debugcon", text, location, taken=False)
         except OptionError as error:
             first = f"{error.message}\n" if error.message else ""
             raise OptionError(f"{first}invalid character backend '{text}'", location) from None
@@ -457,6 +479,8 @@ class Start:
         device.pairs = [("driver", "isa-debugcon"), ("chardev", "debugcon")]
 
     def _check_tpm(self, entry: Entry) -> None:
+        if entry.get("type") not in ("passthrough", "emulator"):
+            raise entry.error("Parameter 'type' expects a TPM backend type", self._options.lists.tpm_types())
         if entry.get("type") == "emulator":
             label = entry.get("chardev")
             if label is None:
@@ -531,7 +555,7 @@ class Start:
     def _load_plugin(self, path: str) -> None:
         if "/" in path and os.path.exists(path):
             raise OptionError(f"Could not load plugin {path}: {path}: invalid ELF header", NOWHERE)
-        tried = path if "/" in path else f"{path}.so"
+        tried = path if path.endswith(".so") else f"{path}.so"
         raise OptionError(
             f"Could not load plugin {path}: {tried}: cannot open shared object file: No such file or directory", NOWHERE
         )
@@ -547,7 +571,7 @@ class Start:
     def _devices(self) -> None:
         options, machine = self._options, self._settings.machine
         self._firmware_files()
-        if self._tree.get("usb") in ("on", "yes", "true", "y") and self._board.has_usb:
+        if self._tree.get("usb") in ("on", "yes", "true", "y"):
             for given in options.given.get("usbdevice", ()):
                 self._add_usb(given.value, given.location)
         for entry in self._groups.find("device"):
@@ -565,10 +589,6 @@ class Start:
             raise OptionError("Parameter 'driver' is missing", location)
         ordered = {name: values[name] for name in in_order(tuple(values))}
         arguments = dict(ordered)
-        if not is_text and not _is_identifier(arguments.get("id")):
-            # Nobody looks at these.
-            arguments.pop("id", None)
-        self._board.check_device(driver, arguments, location)
         self._apply_globals(driver, location)
         try:
             self._assembly.add_device(arguments, text=is_text)
@@ -583,10 +603,27 @@ class Start:
         identifier = properties.get("id")
         if identifier is not None and not isinstance(values.get("id"), str):
             properties.pop("id")
+        self._board.check_device(driver, arguments, location)
+        self._check_media(driver, properties, location)
         self._settings.machine.devices.append(Device(driver=driver, properties=properties))
+
+    def _check_media(self, driver: str, properties: dict[str, str], location: str) -> None:
+        wanted = properties.get("drive")
+        if not wanted or driver.endswith("-cd") or driver in ("floppy", "sd-card"):
+            return
+        for drive in self._settings.machine.drives:
+            if drive.get("id") == wanted and not {"file", "format", "driver", "readonly"} & set(drive):
+                raise OptionError("Device needs media, but drive is empty", location)
 
     def _add_usb(self, name: str, location: str) -> None:
         kind = _USB.get(name)
+        if kind is not None and not self._board.has_usb:
+            text = (
+                f"Error: no usb bus to attach usbdevice {name}, please try -machine usb=on and check that the machine "
+                "model supports USB"
+            )
+            self._options.complaints.error(OptionError(text, location))
+            kind = None
         if kind is None and ":" in name:
             self._options.complaints.error(OptionError("usbdevice parameters are not supported anymore", location))
         if kind == "usb-braille":
@@ -639,6 +676,12 @@ class Start:
         if not (self._accelerators[:1] == ["qtest"] and "nodefaults" in options.values):
             self._networks.check()
         self._board.check_globals(self._globals())
+        vga = options.values.get("vga", "none")
+        if not vga.startswith("none") and not self._board.has_pci and self._board.name != "isapc":
+            self._warn(
+                "warning: A -vga option was passed but this machine type does not use that option; "
+                "No VGA device has been created"
+            )
         self._board.check_boot_files(self._tree, self._groups)
         for name in ("s", "gdb"):
             for given in options.given.get(name, ()):
@@ -646,19 +689,22 @@ class Start:
                     self._check_debugger(given.value, given.location)
         if "loadvm" in options.values:
             self._load_snapshot()
+        incoming = options.machine.incoming
+        if incoming is not None and incoming != "defer":
+            check_incoming(options, incoming)
         for entry in self._groups.find("vnc"):
             self._check_vnc(entry)
             self._settings.machine.vnc.append((entry.identifier or "default", entry.flag("password")))
 
     def _check_debugger(self, text: str, location: str) -> None:
-        if not text:
-            if self._options.since(9, 0):
-                raise OptionError("gdbstub: missing connection string", location)
-            raise self._options.lists.failure()
+        if not text and self._options.since(9, 0):
+            raise OptionError("gdbstub: missing connection string", location)
         if text == "none":
             return
+        if text.startswith("tcp"):
+            text += ",wait=off,nodelay=on,server=on"
         try:
-            self._options.chardevs.make("gdb", text, location)
+            self._options.chardevs.try_out("gdb", text, location)
         except OptionError as error:
             lines = [error.message] if error.message else []
             if self._options.since(9, 0):
@@ -715,23 +761,6 @@ class Start:
             machine = self._settings.machine
             machine.guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)
             machine.qtest_log = self._options.values.get("qtest-log")
-
-
-def _is_date(text: str) -> bool:
-    from datetime import datetime
-
-    match = _DATE.match(text)
-    if match is None:
-        return False
-    try:
-        datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
-    except ValueError:
-        return False
-    return True
-
-
-def _is_identifier(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z][-A-Za-z0-9._]*", value) is not None
 
 
 def _as_text(value: object) -> str:

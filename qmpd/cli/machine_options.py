@@ -147,6 +147,10 @@ class MachineOptions:
         """Add properties of the machine, a tree of keys."""
         _merge(self._machine, tree)
 
+    def set_incoming(self, uri: str) -> None:
+        """Let the machine wait for one that migrates to here."""
+        self._settings.incoming = uri
+
     def set_name(self, name: str | None) -> None:
         """Call the virtual machine this."""
         if name is not None:
@@ -404,6 +408,10 @@ class MachineOptions:
         size = self._memory.get("size", 0)
         if self._memory_text is not None and self._memory_text[-1:].isdigit():
             # A number alone means MiB, which only this option knows.
+            if self._memory_text[:2].lower() == "0x":
+                if self._release.version >= (9, 0):
+                    raise OptionError("Parameter 'memory.size' expects size")
+                self._warn(f"warning: Using a multiplier suffix on hex numbers is deprecated: {self._memory_text}M")
             try:
                 size = key_values.size("size", self._memory_text + "M")
             except OptionError:

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 from qmpd.cli import typed_values
@@ -39,6 +40,7 @@ _TAP_ALONE = {
         "ifname=, script=, downscript=, vnet_hdr=, queues=, and vhostfds= are invalid with helper=",
     ),
 }
+_BRIDGES = "/etc/qemu/bridge.conf"
 # What cards were called before they had types of devices.
 _OLD_MODELS = {"virtio": "virtio-net-pci"}
 
@@ -200,6 +202,8 @@ class Networks:
         """
         known = set(models)
         for number, (model, name, peer) in enumerate(self._cards):
+            if model in HELP:
+                raise self._options.lists.cards(sorted(known), "virtio-net-pci" if self._options.since(9, 0) else "")
             kind = _OLD_MODELS.get(model or "", model)
             if kind is not None and known and kind not in known:
                 if not self._options.since(9, 0):
@@ -280,6 +284,8 @@ def _check(kind: str, name: str, values: Values, chardevs: dict[str, bool]) -> N
         case "tap":
             _check_tap(name, values)
         case "bridge":
+            # The helper speaks for itself first.
+            sys.stderr.write(f"failed to parse default acl file `{_BRIDGES}'\n")
             raise OptionError("bridge helper failed")
         case "socket":
             _check_socket(values)

@@ -31,6 +31,7 @@ HELP = ("help", "?")
 
 IMPLIED = {
     "accel": "accel",
+    "acpi": "data",
     "audiodev": "driver",
     "boot-opts": "order",
     "chardev": "backend",
@@ -60,6 +61,9 @@ IMPLIED = {
 _MERGED = frozenset(("action", "boot-opts", "icount", "machine", "memory", "name", "rtc", "smp-opts", "spice"))
 # Lists that take any key here, whatever query-command-line-options tells of them.
 _ANYTHING = frozenset(("drive", "device", "machine"))
+# Groups of modules: query-command-line-options tells of them once they are loaded.
+_MODULES = ("spice",)
+_KEY = re.compile(r"  ([^=]+)=<([^>]+)>")
 _NOT_GROUPS = ("object", "machine", "smp-opts", "boot-opts")
 
 
@@ -118,6 +122,10 @@ class OptionGroups:
             self._keys = {
                 each["option"]: {key["name"]: _TYPES[key["type"]] for key in each["parameters"]} for each in listed
             }
+            for group in _MODULES:
+                keys = _listed_keys(self.text(f"-{group}", "help"))
+                if keys:
+                    self._keys.setdefault(group, keys)
         return self._keys
 
     def keys(self, group: str) -> dict[str, str]:
@@ -210,6 +218,9 @@ class OptionGroups:
 
     def listing(self, group: str) -> OptionList:
         """The list of a group's keys, which ends the program."""
+        text = self.text(f"-{group}", "help")
+        if text.startswith(f"{group} options:"):
+            return OptionList(text, 1)
         lines = sorted(f"{name}=<{_SHOWN[kind]}>" for name, kind in self.keys(group).items())
         return OptionList("".join([f"{group} options:\n", *(f"  {line}\n" for line in lines)]), 1)
 
@@ -220,7 +231,19 @@ class OptionGroups:
 
     def backends(self) -> list[str]:
         """The back ends of character devices; none where they are not known."""
-        return [line.strip() for line in self.text("-chardev", "help").splitlines()[1:]]
+        listed = [line.strip() for line in self.text("-chardev", "help").splitlines()[1:]]
+        if listed:
+            # Those of modules are not listed; the one for Braille is always there.
+            displays = self.text("-display", "help").splitlines()
+            listed.append("braille")
+            listed += ["spicevmc", "spiceport"] if "spice-app" in displays else []
+            listed += ["dbus"] if "dbus" in displays else []
+        return listed
+
+    @property
+    def has_aliases(self) -> bool:
+        """Whether some back ends of character devices still have two names."""
+        return self._release.version < (9, 0)
 
     def in_use(self, label: str) -> str:
         """The refusal of a character device that somebody uses."""
@@ -265,3 +288,9 @@ class OptionGroups:
                 self.put(entry, key, value)
                 return
         raise OptionError(f'there is no {group} "{identifier}" defined')
+
+
+def _listed_keys(text: str) -> dict[str, str]:
+    """The keys in the list that a group's option prints for `help`."""
+    kinds = {shown: kind for kind, shown in _SHOWN.items()}
+    return {match[1]: kinds[match[2]] for line in text.splitlines()[1:] if (match := _KEY.match(line)) is not None}

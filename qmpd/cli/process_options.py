@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qmpd.cli.options import Given
     from qmpd.server.daemon import Daemon
 
+_LARGEST_ID = (1 << 32) - 1
 _LAST_STANDARD = 2
 _IDS = re.compile(r"(\d+):(\d+)\Z")
 
@@ -173,6 +174,8 @@ def _user(text: str) -> tuple[int, int, str | None]:
     except (KeyError, ValueError):
         match = _IDS.match(text)
     if match is None:
+        raise OptionError(f"User \"{text}\" doesn't exist (and is not <uid>:<gid>)")
+    if max(int(match[1]), int(match[2])) > _LARGEST_ID:
         raise OptionError(f"User \"{text}\" doesn't exist (and is not <uid>:<gid>)")
     return int(match[1]), int(match[2]), None
 

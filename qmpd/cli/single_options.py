@@ -14,14 +14,18 @@ from qmpd.cli import key_values, typed_values
 from qmpd.cli.errors import OptionError, OptionList
 from qmpd.cli.key_values import BOOL, NUMBER, STRING
 from qmpd.cli.option_groups import HELP, Entry
+from qmpd.qapi import load_release
+from qmpd.qapi.introspection import Enumeration
 
 if TYPE_CHECKING:
     from qmpd.cli.emulator_options import EmulatorOptions
     from qmpd.cli.options import Given
+    from qmpd.qapi import Release
 
 _AUDIO = frozenset(
     ("none", "alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl", "sndio", "spice", "wav")
 )
+_TELLS_OF_AUDIO = "10.0"
 _COMPAT = {
     "deprecated-input": ("accept", "reject", "crash"),
     "deprecated-output": ("accept", "hide"),
@@ -63,8 +67,6 @@ _ACPI_HEADER, _ACPI_LARGEST = 36, 65535
 _SMALLEST_SMBIOS = 4
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 _RELEASE = re.compile(r"\s*\d+\.\d+")
-_RESOLUTION = re.compile(r"(\d+)x(\d+)(?:x(\d+))?\Z")
-_DEPTHS = (1, 2, 4, 8, 15, 16, 24, 32)
 _ROTATIONS = (0, 90, 180, 270)
 _TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
 
@@ -97,10 +99,13 @@ class Singles:
         self._add_audio(values, is_json=given.value.startswith("{"))
 
     def _add_audio(self, values: dict[str, object], *, is_json: bool) -> None:
-        declared = typed_values.returned_type(self._release, "query-audiodevs")
+        # Before there was a query for it nothing told of the type, which had the same members.
+        release = self._release if "query-audiodevs" in self._release.commands else load_release(_TELLS_OF_AUDIO)
+        declared = typed_values.returned_type(release, "query-audiodevs")
         driver = values.get("driver")
-        if declared is not None and (driver not in _AUDIO or driver in self._drivers(declared)):
-            values = typed_values.check(self._release, declared, values, is_text=not is_json)
+        known = () if declared is None else self._drivers(release, declared)
+        if declared is not None and (driver not in _AUDIO or driver in known):
+            values = typed_values.check(release, declared, values, is_text=not is_json)
         else:
             for name in ("id", "driver"):
                 if name not in values:
@@ -109,10 +114,9 @@ class Singles:
                 raise OptionError(f"Parameter 'driver' does not accept value '{driver}'")
         self.audio_backends[str(values["id"])] = str(values["driver"])
 
-    def _drivers(self, declared: str) -> tuple[str, ...]:
-        from qmpd.qapi.introspection import Enumeration
-
-        found = self._release.introspection.type(self._release.introspection.object(declared).member("driver").type)
+    @staticmethod
+    def _drivers(release: Release, declared: str) -> tuple[str, ...]:
+        found = release.introspection.type(release.introspection.object(declared).member("driver").type)
         return found.values if isinstance(found, Enumeration) else ()
 
     def audio(self, given: Given) -> None:
@@ -195,15 +199,6 @@ class Singles:
         """Whether the release's reference program had its module for SPICE; its group is known then or never asked."""
         return "spice-app" in (self._options.lists.text("-display", "help") or "")
 
-    def resolution(self, given: Given) -> None:
-        """`-g`.
-
-        :raise OptionError: it is wrong.
-        """
-        found = _RESOLUTION.match(given.value)
-        if found is None or not int(found[1]) or not int(found[2]) or int(found[3] or 1) not in _DEPTHS:
-            raise OptionError("invalid resolution or depth")
-
     def rotation(self, given: Given) -> None:
         """`-rotate`.
 
@@ -258,7 +253,7 @@ class Singles:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 lines = file.read().splitlines()
         except OSError as error:
-            raise OptionError(f"Could not open trace events file '{path}': {error.strerror}") from None
+            raise OptionError(str(error.strerror), f":{path}") from None
         for number, line in enumerate(lines, 1):
             if line and not line.startswith("#"):
                 self.enable_event(line, f":{path}:{number}")
@@ -372,7 +367,7 @@ class Singles:
                     if b"\0" in file.read(1 << 16):
                         raise OptionError(f"NUL in OEM strings value in {value}")
             except OSError as error:
-                raise OptionError(f"Unable to open {value}: {error.strerror}") from None
+                raise OptionError(f"Could not open '{value}': {error.strerror}") from None
 
     def acpi_table(self, given: Given) -> None:
         """`-acpitable`.
@@ -421,6 +416,30 @@ class Singles:
             raise OptionError("Option ROM file is not specified")
 
     # Others
+
+    def check_incoming(self, text: str) -> None:
+        """See what of `-incoming` is looked at at once.
+
+        :raise OptionError: it is wrong.
+        """
+        is_uri = re.match(r"[^,{]*:", text) is not None
+        if is_uri or text == "defer" or not self._options.since(8, 2):
+            return
+        if text.startswith("{"):
+            values = self._json(text)
+        else:
+            values = {**key_values.tree(text, "channel-type")}
+        channel = values.get("channel-type")
+        if channel is None:
+            raise OptionError("Parameter 'channel-type' is missing")
+        if channel not in ("main", "cpr"):
+            raise OptionError(f"Parameter 'channel-type' does not accept value '{channel}'")
+        address = values.get("addr")
+        if address is None:
+            raise OptionError("Parameter 'addr' is missing")
+        transport = address.get("transport") if isinstance(address, dict) else None
+        if transport not in ("socket", "exec", "rdma", "file"):
+            raise OptionError(f"Parameter 'transport' does not accept value '{transport}'")
 
     def virtfs(self, given: Given) -> None:
         """`-virtfs`: a file system, and a device that has it.

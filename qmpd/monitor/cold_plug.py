@@ -10,6 +10,7 @@ from qmpd.machine.objects.block import Drive
 from qmpd.machine.objects.network import Netdev
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.images import Opener
+from qmpd.qapi.behaviour import Behaviour
 from qmpd.wire.order import in_order
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ class Assembly:
         from qmpd.monitor.inventory import make_inventory
 
         machine = Machine(settings, release.behaviour, SystemClock(), lambda _: None, lambda: None)
-        self.inventory = make_inventory(release, machine)
+        # A command line's JSON has types, whatever the commands make of theirs, and nobody looks at its ids.
+        rules = Behaviour(**{**vars(release.behaviour), "device_options_are_text": False, "device_id_check": "none"})
+        self.inventory = make_inventory(release, machine, rules)
 
     def add(self, kind: str, arguments: Mapping[str, object]) -> None:
         """Add a part: an object, netdev, blockdev, drive or device, with what it was given.

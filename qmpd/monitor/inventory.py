@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from qmpd.machine.objects.inventory import Inventory
+from qmpd.machine.objects.inventory import Inventory, InventoryRules
 from qmpd.machine.objects.texts import Texts
 from qmpd.machine.objects.tree import Builder
 from qmpd.monitor.cold_plug import furnish, has_parts
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _builders: WeakKeyDictionary[Release, Builder] = WeakKeyDictionary()
 
 
-def make_inventory(release: Release, machine: Machine) -> Inventory:
-    """A new inventory for a machine, without what the machine's settings give it."""
+def make_inventory(release: Release, machine: Machine, rules: InventoryRules | None = None) -> Inventory:
+    """A new inventory for a machine, without what the machine's settings give it; `rules` instead of the release's."""
     builder = _builders.get(release)
     if builder is None:
         builder = _builders[release] = Builder(release.hardware)
-    return Inventory(machine, builder, release.object_types, Texts(release.hardware.texts), release.behaviour)
+    return Inventory(machine, builder, release.object_types, Texts(release.hardware.texts), rules or release.behaviour)
 
 
 def inventory_of(dispatcher: Dispatcher) -> Inventory:

@@ -13,11 +13,11 @@ def parse(text: str, dialect: str) -> object:
     decoder = Decoder(dialect)
     # A line end finishes a number or a word, which could go on otherwise.
     found = decoder.feed(text.encode("utf-8", "surrogateescape") + b"\n")
-    for each in found:
-        if isinstance(each, ParseError):
-            raise ValueError(each.message)
-    if not decoder.idle or not found:
+    if len(found) > 1 or (found and not decoder.idle and not isinstance(found[0], ParseError)):
+        raise ValueError("Expecting at most one JSON value")
+    if not found:
         raise ValueError("JSON parse error, premature EOI")
-    if len(found) > 1:
-        raise ValueError("JSON parse error, expecting value")
-    return found[0]
+    first = found[0]
+    if isinstance(first, ParseError):
+        raise ValueError(first.message)
+    return first

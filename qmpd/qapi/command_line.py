@@ -36,6 +36,7 @@ LISTS = (
     ("-trace", "help"),
     ("-plugin", "help"),
     ("-msg", "help"),
+    ("-spice", "help"),
     ("-L", "help"),
 )
 """What is asked for and printed, where the release knows it."""

@@ -98,6 +98,8 @@ class Reader:
         :raise MachineError: it does not take this value.
         """
         name, kind = to.name, to.found.kind
+        if isinstance(value, list):
+            return value  # a list of numbers, which was looked at before
         if name == PCI_ADDRESS and kind in ("int32", "str"):
             return self._pci_address(to, value)
         if name in _BLOCK_SIZES:
@@ -117,7 +119,8 @@ class Reader:
                 raise MachineError(_does_not_take(to, value))
             return value.replace("-", ":").lower()
         if name in (DRIVE, NETDEV, CHARDEV) and kind == "str":
-            self._backends.check(name, value, f"{to.type}.{name}")
+            if value or name == NETDEV:
+                self._backends.check(name, value, f"{to.type}.{name}")
             return value
         if kind in ENUMERATIONS and value not in ENUMERATIONS[kind]:
             raise MachineError(self._texts("enum-refusal", name=name, value=value))
