@@ -134,8 +134,11 @@ def shorter_plan(steps: list[Step], what: str) -> tuple[list[Step], str]:
     numbers = sorted({step[1] for step in steps if step[0] != "pass"})
     numbers = shorten(numbers, lambda some: fails(_of_clients(steps, some)))
     steps = _of_clients(steps, numbers)
-    together = _sent_together(steps)
-    steps = shorten(together if fails(together) else steps, fails)
+    # What is most often not needed is left out at once.
+    for shorter in (_sent_together, _fewer_pauses):
+        tried = shorter(steps)
+        steps = tried if fails(tried) else steps
+    steps = shorten(steps, fails)
     for number in range(len(steps)):
         steps = _shorter_send(steps, number, fails)
     return steps, found[0]
@@ -143,6 +146,17 @@ def shorter_plan(steps: list[Step], what: str) -> tuple[list[Step], str]:
 
 def _of_clients(steps: list[Step], numbers: list[int]) -> list[Step]:
     return [step for step in steps if step[0] == "pass" or step[1] in numbers]
+
+
+def _fewer_pauses(steps: list[Step]) -> list[Step]:
+    """The same with one pause, and a long one, where there are some in a row."""
+    result: list[Step] = []
+    for step in steps:
+        if step[0] != "pass":
+            result.append(step)
+        elif result and result[-1][0] != "pass":
+            result.append(("pass", 5))
+    return result
 
 
 def _sent_together(steps: list[Step]) -> list[Step]:
