@@ -15,7 +15,7 @@ from qmpd.capture.client import Gone, Outcome, Program
 from qmpd.capture.lines import line, spell
 from qmpd.capture.questions import Question
 from qmpd.capture.reference import MEMORY, NO_MACHINE, OPTIONS, OTHER_CPUS, OTHER_MEMORY, varied
-from qmpd.qapi.captured import FOR_EACH, replace_markers
+from qmpd.qapi.captured import FOR_EACH, LOADING_MODULES, replace_markers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -76,7 +76,21 @@ def answers(
             other = asking(command, varied(machine, OTHER_MEMORY, OTHER_CPUS), report)(asked)
             known = [_sized(*pair) for pair in zip(known, other, strict=True)]
         replies[machine] = echoing(ask, questions, known)
-    return list(lines(questions, replies))
+    return [*lines(questions, replies), *with_modules(asking(command, OPTIONS[NO_MACHINE], report), questions)]
+
+
+def with_modules(ask: Ask, questions: list[Question]) -> Iterator[bytes]:
+    """The lines for what is answered otherwise once the program has loaded all its modules."""
+    asked: list[Asked] = [(each.command, each.arguments) for each in questions if not each.strangers]
+    before = ask(asked)
+    after = ask([(LOADING_MODULES, {}), *asked])[1:]
+    again = ask([(LOADING_MODULES, {}), *asked])[1:]
+    for (name, arguments), first, second, third in zip(asked, before, after, again, strict=True):
+        if first is None or second is None or third is None or first.reply == second.reply:
+            continue
+        reply = _steady(second, third)
+        if reply is not None and reply != _steady(first, second):
+            yield line({"execute": name, **({"arguments": arguments} if arguments else {}), "modules": True}, reply)
 
 
 def echoing(ask: Ask, questions: list[Question], replies: list[bytes | None]) -> list[bytes | None]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # The models that stand for what the accelerator can do: management software asks for these, with and without what
 # cannot be migrated, and then for the whole of what it was told.
 _HOST_LIKE = ("max", "host")
+# libvirt asks so what Hyper-V's features could be had.
+_WHAT_HYPER_V_COULD = {"migratable": False, "hv-passthrough": True}
 _STRANGER = "no-such-thing"
 
 
@@ -39,6 +41,7 @@ def cpu_models(ask: Ask, introspection: Introspection) -> list[bytes]:
         if name in types
         for migratable in (True, False)
     ]
+    models += [{"name": name, "props": dict(_WHAT_HYPER_V_COULD)} for name in _HOST_LIKE[1:] if name in types]
     asked: list[Asked] = [(COMMAND, {"type": kind, "model": model}) for model in models for kind in kinds.values]
     outcomes = ask(asked)
     more: list[Asked] = []

@@ -127,6 +127,7 @@ class Dispatcher:
         "limiter",
         "machine",
         "migration_capabilities",
+        "modules_loaded",
         "negotiation_commands",
         "ready",
         "release",
@@ -173,6 +174,8 @@ class Dispatcher:
         self.descriptors: Descriptors | None = None
         # The capabilities of migration that were set; None where none was.
         self.migration_capabilities: dict[str, bool] | None = None
+        # Whether some command has made QEMU load all its modules; a process that takes over has not.
+        self.modules_loaded = False
         # Who comes between the clients and their commands; None, almost always.
         self.interceptor: Interceptor | None = None
         self.limiter = RateLimiter(clock, self.broadcast)

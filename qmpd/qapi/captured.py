@@ -34,6 +34,8 @@ _OPENING = "«".encode()
 REPLY = b', "reply": '
 _RETURN = b'{"return": '
 _OPTIONS = "query-command-line-options"
+LOADING_MODULES = "qom-list-types"
+"""The command that makes QEMU load all its modules: from then on there are more options and backends."""
 
 
 class CapturedError(NamedTuple):
@@ -127,41 +129,49 @@ class Answers:
     """Captured replies by command, arguments and reference machine.
 
     A line holds `execute`, `arguments` (those it was asked with; missing for none), `otherwise` (true: it answers
-    whatever arguments no other line has), `machine` (missing where all reference machines answer the same) and `reply`.
+    whatever arguments no other line has), `machine` (missing where all reference machines answer the same), `modules`
+    (true: it answers once the program has loaded all its modules) and `reply`.
     """
 
     def __init__(self, lines: list[bytes]) -> None:
         self._replies: dict[tuple[str, bytes | None, str | None], bytes] = {}
+        self._with_modules: dict[tuple[str, bytes | None, str | None], bytes] = {}
         self.commands: dict[str, None] = {}
         for line in lines:
             head, _, reply = line.partition(REPLY)
             entry = orjson.loads(head + b"}")
             name = entry["execute"]
             arguments = None if entry.get("otherwise") else key(entry.get("arguments", {}))
-            self._replies[name, arguments, entry.get("machine")] = reply[:-1]
+            replies = self._with_modules if entry.get("modules") else self._replies
+            replies[name, arguments, entry.get("machine")] = reply[:-1]
             self.commands[name] = None
 
-    def find(self, command: str, arguments: Mapping[str, Any], machine: str) -> bytes | None:
-        """The captured reply with its markers; None where there is none for these arguments."""
-        if command == _OPTIONS and "option" in arguments:
-            return self._option(arguments["option"], machine)
-        return self._find(command, arguments, machine)
+    def find(
+        self, command: str, arguments: Mapping[str, Any], machine: str, *, modules: bool = False
+    ) -> bytes | None:
+        """The captured reply with its markers; None where there is none for these arguments.
 
-    def _find(self, command: str, arguments: Mapping[str, Any], machine: str) -> bytes | None:
-        replies = self._replies
-        for asked in (key(arguments), None):
-            for where in (machine, None):
-                reply = replies.get((command, asked, where))
-                if reply is not None:
-                    return reply
+        `modules`: the program has loaded all its modules, which `LOADING_MODULES` makes it do.
+        """
+        if command == _OPTIONS and "option" in arguments:
+            return self._option(arguments["option"], machine, modules)
+        return self._find(command, arguments, machine, modules)
+
+    def _find(self, command: str, arguments: Mapping[str, Any], machine: str, modules: bool) -> bytes | None:
+        for replies in (self._with_modules, self._replies) if modules else (self._replies,):
+            for asked in (key(arguments), None):
+                for where in (machine, None):
+                    reply = replies.get((command, asked, where))
+                    if reply is not None:
+                        return reply
         return None
 
-    def _option(self, option: str, machine: str) -> bytes | None:
+    def _option(self, option: str, machine: str, modules: bool) -> bytes | None:
         """The reply for one group of command-line options: it is among those of all groups."""
-        everything = self._find(_OPTIONS, {}, machine)
+        everything = self._find(_OPTIONS, {}, machine, modules)
         if everything is None:
             return None
         for element in elements(everything[len(_RETURN) : -1]):
             if orjson.loads(element)["option"] == option:
                 return _RETURN + b"[" + element + b"]}"
-        return self._find(_OPTIONS, {"option": option}, machine)
+        return self._find(_OPTIONS, {"option": option}, machine, modules)

@@ -68,9 +68,11 @@ class ExtendedRelease(Release):
         arguments: Mapping[str, Any],
         machine_type: str,
         values: Mapping[str, int | str],
+        *,
+        modules: bool = False,
     ) -> bytes | CapturedError | None:
         """What a real machine answered; none has the extensions."""
-        return self._base.captured(command, arguments, machine_type, values)
+        return self._base.captured(command, arguments, machine_type, values, modules=modules)
 
     def _additions(self, name: str) -> list[dict[str, Any]]:
         return [entry for entry in _entries(name) if entry["extension"] in self.extensions]

@@ -271,11 +271,14 @@ class Release:
         arguments: Mapping[str, Any],
         machine_type: str,
         values: Mapping[str, int | str],
+        *,
+        modules: bool = False,
     ) -> bytes | CapturedError | None:
         """What a real machine answered: the return value in QEMU's spelling, or the error; None if that isn't known.
 
         `arguments` are as `Command.check` lets them through.  `machine_type` says which reference machine answers.
         `values` are what takes the place of the reference machine's own: `memory` in bytes and `cpus`, a count.
+        `modules`: the program has loaded all its modules (`qmpd.qapi.captured.LOADING_MODULES`).
 
         :raise BadRelease: a file of the release cannot be read.
         """
@@ -283,7 +286,7 @@ class Release:
 
         machine = reference_machine(machine_type, values.get("memory", 0))
         if command in self.answers.commands:
-            reply = self.answers.find(command, arguments, machine)
+            reply = self.answers.find(command, arguments, machine, modules=modules)
         elif command in object_types.COMMANDS:
             reply = self.object_types.reply(command, arguments)
         elif command == cpu_models.COMMAND:

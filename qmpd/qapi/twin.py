@@ -78,15 +78,17 @@ class Twin(Release):
         arguments: Mapping[str, Any],
         machine_type: str,
         values: Mapping[str, int | str],
+        *,
+        modules: bool = False,
     ) -> bytes | CapturedError | None:
         """What the VM answered; where it was not asked, what the nearest release's reference machine did.
 
         But no other machine's objects answer for this one's.
         """
-        own = super().captured(command, arguments, machine_type, values)
+        own = super().captured(command, arguments, machine_type, values, modules=modules)
         if own is not None or command in object_tree.COMMANDS:
             return own
-        return self._base.captured(command, arguments, machine_type, values)
+        return self._base.captured(command, arguments, machine_type, values, modules=modules)
 
 
 def load_twin(path: Path) -> Twin:

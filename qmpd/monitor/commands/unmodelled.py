@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.monitor.errors import CommandError
+from qmpd.qapi.captured import LOADING_MODULES
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ def answer_unmodelled(name: str) -> Handler:
         release, settings = dispatcher.release, dispatcher.settings
         if release.commands[name].captured:
             values = {"memory": settings.memory, "cpus": settings.topology.cpus}
-            found = release.captured(name, arguments, settings.machine_type, values)
+            found = release.captured(
+                name, arguments, settings.machine_type, values, modules=dispatcher.modules_loaded
+            )
+            if name == LOADING_MODULES:
+                dispatcher.modules_loaded = True
             if isinstance(found, bytes):
                 return Encoded(found)
             if found is not None:
