@@ -277,6 +277,10 @@ class EmulatorOptions:
         pairs = list(entry.pairs)
         if entry.identifier is not None:
             pairs.append(("id", entry.identifier))
+        if "object-add" in self.release.names.unchecked:
+            # The objects themselves read the text.
+            self.objects.append((entry.location, dict(pairs)))
+            return
         declared = typed_values.argument_type(self.release, "object-add")
         self.objects.append((entry.location, typed_values.from_pairs(self.release, declared, pairs)))
 

@@ -153,7 +153,8 @@ class _Object(_Part):
         properties = {name: value for name, value in self.arguments.items() if name not in ("qom-type", "id")}
         ordered = {name: properties[name] for name in in_order(tuple(properties))}
         kind, identifier = cast("str", self.arguments["qom-type"]), cast("str", self.arguments["id"])
-        self.inventory.objects.add(kind, identifier, ordered, checked=True, text=False)
+        text = not self.inventory.rules.keyval_options
+        self.inventory.objects.add(kind, identifier, ordered, checked=True, text=text)
 
 
 class _Netdev(_Part):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from qmpd.cli.emulator import Complaints
 from qmpd.cli.emulator_options import EmulatorOptions
+from qmpd.cli.emulator_start import Start
 from qmpd.cli.errors import OptionError
-from qmpd.cli.options import Option, scan
+from qmpd.cli.options import Given, Option, scan_all
 from qmpd.machine import VirtualClock
 from qmpd.monitor.chardev import Chardev
 from qmpd.monitor.dispatcher import Dispatcher
@@ -59,14 +60,17 @@ class InProcess:
         words = [*options, "-qmp", f"unix:{SOCKET},server=on,wait=off"]
         options_known = known.command_line.options.items()
         table = {name: Option(name, "A" if takes else None, "", None) for name, takes in options_known}
-        given, _ = scan(words, table)
         parsed = EmulatorOptions(known, Complaints("qemu-system-x86_64"))
-        for each in given:
+        for each in scan_all(words, table):
+            assert isinstance(each, Given)
             parsed.take(each)
-        parsed.check_actions()
-        chardevs = [Chardev("compat_monitor0", f"unix:{SOCKET}")]
+        start = Start(parsed)
+        start.before()
+        settings = start.finish()
+        chardevs = [Chardev(each.label, each.backend, False, False, False) for each in settings.chardevs]
+        chardevs.append(Chardev("compat_monitor0", f"unix:{SOCKET}"))
         self.clock = VirtualClock()
-        self.dispatcher = Dispatcher(known, parsed.finish().machine, self.clock, lambda: None, chardevs)
+        self.dispatcher = Dispatcher(known, settings.machine, self.clock, lambda: None, chardevs)
         self.dispatcher.machine.start()
         self.session = self.dispatcher.open_session()
         self.session.outgoing.clear()

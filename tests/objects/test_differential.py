@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.golden import RELEASES
 from tests.objects.sequences import FOLDER, examples
@@ -108,6 +108,8 @@ def test_qmpd_says_what_qemu_says(release: str) -> None:
         derandomize=not EXAMPLES,
         deadline=None,
         database=None,
+        # A sequence takes seconds: it is not made shorter unless somebody looks for differences.
+        phases=tuple(Phase) if EXAMPLES else (Phase.generate,),
         suppress_health_check=[HealthCheck.too_slow],
     )
     @given(examples())

@@ -110,6 +110,7 @@ _QUESTIONS = (
         [("netdev_add", {"type": "hubport", "hubid": 0, "id": "zqnet"})] * 2,
         {"id": "zqnet"},
     ),
+    Question("netdev-type", [("netdev_add", {"type": "none", "id": "zqnone"})], {"type": "none"}),
     Question("balloon-size", [_device("virtio-balloon-pci", "zqballoon"), ("balloon", {"value": 0})], {}),
     Question("object-duplicate", [_object("zqthread"), _object("zqthread")], {"id": "zqthread"}),
     Question("object-type", [("object-add", {"qom-type": "zqtype", "id": "zqa"})], {"type": "zqtype"}),

@@ -68,16 +68,23 @@ class Network:
         """The backend of this id."""
         return next((each for each in self.netdevs if each.identifier == identifier), None)
 
-    def add(self, identifier: str, kind: str, options: dict[str, Any]) -> Netdev:
-        """Add a backend (`netdev_add`).
+    def check_id(self, identifier: str) -> None:
+        """Refuse the id of a new backend.
 
-        :raise MachineError: its id will not do.
+        :raise MachineError: it is none, or is taken.
         """
         if self._unique:
             if _IDENTIFIER.fullmatch(identifier) is None:
                 raise MachineError("Parameter 'id' expects an identifier")
             if self.find(identifier) is not None:
                 raise MachineError(self._texts("netdev-duplicate", id=identifier))
+
+    def add(self, identifier: str, kind: str, options: dict[str, Any]) -> Netdev:
+        """Add a backend (`netdev_add`).
+
+        :raise MachineError: its id will not do.
+        """
+        self.check_id(identifier)
         netdev = Netdev(identifier, kind, options)
         self.netdevs.append(netdev)
         return netdev

@@ -39,7 +39,7 @@ DEFAULTS: dict[str, str] = {
         "(uses node '{node}' as 'root' child)."
     ),
     "netdev-duplicate": "Duplicate ID '{id}'",
-    "netdev-type": "Parameter 'type' does not accept value '{type}'",
+    "netdev-type": "network backend '{type}' is not compiled into this binary",
     "balloon-size": "Parameter 'value' expects a size",
     "object-duplicate": "attempt to add duplicate property '{id}' to object (type 'container')",
     "object-type": "invalid object type: {type}",

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
 
 # Backends that are nothing but themselves; any other reaches out to the host, where there is no machine to serve.
 _MODELLED = frozenset({"user", "hubport", "tap", "socket", "stream", "dgram", "vhost-user", "vhost-vdpa", "bridge"})
+# Types of `-net` that are no backend.
+_NO_BACKEND = frozenset({"nic", "none"})
 
 
 @command("netdev_add")
 def netdev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     """No packet goes anywhere: a backend is there for cards to use."""
     kind, identifier = cast("str", arguments["type"]), cast("str", arguments["id"])
+    inventory = inventory_of(dispatcher)
     if kind not in _MODELLED:
+        inventory.backends.network.check_id(identifier)
+        if kind in _NO_BACKEND:
+            raise CommandError(inventory.texts("netdev-type", type=kind))
         raise CommandError(f"qmpd does not model network backends of type {kind}")
     options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
-    inventory_of(dispatcher).backends.network.add(identifier, kind, options)
+    inventory.backends.network.add(identifier, kind, options)
     return EMPTY
 
 
