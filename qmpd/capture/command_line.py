@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Options that no help text mentions and no query lists, in some release.
 _UNMENTIONED = ("M", "qtest", "qtest-log", "no-kvm", "old-param", "xen-attach", "semihosting", "prom-env")
 _MENTIONED = re.compile(r"^--?([\w][\w-]*)(?:(?:/| or )-([\w-]+))?", re.MULTILINE)
+_MISSING = re.compile(r"warning: TCG doesn't support requested feature: (.*)")
 _UNKNOWN = ("-no-such-option", "-no-such-option-either")
 _USAGE = re.compile(r"^(usage: )(\S+)", re.MULTILINE)
 
@@ -63,6 +64,9 @@ def _ask(run: Run, groups: Iterable[str]) -> list[bytes]:
             texts[words] = ended.stdout
             text = _USAGE.sub(rf"\1{PROGRAM}", ended.stdout)
             lines.append(spell({"list": list(words), "status": ended.returncode, "text": text}))
+    missing = _missing_features(run, texts.get(("-cpu", "help"), ""))
+    if missing:
+        lines.append(spell({"features": missing}))
     mentioned = [name for found in _MENTIONED.findall(texts.get(("-help",), "")) for name in found if name]
     names = dict.fromkeys([*mentioned, *_UNMENTIONED, *groups])
     with ThreadPoolExecutor(2) as pool:
@@ -73,6 +77,16 @@ def _ask(run: Run, groups: Iterable[str]) -> list[bytes]:
         if argument is not None
     ]
     return lines
+
+
+def _missing_features(run: Run, listed: str) -> list[str]:
+    """The features of CPUs that the emulator lacks: a CPU that is to have all of them is refused, with each by name."""
+    flags = listed.partition("CPUID flags:\n")[2].split()
+    if not flags:
+        return []
+    wanted = ",".join(f"+{name}" for name in flags)
+    said = run(["-nodefaults", "-display", "none", "-S", "-accel", "tcg", "-cpu", f"max,{wanted},enforce"]).stderr
+    return _MISSING.findall(said)
 
 
 def _takes_argument(run: Run, name: str) -> bool | None:

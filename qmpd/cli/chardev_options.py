@@ -183,7 +183,14 @@ class ChardevOptions:
         :raise OptionError: it could not.
         """
         self.make(label, text, location)
-        self._devices.pop(label, None)
+        device = self._devices.pop(label, None)
+        if device is not None and "path" in device.values and device.values["backend"] == "socket":
+            path, listens = device.values["path"], device.flag("server")
+            try:
+                os.stat(os.path.dirname(path) or "." if listens else path)
+            except OSError as error:
+                what = f"Failed to bind socket to {path}" if listens else f"Failed to connect to '{path}'"
+                raise OptionError(f"{what}: {error.strerror}") from None
 
     def make_port(self, given: Given, kind: str) -> None:
         """`-serial` or `-parallel`.

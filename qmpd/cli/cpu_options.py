@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LIMITS = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF}
 _VENDOR = 12
 _ADDRESS_BITS = (32, 52)
+_TRUE = ("on", "yes", "true", "y")
 _AMD = "AuthenticAMD"
 
 
@@ -60,10 +61,14 @@ class CPUs:
                 name, value = "tsc-frequency", self._frequency(value)
             self._properties.append((name, value if equals else "on"))
 
-    def _models(self) -> set[str]:
+    def _definitions(self) -> list[dict[str, Any]]:
         reply = self._release.captured("query-cpu-definitions", {}, "pc", {})
-        listed = orjson.loads(reply) if isinstance(reply, bytes) else []
-        return {each["name"] for each in listed} | {"host"} if listed else set()
+        listed: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
+        return listed
+
+    def _models(self) -> set[str]:
+        names = {each["name"] for each in self._definitions()}
+        return names | {"host"} if names else set()
 
     @staticmethod
     def _frequency(text: str) -> str:
@@ -101,6 +106,8 @@ class CPUs:
         for name, _ in sorted(self._signed, key=lambda each: not each[1]):
             if name not in known:
                 raise OptionError(f"Property '{self._type}.{name}' not found", NOWHERE)
+        if not self._machine.kvm:
+            self._warn_of_features()
         self._check_address_bits()
         self._warn_of_threads()
 
@@ -125,6 +132,34 @@ class CPUs:
             raise OptionError(f"Property '.vendor' doesn't take value '{value}'")
         else:
             check_text("int64" if kind == "int" else kind, name, value)
+
+    def _warn_of_features(self) -> None:
+        """Warn of what the emulator cannot do of what is asked for, for each CPU; with `enforce` that is too much."""
+        given = {name: value in _TRUE for name, value in self._properties} | dict(self._signed)
+        enforced = given.get("enforce", False)
+        if not (given.get("check", True) or enforced):
+            return
+        model = self._type.removesuffix("-x86_64-cpu")
+        wanted = {name for name in self._unavailable(model) if given.get(name, True)}
+        wanted |= {name for name, is_on in given.items() if is_on}
+        missing = [
+            text
+            for text in self._release.command_line.missing_features
+            if text.partition(" ")[0].rpartition(".")[2] in wanted
+        ]
+        for _ in range(1 if enforced else self._machine.topology.cpus):
+            for text in missing:
+                self._options.complaints.line(f"warning: TCG doesn't support requested feature: {text}")
+        if missing and enforced:
+            raise OptionError("TCG doesn't support requested features", NOWHERE)
+
+    def _unavailable(self, model: str) -> list[str]:
+        """What a model has that the emulator lacks."""
+        for each in self._definitions():
+            if each["name"] == model:
+                found: list[str] = each.get("unavailable-features", [])
+                return found
+        return []
 
     def _check_address_bits(self) -> None:
         value = dict(self._properties).get("phys-bits")

@@ -45,6 +45,8 @@ _AIO = ("threads", "native", "io_uring")
 _DISCARD = ("ignore", "off", "unmap", "on")
 _ZEROES = ("off", "on", "unmap")
 _MOST = 10**15
+_NULL_SIZE = 1 << 30
+_FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
 _ERROR_ACTIONS = ("ignore", "enospc", "stop", "report", "auto")
 _WITH_ACTIONS = ("ide", "scsi", "virtio", "none")
 _FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
@@ -60,7 +62,8 @@ class Drives:
         self._default = default
         self._units = {**_UNITS, "ide": units}
         self.places: list[tuple[str, int, int, Entry, bool]] = []
-        self.empty_disk = False
+        # The size of each flash by its number.
+        self.flash: list[tuple[int, int]] = []
 
     def create(self, entry: Entry, add: Callable[[dict[str, str]], None]) -> None:
         """Make a drive; `add` puts what the machine's settings have of it into the machine.
@@ -104,7 +107,15 @@ class Drives:
             settings["id"] = identifier
             device.pairs = [("driver", "virtio-blk"), ("drive", identifier)]
         add(settings)
+        if interface == "pflash":
+            self.flash.append((unit, self._size(settings)))
         self.places.append((interface, bus, unit, entry, is_empty and media == "disk"))
+
+    @staticmethod
+    def _size(settings: dict[str, str]) -> int:
+        if "path" in settings:
+            return os.stat(settings["path"]).st_size
+        return int(settings["size"]) if settings.get("size", "").isdigit() else _NULL_SIZE
 
     @staticmethod
     def _renamed(entry: Entry) -> dict[str, str]:
@@ -191,6 +202,8 @@ class Drives:
         if name is not None:
             settings["node-name"] = name
         below = {key.removeprefix("file."): values.pop(key) for key in list(values) if key.startswith("file.")}
+        if below.pop("locking", "auto") not in ("on", "off", "auto"):
+            raise OptionError(f"invalid parameter value: {entry.get('file.locking')}")
         if file is None and driver is None and not below:
             raise OptionError("Must specify either driver or file")
         if file is None:
@@ -279,6 +292,18 @@ class Drives:
         return {member.name for member in found.members} if isinstance(found, Object) else set()
 
     # When the machine is complete
+
+    def check_flash(self) -> None:
+        """See that what the firmware is in has a size that it can have.
+
+        :raise OptionError: it has not.
+        """
+        for number, size in sorted(self.flash):
+            if not size or size % _FLASH_UNIT:
+                text = f"system firmware block device pflash{number} has invalid size {size}"
+                raise OptionError(f"{text}\ninfo: its size must be a non-zero multiple of 0x{_FLASH_UNIT:x}", "")
+        if sum(size for _, size in self.flash) > _MOST_FLASH:
+            raise OptionError(f"combined size of system firmware exceeds {_MOST_FLASH} bytes", "")
 
     def check_orphans(self, supported: Callable[[str, int, int], bool]) -> None:
         """See that the machine has a place for each.

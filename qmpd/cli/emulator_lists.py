@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.release import Release
 
 _WIDTH = 24
+_SWITCHES = {True: "on", False: "off"}
 _TPM_TYPES = (
     "Supported TPM types (choose only one):",
     " passthrough   Passthrough TPM backend driver",
@@ -57,19 +58,21 @@ class Lists:
         """The machines, or the properties of this one."""
         if name is None:
             return self.listed("-machine")
-        from qmpd.cli.machine_options import machines
+        from qmpd.cli.machine_options import family_of, machines
 
         for known in machines(self._release):
             if name in (known["name"], known.get("alias")):
-                kind = f"{known['name']}-machine"
-                return OptionList(self._describe(kind, self._settable(kind, "machine", known["name"])), 0)
+                # Machines of a kind have the same properties; the list begins with the name.
+                text = self.text("-machine", f"{family_of(known['name'])},help") or ""
+                first, _, rest = text.partition("\n")
+                return OptionList(f"{known['name']}-machine{first[first.find(' ') :]}\n{rest}" if rest else text, 0)
         return self.listed("-machine")
 
     def object(self, kind: str) -> OptionList | None:
         """The properties of a type of object; None where there is no such type."""
         if "user-creatable" not in self._release.object_types.is_a(kind):
             return None
-        properties = self._settable(kind, "object", kind)
+        properties = self._settable(kind)
         if not properties:
             return OptionList(f"There are no options for {kind}.\n", 0)
         return OptionList(self._describe(kind, properties), 0)
@@ -145,22 +148,13 @@ class Lists:
         found: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
         return found
 
-    def _settable(self, kind: str, what: str, name: str) -> list[dict[str, Any]]:
-        """The properties of a type that can be set; of a machine's those that its class has."""
-        fixed = self._fixed(what, name)
-        shape = self._machine_shape(name) if what == "machine" else {}
-        own = {each[0] for each in shape.get("properties", ())[shape["static"] :]} if "static" in shape else set()
-        return [each for each in self._reply("qom-list-properties", kind) if each["name"] not in fixed | own]
-
-    def _fixed(self, what: str, name: str) -> set[str]:
-        """Those of an object's properties that cannot be set."""
-        if what == "machine":
-            shape = self._machine_shape(name)
-        else:
-            captured = self._release.hardware.find(what, name)
-            has_tree = captured is not None and "tree" in captured
-            shape = self._release.hardware.shape(captured["tree"][0]) if captured is not None and has_tree else {}
-        return {each[0] for each in shape.get("properties", ()) if len(each) < 3 or each[2] == 0} | {"type"}
+    def _settable(self, kind: str) -> list[dict[str, Any]]:
+        """The properties of a type of object that can be set."""
+        captured = self._release.hardware.find("object", kind)
+        has_tree = captured is not None and "tree" in captured
+        shape = self._release.hardware.shape(captured["tree"][0]) if captured is not None and has_tree else {}
+        fixed = {each[0] for each in shape.get("properties", ()) if len(each) < 3 or each[2] == 0} | {"type"}
+        return [each for each in self._reply("qom-list-properties", kind) if each["name"] not in fixed]
 
     def _machine_shape(self, name: str) -> dict[str, Any]:
         """The shape of the object that a machine of this name is."""
@@ -172,8 +166,7 @@ class Lists:
                 return self._release.hardware.shape(each[0])
         return {}
 
-    @staticmethod
-    def _describe(kind: str, properties: Iterable[dict[str, Any]]) -> str:
+    def _describe(self, kind: str, properties: Iterable[dict[str, Any]]) -> str:
         lines = []
         for each in properties:
             line = f"  {each['name']}=<{each['type']}>"
@@ -181,6 +174,7 @@ class Lists:
             if description is not None or default is not None:
                 line = f"{line:<{_WIDTH}} - {description or ''}"
             if default is not None:
-                line += f" (default: {json.dumps(default)})"
+                words = _SWITCHES if self._release.version >= (9, 2) and isinstance(default, bool) else {}
+                line += f" (default: {words.get(default) or json.dumps(default)})"
             lines.append(line)
         return "".join([f"{kind} options:\n", *(f"{line}\n" for line in sorted(lines))])

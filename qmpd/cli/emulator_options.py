@@ -140,7 +140,7 @@ class EmulatorOptions:
         """
         name = given.option.name
         try:
-            if name in _OTHER_TARGETS:
+            if name in _OTHER_TARGETS and not (name == "xen-domid" and self.since(8, 0)):
                 raise OptionError("Option not supported for this target")
             handler = self._handlers.get(name)
             if handler is not None:
@@ -368,6 +368,8 @@ class EmulatorOptions:
             raise OptionError("Cannot read config file: Is a directory") from None
         except OSError as error:
             raise OptionError(f"Could not open '{path}': {error.strerror}") from None
+        # Later releases tell of the option where a section is at fault by itself.
+        outer = given.location if self.since(9, 0) else None
         section: tuple[str, list[tuple[str, str]]] | None = None
         location: str | None = None
         for number, line in enumerate(lines, 1):
@@ -376,7 +378,7 @@ class EmulatorOptions:
             named, plain = _SECTION.match(line), _GROUP.match(line)
             if line[0] == "[" and (named or plain):
                 if section is not None:
-                    self._take_section(*section, location)
+                    self._take_section(*section, location, outer)
                 if named:
                     section = named[1], [("id", named[2])]
                 elif plain:
@@ -385,15 +387,17 @@ class EmulatorOptions:
             location = f":{path}:{number}"
             pair = _PAIR.match(line)
             if pair is None and not line.split():
-                raise OptionError("parse error", location)
+                raise OptionError("parse error", outer or location)
             if section is None:
-                raise OptionError("no group defined", location)
+                raise OptionError("no group defined", outer or location)
             # A word without a quoted value has an empty one.
             section[1].append((pair[1], pair[2]) if pair is not None else (line.split()[0], ""))
         if section is not None:
-            self._take_section(*section, location)
+            self._take_section(*section, location, outer)
 
-    def _take_section(self, group: str, pairs: list[tuple[str, str]], location: str | None) -> None:
+    def _take_section(
+        self, group: str, pairs: list[tuple[str, str]], location: str | None, outer: str | None
+    ) -> None:
         place = "" if location is None else location
         try:
             if group in ("object", "machine", "smp-opts", "boot-opts") and self.release.behaviour.keyval_options:
@@ -412,8 +416,9 @@ class EmulatorOptions:
             elif group == "action":
                 self.machine.take_actions(entry.pairs, place)
         except OptionError as error:
-            error.hint = ()
-            raise error.at(place) from None
+            if outer is None:
+                error.hint = ()
+            raise error.at(place if outer is None else outer) from None
 
     def _take_tree(self, group: str, pairs: list[tuple[str, str]], location: str) -> None:
         tree: key_values.Tree = {}

@@ -94,7 +94,7 @@ class Start:
     def _validate(self) -> None:
         tree, values = self._tree, self._options.values
         if "kernel" not in tree:
-            for name in ("append", "initrd"):
+            for name in ("append", "initrd", "shim"):
                 if name in tree:
                     raise OptionError(f"-{name} only allowed with -kernel option", NOWHERE)
         incoming = self._options.machine.incoming
@@ -550,6 +550,8 @@ class Start:
         if self._networks.has_cards:
             models = options.lists.network_cards("pci-device" if board.has_pci else None)
             self._networks.create_cards([*models, *board.other_cards])
+        if board.has_pci:
+            self._drives.check_flash()
         self._drives.check_orphans(board.takes_drive)
 
     def _load_plugin(self, path: str) -> None:

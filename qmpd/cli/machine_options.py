@@ -305,6 +305,9 @@ class MachineOptions:
 
     def _take_memory(self, given: Given) -> None:
         pairs = self._flat_list(given, "size")
+        for key, value in pairs:
+            if self._release.version >= (8, 1) and key in ("size", "maxmem") and re.match(r"\s*-\d", value):
+                raise OptionError(f"Value '{value}' is out of range for parameter '{key}'")
         values = key_values.check_flat_list(pairs, _MEMORY)
         self._memory.update((key, int(value)) for key, value in values.items())
         self._memory_text = dict(pairs).get("size", self._memory_text)

@@ -2,7 +2,8 @@
 
 A file of lines keeps both: `{"list": [word, ...], "status": 0, "text": ...}` is what the program prints for these
 words, with `PROGRAM` for its own name, and its exit status; `{"option": "name", "argument": true}` is an option that
-takes an argument.  The keys of each option's list stand in the captured reply to query-command-line-options.
+takes an argument; `{"features": [text, ...]}` is what its emulator lacks of the CPUs' features, as it names each.  The
+keys of each option's list stand in the captured reply to query-command-line-options.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ LISTS = (
     ("-plugin", "help"),
     ("-msg", "help"),
     ("-spice", "help"),
+    ("-machine", "pc,help"),
+    ("-machine", "q35,help"),
+    ("-machine", "isapc,help"),
+    ("-machine", "microvm,help"),
+    ("-machine", "none,help"),
     ("-L", "help"),
 )
 """What is asked for and printed, where the release knows it."""
@@ -45,16 +51,20 @@ LISTS = (
 class CommandLine:
     """The options of a release's program, and its lists.
 
-    `options` gives for each option, without its dash, whether it takes an argument.
+    `options` gives for each option, without its dash, whether it takes an argument; `missing_features` the features
+    that the emulator (TCG) cannot give a CPU, by the names that its warnings have for them, in their order.
     """
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self.options: dict[str, bool] = {}
+        self.missing_features: list[str] = []
         self._lists: dict[tuple[str, ...], tuple[str, int]] = {}
         for line in lines:
             entry = orjson.loads(line)
             if "option" in entry:
                 self.options[entry["option"]] = entry["argument"]
+            elif "features" in entry:
+                self.missing_features = entry["features"]
             else:
                 self._lists[tuple(entry["list"])] = entry["text"], entry["status"]
 

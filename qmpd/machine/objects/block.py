@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qmpd.machine.objects.buses import Device
     from qmpd.machine.objects.texts import Texts
 
+_LONGEST_NAME = 31
 _NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 SECTOR = 512
 # What users of a node do with it, and what they will not have others do (QEMU's BLK_PERM_*); the names are QEMU's.
@@ -118,8 +119,10 @@ class BlockGraph:
 
         :raise MachineError: it is none, or is taken.
         """
-        if _NODE_NAME.fullmatch(name) is None or len(name) > 31:
+        if _NODE_NAME.fullmatch(name) is None:
             raise MachineError(self._texts("node-name", node=name))
+        if len(name) > _LONGEST_NAME:
+            raise MachineError("Node name too long")
         if self.drive(name) is not None:
             raise MachineError(f"node-name={name} is conflicting with a device id")
         if name in self.nodes:
@@ -209,7 +212,7 @@ class BlockGraph:
         """
         drive = self.drive(name)
         if drive is not None and drive.device is not None:
-            raise MachineError(f"Drive '{name}' is already in use by another block device")
+            raise MachineError(f"Drive '{name}' is already in use by another device")
         if drive is None and name not in self.nodes:
             raise MachineError(f"Property '{owner}' can't find value '{name}'")
 
