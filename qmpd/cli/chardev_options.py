@@ -390,6 +390,8 @@ def probe_file(path: str, what: str) -> None:
 
     :raise OptionError: it cannot.
     """
+    if path.startswith("/dev/fdset/"):
+        return  # a file of a set of `-add-fd`: it is looked for when it is opened
     try:
         folder = os.path.dirname(path) or "."
         if os.path.isdir(path):

@@ -161,6 +161,7 @@ class Start:
         machine = options.machine.begin()
         settings = self._settings
         settings.machine = machine
+        machine.machine_options = {name: value for name, value in self._tree.items() if isinstance(value, str)}
         settings.pid_file = options.process.pid_file
         settings.thread_names = options.process.debug_threads
         settings.descriptors = options.process.descriptors

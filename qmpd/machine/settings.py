@@ -225,5 +225,7 @@ class MachineSettings:
     drives: list[dict[str, str]] = field(default_factory=list)
     kvm: bool = False
     qtest_log: str | None = None
+    # Properties that `-machine` gives, as they were spelled.
+    machine_options: dict[str, str] = field(default_factory=dict)
     # The id of each VNC display, and whether it asks for a password.
     vnc: list[tuple[str, bool]] = field(default_factory=list)

@@ -17,6 +17,7 @@ UNATTACHED = "/machine/unattached"
 _UNATTACHED_DEVICE = re.compile(r"/machine/unattached/device\[([0-9]+)\]")
 _ALONE, _FIRST, _OTHER = range(3)
 _FOUR_GIBIBYTES = 4 << 30
+_TRUE = frozenset({"on", "yes", "true", "y"})
 # How much memory there may be before it is split, by how much of it then is below 4 GiB (hw/i386/pc_piix.c, pc_q35.c).
 _SPLIT_AT = {0xC0000000: 0xE0000000, 0x80000000: 0xB0000000}
 
@@ -152,7 +153,13 @@ def _add_high_memory(unattached: Node) -> None:
 
 
 def _fill_in(machine: Node, settings: MachineSettings) -> None:
-    """The machine's own properties that are made of several numbers."""
+    """The machine's own properties: what was given for them, and those that are made of several numbers."""
+    for name, text in settings.machine_options.items():
+        found = machine.property(name)
+        if found is not None and found.kind == "bool":
+            machine.set_value(name, text in _TRUE)
+        elif found is not None and found.kind == "OnOffAuto":
+            machine.set_value(name, text)
     topology = settings.topology
     counts = {
         "cpus": topology.cpus, "maxcpus": topology.maximum, "sockets": topology.sockets, "dies": topology.dies,

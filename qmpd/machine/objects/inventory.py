@@ -148,7 +148,7 @@ class Inventory:
         if self._devices is not None:
             for device in self._devices.pending():
                 guest.unplug_asked(device.path)
-        if self._balloon is not None and self.balloon.actual != self.balloon.target:
+        if self._balloon is not None and self.balloon.taken != self.balloon.wanted:
             guest.balloon_asked()
 
     def guest_answers(self, path: str, *, releases: bool) -> None:
