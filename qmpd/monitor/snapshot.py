@@ -28,6 +28,7 @@ def take(dispatcher: Dispatcher) -> dict[str, object]:
         "machine": dispatcher.machine.snapshot(),
         "limiter": dispatcher.limiter.snapshot(),
         "migration-capabilities": dispatcher.migration_capabilities,
+        "modules-loaded": dispatcher.modules_loaded,
         "chardevs": [[getattr(chardev, name) for name in Chardev.__slots__] for chardev in dispatcher.chardevs],
         "inventory": _take_inventory(dispatcher.machine),
     }
@@ -49,6 +50,7 @@ def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
     machine_snapshot.put(dispatcher.machine, state["machine"])
     dispatcher.limiter.restore(state["limiter"])
     dispatcher.migration_capabilities = state["migration-capabilities"]
+    dispatcher.modules_loaded = state["modules-loaded"]
     slots = Chardev.__slots__
     dispatcher.chardevs[:] = [Chardev(**dict(zip(slots, values, strict=True))) for values in state["chardevs"]]
     if state["inventory"] is not None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmpd.control.clock import PuppetClock
-from qmpd.machine.settings import GuestSettings, MachineSettings
+from qmpd.machine.settings import CPUTopology, GuestSettings, MachineSettings
 from qmpd.monitor.inventory import tree_of
 from qmpd.server import frames, snapshot
 from qmpd.server.settings import MonitorSettings, VMSettings
@@ -40,7 +40,10 @@ class Played:
         self.vm = VirtualMachine(
             VMSettings(
                 release=release,
-                machine=MachineSettings(machine_type=machine, guest=guest, memory=512 << 20),
+                machine=MachineSettings(
+                    machine_type=machine, guest=guest, memory=512 << 20, memory_slots=2, memory_limit=4 << 30,
+                    topology=CPUTopology(maximum=2, sockets=2),
+                ),
                 monitors=[MonitorSettings(path="/vm.sock")],
                 clock="virtual",
             )
@@ -134,6 +137,8 @@ def _devices(identifiers: st.SearchStrategy[str]) -> st.SearchStrategy[Step]:
         "qemu-xhci": {},
         "usb-tablet": {},
         "pci-bridge": {"chassis_nr": st.integers(1, 3)},
+        "pc-dimm": {"memdev": st.sampled_from(["/objects/o0", "/objects/o1"]), "slot": st.integers(0, 1)},
+        "qemu64-x86_64-cpu": {"socket-id": st.integers(0, 3), "core-id": st.just(0), "thread-id": st.just(0)},
         "no-such-device": {},
     }
     kinds = [
@@ -152,8 +157,11 @@ def steps() -> st.SearchStrategy[list[Step]]:
 
     settable = st.sampled_from(["poll-max-ns", "graphics", "guest-stats-polling-interval"])
 
+    names = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
+    limits = {name: st.sampled_from([0, 100]) for name in names}
+
     def command(execute: str, /, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
-        options = {key.replace("_", "-"): value for key, value in arguments.items()}
+        options = {key if key in limits else key.replace("_", "-"): value for key, value in arguments.items()}
         return st.tuples(st.just(execute), st.fixed_dictionaries(options))
 
     add = _devices(devices)
@@ -177,6 +185,8 @@ def steps() -> st.SearchStrategy[list[Step]]:
             command("blockdev-remove-medium", id=devices),
             command("blockdev-insert-medium", id=devices, node_name=nodes),
             command("eject", id=devices),
+            command("block_resize", node_name=nodes, size=st.sampled_from([512, 4096])),
+            command("block_set_io_throttle", id=devices, **limits),
             command("balloon", value=st.sampled_from([128 << 20, 200_000_000, 1 << 40])),
             command("qom-set", path=paths, property=settable, value=st.sampled_from([True, 7, 0])),
             command("qom-list", path=paths),
