@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.machine import MachineError, RunState, ShutdownCause
 from qmpd.machine.settings import WatchdogAction
+from qmpd.monitor import human_parts
 from qmpd.monitor.commands.machine import NO_UUID
 
 if TYPE_CHECKING:
@@ -124,12 +125,14 @@ _MEANINGS = {
     "quit": "-- end the machine at once",
     "nmi": "-- send a non-maskable interrupt to each virtual CPU",
     "watchdog_action": "ACTION -- choose what an expired watchdog does",
+    **human_parts.MEANINGS,
 }
 _INFORMATION_MEANINGS = {
     "status": "-- whether the machine runs, and if not, why",
     "version": "-- the release that answers",
     "name": "-- what the machine is called",
     "uuid": "-- the machine's UUID",
+    **human_parts.INFORMATION_MEANINGS,
 }
 
 
@@ -194,6 +197,10 @@ def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> 
         argument, end = _word(line, end)
         if not argument:
             return f"{title}: string expected\n{hint}"
+    parts = human_parts.INFORMATION if known is INFORMATION else human_parts.PARTS
+    part = next((parts[name] for name in names if name in parts), None)
+    if part is not None:
+        return human_parts.run(dispatcher, part, human_parts.Line(title, line[end:]), hint)
     action = next((known[name] for name in names if name in known), None)
     if action is None:
         return f"Error: qmpd does not model the command {path}\n"

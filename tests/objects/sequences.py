@@ -268,9 +268,22 @@ _objects_asked = st.one_of(
     ),
 )
 
+HUMAN_LINES = (
+    "device_add e1000,id=d0", "device_add virtio-blk-pci,id=d1,drive=b0", "device_add e1000,id=1x", "device_add zz",
+    "device_add", "device_add scsi-cd,id=d2", "device_add e1000,id=d1,addr=5 x", "device_del d0", "device_del zz",
+    "device_del", "netdev_add user,id=n0", "netdev_add hubport,id=n1,hubid=0", "netdev_add zz,id=n2", "netdev_add user",
+    "netdev_del n0", "netdev_del zz", "set_link n0 off", "set_link d0 on", "set_link d0", "chardev-add null,id=c0",
+    "chardev-add zz,id=c0", "chardev-add null", "chardev-remove c0", "object_add iothread,id=o0", "object_del o0",
+    "object_add memory-backend-ram,id=o1,size=16M", "object_add zz,id=o0", "object_add iothread", "eject d0",
+    "eject -f d1", "eject", "balloon 16", "balloon zz", "info balloon", "info block", "info chardev", "info block b0",
+    "info memory-devices", "info memory_size_summary", "info chardev x",
+)  # fmt: skip
+_human = _from(*HUMAN_LINES).map(lambda line: _request("human-monitor-command", command_line=line))
+
 COMMANDS: Strategy = st.one_of(
     _device(), _device(), _device(), _device(), _blockdev, _blockdev, _netdev, _object, _chardev, _going, _going,
     _media, _various, _queries, _queries, _objects_asked, _objects_asked,
+    _human,
 )  # fmt: skip
 
 _COLD = (
@@ -336,5 +349,7 @@ def examples(draw: st.DrawFn) -> tuple[list[str], list[Request]]:
     if options[1] != "none":
         for words in draw(st.lists(_from(*_COLD), max_size=3, unique_by=tuple)):
             options += words
+    # What a q35's own PCI devices are is not known.
+    commands = COMMANDS.filter(lambda request: request[0] != "query-pci") if "q35" in options[1] else COMMANDS
     scene = list(draw(_from(*_SCENES)))
-    return options, scene + draw(st.lists(COMMANDS, min_size=10, max_size=40))
+    return options, scene + draw(st.lists(commands, min_size=10, max_size=40))

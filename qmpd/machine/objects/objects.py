@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.naming import rename
-from qmpd.machine.objects.options import target
+from qmpd.machine.objects.options import Target, target
+from qmpd.machine.objects.setting import INTEGERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from qmpd.machine.objects.backends import Backends
     from qmpd.machine.objects.node import Node
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 OBJECTS = "/objects"
 MEMORY_BACKEND = "memory-backend"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_SIZE = re.compile(r"([0-9]+)([kKmMgGtTbB]?)")
 _LARGEST = (1 << 63) - 1
 # What may be given in place of a property without which objects of a type are refused.
 _INSTEAD = {("secret", "data"): "file"}
@@ -63,7 +65,7 @@ class Objects:
         rename(node, lambda name, _: name.replace("«id»", identifier))
         for name, value in properties.items():
             to = target(node, name, self._texts)
-            read = self._reader.read(to, value, text=text)
+            read = self._reader.read(to, _from_text(to, value) if text else value, text=False)
             self._check(kind, name, read)
             node.set_value(name, read)
         container = self._tree.container(OBJECTS)
@@ -155,6 +157,25 @@ class Objects:
         return [node for node in listed if node is not None and kind in self._types.is_a(node.type)]
 
 
-def each_value(node: Node, names: tuple[str, ...], plain: Callable[[Node, Any], Any]) -> dict[str, Any]:
-    """Those of the properties that an object has, with their values."""
-    return {name: plain(node, node.value(name)) for name in names if node.property(name) is not None}
+def _from_text(to: Target, value: object) -> object:
+    """What a property that was given as text is read as (qapi/opts-visitor.c).
+
+    :raise MachineError: it is none of its type.
+    """
+    name, kind = to.name, to.found.kind
+    if not isinstance(value, str):
+        return value
+    if kind == "bool":
+        if value in ("on", "yes", "y"):
+            return True
+        if value in ("off", "no", "n"):
+            return False
+        raise MachineError(f"Parameter '{name}' expects 'on' or 'off'")
+    if kind not in INTEGERS and kind not in ("int", "size"):
+        return value
+    size = _SIZE.fullmatch(value)
+    if name == "size" and size is not None:
+        return int(size[1]) << 10 * "bkmgt".index(size[2].lower() or "b")
+    if name != "size" and re.fullmatch("-?[0-9]+", value):
+        return int(value)
+    raise MachineError(f"Parameter '{name}' expects {'a size value' if name == 'size' else 'an int64 value'}")

@@ -19,9 +19,7 @@ _SLOTS, _FUNCTIONS = 32, 8
 _CHECK, _TEXTS = "«check»", "«texts»"
 HUB = "usb-hub"
 # How many ports a USB controller has, where not said otherwise.
-_USB_PORTS = {
-    "usb-ehci": 6, "ich9-usb-ehci1": 6, "ich9-usb-ehci2": 6, "pci-ohci": 3, "nec-usb-xhci": 4, "qemu-xhci": 4,
-}  # fmt: skip
+_USB_PORTS = {"piix3-usb-uhci": 2, "piix4-usb-uhci": 2, "usb-ehci": 6, "pci-ohci": 3, "nec-usb-xhci": 4, "qemu-xhci": 4}
 
 
 def place(bus: Bus, device: Device, options: Options, texts: Texts, *, always_check: bool = False) -> None:
@@ -81,9 +79,13 @@ def _pci(bus: Bus, device: Device, options: Options) -> None:
     first = taken.get(slot << 3)
     # Behind a port there is one slot.
     known = taken.get(0) if bus.type == "PCIE" and bus.device is not None else first
+    if options.get("addr", -1) < 0 and known is first:
+        # No address stands for the last one there, since it is -1 that is looked at.
+        known = taken.get(_SLOTS - 1 << 3)
     if not device.cold and known is not None and checked and wanted != known.slot:
+        assert isinstance(known.slot, int)
         raise MachineError(
-            f"PCI: slot {slot if known is first else 0} function 0 already occupied by {known.driver}, "
+            f"PCI: slot {known.slot // _FUNCTIONS} function 0 already occupied by {known.driver}, "
             f"new func {device.driver} cannot be exposed to guest."
         )
     many = bool(options.get("multifunction", device.node.value("multifunction")))

@@ -1,0 +1,405 @@
+"""The human monitor's commands for the parts of a machine: devices, backends, drives, objects and the balloon.
+
+Each reads its arguments as QEMU's does (monitor/hmp.c, `args_type`), and then does what the QMP command does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.machine import MachineError
+from qmpd.monitor.commands import handlers
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.inventory import devices_of, inventory_of
+from qmpd.qapi.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import Session
+
+    Part = Callable[[Dispatcher, "Line"], str]
+
+_BLANKS = " \t\n\v\f\r"
+_PAIR = re.compile(r"((?:[^,]|,,)*)(?:,|\Z)")
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_SIZE = re.compile(r"([0-9]+)([kKmMgGtTbB]?)")
+_MEBIBYTE = 1 << 20
+_EXPECTED = re.compile(r"Invalid parameter type for '(.*)', expected: integer")
+
+
+class Misread(Exception):  # noqa: N818 - the name says what happened
+    """The arguments cannot be read; the text says why, and may be empty."""
+
+
+class Line:
+    """What follows a command's name: gives its arguments one after another."""
+
+    def __init__(self, title: str, text: str) -> None:
+        self.title = title
+        self._text = text
+        self._at = 0
+
+    def _skip(self) -> None:
+        while self._at < len(self._text) and self._text[self._at] in _BLANKS:
+            self._at += 1
+
+    def word(self) -> str | None:
+        """The next word, which may be quoted; None at the end of the line."""
+        self._skip()
+        if self._at == len(self._text):
+            return None
+        start = self._at
+        if self._text[start] == '"':
+            end = self._text.find('"', start + 1)
+            end = len(self._text) if end < 0 else end
+            self._at = min(end + 1, len(self._text))
+            return self._text[start + 1 : end]
+        while self._at < len(self._text) and self._text[self._at] not in _BLANKS:
+            self._at += 1
+        return self._text[start : self._at]
+
+    def rest(self) -> str | None:
+        """All that is left; None where nothing is."""
+        self._skip()
+        rest, self._at = self._text[self._at :], len(self._text)
+        return rest or None
+
+    def required(self, what: str = "string") -> str:
+        """The next word.
+
+        :raise Misread: there is none.
+        """
+        found = self.word()
+        if found is None:
+            raise Misread(f"{self.title}: {what} expected")
+        return found
+
+    def flag(self, letter: str) -> bool:
+        """Whether the flag of this letter comes next.
+
+        :raise Misread: another one does.
+        """
+        self._skip()
+        rest = self._text[self._at :]
+        if rest[:1] != "-":
+            return False
+        if rest[1:2] != letter:
+            raise Misread(f"{self.title}: unsupported option -{rest[1:2]}")
+        self._at += 2
+        return True
+
+    def end(self) -> None:
+        """Nothing may follow.
+
+        :raise Misread: something does.
+        """
+        if self.rest() is not None:
+            raise Misread(f"{self.title}: extraneous characters at the end of line")
+
+
+def _pairs(text: str, implied: str) -> dict[str, str]:
+    """The options of a list `VALUE,NAME=VALUE,...`, the first of which may be `implied`."""
+    found: dict[str, str] = {}
+    for place, match in enumerate(_PAIR.finditer(text)):
+        if match[0] == "" and match.start() == len(text):
+            break
+        name, equals, value = match[1].partition("=")
+        if not equals or "," in name:
+            name, value = (implied, match[1]) if place == 0 else (match[1], "on")
+        # Of several ids the first counts, of anything else the last.
+        if name != "id" or name not in found:
+            found[name] = value.replace(",,", ",")
+    return found
+
+
+def _execute(dispatcher: Dispatcher, name: str, arguments: dict[str, Any]) -> str:
+    """Do what the QMP command does; gives nothing.
+
+    :raise CommandError, MachineError, ArgumentError: it refuses.
+    """
+    dispatcher.release.commands[name].check(arguments)
+    # None of these looks at who asks.
+    handlers(dispatcher.release)[name](dispatcher, cast("Session", None), arguments)
+    return ""
+
+
+def _typed(values: dict[str, str]) -> dict[str, Any]:
+    """Values as they are declared, as far as their looks tell."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        size = _SIZE.fullmatch(value)
+        if name in ("id", "qom-type", "type"):
+            found[name] = value
+        elif value in ("on", "off"):
+            found[name] = value == "on"
+        elif size is not None and (name == "size" or not size[2]):
+            found[name] = int(size[1]) << 10 * "bkmgt".index(size[2].lower() or "b")
+        else:
+            found[name] = value
+    return found
+
+
+def _check_options(dispatcher: Dispatcher, identifier: str | None, taken: bool) -> None:
+    """An id that QEMU's option lists do not take ends the reading; what is wrong with it goes to standard error."""
+    if identifier is not None and (_IDENTIFIER.fullmatch(identifier) is None or taken):
+        raise Misread("")
+
+
+def _device_add(dispatcher: Dispatcher, line: Line) -> str:
+    options = _pairs(line.word() or "", "driver")
+    line.end()
+    devices = devices_of(dispatcher)
+    identifier = options.get("id")
+    taken = dispatcher.release.behaviour.device_id_check == "options" and identifier in devices.in_use
+    _check_options(dispatcher, identifier, taken)
+    devices.add(options, text=True)
+    return ""
+
+
+def _device_del(dispatcher: Dispatcher, line: Line) -> str:
+    identifier = line.required()
+    line.end()
+    return _execute(dispatcher, "device_del", {"id": identifier})
+
+
+def _netdev_add(dispatcher: Dispatcher, line: Line) -> str:
+    options = _pairs(line.word() or "", "type")
+    line.end()
+    identifier = options.get("id")
+    network = inventory_of(dispatcher).backends.network
+    _check_options(dispatcher, identifier, identifier is not None and network.find(identifier) is not None)
+    if identifier is None:
+        raise CommandError("Parameter 'id' is missing")
+    try:
+        return _execute(dispatcher, "netdev_add", _typed(options))
+    except ArgumentError as error:
+        expected = _EXPECTED.fullmatch(error.message)
+        if expected is not None:
+            raise CommandError(f"Parameter '{expected[1]}' expects an int64 value") from None
+        unexpected = re.fullmatch(r"Parameter '(.*)' is unexpected", error.message)
+        raise CommandError(error.message if unexpected is None else f"Invalid parameter '{unexpected[1]}'") from None
+
+
+def _netdev_del(dispatcher: Dispatcher, line: Line) -> str:
+    identifier = line.required()
+    line.end()
+    return _execute(dispatcher, "netdev_del", {"id": identifier})
+
+
+def _set_link(dispatcher: Dispatcher, line: Line) -> str:
+    name, up = line.required(), line.word()
+    if up not in ("on", "off"):
+        raise Misread("Expected 'on' or 'off'")
+    line.end()
+    return _execute(dispatcher, "set_link", {"name": name, "up": up == "on"})
+
+
+def _chardev_add(dispatcher: Dispatcher, line: Line) -> str:
+    options = _pairs(line.required(), "backend")
+    line.end()
+    if "id" not in options:
+        raise CommandError("chardev: no id specified")
+    kind, identifier = options.pop("backend", ""), options.pop("id")
+    if kind not in ("null", "ringbuf", "memory", "testdev", "msmouse", "pty", "file"):
+        if kind in ("socket", "udp", "pipe", "serial", "parallel", "stdio", "vc", "mux", "braille", "wctablet"):
+            raise CommandError(f"qmpd does not model adding character devices of type {kind} here")
+        raise CommandError(f"'{kind}' is not a valid char driver name")
+    if any(each.label == identifier for each in dispatcher.chardevs):
+        raise CommandError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
+    data = {"out": options["path"]} if kind == "file" and "path" in options else {}
+    return _execute(dispatcher, "chardev-add", {"id": identifier, "backend": {"type": kind, "data": data}})
+
+
+def _chardev_remove(dispatcher: Dispatcher, line: Line) -> str:
+    identifier = line.required()
+    line.end()
+    return _execute(dispatcher, "chardev-remove", {"id": identifier})
+
+
+def _object_add(dispatcher: Dispatcher, line: Line) -> str:
+    text = "object-add" in dispatcher.release.names.unchecked
+    given = line.word() if text else line.rest()
+    if given is None and not text:
+        raise Misread(f"{line.title}: string expected")
+    options = _pairs(given or "", "qom-type")
+    for name in ("qom-type", "id"):
+        if name not in options:
+            raise CommandError(f"Parameter '{name}' is missing")
+    if text:
+        kind, identifier = options.pop("qom-type"), options.pop("id")
+        inventory_of(dispatcher).objects.add(kind, identifier, options, checked=True, text=True)
+        return ""
+    values = _typed(options)
+    if isinstance(values.get("size"), str):
+        raise CommandError("Parameter 'size' expects size")
+    try:
+        return _execute(dispatcher, "object-add", values)
+    except ArgumentError as error:
+        expected = _EXPECTED.fullmatch(error.message)
+        if expected is None:
+            raise
+        raise CommandError(f"Parameter '{expected[1]}' expects integer") from None
+
+
+def _object_del(dispatcher: Dispatcher, line: Line) -> str:
+    identifier = line.required()
+    line.end()
+    return _execute(dispatcher, "object-del", {"id": identifier})
+
+
+def _eject(dispatcher: Dispatcher, line: Line) -> str:
+    force = line.flag("f")
+    device = line.required("block device name")
+    line.end()
+    return _execute(dispatcher, "eject", {"device": device, "force": force})
+
+
+def _balloon(dispatcher: Dispatcher, line: Line) -> str:
+    word = line.word()
+    if word is None:
+        raise Misread("unexpected end of expression")
+    if not word.isdecimal():
+        raise Misread(f"invalid char '{word[0]}' in expression")
+    line.end()
+    try:
+        return _execute(dispatcher, "balloon", {"value": int(word) * _MEBIBYTE})
+    except CommandError as error:
+        # Here it has another name.
+        raise CommandError(error.description.replace("'value'", "'target'")) from None
+
+
+PARTS: dict[str, Part] = {
+    "device_add": _device_add,
+    "device_del": _device_del,
+    "netdev_add": _netdev_add,
+    "netdev_del": _netdev_del,
+    "set_link": _set_link,
+    "chardev-add": _chardev_add,
+    "chardev-remove": _chardev_remove,
+    "object_add": _object_add,
+    "object_del": _object_del,
+    "eject": _eject,
+    "balloon": _balloon,
+}
+"""The commands, by their names."""
+
+
+def _ask(dispatcher: Dispatcher, name: str) -> Any:
+    return handlers(dispatcher.release)[name](dispatcher, cast("Session", None), {})
+
+
+def _info_balloon(dispatcher: Dispatcher, line: Line) -> str:
+    line.end()
+    return f"balloon: actual={_ask(dispatcher, 'query-balloon')['actual'] // _MEBIBYTE}\n"
+
+
+def _info_chardev(dispatcher: Dispatcher, line: Line) -> str:
+    line.end()
+    listed = _ask(dispatcher, "query-chardev")
+    return "".join(f"{each['label']}: filename={each['filename']}\n" for each in listed)
+
+
+def _info_memory_size(dispatcher: Dispatcher, line: Line) -> str:
+    line.end()
+    sizes = _ask(dispatcher, "query-memory-size-summary")
+    return f"base memory: {sizes['base-memory']}\nplugged memory: {sizes['plugged-memory']}\n"
+
+
+def _info_memory_devices(dispatcher: Dispatcher, line: Line) -> str:
+    line.end()
+    said = ""
+    for each in _ask(dispatcher, "query-memory-devices"):
+        data = each["data"]
+        said += f'Memory device [{each["type"]}]: "{data.get("id", "")}"\n'
+        said += f"  addr: 0x{data['addr']:x}\n  slot: {data['slot']}\n  node: {data['node']}\n"
+        said += f"  size: {data['size']}\n  memdev: {data['memdev']}\n"
+        said += "".join(f"  {name}: {str(data[name]).lower()}\n" for name in ("hotplugged", "hotpluggable"))
+    return said
+
+
+def _info_block(dispatcher: Dispatcher, line: Line) -> str:
+    wanted = line.word()
+    line.end()
+    if wanted in ("-n", "-v"):
+        raise CommandError(f"qmpd does not model 'info block {wanted}'")
+    said = [
+        _drive(each) for each in _ask(dispatcher, "query-block") if wanted is None or wanted == each["device"]
+    ]
+    return "\n".join(said)
+
+
+def _drive(shown: dict[str, Any]) -> str:
+    inserted: dict[str, Any] | None = shown.get("inserted")
+    text: str
+    if shown["device"]:
+        text = shown["device"] + (f" ({inserted['node-name']})" if inserted is not None else "")
+    else:
+        named = inserted is not None and not inserted["node-name"].startswith("#")
+        text = inserted["node-name"] if inserted is not None and named else shown.get("qdev", "<anonymous>")
+    if inserted is None:
+        text += ": [not inserted]\n"
+    else:
+        text += f": {inserted['file']} ({inserted['drv']}{', read-only' if inserted['ro'] else ''})\n"
+    if "qdev" in shown:
+        text += f"    Attached to:      {shown['qdev']}\n"
+    if shown["removable"]:
+        locked, tray = "" if shown["locked"] else "not ", "open" if shown.get("tray_open") else "closed"
+        text += f"    Removable device: {locked}locked, tray {tray}\n"
+    if inserted is None:
+        return text
+    cache = inserted["cache"]
+    modes = ["writeback" if cache["writeback"] else "writethrough"]
+    modes += ["direct"] if cache["direct"] else []
+    modes += ["ignore flushes"] if cache["no-flush"] else []
+    text += f"    Cache mode:       {', '.join(modes)}\n"
+    if "backing_file" in inserted:
+        text += f"    Backing file:     {inserted['backing_file']} (chain depth: {inserted['backing_file_depth']})\n"
+    if inserted["detect_zeroes"] != "off":
+        text += f"    Detect zeroes:    {inserted['detect_zeroes']}\n"
+    return text
+
+
+INFORMATION: dict[str, Part] = {
+    "balloon": _info_balloon,
+    "block": _info_block,
+    "chardev": _info_chardev,
+    "memory-devices": _info_memory_devices,
+    "memory_size_summary": _info_memory_size,
+}
+"""What `info` shows, by the words after it."""
+
+MEANINGS = {
+    "device_add": "DRIVER[,PROPERTY=VALUE]... -- plug in a device",
+    "device_del": "DEVICE -- take a device out",
+    "netdev_add": "TYPE,id=ID[,OPTION=VALUE]... -- add a network backend",
+    "netdev_del": "ID -- take a network backend away",
+    "set_link": "NAME on|off -- put a network link up or down",
+    "chardev-add": "BACKEND,id=ID[,OPTION=VALUE]... -- add a character device",
+    "chardev-remove": "ID -- take a character device away",
+    "object_add": "TYPE,id=ID[,PROPERTY=VALUE]... -- make an object",
+    "object_del": "ID -- take an object away",
+    "eject": "[-f] DRIVE -- take the medium out of a drive",
+    "balloon": "MIB -- ask the guest to do with that much memory",
+}
+INFORMATION_MEANINGS = {
+    "balloon": "-- how much memory the guest has",
+    "block": "[DRIVE] -- the drives and what is in them",
+    "chardev": "-- the character devices",
+    "memory-devices": "-- the memory that was plugged in",
+    "memory_size_summary": "-- how much memory there is",
+}
+
+
+def run(dispatcher: Dispatcher, part: Part, line: Line, hint: str) -> str:
+    """Execute one of these commands; gives what it prints."""
+    try:
+        return part(dispatcher, line)
+    except Misread as error:
+        return f"{error}\n{hint}" if str(error) else hint
+    except CommandError as error:
+        return f"Error: {error.description}\n"
+    except (MachineError, ArgumentError) as error:
+        return f"Error: {error.message}\n"
