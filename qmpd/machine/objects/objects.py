@@ -145,7 +145,7 @@ class Objects:
             return False
         machine = self._tree.root.children.get("machine")
         return node.path in self._backends.used_objects or (
-            machine is not None and machine.value("memory-backend") == node.path
+            machine is not None and machine.value("memory-backend") in (node.path, node.name)
         )
 
     def of_type(self, kind: str) -> list[Node]:
