@@ -426,7 +426,11 @@ class EmulatorOptions:
             key_values.plant(tree, key, value)
         if group == "object":
             declared = typed_values.argument_type(self.release, "object-add")
-            self.objects.append((location, typed_values.from_tree(self.release, declared, tree)))
+            try:
+                values = typed_values.from_tree(self.release, declared, tree)
+            except OptionError as error:
+                raise error.at(location) from None
+            self.objects.append((location, values))
         elif group == "machine":
             self.machine.merge(tree)
         else:

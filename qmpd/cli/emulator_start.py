@@ -679,6 +679,7 @@ class Start:
         if not (self._accelerators[:1] == ["qtest"] and "nodefaults" in options.values):
             self._networks.check()
         self._board.check_globals(self._globals())
+        self._check_slots()
         vga = options.values.get("vga", "none")
         if not vga.startswith("none") and not self._board.has_pci and self._board.name != "isapc":
             self._warn(
@@ -698,6 +699,17 @@ class Start:
         for entry in self._groups.find("vnc"):
             self._check_vnc(entry)
             self._settings.machine.vnc.append((entry.identifier or "default", entry.flag("password")))
+
+    def _check_slots(self) -> None:
+        """See that the PCI devices that the firmware's tables name are there; later releases look when it asks."""
+        if self._options.since(8, 0):
+            return
+        known = {device.properties.get("id") for device in self._settings.machine.devices}
+        for entry in self._groups.find("smbios"):
+            wanted = entry.get("pcidev")
+            if wanted is not None and wanted not in known:
+                name = entry.get("designation") or "(null)"
+                raise OptionError(f"No PCI device {wanted} for SMBIOS type {entry.get('type')} entry {name}", NOWHERE)
 
     def _check_debugger(self, text: str, location: str) -> None:
         if not text and self._options.since(9, 0):

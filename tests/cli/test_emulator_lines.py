@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
+import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from qmpd.server.virtual_machine import VirtualMachine
 from tests.golden import emulator_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from qmpd.server.settings import VMSettings
 
-OURS, THEIRS = "qmpd-system-x86_64: ", "qemu-system-x86_64: "
-# What QEMU says of devices and back ends that are not modelled to that depth.
+OURS, THEIRS = "qmpd-system-x86_64", "qemu-system-x86_64"
+# What QEMU answers otherwise.
 LEFT_OUT = emulator_line.left_out()
 
 
@@ -46,23 +47,47 @@ def test_lines(release: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     differences = []
     rows = emulator_line.load(release)
     for row in rows:
-        line = shlex.join(row["options"])
+        line = row["line"]
         if line in LEFT_OUT.get(release, ()):
             continue
-        got = run(row["options"], capsys)
-        if got != (row["status"], row["stderr"]):
-            differences.append(f"{line}\n    got  {got}\n    want {row['status'], row['stderr']}")
+        got = run(line, capsys)
+        want = row["status"], row["stderr"], row.get("stdout")
+        if got[:2] != want[:2] or (want[2] is not None and got[2] != want[2]):
+            differences.append(f"{line}\n    got  {got}\n    want {want}")
     left = len(LEFT_OUT.get(release, ()))
     print(f"{release}: {len(rows) - left} command lines as in QEMU, {left} left out")
     assert not differences, "\n".join(differences)
 
 
-def run(options: list[str], capsys: pytest.CaptureFixture[Any]) -> tuple[int, list[str]]:
-    """The exit status and standard error of one command line."""
+def run(line: str, capsys: pytest.CaptureFixture[Any]) -> tuple[int, list[str], str]:
+    """The exit status, standard error and standard output of one command line."""
     capsys.readouterr()
-    status = emulator.main(["-nodefaults", "-display", "none", "-S", *options])
-    said = capsys.readouterr().err.replace(OURS, THEIRS)
-    return status, said.splitlines()
+    text, options = parsed = emulator_line.parse(line)
+    with contextlib.ExitStack() as stack:
+        path = ""
+        if text is not None and parsed.has_file:
+            path = stack.enter_context(emulator_line.config_file(text))
+            options = parsed.with_file(path)
+        elif text is not None:
+            stack.enter_context(descriptor(text))
+        status = emulator.main([*emulator_line.ALWAYS, *options])
+    out, err = (each.replace(OURS, THEIRS) for each in capsys.readouterr())
+    return status, (err.replace(path, "CONFIG") if path else err).splitlines(), out
+
+
+@contextlib.contextmanager
+def descriptor(text: bytes) -> Iterator[None]:
+    """An open file with this text, under the number that lines have for it."""
+    number = os.memfd_create("line")
+    os.write(number, text)
+    os.lseek(number, 0, os.SEEK_SET)
+    os.dup2(number, emulator_line.DESCRIPTOR)
+    os.close(number)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(emulator_line.DESCRIPTOR)
 
 
 def test_the_time_stands_in_front(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
