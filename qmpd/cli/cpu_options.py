@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LIMITS = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF}
 _VENDOR = 12
+_SVM_LEAF = "CPUID.8000000AH:"
 _ADDRESS_BITS = (32, 52)
 _TRUE = ("on", "yes", "true", "y")
 _AMD = "AuthenticAMD"
@@ -106,6 +107,8 @@ class CPUs:
         for name, _ in sorted(self._signed, key=lambda each: not each[1]):
             if name not in known:
                 raise OptionError(f"Property '{self._type}.{name}' not found", NOWHERE)
+        signed = {name: "on" if is_on else "off" for name, is_on in self._signed}
+        self._machine.cpu_properties = dict(self._properties) | signed
         if not self._machine.kvm:
             self._warn_of_features()
         self._check_address_bits()
@@ -137,8 +140,6 @@ class CPUs:
         """Warn of what the emulator cannot do of what is asked for, for each CPU; with `enforce` that is too much."""
         given = {name: value in _TRUE for name, value in self._properties} | dict(self._signed)
         enforced = given.get("enforce", False)
-        if not (given.get("check", True) or enforced):
-            return
         model = self._type.removesuffix("-x86_64-cpu")
         wanted = {name for name in self._unavailable(model) if given.get(name, True)}
         wanted |= {name for name, is_on in given.items() if is_on}
@@ -146,7 +147,13 @@ class CPUs:
             text
             for text in self._release.command_line.missing_features
             if text.partition(" ")[0].rpartition(".")[2] in wanted
+            # Without SVM there is nothing of it, and nothing is missed.
+            and (given.get("svm", True) or not text.startswith(_SVM_LEAF))
         ]
+        if given:
+            self._machine.cpu_unavailable = [text.partition(" ")[0].rpartition(".")[2] for text in missing]
+        if not (given.get("check", True) or enforced):
+            return
         for _ in range(1 if enforced else self._machine.topology.cpus):
             for text in missing:
                 self._options.complaints.line(f"warning: TCG doesn't support requested feature: {text}")

@@ -199,6 +199,17 @@ class Numa:
                 NOWHERE,
             )
 
+    def nodes_of_cpus(self) -> list[int | None]:
+        """The node of each CPU that may be there; empty without nodes.
+
+        Where no CPU was given to a node, the sockets go round.
+        """
+        if not self._nodes:
+            return []
+        if any(owner is not None for owner in self._owners):
+            return list(self._owners)
+        return [place["socket-id"] % len(self._nodes) for place in self._places]
+
     def check_cpus(self) -> None:
         """Warn of CPUs that no node has, where some have one."""
         if all(owner is None for owner in self._owners):

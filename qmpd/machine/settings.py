@@ -225,7 +225,20 @@ class MachineSettings:
     drives: list[dict[str, str]] = field(default_factory=list)
     kvm: bool = False
     qtest_log: str | None = None
+    # The NUMA node of each CPU that may be there, None for none; empty where there are no nodes.
+    cpu_nodes: list[int | None] = field(default_factory=list)
+    # What `-cpu` sets of the model's properties, as it was spelled; and the features of the model and of these that the
+    # accelerator lacks, in QEMU's order, None where they are the model's own.
+    cpu_properties: dict[str, str] = field(default_factory=dict)
+    cpu_unavailable: list[str] | None = None
     # Properties that `-machine` gives, as they were spelled.
     machine_options: dict[str, str] = field(default_factory=dict)
     # The id of each VNC display, and whether it asks for a password.
     vnc: list[tuple[str, bool]] = field(default_factory=list)
+
+    def node_of_cpu(self, index: int) -> int | None:
+        """The NUMA node that CPU number `index` is in, if any."""
+        if self.cpu_nodes:
+            return self.cpu_nodes[index]
+        # Memory that is plugged in takes a node, and so there is one.
+        return 0 if self.memory_slots else None

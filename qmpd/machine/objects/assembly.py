@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.objects.node import Node, Shape
-from qmpd.machine.objects.processors import Place
+from qmpd.machine.objects.processors import Place, set_properties
 
 if TYPE_CHECKING:
     from qmpd.machine.objects.tree import Builder
@@ -81,6 +81,7 @@ def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: 
         if model is not None:
             for key, value in model["values"].items():
                 node.set_value(key, value)
+        set_properties(node, settings)
         for key, value in _identity(settings, index, node).items():
             node.set_value(key, value)
         local = node.children.get("lapic")
@@ -125,9 +126,9 @@ def _identity(settings: MachineSettings, index: int, node: Node) -> dict[str, in
     place = Place.of_index(settings.topology, index)
     known = {f"{level}-id": number for level, number in place.levels.items()}
     known["apic-id"] = place.apic_id(settings.topology)
-    if settings.memory_slots:
-        # Memory that is plugged in takes a node, and so there is one.
-        known["node-id"] = 0
+    home = settings.node_of_cpu(index)
+    if home is not None:
+        known["node-id"] = home
     return {name: number for name, number in known.items() if node.property(name) is not None}
 
 

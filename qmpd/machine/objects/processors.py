@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.machine.errors import MachineError
+from qmpd.machine.objects.setting import INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from qmpd.machine.settings import CPUTopology, MachineSettings
 
 APIC_ID = "apic-id"
+_UNAVAILABLE = "unavailable-features"
+_TRUE = frozenset({"on", "yes", "true", "y"})
 _UNASSIGNED = (1 << 32) - 1
 # The levels of a place, outermost first, with what their messages call them.
 _LEVELS = ("socket", "die", "module", "core", "thread")
@@ -115,9 +118,11 @@ def plug(node: Node, model: str, settings: MachineSettings, devices: Iterable[De
                 f"property {level}-id: {number & _UNASSIGNED} doesn't match set apic-id: 0x{apic:x} "
                 f"({level}-id: {place.levels[level]})"
             )
-    home = 0 if settings.memory_slots else -1
+    own = settings.node_of_cpu(known[apic])
+    home = -1 if own is None else own
     if node.value("node-id") not in (-1, home):
         raise MachineError(f"invalid node-id, must be {home}")
+    set_properties(node, settings)
     node.set_value(APIC_ID, apic)
     node.set_value("node-id", home)
     for level in given:
@@ -125,6 +130,26 @@ def plug(node: Node, model: str, settings: MachineSettings, devices: Iterable[De
     local = node.children.get("lapic")
     if local is not None:
         local.set_value("id", apic)
+
+
+def set_properties(node: Node, settings: MachineSettings) -> None:
+    """Give a CPU the properties that `-cpu` sets: all CPUs of a machine have them."""
+    for name, text in settings.cpu_properties.items():
+        found = node.property(name)
+        if found is None:
+            continue
+        if found.kind == "bool":
+            node.set_value(name, text in _TRUE)
+        elif found.kind in INTEGERS or found.kind == "int":
+            node.set_value(name, int(text, 0))
+        elif found.kind in ("str", "string"):
+            node.set_value(name, text)
+    if settings.cpu_unavailable is not None:
+        for name in settings.cpu_unavailable:
+            if node.property(name) is not None:
+                node.set_value(name, False)
+        if node.property(_UNAVAILABLE) is not None:
+            node.set_value(_UNAVAILABLE, list(settings.cpu_unavailable))
 
 
 def _asked_for(topology: CPUTopology, given: dict[str, int]) -> Place:

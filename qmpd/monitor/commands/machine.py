@@ -32,8 +32,9 @@ def cpu_properties(settings: MachineSettings, index: int) -> dict[str, object]:
     topology = settings.topology
     levels = Place.of_index(topology, index).levels
     properties: dict[str, object] = {f"{name}-id": levels[name] for name in ("socket", "core", "thread")}
-    if settings.memory_slots:
-        properties["node-id"] = 0
+    home = settings.node_of_cpu(index)
+    if home is not None:
+        properties["node-id"] = home
     if topology.dies > 1:
         properties["die-id"] = levels["die"]
     if topology.modules > 1:
