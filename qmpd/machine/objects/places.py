@@ -19,7 +19,9 @@ _SLOTS, _FUNCTIONS = 32, 8
 _CHECK, _TEXTS = "«check»", "«texts»"
 HUB = "usb-hub"
 # How many ports a USB controller has, where not said otherwise.
-_USB_PORTS = {"piix3-usb-uhci": 2, "piix4-usb-uhci": 2, "usb-ehci": 6, "pci-ohci": 3, "nec-usb-xhci": 4, "qemu-xhci": 4}
+_USB_PORTS = {
+    "usb-ehci": 6, "ich9-usb-ehci1": 6, "ich9-usb-ehci2": 6, "pci-ohci": 3, "nec-usb-xhci": 4, "qemu-xhci": 4,
+}  # fmt: skip
 
 
 def place(bus: Bus, device: Device, options: Options, texts: Texts, *, always_check: bool = False) -> None:
