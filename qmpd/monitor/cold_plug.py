@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from qmpd.machine.objects.inventory import Inventory
     from qmpd.qapi import Release
 
+# How many flash chips a board has (`-machine pflash0=`).
+_FLASHES = 2
+
 
 class ColdPlugError(Exception):
     """A part of the machine is refused: number `index` of the settings' list `kind`; the text is QEMU's own."""
@@ -185,6 +188,18 @@ class _Drive(_Part):
         block.drives.append(drive)
 
 
+class _Flash(_Part):
+    """A flash chip of the board, whose content is a node."""
+
+    def __call__(self) -> None:
+        block = self.inventory.backends.block
+        node = block.nodes.get(self.arguments["node"])
+        if node is None:
+            return
+        path = f"/machine/{self.arguments['name']}"
+        block.attach(Drive("", node=node, qdev=path, label=path, writes=not node.read_only, shares=node.read_only))
+
+
 class _Device(_Part):
     def __call__(self) -> None:
         self.inventory.devices.add(self.arguments, cold=True, text=True)
@@ -202,6 +217,10 @@ def _others(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[s
         yield "blockdevs", index, _Node(inventory, dict(each))
     for index, drive in enumerate(settings.drives):
         yield "drives", index, _Drive(inventory, dict(drive))
+    for number in range(_FLASHES):
+        node = settings.machine_options.get(f"pflash{number}")
+        if node is not None:
+            yield "blockdevs", 0, _Flash(inventory, {"name": f"system.flash{number}", "node": node})
     for index, device in enumerate(settings.devices):
         yield "devices", index, _Device(inventory, {"driver": device.driver, **device.properties})
 
