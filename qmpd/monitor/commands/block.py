@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # What `info` of a captured node says of its image alone, and what the image of a format has instead.
 _IMAGE_OF_FILE = frozenset({"format-specific"})
+_ANY_DRIVE = "ide-cd"
 _CLUSTER_LIMITS = ("write-zeroes-alignment", "discard-alignment")
 
 
@@ -129,7 +130,7 @@ def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) 
     for drive in _graph(dispatcher).drives:
         shown: dict[str, Any] = _reversed(_facts(dispatcher, drive).get("block", {}))
         if not shown:
-            shown = {"type": "unknown", "removable": True, "locked": False}
+            shown = {"type": "unknown", "removable": drive.removable, "locked": False}
         shown |= {"device": drive.name, "locked": drive.locked}
         if drive.qdev:
             shown["qdev"] = drive.qdev
@@ -166,9 +167,12 @@ def query_blockstats(dispatcher: Dispatcher, session: Session, arguments: Argume
         return [_node_statistics(dispatcher, node, backing=False) for node in graph.nodes.values()]
     found = []
     for drive in graph.drives:
-        if drive.name == "" and drive.device is None:
+        if drive.name == "" and not drive.qdev:
             continue
-        shown: dict[str, Any] = _reversed(_facts(dispatcher, drive).get("blockstats", {}))
+        # A drive counts alike whatever it is in, but is shown with what has it.
+        facts = _facts(dispatcher, drive) or inventory_of(dispatcher).builder.captured("device", _ANY_DRIVE) or {}
+        shown: dict[str, Any] = _reversed(facts.get("blockstats", {}))
+        shown.pop("qdev", None)
         if drive.node is not None:
             of_node = _node_statistics(dispatcher, drive.node, backing=True)
             shown = {**of_node, **shown} if "stats" in shown else of_node
