@@ -26,6 +26,7 @@ _BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "
          "strict": "bool"}  # fmt: skip
 _MEMORY = ("size", "max-size", "slots")
 _OLD = "old and unattended - use a newer version instead"
+_TOO_OLD = "machines more than 3 years old are subject to deletion after 6 years"
 _ID_SIZES = {"x-oem-id": 6, "x-oem-table-id": 8}
 _GIB = 1 << 30
 _SUBSTITUTES = {"smbios-entry-point-type": ("32", "64", "auto")}
@@ -33,8 +34,10 @@ _FIRMWARE_FILES = frozenset(
     ("etc/boot-menu-wait", "bootorder", "etc/e820", "etc/acpi/tables", "etc/smbios/smbios-tables")
 )
 _LARGEST_WAIT = 0xFFFF
+_UNSET = 0xFFFF_FFFF
 _FOLDERS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
-_KERNEL_FLAG, _KERNEL_MAGIC = 0x1FE, b"\x55\xaa"
+# Where a kernel says how long its first part is.
+_SECTORS = 0x1F1
 _OTHER_CARDS = ("ne2k_isa", "virtio-net-pci")
 
 
@@ -48,6 +51,7 @@ class Board:
         self._known: dict[str, Any] = {}
         self._family = "pc"
         self._bootindexes: set[str] = set()
+        self._indexes: set[str] = set()
         self._cards: dict[str, bool] = {}
 
     def choose(self, name: str) -> None:
@@ -117,6 +121,10 @@ class Board:
         """Network cards that it can have beside those for PCI."""
         return _OTHER_CARDS if self._family != "none" else ()
 
+    def takes_remapping(self, driver: str) -> bool:
+        """Whether it can have this device that remaps memory."""
+        return self._family == "q35" and driver in ("intel-iommu", "amd-iommu")
+
     def takes_drive(self, interface: str, bus: int, unit: int) -> bool:
         """Whether it has a place for a drive."""
         if interface == "ide":
@@ -138,6 +146,11 @@ class Board:
             machine.finish_memory()
             return
         properties = self._options.lists.properties(self._type)
+        for key in tree:
+            if "_" in key and key.replace("_", "-") in tree:
+                raise OptionError(f"Conflict between '{key}' and '{key.replace('_', '-')}'", NOWHERE)
+        if isinstance(tree.get("memory"), str):
+            raise OptionError("Parameter 'memory' used inconsistently", NOWHERE)
         keys = [key.replace("_", "-") if key not in tree or "_" in key else key for key in tree if key != "type"]
         values = {key.replace("_", "-"): value for key, value in tree.items()}
         if "memory" not in values:
@@ -253,7 +266,8 @@ class Board:
     def warn_of_age(self) -> None:
         """Warn of a machine that will be gone."""
         if self._known.get("deprecated"):
-            self._options.complaints.line(f"warning: Machine type '{self._name}' is deprecated: {_OLD}")
+            why = _TOO_OLD if self._options.since(9, 1) else _OLD
+            self._options.complaints.line(f"warning: Machine type '{self._name}' is deprecated: {why}")
 
     # Objects and memory
 
@@ -377,14 +391,19 @@ class Board:
         if not isinstance(name, str):
             return
         try:
+            if os.path.isdir(name):
+                raise BareError(f"qemu: could not load kernel '{name}': Is a directory", NOWHERE)
             with open(name, "rb") as file:
                 start = file.read(8192)
+                size = os.path.getsize(name)
         except OSError as error:
             text = f"qemu: could not open kernel file '{name}': {error.strerror}"
             raise BareError(text, NOWHERE) from None
-        if len(start) <= _KERNEL_FLAG + 1:
-            text = f"qemu: could not load kernel '{name}': No such file or directory"
-            raise BareError(text, NOWHERE)
+        if not start:
+            raise BareError(f"qemu: could not load kernel '{name}': No such file or directory", NOWHERE)
+        sectors = start[_SECTORS] if len(start) > _SECTORS and start[_SECTORS] else 4
+        if (sectors + 1) * 512 > size:
+            raise BareError("qemu: invalid kernel header", NOWHERE)
 
     def check_boot_files(self, tree: key_values.Tree, groups: OptionGroups) -> None:
         """Look at what the firmware would be given.
@@ -455,6 +474,15 @@ class Board:
         path = arguments.get("romfile")
         if isinstance(path, str) and path and not os.path.exists(path) and not self._is_known_rom(path):
             raise OptionError(f'failed to find romfile "{path}"', location)
+        size = arguments.get("romsize")
+        if size is not None and str(size).isdigit() and int(str(size)) & (int(str(size)) - 1):
+            if int(str(size)) != _UNSET:
+                raise OptionError(f"ROM size {size} is not a power of two", location)
+        number = arguments.get("acpi-index")
+        if number is not None and str(number) not in ("", "0"):
+            if str(number) in self._indexes:
+                raise OptionError(f"a PCI device with acpi-index = {number} already exist", location)
+            self._indexes.add(str(number))
         index = arguments.get("bootindex")
         if index is not None and str(index) not in ("", "-1"):
             if str(index) in self._bootindexes:

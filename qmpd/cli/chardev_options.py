@@ -357,7 +357,7 @@ def _check_socket(device: _Device) -> None:
     elif "host" in values:
         if values.get("port") is None:
             raise OptionError("chardev: socket: no port given")
-    elif not values.get("fd", "").isdigit():
+    elif not values.get("fd", "").removeprefix("-").isdigit():
         raise OptionError(f"Unable to parse FD number {values.get('fd', '')}")
     if "tls-creds" in values:
         raise OptionError(f"No TLS credentials with id '{values['tls-creds']}'")

@@ -91,15 +91,15 @@ class CPUs:
             return
         ancestors = self._release.object_types.is_a(self._type)
         chosen = [
-            (entry.get("property") or "", entry.get("value") or "")
+            (driver, entry.get("property") or "", entry.get("value") or "")
             for entry in entries
-            if entry.get("driver") in ancestors
+            if (driver := entry.get("driver")) in ancestors
         ]
-        for name, value in [*chosen, *self._properties]:
+        for driver, name, value in [*chosen, *((self._type, *pair) for pair in self._properties)]:
             try:
                 self._check(name, value, known)
             except OptionError as error:
-                text = f"can't apply global {self._type}.{name}={value}: {error.message}"
+                text = f"can't apply global {driver}.{name}={value}: {error.message}"
                 raise OptionError(text, NOWHERE) from None
         wants_kvm = self._type == "host-x86_64-cpu"
         if wants_kvm and not self._machine.kvm:

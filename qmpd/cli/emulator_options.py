@@ -48,6 +48,8 @@ _GROUPS = {
 _OTHER_TARGETS = frozenset(
     ("semihosting", "semihosting-config", "prom-env", "old-param", "xen-attach", "xen-domid", "xen-domid-restrict", "g")
 )
+# Options that are properties of the machine.
+_SWITCHES = {"usb": ("usb", "on"), "no-acpi": ("acpi", "off"), "no-hpet": ("hpet", "off")}
 _LINES = ("append", "bios", "initrd", "kernel", "dtb", "shim")
 # What is kept for the time when the machine is put together.
 _KEPT = frozenset(("vga", "loadvm", "mem-path", "mem-prealloc", "nodefaults", "nographic", "qtest-log", "d"))
@@ -57,7 +59,7 @@ _DRIVES = {
 }
 _INTERFACES = {"fda": "floppy", "fdb": "floppy", "mtdblock": "mtd", "sd": "sd", "pflash": "pflash"}
 _STREAMS = ("stream", "dgram")
-_SECTION = re.compile(r'\[([^\s"\]]{1,63}) "([^"]{1,63})"\]')
+_SECTION = re.compile(r'\[\s*(\S{1,63})\s+"([^"]{1,63})"')
 _GROUP = re.compile(r"\[([^\]]{1,63})\]")
 _PAIR = re.compile(r'\s*(\S{1,63})\s*=\s*"([^"]{0,1023})')
 
@@ -157,9 +159,12 @@ class EmulatorOptions:
                 self.values[name] = given.value
                 if name == "nographic":
                     self.values["display"] = "none"
+                    self.machine.machine["graphics"] = "off"
             elif name in _MACHINE:
                 self._take_machine(given)
-            elif given.option.argument is not None or name in ("s", "snapshot", "usb", "no-acpi", "no-hpet"):
+            elif name in _SWITCHES:
+                self.machine.machine.update([_SWITCHES[name]])
+            elif given.option.argument is not None or name in ("s", "snapshot"):
                 self._keep_for_later(given)
         except OptionError as error:
             raise error.at(given.location) from None

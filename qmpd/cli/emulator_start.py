@@ -167,6 +167,7 @@ class Start:
         settings.descriptors = options.process.descriptors
         self._board.choose(options.machine.machine_name)
         self._create_defaults()
+        machine.usb = self._board.has_usb and self._tree.get("usb") in ("on", "yes", "true", "y")
         self._assembly = Assembly(self._release, machine)
         self._early_backends()
         accelerators = self._tree.pop("accel", None)
@@ -338,6 +339,8 @@ class Start:
         drivers = ["local", "synth", *(("proxy",) if not self._options.since(9, 1) else ())]
         if driver not in drivers:
             raise entry.error(f"fsdev: fsdriver {driver} not found" if driver else "fsdev: No fsdriver specified")
+        if driver == "synth" and entry.has("path"):
+            raise entry.error("'path' is invalid for fsdriver 'synth'")
         if driver == "proxy" and not (entry.has("socket") or entry.has("sock_fd")):
             raise entry.error("both socket and sock_fd properties are missing")
         if driver != "local":
@@ -377,7 +380,7 @@ class Start:
                 shown = {key: value for key, value in values.items() if key not in ("path", "protocol")}
                 if values.get("protocol") == "host_device":
                     shown.pop("file", None)
-                tried = {key: value for key, value in shown.items() if key != "driver"}
+                tried = dict(shown)
                 if "file" in tried:
                     tried["file"] = values["path"]
                 self._add("drives", {**tried}, entry.location)
@@ -534,6 +537,9 @@ class Start:
             self._load_plugin(path)
         board.check_memory(options.machine)
         numa.check(machine.memory)
+        if numa.has_backends and self._memory_backend is not None:
+            text = "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive"
+            raise OptionError(text, NOWHERE)
         board.check_memory_object(self._memory_backend, self._object_size, machine.memory)
         store = options.values.get("mem-path")
         if store is not None and board.has_memory and not os.path.exists(store):
@@ -575,6 +581,8 @@ class Start:
     def _devices(self) -> None:
         options, machine = self._options, self._settings.machine
         self._firmware_files()
+        if machine.usb:
+            self._assembly.add_usb()
         if self._tree.get("usb") in ("on", "yes", "true", "y"):
             for given in options.given.get("usbdevice", ()):
                 self._add_usb(given.value, given.location)
@@ -593,13 +601,16 @@ class Start:
             raise OptionError("Parameter 'driver' is missing", location)
         ordered = {name: values[name] for name in in_order(tuple(values))}
         arguments = dict(ordered)
+        self._check_connected(arguments.get("drive"), location)
         self._apply_globals(driver, location)
         try:
             self._assembly.add_device(arguments, text=is_text)
         except LookupError:
             pass
         except ColdPlugError as error:
-            if not error.message.startswith(_NOT_MODELLED):
+            modelled = not error.message.startswith(_NOT_MODELLED)
+            # Boards with PCI Express take these; their refusal is that of the others.
+            if modelled and not ("dynamic sysbus" in error.message and self._board.takes_remapping(driver)):
                 raise self._refusal(error.message, location) from None
         properties = {
             name: _as_text(value) for name, value in ordered.items() if name != "driver" and value is not None
@@ -610,6 +621,17 @@ class Start:
         self._board.check_device(driver, arguments, location)
         self._check_media(driver, properties, location)
         self._settings.machine.devices.append(Device(driver=driver, properties=properties))
+
+    def _check_connected(self, wanted: object, location: str) -> None:
+        """Refuse a drive that has a device of its own."""
+        for interface, _, _, entry, _ in self._drives.places:
+            if wanted and entry.identifier == wanted and interface != "none":
+                at = entry.location if interface == "virtio" else location
+                if at == location and interface == "virtio":
+                    continue  # this is that device
+                text = "because it has been automatically connected to another device"
+                why = "(did you need 'if=none' in the drive options?)"
+                raise OptionError(f"Drive '{wanted}' is already in use {text} {why}", at)
 
     def _check_media(self, driver: str, properties: dict[str, str], location: str) -> None:
         wanted = properties.get("drive")
@@ -747,12 +769,20 @@ class Start:
             each["id"] != credentials for each in self._settings.machine.objects
         ):
             raise entry.error(f"No TLS credentials with id '{credentials}'")
+        if entry.get("tls-authz") is not None and credentials is None:
+            raise entry.error("'tls-authz' provided but TLS is not enabled")
+        if entry.get("sasl-authz") is not None and not entry.flag("sasl"):
+            raise entry.error("'sasl-authz' provided but SASL auth is not enabled")
         if entry.get("share") not in (None, "ignore", "allow-exclusive", "force-shared"):
             raise entry.error("unknown vnc share= option")
         audio = entry.get("audiodev")
         if audio is not None and audio not in self._options.singles.audio_backends:
             text = "audiodev '{}' not found" if self._options.since(8, 2) else "Audiodev '{}' not found"
             raise entry.error(text.format(audio))
+        shown = entry.get("display")
+        known = {device.properties.get("id") for device in self._settings.machine.devices}
+        if shown is not None and shown not in known:
+            raise entry.error(f"Device '{shown}' not found")
 
     def _check_vnc_address(self, entry: Entry, address: str) -> None:
         if address.startswith("unix:"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 from qmpd.cli.errors import NOWHERE, OptionError
@@ -28,13 +29,22 @@ def check_incoming(options: EmulatorOptions, uri: str) -> None:
 
 def _check(options: EmulatorOptions, uri: str) -> None:
     scheme, colon, rest = uri.partition(":")
-    if scheme in ("exec", "rdma", "vsock") or (options.since(8, 2) and (uri.startswith("{") or not colon)):
+    if scheme == "vsock":
+        if ":" not in rest:
+            raise OptionError(f"error parsing address '{rest}'")
+        return
+    if scheme == "rdma":
+        sys.stderr.write(f"RDMA ERROR: bad RDMA migration address '{rest}'\n")
+        raise OptionError(f"RDMA ERROR: bad RDMA migration address '{rest}'")
+    if scheme == "exec" or (options.since(8, 2) and (uri.startswith("{") or not colon)):
         return
     if not colon:
         raise OptionError(options.release.behaviour.unknown_incoming.format(uri=uri))
     match scheme:
         case "tcp":
             host, colon, port = rest.split(",")[0].rpartition(":")
+            if rest.startswith("[") and host.rstrip("]") + "]" != host:
+                raise OptionError(f"error parsing IPv6 address '{rest}'")
             if not colon:
                 raise OptionError(f"error parsing address '{rest}'")
             if not port.isdigit():

@@ -98,9 +98,12 @@ class Networks:
 
     def _read(self, pairs: list[tuple[str, str]], identifier: str | None) -> Values:
         declared = typed_values.argument_type(self._release, "netdev_add")
-        return typed_values.from_pairs(
-            self._release, declared, [*pairs, *((("id", identifier),) if identifier is not None else ())]
-        )
+        if identifier is not None:
+            pairs = [*pairs, ("id", identifier)]
+        refusal = "parameter 'ipv6-net' expects a number after '/'"
+        if not self._options.since(8, 0):
+            refusal = "Parameter 'ipv6-prefixlen' expects a number"
+        return typed_values.from_pairs(self._release, declared, _with_prefix(pairs, refusal))
 
     def _new_id(self) -> str:
         number = self._created
@@ -263,6 +266,21 @@ class Networks:
         return bool(self._options.netdevs or any(groups.find(group) for group in ("netdev", "nic", "net")))
 
 
+def _with_prefix(pairs: list[tuple[str, str]], refusal: str) -> list[tuple[str, str]]:
+    """The pairs with `ipv6-net=PREFIX/LENGTH` as the two that it is short for; `refusal` is for a length that is none.
+
+    :raise OptionError: the length is none.
+    """
+    network = dict(pairs).get("ipv6-net")
+    if network is None:
+        return pairs
+    prefix, slash, length = network.partition("/")
+    if slash and not length.isdigit():
+        raise OptionError(refusal)
+    left = [pair for pair in pairs if pair[0] != "ipv6-net"]
+    return [*left, ("ipv6-prefix", prefix), ("ipv6-prefixlen", length or "64")]
+
+
 def _check_mac(text: str, multicast: str) -> None:
     if _MAC.match(text) is None:
         raise OptionError("invalid syntax for ethernet address")
@@ -290,8 +308,9 @@ def _check(kind: str, name: str, values: Values, chardevs: dict[str, bool]) -> N
         case "socket":
             _check_socket(values)
         case "dgram":
-            if "remote" not in values and "local" not in values:
+            if "local" not in values and not _is_multicast(values.get("remote")):
                 raise OptionError("dgram requires local= parameter")
+            _check_inherited(name, values.get("local"))
         case "vhost-user":
             label = values["chardev"]
             if label not in chardevs:
@@ -323,6 +342,9 @@ def _check_user(values: Values) -> None:
             raise OptionError("Failed to parse DNS") from None
         if server not in network:
             raise OptionError("DNS doesn't belong to network")
+    prefix = values.get("ipv6-prefix")
+    if prefix is not None and not _is_address(str(prefix), ipaddress.IPv6Address):
+        raise OptionError("Failed to parse IPv6 prefix")
     for each in _strings(values.get("hostfwd")):
         _check_forwarding(each)
     for each in _strings(values.get("guestfwd")):
@@ -342,6 +364,8 @@ def _network(value: object) -> ipaddress.IPv4Network:
     try:
         return ipaddress.IPv4Network((start, mask if slash else 24), strict=False)
     except ValueError:
+        if mask.isdigit():
+            raise OptionError("Invalid netmask provided (must be in range 4-32)") from None
         raise OptionError("Invalid netmask provided") from None
 
 
@@ -385,9 +409,11 @@ def _check_forwarding(rule: str) -> None:
         raise refuse("Bad guest port")
 
 
-def _is_address(text: str) -> bool:
+def _is_address(
+    text: str, kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address] = ipaddress.IPv4Address
+) -> bool:
     try:
-        ipaddress.IPv4Address(text)
+        kind(text)
     except ValueError:
         return False
     return True
@@ -405,9 +431,10 @@ def _check_tap(name: str, values: Values) -> None:
             raise OptionError(text)
         if key in values:
             break
-    if "fd" not in values:
+    wanted = values.get("fd", str(values.get("fds", "")).split(":", maxsplit=1)[0])
+    if not wanted:
         return
-    number = _descriptor(str(values["fd"]))
+    number = _descriptor(str(wanted))
     try:
         is_tap = stat.S_ISCHR(os.fstat(number).st_mode)
     except OSError as error:
@@ -439,13 +466,37 @@ def _check_socket(values: Values) -> None:
             is_socket = False
         if not is_socket:
             raise OptionError("can't get socket option SO_TYPE")
-    elif ways[0] == "udp" and "localaddr" not in values:
-        raise OptionError("localaddr= is mandatory with udp=")
+    elif ways[0] == "udp":
+        if "localaddr" not in values:
+            raise OptionError("localaddr= is mandatory with udp=")
+        _check_host(str(values["localaddr"]))
+        _check_host(str(values["udp"]))
     else:
-        text = str(values[ways[0]])
-        host, colon, port = text.rpartition(":")
-        if not colon:
-            raise OptionError(f"host address '{text}' doesn't contain ':' separating host from port")
-        if not port.isdigit():
-            raise OptionError(f"port number '{port}' is invalid")
-        del host
+        _check_host(str(values[ways[0]]))
+
+
+def _check_host(text: str) -> None:
+    _, colon, port = text.rpartition(":")
+    if not colon:
+        raise OptionError(f"host address '{text}' doesn't contain ':' separating host from port")
+    if not port.isdigit():
+        raise OptionError(f"port number '{port}' is invalid")
+
+
+def _is_multicast(address: object) -> bool:
+    if not isinstance(address, dict) or address.get("type") != "inet":
+        return False
+    try:
+        return ipaddress.ip_address(str(address.get("host"))).is_multicast
+    except ValueError:
+        return False
+
+
+def _check_inherited(name: str, address: object) -> None:
+    if not isinstance(address, dict) or address.get("type") != "fd":
+        return
+    number = _descriptor(str(address.get("str")))
+    try:
+        os.fstat(number)
+    except OSError as error:
+        raise OptionError(f"{name}: Can't use file descriptor {number}: {error.strerror}") from None

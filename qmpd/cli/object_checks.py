@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Values = dict[str, object]
 
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\r\n]*")
+_MOST_THREADS = 64
 _X509 = {"client": ("ca-cert.pem",), "server": ("ca-cert.pem", "server-cert.pem", "server-key.pem")}
 
 
@@ -34,6 +35,8 @@ def _memory(arguments: Values, options: EmulatorOptions) -> str | None:
     kind = arguments["qom-type"]
     if kind == "memory-backend-epc":
         return "invalid object type: memory-backend-epc"
+    if arguments.get("prealloc-threads") == 0:
+        return f"property 'prealloc-threads' of {kind} doesn't take value '0'"
     nodes = arguments.get("host-nodes")
     policy = arguments.get("policy", "default")
     if nodes and policy == "default":
@@ -59,7 +62,9 @@ def _random(arguments: Values, options: EmulatorOptions) -> str | None:
 def _event_device(arguments: Values, options: EmulatorOptions) -> str | None:
     del options
     path = arguments.get("evdev")
-    return "no input device specified" if not path else _opened(str(path))
+    if not path:
+        return "no input device specified"
+    return _opened(str(path)) or (None if str(path).startswith("/dev/input/") else f"{path}: is not an evdev device")
 
 
 def _opened(path: str) -> str | None:
@@ -94,12 +99,13 @@ def _secret(arguments: Values, options: EmulatorOptions) -> str | None:
         content = str(data).encode("utf-8", "surrogateescape")
     key = arguments.get("keyid")
     if key is not None:
-        if all(each["id"] != key for _, each in options.objects if each["qom-type"] == "secret"):
+        before = [each for _, each in options.objects[: _place(arguments, options)] if each["qom-type"] == "secret"]
+        if all(each["id"] != key for each in before):
             return f"No secret with id '{key}'"
         return "IV is required to decrypt secret" if "iv" not in arguments else None
     if arguments.get("format") == "base64":
         if _BASE64.fullmatch(content) is None:
-            return f"Base64 data '{content.decode('utf-8', 'replace')}' is not valid"
+            return "Base64 data contains invalid characters"
     return None
 
 
@@ -119,7 +125,45 @@ def _certificates(arguments: Values, options: EmulatorOptions) -> str | None:
 
 def _keys(arguments: Values, options: EmulatorOptions) -> str | None:
     del options
-    return "Missing 'dir' property value" if arguments.get("dir") is None else None
+    folder = arguments.get("dir")
+    if folder is None:
+        return "Missing 'dir' property value"
+    path = os.path.join(str(folder), "keys.psk")
+    try:
+        os.stat(path)
+    except OSError as error:
+        return f"Unable to access credentials {path}: {error.strerror}"
+    return None
+
+
+def _place(arguments: Values, options: EmulatorOptions) -> int:
+    """How many objects come before this one on the line."""
+    return next(number for number, (_, each) in enumerate(options.objects) if each is arguments)
+
+
+def _threads(arguments: Values, options: EmulatorOptions) -> str | None:
+    del options
+    least, most = arguments.get("thread-pool-min", 0), arguments.get("thread-pool-max", _MOST_THREADS)
+    if isinstance(least, int) and isinstance(most, int) and least > most:
+        return "bad thread-pool-min/thread-pool-max values"
+    return None
+
+
+def _throttle(arguments: Values, options: EmulatorOptions) -> str | None:
+    del options
+    limits = {name.removeprefix("x-"): value for name, value in arguments.items() if name.startswith("x-")}
+    numbers = {name: value for name, value in limits.items() if isinstance(value, int)}
+    if any(value < 0 for value in numbers.values()):
+        return "Property values cannot be negative"
+    for unit in ("bps", "iops"):
+        if numbers.get(f"{unit}-total") and (numbers.get(f"{unit}-read") or numbers.get(f"{unit}-write")):
+            return "bps/iops/max total values and read/write values cannot be used at the same time"
+    return None
+
+
+def _crypto_backend(arguments: Values, options: EmulatorOptions) -> str | None:
+    label = arguments.get("chardev")
+    return None if label in options.chardevs.labels else f"Device '{label}' not found"
 
 
 def _filter(arguments: Values, options: EmulatorOptions) -> str | None:
@@ -128,11 +172,23 @@ def _filter(arguments: Values, options: EmulatorOptions) -> str | None:
     }
     if arguments.get("netdev") not in known:
         return "Parameter 'netdev' expects a network backend id"
+    if arguments.get("interval") == 0:
+        return f"Property '{arguments['qom-type']}.interval' requires a positive value"
+    path = arguments.get("file")
+    if isinstance(path, str) and not os.path.isdir(os.path.dirname(path) or "."):
+        return f"net dump: can't open {path}: No such file or directory"
+    for name in ("outdev", "indev"):
+        label = arguments.get(name)
+        if label is not None and label not in options.chardevs.labels:
+            return f"Device '{label}' not found"
     return None
 
 
 _CHECKS: dict[str, Callable[[Values, EmulatorOptions], str | None]] = {
+    "cryptodev-vhost-user": _crypto_backend,
     "input-linux": _event_device,
+    "iothread": _threads,
+    "throttle-group": _throttle,
     "memory-backend": _memory,
     "rng-egd": _entropy_daemon,
     "rng-random": _random,

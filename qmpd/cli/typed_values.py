@@ -229,9 +229,12 @@ class _Flat(_Nested):
         kind = "int64" if kind.startswith("i") else "uint64"
         article = "an" if kind.startswith("i") else "a"
         try:
-            return key_values.signed_integer(path, text)
+            number = key_values.signed_integer(path, text)
         except OptionError:
             raise OptionError(f"Parameter '{path}' expects {article} {kind} value") from None
+        if number < 0 and kind == "uint64":
+            raise OptionError(f"Parameter '{path}' expects a uint64 value")
+        return number
 
 
 def _size(text: str, path: str, refusal: str) -> int:

@@ -190,7 +190,8 @@ class MachineSettings:
     `machine_type` is `none`, or `pc` for each machine that has CPUs; `machine_name` is the type's full name
     (`pc-i440fx-7.2`), empty where the release's own is meant.  `objects`, `netdevs` and `blockdevs` are what the
     commands object-add, netdev_add and blockdev-add would be given, in the line's order; `drives` the pairs of each
-    `-drive`.  `kvm` says whether the machine claims to be accelerated by KVM.  `qtest_log` is the
+    `-drive`.  `kvm` says whether the machine claims to be accelerated by KVM, `usb` whether
+    the board has a USB controller (`-usb`).  `qtest_log` is the
     file that the qtest protocol is logged to, None for standard error.
 
     `memory` is in bytes, and so is `memory_limit`, which it may become when memory is plugged into the `memory_slots`
@@ -224,6 +225,7 @@ class MachineSettings:
     blockdevs: list[dict[str, object]] = field(default_factory=list)
     drives: list[dict[str, str]] = field(default_factory=list)
     kvm: bool = False
+    usb: bool = False
     qtest_log: str | None = None
     # The NUMA node of each CPU that may be there, None for none; empty where there are no nodes.
     cpu_nodes: list[int | None] = field(default_factory=list)

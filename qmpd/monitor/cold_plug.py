@@ -39,7 +39,12 @@ class ColdPlugError(Exception):
 def has_parts(settings: MachineSettings) -> bool:
     """Whether anything was given."""
     return bool(
-        settings.devices or settings.objects or settings.netdevs or settings.blockdevs or settings.drives
+        settings.devices
+        or settings.objects
+        or settings.netdevs
+        or settings.blockdevs
+        or settings.drives
+        or settings.usb
     )
 
 
@@ -119,6 +124,11 @@ class Assembly:
         if self._begun:
             self.inventory.objects.end()
 
+    def add_usb(self) -> None:
+        """Add the board's USB controller."""
+        with suppress(LookupError, MachineError):
+            self.inventory.devices.add_usb()
+
     def add_netdev(self, arguments: Mapping[str, Any]) -> None:
         """Add a network backend whose id nobody looks at."""
         options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
@@ -134,6 +144,10 @@ class Assembly:
             self.inventory.devices.add(arguments, cold=True, text=text)
         except MachineError as error:
             raise ColdPlugError("devices", 0, error.message) from None
+
+
+# What the name of a file begins with that is none.
+_PROTOCOLS = ("null-co", "null-aio")
 
 
 class _Part:
@@ -173,19 +187,34 @@ class _Node(_Part):
 
 class _Drive(_Part):
     def __call__(self) -> None:
-        """`-drive`: a node of its own, in a drive that has the id."""
-        given = self.arguments
-        block = self.inventory.backends.block
-        drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
-        if given.get("file"):
-            read_only = given.get("readonly", given.get("read-only", "off")) in ("on", "yes", "true")
-            file = {"driver": "file", "filename": given["file"]}
-            options = {"driver": given.get("format") or "raw", "file": file, "read-only": read_only}
-            if "node-name" in given:
-                options["node-name"] = given["node-name"]
-            drive.node = Opener(block).open(options)
-            drive.node.drives.append(drive)
-        block.drives.append(drive)
+        add_drive(self.inventory, self.arguments)
+
+
+def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
+    """`-drive`: a node of its own, in a drive that has the id.
+
+    :raise MachineError, CommandError: it is refused.
+    """
+    block = inventory.backends.block
+    drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
+    if given.get("file"):
+        read_only = given.get("readonly", given.get("read-only", "off")) in ("on", "yes", "true")
+        driver = next((each for each in _PROTOCOLS if given["file"].startswith(f"{each}://")), None)
+        file = {"driver": "file", "filename": given["file"]} if driver is None else {"driver": driver}
+        options = {"driver": given.get("format") or "raw", "file": file, "read-only": read_only}
+        if "node-name" in given:
+            options["node-name"] = given["node-name"]
+        drive.node = Opener(block).open(options)
+        drive.node.drives.append(drive)
+    elif given.get("driver"):
+        options = {name: given[name] for name in ("driver", "node-name") if name in given}
+        if given.get("size", "").isdigit():
+            options["size"] = int(given["size"])
+        drive.node = Opener(block).open({**options, "read-only": given.get("readonly") == "on"})
+        drive.node.drives.append(drive)
+    if drive.name in block.nodes:
+        raise MachineError(f"Device name '{drive.name}' conflicts with an existing node name")
+    block.drives.append(drive)
 
 
 class _Flash(_Part):
@@ -217,6 +246,8 @@ def _others(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[s
         yield "blockdevs", index, _Node(inventory, dict(each))
     for index, drive in enumerate(settings.drives):
         yield "drives", index, _Drive(inventory, dict(drive))
+    if settings.usb:
+        inventory.devices.add_usb()
     for number in range(_FLASHES):
         node = settings.machine_options.get(f"pflash{number}")
         if node is not None:

@@ -38,6 +38,8 @@ BACKEND = "/backend"
 PERIPHERAL_ANON = "/machine/peripheral-anon"
 UNATTACHED = "/machine/unattached"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+# The controllers that boards have by the name of their first PCI bus, and where they are on it.
+_USB_CONTROLLERS = {"pci.0": ("piix3-usb-uhci", 1 << 3 | 2), "pcie.0": ("ich9-usb-ehci1", 0x1D << 3 | 7)}
 _ASIDE = ("driver", "bus", "id")
 _NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
 _NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
@@ -310,13 +312,24 @@ class Devices:
 
     def _add_hub(self, bus: Bus, cold: bool) -> None:
         """Add a USB hub that nobody asked for; it belongs to the machine."""
-        captured = self._builder.captured("device", places.HUB)
+        self._add_own(places.HUB, bus, {}, cold=cold)
+
+    def _add_own(self, driver: str, bus: Bus, given: dict[str, Any], *, cold: bool) -> None:
+        """Add a device that belongs to the machine."""
+        captured = self._builder.captured("device", driver)
         if captured is None or "tree" not in captured:
             return
         node = self._build(captured["tree"], None)
         self._tree.container(UNATTACHED).add_child(f"device[{self._unattached}]", node)
         self._unattached += 1
-        self._realize(Device(node, places.HUB, None, cold=cold), bus, captured, {})
+        self._realize(Device(node, driver, None, cold=cold), bus, captured, given)
+
+    def add_usb(self) -> None:
+        """Add the USB controller that the board has when it is to have one (`-usb`)."""
+        for name, (driver, address) in _USB_CONTROLLERS.items():
+            bus = self.buses.first(name=name)
+            if bus is not None:
+                self._add_own(driver, bus, {"addr": address}, cold=True)
 
     # Removing
 

@@ -159,7 +159,7 @@ class Reader:
     def _size(self, name: str, value: str) -> int:
         match = _SIZE.fullmatch(value)
         if match is None:
-            raise MachineError(f"Parameter '{name}' expects a size")
+            raise MachineError(f"Parameter '{name}' expects size")
         unit = 1 << 10 * _SUFFIXES.index(match[2].lower() or "b")
         return int(float(match[1]) * unit) if "." in match[1] else int(match[1], 0) * unit
 
