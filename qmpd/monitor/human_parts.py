@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.machine import MachineError
+from qmpd.monitor.cold_plug import add_drive
 from qmpd.monitor.commands import handlers
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.inventory import devices_of, inventory_of
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _BLANKS = " \t\n\v\f\r"
 _PAIR = re.compile(r"((?:[^,]|,,)*)(?:,|\Z)")
+# In the order of QEMU's numbers for them.
+INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
+# What a drive without a medium may be given.
+DRIVE_OPTIONS = frozenset({"if", "id", "format", "media", "index", "bus", "unit", "cache", "readonly", "read-only"})
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _SIZE = re.compile(r"([0-9]+)([kKmMgGtTbB]?)")
 _MEBIBYTE = 1 << 20
@@ -271,7 +276,54 @@ def _balloon(dispatcher: Dispatcher, line: Line) -> str:
         raise CommandError(error.description.replace("'value'", "'target'")) from None
 
 
+def _drive_add(dispatcher: Dispatcher, line: Line) -> str:
+    line.required()
+    given = line.required()
+    line.end()
+    options, texts = _pairs(given, "file"), inventory_of(dispatcher).texts
+    prefix = texts("drive-missing", id="").partition("Device ")[0]
+    identifier, block = options.get("id"), inventory_of(dispatcher).backends.block
+    if identifier is not None and _IDENTIFIER.fullmatch(identifier) is None:
+        return (
+            "Parameter 'id' expects an identifier\n"
+            "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n"
+        )
+    if identifier is not None and block.drive(identifier) is not None:
+        return f"Duplicate ID '{identifier}' for drive\n"
+    if options.get("if") != "none":
+        if options.get("if") in ("ide", "scsi", "virtio", "floppy", "pflash", "sd", "mtd", "xen", None):
+            return f"Can't hot-add drive to type {INTERFACES.index(options.get('if', 'ide'))}\n"
+        return f"{prefix}unsupported bus type '{options['if']}'\n"
+    if "file" not in options and any(name not in DRIVE_OPTIONS for name in options):
+        return f"{prefix}Must specify either driver or file\n"
+    try:
+        add_drive(inventory_of(dispatcher), options)
+    except CommandError as error:
+        return f"{prefix}{error.description}\n"
+    return "OK\n"
+
+
+def _drive_del(dispatcher: Dispatcher, line: Line) -> str:
+    name = line.required("block device name")
+    line.end()
+    inventory = inventory_of(dispatcher)
+    graph = inventory.backends.block
+    if name in graph.nodes:
+        graph.remove(name)
+        return ""
+    drive = graph.drive(name)
+    if drive is None:
+        return inventory.texts("drive-missing", id=name) + "\n"
+    graph.empty(drive)
+    drive.name = ""
+    if drive.device is None:
+        graph.drives.remove(drive)
+    return ""
+
+
 PARTS: dict[str, Part] = {
+    "drive_add": _drive_add,
+    "drive_del": _drive_del,
     "device_add": _device_add,
     "device_del": _device_del,
     "netdev_add": _netdev_add,
@@ -381,6 +433,8 @@ MEANINGS = {
     "chardev-remove": "ID -- take a character device away",
     "object_add": "TYPE,id=ID[,PROPERTY=VALUE]... -- make an object",
     "object_del": "ID -- take an object away",
+    "drive_add": "ADDRESS if=none[,id=ID][,file=FILE][,format=FORMAT] -- add a drive",
+    "drive_del": "DRIVE -- take a drive away",
     "eject": "[-f] DRIVE -- take the medium out of a drive",
     "balloon": "MIB -- ask the guest to do with that much memory",
 }

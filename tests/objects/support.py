@@ -30,7 +30,7 @@ PC = ("-machine", "pc,accel=tcg", "-m", "32", "-display", "none", "-nodefaults",
 SOCKET = "/run/qmp.sock"
 PATIENCE = 20.0
 # What QEMU leaves to a thread of its own has happened by then, in seconds.
-_SETTLED = 0.12
+_SETTLED = 2.0
 # Seconds until a release that starts is talked to: 5.2 can lose a byte and greet late before.
 _SETTLING = {"5.2": 0.2}
 
@@ -170,12 +170,16 @@ class Real:
         except (BrokenPipeError, ConnectionResetError):
             raise Ended("") from None
 
-    def say(self, data: bytes, *, settle: bool = False) -> list[bytes]:
-        """Send a command; gives what comes back, with all that follows from it where it is to `settle`."""
+    def say(self, data: bytes, lines: int = 1) -> list[bytes]:
+        """Send a command; gives what comes back, with what follows from it until there are so many `lines`.
+
+        What QEMU leaves to a thread of its own takes its time.
+        """
         self._send(data)
         said = self._until_reply()
-        if settle:
-            time.sleep(_SETTLED)
+        deadline = time.monotonic() + _SETTLED
+        while len(said) < lines and time.monotonic() < deadline:
+            time.sleep(0.01)
             self._send(b'{"execute": "query-name"}')
             said += self._until_reply()[:-1]
         return said

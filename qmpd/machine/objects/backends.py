@@ -102,6 +102,8 @@ class Backends:
         drive = self.block.drive(name)
         if drive is None:
             drive = Drive("", node=self.block.nodes.get(name) if name else None)
+        elif drive.node is None and not shown["removable"] and not drive.unmodelled:
+            raise MachineError("Device needs media, but drive is empty")
         drive.device = device
         # In queries a device goes by its id where it has one, but a part of a device has none.
         own = shown["qdev"] == ID

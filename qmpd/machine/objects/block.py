@@ -79,6 +79,8 @@ class Drive:
     qdev: str = ""
     removable: bool = False
     has_tray: bool = False
+    # Whether there is something in it that no node stands for.
+    unmodelled: bool = False
     # What queries tell of the limits that it was given; None without any.
     limits: dict[str, Any] | None = None
 
@@ -225,13 +227,17 @@ class BlockGraph:
         if node is not None:
             if drive.writes:
                 check_writable(node)
+            held = drive in node.drives
             for other in reversed(node.drives):
-                self._conflict(node, drive, other)
-            node.drives.append(drive)
+                if other is not drive:
+                    self._conflict(node, drive, other)
+            if not held:
+                node.drives.append(drive)
             try:
                 self._lock(node)
             except MachineError:
-                node.drives.remove(drive)
+                if not held:
+                    node.drives.remove(drive)
                 raise
         if drive not in self.drives:
             self.drives.append(drive)

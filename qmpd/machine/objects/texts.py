@@ -20,6 +20,7 @@ DEFAULTS: dict[str, str] = {
     "device-not-pluggable": "Parameter 'driver' expects a pluggable device type",
     "device-id-duplicate": "Duplicate device ID '{id}'",
     "slot-in-use": "PCI: slot {slot} function {function} not available for {driver}, in use by {there},id={id}",
+    "drive-missing": "Device '{id}' not found",
     "device-unnamed": "Device '' not found",
     "device-is-none": "{id} is not a device",
     "chardev-duplicate": "Chardev with id '{id}' already exists",
