@@ -143,12 +143,30 @@ async def test_a_port_that_the_guests_agent_opens(tmp_path: Path) -> None:
     async with played(tmp_path, guest=DEAF) as machine:
         client, control = await begin(machine)
         await client("device_add", driver="virtio-serial-pci", id="v")
-        await client("device_add", driver="virtserialport", id="agent")
+        await client("chardev-add", id="channel", backend={"type": "null", "data": {}})
+        await client("device_add", driver="virtserialport", id="agent", chardev="channel")
+
+        async def is_open() -> object:
+            (shown,) = [each for each in await client("query-chardev") if each["label"] == "channel"]
+            return shown["frontend-open"]
+
+        assert await is_open() is False
         await control("guest-open-port", device="agent")
+        assert await is_open() is True
         assert await client.said() == [("VSERPORT_CHANGE", {"open": True, "id": "agent"})]
         await control("clock-advance", time="2s")
         await control("guest-open-port", device="agent", open=False)
+        assert await is_open() is False
         assert await client.said() == [("VSERPORT_CHANGE", {"open": False, "id": "agent"})]
+        # A reset closes it, too.
+        await control("clock-advance", time="2s")
+        await control("guest-open-port", device="agent")
+        await control("clock-advance", time="2s")
+        await client("system_reset")
+        told = [event for event, data in await client.said() if data != {"open": True, "id": "agent"}]
+        assert told == ["VSERPORT_CHANGE", "RESET"]
+        assert await is_open() is False
+        await control("clock-advance", time="1s")
         with pytest.raises(Refused, match="'v' is no virtserialport"):
             await control("guest-open-port", device="v")
         # All of this takes a guest that runs.

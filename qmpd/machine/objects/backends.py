@@ -25,7 +25,7 @@ _OPENED_BY_GUEST = frozenset({"virtserialport", "isa-debugcon"})
 class Backends:
     """The backends of one machine, as its devices see them."""
 
-    __slots__ = ("_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "network")
+    __slots__ = ("_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "network", "open_ports")
 
     def __init__(self, network: Network, block: BlockGraph, texts: Texts) -> None:
         self.network = network
@@ -34,6 +34,8 @@ class Backends:
         # The labels of the character devices that there are, and whether a monitor uses them.
         self.chardevs: dict[str, bool] = {}
         self._chardev_users: dict[str, Device] = {}
+        # The ports that the guest has opened.
+        self.open_ports: list[Device] = []
         self._singles: dict[str, Device] = {}
         self._object_users: dict[str, Device] = {}
 
@@ -55,9 +57,16 @@ class Backends:
         return self.chardevs.get(label, False) or label in self._chardev_users
 
     def chardev_is_open(self, label: str) -> bool:
-        """Whether the device that uses a character device, if any, listens to it from the start."""
+        """Whether the device that uses a character device, if any, listens to it: from the start, or by now."""
         user = self._chardev_users.get(label)
-        return user is not None and user.node.type not in _OPENED_BY_GUEST
+        return user is not None and (user.node.type not in _OPENED_BY_GUEST or user in self.open_ports)
+
+    def open_port(self, device: Device, *, opened: bool) -> None:
+        """The guest has opened or closed the port that a device is."""
+        if device in self.open_ports:
+            self.open_ports.remove(device)
+        if opened:
+            self.open_ports.append(device)
 
     def check(self, kind: str, value: str, owner: str) -> None:
         """Refuse a backend that is not there or is in use.
@@ -119,6 +128,7 @@ class Backends:
         """A device is taken out of the machine."""
         for kind in [kind for kind, user in self._singles.items() if user is device]:
             del self._singles[kind]
+        self.open_port(device, opened=False)
         self.network.detach(device)
 
     def release(self, device: Device) -> None:

@@ -106,8 +106,7 @@ class GuestSide:
         device = self._inventory.devices.find(identifier)
         if device.driver != _PORT:
             raise MachineError(f"'{identifier}' is no {_PORT}")
-        if device.identifier is not None:
-            self._machine.emit("VSERPORT_CHANGE", {"id": device.identifier, "open": opened})
+        self._inventory.open_port(device, opened=opened)
 
 
 def _named(device: Device, member: str) -> dict[str, object]:

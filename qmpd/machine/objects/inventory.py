@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from qmpd.machine.machine import Machine
     from qmpd.machine.objects.block import Drive
+    from qmpd.machine.objects.buses import Device
     from qmpd.machine.objects.texts import Texts
     from qmpd.machine.objects.tree import Types
 
@@ -121,10 +122,18 @@ class Inventory:
             data: dict[str, object] = {"device": drive.name, "id": drive.qdev, "tray-open": opened}
             self._machine.emit("DEVICE_TRAY_MOVED", data)
 
+    def open_port(self, port: Device, *, opened: bool) -> None:
+        """The guest opens or closes a virtio-serial port, which is told of where that has an id."""
+        self.backends.open_port(port, opened=opened)
+        if port.identifier is not None:
+            self._machine.emit("VSERPORT_CHANGE", {"id": port.identifier, "open": opened})
+
     def reset(self) -> None:
         """The machine has been reset."""
         for drive in self.backends.block.drives:
             drive.locked = False
+        for port in list(self.backends.open_ports):
+            self.open_port(port, opened=False)
         if self._devices is not None:
             self._devices.reset()
         if self._balloon is not None:

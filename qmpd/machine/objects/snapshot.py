@@ -97,7 +97,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
     BlockGraph: {"nodes": named(BlockNode), "drives": many(Drive)},
     Backends: {
         "network": one(Network), "block": one(BlockGraph), "_chardev_users": named(Device), "_singles": named(Device),
-        "_object_users": named(Device),
+        "_object_users": named(Device), "open_ports": many(Device),
     },
 }  # fmt: skip
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
