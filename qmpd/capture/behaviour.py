@@ -232,6 +232,7 @@ def _run_guest(command: str, action: bytes, device: list[str], until: str) -> tu
 
 
 def _display(command: str) -> Found:
+    """What a display and a character device refuse."""
     displays = ["-vnc", "none,password=on", "-device", "VGA"]
     with Program(command, [*OPTIONS[PC], *displays]) as program:
         ask = program.client.ask
@@ -249,6 +250,10 @@ def _display(command: str) -> Found:
     with Program(command, OPTIONS[PC]) as program:
         ask = program.client.ask
         found["vnc_missing"] = ask("set_password", vnc).description
+        socket = {"type": "socket", "data": {"addr": {"type": "fd", "data": {"str": "no-file"}}}}
+        refused = ask("chardev-add", {"id": "no-device", "backend": socket}).description
+        reason = "File descriptor named 'no-file' has not been found"
+        found["chardev_failure"] = _template(refused, id="no-device", reason=reason)
         found["vnc_expiry_missing"] = ask("expire_password", {"protocol": "vnc", "time": "now"}).description
     with Program(command, [*OPTIONS[PC], "-vnc", "none"]) as program:
         found["vnc_password_disabled"] = program.client.ask("set_password", vnc).description

@@ -54,6 +54,10 @@ class Descriptors:
             raise CommandError(f"File descriptor named '{name}' not found")
         os.close(number)
 
+    def take(self, monitor: str, name: str) -> int | None:
+        """The file of this name, which is the caller's from now on; None where there is none."""
+        return self._named.pop((monitor, name), None)
+
     def add(self, number: int, identifier: int | None, opaque: str | None) -> int:
         """Put a file into a set, the first that there is not where none is named; gives the set's number."""
         if identifier is None:

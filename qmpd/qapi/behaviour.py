@@ -62,6 +62,7 @@ ABOUT: dict[str, str] = {
     "vnc_expiry_missing": "the text of expire_password for a VNC display that there is not",
     "password_connected_refusal": "the text of set_password where the clients of a VNC display are not to stay",
     "password_expiry_refusal": "the text of expire_password for a time that is none; empty: it is taken for one",
+    "chardev_failure": "the text of chardev-add for a character device that cannot be opened",
 }
 
 
@@ -120,6 +121,7 @@ class Behaviour:
     vnc_expiry_missing: str = "Could not set password expire time"
     password_connected_refusal: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
     password_expiry_refusal: str = "Parameter 'time' doesn't take value '{time}'"
+    chardev_failure: str = "Failed to add chardev '{id}': {reason}"
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

@@ -473,6 +473,8 @@ def settings_of(label: str, backend: str, options: Mapping[str, Any]) -> Chardev
         return ChardevSettings(label=label, backend=kind, path=data["path"])
     if address["type"] == "inet":
         return ChardevSettings(label=label, backend=kind, host=data["host"], port=data["port"])
+    if address["type"] == "fd":
+        return ChardevSettings(label=label, backend=kind, descriptor=int(data["str"]))
     raise ValueError(f"qmpd does not model character devices with an address of type {address['type']}")
 
 

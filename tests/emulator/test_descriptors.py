@@ -73,3 +73,45 @@ def test_files(release: str, tmp_path: Path) -> None:
         client.lines.close()
     os.close(reading)
     os.close(writing)
+
+
+def test_a_character_device_on_a_socket_that_was_handed_over(tmp_path: Path) -> None:
+    """What libvirt does for a channel that it attaches."""
+
+    def named(name: str) -> dict[str, object]:
+        address = {"type": "fd", "data": {"str": name}}
+        return {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+
+    path, channel = tmp_path / "qmp", tmp_path / "channel"
+    options = [*QUIET, "-machine", "none", "-qmp", f"unix:{path},server=on,wait=off"]
+    with running(*options) as _, connect(path) as connection, socket.socket(socket.AF_UNIX) as listening:
+        client = Client(connection)
+        listening.bind(str(channel))
+        listening.listen()
+        reading, writing = os.pipe()
+        client.ask("getfd", (reading,), fdname="pipe")
+        client.ask("getfd", (listening.fileno(),), fdname="channel")
+        refused = "Failed to add chardev 'c': File descriptor"
+        assert client.ask("chardev-add", id="c", backend=named("pipe")) == f"{refused} 'pipe' is not a socket"
+        assert client.ask("chardev-add", id="c", backend=named("channel")) == {}
+        assert client.ask("chardev-add", id="d", backend=named("channel")).endswith("'channel' has not been found")
+        names = {each["label"]: each["filename"] for each in client.ask("query-chardev")}
+        assert names["c"] == f"disconnected:unix:{channel},server=on"
+        client.lines.close()
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_log_in_a_set(tmp_path: Path) -> None:
+    """What libvirt does for a serial port that is a file."""
+    path, log = tmp_path / "qmp", tmp_path / "log"
+    number = os.open(log, os.O_WRONLY | os.O_CREAT)
+    options = ["-add-fd", f"set=0,fd={number},opaque=log", "-chardev", "file,id=serial,path=/dev/fdset/0,append=on"]
+    monitor = ["-machine", "none", "-qmp", f"unix:{path},server=on,wait=off"]
+    with running(*QUIET, *options, *monitor, pass_fds=[number]), connect(path) as connection:
+        client = Client(connection)
+        (files,) = client.ask("query-fdsets")
+        assert (files["fdset-id"], files["fds"][0]["opaque"]) == (0, "log")
+        assert {each["filename"] for each in client.ask("query-chardev")} == {"file", f"unix:{path},server=on"}
+        client.lines.close()
+    os.close(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.monitor.chardev import Chardev
@@ -52,11 +54,30 @@ def chardev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) 
         return EMPTY
     if kind not in _OPENED or dispatcher.chardev_host is None:
         raise CommandError(f"qmpd does not model adding character devices of type {kind}")
+    failure = dispatcher.release.behaviour.chardev_failure
     try:
-        path = dispatcher.chardev_host.open_chardev(label, kind, options)
+        path = dispatcher.chardev_host.open_chardev(label, kind, _with_file(dispatcher, session, options))
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(failure.format(id=label, reason=error)) from None
     return EMPTY if path is None else {"pty": path}
+
+
+def _with_file(dispatcher: Dispatcher, session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """A socket's options with the number of the file in place of the name that `getfd` gave it.
+
+    :raise ValueError: there is no such file, or it is no socket.
+    """
+    address = options.get("addr", {})
+    if address.get("type") != "fd":
+        return options
+    name = address["data"]["str"]
+    number = None if dispatcher.descriptors is None else dispatcher.descriptors.take(session.label, name)
+    if number is None:
+        raise ValueError(f"File descriptor named '{name}' has not been found")
+    if not stat.S_ISSOCK(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(f"File descriptor '{name}' is not a socket")
+    return {**options, "addr": {"type": "fd", "data": {"str": str(number)}}}
 
 
 @command("chardev-remove")
