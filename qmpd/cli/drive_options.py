@@ -50,6 +50,8 @@ _FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
 _ERROR_ACTIONS = ("ignore", "enospc", "stop", "report", "auto")
 _WITH_ACTIONS = ("ide", "scsi", "virtio", "none")
 _FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
+# Protocols of modules, which are not taken for installed.
+_MODULES = ("http", "https", "ftp", "ftps", "ssh", "rbd", "gluster", "iscsi", "nfs")
 _QCOW2 = b"QFI\xfb"
 
 
@@ -93,7 +95,7 @@ class Drives:
         self._check_common(values)
         driver = self._driver(values)
         for name, what in (("werror", "write"), ("rerror", "read")):
-            if name in own and own[name] not in _ERROR_ACTIONS:
+            if name in own and (own[name] not in _ERROR_ACTIONS or (name == "rerror" and own[name] == "enospc")):
                 raise OptionError(f"'{own[name]}' invalid {what} error action")
         is_empty = file is None and not values and driver is None
         settings = {"if": interface}
@@ -108,6 +110,8 @@ class Drives:
             device.pairs = [("driver", "virtio-blk"), ("drive", identifier)]
         add(settings)
         if interface == "pflash":
+            if is_empty:
+                raise OptionError(f"can't get size of block device pflash{unit}: No medium found", "")
             self.flash.append((unit, self._size(settings)))
         self.places.append((interface, bus, unit, entry, is_empty and media == "disk"))
 
@@ -208,6 +212,9 @@ class Drives:
             raise OptionError("Must specify either driver or file")
         if file is None:
             file = below.pop("filename", None)
+        inner = below.get("driver")
+        if inner is not None and inner not in self._drivers():
+            raise OptionError(f"Unknown driver '{inner}'")
         if file is None and driver is not None:
             self._check_left(driver, values)
             return {**settings, "driver": driver, **values}
@@ -250,6 +257,8 @@ class Drives:
             path = f"/proc/self/fd/{found}"
         try:
             mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
+                raise OptionError(f"'file' driver requires '{file}' to be a regular file")
             with open(path, "rb") as opened:
                 start = b"" if stat.S_ISCHR(mode) else opened.read(len(_QCOW2))
         except OSError as error:
@@ -272,7 +281,7 @@ class Drives:
             if not os.path.isdir(rest.rpartition(":")[2]):
                 raise OptionError(f"Could not read directory {rest.rpartition(':')[2]}")
             return
-        if protocol not in self._drivers():
+        if protocol not in self._drivers() or protocol in _MODULES:
             raise OptionError(f"Unknown protocol '{protocol}'")
 
     def _check_left(self, driver: str, values: dict[str, str]) -> None:
@@ -344,6 +353,9 @@ def _check_limits(limits: dict[str, int]) -> None:
                 raise OptionError(
                     "bps/iops/max total values and read/write values cannot be used at the same time"
                 )
+    for key, value in limits.items():
+        if value and key.endswith("-max") and not limits.get(key.removesuffix("-max")):
+            raise OptionError("bps_max/iops_max require corresponding bps/iops values")
     if any(value > _MOST for value in limits.values()):
         raise OptionError(f"bps/iops/max values must be within [0, {_MOST}]")
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from qmpd.machine.objects.inventory import Inventory
     from qmpd.qapi import Release
 
+# How many flash chips a board has (`-machine pflash0=`).
+_FLASHES = 2
+
 
 class ColdPlugError(Exception):
     """A part of the machine is refused: number `index` of the settings' list `kind`; the text is QEMU's own."""
@@ -36,7 +39,12 @@ class ColdPlugError(Exception):
 def has_parts(settings: MachineSettings) -> bool:
     """Whether anything was given."""
     return bool(
-        settings.devices or settings.objects or settings.netdevs or settings.blockdevs or settings.drives
+        settings.devices
+        or settings.objects
+        or settings.netdevs
+        or settings.blockdevs
+        or settings.drives
+        or settings.usb
     )
 
 
@@ -115,6 +123,11 @@ class Assembly:
         """All of the users' objects are there."""
         if self._begun:
             self.inventory.objects.end()
+
+    def add_usb(self) -> None:
+        """Add the board's USB controller."""
+        with suppress(LookupError, MachineError):
+            self.inventory.devices.add_usb()
 
     def add_netdev(self, arguments: Mapping[str, Any]) -> None:
         """Add a network backend whose id nobody looks at."""
@@ -197,7 +210,27 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     elif given.get("driver") in _FORMATS:
         # On top of what is not modelled.
         drive.unmodelled = True
+    elif given.get("driver"):
+        options = {name: given[name] for name in ("driver", "node-name") if name in given}
+        if given.get("size", "").isdigit():
+            options["size"] = int(given["size"])
+        drive.node = Opener(block).open({**options, "read-only": given.get("readonly") == "on"})
+        drive.node.drives.append(drive)
+    if drive.name in block.nodes:
+        raise MachineError(f"Device name '{drive.name}' conflicts with an existing node name")
     block.drives.append(drive)
+
+
+class _Flash(_Part):
+    """A flash chip of the board, whose content is a node."""
+
+    def __call__(self) -> None:
+        block = self.inventory.backends.block
+        node = block.nodes.get(self.arguments["node"])
+        if node is None:
+            return
+        path = f"/machine/{self.arguments['name']}"
+        block.attach(Drive("", node=node, qdev=path, label=path, writes=not node.read_only, shares=node.read_only))
 
 
 class _Device(_Part):
@@ -217,6 +250,12 @@ def _others(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[s
         yield "blockdevs", index, _Node(inventory, dict(each))
     for index, drive in enumerate(settings.drives):
         yield "drives", index, _Drive(inventory, dict(drive))
+    if settings.usb:
+        inventory.devices.add_usb()
+    for number in range(_FLASHES):
+        node = settings.machine_options.get(f"pflash{number}")
+        if node is not None:
+            yield "blockdevs", 0, _Flash(inventory, {"name": f"system.flash{number}", "node": node})
     for index, device in enumerate(settings.devices):
         yield "devices", index, _Device(inventory, {"driver": device.driver, **device.properties})
 

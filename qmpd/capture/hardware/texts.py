@@ -146,9 +146,9 @@ def texts(command: str, report: Callable[[str], None]) -> dict[str, str]:
             if refused is not None:
                 found[question.text] = refused
         line = {"command-line": "drive_del zqnone"}
-        said = program.client.ask("human-monitor-command", line)
-        if said.value is not None:
-            found["drive-missing"] = said.result.strip().replace("zqnone", "{id}")
+        answered = program.client.ask("human-monitor-command", line)
+        if answered.value is not None:
+            found["drive-missing"] = answered.result.strip().replace("zqnone", "{id}")
     finally:
         program.close()
     return found
