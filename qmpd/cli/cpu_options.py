@@ -36,6 +36,7 @@ class CPUs:
         self._type = f"{machine.cpu_model}-x86_64-cpu"
         self._signed: list[tuple[str, bool]] = []
         self._properties: list[tuple[str, str]] = []
+        self._mixes = False
 
     def parse(self) -> None:
         """Take `-cpu` apart.
@@ -58,9 +59,24 @@ class CPUs:
                 continue
             name, equals, value = feature.partition("=")
             name = name.replace("_", "-")
+            self._warn_of_mixing(name, value if equals else "on")
             if name == "tsc-freq":
                 name, value = "tsc-frequency", self._frequency(value)
             self._properties.append((name, value if equals else "on"))
+        if self._mixes:
+            self._options.complaints.line(
+                "warning: Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions"
+            )
+
+    def _warn_of_mixing(self, name: str, value: str) -> None:
+        """Warn of a feature that is said in two ways."""
+        for sign, is_on in (("+", True), ("-", False)):
+            if (name, is_on) in self._signed:
+                self._mixes = True
+                self._options.complaints.line(
+                    "warning: Ambiguous CPU model string. "
+                    f"Don't mix both \"{sign}{name}\" and \"{name}={value}\""
+                )
 
     def _definitions(self) -> list[dict[str, Any]]:
         reply = self._release.captured("query-cpu-definitions", {}, "pc", {})
@@ -104,15 +120,19 @@ class CPUs:
         wants_kvm = self._type == "host-x86_64-cpu"
         if wants_kvm and not self._machine.kvm:
             raise OptionError("CPU model 'host' requires KVM or HVF", NOWHERE)
-        for name, _ in sorted(self._signed, key=lambda each: not each[1]):
+        for name, _ in self._in_turn():
             if name not in known:
                 raise OptionError(f"Property '{self._type}.{name}' not found", NOWHERE)
-        signed = {name: "on" if is_on else "off" for name, is_on in self._signed}
+        signed = {name: "on" if is_on else "off" for name, is_on in self._in_turn()}
         self._machine.cpu_properties = dict(self._properties) | signed
         if not self._machine.kvm:
             self._warn_of_features()
         self._check_address_bits()
         self._warn_of_threads()
+
+    def _in_turn(self) -> list[tuple[str, bool]]:
+        """The features with a sign as they are set: those that are added, then those that are taken away."""
+        return sorted(self._signed, key=lambda each: not each[1])
 
     def _check(self, name: str, value: str, known: dict[str, str]) -> None:
         kind = known.get(name)
@@ -138,7 +158,7 @@ class CPUs:
 
     def _warn_of_features(self) -> None:
         """Warn of what the emulator cannot do of what is asked for, for each CPU; with `enforce` that is too much."""
-        given = {name: value in _TRUE for name, value in self._properties} | dict(self._signed)
+        given = {name: value in _TRUE for name, value in self._properties} | dict(self._in_turn())
         enforced = given.get("enforce", False)
         model = self._type.removesuffix("-x86_64-cpu")
         wanted = {name for name in self._unavailable(model) if given.get(name, True)}

@@ -550,7 +550,7 @@ class Start:
                 raise OptionError(text, NOWHERE) from None
         cpus.create(self._globals())
         numa.check_cpus()
-        machine.cpu_nodes = numa.nodes_of_cpus()
+        machine.cpu_nodes, machine.node_memory = numa.nodes_of_cpus(), numa.memory_of_nodes()
         board.init(self._tree, self._globals(), self._assembly)
         if board.has_pci and options.since(9, 0) and self._globals():
             for kind in options.lists.network_cards("pci-device"):

@@ -199,15 +199,19 @@ class Numa:
                 NOWHERE,
             )
 
+    def memory_of_nodes(self) -> list[int]:
+        """How much memory each node has, in bytes."""
+        return [self._nodes[number] for number in sorted(self._nodes)]
+
     def nodes_of_cpus(self) -> list[int | None]:
         """The node of each CPU that may be there; empty without nodes.
 
-        Where no CPU was given to a node, the sockets go round.
+        Where no CPU was given to a node, the sockets go round; else those that were given to none are in the first.
         """
         if not self._nodes:
             return []
         if any(owner is not None for owner in self._owners):
-            return list(self._owners)
+            return [owner or 0 for owner in self._owners]
         return [place["socket-id"] % len(self._nodes) for place in self._places]
 
     def check_cpus(self) -> None:

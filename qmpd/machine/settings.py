@@ -238,6 +238,9 @@ class MachineSettings:
     # The id of each VNC display, and whether it asks for a password.
     vnc: list[tuple[str, bool]] = field(default_factory=list)
 
+    # How much memory each NUMA node has, in bytes.
+    node_memory: list[int] = field(default_factory=list)
+
     def node_of_cpu(self, index: int) -> int | None:
         """The NUMA node that CPU number `index` is in, if any."""
         if self.cpu_nodes:

@@ -414,12 +414,24 @@ def _drive(shown: dict[str, Any]) -> str:
     return text
 
 
+def _info_numa(dispatcher: Dispatcher, _line: Line) -> str:
+    settings = dispatcher.settings
+    sizes = settings.node_memory or ([settings.memory] if settings.memory_slots else [])
+    text = f"{len(sizes)} nodes\n"
+    for node, size in enumerate(sizes):
+        cpus = [index for index in range(settings.topology.cpus) if settings.node_of_cpu(index) == node]
+        text += f"node {node} cpus:{''.join(f' {index}' for index in cpus)}\n"
+        text += f"node {node} size: {size // _MEBIBYTE} MB\nnode {node} plugged: 0 MB\n"
+    return text
+
+
 INFORMATION: dict[str, Part] = {
     "balloon": _info_balloon,
     "block": _info_block,
     "chardev": _info_chardev,
     "memory-devices": _info_memory_devices,
     "memory_size_summary": _info_memory_size,
+    "numa": _info_numa,
 }
 """What `info` shows, by the words after it."""
 
@@ -444,6 +456,7 @@ INFORMATION_MEANINGS = {
     "chardev": "-- the character devices",
     "memory-devices": "-- the memory that was plugged in",
     "memory_size_summary": "-- how much memory there is",
+    "numa": "-- the NUMA nodes",
 }
 
 
