@@ -350,9 +350,9 @@ def test_a_vm_that_fails_tells_so(monkeypatch: pytest.MonkeyPatch) -> None:
         raise LookupError("a bug")
 
     vm = start(machine="none")
-    monkeypatch.setattr(Machine, "stop", fail)
+    monkeypatch.setattr(Machine, "turn", fail)
     with Client(vm.qmp_path) as client:
-        client.send("stop")
+        client.send("system_reset")
         with pytest.raises(RuntimeError, match="the VM has failed") as caught:
             vm.wait_until_ended()
         assert isinstance(caught.value.__cause__, BaseException)
