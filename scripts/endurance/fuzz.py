@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -192,6 +193,15 @@ def flat(memory: list[int]) -> bool:
     return quarter < 2 or min(memory[-quarter:]) < max(memory[quarter : 2 * quarter]) + GROWTH
 
 
+def load_releases() -> None:
+    """Have all that is known of each release in memory, where it stays once somebody has asked for it."""
+    for name in release_names():
+        release = load_release(name)
+        for attribute, kind in vars(type(release)).items():
+            if isinstance(kind, cached_property):
+                getattr(release, attribute)
+
+
 class Fuzz:
     """A run.  `seconds` is how long it takes; `show` is called after each round."""
 
@@ -223,6 +233,7 @@ class Fuzz:
             raise Finding(f"memory grows: {self.tally.memory}", {"seed": self.seed, "rounds": self.tally.rounds})
 
     async def _run(self) -> None:
+        load_releases()
         end = time.monotonic() + self.seconds
         finding: Finding | None = None
         async with storm(self.tally) as clients:
