@@ -14,7 +14,7 @@ from qmpd.cli.errors import NOWHERE, BareError, OptionError
 from qmpd.cli.machine_options import family_of, machines
 from qmpd.cli.object_checks import check_object
 from qmpd.cli.property_values import check_member, check_text
-from qmpd.wire.order import in_order
+from qmpd.monitor.object_order import dictionary_order
 
 if TYPE_CHECKING:
     from qmpd.cli.emulator_options import EmulatorOptions
@@ -156,7 +156,7 @@ class Board:
         if "memory" not in values:
             keys.append("memory")
         done = {"smp": "smp" in values}
-        for key in in_order(tuple(keys)):
+        for key in dictionary_order(keys):
             if key == "memory":
                 self._check_memory(values.get("memory"))
                 machine.finish_memory()

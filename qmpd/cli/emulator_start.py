@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from qmpd.cli import key_values
+from qmpd.cli import key_values, numa_options
 from qmpd.cli.board_options import Board
 from qmpd.cli.chardev_options import probe_file
 from qmpd.cli.cpu_options import CPUs
@@ -18,12 +18,12 @@ from qmpd.cli.drive_options import Drives
 from qmpd.cli.errors import NOWHERE, BareError, OptionError
 from qmpd.cli.incoming_options import check_incoming
 from qmpd.cli.network_options import Networks
-from qmpd.cli.numa_options import Numa
 from qmpd.cli.option_groups import HELP
+from qmpd.machine.numa import Numa
 from qmpd.machine.settings import Device, Firmware, GuestSettings
 from qmpd.monitor.cold_plug import Assembly, ColdPlugError
+from qmpd.monitor.object_order import dictionary_order
 from qmpd.server.settings import VMSettings
-from qmpd.wire.order import in_order
 
 if TYPE_CHECKING:
     from qmpd.cli.emulator_options import EmulatorOptions, Values
@@ -63,7 +63,7 @@ class Start:
         self._networks = Networks(options, self._warn)
         self._board = Board(options)
         self._accelerators: list[str] = []
-        self._location: dict[int, str] = {}
+        self._location_of_numa = ""
 
     # Before the machine
 
@@ -185,10 +185,9 @@ class Start:
         self._resolve_memory()
         numa = self._numa()
         for entry in self._groups.find("numa"):
-            try:
-                numa.take(entry)
-            except OptionError as error:
-                raise error.at(entry.location) from None
+            self._location_of_numa = f"{entry.location}: "
+            machine.numa.append(numa_options.take(self._release, numa, entry))
+        self._location_of_numa = ""
         self._board_init(cpus, numa)
         self._devices()
         self._complete()
@@ -522,9 +521,8 @@ class Start:
     def _numa(self) -> Numa:
         machine = self._settings.machine
         return Numa(
-            self._release,
             machine.topology,
-            self._warn,
+            lambda text: self._warn(f"{self._location_of_numa}warning: {text}"),
             hmat=self._tree.get("hmat") in ("on", "yes", "true", "y"),
             supported=self._board.has_numa,
             takes_memory=self._board.numa_takes_memory,
@@ -536,7 +534,8 @@ class Start:
         for path in options.singles.plugins:
             self._load_plugin(path)
         board.check_memory(options.machine)
-        numa.check(machine.memory)
+        if not machine.preconfig:
+            numa_options.check(lambda: numa.check(machine.memory))
         if numa.has_backends and self._memory_backend is not None:
             text = "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive"
             raise OptionError(text, NOWHERE)
@@ -599,7 +598,7 @@ class Start:
         driver = values.get("driver")
         if not isinstance(driver, str):
             raise OptionError("Parameter 'driver' is missing", location)
-        ordered = {name: values[name] for name in in_order(tuple(values))}
+        ordered = {name: values[name] for name in dictionary_order(values)}
         arguments = dict(ordered)
         self._check_connected(arguments.get("drive"), location)
         self._apply_globals(driver, location)

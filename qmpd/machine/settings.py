@@ -238,6 +238,8 @@ class MachineSettings:
     # The id of each VNC display, and whether it asks for a password.
     vnc: list[tuple[str, bool]] = field(default_factory=list)
 
+    # What each `-numa` and `set-numa-node` said, in the order in which they did.
+    numa: list[dict[str, object]] = field(default_factory=list)
     # How much memory each NUMA node has, in bytes.
     node_memory: list[int] = field(default_factory=list)
 

@@ -1,6 +1,6 @@
-"""The order in which QEMU walks the children of an object.
+"""The orders in which QEMU walks the children of an object, and the members of a dictionary.
 
-They are kept in a hash table of GLib's with string keys (QEMU's object properties); replies such as
+Children are kept in a hash table of GLib's with string keys (QEMU's object properties); replies such as
 `query-chardev` list them in that table's order.  Checked against QEMU with up to nine character devices.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.hash_table import HashTable
+from qmpd.wire.order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,3 +18,8 @@ if TYPE_CHECKING:
 def object_order(names: Iterable[str]) -> list[str]:
     """Names in the order in which a table walks them, after they were added in the order given."""
     return HashTable(names).walk()
+
+
+def dictionary_order(names: Iterable[str]) -> list[str]:
+    """Names in the order in which a dictionary walks them (`qmpd.wire.order`)."""
+    return in_order(tuple(names))

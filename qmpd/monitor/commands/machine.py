@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.machine.numa import Numa, NumaError
 from qmpd.machine.objects import memory, processors
 from qmpd.machine.objects.processors import Place
 from qmpd.monitor.commands import command
@@ -162,5 +163,51 @@ def query_kvm(dispatcher: Dispatcher, session: Session, arguments: Arguments) ->
 
 @command("x-exit-preconfig")
 def exit_preconfig(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.exit_preconfig()
+    machine, settings = dispatcher.machine, dispatcher.settings
+    if machine.preconfig and settings.numa:
+        numa = _numa(dispatcher)
+        try:
+            numa.check(settings.memory)
+        except NumaError as error:
+            # QEMU ends with the complaint, and without a reply.
+            machine.report(error.message)
+            dispatcher.exit_status = 1
+            return EMPTY
+        settings.cpu_nodes = numa.nodes_of_cpus()
+    machine.exit_preconfig()
+    return EMPTY
+
+
+def _numa(dispatcher: Dispatcher) -> Numa:
+    """The NUMA nodes that there are by now."""
+    settings = dispatcher.settings
+    sizes = {
+        str(each["id"]): size
+        for each in settings.objects
+        if str(each["qom-type"]).startswith("memory-backend") and isinstance(size := each.get("size"), int)
+    }
+    numa = Numa(
+        settings.topology,
+        dispatcher.machine.report,
+        hmat=False,
+        supported=settings.machine_type != "none",
+        takes_memory=False,
+        memory_backend=sizes.get,
+    )
+    for values in settings.numa:
+        numa.take(values)
+    return numa
+
+
+@command("set-numa-node")
+def set_numa_node(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    settings = dispatcher.settings
+    if not dispatcher.machine.preconfig:
+        has_state = dispatcher.release.behaviour.preconfig_run_state == "preconfig"
+        when = "in 'preconfig' state" if has_state else "before the machine has been created"
+        raise CommandError(f"The command is permitted only {when}")
+    numa = _numa(dispatcher)
+    numa.take(arguments)
+    settings.numa.append(dict(arguments))
+    settings.cpu_nodes, settings.node_memory = numa.owners(), numa.memory_of_nodes()
     return EMPTY
