@@ -380,6 +380,9 @@ def _info_block(dispatcher: Dispatcher, line: Line) -> str:
     said = [
         _drive(each) for each in _ask(dispatcher, "query-block") if wanted is None or wanted == each["device"]
     ]
+    if wanted is not None and not said:
+        nodes = [each for each in _ask(dispatcher, "query-named-block-nodes") if each["node-name"] == wanted]
+        said = [_drive({"device": "", "removable": False, "inserted": each}) for each in nodes]
     return "\n".join(said)
 
 

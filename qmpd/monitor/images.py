@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _NULL_SIZE = 1 << 30
 _NULL = ("null-co", "null-aio")
+_FORMATS = ("raw", "qcow2")
 _FILES = ("file", "host_device", "host_cdrom")
 # What a node below another takes from it, where it is not told otherwise.
 _INHERITED = ("read-only", "cache", "auto-read-only")
@@ -43,16 +44,49 @@ class Opener:
 
         :raise CommandError, MachineError: it cannot be opened.
         """
-        name = options.get("node-name")
-        if name is not None:
-            self._graph.check_name(name)
         driver = cast("str", options["driver"])
+        node = self._prepare(driver, options, owned=owned)
+        child = self._child(options["file"], options) if driver in _FORMATS else None
+        try:
+            if driver in _NULL:
+                _open_null(node, options)
+            elif driver in _FILES:
+                _open_file(node, options)
+            elif child is not None:
+                node.children["file"] = child
+                if driver == "qcow2" and not node.read_only:
+                    check_writable(child)
+                (_open_raw if driver == "raw" else _open_qcow2)(node, child, options)
+            else:
+                raise CommandError(f"qmpd does not model block driver {driver}")
+        except (CommandError, MachineError):
+            if child is not None:
+                self._drop(child)
+            raise
+        if not node.name:
+            node.name = self._graph.new_name()
+        self._graph.add(node)
+        if driver == "qcow2":
+            self._open_backing(node, options)
+            backing = node.children.get("backing")
+            if (None if backing is None else backing.filename) != node.image.get("full-backing-filename"):
+                node.filename = _described(full_options(node))
+        return node
+
+    def _prepare(self, driver: str, options: Options, *, owned: bool) -> BlockNode:
+        """A node that is not open yet.
+
+        :raise CommandError, MachineError: what every node can be told is wrong.
+        """
         if options.get("detect-zeroes") == "unmap" and options.get("discard") not in ("unmap", "on"):
             raise CommandError(
                 "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
             )
+        name = options.get("node-name")
+        if name is not None:
+            self._graph.check_name(name)
         cache = options.get("cache") or {}
-        node = BlockNode(
+        return BlockNode(
             name or "",
             driver,
             "",
@@ -63,31 +97,6 @@ class Opener:
             no_flush=bool(cache.get("no-flush")),
             owned=owned,
         )
-        if driver in _NULL:
-            _open_null(node, options)
-        elif driver in _FILES:
-            _open_file(node, options)
-        elif driver in ("raw", "qcow2"):
-            child = self._child(options["file"], options)
-            node.children["file"] = child
-            try:
-                if driver == "qcow2" and not node.read_only:
-                    check_writable(child)
-                (_open_raw if driver == "raw" else _open_qcow2)(node, child, options)
-            except (CommandError, MachineError):
-                self._drop(child)
-                raise
-        else:
-            raise CommandError(f"qmpd does not model block driver {driver}")
-        if not node.name:
-            node.name = self._graph.new_name()
-        self._graph.add(node)
-        if driver == "qcow2":
-            self._open_backing(node, options)
-            backing = node.children.get("backing")
-            if (None if backing is None else backing.filename) != node.image.get("full-backing-filename"):
-                node.filename = _described(full_options(node))
-        return node
 
     def _child(self, reference: object, parent: Options) -> BlockNode:
         """The node that a reference names, or that it describes."""

@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine.errors import DeviceNotFound, MachineError
-from qmpd.machine.objects import controllers, memory, places, processors
+from qmpd.machine.objects import controllers, firmware, memory, places, processors
 from qmpd.machine.objects import options as reading
 from qmpd.machine.objects.assembly import MemoryLayout, family
 from qmpd.machine.objects.buses import Bus, Buses, Device
@@ -278,6 +278,9 @@ class Devices:
             if bus is not None:
                 bus.remove(device)
             raise
+        if given.get("romfile") and not firmware.exists(given["romfile"]):
+            self._fail_late(device)
+            raise MachineError(f'failed to find romfile "{given["romfile"]}"')
         for part in node.below():
             if part.property("hotplugged") is not None:
                 part.set_value("hotplugged", not device.cold)
@@ -293,6 +296,16 @@ class Devices:
 
     def _place(self, bus: Bus, device: Device, given: dict[str, Any]) -> None:
         places.place(bus, device, given, self._texts, always_check=self._rules.pci_function_check == "always")
+
+    def _fail_late(self, device: Device) -> None:
+        """A device is refused when its parts are there already: they go, and that is told."""
+        if device.bus is not None:
+            device.bus.remove(device)
+        self._backends.detach(device)
+        self._backends.release(device)
+        parts = [part for part in device.node.below() if part.property("hotplugged") is not None]
+        self._gone.append([(Device(part, part.type, None, cold=False), part.path) for part in parts[1:]])
+        self._later(self._tell)
 
     def _plug_into_machine(self, device: Device) -> None:
         """What the machine itself has to say to a CPU or to memory.

@@ -65,6 +65,9 @@ class Objects:
         rename(node, lambda name, _: name.replace("«id»", identifier))
         for name, value in properties.items():
             to = target(node, name, self._texts)
+            if name == "size" and MEMORY_BACKEND in self._types.is_a(kind):
+                # It is read as a size, whatever its type is called.
+                to = to._replace(found=to.found._replace(kind="size"))
             read = self._reader.read(to, _from_text(to, value) if text else value, text=False)
             self._check(kind, name, read)
             node.set_value(name, read)
