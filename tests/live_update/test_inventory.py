@@ -157,6 +157,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
 
     settable = st.sampled_from(["poll-max-ns", "graphics", "guest-stats-polling-interval"])
 
+    lines = st.sampled_from(["drive_add 0 if=none,id=n1", "drive_del n1"])
     names = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
     limits = {name: st.sampled_from([0, 100]) for name in names}
 
@@ -185,6 +186,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
             command("blockdev-remove-medium", id=devices),
             command("blockdev-insert-medium", id=devices, node_name=nodes),
             command("eject", id=devices),
+            command("human-monitor-command", command_line=lines),
             command("block_resize", node_name=nodes, size=st.sampled_from([512, 4096])),
             command("block_set_io_throttle", id=devices, **limits),
             command("balloon", value=st.sampled_from([128 << 20, 200_000_000, 1 << 40])),
@@ -221,6 +223,23 @@ def test_a_machine_that_nobody_has_asked_has_nothing_to_hand_over() -> None:
     assert state["dispatcher"]["inventory"] is None
     child = taken_over(father, "10.0")
     assert child.vm.dispatcher.machine.inventory is None
+
+
+def test_what_has_come_and_gone_is_not_kept() -> None:
+    father = Played("10.0")
+    father.take(("advance", {"time": 10 * SECOND}))
+    counts = []
+    for _ in range(3):
+        for number, driver in enumerate(("virtio-scsi-pci", "scsi-cd", "qemu-xhci", "usb-tablet", "pci-bridge")):
+            bus = {"scsi-cd": {"bus": "d0.0"}, "usb-tablet": {"bus": "d2.0"}, "pci-bridge": {"chassis_nr": 1}}
+            added = father.send("device_add", {"driver": driver, "id": f"d{number}", **bus.get(driver, {})})
+            assert b"error" not in added
+        for number in range(5):
+            father.send("device_del", {"id": f"d{number}"})
+        father.take(("advance", {"time": 10 * SECOND}))
+        things = transferred(father)["dispatcher"]["inventory"]["things"]
+        counts.append({kind: sum(each[0] == kind for each in things) for kind in ("Node", "Device", "Bus")})
+    assert counts[0] == counts[1] == counts[2]
 
 
 def _plugged() -> dict[str, Any]:
