@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine.errors import DeviceNotFound, MachineError
-from qmpd.machine.objects import controllers, firmware, memory, places, processors
+from qmpd.machine.objects import controllers, firmware, memory, places, processors, virtio
 from qmpd.machine.objects import options as reading
 from qmpd.machine.objects.assembly import MemoryLayout, family
 from qmpd.machine.objects.buses import Bus, Buses, Device
@@ -289,6 +289,10 @@ class Devices:
         self.buses.devices[id(node)] = device
         for part in node.below():
             self.buses.bring(part)
+        if bus is not None:
+            virtio.choose_interfaces(node, bus, given)
+            if controllers.controller(self._tree, bus) is Controller.NOBODY and node.property("hotpluggable"):
+                node.set_value("hotpluggable", False)
         for console in captured.get("consoles", ()):
             screens = self._tree.container(BACKEND)
             number = next(each for each in count() if f"console[{each}]" not in screens.children)

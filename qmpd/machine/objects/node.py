@@ -159,6 +159,13 @@ class Node:
 
     def remove(self, name: str) -> None:
         """Take a property away, and what hangs on it."""
+        if self.shape.static is None:
+            kept = [list(each) for each in self.shape.properties if each.name != name]
+            self.shape = Shape(kept, None)
+            if self._added is not None:
+                self._added.pop(name, None)
+            self.children.pop(name, None)
+            return
         if self._added is None:
             self._added = dict(self.shape.names)
         if self._table is None:
