@@ -45,9 +45,10 @@ class Opener:
         :raise CommandError, MachineError: it cannot be opened.
         """
         driver = cast("str", options["driver"])
-        node = self._prepare(driver, options, owned=owned)
+        # What is below comes first: QEMU opens it to look at what it is.
         child = self._child(options["file"], options) if driver in _FORMATS else None
         try:
+            node = self._prepare(driver, options, owned=owned)
             if driver in _NULL:
                 _open_null(node, options)
             elif driver in _FILES:
@@ -104,7 +105,7 @@ class Opener:
             return self._graph.find(reference)
         options = cast("dict[str, Any]", reference)
         inherited = {name: parent[name] for name in _INHERITED if name in parent and name not in options}
-        return self.open({**inherited, **options})
+        return self.open({"discard": "unmap", **inherited, **options})
 
     def _drop(self, node: BlockNode) -> None:
         self._graph.release(node)
