@@ -10,11 +10,12 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from qmpd.cli import key_values, numa_options
+from qmpd.cli import numa_options
 from qmpd.cli.board_options import Board
 from qmpd.cli.chardev_options import probe_file
 from qmpd.cli.cpu_options import CPUs
 from qmpd.cli.drive_options import Drives
+from qmpd.cli.entry_checks import EntryChecks
 from qmpd.cli.errors import NOWHERE, BareError, OptionError
 from qmpd.cli.incoming_options import check_incoming
 from qmpd.cli.network_options import Networks
@@ -38,7 +39,6 @@ _SANDBOX = {
 _ACTIONS = ("reboot", "shutdown", "panic", "watchdog")
 # Objects that are made when the character devices, the network and the accelerator are there.
 _LATE = re.compile(r"rng-egd|qtest|cryptodev-vhost-user|vhost-user-blk-server|colo-compare|filter-.*|memory-backend-.*")
-_DATE = re.compile(r"[-+]?\d+-[-+]?\d+-[-+]?\d+")
 _VGA = {
     "none": "", "std": "standard VGA", "cirrus": "Cirrus VGA", "vmware": "VMWare SVGA", "xenfb": "Xen paravirtualized",
     "qxl": "QXL VGA", "virtio": "Virtio VGA", "tcx": "TCX framebuffer", "cg3": "CG3 framebuffer",
@@ -62,6 +62,7 @@ class Start:
         self._warn = options.complaints.line
         self._networks = Networks(options, self._warn)
         self._board = Board(options)
+        self._checks = EntryChecks(options, self._board, self._settings)
         self._accelerators: list[str] = []
         self._location_of_numa = ""
 
@@ -156,8 +157,8 @@ class Start:
         :raise OptionError: a fault.
         """
         options = self._options
-        self._check_icount_recording()
-        self._check_clock()
+        self._checks.check_icount_recording()
+        self._checks.check_clock()
         machine = options.machine.begin()
         settings = self._settings
         settings.machine = machine
@@ -194,32 +195,6 @@ class Start:
         options.chardevs.finish(settings)
         self._set_test_clock()
         return settings
-
-    def _check_icount_recording(self) -> None:
-        entry = self._groups.merged("icount")
-        mode = None if entry is None else entry.get("rr")
-        if entry is None or mode is None:
-            return
-        if mode not in ("record", "replay"):
-            raise entry.error(f"Invalid icount rr option: {mode}")
-        path = entry.get("rrfile")
-        if path is None:
-            raise entry.error("File name not specified for replay")
-        if mode == "replay" and not os.path.exists(path):
-            raise BareError(f"Replay: open {path}: No such file or directory", NOWHERE)
-
-    def _check_clock(self) -> None:
-        entry = self._groups.merged("rtc")
-        if entry is None:
-            return
-        base = entry.get("base", "utc")
-        if base not in ("utc", "localtime") and _DATE.match(base or "") is None:
-            hint = "valid formats: '2006-06-17T16:01:21' or '2006-06-17'"
-            raise OptionError("invalid datetime format", NOWHERE, (hint,))
-        for key, known in (("clock", ("host", "rt", "vm")), ("driftfix", ("slew", "none"))):
-            value = entry.get(key)
-            if value is not None and value not in known:
-                raise OptionError(f"invalid option value '{value}'", NOWHERE)
 
     def _create_defaults(self) -> None:
         options, values = self._options, self._options.values
@@ -314,7 +289,7 @@ class Start:
         options.chardevs.create()
         self._assembly.inventory.backends.chardevs = options.chardevs.labels
         for entry in self._groups.find("fsdev"):
-            self._check_file_system(entry)
+            self._checks.check_file_system(entry)
         self._blockdevs()
         listed = (options.lists.text("-audiodev", "help") or "").splitlines()[1:]
         for driver in options.singles.audio_backends.values():
@@ -330,36 +305,6 @@ class Start:
         self._board.check_object(arguments)
         self._add("objects", arguments, NOWHERE)
         self._settings.machine.objects.append(arguments)
-
-    def _check_file_system(self, entry: Entry) -> None:
-        if entry.identifier is None:
-            raise entry.error("fsdev: No id specified")
-        driver = entry.get("fsdriver")
-        drivers = ["local", "synth", *(("proxy",) if not self._options.since(9, 1) else ())]
-        if driver not in drivers:
-            raise entry.error(f"fsdev: fsdriver {driver} not found" if driver else "fsdev: No fsdriver specified")
-        if driver == "synth" and entry.has("path"):
-            raise entry.error("'path' is invalid for fsdriver 'synth'")
-        if driver == "proxy" and not (entry.has("socket") or entry.has("sock_fd")):
-            raise entry.error("both socket and sock_fd properties are missing")
-        if driver != "local":
-            return
-        model = entry.get("security_model")
-        models = ("passthrough", "mapped", "mapped-xattr", "none", "mapped-file")
-        hint = ("Valid options are: security_model=[passthrough|mapped-xattr|mapped-file|none]",)
-        if model is None:
-            raise entry.error("security_model property not set", hint)
-        if model not in models:
-            raise entry.error(f"invalid security_model property '{model}'", hint)
-        many = entry.get("multidevs")
-        if many is not None and many not in ("remap", "forbid", "warn"):
-            hint = ("Valid options are: multidevs=[remap|forbid|warn]",)
-            raise entry.error(f"invalid multidevs property '{many}'", hint)
-        if entry.get("path") is None:
-            raise entry.error("path property not set")
-        for name in ("fmode", "dmode"):
-            if entry.has(name) and not model.startswith("mapped"):
-                raise entry.error(f"{name} is only valid for mapped security modes")
 
     def _blockdevs(self) -> None:
         options, machine = self._options, self._settings.machine
@@ -400,7 +345,7 @@ class Start:
         entries = self._groups.find("accel")
         icount = self._groups.merged("icount")
         if icount is not None:
-            self._check_icount(icount)
+            self._checks.check_icount(icount)
         if entries and listed is not None:
             raise OptionError('The -accel and "-machine accel=" options are incompatible', NOWHERE)
         failed = False
@@ -436,19 +381,6 @@ class Start:
         if icount is not None and self._accelerators[0] == "kvm" and icount.has("shift"):
             raise OptionError("-icount is not allowed with hardware virtualization", NOWHERE)
 
-    def _check_icount(self, entry: Entry) -> None:
-        shift = entry.get("shift")
-        if shift is None:
-            return
-        aligned, sleeping = entry.flag("align"), entry.flag("sleep", default=True)
-        if aligned and not sleeping:
-            raise entry.error("align=on and sleep=off are incompatible")
-        if shift == "auto":
-            return
-        number = key_values.number("shift", shift) if re.fullmatch(r"\s*\+?(0[xX][0-9a-fA-F]+|\d+)", shift) else -1
-        if not 0 <= number <= 10:
-            raise entry.error("icount: Invalid shift value")
-
     def _late_backends(self) -> None:
         options = self._options
         for given in options.given.get("qtest", ()):
@@ -463,7 +395,7 @@ class Start:
                 self._add_object(location, arguments)
         self._assembly.end_objects()
         for entry in self._groups.find("tpmdev"):
-            self._check_tpm(entry)
+            self._checks.check_tpm(entry)
         options.chardevs.create_monitors()
         for kind in ("serial", "parallel"):
             for given in options.given.get(kind, ()):
@@ -480,23 +412,6 @@ class Start:
             raise OptionError(f"{first}invalid character backend '{text}'", location) from None
         device = self._groups.create("device", "debugcon", location)
         device.pairs = [("driver", "isa-debugcon"), ("chardev", "debugcon")]
-
-    def _check_tpm(self, entry: Entry) -> None:
-        if entry.get("type") not in ("passthrough", "emulator"):
-            raise entry.error("Parameter 'type' expects a TPM backend type", self._options.lists.tpm_types())
-        if entry.get("type") == "emulator":
-            label = entry.get("chardev")
-            if label is None:
-                raise entry.error("tpm-emulator: parameter 'chardev' is missing")
-            if label not in self._options.chardevs.labels:
-                raise entry.error(f"tpm-emulator: tpm chardev '{label}' not found")
-            return
-        path = entry.get("path", "/dev/tpm0") or ""
-        try:
-            with open(path, "rb"):
-                raise entry.error(f"'{path}' is not a TPM device.")
-        except OSError as error:
-            raise entry.error(f"Cannot access TPM device using '{path}': {error.strerror}") from None
 
     # The board
 
@@ -532,7 +447,7 @@ class Start:
     def _board_init(self, cpus: CPUs, numa: Numa) -> None:
         options, machine, board = self._options, self._settings.machine, self._board
         for path in options.singles.plugins:
-            self._load_plugin(path)
+            self._checks.load_plugin(path)
         board.check_memory(options.machine)
         if not machine.preconfig:
             numa_options.check(lambda: numa.check(machine.memory))
@@ -561,14 +476,6 @@ class Start:
             self._drives.check_flash()
         self._drives.check_orphans(board.takes_drive)
 
-    def _load_plugin(self, path: str) -> None:
-        if "/" in path and os.path.exists(path):
-            raise OptionError(f"Could not load plugin {path}: {path}: invalid ELF header", NOWHERE)
-        tried = path if path.endswith(".so") else f"{path}.so"
-        raise OptionError(
-            f"Could not load plugin {path}: {tried}: cannot open shared object file: No such file or directory", NOWHERE
-        )
-
     # Devices
 
     def _globals(self) -> list[Entry]:
@@ -579,7 +486,7 @@ class Start:
 
     def _devices(self) -> None:
         options, machine = self._options, self._settings.machine
-        self._firmware_files()
+        self._checks.firmware_files()
         if machine.usb:
             self._assembly.add_usb()
         if self._tree.get("usb") in ("on", "yes", "true", "y"):
@@ -661,36 +568,6 @@ class Start:
         if kind is None:
             raise OptionError(f"could not add USB device '{name}'", location)
 
-    def _firmware_files(self) -> None:
-        names: set[str] = set()
-        for entry in self._groups.find("fw_cfg"):
-            if not self._board.has_firmware_configuration:
-                raise entry.error("fw_cfg device not available")
-            name = entry.get("name")
-            ways = [key for key in ("file", "string", "gen_id") if entry.get(key)]
-            if not name or len(ways) != 1:
-                raise entry.error("name, plus exactly one of file, string and gen_id, are needed")
-            if len(name) > 55:
-                raise entry.error("name too long (max. 55 char)")
-            if ways[0] != "gen_id" and not name.startswith("opt/"):
-                self._warn(
-                    f"{entry.location}: warning: externally provided fw_cfg item names should be prefixed with \"opt/\""
-                )
-            if ways[0] == "gen_id":
-                wanted = entry.get("gen_id")
-                if all(each["id"] != wanted for each in self._settings.machine.objects):
-                    raise entry.error(f"Cannot find object ID '{wanted}'")
-            path = entry.get("file")
-            if path:
-                try:
-                    os.stat(path)
-                except OSError as error:
-                    text = f"Failed to open file \u201c{path}\u201d: {error.strerror}"
-                    raise entry.error(f"can't load {path}: {text}") from None
-            if name in names or name in self._board.firmware_files:
-                raise entry.error(f"duplicate fw_cfg file name: {name}")
-            names.add(name)
-
     # The end
 
     def _complete(self) -> None:
@@ -701,7 +578,7 @@ class Start:
         if not (self._accelerators[:1] == ["qtest"] and "nodefaults" in options.values):
             self._networks.check()
         self._board.check_globals(self._globals())
-        self._check_slots()
+        self._checks.check_slots()
         vga = options.values.get("vga", "none")
         if not vga.startswith("none") and not self._board.has_pci and self._board.name != "isapc":
             self._warn(
@@ -714,24 +591,13 @@ class Start:
                 if name == "gdb":
                     self._check_debugger(given.value, given.location)
         if "loadvm" in options.values:
-            self._load_snapshot()
+            self._checks.load_snapshot()
         incoming = options.machine.incoming
         if incoming is not None and incoming != "defer":
             check_incoming(options, incoming)
         for entry in self._groups.find("vnc"):
-            self._check_vnc(entry)
+            self._checks.check_vnc(entry)
             self._settings.machine.vnc.append((entry.identifier or "default", entry.flag("password")))
-
-    def _check_slots(self) -> None:
-        """See that the PCI devices that the firmware's tables name are there; later releases look when it asks."""
-        if self._options.since(8, 0):
-            return
-        known = {device.properties.get("id") for device in self._settings.machine.devices}
-        for entry in self._groups.find("smbios"):
-            wanted = entry.get("pcidev")
-            if wanted is not None and wanted not in known:
-                name = entry.get("designation") or "(null)"
-                raise OptionError(f"No PCI device {wanted} for SMBIOS type {entry.get('type')} entry {name}", NOWHERE)
 
     def _check_debugger(self, text: str, location: str) -> None:
         if not text and self._options.since(9, 0):
@@ -749,55 +615,6 @@ class Start:
             if not lines:
                 raise self._options.lists.failure() from None
             raise OptionError("\n".join(lines), location) from None
-
-    def _load_snapshot(self) -> None:
-        for drive in self._settings.machine.drives:
-            if drive.get("format") != "qcow2" and drive.get("readonly") == "off":
-                name = drive.get("id", f"{drive['if']}0")
-                raise OptionError(f"Device '{name}' is writable but does not support snapshots", NOWHERE)
-        raise OptionError("no block device can store vmstate for snapshot", NOWHERE)
-
-    def _check_vnc(self, entry: Entry) -> None:
-        address = entry.get("vnc")
-        if address is None or address == "":
-            return
-        if address != "none":
-            self._check_vnc_address(entry, address)
-        credentials = entry.get("tls-creds")
-        if credentials is not None and all(
-            each["id"] != credentials for each in self._settings.machine.objects
-        ):
-            raise entry.error(f"No TLS credentials with id '{credentials}'")
-        if entry.get("tls-authz") is not None and credentials is None:
-            raise entry.error("'tls-authz' provided but TLS is not enabled")
-        if entry.get("sasl-authz") is not None and not entry.flag("sasl"):
-            raise entry.error("'sasl-authz' provided but SASL auth is not enabled")
-        if entry.get("share") not in (None, "ignore", "allow-exclusive", "force-shared"):
-            raise entry.error("unknown vnc share= option")
-        audio = entry.get("audiodev")
-        if audio is not None and audio not in self._options.singles.audio_backends:
-            text = "audiodev '{}' not found" if self._options.since(8, 2) else "Audiodev '{}' not found"
-            raise entry.error(text.format(audio))
-        shown = entry.get("display")
-        known = {device.properties.get("id") for device in self._settings.machine.devices}
-        if shown is not None and shown not in known:
-            raise entry.error(f"Device '{shown}' not found")
-
-    def _check_vnc_address(self, entry: Entry, address: str) -> None:
-        if address.startswith("unix:"):
-            path = address.removeprefix("unix:")
-            try:
-                os.stat(os.path.dirname(path) or ".")
-            except OSError as error:
-                raise entry.error(f"Failed to bind socket to {path}: {error.strerror}") from None
-            return
-        _, colon, port = address.rpartition(":")
-        if not colon:
-            raise entry.error("no vnc port specified")
-        if not port.isdigit():
-            raise entry.error(f"can't convert to a number: {port}")
-        if int(port) + 5900 > 65535:
-            raise entry.error(f"port {port} out of range")
 
     def _set_test_clock(self) -> None:
         if self._accelerators[:1] == ["qtest"]:
