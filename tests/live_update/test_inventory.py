@@ -231,8 +231,10 @@ def test_what_has_come_and_gone_is_not_kept() -> None:
     counts = []
     for _ in range(3):
         for number, driver in enumerate(("virtio-scsi-pci", "scsi-cd", "qemu-xhci", "usb-tablet", "pci-bridge")):
-            bus = {"scsi-cd": {"bus": "d0.0"}, "usb-tablet": {"bus": "d2.0"}, "pci-bridge": {"chassis_nr": 1}}
-            added = father.send("device_add", {"driver": driver, "id": f"d{number}", **bus.get(driver, {})})
+            given: dict[str, object] = {"driver": driver, "id": f"d{number}"}
+            if driver in ("scsi-cd", "usb-tablet"):
+                given["bus"] = f"d{number - 1}.0"
+            added = father.send("device_add", given if driver != "pci-bridge" else {**given, "chassis_nr": 1})
             assert b"error" not in added
         for number in range(5):
             father.send("device_del", {"id": f"d{number}"})
