@@ -278,9 +278,10 @@ class Devices:
             if bus is not None:
                 bus.remove(device)
             raise
-        if given.get("romfile") and not firmware.exists(given["romfile"]):
+        refusal = firmware.refusal(node, given.get("romfile"), cold=device.cold)
+        if refusal is not None:
             self._fail_late(device)
-            raise MachineError(f'failed to find romfile "{given["romfile"]}"')
+            raise MachineError(refusal)
         for part in node.below():
             if part.property("hotplugged") is not None:
                 part.set_value("hotplugged", not device.cold)

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qmpd.machine.objects.node import Node
 
 # The names of those that QEMU brings along.
 _OWN = re.compile(r"(efi|pxe)-[a-z0-9-]+\.rom|(vgabios|kvmvapic|linuxboot|multiboot|pvh|sgabios)[a-z_-]*\.bin")
 
 
-def exists(path: str) -> bool:
-    """Whether there is such a file: at that path, or among those that QEMU brings along."""
-    return os.path.isfile(path) or _OWN.fullmatch(path) is not None
+def refusal(node: Node, given: str | None, *, cold: bool) -> str | None:
+    """Why a PCI device cannot have its firmware (hw/pci/pci.c); None where it can.
+
+    `given` is a file that was named.
+    """
+    if not node.value("romfile"):
+        return None
+    if node.value("rombar") == 0:
+        return None if cold else "Hot-plugged device without ROM bar can't have an option ROM"
+    if given and not (os.path.isfile(given) or _OWN.fullmatch(given) is not None):
+        return f'failed to find romfile "{given}"'
+    return None
