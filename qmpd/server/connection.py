@@ -48,8 +48,14 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 """Bytes that are read at once."""
 
-SLICE = 1 << 11
-"""Bytes that are taken in at once: what is no JSON costs some 10 microseconds a byte, and the others wait for it."""
+SLICE, LARGEST_SLICE = 1 << 10, 1 << 12
+"""Bytes that are taken in at once: what is no JSON costs some 10 microseconds a byte, and the others wait for it.
+
+As long as it goes quickly slices become larger.
+"""
+
+QUICK = 0.0005
+"""Seconds in which a slice is taken in that goes quickly."""
 
 TURN = 0.005
 """Seconds that taking in may last until the others have their turn."""
@@ -115,11 +121,15 @@ class Connection:
 
     async def _take_in(self) -> None:
         """Take in what was read, in slices; where they take long, the others have their turn in between."""
-        session = self.session
-        turn = perf_counter() + TURN
+        session, size = self.session, SLICE
+        now = perf_counter()
+        turn = now + TURN
         while self.unread and not self.closed:
-            session.receive(self._slice())
-            if perf_counter() < turn:
+            began = now
+            session.receive(self._slice(size))
+            now = perf_counter()
+            size = min(size * 2, LARGEST_SLICE) if now < began + QUICK else SLICE
+            if now < turn:
                 continue
             if session.unsent:
                 self.flush()
@@ -127,12 +137,13 @@ class Connection:
             await trio.lowlevel.checkpoint()
             if session.paused:
                 await self.settled()
-            turn = perf_counter() + TURN
+            now = perf_counter()
+            turn = now + TURN
 
-    def _slice(self) -> bytes:
+    def _slice(self, size: int) -> bytes:
         """The next slice of what was read; it ends between two messages where that is easily seen."""
         data = self.unread
-        end = data.rfind(b"\n", 0, SLICE) + 1 or data.rfind(b"}{", 0, SLICE) + 1 or SLICE
+        end = data.rfind(b"\n", 0, size) + 1 or data.rfind(b"}{", 0, size) + 1 or size
         self.unread = data[end:]
         return data[:end]
 
