@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qmpd.machine.objects.block import BlockGraph
+    from qmpd.machine.objects.texts import Texts
 
     Options = Mapping[str, Any]
 
@@ -57,7 +58,10 @@ class Opener:
                 node.children["file"] = child
                 if driver == "qcow2" and not node.read_only:
                     check_writable(child)
-                (_open_raw if driver == "raw" else _open_qcow2)(node, child, options)
+                if driver == "raw":
+                    _open_raw(node, child, options, self._graph.texts)
+                else:
+                    _open_qcow2(node, child, options)
             else:
                 raise CommandError(f"qmpd does not model block driver {driver}")
         except (CommandError, MachineError):
@@ -184,12 +188,10 @@ def _device_size(path: str) -> int:
         return 0
 
 
-def _open_raw(node: BlockNode, child: BlockNode, options: Options) -> None:
+def _open_raw(node: BlockNode, child: BlockNode, options: Options, texts: Texts) -> None:
     offset, size = options.get("offset", 0), options.get("size")
     if offset > child.size:
-        raise CommandError(
-            f"Offset ({offset}) cannot be greater than size of the containing file ({child.size})"
-        )
+        raise CommandError(texts("raw-offset", offset=offset, size=child.size))
     if size is not None and size + offset > child.size:
         raise CommandError(
             f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "

@@ -106,6 +106,14 @@ _QUESTIONS = (
         {"node": "zqfree", "user": "zqfourth", "other": "zqfifth"},
     ),
     Question(
+        "raw-offset",
+        [
+            ("blockdev-add", {"driver": "null-co", "node-name": "zqsmall", "size": 1 << 20}),
+            ("blockdev-add", {"driver": "raw", "node-name": "zqraw2", "file": "zqsmall", "offset": 1 << 40}),
+        ],
+        {"offset": str(1 << 40), "size": str(1 << 20)},
+    ),
+    Question(
         "netdev-duplicate",
         [("netdev_add", {"type": "hubport", "hubid": 0, "id": "zqnet"})] * 2,
         {"id": "zqnet"},

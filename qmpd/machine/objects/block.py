@@ -108,6 +108,11 @@ class BlockGraph:
         self.drives: list[Drive] = []
         self._automatic = 0
 
+    @property
+    def texts(self) -> Texts:
+        """The texts of refusals."""
+        return self._texts
+
     # Nodes
 
     def new_name(self) -> str:

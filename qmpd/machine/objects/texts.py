@@ -39,6 +39,7 @@ DEFAULTS: dict[str, str] = {
         "(uses node '{node}' as 'root' child) and unshared by block device '{other}' "
         "(uses node '{node}' as 'root' child)."
     ),
+    "raw-offset": "Offset ({offset}) cannot be greater than size of the containing file ({size})",
     "netdev-duplicate": "Duplicate ID '{id}'",
     "netdev-type": "network backend '{type}' is not compiled into this binary",
     "balloon-size": "Parameter 'value' expects a size",
