@@ -76,6 +76,27 @@ def test_everything_can_be_done_in_both_kinds_of_vms(subprocess: bool) -> None:
 
 
 @KINDS
+def test_the_guests_part_in_hot_plug(subprocess: bool) -> None:
+    guest = "boot-time=0,firmware=none,on-unplug=ignore"
+    with start(guest=guest, clock="virtual", subprocess=subprocess) as vm, Client(vm.qmp_path) as client:
+        vm.clock.advance(1)
+        for driver, name in (("virtio-net-pci", "nic"), ("virtio-scsi-pci", "disks"), ("scsi-cd", "cd")):
+            assert client.execute("device_add", driver=driver, id=name) == {}
+        vm.guest.move_tray("cd", True)
+        vm.guest.move_tray(device="cd", open_=False)
+        assert vm.wait_for_event("DEVICE_TRAY_MOVED", {"tray-open": False}).data["id"] == "cd"
+        vm.guest.set_filter("nic", promiscuous=True, main_mac="02:00:00:00:00:01")
+        vm.wait_for_event("NIC_RX_FILTER_CHANGED", {"name": "nic"})
+        client.execute("device_del", id="nic")
+        vm.guest.refuse_device("nic")
+        vm.wait_for_event("DEVICE_UNPLUG_GUEST_ERROR", {"device": "nic"})
+        vm.guest.release_device("nic")
+        vm.wait_for_event("DEVICE_DELETED", {"device": "nic"})
+        with pytest.raises(ControlError, match="no balloon"):
+            vm.guest.set_balloon(4096)
+
+
+@KINDS
 def test_the_end_of_a_vm(subprocess: bool) -> None:
     with start(machine="none", subprocess=subprocess) as vm, Client(vm.qmp_path) as client:
         before = vm.exit_status
