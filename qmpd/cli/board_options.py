@@ -26,6 +26,8 @@ _BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "
          "strict": "bool"}  # fmt: skip
 _MEMORY = ("size", "max-size", "slots")
 _OLD = "old and unattended - use a newer version instead"
+# What `-machine` takes that is of no interest to the machine.
+_NO_PROPERTIES = ("accel", "kernel-irqchip", "kvm-shadow-mem", "type")
 _TOO_OLD = "machines more than 3 years old are subject to deletion after 6 years"
 _ID_SIZES = {"x-oem-id": 6, "x-oem-table-id": 8}
 _GIB = 1 << 30
@@ -144,6 +146,7 @@ class Board:
         if not self._release.behaviour.keyval_options:
             machine.finish_topology()
             machine.finish_memory()
+            self._apply_list(tree)
             return
         properties = self._options.lists.properties(self._type)
         for key in tree:
@@ -168,6 +171,14 @@ class Board:
                 self._check(key, values[key], properties)
         if not done["smp"]:
             machine.finish_topology()
+
+    def _apply_list(self, tree: key_values.Tree) -> None:
+        """Set properties one after the other, as before they were a tree."""
+        properties = self._options.lists.properties(self._type)
+        for key, value in tree.items():
+            key = key.replace("_", "-")
+            if key not in _NO_PROPERTIES:
+                self._check(key, value, properties)
 
     def _check(self, key: str, value: str | key_values.Tree, properties: dict[str, str]) -> None:
         kind = properties.get(key)
@@ -200,7 +211,7 @@ class Board:
             raise OptionError(f"Property 'isa-pcspk.audiodev' can't find value '{value}'", NOWHERE)
 
     def _has_object(self, name: str) -> bool:
-        return any(arguments["id"] == name for _, arguments in self._options.objects)
+        return any(arguments.get("id") == name for _, arguments in self._options.objects)
 
     def _check_memory(self, value: str | key_values.Tree | None) -> None:
         if isinstance(value, str):
@@ -271,7 +282,7 @@ class Board:
 
     # Objects and memory
 
-    def check_object(self, arguments: dict[str, object]) -> None:
+    def check_object(self, arguments: dict[str, object], location: str) -> None:
         """Refuse what objects refuse that nothing else models.
 
         :raise OptionError: one does.
@@ -280,7 +291,7 @@ class Board:
             return
         text = check_object(arguments, self._options)
         if text is not None:
-            raise OptionError(text, NOWHERE)
+            raise OptionError(text, location)
 
     def check_memory(self, machine: MachineOptions) -> None:
         """See whether it can have the memory.
@@ -378,8 +389,12 @@ class Board:
         name = tree.get("firmware")
         if not isinstance(name, str):
             return
-        found = name if os.path.exists(name) else next(
-            (path for folder in _FOLDERS if os.path.isfile(path := os.path.join(folder, name)) and name), None
+        found = (
+            name
+            if os.path.exists(name)
+            else next(
+                (path for folder in _FOLDERS if os.path.isfile(path := os.path.join(folder, name)) and name), None
+            )
         )
         known = name in ("bios.bin", "bios-256k.bin", "bios-microvm.bin", "qboot.rom")
         size = os.path.getsize(found) if found is not None and name else 0
@@ -451,9 +466,7 @@ class Board:
             self._options.complaints.line(f"failed to find file '{path}'")
             return
         if start not in (b"\xff\xd8", b"BM"):
-            self._options.complaints.line(
-                f"splash file '{path}' format not recognized; must be JPEG or 24 bit BMP"
-            )
+            self._options.complaints.line(f"splash file '{path}' format not recognized; must be JPEG or 24 bit BMP")
 
     # Devices
 

@@ -74,9 +74,7 @@ class ChardevOptions:
     @property
     def labels(self) -> dict[str, bool]:
         """The ids of all devices, and whether each is in use."""
-        return {
-            label: device.monitor is not None or device.taken for label, device in self._devices.items()
-        }
+        return {label: device.monitor is not None or device.taken for label, device in self._devices.items()}
 
     # Options
 
@@ -173,9 +171,7 @@ class ChardevOptions:
         device = self._devices[label]
         device.taken = taken
         if text.startswith("mon:"):
-            device.monitor = MonitorSettings(
-                path="", exclusive=True, chardev=label, mode="readline", location=location
-            )
+            device.monitor = MonitorSettings(path="", exclusive=True, chardev=label, mode="readline", location=location)
 
     def try_out(self, label: str, text: str, location: str) -> None:
         """See whether a device in its short form could be had.

@@ -74,8 +74,7 @@ class CPUs:
             if (name, is_on) in self._signed:
                 self._mixes = True
                 self._options.complaints.line(
-                    "warning: Ambiguous CPU model string. "
-                    f"Don't mix both \"{sign}{name}\" and \"{name}={value}\""
+                    f'warning: Ambiguous CPU model string. Don\'t mix both "{sign}{name}" and "{name}={value}"'
                 )
 
     def _definitions(self) -> list[dict[str, Any]]:

@@ -36,10 +36,24 @@ _LEGACY = {
     "bus": NUMBER, "unit": NUMBER, "index": NUMBER, "media": "", "if": "", "file": "", "read-only": BOOL,
     "copy-on-read": BOOL, "rerror": "", "werror": "",
 }  # fmt: skip
-_COMMON = {"snapshot": BOOL, "aio": "", "format": "", "detect-zeroes": "", "cache.writeback": BOOL,
-           "stats-account-invalid": "", "stats-account-failed": ""}
-_RUNTIME = {"node-name": "", "discard": "", "cache.direct": BOOL, "cache.no-flush": BOOL, "auto-read-only": BOOL,
-            "force-share": BOOL, "driver": ""}
+_COMMON = {
+    "snapshot": BOOL,
+    "aio": "",
+    "format": "",
+    "detect-zeroes": "",
+    "cache.writeback": BOOL,
+    "stats-account-invalid": "",
+    "stats-account-failed": "",
+}
+_RUNTIME = {
+    "node-name": "",
+    "discard": "",
+    "cache.direct": BOOL,
+    "cache.no-flush": BOOL,
+    "auto-read-only": BOOL,
+    "force-share": BOOL,
+    "driver": "",
+}
 _CACHES = ("none", "off", "directsync", "writeback", "unsafe", "writethrough")
 _AIO = ("threads", "native", "io_uring")
 _DISCARD = ("ignore", "off", "unmap", "on")
@@ -75,9 +89,7 @@ class Drives:
         values = self._renamed(entry)
         self._check_cache(values)
         own = {key: values.pop(key) for key in list(values) if key in _LEGACY}
-        key_values.check_flat_list(
-            [(key, value) for key, value in own.items() if _LEGACY[key]], _LEGACY
-        )
+        key_values.check_flat_list([(key, value) for key, value in own.items() if _LEGACY[key]], _LEGACY)
         media = own.get("media", "disk")
         if media not in ("disk", "cdrom"):
             raise OptionError(f"'{media}' invalid media")
@@ -350,9 +362,7 @@ def _check_limits(limits: dict[str, int]) -> None:
             total = limits.get(f"{name}-total{end}")
             parts = limits.get(f"{name}-read{end}") or limits.get(f"{name}-write{end}")
             if total and parts:
-                raise OptionError(
-                    "bps/iops/max total values and read/write values cannot be used at the same time"
-                )
+                raise OptionError("bps/iops/max total values and read/write values cannot be used at the same time")
     for key, value in limits.items():
         if value and key.endswith("-max") and not limits.get(key.removesuffix("-max")):
             raise OptionError("bps_max/iops_max require corresponding bps/iops values")
@@ -367,5 +377,3 @@ def _warn_of_probing(file: str) -> None:
         "write operations on block 0 will be restricted.\n"
         "         Specify the 'raw' format explicitly to remove the restrictions.\n"
     )
-
-

@@ -6,6 +6,7 @@ Lists of names were captured; lists of properties are made of what is known abou
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -64,6 +65,8 @@ class Lists:
             if name in (known["name"], known.get("alias")):
                 # Machines of a kind have the same properties; the list begins with the name.
                 text = self.text("-machine", f"{family_of(known['name'])},help") or ""
+                if not self._release.behaviour.keyval_options:
+                    return OptionList(re.sub(r"(?m)^[^\s=]+\.(?=[^.=\s]+=)", f"{known['name']}.", text), 0)
                 first, _, rest = text.partition("\n")
                 return OptionList(f"{known['name']}-machine{first[first.find(' ') :]}\n{rest}" if rest else text, 0)
         return self.listed("-machine")

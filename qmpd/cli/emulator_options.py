@@ -54,10 +54,17 @@ _LINES = ("append", "bios", "initrd", "kernel", "dtb", "shim")
 # What is kept for the time when the machine is put together.
 _KEPT = frozenset(("vga", "loadvm", "mem-path", "mem-prealloc", "nodefaults", "nographic", "qtest-log", "d"))
 _DRIVES = {
-    "hda": 0, "hdb": 1, "hdc": 2, "hdd": 3, "fda": 0, "fdb": 1, "cdrom": 2,
+    "hda": 0,
+    "hdb": 1,
+    "hdc": 2,
+    "hdd": 3,
+    "fda": 0,
+    "fdb": 1,
+    "cdrom": 2,
     **dict.fromkeys(("mtdblock", "sd", "pflash"), -1),
 }
 _INTERFACES = {"fda": "floppy", "fdb": "floppy", "mtdblock": "mtd", "sd": "sd", "pflash": "pflash"}
+_MON_IS_OLD = "warning: '-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
 _STREAMS = ("stream", "dgram")
 _SECTION = re.compile(r'\[\s*(\S{1,63})\s+"([^"]{1,63})"')
 _GROUP = re.compile(r"\[([^\]]{1,63})\]")
@@ -150,6 +157,8 @@ class EmulatorOptions:
             elif name in _PROCESS:
                 self.process.take(given)
             elif name in _GROUPS:
+                if name == "mon" and self.since(11, 1):
+                    self.complaints.line(f"{given.location}: {_MON_IS_OLD}")
                 self.groups.parse(given, _GROUPS[name])
             elif name in _DRIVES:
                 self._take_disk(given)
@@ -204,8 +213,12 @@ class EmulatorOptions:
                 self.machine.take(given._replace(value=text))
                 name = self.machine.machine.get("type")
                 raise self.lists.machine(name if isinstance(name, str) else None)
-        elif given.option.name in ("machine", "M") and given.value.split(",")[0] in HELP:
-            raise self.lists.machine(None)
+        elif given.option.name in ("machine", "M"):
+            name, *rest = given.value.split(",")
+            if name in HELP:
+                raise self.lists.machine(None)
+            if any(piece in HELP for piece in rest):
+                raise self.lists.machine(name)
         if given.option.name == "smp" and given.value.split(",")[0] in HELP:
             raise self.lists.group("smp-opts", self.groups)
         if given.option.name == "cpu":
@@ -262,7 +275,7 @@ class EmulatorOptions:
     # Its parts
 
     def _take_object(self, given: Given) -> None:
-        if given.value.startswith("{"):
+        if given.value.startswith("{") and self.release.behaviour.keyval_options:
             declared = typed_values.argument_type(self.release, "object-add")
             self.objects.append((given.location, typed_values.from_json(self.release, declared, given.value)))
             return
@@ -373,6 +386,9 @@ class EmulatorOptions:
             raise OptionError("Cannot read config file: Is a directory") from None
         except OSError as error:
             raise OptionError(f"Could not open '{path}': {error.strerror}") from None
+        if not self.release.behaviour.keyval_options:
+            self._take_lines(path, lines)
+            return
         # Later releases tell of the option where a section is at fault by itself.
         outer = given.location if self.since(9, 0) else None
         section: tuple[str, list[tuple[str, str]]] | None = None
@@ -400,9 +416,50 @@ class EmulatorOptions:
         if section is not None:
             self._take_section(*section, location, outer)
 
-    def _take_section(
-        self, group: str, pairs: list[tuple[str, str]], location: str | None, outer: str | None
-    ) -> None:
+    def _take_lines(self, path: str, lines: list[str]) -> None:
+        """Each line of a file by itself, as before its sections were read as a whole."""
+        entry: Entry | None = None
+        entries: list[Entry] = []
+        for number, line in enumerate(lines, 1):
+            location = f":{path}:{number}"
+            named, plain, pair = _SECTION.match(line), _GROUP.match(line), _PAIR.match(line)
+            try:
+                if line[0] in "\n#":
+                    continue
+                if line[0] == "[" and (named or plain):
+                    group = named[1] if named else plain[1] if plain else ""
+                    if not self.groups.exists(group):
+                        raise OptionError(f"There is no option group '{group}'")
+                    entry = self.groups.create(group, named[2] if named else None, location)
+                    entries.append(entry)
+                elif pair is None and not line.split():
+                    raise OptionError("parse error")
+                elif entry is None:
+                    raise OptionError("no group defined")
+                else:
+                    key, value = (pair[1], pair[2]) if pair is not None else (line.split()[0], "")
+                    self.groups.put(entry, key, value)
+            except OptionError as error:
+                self.complaints.error(error.at(location))
+                raise OptionError(f"read config {path}: Invalid argument") from None
+        for entry in entries:
+            self._take_entry(entry)
+
+    def _take_entry(self, entry: Entry) -> None:
+        """Take what is not only a group's."""
+        if entry.group == "object":
+            self._add_object(entry)
+        elif entry.group == "machine":
+            self.machine.machine.update(entry.pairs)
+        elif entry.group == "memory":
+            self.machine.take_memory(entry.values(), entry.location)
+        elif entry.group == "name":
+            self.machine.set_name(entry.get("guest"))
+        elif entry.group == "smp-opts":
+            text = ",".join(f"{key}={value}" for key, value in entry.pairs)
+            self.machine.take(Given(Option("smp", "TEXT", "", None), "-smp", text))
+
+    def _take_section(self, group: str, pairs: list[tuple[str, str]], location: str | None, outer: str | None) -> None:
         place = "" if location is None else location
         try:
             if group in ("object", "machine", "smp-opts", "boot-opts") and self.release.behaviour.keyval_options:

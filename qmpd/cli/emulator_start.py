@@ -46,8 +46,15 @@ _VGA = {
 _VGA_MODULES = {"qxl": "qemu-system-modules-spice", "tcx": "qemu-system-modules-opengl"}
 _DISPLAY_MODULES = {"gtk": "qemu-system-gui", "sdl": "qemu-system-gui", "spice-app": "qemu-system-modules-spice"}
 _NOT_MODELLED = "qmpd does not model"
-_USB = {"mouse": "usb-mouse", "tablet": "usb-tablet", "keyboard": "usb-kbd", "braille": "usb-braille",
-        "wacom-tablet": "usb-wacom-tablet", "u2f-key": "u2f-passthru", "ccid": "usb-ccid"}
+_USB = {
+    "mouse": "usb-mouse",
+    "tablet": "usb-tablet",
+    "keyboard": "usb-kbd",
+    "braille": "usb-braille",
+    "wacom-tablet": "usb-wacom-tablet",
+    "u2f-key": "u2f-passthru",
+    "ccid": "usb-ccid",
+}
 
 
 class Start:
@@ -301,9 +308,12 @@ class Start:
         del machine
 
     def _add_object(self, location: str, arguments: Values) -> None:
-        del location  # QEMU has forgotten it by then
-        self._board.check_object(arguments)
-        self._add("objects", arguments, NOWHERE)
+        if self._release.behaviour.keyval_options:
+            location = NOWHERE  # QEMU has forgotten it by then
+        elif "id" not in arguments:
+            raise OptionError("Parameter 'id' is missing", location)
+        self._board.check_object(arguments, location)
+        self._add("objects", arguments, location)
         self._settings.machine.objects.append(arguments)
 
     def _blockdevs(self) -> None:
@@ -351,7 +361,7 @@ class Start:
         failed = False
         wanted: list[tuple[str, Entry | None]] = [(entry.get("accel") or "", entry) for entry in entries]
         if not entries:
-            for name in (listed.split(":") if listed else () if listed is not None else ("tcg",)):
+            for name in listed.split(":") if listed else () if listed is not None else ("tcg",):
                 if self._board.has_accelerator(name):
                     wanted.append((name, None))
                 else:
@@ -629,5 +639,3 @@ def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value)
-
-

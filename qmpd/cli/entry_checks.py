@@ -160,9 +160,7 @@ class EntryChecks:
         if address != "none":
             self.check_vnc_address(entry, address)
         credentials = entry.get("tls-creds")
-        if credentials is not None and all(
-            each["id"] != credentials for each in self._settings.machine.objects
-        ):
+        if credentials is not None and all(each["id"] != credentials for each in self._settings.machine.objects):
             raise entry.error(f"No TLS credentials with id '{credentials}'")
         if entry.get("tls-authz") is not None and credentials is None:
             raise entry.error("'tls-authz' provided but TLS is not enabled")
@@ -216,7 +214,7 @@ class EntryChecks:
                 raise entry.error("name too long (max. 55 char)")
             if ways[0] != "gen_id" and not name.startswith("opt/"):
                 self._warn(
-                    f"{entry.location}: warning: externally provided fw_cfg item names should be prefixed with \"opt/\""
+                    f'{entry.location}: warning: externally provided fw_cfg item names should be prefixed with "opt/"'
                 )
             if ways[0] == "gen_id":
                 wanted = entry.get("gen_id")

@@ -84,8 +84,9 @@ class Networks:
             for entry in options.groups.find(group):
                 self._at(entry.location, lambda entry=entry, make=make: make(entry))  # type: ignore[misc]
 
-    @staticmethod
-    def _at(location: str, make: Callable[[], object]) -> None:
+    def _at(self, location: str, make: Callable[[], object]) -> None:
+        if not self._release.behaviour.keyval_options:
+            location = NOWHERE
         try:
             make()
         except OptionError as error:
@@ -257,8 +258,6 @@ class Networks:
                 "(not supported by this machine?)"
             )
 
-
-
     @property
     def is_asked_for(self) -> bool:
         """Whether anything was said about the network."""
@@ -409,9 +408,7 @@ def _check_forwarding(rule: str) -> None:
         raise refuse("Bad guest port")
 
 
-def _is_address(
-    text: str, kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address] = ipaddress.IPv4Address
-) -> bool:
+def _is_address(text: str, kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address] = ipaddress.IPv4Address) -> bool:
     try:
         kind(text)
     except ValueError:

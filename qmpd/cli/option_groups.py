@@ -147,9 +147,7 @@ class OptionGroups:
 
     def pairs(self, given: Given, group: str, *, implied: bool = True) -> list[tuple[str, str]]:
         """The pairs of a list as they were typed."""
-        return key_values.flat_list(
-            given.value, IMPLIED.get(group) if implied else None, self._warner(given.location)
-        )
+        return key_values.flat_list(given.value, IMPLIED.get(group) if implied else None, self._warner(given.location))
 
     def parse(self, given: Given, group: str) -> Entry:
         """Take a list.
@@ -175,8 +173,7 @@ class OptionGroups:
         def warn(flag: str, instead: str) -> None:
             if self._release.behaviour.keyval_options and flag not in HELP:
                 self._warn(
-                    f"{location}: warning: short-form boolean option '{flag}' deprecated\n"
-                    f"Please use {instead} instead"
+                    f"{location}: warning: short-form boolean option '{flag}' deprecated\nPlease use {instead} instead"
                 )
 
         return warn

@@ -148,7 +148,7 @@ class ProcessOptions:
             else:
                 os.initgroups(name, group)
         except OSError:
-            raise OptionError(f"Failed to initgroups(\"{name}\", {group})") from None
+            raise OptionError(f'Failed to initgroups("{name}", {group})') from None
         try:
             os.setuid(user)
         except OSError:
@@ -174,9 +174,9 @@ def _user(text: str) -> tuple[int, int, str | None]:
     except (KeyError, ValueError):
         match = _IDS.match(text)
     if match is None:
-        raise OptionError(f"User \"{text}\" doesn't exist (and is not <uid>:<gid>)")
+        raise OptionError(f'User "{text}" doesn\'t exist (and is not <uid>:<gid>)')
     if max(int(match[1]), int(match[2])) > _LARGEST_ID:
-        raise OptionError(f"User \"{text}\" doesn't exist (and is not <uid>:<gid>)")
+        raise OptionError(f'User "{text}" doesn\'t exist (and is not <uid>:<gid>)')
     return int(match[1]), int(match[2]), None
 
 

@@ -498,7 +498,7 @@ class Singles:
                 process.set_user(user)
             except OptionError:
                 # QEMU tells the whole argument here.
-                text = f"User \"{given.value}\" doesn't exist (and is not <uid>:<gid>)"
+                text = f'User "{given.value}" doesn\'t exist (and is not <uid>:<gid>)'
                 raise OptionError(text) from None
 
     def compat(self, given: Given) -> None:
@@ -528,4 +528,3 @@ class Singles:
         if not isinstance(value, dict):
             raise OptionError("Invalid parameter type for 'null', expected: object")
         return value
-
