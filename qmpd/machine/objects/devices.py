@@ -44,6 +44,7 @@ _ASIDE = ("driver", "bus", "id")
 _NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
 _NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
 _CPU = "-x86_64-cpu"
+_NO_BOARD = "none"
 
 
 class DeviceRules(Protocol):
@@ -56,6 +57,10 @@ class DeviceRules(Protocol):
     @property
     def device_id_check(self) -> str:
         """When an id is looked at: `options` first of all, `identifier` at first for its form, `late`, or `none`."""
+
+    @property
+    def keyval_options(self) -> bool:
+        """Whether `-object` takes typed values, and `-device` looks at what a board takes; both came together."""
 
     @property
     def unplug_asked_once(self) -> bool:
@@ -188,6 +193,9 @@ class Devices:
             raise MachineError(refused)
         if "dynamic sysbus" in captured.get("refusal", ""):
             raise MachineError(captured["refusal"])
+        bare = family(self._settings) == _NO_BOARD and self._rules.keyval_options
+        if bare and "sys-bus-device" in self._types.is_a(real):
+            raise MachineError("Parameter 'driver' expects a dynamic sysbus device type for the machine")
         return real, captured
 
     def _processor(self, driver: str) -> dict[str, Any] | None:
@@ -198,9 +206,8 @@ class Devices:
             return None
         machine = self._builder.captured("machine", family(self._settings)) or {}
         if "cpu" not in machine:
-            return None
-        kind = machine["cpu"][-1]
-        return {"tree": kind, "values": model["values"]}
+            return {}
+        return {"tree": machine["cpu"][-1], "values": model["values"]}
 
     def _bus(self, driver: str, captured: dict[str, Any], options: Options, cold: bool) -> Bus | None:
         """The bus that it goes on; None for a device that needs none."""
@@ -219,6 +226,8 @@ class Devices:
                 raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
             if _NO_HOTPLUG.fullmatch(captured.get("hot", "")):
                 raise MachineError(captured["hot"])
+            if bus is None and family(self._settings) == _NO_BOARD:
+                raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
         return bus
 
     def _refuse(self, driver: str, captured: dict[str, Any], options: Options, identifier: str | None) -> None:

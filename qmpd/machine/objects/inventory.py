@@ -39,10 +39,6 @@ class InventoryRules(DeviceRules, Protocol):
         """The event that tells that the guest will not let go of a device; empty where there is none."""
 
     @property
-    def keyval_options(self) -> bool:
-        """Whether `-object` takes typed values; else it takes text."""
-
-    @property
     def netdev_ids_checked(self) -> bool:
         """Whether `netdev_add` looks at its id."""
 
