@@ -147,7 +147,7 @@ def _typed(values: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def _check_options(dispatcher: Dispatcher, identifier: str | None, taken: bool) -> None:
+def _check_options(identifier: str | None, taken: bool) -> None:
     """An id that QEMU's option lists do not take ends the reading; what is wrong with it goes to standard error."""
     if identifier is not None and (_IDENTIFIER.fullmatch(identifier) is None or taken):
         raise Misread("")
@@ -155,11 +155,11 @@ def _check_options(dispatcher: Dispatcher, identifier: str | None, taken: bool) 
 
 def _device_add(dispatcher: Dispatcher, line: Line) -> str:
     options = _pairs(line.word() or "", "driver")
-    line.end()
     devices = devices_of(dispatcher)
     identifier = options.get("id")
     taken = dispatcher.release.behaviour.device_id_check == "options" and identifier in devices.in_use
-    _check_options(dispatcher, identifier, taken)
+    _check_options(identifier, taken)
+    line.end()
     devices.add(options, text=True)
     return ""
 
@@ -172,10 +172,10 @@ def _device_del(dispatcher: Dispatcher, line: Line) -> str:
 
 def _netdev_add(dispatcher: Dispatcher, line: Line) -> str:
     options = _pairs(line.word() or "", "type")
-    line.end()
     identifier = options.get("id")
     network = inventory_of(dispatcher).backends.network
-    _check_options(dispatcher, identifier, identifier is not None and network.find(identifier) is not None)
+    _check_options(identifier, identifier is not None and network.find(identifier) is not None)
+    line.end()
     if identifier is None:
         raise CommandError("Parameter 'id' is missing")
     try:
