@@ -31,7 +31,7 @@ _NO_PROPERTIES = ("accel", "kernel-irqchip", "kvm-shadow-mem", "type")
 _TOO_OLD = "machines more than 3 years old are subject to deletion after 6 years"
 _ID_SIZES = {"x-oem-id": 6, "x-oem-table-id": 8}
 _GIB = 1 << 30
-_SUBSTITUTES = {"smbios-entry-point-type": ("32", "64", "auto")}
+_SUBSTITUTES = {"smbios-entry-point-type": ("32", "64", "auto"), "x-south-bridge": ("PIIX3", "piix4-isa")}
 _FIRMWARE_FILES = frozenset(
     ("etc/boot-menu-wait", "bootorder", "etc/e820", "etc/acpi/tables", "etc/smbios/smbios-tables")
 )

@@ -146,6 +146,10 @@ class Lists:
             listed = {each[0]: each[1] for each in shape.get("properties", ())}
         return listed
 
+    def device_properties(self, kind: str) -> dict[str, str]:
+        """The same of a type of device."""
+        return {each["name"]: each["type"] for each in self._reply("device-list-properties", kind)}
+
     def _reply(self, command: str, kind: str) -> list[dict[str, Any]]:
         reply = self._release.captured(command, {"typename": kind}, "none", {})
         found: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []

@@ -528,6 +528,8 @@ class Start:
             # Boards with PCI Express take these; their refusal is that of the others.
             if modelled and not ("dynamic sysbus" in error.message and self._board.takes_remapping(driver)):
                 raise self._refusal(error.message, location) from None
+            if not modelled:
+                self._check_properties(driver, arguments, location, is_text=is_text)
         properties = {
             name: _as_text(value) for name, value in ordered.items() if name != "driver" and value is not None
         }
@@ -537,6 +539,15 @@ class Start:
         self._board.check_device(driver, arguments, location)
         self._check_media(driver, properties, location)
         self._settings.machine.devices.append(Device(driver=driver, properties=properties))
+
+    def _check_properties(self, driver: str, arguments: Values, location: str, *, is_text: bool) -> None:
+        types = {**self._options.lists.properties(driver), **self._options.lists.device_properties(driver)}
+        given = {name: value for name, value in arguments.items() if name not in ("driver", "id", "bus")}
+        if types:
+            try:
+                self._assembly.check_properties(driver, types, given, text=is_text)
+            except ColdPlugError as error:
+                raise self._refusal(error.message, location) from None
 
     def _check_connected(self, wanted: object, location: str) -> None:
         """Refuse a drive that has a device of its own."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.block import Drive
 from qmpd.machine.objects.network import Netdev
+from qmpd.machine.objects.node import Property
+from qmpd.machine.objects.options import Target
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.images import Opener
 from qmpd.qapi.behaviour import Behaviour
@@ -145,7 +147,27 @@ class Assembly:
         except MachineError as error:
             raise ColdPlugError("devices", 0, error.message) from None
 
+    def check_properties(
+        self, driver: str, types: Mapping[str, str], given: Mapping[str, object], *, text: bool
+    ) -> None:
+        """Look at the properties of a device that cannot be added here.
 
+        :raise ColdPlugError: there is no such property, or it does not take its value.
+        """
+        reader = self.inventory.devices.reader
+        try:
+            for name, value in given.items():
+                if name not in types:
+                    raise MachineError(f"Property '{driver}.{name}' not found")
+                if types[name].startswith(_OBJECTS) or not isinstance(value, (str, int)):
+                    continue
+                reader.read(Target(Property(name, types[name]), name, driver), value, text=text)
+        except MachineError as error:
+            raise ColdPlugError("devices", 0, error.message) from None
+
+
+# Properties that are other objects.
+_OBJECTS = ("child<", "link<")
 # What the name of a file begins with that is none.
 _PROTOCOLS = ("null-co", "null-aio")
 _FORMATS = ("raw", "qcow2")
