@@ -22,6 +22,10 @@ _SINGLE = {"virtio-balloon-device": "Only one balloon device is supported"}
 _OPENED_BY_GUEST = frozenset({"virtserialport", "isa-debugcon"})
 
 
+# What is a disk or a CD, as its drive is.
+_ANY_MEDIUM = "usb-storage"
+
+
 class Backends:
     """The backends of one machine, as its devices see them."""
 
@@ -111,7 +115,7 @@ class Backends:
         drive = self.block.drive(name)
         if drive is None:
             drive = Drive("", node=self.block.nodes.get(name) if name else None)
-        elif drive.node is None and not shown["removable"] and not drive.unmodelled:
+        elif drive.node is None and not shown["removable"] and not drive.unmodelled and device.driver != _ANY_MEDIUM:
             raise MachineError("Device needs media, but drive is empty")
         drive.device = device
         # In queries a device goes by its id where it has one, but a part of a device has none.
