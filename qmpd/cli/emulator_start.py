@@ -562,7 +562,7 @@ class Start:
 
     def _check_media(self, driver: str, properties: dict[str, str], location: str) -> None:
         wanted = properties.get("drive")
-        if not wanted or driver.endswith("-cd") or driver in ("floppy", "sd-card"):
+        if not wanted or driver.endswith("-cd") or driver in ("floppy", "sd-card", "usb-storage"):
             return
         for drive in self._settings.machine.drives:
             if drive.get("id") == wanted and not {"file", "format", "driver", "readonly"} & set(drive):
