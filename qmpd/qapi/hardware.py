@@ -4,10 +4,15 @@ It is kept in one file of lines, `KIND NAME JSON`, of which only those that are 
 
     shape - {"properties": [[name, type, code], ...], "static": N}
     machine pc {"tree": OBJECT, "cpu": [OBJECT, OBJECT, OBJECT], ...}
+    pci pc {"buses": [...]}
+    device-memory pc {"names": [...]}
     cpu Nehalem {"values": {...}}
     device e1000 {...}
     alias virtio-net {"type": "virtio-net-pci"}
     texts - {...}
+
+A machine's `buses` are what `query-pci` shows before anything was added and before any firmware has run.
+Its `names` are its properties in the order of qom-list where there is a region for memory to be plugged in.
 
 A device's `consoles` are the objects that it adds to `/backend`.
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from qmpd.capture.client import Program
 from qmpd.capture.hardware.backends import backend_lines
 from qmpd.capture.hardware.devices import Devices
-from qmpd.capture.hardware.machines import MACHINES, machine_lines, starts
+from qmpd.capture.hardware.machines import MACHINES, device_memory_lines, machine_lines, starts
 from qmpd.capture.hardware.notation import Shapes, entry
+from qmpd.capture.hardware.pci import pci_lines
 from qmpd.capture.hardware.texts import texts
 from qmpd.capture.reference import NO_MACHINE, OPTIONS
 
@@ -31,6 +32,8 @@ def hardware(command: str, step: Callable[[str], None], report: Callable[[str], 
     shapes = Shapes()
     step("objects of machines and CPUs")
     lines = list(machine_lines(command, frozenset(buses), shapes, report))
+    lines += pci_lines(command, lambda _: None)
+    lines += device_memory_lines(command)
     if any(each.name == "pc" and starts(command, each, report) for each in MACHINES):
         step("devices")
         lines += Devices(command, buses, shapes, report).lines()

@@ -22,6 +22,8 @@ _MEBIBYTE = 1 << 20
 # In MiB: no other number in an object is one of these, and the last one is more than fits below 4 GiB.
 _MEMORY, _OTHER_MEMORY, _MUCH_MEMORY = 32, 47, 5120
 _SEVERAL = (2, 3, 5)
+_WITH_SLOTS = "32,slots=1,maxmem=1G"
+DEVICE_MEMORY = "device-memory[0]"
 _MEASURED = 3
 _UNATTACHED = "/machine/unattached"
 _DEVICE = re.compile(r"(?<=/unattached/)device\[(\d+)\]")
@@ -151,6 +153,19 @@ def _machine(
         content["cpu"] = nodes
         content["cpu-path"] = cpu[0]
     return entry("machine", machine.name, content)
+
+
+def device_memory_lines(command: str) -> Iterator[bytes]:
+    """In which order the machines list their properties that have a region for memory to be plugged in."""
+    for machine in MACHINES:
+        try:
+            with Program(command, options(machine, "-m", _WITH_SLOTS)) as program:
+                listed = program.client.ask("qom-list", {"path": "/machine"}).result
+        except Refused:
+            continue
+        names = [each["name"] for each in listed]
+        if DEVICE_MEMORY in names:
+            yield entry("device-memory", machine.name, {"names": names})
 
 
 def _require(tree: Seen, path: str) -> Seen:

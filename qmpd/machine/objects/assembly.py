@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from qmpd.machine.objects.memory import Region
 from qmpd.machine.objects.node import Node, Shape
 from qmpd.machine.objects.processors import Place, set_properties
 
@@ -17,6 +18,7 @@ UNATTACHED = "/machine/unattached"
 _UNATTACHED_DEVICE = re.compile(r"/machine/unattached/device\[([0-9]+)\]")
 _ALONE, _FIRST, _OTHER = range(3)
 _FOUR_GIBIBYTES = 4 << 30
+_LOW_MEMORY, _DEVICE_MEMORY = "ram-below-4g[0]", "device-memory[0]"
 _TRUE = frozenset({"on", "yes", "true", "y"})
 # How much memory there may be before it is split, by how much of it then is below 4 GiB (hw/i386/pc_piix.c, pc_q35.c).
 _SPLIT_AT = {0xC0000000: 0xE0000000, 0x80000000: 0xB0000000}
@@ -55,9 +57,13 @@ def assemble(builder: Builder, captured: dict[str, Any], settings: MachineSettin
         machine.set_value("type", type_name)
         root.retype("machine", f"child<{type_name}>")
     unattached = machine.children.get("unattached")
-    low = captured.get("low-memory")
-    if unattached is not None and MemoryLayout(settings.memory, low).above:
+    layout = MemoryLayout(settings.memory, captured.get("low-memory"))
+    if unattached is not None and layout.above:
         _add_high_memory(unattached)
+    region = Region(settings, layout)
+    with_region = builder.captured("device-memory", family(settings)) if region.limit else None
+    if unattached is not None and with_region is not None:
+        _add_region(machine, unattached.children[_LOW_MEMORY], region, with_region["names"])
     if "cpu" in captured:
         _add_cpus(builder, root, captured, settings)
     _fill_in(machine, settings)
@@ -137,7 +143,7 @@ def _identity(settings: MachineSettings, index: int, node: Node) -> dict[str, in
 
 def _add_high_memory(unattached: Node) -> None:
     """The region of the memory above 4 GiB comes right after the one below."""
-    model = unattached.children.get("ram-below-4g[0]")
+    model = unattached.children.get(_LOW_MEMORY)
     static = unattached.shape.static
     if model is None or static is None:
         return
@@ -151,6 +157,19 @@ def _add_high_memory(unattached: Node) -> None:
             properties.append(["ram-above-4g[0]", each.kind, 0])
     unattached.shape = Shape(properties, static)
     unattached.attach("ram-above-4g[0]", node)
+
+
+def _add_region(machine: Node, model: Node, region: Region, names: list[str]) -> None:
+    """The region of the memory that can be plugged in is the machine's own; `names` are then its properties."""
+    node = Node(model.shape, list(model.captured))
+    node.set_value("addr", region.start)
+    node.set_value("size", region.size)
+    added = [_DEVICE_MEMORY, f"child<{node.type}>", 0]
+    known = {each.name: list(each) for each in machine.shape.properties}
+    listed = [known.pop(name, added) for name in names if name in known or name == _DEVICE_MEMORY]
+    # A type of machine can have properties that the captured one has not.
+    machine.shape = Shape([*listed, *known.values()], machine.shape.static)
+    machine.attach(_DEVICE_MEMORY, node)
 
 
 def _fill_in(machine: Node, settings: MachineSettings) -> None:
@@ -172,4 +191,6 @@ def _fill_in(machine: Node, settings: MachineSettings) -> None:
         if each.kind == "SMPConfiguration" and isinstance(value, dict):
             machine.set_value(each.name, {name: counts.get(name, number) for name, number in value.items()})
         elif each.kind == "MemorySizeConfiguration" and isinstance(value, dict):
-            machine.set_value(each.name, {**value, "size": settings.memory})
+            limit = {"slots": settings.memory_slots, "max-size": settings.memory_limit}
+            grows = settings.memory_limit > settings.memory
+            machine.set_value(each.name, {**value, "size": settings.memory, **(limit if grows else {})})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from qmpd.machine.objects import memory
+from qmpd.machine.objects.assembly import family
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.inventory import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
@@ -52,23 +53,26 @@ def query_memdev(dispatcher: Dispatcher, session: Session, arguments: Arguments)
 
 @command("query-pci")
 def query_pci(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    """What the machine had from the start, as captured, and the devices that came since."""
-    captured = _captured_pci(dispatcher, session, arguments)
-    if is_bare(dispatcher) or not inventory_of(dispatcher).has_devices:
-        return captured
-    assert isinstance(captured, bytes)
-    buses: list[dict[str, Any]] = orjson.loads(bytes(captured))
-    root = devices_of(dispatcher).buses.first(kind="PCI")
-    if buses and root is not None:
-        there = {(each["slot"], each["function"]) for each in buses[0]["devices"]}
-        builder = inventory_of(dispatcher).builder
-        for device in root.children:
-            facts = builder.captured("device", device.driver) or {}
-            place = divmod(device.slot, 8) if isinstance(device.slot, int) else (0, 0)
-            if "pci" in facts and place not in there:
-                named = {"bus": buses[0]["bus"], "slot": place[0], "function": place[1]}
-                buses[0]["devices"].append({**facts["pci"], **named, "qdev_id": device.identifier or ""})
-        buses[0]["devices"].sort(key=lambda each: (each["slot"], each["function"]))
+    """What the machine had from the start, as captured, and the devices that came since.
+
+    No firmware numbers the buses behind bridges here, so what is on those is not shown (hw/pci/pci-qmp-cmds.c).
+    """
+    captured = dispatcher.release.hardware.find("pci", family(dispatcher.settings))
+    if captured is None:
+        return _captured_pci(dispatcher, session, arguments)
+    buses: list[dict[str, Any]] = captured["buses"]
+    if not is_bare(dispatcher) and inventory_of(dispatcher).has_devices:
+        root = devices_of(dispatcher).buses.first(kind="PCI")
+        if buses and root is not None:
+            there = {(each["slot"], each["function"]) for each in buses[0]["devices"]}
+            builder = inventory_of(dispatcher).builder
+            for device in root.children:
+                facts = builder.captured("device", device.driver) or {}
+                place = divmod(device.slot, 8) if isinstance(device.slot, int) else (0, 0)
+                if "pci" in facts and place not in there:
+                    named = {"bus": buses[0]["bus"], "slot": place[0], "function": place[1]}
+                    buses[0]["devices"].append({**facts["pci"], **named, "qdev_id": device.identifier or ""})
+            buses[0]["devices"].sort(key=lambda each: (each["slot"], each["function"]))
     return _newest_last(buses)
 
 
