@@ -21,6 +21,7 @@ from qmpd.cli.incoming_options import check_incoming
 from qmpd.cli.network_options import Networks
 from qmpd.cli.option_groups import HELP
 from qmpd.machine.numa import Numa
+from qmpd.machine.objects.options import size_of
 from qmpd.machine.settings import Device, Firmware, GuestSettings
 from qmpd.monitor.cold_plug import Assembly, ColdPlugError
 from qmpd.monitor.object_order import dictionary_order
@@ -429,8 +430,7 @@ class Start:
         """The size of an object that holds memory; None where there is none of this name."""
         for arguments in self._settings.machine.objects:
             if arguments["id"] == name and str(arguments["qom-type"]).startswith("memory-backend"):
-                size = arguments.get("size")
-                return size if isinstance(size, int) else 0
+                return size_of(arguments.get("size")) or 0
         return None
 
     def _resolve_memory(self) -> None:
@@ -473,7 +473,7 @@ class Start:
                 text = f"can't open backing store {store} for guest RAM: {error.strerror}"
                 raise OptionError(text, NOWHERE) from None
         cpus.create(self._globals())
-        numa.check_cpus()
+        numa_options.check(numa.check_cpus)
         machine.cpu_nodes, machine.node_memory = numa.nodes_of_cpus(), numa.memory_of_nodes()
         board.init(self._tree, self._globals(), self._assembly)
         if board.has_pci and options.since(9, 0) and self._globals():

@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from qmpd.machine.errors import MachineError
+from qmpd.machine.memory_attributes import MemoryAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,6 +69,9 @@ class Numa:
         self._distances: dict[tuple[int, int], int] = {}
         self._places = places(topology)
         self._owners: list[int | None] = [None] * len(self._places)
+        self._attributes = MemoryAttributes()
+        # The nodes that say which node gets at their memory best.
+        self._initiators: dict[int, int] = {}
 
     @property
     def has_backends(self) -> bool:
@@ -96,9 +100,17 @@ class Numa:
                         "used with -numa cpu,node-id=ID"
                     )
                 self._assign({key: value for key, value in values.items() if key not in ("type", "node-id")}, node)
-            case _:
+            case kind:
                 if not self._hmat:
                     raise NumaError(_NO_HMAT)
+                try:
+                    if kind == "hmat-lb":
+                        with_cpus = {owner for owner in self._owners if owner is not None}
+                        self._attributes.take_speed(values, self._nodes, with_cpus)
+                    else:
+                        self._attributes.take_cache(values, self._nodes)
+                except MachineError as error:
+                    raise NumaError(error.message) from None
 
     def _take_node(self, values: Mapping[str, object]) -> None:
         number = values.get("nodeid", len(self._nodes))
@@ -132,6 +144,9 @@ class Numa:
                 raise NumaError(f"memdev={values['memdev']} is ambiguous")
             size = found
         self._nodes[number] = size
+        initiator = values.get("initiator")
+        if isinstance(initiator, int) and initiator != _MOST_NODES:
+            self._initiators[number] = initiator
 
     def _take_distance(self, values: Mapping[str, object]) -> None:
         source, target, distance = values["src"], values["dst"], values["val"]
@@ -220,7 +235,16 @@ class Numa:
         return [place["socket-id"] % len(self._nodes) for place in self._places]
 
     def check_cpus(self) -> None:
-        """Warn of CPUs that no node has, where some have one."""
+        """See whether nodes name initiators that have CPUs, and warn of CPUs that no node has, where some have one.
+
+        :raise NumaError: such a node is not there, or has none.
+        """
+        with_cpus = set(self.nodes_of_cpus())
+        for number, initiator in sorted(self._initiators.items()):
+            if initiator not in self._nodes:
+                raise NumaError(f"NUMA node {initiator} is missing, use '-numa node' option to declare it first")
+            if initiator not in with_cpus:
+                raise NumaError(f"The initiator of NUMA node {number} is invalid")
         if all(owner is None for owner in self._owners):
             return
         left = [

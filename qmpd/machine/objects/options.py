@@ -63,6 +63,17 @@ def as_text(value: object) -> str | None:
     return str(value) if isinstance(value, (str, int)) else None
 
 
+def size_of(value: object) -> int | None:
+    """A size in bytes, given as a number or as text; None where it is neither."""
+    if type(value) is int:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    unit = 1 << 10 * _SUFFIXES.index(match[2].lower() or "b")
+    return int(float(match[1]) * unit) if "." in match[1] else int(match[1], 0) * unit
+
+
 def target(node: Node, name: str, texts: Texts) -> Target:
     """The property that an option names.
 
@@ -157,11 +168,10 @@ class Reader:
         return number & (1 << 64) - 1 if kind in ("uint64", "size") else number
 
     def _size(self, name: str, value: str) -> int:
-        match = _SIZE.fullmatch(value)
-        if match is None:
+        size = size_of(value)
+        if size is None:
             raise MachineError(f"Parameter '{name}' expects size")
-        unit = 1 << 10 * _SUFFIXES.index(match[2].lower() or "b")
-        return int(float(match[1]) * unit) if "." in match[1] else int(match[1], 0) * unit
+        return size
 
     def _link(self, to: Target, value: str) -> str:
         wanted = to.found.kind[len("link<") : -1]

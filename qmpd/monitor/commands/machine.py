@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.machine.numa import Numa, NumaError
 from qmpd.machine.objects import memory, processors
+from qmpd.machine.objects.options import size_of
 from qmpd.machine.objects.processors import Place
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
@@ -184,12 +185,12 @@ def _numa(dispatcher: Dispatcher) -> Numa:
     sizes = {
         str(each["id"]): size
         for each in settings.objects
-        if str(each["qom-type"]).startswith("memory-backend") and isinstance(size := each.get("size"), int)
+        if str(each["qom-type"]).startswith("memory-backend") and (size := size_of(each.get("size"))) is not None
     }
     numa = Numa(
         settings.topology,
         dispatcher.machine.report,
-        hmat=False,
+        hmat=settings.machine_options.get("hmat") in ("on", "yes", "true", "y"),
         supported=settings.machine_type != "none",
         takes_memory=False,
         memory_backend=sizes.get,
