@@ -304,6 +304,8 @@ class Dispatcher:
                     or len(message) != 1 + with_id + (arguments is not NO_ARGUMENTS)
                 ):
                     name, arguments = envelope.check(message, session.out_of_band)
+                    # It may have waited behind the request that negotiated it.
+                    out_of_band = out_of_band or "exec-oob" in message
             elif isinstance(message, ParseError):
                 with_id = False
                 raise CommandError(self._parse_error(message))

@@ -4,7 +4,7 @@ A session starts in negotiation mode, in which `qmp_capabilities` alone is known
 command moves it to command mode, for good.  In-band requests wait in a queue and are executed one after
 another by the machine's main loop; where out-of-band execution was negotiated at most eight may wait, and
 what follows them stays unread (QEMU's docs/interop/qmp-spec, "Out-of-band execution").  A request with
-`exec-oob` never waits.
+`exec-oob` never waits then; where it was not negotiated it is refused in its turn.
 """
 
 from __future__ import annotations
@@ -117,7 +117,13 @@ class Session:
         for position, message in enumerate(messages):
             if not limited and type(message) is dict and "execute" in message:
                 queue.append(message)
-            elif type(message) is dict and "exec-oob" in message and "execute" not in message:
+            elif (
+                type(message) is dict
+                and "exec-oob" in message
+                and "execute" not in message
+                # Where it was not negotiated QEMU reads one request at a time, so none can be overtaken.
+                and (limited or not (queue or self.scheduled))
+            ):
                 self.dispatcher.execute_out_of_band(self, message)
             elif self.out_of_band and len(queue) >= QUEUE_LIMIT:
                 self._backlog = deque(messages)
@@ -182,3 +188,7 @@ class Session:
         self.out_of_band = out_of_band
         self.negotiated = True
         self.commands = self.dispatcher.commands
+        if out_of_band and self.queue:
+            # What came along with this request is looked at only now, and may overtake.
+            self._backlog = self.queue.copy()
+            self.queue.clear()

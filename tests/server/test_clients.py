@@ -179,6 +179,23 @@ async def test_queue_limit_pauses_reading_out_of_band(tmp_path: Path) -> None:
         assert 12 - session_module.QUEUE_LIMIT <= order.index("oob") < 12
 
 
+@pytest.mark.parametrize(
+    ("negotiation", "order"),
+    [(b"", [0, "oob", 1]), (b',"arguments":{"enable":["oob"]}', ["oob", 0, 1])],
+    ids=["refused in its turn", "overtakes"],
+)
+async def test_out_of_band_among_what_came_at_once(tmp_path: Path, negotiation: bytes, order: list[object]) -> None:
+    """What comes along with the negotiation is looked at after it (QEMU reads one request at a time until then)."""
+    async with served(tmp_path) as server:
+        client = await server.connect(negotiate=False)
+        await client.line()
+        await client.send(
+            b'{"execute":"qmp_capabilities","id":"first"%s}{"execute":"query-name","id":0}'
+            b'{"exec-oob":"migrate-pause","id":"oob"}{"execute":"query-name","id":1}' % negotiation
+        )
+        assert [(await client.message())["id"] for _ in range(4)] == ["first", *order]
+
+
 async def test_yank_disconnects(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
         client, other = await server.connect(), await server.connect()
