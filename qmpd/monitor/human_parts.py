@@ -288,7 +288,7 @@ def _drive_add(dispatcher: Dispatcher, line: Line) -> str:
             "Parameter 'id' expects an identifier\n"
             "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n"
         )
-    if identifier is not None and block.drive(identifier) is not None:
+    if identifier is not None and any(identifier in (each.name, each.options_id) for each in block.drives):
         return f"Duplicate ID '{identifier}' for drive\n"
     if options.get("if") != "none":
         if options.get("if") in ("ide", "scsi", "virtio", "floppy", "pflash", "sd", "mtd", "xen", None):
@@ -315,7 +315,8 @@ def _drive_del(dispatcher: Dispatcher, line: Line) -> str:
     if drive is None:
         return inventory.texts("drive-missing", id=name) + "\n"
     graph.empty(drive)
-    drive.name = ""
+    # Its options stay as long as it does, and so does its id.
+    drive.options_id, drive.name = drive.name, ""
     if drive.device is None:
         graph.drives.remove(drive)
     return ""
@@ -428,12 +429,19 @@ def _info_numa(dispatcher: Dispatcher, _line: Line) -> str:
     return text
 
 
+def _info_network(dispatcher: Dispatcher, line: Line) -> str:
+    from qmpd.monitor.human_network import info_network
+
+    return info_network(dispatcher, line)
+
+
 INFORMATION: dict[str, Part] = {
     "balloon": _info_balloon,
     "block": _info_block,
     "chardev": _info_chardev,
     "memory-devices": _info_memory_devices,
     "memory_size_summary": _info_memory_size,
+    "network": _info_network,
     "numa": _info_numa,
 }
 """What `info` shows, by the words after it."""
@@ -459,6 +467,7 @@ INFORMATION_MEANINGS = {
     "chardev": "-- the character devices",
     "memory-devices": "-- the memory that was plugged in",
     "memory_size_summary": "-- how much memory there is",
+    "network": "-- the network cards and their backends",
     "numa": "-- the NUMA nodes",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.objects.support import Request
+from tests.objects.support import PC, Request
 from tests.objects.test_differential import play
 from tests.real_qemu import programs
 
@@ -25,6 +25,41 @@ REQUESTS: tuple[Request, ...] = (
     ("device_del", {"id": "behind"}),
     ("query-pci", {}),
 )
+
+
+def line(text: str) -> Request:
+    return "human-monitor-command", {"command-line": text}
+
+
+NULL = "if=none,id=b0,file=null-co://,format=raw"
+PARTS: tuple[Request, ...] = (
+    ("netdev_add", {"type": "hubport", "id": "a", "hubid": 3}),
+    ("netdev_add", {"type": "hubport", "id": "b", "hubid": 1}),
+    ("netdev_add", {"type": "hubport", "id": "c", "hubid": 3}),
+    ("netdev_add", {"type": "user", "id": "u", "restrict": True, "net": "10.1.0.0/16"}),
+    ("netdev_add", {"type": "user", "id": "v"}),
+    ("device_add", {"driver": "e1000", "id": "n0", "netdev": "c"}),
+    ("device_add", {"driver": "virtio-net-pci", "netdev": "u"}),
+    ("device_add", {"driver": "rtl8139"}),
+    line("info network"),
+    ("netdev_del", {"id": "u"}),
+    ("netdev_del", {"id": "b"}),
+    line("info network"),
+    line(f"drive_add 0 {NULL}"),
+    ("device_add", {"driver": "virtio-blk-pci", "id": "d0", "drive": "b0"}),
+    line("drive_del b0"),
+    line(f"drive_add 0 {NULL}"),
+    ("query-block", {}),
+    line("info block"),
+)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_parts_are_shown_and_remembered(release: str) -> None:
+    if release not in programs():
+        pytest.skip(f"qemu-system-x86_64 {release} is not installed")
+    for request, ours, theirs in play(release, list(PC), PARTS):
+        assert (request, ours) == (request, theirs)
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -65,7 +65,8 @@ class Drive:
     """What a device (or nobody yet) sees of the graph: QEMU's BlockBackend.
 
     `name` is the drive's id, empty for one that a device made for itself; `label` is how texts call who uses it.
-    `writes` and `shares`: the device writes, and lets others write.
+    `writes` and `shares`: the device writes, and lets others write.  `options_id` is the id of the options that it was
+    made of, after `drive_del` has taken its name.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Drive:
     unmodelled: bool = False
     # What queries tell of the limits that it was given; None without any.
     limits: dict[str, Any] | None = None
+    options_id: str = ""
 
 
 def check_writable(node: BlockNode) -> None:

@@ -18,12 +18,16 @@ _UNSET = f"{_BASE}{_FIRST:02x}"
 
 
 class Netdev:
-    """A network backend (`-netdev`): its id, its type and options, and the card that uses it."""
+    """A network backend (`-netdev`): its id, its type and options, and the card that uses it.
 
-    __slots__ = ("identifier", "link", "options", "peer", "type")
+    `number` tells which came first, of backends and cards.
+    """
 
-    def __init__(self, identifier: str, kind: str, options: dict[str, Any]) -> None:
+    __slots__ = ("identifier", "link", "number", "options", "peer", "type")
+
+    def __init__(self, identifier: str, kind: str, options: dict[str, Any], number: int = 0) -> None:
         self.identifier = identifier
+        self.number = number
         self.type = kind
         self.options = options
         self.peer: Device | None = None
@@ -33,13 +37,25 @@ class Netdev:
 class Card:
     """A network card: its name, its address and whether its link is up.
 
+    `netdev` is its backend, even if that has been removed; `number` tells which came first, of backends and cards.
+
     `tells`: the next change of its filter is told; from then on none is until query-rx-filter has been asked.
     """
 
-    __slots__ = ("captured", "device", "link", "mac", "name", "tells")
+    __slots__ = ("captured", "device", "link", "mac", "name", "netdev", "number", "tells")
 
-    def __init__(self, device: Device, name: str, mac: str, captured: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        name: str,
+        mac: str,
+        captured: dict[str, Any] | None,
+        netdev: Netdev | None = None,
+        number: int = 0,
+    ) -> None:
         """`captured` is what query-rx-filter says of one like it, None where that does not know its kind."""
+        self.netdev = netdev
+        self.number = number
         self.device = device
         self.name = name
         self.mac = mac
@@ -51,7 +67,7 @@ class Card:
 class Network:
     """The network of one machine."""
 
-    __slots__ = ("_addresses", "_texts", "_unique", "cards", "netdevs")
+    __slots__ = ("_addresses", "_made", "_texts", "_unique", "cards", "hubs", "netdevs")
 
     def __init__(self, texts: Texts, *, unique: bool) -> None:
         """`unique`: the ids of backends are checked, and each may be there once."""
@@ -59,6 +75,9 @@ class Network:
         self._unique = unique
         self.netdevs: list[Netdev] = []
         self.cards: list[Card] = []
+        # The numbers of the hubs that there are, the oldest first; a hub stays when its ports are gone.
+        self.hubs: list[int] = []
+        self._made = 0
         # How many cards have each address that is given out.
         self._addresses: dict[int, int] = {}
 
@@ -85,9 +104,16 @@ class Network:
         :raise MachineError: its id will not do.
         """
         self.check_id(identifier)
-        netdev = Netdev(identifier, kind, options)
+        netdev = Netdev(identifier, kind, options, self._next_number())
         self.netdevs.append(netdev)
+        hub = options.get("hubid")
+        if kind == "hubport" and hub is not None and int(hub) not in self.hubs:
+            self.hubs.append(int(hub))
         return netdev
+
+    def _next_number(self) -> int:
+        self._made += 1
+        return self._made
 
     def remove(self, identifier: str) -> None:
         """Remove a backend (`netdev_del`); a card that uses it loses its link.
@@ -145,7 +171,7 @@ class Network:
         name = device.identifier
         if name is None:
             name = f"{device.driver}.{sum(card.device.driver == device.driver for card in self.cards)}"
-        self.cards.append(Card(device, name, mac, captured))
+        self.cards.append(Card(device, name, mac, captured, netdev, self._next_number()))
 
     def detach(self, device: Device) -> None:
         """A card is gone."""

@@ -90,7 +90,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Objects: {"_own": named(Node)},
     Balloon: {"device": one(Device)},
     Netdev: {"peer": one(Device)},
-    Card: {"device": one(Device)},
+    Card: {"device": one(Device), "netdev": one(Netdev)},
     Network: {"netdevs": many(Netdev), "cards": many(Card)},
     BlockNode: {"children": named(BlockNode), "parents": many(BlockNode), "drives": many(Drive)},
     Drive: {"device": one(Device), "node": one(BlockNode)},

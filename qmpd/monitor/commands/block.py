@@ -131,6 +131,9 @@ def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) 
         shown: dict[str, Any] = _reversed(_facts(dispatcher, drive).get("block", {}))
         if not shown:
             shown = {"type": "unknown", "removable": drive.removable, "locked": False}
+        if drive.options_id:
+            # Once its name is taken away it reports errors, and keeps no account of them.
+            shown.pop("io-status", None)
         shown |= {"device": drive.name, "locked": drive.locked}
         if drive.qdev:
             shown["qdev"] = drive.qdev
