@@ -360,7 +360,7 @@ class Machine:
     @property
     def wakeup_suspend_support(self) -> bool:
         """Whether the machine can wake a suspended guest (`query-current-machine`)."""
-        return self.guest is not None
+        return self.settings.wakes
 
     def system_wakeup(self, reason: WakeupReason = WakeupReason.OTHER) -> None:
         """Wake a suspended guest (QMP `system_wakeup`): it is `running` at once, the rest waits for the turn.

@@ -243,6 +243,23 @@ class MachineSettings:
     # How much memory each NUMA node has, in bytes.
     node_memory: list[int] = field(default_factory=list)
 
+    @property
+    def board(self) -> str:
+        """What kind of board it is: `none`, `isapc`, `microvm` and `x-remote` lack what all others (`pc`) have."""
+        return self.machine_name if self.machine_name in ("isapc", "microvm", "x-remote") else self.machine_type
+
+    @property
+    def acpi(self) -> bool:
+        """Whether the board has an ACPI device; q35's chipset has it whatever `acpi=off` says (measured)."""
+        if self.board not in ("pc", "microvm"):
+            return False
+        return "q35" in self.machine_name or self.machine_options.get("acpi") not in ("off", "no", "n", "false")
+
+    @property
+    def wakes(self) -> bool:
+        """Whether a suspended guest could be woken: microvm's ACPI device knows nothing of sleep."""
+        return self.board == "pc" and self.acpi
+
     def node_of_cpu(self, index: int) -> int | None:
         """The NUMA node that CPU number `index` is in, if any."""
         if self.cpu_nodes:

@@ -110,7 +110,7 @@ def query_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -
 
 @command("query-hotpluggable-cpus")
 def query_hotpluggable_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if not has_cpus(dispatcher):
+    if dispatcher.settings.board not in ("pc", "isapc"):
         raise CommandError(dispatcher.release.behaviour.no_hotpluggable_cpus)
     settings = dispatcher.settings
     there = {} if dispatcher.machine.preconfig else cpus(dispatcher)

@@ -9,9 +9,20 @@ from qmpd.qapi.captured import LOADING_MODULES
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
+    from qmpd.machine import MachineSettings
     from qmpd.monitor.commands import Arguments, Handler
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session
+
+_BOARDS_WITHOUT = {"query-mice": ("microvm", "x-remote"), "query-sgx": ("microvm", "x-remote")}
+"""Boards that lack what a query is about, so that the answer is that of a machine without any board."""
+
+
+def _board(name: str, settings: MachineSettings) -> str:
+    """The machine type, `none` or `pc`, whose answer to a query fits the machine."""
+    if settings.board in _BOARDS_WITHOUT.get(name, ()) or (name == "query-acpi-ospm-status" and not settings.acpi):
+        return "none"
+    return settings.machine_type
 
 
 def answer_unmodelled(name: str) -> Handler:
@@ -22,7 +33,7 @@ def answer_unmodelled(name: str) -> Handler:
         if release.commands[name].captured:
             values = {"memory": settings.memory, "cpus": settings.topology.cpus}
             found = release.captured(
-                name, arguments, settings.machine_type, values, modules=dispatcher.modules_loaded
+                name, arguments, _board(name, settings), values, modules=dispatcher.modules_loaded
             )
             if name == LOADING_MODULES:
                 dispatcher.modules_loaded = True
