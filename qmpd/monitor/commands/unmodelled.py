@@ -32,9 +32,7 @@ def answer_unmodelled(name: str) -> Handler:
         release, settings = dispatcher.release, dispatcher.settings
         if release.commands[name].captured:
             values = {"memory": settings.memory, "cpus": settings.topology.cpus}
-            found = release.captured(
-                name, arguments, _board(name, settings), values, modules=dispatcher.modules_loaded
-            )
+            found = release.captured(name, arguments, _board(name, settings), values, modules=dispatcher.modules_loaded)
             if name == LOADING_MODULES:
                 dispatcher.modules_loaded = True
             if isinstance(found, bytes):
