@@ -14,7 +14,8 @@ It is kept in one file of lines, `KIND NAME JSON`, of which only those that are 
 A machine's `buses` are what `query-pci` shows before anything was added and before any firmware has run.
 Its `names` are its properties in the order of qom-list where there is a region for memory to be plugged in.
 
-A device's `consoles` are the objects that it adds to `/backend`.
+A device's `consoles` are the objects that it adds to `/backend`, its `cold-consoles` those that it adds only where it
+is there before the machine is; `cold` is the part of its properties that is then listed in another order.
 
 An object is `[shape, values, children]`: the number of its shape, the values of those properties that are no children,
 and the children, both in the shape's order.  A shape lists the properties as qom-list does.  Where `static` is given

@@ -46,6 +46,13 @@ _FILLERS: dict[str, Any] = {
     "chassis": 1,
     "chassis_nr": 1,
 }
+_BUS_MASTER = "bus master[0]"
+# What a PCI device makes of itself, and then a bridge of its own, in this order (hw/pci/pci.c, hw/pci/pci_bridge.c).
+_MADE = (
+    "bus master container[0]", _BUS_MASTER, "«id»", "pci_bridge_pci[0]", "pci_bridge_io[0]", "pci_bridge_pref_mem[0]",
+    "pci_bridge_mem[0]", "pci_bridge_io[1]", "pci_bridge_vga_io_lo[0]", "pci_bridge_vga_io_hi[0]",
+    "pci_bridge_vga_mem[0]", "shpc-bar[0]", "shpc-mmio[0]",
+)  # fmt: skip
 _SEARCH = 400
 # What query-pci says of where a device is, and not of what it is.
 _PLACE = frozenset({"bus", "slot", "function", "qdev_id"})
@@ -175,11 +182,19 @@ class Devices:
             facts["refusal"] = bare.refusal
         if chosen.seen is None:
             return entry("device", kind.name, facts)
-        facts["tree"] = self._node(kind, chosen, facts.get("with", {}), provider)
+        cold: dict[str, Names] = {}
+        consoles = chosen.consoles
+        if not chosen.cold:
+            cold, consoles = self._seen_cold(kind, chosen, facts.get("with", {}), provider)
+        facts["tree"] = self._node(kind, chosen, facts.get("with", {}), provider, cold)
+        if len(cold) == 1:
+            facts.update(_other_order(chosen.seen.names(), *cold.values()))
         facts.update(chosen.shown or {})
         if chosen.consoles:
             path = f"{_PERIPHERAL}/{chosen.name}"
             facts["consoles"] = [self._shapes.node(_anonymous(each, chosen.name, path), {}) for each in chosen.consoles]
+        elif consoles:
+            facts["cold-consoles"] = [self._shapes.node(each, {}) for each in consoles]
         if chosen is bare and provider is None:
             self._provide(kind, chosen)
         return entry("device", kind.name, facts)
@@ -279,22 +294,52 @@ class Devices:
         except Gone as error:
             return _Attempt(name, f"qmpd: {error}")
 
+    def _seen_cold(
+        self, kind: DeviceType, attempt: _Attempt, words: dict[str, Any], provider: str | None
+    ) -> tuple[dict[str, Names], tuple[Seen, ...]]:
+        """The properties of a PCI device that is there before the machine is, by its id, and the consoles of the first.
+
+        One of them comes to be only when the machine is ready.  One id will do unless a property has a name after it.
+        """
+        assert attempt.seen is not None
+        if _BUS_MASTER not in attempt.seen.names():
+            return {}, ()
+        stems = (_ID, *_OTHER_IDS) if any(attempt.name in name for name in attempt.seen.names()) else (_ID,)
+        found: dict[str, Names] = {}
+        consoles: tuple[Seen, ...] = ()
+        for name in map(self._new_id, stems):
+            device = ",".join([kind.name, f"id={name}", *(f"{key}={value}" for key, value in words.items())])
+            path = f"{_PERIPHERAL}/{name}"
+            with suppress(Refused, Gone), self._start([*self._provided(provider), "-device", device]) as program:
+                listed = program.client.ask("qom-list", {"path": path})
+                if listed.value is not None:
+                    seen = _consoles(program.client, path)
+                    consoles = consoles or tuple(_anonymous(each, name, path) for each in seen)
+                    found[name] = [each["name"] for each in listed.result]
+        return found, consoles
+
     def _look(self, client: Client, name: str) -> _Attempt:
         path = f"{_PERIPHERAL}/{name}"
         seen = walk(client, path)
         shown = _shown(client, path, name)
-        backend = walk(client, "/backend")
-        below = [] if backend is None else list(backend.children.values())
-        consoles = tuple(each for each in below if each.values.get("device") == path)
+        consoles = _consoles(client, path)
         if seen is not None:
             with suppress(Gone):
                 try_setting(client, path, seen, name)
-            for each in consoles:
-                each.codes.update(dict.fromkeys(each.names(), READ_ONLY))
         return _Attempt(name, None, seen, shown, consoles)
 
-    def _node(self, kind: DeviceType, attempt: _Attempt, words: dict[str, Any], provider: str | None) -> Any:
-        """The object of the device, with markers for its path and its id."""
+    def _node(
+        self,
+        kind: DeviceType,
+        attempt: _Attempt,
+        words: dict[str, Any],
+        provider: str | None,
+        cold: dict[str, Names],
+    ) -> Any:
+        """The object of the device, with markers for its path and its id.
+
+        `cold` are its properties where it is there before the machine is.
+        """
         assert attempt.seen is not None
         seen = _anonymous(attempt.seen, attempt.name)
         growing: dict[int, tuple[int, Names]] = {}
@@ -314,13 +359,14 @@ class Devices:
                     for one in attempts
                     if one.seen is not None and (there := one.seen.at(path.replace("«id»", one.name))) is not None
                 }
-                growing[id(each)] = self._boundary(kind, found)
+                growing[id(each)] = self._boundary(kind, found, {} if path else cold)
         return self._shapes.node(seen, growing)
 
-    def _boundary(self, kind: DeviceType, seen: dict[str, Seen]) -> tuple[int, Names]:
+    def _boundary(self, kind: DeviceType, seen: dict[str, Seen], cold: dict[str, Names]) -> tuple[int, Names]:
         """How many properties are the class's, and in which order the others came, their names with markers.
 
-        `seen` is the same object of several devices, by their ids.
+        `seen` is the same object of several devices, by their ids; `cold` are the properties of some that are there
+        before the machine is.
         """
         first = next(iter(seen))
         properties = seen[first].properties
@@ -329,8 +375,11 @@ class Devices:
         for attempts, boundary in product((0, _SEARCH), range(1, first_child + 1)):
             walks = {name: each.names()[: boundary - 1 : -1] for name, each in seen.items()}
             variants = [Variant(partial(_named, name), walked) for name, walked in walks.items()]
+            variants += [
+                Variant(partial(_cold_named, name), names[: boundary - 1 : -1]) for name, names in cold.items()
+            ]
             marked = [name.replace(first, "«id»") for name in walks[first]]
-            order, exact = insertion_order(variants, [marked, by_number(marked)], attempts)
+            order, exact = insertion_order(variants, [marked, by_number(marked), *_as_made(marked)], attempts)
             if exact:
                 return boundary, order
         self._report(f"the order of the properties of {kind.name} is not found")
@@ -339,6 +388,27 @@ class Devices:
 
 def _named(name: str, names: Names) -> Names:
     return [each.replace("«id»", name) for each in names]
+
+
+def _as_made(names: Names) -> Iterator[Names]:
+    """Names in the orders in which PCI devices and bridges make them, as far as known; a bus comes first or last."""
+    known = [name for name in _MADE if name in names]
+    rest = [name for name in names if name not in known]
+    for others in (rest, rest[::-1], by_number(rest)):
+        yield [*known, *others]
+        if "«id»" in known:
+            yield [*(name for name in known if name != "«id»"), *others, "«id»"]
+
+
+def _cold_named(name: str, names: Names) -> Names:
+    """The same where what comes to be when the machine is ready is the last."""
+    return [*(each for each in _named(name, names) if each != _BUS_MASTER), _BUS_MASTER]
+
+
+def _other_order(names: Names, cold: Names) -> dict[str, Names]:
+    """The part in which the second order differs, as `cold`; nothing where they are the same."""
+    places = [place for place, (one, other) in enumerate(zip(names, cold, strict=True)) if one != other]
+    return {"cold": cold[places[0] : places[-1] + 1]} if places else {}
 
 
 def _anonymous(seen: Seen, name: str, path: str | None = None) -> Seen:
@@ -367,6 +437,16 @@ def _is_removed(client: Client, name: str) -> bool:
         return client.ask("qom-list", path).value is None
     except Gone:
         return False
+
+
+def _consoles(client: Client, path: str) -> tuple[Seen, ...]:
+    """The consoles of the device at `path`."""
+    backend = walk(client, "/backend")
+    below = [] if backend is None else list(backend.children.values())
+    consoles = tuple(each for each in below if each.values.get("device") == path)
+    for each in consoles:
+        each.codes.update(dict.fromkeys(each.names(), READ_ONLY))
+    return consoles
 
 
 def _shown(client: Client, path: str, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.machine.errors import DeviceNotFound, MachineError
-from qmpd.machine.objects import controllers, firmware, memory, places, processors, virtio
+from qmpd.machine.objects import controllers, firmware, limits, memory, places, processors, virtio
 from qmpd.machine.objects import options as reading
 from qmpd.machine.objects.assembly import MemoryLayout, family
 from qmpd.machine.objects.buses import Bus, Buses, Device
@@ -23,7 +23,7 @@ from qmpd.machine.objects.controllers import Controller
 from qmpd.machine.objects.naming import ID, rename
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from qmpd.machine.objects.backends import Backends
     from qmpd.machine.objects.node import Node
@@ -45,6 +45,9 @@ _NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
 _NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
 _CPU = "-x86_64-cpu"
 _NO_BOARD = "none"
+# What is no value of a property that is needed, where that is not the same as of others.
+_EMPTY = {"serial": (None,)}
+_BUS_MASTER = "bus master[0]"
 
 
 class DeviceRules(Protocol):
@@ -232,9 +235,21 @@ class Devices:
 
     def _refuse(self, driver: str, captured: dict[str, Any], options: Options, identifier: str | None) -> None:
         """Refuse a type that could not be captured: with QEMU's words where nothing was set that might help it."""
-        if "refusal" in captured and not any(name not in _ASIDE for name in options):
+        needed = limits.NEEDED.get(driver)
+        unset = needed not in options if needed else not any(name not in _ASIDE for name in options)
+        if "refusal" in captured and unset:
             raise MachineError(captured["refusal"].replace(ID, identifier or ""))
         raise MachineError(f"qmpd does not model adding a device of type {driver}")
+
+    def check_needed(self, driver: str, options: Options) -> None:
+        """Refuse a type that could not be captured where it was not given what it cannot do without.
+
+        :raise MachineError: it was not.
+        """
+        needed = limits.NEEDED.get(driver)
+        captured = self._builder.captured("device", driver)
+        if needed is not None and needed not in options and captured is not None and "refusal" in captured:
+            raise MachineError(captured["refusal"])
 
     def _build(self, captured: list[Any], identifier: str | None) -> Node:
         """The device's objects; a bus whose device has no id is named after its type."""
@@ -256,6 +271,7 @@ class Devices:
                 continue
             to = reading.target(node, name, self._texts)
             given[name] = read = self.reader.read(to, value, text=text)
+            limits.check_set(self._types.is_a(node.type), name, read)
             node.set_value(name, read)
             if to.type != node.type:
                 for part in node.below():
@@ -274,7 +290,7 @@ class Devices:
         try:
             self._plug_into_machine(device)
             needed = captured.get("with", {})
-            if any(not given.get(name) for name in needed):
+            if any(given.get(name) in _EMPTY.get(name, (None, "")) for name in needed):
                 raise MachineError(captured["refusal"].replace(ID, device.identifier or ""))
             if bus is not None:
                 if places.needs_hub(bus, device.driver, given):
@@ -282,6 +298,9 @@ class Devices:
                 if not places.is_checked_first(bus):
                     self._place(bus, device, given)
                 controllers.check_slot(self._tree, bus, device)
+            limits.check(self._types.is_a(node.type), node, given)
+            if bus is not None:
+                virtio.check(node, bus, given)
             self._backends.attach(device, given, captured)
         except MachineError:
             if bus is not None:
@@ -297,13 +316,16 @@ class Devices:
                 if part is not node:
                     self.buses.devices[id(part)] = Device(part, part.type, None, cold=device.cold)
         self.buses.devices[id(node)] = device
+        if device.cold:
+            _list_as_cold(node, captured.get("cold", ()))
         for part in node.below():
             self.buses.bring(part)
         if bus is not None:
             virtio.choose_interfaces(node, bus, given)
             if controllers.controller(self._tree, bus) is Controller.NOBODY and node.property("hotpluggable"):
                 node.set_value("hotpluggable", False)
-        for console in captured.get("consoles", ()):
+        cold_consoles = captured.get("cold-consoles", ()) if device.cold else ()
+        for console in captured.get("consoles", cold_consoles):
             screens = self._tree.container(BACKEND)
             number = next(each for each in count() if f"console[{each}]" not in screens.children)
             screens.add_child(f"console[{number}]", self._builder.build(console, node))
@@ -490,3 +512,14 @@ class Devices:
     def drivers(self) -> set[str]:
         """The types of the devices that there are."""
         return {device.driver for device in self.buses.devices.values()}
+
+
+def _list_as_cold(node: Node, listed: Sequence[str]) -> None:
+    """A PCI device that is there before the machine is gets its view of memory when the machine is ready.
+
+    `listed` is the part of its properties that is then listed in another order, where that is known.
+    """
+    if node.shape.static is not None and node.property(_BUS_MASTER) is not None:
+        node.put_last(_BUS_MASTER)
+    elif listed:
+        node.list_anew(listed)

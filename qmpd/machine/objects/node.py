@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qmpd.hash_table import HashTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class Property(NamedTuple):
@@ -109,6 +109,16 @@ class Node:
             self._added = dict(self.shape.names)
         self._added[name] = self._added.pop(name)
         self.forget_order()
+
+    def list_anew(self, names: Sequence[str]) -> None:
+        """Let a stretch of the properties be listed in this order.  It must be an object that stays as it is."""
+        shape = self.shape
+        start = min(place for place, each in enumerate(shape.properties) if each.name in names)
+        properties = [list(each) for each in shape.properties]
+        properties[start : start + len(names)] = [list(shape.names[name]) for name in names]
+        values = {name: self.captured[place] for name, place in shape.places.items()}
+        self.shape = Shape(properties, shape.static)
+        self.captured = [values[name] for name in self.shape.places]
 
     def forget_order(self) -> None:
         """Let the properties be in the order in which they are now, as if none had ever been taken away."""
