@@ -202,9 +202,10 @@ def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> 
     if part is not None:
         return human_parts.run(dispatcher, part, human_parts.Line(title, line[end:]), hint)
     action = next((known[name] for name in names if name in known), None)
-    if action is None:
+    excess = bool(line[end:].strip())
+    if action is None and not (excess and table.takes_nothing(title, known is INFORMATION)):
         return f"Error: qmpd does not model the command {path}\n"
-    if line[end:].strip():
+    if action is None or excess:
         return f"{title}: extraneous characters at the end of line\n{hint}"
     try:
         return action(dispatcher, argument)

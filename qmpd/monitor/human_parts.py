@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+import orjson
+
 from qmpd.machine import MachineError
 from qmpd.monitor.cold_plug import add_drive
 from qmpd.monitor.commands import handlers
+from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.inventory import devices_of, inventory_of
 from qmpd.qapi.errors import ArgumentError
@@ -322,7 +325,30 @@ def _drive_del(dispatcher: Dispatcher, line: Line) -> str:
     return ""
 
 
+def _without_arguments(name: str) -> Part:
+    """The line that does what the QMP command does, which takes nothing and gives nothing."""
+
+    def part(dispatcher: Dispatcher, line: Line) -> str:
+        line.end()
+        _ask(dispatcher, name)
+        return ""
+
+    return part
+
+
+def _migrate_recover(dispatcher: Dispatcher, line: Line) -> str:
+    uri = line.required()
+    line.end()
+    handlers(dispatcher.release)["migrate-recover"](dispatcher, cast("Session", None), {"uri": uri})
+    return ""
+
+
 PARTS: dict[str, Part] = {
+    "exit_preconfig": _without_arguments("x-exit-preconfig"),
+    "migrate_cancel": _without_arguments("migrate_cancel"),
+    "migrate_pause": _without_arguments("migrate-pause"),
+    "migrate_recover": _migrate_recover,
+    "migrate_start_postcopy": _without_arguments("migrate-start-postcopy"),
     "drive_add": _drive_add,
     "drive_del": _drive_del,
     "device_add": _device_add,
@@ -418,6 +444,18 @@ def _drive(shown: dict[str, Any]) -> str:
     return text
 
 
+def _info_mice(dispatcher: Dispatcher, line: Line) -> str:
+    line.end()
+    found = answer_unmodelled("query-mice")(dispatcher, cast("Session", None), {})
+    listed = orjson.loads(bytes(cast("bytes", found)))
+    said = [
+        f"{'*' if each['current'] else ' '} Mouse #{each['index']}: {each['name']}"
+        f"{' (absolute)' if each['absolute'] else ''}\n"
+        for each in listed
+    ]
+    return "".join(said) or "No mouse devices connected\n"
+
+
 def _info_numa(dispatcher: Dispatcher, _line: Line) -> str:
     settings = dispatcher.settings
     sizes = settings.node_memory or ([settings.memory] if settings.memory_slots else [])
@@ -440,6 +478,7 @@ INFORMATION: dict[str, Part] = {
     "block": _info_block,
     "chardev": _info_chardev,
     "memory-devices": _info_memory_devices,
+    "mice": _info_mice,
     "memory_size_summary": _info_memory_size,
     "network": _info_network,
     "numa": _info_numa,
@@ -447,6 +486,11 @@ INFORMATION: dict[str, Part] = {
 """What `info` shows, by the words after it."""
 
 MEANINGS = {
+    "exit_preconfig": "-- go on where the command line said -preconfig",
+    "migrate_cancel": "-- give up the migration that is under way",
+    "migrate_pause": "-- pause a migration",
+    "migrate_recover": "URI -- go on with a migration that was paused",
+    "migrate_start_postcopy": "-- turn a migration into one that copies later",
     "device_add": "DRIVER[,PROPERTY=VALUE]... -- plug in a device",
     "device_del": "DEVICE -- take a device out",
     "netdev_add": "TYPE,id=ID[,OPTION=VALUE]... -- add a network backend",
@@ -462,6 +506,7 @@ MEANINGS = {
     "balloon": "MIB -- ask the guest to do with that much memory",
 }
 INFORMATION_MEANINGS = {
+    "mice": "-- the pointing devices",
     "balloon": "-- how much memory the guest has",
     "block": "[DRIVE] -- the drives and what is in them",
     "chardev": "-- the character devices",

@@ -21,6 +21,11 @@ class HumanMonitorTable:
         self.commands = _titles(help_text)
         self.information = _titles(information_text)
 
+    def takes_nothing(self, title: str, information: bool) -> bool:
+        """Whether the command of this title is called without anything behind it."""
+        text, prefix = (self._information, "info ") if information else (self._help, "")
+        return re.search(rf"^{re.escape(prefix + title)}  -- ", text, re.MULTILINE) is not None
+
     def help(self, words: list[str]) -> str:
         """What `help` prints when these words follow it."""
         if not words:

@@ -43,3 +43,28 @@ def query_migrate_capabilities(dispatcher: Dispatcher, session: Session, argumen
         {"capability": each["capability"], "state": states.get(each["capability"], each["state"])}
         for each in orjson.loads(found)
     ]
+
+
+@command("migrate_cancel")
+def migrate_cancel(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """There is nothing to cancel, which QEMU takes for done."""
+    return EMPTY
+
+
+@command("migrate-recover")
+def migrate_recover(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    raise CommandError("Migrate recover can only be run when postcopy is paused.")
+
+
+@command("migrate-continue")
+def migrate_continue(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    if arguments["state"] != "none":
+        raise CommandError("Migration not in expected state: none")
+    return EMPTY
+
+
+@command("migrate-start-postcopy")
+def migrate_start_postcopy(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    if not (dispatcher.migration_capabilities or {}).get("postcopy-ram"):
+        raise CommandError("Enable postcopy with migrate_set_capability before the start of migration")
+    raise CommandError("Postcopy must be started after migration has been started")
