@@ -265,6 +265,36 @@ def _eject(dispatcher: Dispatcher, line: Line) -> str:
     return _execute(dispatcher, "eject", {"device": device, "force": force})
 
 
+def _takes_force(dispatcher: Dispatcher) -> bool:
+    """Whether a locked tray can be opened by force to change the medium."""
+    try:
+        dispatcher.release.commands["blockdev-change-medium"].check({"device": "", "filename": "", "force": True})
+    except ArgumentError:
+        return False
+    return True
+
+
+def _change(dispatcher: Dispatcher, line: Line) -> str:
+    device = line.required("block device name")
+    force = _takes_force(dispatcher) and line.flag("f")
+    filename = line.required("filename")
+    kind, mode = line.word(), line.word()
+    line.end()
+    if device == "vnc":
+        if mode is not None:
+            return "Parameter 'read-only-mode' is invalid for VNC\n"
+        if filename not in ("passwd", "password"):
+            return "Expected 'password' after 'vnc'\n"
+        if kind is None:
+            raise CommandError("qmpd does not model 'change vnc password' that asks for the password")
+        return _execute(dispatcher, "change-vnc-password", {"password": kind})
+    if mode is not None and mode not in ("retain", "read-only", "read-write"):
+        raise CommandError(f"invalid parameter value: {mode}")
+    given = {"device": device, "filename": filename, "format": kind, "read-only-mode": mode, "force": force or None}
+    present = {name: value for name, value in given.items() if value is not None}
+    return _execute(dispatcher, "blockdev-change-medium", present)
+
+
 def _balloon(dispatcher: Dispatcher, line: Line) -> str:
     word = line.word()
     if word is None:
@@ -360,6 +390,7 @@ PARTS: dict[str, Part] = {
     "chardev-remove": _chardev_remove,
     "object_add": _object_add,
     "object_del": _object_del,
+    "change": _change,
     "eject": _eject,
     "balloon": _balloon,
 }
@@ -419,8 +450,7 @@ def _drive(shown: dict[str, Any]) -> str:
     if shown["device"]:
         text = shown["device"] + (f" ({inserted['node-name']})" if inserted is not None else "")
     else:
-        named = inserted is not None and not inserted["node-name"].startswith("#")
-        text = inserted["node-name"] if inserted is not None and named else shown.get("qdev", "<anonymous>")
+        text = inserted["node-name"] if inserted is not None else shown.get("qdev", "<anonymous>")
     if inserted is None:
         text += ": [not inserted]\n"
     else:
@@ -502,6 +532,7 @@ MEANINGS = {
     "object_del": "ID -- take an object away",
     "drive_add": "ADDRESS if=none[,id=ID][,file=FILE][,format=FORMAT] -- add a drive",
     "drive_del": "DRIVE -- take a drive away",
+    "change": "DRIVE FILE [FORMAT [MODE]] -- put another medium into a drive",
     "eject": "[-f] DRIVE -- take the medium out of a drive",
     "balloon": "MIB -- ask the guest to do with that much memory",
 }

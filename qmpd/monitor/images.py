@@ -46,10 +46,14 @@ class Opener:
         :raise CommandError, MachineError: it cannot be opened.
         """
         driver = cast("str", options["driver"])
+        if driver not in _NULL + _FILES + _FORMATS:
+            raise CommandError(f"qmpd does not model block driver {driver}")
         # What is below comes first: QEMU opens it to look at what it is.
         child = self._child(options["file"], options) if driver in _FORMATS else None
         try:
             node = self._prepare(driver, options, owned=owned)
+            # The name is used up even where the node cannot be opened.
+            node.name = node.name or self._graph.new_name()
             if driver in _NULL:
                 _open_null(node, options)
             elif driver in _FILES:
@@ -62,14 +66,10 @@ class Opener:
                     _open_raw(node, child, options, self._graph.texts)
                 else:
                     _open_qcow2(node, child, options)
-            else:
-                raise CommandError(f"qmpd does not model block driver {driver}")
         except (CommandError, MachineError):
             if child is not None:
                 self._drop(child)
             raise
-        if not node.name:
-            node.name = self._graph.new_name()
         self._graph.add(node)
         if driver == "qcow2":
             self._open_backing(node, options)
@@ -134,6 +134,13 @@ class Opener:
             raise CommandError(f"Could not open backing file: {reason}") from None
         node.children["backing"] = child
         child.parents.append(node)
+
+
+def of_file(filename: str, driver: str | None, *, read_only: bool) -> dict[str, Any]:
+    """The options of the node that stands for a file's name; its format is looked for where none is told."""
+    protocol = next((each for each in _NULL if filename.startswith(f"{each}://")), None)
+    file = {"driver": "file", "filename": filename} if protocol is None else {"driver": protocol}
+    return {"driver": driver or _probe(filename), "file": file, "read-only": read_only}
 
 
 def _probe(filename: str) -> str:

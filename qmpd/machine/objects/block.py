@@ -85,6 +85,8 @@ class Drive:
     # What queries tell of the limits that it was given; None without any.
     limits: dict[str, Any] | None = None
     options_id: str = ""
+    # Whether the medium before was read-only, which the next one then is too; None where there was none.
+    was_read_only: bool | None = None
 
 
 def check_writable(node: BlockNode) -> None:
@@ -322,6 +324,7 @@ class BlockGraph:
         """Take the node out of a drive."""
         node, drive.node = drive.node, None
         if node is not None:
+            drive.was_read_only = node.read_only
             node.drives.remove(drive)
             self.release(node)
 

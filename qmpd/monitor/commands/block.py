@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.machine.errors import DeviceNotFound
+from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.images import Opener
+from qmpd.monitor.images import Opener, of_file
 from qmpd.monitor.inventory import devices_of, inventory_of, is_bare
 from qmpd.monitor.results import EMPTY
 
@@ -282,12 +282,44 @@ def blockdev_insert_medium(dispatcher: Dispatcher, session: Session, arguments: 
     return EMPTY
 
 
+@command("blockdev-change-medium")
+def blockdev_change_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    """The new medium is opened first: what is wrong with it leaves the old one where it is."""
+    graph = _graph(dispatcher)
+    drive = find_drive(dispatcher, arguments)
+    mode = arguments.get("read-only-mode") or "retain"
+    read_only = mode == "read-only" or (mode == "retain" and _retained(drive))
+    filename, kind = cast("str", arguments["filename"]), cast("str | None", arguments.get("format"))
+    node = Opener(graph).open(of_file(filename, kind, read_only=read_only))
+    try:
+        _, locked = _open_tray(dispatcher, arguments)
+        if locked:
+            raise CommandError(_locked(arguments))
+        _remove_medium(dispatcher, drive, _named(arguments))
+        graph.insert(drive, node)
+    except (CommandError, MachineError):
+        graph.release(node, always=True)
+        raise
+    inventory_of(dispatcher).move_tray(drive, opened=False)
+    return EMPTY
+
+
+def _retained(drive: Drive) -> bool:
+    """Whether the medium in a drive is read-only, or the last one was; a device's own drive begins so."""
+    if drive.node is not None:
+        return drive.node.read_only
+    return drive.was_read_only if drive.was_read_only is not None else not drive.name
+
+
+def _locked(arguments: Arguments) -> str:
+    named = _named(arguments)
+    return f"Device '{named}' is locked and force was not specified, wait for tray to open and try again"
+
+
 @command("eject")
 def eject(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     drive, locked = _open_tray(dispatcher, arguments)
     if locked:
-        raise CommandError(
-            f"Device '{_named(arguments)}' is locked and force was not specified, wait for tray to open and try again"
-        )
+        raise CommandError(_locked(arguments))
     _remove_medium(dispatcher, drive, _named(arguments))
     return EMPTY
