@@ -152,7 +152,7 @@ class Assembly:
     ) -> None:
         """Look at the properties of a device that cannot be added here.
 
-        :raise ColdPlugError: there is no such property, or it does not take its value.
+        :raise ColdPlugError: there is no such property, or it does not take its value, or one is missing.
         """
         reader = self.inventory.devices.reader
         try:
@@ -162,6 +162,7 @@ class Assembly:
                 if types[name].startswith(_OBJECTS) or not isinstance(value, (str, int)):
                     continue
                 reader.read(Target(Property(name, types[name]), name, driver), value, text=text)
+            self.inventory.devices.check_needed(driver, given)
         except MachineError as error:
             raise ColdPlugError("devices", 0, error.message) from None
 

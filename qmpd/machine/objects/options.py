@@ -28,12 +28,17 @@ _PCI_ADDRESS = re.compile(r"(?:0[xX])?([0-9a-fA-F]+)(?:\.(?:0[xX])?([0-9a-fA-F]+
 _OTHER_TYPE = re.compile(r"=Attempt to set property '(.*)' on .* \(type '(.*)'\) after it was realized")
 _BLOCK_SIZES = frozenset({"logical_block_size", "physical_block_size"})
 _LARGEST_BLOCK = 2 << 20
+# Sizes that have 32 bits.
+_SIZES = frozenset({"discard_granularity", "min_io_size", "opt_io_size"})
+_LARGEST_SIZE = (1 << 32) - 1
+_MACS = frozenset({"mac", "fp_start_macaddr"})
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 
 # A virtio device has what its part has, but for what every device has of its own.
 _PART = "virtio-backend"
 _OWN = frozenset({"type", "parent_bus", "realized", "hotplugged", "hotpluggable"})
 
-MAC, PCI_ADDRESS, DRIVE, NETDEV, CHARDEV = "mac", "addr", "drive", "netdev", "chardev"
+PCI_ADDRESS, DRIVE, NETDEV, CHARDEV, GUID = "addr", "drive", "netdev", "chardev", "guid"
 
 
 class Backends(Protocol):
@@ -118,20 +123,23 @@ class Reader:
         if kind == "bool":
             return self._boolean(name, value, text=text)
         if kind == "size" and text:
-            return self._size(name, str(value))
+            return _below_limit(to, self._size(name, str(value)))
         if kind in INTEGERS or kind in ("int", "size"):
-            return self._integer(name, kind, value, text=text)
+            return _below_limit(to, self._integer(name, kind, value, text=text))
         if type(value) is not str:
             raise MachineError(f"Invalid parameter type for '{name}', expected: string")
         if kind.startswith("link<"):
             return self._link(to, value)
-        if name == MAC and kind == "str":
+        if name == GUID and kind == "str" and value != "auto" and _UUID.fullmatch(value) is None:
+            raise MachineError(_does_not_take(to, value))
+        if name in _MACS and kind == "str":
             if _MAC.fullmatch(value) is None:
                 raise MachineError(_does_not_take(to, value))
             return value.replace("-", ":").lower()
-        if name in (DRIVE, NETDEV, CHARDEV) and kind == "str":
-            if value or name == NETDEV:
-                self._backends.check(name, value, f"{to.type}.{name}")
+        backend = name.rstrip("0123456789")
+        if backend in (DRIVE, NETDEV, CHARDEV) and kind == "str":
+            if value or backend == NETDEV:
+                self._backends.check(backend, value, f"{to.type}.{name}")
             return value
         if kind in ENUMERATIONS and value not in ENUMERATIONS[kind]:
             raise MachineError(self._texts("enum-refusal", name=name, value=value))
@@ -201,14 +209,21 @@ class Reader:
     def _block_size(self, to: Target, value: object, *, text: bool) -> int:
         size = self._size(to.name, str(value)) if text else self._integer(to.name, "size", value, text=False)
         if text and (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
+            shown = size - (1 << 64) if size >= 1 << 63 else size
             raise MachineError(
-                f"Property .{to.name} doesn't take value {size} (minimum: 512, maximum: {_LARGEST_BLOCK})"
+                f"Property .{to.name} doesn't take value {shown} (minimum: 512, maximum: {_LARGEST_BLOCK})"
             )
         if size & (size - 1) or (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
             if text:
                 raise MachineError(f"Property .{to.name} doesn't take value '{size}', it's not a power of 2")
             raise MachineError(f"parameter {to.name} must be a power of 2 between 512 and {_LARGEST_BLOCK}")
         return size
+
+
+def _below_limit(to: Target, size: int) -> int:
+    if to.name in _SIZES and size > _LARGEST_SIZE:
+        raise MachineError(f"Property {to.type}.{to.name} doesn't take value {size} (maximum: {_LARGEST_SIZE})")
+    return size
 
 
 def _does_not_take(to: Target, value: str) -> str:

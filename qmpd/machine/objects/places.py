@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.errors import MachineError
+from qmpd.machine.objects.limits import signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     Options = Mapping[str, Any]
 
 _SLOTS, _FUNCTIONS = 32, 8
+_FLOPPIES = 2
 # What else there is to know, beside what a device was given.
 _CHECK, _TEXTS = "«check»", "«texts»"
-HUB = "usb-hub"
+HUB, _CONSOLE = "usb-hub", "virtconsole"
 # How many ports a USB controller has, where not said otherwise.
 _USB_PORTS = {
     "usb-ehci": 6, "ich9-usb-ehci1": 6, "ich9-usb-ehci2": 6, "pci-ohci": 3, "nec-usb-xhci": 4, "qemu-xhci": 4,
@@ -113,9 +115,10 @@ def _pci(bus: Bus, device: Device, options: Options) -> None:
 def _scsi(bus: Bus, device: Device, options: Options) -> None:
     node = device.node
     taken = {each.slot: each for each in bus.children if each is not device}
-    channel, identifier, lun = (options.get(name, -1) for name in ("channel", "scsi-id", "lun"))
-    channel = max(channel, 0)
-    if channel > 0:
+    channel, identifier, lun = (
+        signed(options.get(name, default)) for name, default in (("channel", 0), ("scsi-id", -1), ("lun", -1))
+    )
+    if channel != 0:
         raise MachineError(f"bad scsi channel id: {channel}")
     if identifier != -1 and not 0 <= identifier <= 255:
         raise MachineError(f"bad scsi device id: {identifier}")
@@ -153,7 +156,7 @@ def _serial_port(bus: Bus, device: Device, options: Options) -> None:
     number = -1 if number == 0xFFFFFFFF else number
     if number == -1:
         # Port 0 is kept for the first console.
-        first = 0 if device.driver == "virtconsole" else 1
+        first = 0 if device.driver == _CONSOLE else 1
         number = next((each for each in range(first, limit) if each not in taken), -1)
         if number < 0:
             raise MachineError("virtio-serial-bus: Maximum port limit for this device reached")
@@ -161,6 +164,10 @@ def _serial_port(bus: Bus, device: Device, options: Options) -> None:
         raise MachineError(f"virtio-serial-bus: A port already exists at id {number}")
     if number >= limit:
         raise MachineError(f"virtio-serial-bus: Out-of-range port id specified, max. allowed: {limit - 1}")
+    if number == 0 and device.driver != _CONSOLE:
+        raise MachineError(
+            "Port number 0 on virtio-serial devices reserved for virtconsole devices for backward compatibility."
+        )
     device.slot = number
     device.node.set_value("nr", number)
 
@@ -170,7 +177,7 @@ def _serial_port(bus: Bus, device: Device, options: Options) -> None:
 
 def _usb(bus: Bus, device: Device, options: Options) -> None:
     free = free_ports(bus)
-    wanted = options.get("port") or None
+    wanted = options.get("port")
     if wanted is not None:
         if wanted not in free:
             raise MachineError(f"usb port {wanted} (bus {bus.name}) not found (in use?)")
@@ -182,7 +189,7 @@ def _usb(bus: Bus, device: Device, options: Options) -> None:
     device.slot = wanted
     if device.driver == HUB:
         ports = device.node.value("ports")
-        free += [f"{wanted}.{number}" for number in range(1, (ports if isinstance(ports, int) else 8) + 1)]
+        free += [f"{wanted}.{number}" for number in range(1, min(ports if isinstance(ports, int) else 8, 8) + 1)]
 
 
 def free_ports(bus: Bus) -> list[str]:
@@ -204,7 +211,7 @@ def free_ports(bus: Bus) -> list[str]:
 
 def needs_hub(bus: Bus, driver: str, options: Options) -> bool:
     """Whether a hub is put into the last free port, so that there are more."""
-    chained = "usb-bus" in bus.types and driver != HUB and not options.get("port")
+    chained = "usb-bus" in bus.types and driver != HUB and options.get("port") is None
     return chained and len(free_ports(bus)) == 1
 
 
@@ -221,14 +228,29 @@ def give_back(bus: Bus, device: Device) -> None:
 def _ide(bus: Bus, device: Device, options: Options) -> None:
     taken = {each.slot for each in bus.children if each is not device}
     units = 1 if bus.device is not None and "ahci" in bus.device.driver else 2
-    unit = options.get("unit", -1)
-    unit = -1 if unit == 0xFFFFFFFF else unit
+    unit = signed(options.get("unit", -1))
     if unit == -1:
         unit = 0 if 0 not in taken else 1
-    if unit >= units:
+    if not 0 <= unit < units:
         raise MachineError(f"Can't create IDE unit {unit}, bus supports only {units} units")
     if unit in taken:
         raise MachineError(f"IDE unit {unit} is in use")
+    device.slot = unit
+    device.node.set_value("unit", unit)
+
+
+# Floppy disks
+
+
+def _floppy(bus: Bus, device: Device, options: Options) -> None:
+    taken = {each.slot for each in bus.children if each is not device}
+    unit = signed(options.get("unit", -1))
+    if unit == -1:
+        unit = next((each for each in range(_FLOPPIES) if each not in taken), _FLOPPIES)
+    if not 0 <= unit < _FLOPPIES:
+        raise MachineError(f"Can't create floppy unit {unit}, bus supports only {_FLOPPIES} units")
+    if unit in taken:
+        raise MachineError(f"Floppy unit {unit} is in use")
     device.slot = unit
     device.node.set_value("unit", unit)
 
@@ -239,4 +261,5 @@ _BUSES: dict[str, Callable[[Bus, Device, Options], None]] = {
     "virtio-serial-bus": _serial_port,
     "usb-bus": _usb,
     "IDE": _ide,
+    "floppy-bus": _floppy,
 }
