@@ -10,6 +10,7 @@ import orjson
 from qmpd.cli import key_values
 from qmpd.cli.errors import NOWHERE, OptionError
 from qmpd.cli.property_values import check_text
+from qmpd.machine.objects.processors import feature_name
 
 if TYPE_CHECKING:
     from qmpd.cli.board_options import Board
@@ -157,7 +158,8 @@ class CPUs:
 
     def _warn_of_features(self) -> None:
         """Warn of what the emulator cannot do of what is asked for, for each CPU; with `enforce` that is too much."""
-        given = {name: value in _TRUE for name, value in self._properties} | dict(self._in_turn())
+        given = {feature_name(name): value in _TRUE for name, value in self._properties}
+        given |= {feature_name(name): is_on for name, is_on in self._in_turn()}
         enforced = given.get("enforce", False)
         model = self._type.removesuffix("-x86_64-cpu")
         wanted = {name for name in self._unavailable(model) if given.get(name, True)}

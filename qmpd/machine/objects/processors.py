@@ -18,6 +18,11 @@ APIC_ID = "apic-id"
 _UNAVAILABLE = "unavailable-features"
 _TRUE = frozenset({"on", "yes", "true", "y"})
 _UNASSIGNED = (1 << 32) - 1
+# Other names of features, beside those that have `_` in place of `-` (target/i386/cpu.c).
+_ALIASES = {
+    "ffxsr": "fxsr-opt", "hv-apicv": "hv-avic", "i64": "lm", "pclmuldq": "pclmulqdq", "sse3": "pni",
+    "sse4-1": "sse4.1", "sse4_1": "sse4.1", "sse4-2": "sse4.2", "sse4_2": "sse4.2", "xd": "nx",
+}  # fmt: skip
 # The levels of a place, outermost first, with what their messages call them.
 _LEVELS = ("socket", "die", "module", "core", "thread")
 # A place says of them what it is, where that is not the only one; it need not be told then.
@@ -139,17 +144,29 @@ def set_properties(node: Node, settings: MachineSettings) -> None:
         if found is None:
             continue
         if found.kind == "bool":
-            node.set_value(name, text in _TRUE)
+            _set_feature(node, name, text in _TRUE)
         elif found.kind in INTEGERS or found.kind == "int":
             node.set_value(name, int(text, 0))
         elif found.kind in ("str", "string"):
             node.set_value(name, text)
     if settings.cpu_unavailable is not None:
         for name in settings.cpu_unavailable:
-            if node.property(name) is not None:
-                node.set_value(name, False)
+            _set_feature(node, name, False)
         if node.property(_UNAVAILABLE) is not None:
             node.set_value(_UNAVAILABLE, list(settings.cpu_unavailable))
+
+
+def feature_name(name: str) -> str:
+    """The name of a feature that may go by another."""
+    return _ALIASES.get(name) or name.replace("_", "-")
+
+
+def _set_feature(node: Node, name: str, value: bool) -> None:
+    """Set a feature under all of its names."""
+    own = feature_name(name)
+    for each in {name, own, own.replace("-", "_"), *(alias for alias, known in _ALIASES.items() if known == own)}:
+        if node.property(each) is not None:
+            node.set_value(each, value)
 
 
 def _asked_for(topology: CPUTopology, given: dict[str, int]) -> Place:
