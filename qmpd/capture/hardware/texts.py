@@ -64,6 +64,11 @@ _QUESTIONS = (
         [_device("rtl8139", "zqthere", addr="1e.0"), _device("e1000", "zqtwo", addr="1e.0")],
         {"slot": "30", "function": "0", "driver": "e1000", "there": "rtl8139", "id": "zqthere"},
     ),
+    Question(
+        "bus-full",
+        [_device("virtio-rng-pci", "zqfull"), _device("virtio-net-device", "zqnone")],
+        {"bus": "virtio-bus", "driver": "virtio-net-device"},
+    ),
     Question("device-unnamed", [("device_del", {"id": ""})], {}),
     Question("device-is-none", [("device_del", {"id": "/machine"})], {"id": "/machine"}),
     Question("chardev-duplicate", [_chardev("zqchardev"), _chardev("zqchardev")], {"id": "zqchardev"}),

@@ -73,6 +73,21 @@ def check_slot(tree: ObjectTree, bus: Bus, device: Device) -> None:
         )
 
 
+def check_chassis(device: Device, others: Iterable[Device]) -> None:
+    """Refuse a port of PCI Express that is in the same slot of the same chassis as another (hw/pci/pcie_port.c).
+
+    :raise MachineError: it is.
+    """
+    node = device.node
+    if node.property("chassis") is None or node.property("slot") is None:
+        return
+    place = node.value("chassis"), node.value("slot")
+    for other in others:
+        port = other.node
+        if port.property("chassis") is not None and (port.value("chassis"), port.value("slot")) == place:
+            raise MachineError("Can't add chassis slot, error -16")
+
+
 def is_hidden(device: Device) -> bool:
     """Whether a device is a PCI function whose slot has no function 0: no guest finds it."""
     slot, bus = device.slot, device.bus

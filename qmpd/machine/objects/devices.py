@@ -222,13 +222,15 @@ class Devices:
                 raise MachineError(f"Device '{driver}' can't go on {bus.type} bus")
         elif kind is not None:
             bus = self.buses.first(kind=kind)
-            if bus is None or bus.full:
+            if bus is None:
                 raise MachineError(f"No '{kind}' bus found for device '{driver}'")
+            if bus.full:
+                raise MachineError(self._texts("bus-full", bus=kind, driver=driver))
         if not cold:
-            if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
-                raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
             if _NO_HOTPLUG.fullmatch(captured.get("hot", "")):
                 raise MachineError(captured["hot"])
+            if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
+                raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
             if bus is None and family(self._settings) == _NO_BOARD:
                 raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
         return bus
@@ -298,6 +300,7 @@ class Devices:
                 if not places.is_checked_first(bus):
                     self._place(bus, device, given)
                 controllers.check_slot(self._tree, bus, device)
+                controllers.check_chassis(device, self.buses.devices.values())
             limits.check(self._types.is_a(node.type), node, given)
             if bus is not None:
                 virtio.check(node, bus, given)

@@ -19,6 +19,7 @@ DEFAULTS: dict[str, str] = {
     "device-abstract": "Parameter 'driver' expects a non-abstract device type",
     "device-not-pluggable": "Parameter 'driver' expects a pluggable device type",
     "device-id-duplicate": "Duplicate device ID '{id}'",
+    "bus-full": "No '{bus}' bus found for device '{driver}'",
     "slot-in-use": "PCI: slot {slot} function {function} not available for {driver}, in use by {there},id={id}",
     "drive-missing": "Device '{id}' not found",
     "device-unnamed": "Device '' not found",
