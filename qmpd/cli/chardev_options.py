@@ -49,6 +49,8 @@ class _Device:
         self.values = values
         self.monitor: MonitorSettings | None = None
         self.taken = False
+        # Whether a device of the board's uses it.
+        self.listened = False
 
     def flag(self, name: str, default: bool = False) -> bool:
         return key_values.boolean(name, self.values[name]) if name in self.values else default
@@ -159,7 +161,7 @@ class ChardevOptions:
             device = self._devices.get(text.removeprefix("chardev:"))
             if device is None:
                 raise OptionError("")
-            device.taken = True
+            device.taken = device.listened = True
             return
         try:
             values = self.short(text)
@@ -170,6 +172,7 @@ class ChardevOptions:
         self._add(label, location, values)
         device = self._devices[label]
         device.taken = taken
+        device.listened = True
         if text.startswith("mon:"):
             device.monitor = MonitorSettings(path="", exclusive=True, chardev=label, mode="readline", location=location)
 
@@ -534,6 +537,7 @@ def _place(device: _Device, settings: VMSettings) -> None:
             descriptor=descriptor,
             listens=listens,
             reconnect=reconnect,
+            listened=device.listened and settings.machine.machine_type != "none",
             signal=device.flag("signal", True),
         )
     )

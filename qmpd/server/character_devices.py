@@ -141,7 +141,8 @@ class _Device:
         """Make the device known to the monitor; `address` is what query-chardev calls it."""
         from qmpd.monitor.chardev import Chardev
 
-        entry = Chardev(self.settings.label, address, listening, yankable, self.settings.monitor is not None)
+        is_used = self.settings.monitor is not None or self.settings.listened
+        entry = Chardev(self.settings.label, address, listening, yankable, is_used)
         self.vm.dispatcher.chardevs.append(entry)
         return entry
 

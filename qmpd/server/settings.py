@@ -38,6 +38,7 @@ class ChardevSettings:
 
     `backend` is the name that `-chardev` has for it.  `monitor` is what talks through it, None for a device that
     nothing here uses.  `reconnect` is the seconds after which a lost connection is made again, 0 for never.
+    `listened`: a device of the board's (a serial port, say) uses it.
     """
 
     label: str
@@ -53,6 +54,7 @@ class ChardevSettings:
     listens: bool = False
     reconnect: float = 0.0
     signal: bool = True
+    listened: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -40,3 +40,12 @@ def test_board(release: str, options: tuple[str, ...], wakes: bool, plugs: bool,
     assert ("return" in said["query-hotpluggable-cpus"]) is plugs
     assert len(said["query-mice"]["return"]) == mice
     assert ("return" in said["query-acpi-ospm-status"]) is acpi
+
+
+@pytest.mark.parametrize(("board", "listened"), [("pc", True), ("none", False)])
+@pytest.mark.parametrize("release", RELEASES)
+def test_serial_port_listens(release: str, board: str, listened: bool) -> None:
+    """A character device is open at the front where the board has the port that was asked for."""
+    options = ("-display", "none", "-nodefaults", "-S", "-machine", board, "-serial", "null")
+    listed = json.loads(InProcess(release, options).said("query-chardev")[0])["return"]
+    assert {"filename": "null", "label": "serial0", "frontend-open": listened} in listed

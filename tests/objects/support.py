@@ -67,7 +67,7 @@ class InProcess:
         start = Start(parsed)
         start.before()
         settings = start.finish()
-        chardevs = [Chardev(each.label, each.backend, False, False, False) for each in settings.chardevs]
+        chardevs = [Chardev(each.label, each.backend, False, False, each.listened) for each in settings.chardevs]
         chardevs.append(Chardev("compat_monitor0", f"unix:{SOCKET}"))
         self.clock = VirtualClock()
         self.dispatcher = Dispatcher(known, settings.machine, self.clock, lambda: None, chardevs)
