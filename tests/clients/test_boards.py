@@ -49,3 +49,16 @@ def test_serial_port_listens(release: str, board: str, listened: bool) -> None:
     options = ("-display", "none", "-nodefaults", "-S", "-machine", board, "-serial", "null")
     listed = json.loads(InProcess(release, options).said("query-chardev")[0])["return"]
     assert {"filename": "null", "label": "serial0", "frontend-open": listened} in listed
+
+
+@pytest.mark.parametrize(("board", "resets"), [("pc", 2), ("q35", 2), ("isapc", 1), ("microvm", 1)])
+@pytest.mark.parametrize("release", RELEASES)
+def test_firmware_resets_once_more(release: str, board: str, resets: int) -> None:
+    machine = InProcess(release, ("-display", "none", "-nodefaults", "-S", "-machine", board))
+    machine.said("cont")
+    machine.clock.advance(1_000_000_000)
+    said = machine.said("query-status") + machine.said("system_reset")
+    machine.clock.advance(1_000_000_000)
+    # What has become due is done with the next command, and told with the one after it.
+    said += machine.said("query-status") + machine.said("query-status")
+    assert sum(b'"RESET"' in line for line in said) == resets
