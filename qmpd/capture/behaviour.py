@@ -196,6 +196,12 @@ def _hot_plug(command: str) -> Found:
         client.ask("device_del", {"id": "card"})
         found["unplug_asked_once"] = client.ask("device_del", {"id": "card"}).value is None
         text = {"driver": "e1000", "multifunction": "on"}
+        blocks = {"driver": "virtio-blk-pci", "logical_block_size": 1023}
+        found["block_sizes_apart"] = "not a power" in client.ask("device_add", blocks).description
+        queue = {"driver": "virtio-net-pci", "tx_queue_size": 3}
+        found["send_queue_limit"] = int(client.ask("device_add", queue).description.rpartition(" ")[2])
+        unlimited = {"driver": "virtio-rng-pci", "max-bytes": 0}
+        found["rng_without_bytes"] = client.ask("device_add", unlimited).value is not None
         found["device_options_are_text"] = client.ask("device_add", text).value is not None
         hub = {"type": "hubport", "hubid": 0, "id": "1hub"}
         found["netdev_ids_checked"] = client.ask("netdev_add", hub).value is None

@@ -51,6 +51,10 @@ ABOUT: dict[str, str] = {
     "cpu_unplug_needs_guest": "device_del of a CPU is refused until the guest has looked at the machine's CPUs",
     "pci_function_check": "when a PCI function whose slot has its function 0 is refused: 'asked' for by address, or"
     " 'always'",
+    "block_sizes_apart": "a size of blocks that is no power of 2 is refused with another text than one that is too"
+    " small or too large",
+    "send_queue_limit": "the most entries that the queue of a virtio network card may have in which it sends",
+    "rng_without_bytes": "a virtio random number generator may be limited to no bytes at all",
     "unplug_refusal_event": "the event that tells that the guest will not let go of a device; empty: there is none",
     "netdev_ids_checked": "netdev_add refuses an id that is no identifier or is taken",
     "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
@@ -111,6 +115,9 @@ class Behaviour:
     unplug_asked_once: bool = True
     cpu_unplug_needs_guest: bool = True
     pci_function_check: str = "always"
+    block_sizes_apart: bool = False
+    send_queue_limit: int = 256
+    rng_without_bytes: bool = False
     unplug_refusal_event: str = "DEVICE_UNPLUG_GUEST_ERROR"
     netdev_ids_checked: bool = True
     device_options_are_text: bool = False

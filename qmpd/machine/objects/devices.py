@@ -74,6 +74,18 @@ class DeviceRules(Protocol):
         """Whether a CPU cannot be unplugged before the guest has looked at the machine's CPUs."""
 
     @property
+    def send_queue_limit(self) -> int:
+        """The most entries of the queue in which a virtio network card sends."""
+
+    @property
+    def rng_without_bytes(self) -> bool:
+        """Whether a virtio random number generator may be limited to no bytes at all."""
+
+    @property
+    def block_sizes_apart(self) -> bool:
+        """Whether a size of blocks that is no power of 2 is refused with a text of its own."""
+
+    @property
     def pci_function_check(self) -> str:
         """When a function of a slot whose function 0 is there is refused: where it was `asked` for, or `always`."""
 
@@ -107,7 +119,7 @@ class Devices:
         self._rules = rules
         self._emit = emit
         self._later = later
-        self.reader = reading.Reader(tree, backends, texts)
+        self.reader = reading.Reader(tree, backends, texts, block_sizes_apart=rules.block_sizes_apart)
         self.buses = Buses(tree, types)
         for device in self.buses.devices.values():
             places.restore(device)
@@ -301,7 +313,7 @@ class Devices:
                     self._place(bus, device, given)
                 controllers.check_slot(self._tree, bus, device)
                 controllers.check_chassis(device, self.buses.devices.values())
-            limits.check(self._types.is_a(node.type), node, given)
+            limits.check(self._types.is_a(node.type), node, given, self._rules)
             if bus is not None:
                 virtio.check(node, bus, given)
             self._backends.attach(device, given, captured)

@@ -6,7 +6,7 @@ its own, as real QEMU 7.2 has them: every value of a long list was tried with ev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qmpd.machine.errors import MachineError
 
@@ -71,9 +71,9 @@ def _reserved(name: str, shown: str) -> Limit:
     return Limit(name, allowed, f"PCI resource reserve cap: {shown} must be less than 4G")
 
 
-def _queue(name: str, end: str = "") -> Limit:
-    text = f"Invalid {name} (= {{value}}), must be a power of 2 between 256 and 1024{end}"
-    return Limit(name, _Powers(256, 1024), text)
+def _queue(name: str, most: int, end: str = "") -> Limit:
+    text = f"Invalid {name} (= {{value}}), must be a power of 2 between 256 and {most}{end}"
+    return Limit(name, _Powers(256, most), text)
 
 
 _ERRORS = Limit("aer_log_max", range(129), "Invalid aer_log_max {value}. The max number of aer log is 128")
@@ -132,12 +132,10 @@ REALIZED: dict[str, tuple[Limit, ...]] = {
     "virtio-net-pci-base": (
         Limit("duplex", ("half", "full"), "'duplex' must be 'half' or 'full'"),
         Limit("speed", range(-1, 1 << 31), "'speed' must be between 0 and INT_MAX"),
-        _queue("rx_queue_size", "."),
-        _queue("tx_queue_size"),
+        _queue("rx_queue_size", 1024, "."),
     ),
     "virtio-rng-pci-base": (
         Limit("period", range(1, 1 << 32), "'period' parameter expects a positive integer"),
-        Limit("max-bytes", range(1 << 63), "'max-bytes' parameter must be non-negative, and less than 2^63"),
     ),
     "virtio-scsi-pci-base": (
         Limit(
@@ -191,12 +189,36 @@ def check_set(kinds: Set[str], name: str, value: Any) -> None:
     _check(_limits(SET, kinds), {name: value})
 
 
-def check(kinds: Set[str], node: Node, given: Mapping[str, Any]) -> None:
+class LimitRules(Protocol):
+    """What releases differ in (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def send_queue_limit(self) -> int:
+        """The most entries of the queue in which a virtio network card sends."""
+
+    @property
+    def rng_without_bytes(self) -> bool:
+        """Whether a virtio random number generator may be limited to no bytes at all."""
+
+
+def _varying(rules: LimitRules) -> dict[str, tuple[Limit, ...]]:
+    least, kind = (0, "non-negative") if rules.rng_without_bytes else (1, "positive")
+    text = f"'max-bytes' parameter must be {kind}, and less than 2^63"
+    return {
+        "virtio-net-pci-base": (_queue("tx_queue_size", rules.send_queue_limit),),
+        "virtio-rng-pci-base": (Limit("max-bytes", range(least, 1 << 63), text),),
+    }
+
+
+def check(kinds: Set[str], node: Node, given: Mapping[str, Any], rules: LimitRules) -> None:
     """Refuse values that a device does not start with; `kinds` are what it is, `given` is what was set.
 
     :raise MachineError: there is one.
     """
+    if not given:
+        return
     _check(_limits(REALIZED, kinds), given)
+    _check(_limits(_varying(rules), kinds), given)
     # The drive of an NVMe controller belongs to a namespace.
     if node.property("logical_block_size") is not None and (node.type != "nvme" or given.get("drive")):
         _check_blocks(node, given)

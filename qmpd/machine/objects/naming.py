@@ -32,3 +32,13 @@ def rename(root: Node, new_name: NewName) -> None:
         children, node.children = node.children, {}
         for name, child in children.items():
             node.attach(names.get(name, name), child)
+            if name in names:
+                _rename_in_values(child, name, names[name])
+
+
+def _rename_in_values(node: Node, old: str, new: str) -> None:
+    """A bus says by its own path who plugs its devices."""
+    for each in node.shape.properties:
+        value = node.value(each.name)
+        if isinstance(value, str) and old in value:
+            node.set_value(each.name, value.replace(old, new))

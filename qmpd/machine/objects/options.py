@@ -101,9 +101,11 @@ def target(node: Node, name: str, texts: Texts) -> Target:
 class Reader:
     """Reads values for one machine."""
 
-    __slots__ = ("_backends", "_texts", "_tree")
+    __slots__ = ("_backends", "_block_sizes_apart", "_texts", "_tree")
 
-    def __init__(self, tree: ObjectTree, backends: Backends, texts: Texts) -> None:
+    def __init__(self, tree: ObjectTree, backends: Backends, texts: Texts, *, block_sizes_apart: bool) -> None:
+        """`block_sizes_apart`: a size of blocks that is no power of 2 is refused with a text of its own."""
+        self._block_sizes_apart = block_sizes_apart
         self._tree = tree
         self._backends = backends
         self._texts = texts
@@ -208,13 +210,13 @@ class Reader:
 
     def _block_size(self, to: Target, value: object, *, text: bool) -> int:
         size = self._size(to.name, str(value)) if text else self._integer(to.name, "size", value, text=False)
-        if text and (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
+        if self._block_sizes_apart and (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
             shown = size - (1 << 64) if size >= 1 << 63 else size
             raise MachineError(
                 f"Property .{to.name} doesn't take value {shown} (minimum: 512, maximum: {_LARGEST_BLOCK})"
             )
         if size & (size - 1) or (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
-            if text:
+            if self._block_sizes_apart:
                 raise MachineError(f"Property .{to.name} doesn't take value '{size}', it's not a power of 2")
             raise MachineError(f"parameter {to.name} must be a power of 2 between 512 and {_LARGEST_BLOCK}")
         return size

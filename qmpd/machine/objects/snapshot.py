@@ -183,7 +183,8 @@ def put(inventory: Inventory, machine: Machine, state: Mapping[str, Any]) -> Non
     parts = {name: find(numbers[name], kind) for name, kind in PARTS.items() if name in numbers}
     root = parts.get("root")
     tree = None if root is None else inventory.around(root)
-    reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts)
+    apart = inventory.rules.block_sizes_apart
+    reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, block_sizes_apart=apart)
     context = {
         "_backends": parts["backends"], "_builder": inventory.builder, "_emit": machine.emit, "_later": machine.later,
         "_machine": machine, "_reader": reader, "_rules": inventory.rules, "_settings": machine.settings,
