@@ -14,6 +14,7 @@ from qmpd.cli import key_values
 from qmpd.cli.errors import NOWHERE, OptionError
 from qmpd.cli.key_values import BOOL, NUMBER, SIZE, STRING
 from qmpd.cli.options import Given, Option
+from qmpd.identifiers import is_identifier
 from qmpd.machine.settings import (
     Device,
     MachineSettings,
@@ -91,7 +92,6 @@ _MAXIMUM_SLOTS = 256
 _ACCELERATORS = ("tcg", "kvm", "qtest")
 _MIGRATION_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "rdma:", "vsock:", "file:")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
-_IDENTIFIER = re.compile(r"[A-Za-z][-A-Za-z0-9._]*\Z")
 _IDENTIFIER_HINT = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
 
 
@@ -330,7 +330,7 @@ class MachineOptions:
             properties = dict(self._flat_list(given, "driver"))
         identifier = properties.get("id")
         if identifier is not None:
-            if _IDENTIFIER.match(identifier) is None:
+            if not is_identifier(identifier):
                 raise OptionError("Parameter 'id' expects an identifier", hint=_IDENTIFIER_HINT)
             if identifier in self._identifiers:
                 raise OptionError(f"Duplicate ID '{identifier}' for device")

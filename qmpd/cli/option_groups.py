@@ -14,6 +14,7 @@ import orjson
 from qmpd.cli import key_values
 from qmpd.cli.errors import OptionError, OptionList
 from qmpd.cli.key_values import BOOL, NUMBER, SIZE, STRING
+from qmpd.identifiers import is_identifier
 from qmpd.machine.objects.texts import Texts
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from qmpd.qapi.release import Release
 
 _TYPES = {"string": STRING, "boolean": BOOL, "number": NUMBER, "size": SIZE}
-_IDENTIFIER = re.compile(r"[A-Za-z][-A-Za-z0-9._]*\Z")
 IDENTIFIER_HINT = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
 _SHOWN = {STRING: "str", BOOL: "bool (on/off)", NUMBER: "num", SIZE: "size"}
 HELP = ("help", "?")
@@ -259,7 +259,7 @@ class OptionGroups:
 
         :raise OptionError: it is none, or taken.
         """
-        if _IDENTIFIER.match(identifier) is None:
+        if not is_identifier(identifier):
             raise OptionError("Parameter 'id' expects an identifier", hint=IDENTIFIER_HINT)
         taken = self._identifiers.setdefault(group, set())
         if identifier in taken:

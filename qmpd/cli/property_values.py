@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from qmpd.cli import key_values
 from qmpd.cli.errors import OptionError
-from qmpd.machine.objects.setting import ENUMERATIONS, INTEGERS
+from qmpd.integers import INTEGER_RANGES
+from qmpd.machine.objects.setting import ENUMERATIONS
 
 _UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 
@@ -20,16 +21,16 @@ def check_text(kind: str, name: str, value: str) -> None:
     kind = kind.removesuffix("_t")
     if kind == "bool":
         key_values.boolean(name, value)
-    elif kind in INTEGERS or kind == "int":
+    elif kind in INTEGER_RANGES or kind == "int":
         wanted = "uint64" if kind in _UNSIGNED or kind == "int" else "int64"
         try:
             number = key_values.number(name, value)
         except OptionError:
             raise OptionError(f"Parameter '{name}' expects {wanted}") from None
-        if kind in INTEGERS and kind != "uint64":
+        if kind in INTEGER_RANGES and kind != "uint64":
             if number >= 1 << 63:
                 number -= 1 << 64
-            low, high = INTEGERS[kind]
+            low, high = INTEGER_RANGES[kind]
             if not low <= number <= high:
                 raise OptionError(f"Parameter '{name}' expects {kind}_t")
     elif kind == "size":
@@ -51,9 +52,9 @@ def check_member(kind: str, name: str, value: str, enum_refusal: str) -> None:
             key_values.size(name, value)
         except OptionError:
             raise OptionError(f"Parameter '{name}' expects size") from None
-    elif plain in INTEGERS or plain == "int":
+    elif plain in INTEGER_RANGES or plain == "int":
         number = key_values.signed_integer(name, value)
-        low, high = INTEGERS.get(plain, INTEGERS["int64"])
+        low, high = INTEGER_RANGES.get(plain, INTEGER_RANGES["int64"])
         if not low <= number <= high:
             raise OptionError(f"Parameter '{name}' expects {plain}_t")
     elif kind in ENUMERATIONS and value not in ENUMERATIONS[kind]:

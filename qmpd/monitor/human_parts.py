@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from qmpd.identifiers import is_identifier
 from qmpd.machine import MachineError
 from qmpd.monitor.cold_plug import add_drive
 from qmpd.monitor.commands import handlers
@@ -32,7 +33,6 @@ _PAIR = re.compile(r"((?:[^,]|,,)*)(?:,|\Z)")
 INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
 # What a drive without a medium may be given.
 DRIVE_OPTIONS = frozenset({"if", "id", "format", "media", "index", "bus", "unit", "cache", "readonly", "read-only"})
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _SIZE = re.compile(r"([0-9]+)([kKmMgGtTbB]?)")
 _MEBIBYTE = 1 << 20
 _EXPECTED = re.compile(r"Invalid parameter type for '(.*)', expected: integer")
@@ -152,7 +152,7 @@ def _typed(values: dict[str, str]) -> dict[str, Any]:
 
 def _check_options(identifier: str | None, taken: bool) -> None:
     """An id that QEMU's option lists do not take ends the reading; what is wrong with it goes to standard error."""
-    if identifier is not None and (_IDENTIFIER.fullmatch(identifier) is None or taken):
+    if identifier is not None and (not is_identifier(identifier) or taken):
         raise Misread("")
 
 
@@ -316,7 +316,7 @@ def _drive_add(dispatcher: Dispatcher, line: Line) -> str:
     options, texts = _pairs(given, "file"), inventory_of(dispatcher).texts
     prefix = texts("drive-missing", id="").partition("Device ")[0]
     identifier, block = options.get("id"), inventory_of(dispatcher).backends.block
-    if identifier is not None and _IDENTIFIER.fullmatch(identifier) is None:
+    if identifier is not None and not is_identifier(identifier):
         return (
             "Parameter 'id' expects an identifier\n"
             "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from qmpd.wire import Encoded
@@ -25,6 +25,13 @@ def kept(release: Release, name: str, make: Callable[[], bytes]) -> Encoded:
     if result is None:
         result = results[name] = Encoded(make())
     return result
+
+
+def as_put_in(value: Any) -> Any:
+    """A value that was captured, its members in the order in which QEMU put them in, as far as that counts."""
+    if isinstance(value, dict):
+        return {name: as_put_in(member) for name, member in reversed(value.items())}
+    return [as_put_in(element) for element in value] if isinstance(value, list) else value
 
 
 def version(release: Release) -> dict[str, object]:

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from qmpd.integers import INTEGER_RANGES
 from qmpd.qapi.errors import ArgumentError
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Introspection, Object
-from qmpd.qapi.naming import ELEMENT_OF_BRANCH, INTEGER_RANGES, Names
+from qmpd.qapi.naming import ELEMENT_OF_BRANCH, Names
 from qmpd.qapi.unexpected import first_unexpected
 
 if TYPE_CHECKING:

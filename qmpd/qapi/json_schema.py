@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
+from qmpd.integers import INTEGER_RANGES
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Object
-from qmpd.qapi.naming import ELEMENT_OF_BRANCH, INTEGER_RANGES, Names
+from qmpd.qapi.naming import ELEMENT_OF_BRANCH, Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     Ask = Callable[[str, dict[str, object]], str | None]
     Put = Callable[[Any], Any]
 
-# What QEMU takes for each of its integer types. Unsigned 64-bit ones take negative numbers too; the narrower ones
-# don't. `size` cannot be told from `uint64` by a client.
-INTEGER_RANGES: dict[str, tuple[int, int]] = {
-    "int8": (-(1 << 7), (1 << 7) - 1),
-    "int16": (-(1 << 15), (1 << 15) - 1),
-    "int32": (-(1 << 31), (1 << 31) - 1),
-    "int64": (-(1 << 63), (1 << 63) - 1),
-    "uint8": (0, (1 << 8) - 1),
-    "uint16": (0, (1 << 16) - 1),
-    "uint32": (0, (1 << 32) - 1),
-    "uint64": (-(1 << 63), (1 << 64) - 1),
-}
-
 # The key of an integer that is a branch of an alternate; other integers are keyed `TYPE/MEMBER`.
 ELEMENT_OF_BRANCH = "{alternate}/<{branch}>"
 

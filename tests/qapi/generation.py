@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.integers import INTEGER_RANGES
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Introspection, Object
-from qmpd.qapi.naming import INTEGER_RANGES, Examples, Names
+from qmpd.qapi.naming import Examples, Names
 
 if TYPE_CHECKING:
     from random import Random

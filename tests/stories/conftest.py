@@ -21,8 +21,6 @@ def ready() -> None:
 
 @pytest.fixture(autouse=True)
 def _in_a_second(ready: None) -> Iterator[None]:
-    began, busy = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     yield
-    # What else runs on the machine takes its time, too.
-    assert time.process_time() - busy < 1
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 1

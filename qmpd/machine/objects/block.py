@@ -6,10 +6,10 @@ drive look like in queries was captured; here it is known which there are and wh
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qmpd.identifiers import is_identifier
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from qmpd.machine.objects.texts import Texts
 
 _LONGEST_NAME = 31
-_NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 SECTOR = 512
 # What users of a node do with it, and what they will not have others do (QEMU's BLK_PERM_*); the names are QEMU's.
 _READ, _WRITE, _RESIZE = 1, 2, 8
@@ -130,7 +129,7 @@ class BlockGraph:
 
         :raise MachineError: it is none, or is taken.
         """
-        if _NODE_NAME.fullmatch(name) is None:
+        if not is_identifier(name):
             raise MachineError(self._texts("node-name", node=name))
         if len(name) > _LONGEST_NAME:
             raise MachineError("Node name too long")

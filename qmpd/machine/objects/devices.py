@@ -14,6 +14,7 @@ import re
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.identifiers import is_identifier
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.machine.objects import controllers, firmware, limits, memory, places, processors, virtio
 from qmpd.machine.objects import options as reading
@@ -37,7 +38,6 @@ PERIPHERAL = "/machine/peripheral"
 BACKEND = "/backend"
 PERIPHERAL_ANON = "/machine/peripheral-anon"
 UNATTACHED = "/machine/unattached"
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 # The controllers that boards have by the name of their first PCI bus, and where they are on it.
 _USB_CONTROLLERS = {"pci.0": ("piix3-usb-uhci", 1 << 3 | 2), "pcie.0": ("ich9-usb-ehci1", 0x1D << 3 | 7)}
 _ASIDE = ("driver", "bus", "id")
@@ -148,7 +148,7 @@ class Devices:
         # A number is no id, even where it counts as text.
         identifier = identifier if isinstance(identifier, str) else None
         check = self._rules.device_id_check
-        if identifier is not None and check in ("options", "identifier") and not _IDENTIFIER.fullmatch(identifier):
+        if identifier is not None and check in ("options", "identifier") and not is_identifier(identifier):
             raise MachineError("Parameter 'id' expects an identifier")
         if check == "options" and identifier in self.in_use:
             raise MachineError(texts("device-id-duplicate", id=identifier))
@@ -158,7 +158,7 @@ class Devices:
         driver, captured = self._type(driver, cold)
         bus = self._bus(driver, captured, options, cold)
         if identifier is not None:
-            if check == "late" and not _IDENTIFIER.fullmatch(identifier):
+            if check == "late" and not is_identifier(identifier):
                 raise MachineError(f"Invalid qdev ID '{identifier}'")
             if identifier in self._tree.container(PERIPHERAL).children:
                 raise MachineError(texts("device-id-duplicate", id=identifier))

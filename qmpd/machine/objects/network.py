@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+from qmpd.identifiers import is_identifier
 from qmpd.machine.errors import DeviceNotFound, MachineError
 
 if TYPE_CHECKING:
     from qmpd.machine.objects.buses import Device
     from qmpd.machine.objects.texts import Texts
 
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _BASE = "52:54:00:12:34:"
 _FIRST, _LAST = 0x56, 0xFE
 _UNSET = f"{_BASE}{_FIRST:02x}"
@@ -93,7 +92,7 @@ class Network:
         :raise MachineError: it is none, or is taken.
         """
         if self._unique:
-            if _IDENTIFIER.fullmatch(identifier) is None:
+            if not is_identifier(identifier):
                 raise MachineError("Parameter 'id' expects an identifier")
             if self.find(identifier) is not None:
                 raise MachineError(self._texts("netdev-duplicate", id=identifier))

@@ -6,10 +6,11 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from qmpd.identifiers import is_identifier
+from qmpd.integers import INTEGER_RANGES
 from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.naming import rename
 from qmpd.machine.objects.options import Target, target
-from qmpd.machine.objects.setting import INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 OBJECTS = "/objects"
 MEMORY_BACKEND = "memory-backend"
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _SIZE = re.compile(r"([0-9]+)([kKmMgGtTbB]?)")
 _LARGEST = (1 << 63) - 1
 # What may be given in place of a property without which objects of a type are refused.
@@ -52,7 +52,7 @@ class Objects:
 
         :raise MachineError: it is refused.
         """
-        if checked and _IDENTIFIER.fullmatch(identifier) is None:
+        if checked and not is_identifier(identifier):
             raise MachineError("Parameter 'id' expects an identifier")
         captured = self._builder.captured("object", kind)
         if captured is None or (not checked and "user-creatable" not in self._types.is_a(kind)):
@@ -174,7 +174,7 @@ def _from_text(to: Target, value: object) -> object:
         if value in ("off", "no", "n"):
             return False
         raise MachineError(f"Parameter '{name}' expects 'on' or 'off'")
-    if kind not in INTEGERS and kind not in ("int", "size"):
+    if kind not in INTEGER_RANGES and kind not in ("int", "size"):
         return value
     size = _SIZE.fullmatch(value)
     if name == "size" and size is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from qmpd.integers import INTEGER_RANGES
 from qmpd.machine.errors import DeviceNotFound, MachineError
-from qmpd.machine.objects.setting import ENUMERATIONS, INTEGERS, READ_ONLY
+from qmpd.machine.objects.setting import ENUMERATIONS, READ_ONLY
 
 if TYPE_CHECKING:
     from qmpd.machine.objects.node import Node, Property
@@ -126,7 +127,7 @@ class Reader:
             return self._boolean(name, value, text=text)
         if kind == "size" and text:
             return _below_limit(to, self._size(name, str(value)))
-        if kind in INTEGERS or kind in ("int", "size"):
+        if kind in INTEGER_RANGES or kind in ("int", "size"):
             return _below_limit(to, self._integer(name, kind, value, text=text))
         if type(value) is not str:
             raise MachineError(f"Invalid parameter type for '{name}', expected: string")
@@ -172,7 +173,7 @@ class Reader:
                     raise MachineError(f"Parameter '{name}' expects uint64")
                 raise MachineError(f"Invalid parameter type for '{name}', expected: integer")
             number = value
-        low, high = INTEGERS.get(kind, INTEGERS["uint64" if kind == "size" else "int64"])
+        low, high = INTEGER_RANGES.get(kind, INTEGER_RANGES["uint64" if kind == "size" else "int64"])
         if not low <= number <= high:
             raise MachineError(f"Parameter '{name}' expects {kind}_t")
         return number & (1 << 64) - 1 if kind in ("uint64", "size") else number

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.integers import INTEGER_RANGES
 from qmpd.machine.errors import MachineError
-from qmpd.machine.objects.setting import INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -145,7 +145,7 @@ def set_properties(node: Node, settings: MachineSettings) -> None:
             continue
         if found.kind == "bool":
             _set_feature(node, name, text in _TRUE)
-        elif found.kind in INTEGERS or found.kind == "int":
+        elif found.kind in INTEGER_RANGES or found.kind == "int":
             node.set_value(name, int(text, 0))
         elif found.kind in ("str", "string"):
             node.set_value(name, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.integers import INTEGER_RANGES
 from qmpd.machine.errors import DeviceNotFound, MachineError
 
 if TYPE_CHECKING:
@@ -12,18 +13,6 @@ if TYPE_CHECKING:
     from qmpd.machine.objects.tree import ObjectTree
 
 READ_ONLY, AFTER_REALIZE, ANYTHING = 0, 1, "*"
-
-INTEGERS: dict[str, tuple[int, int]] = {
-    "int8": (-(1 << 7), (1 << 7) - 1),
-    "int16": (-(1 << 15), (1 << 15) - 1),
-    "int32": (-(1 << 31), (1 << 31) - 1),
-    "int64": (-(1 << 63), (1 << 63) - 1),
-    "uint8": (0, (1 << 8) - 1),
-    "uint16": (0, (1 << 16) - 1),
-    "uint32": (0, (1 << 32) - 1),
-    "uint64": (-(1 << 63), (1 << 64) - 1),
-}
-"""What each type of integer takes."""
 
 ENUMERATIONS: dict[str, tuple[str, ...]] = {
     "OnOffAuto": ("auto", "on", "off"),
@@ -79,7 +68,7 @@ def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Text
         return _link(tree, found, value)
     if found.kind in ENUMERATIONS and value not in ENUMERATIONS[found.kind]:
         raise MachineError(texts("enum-refusal", name=name, value=value))
-    limits = INTEGERS.get(found.kind)
+    limits = INTEGER_RANGES.get(found.kind)
     if limits is not None and isinstance(value, int) and not limits[0] <= value <= limits[1]:
         raise MachineError(f"Parameter '{name}' expects {found.kind}_t")
     if name == "realized" and value != node.value(name):

@@ -9,7 +9,7 @@ from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.images import Opener, of_file
 from qmpd.monitor.inventory import devices_of, inventory_of, is_bare
-from qmpd.monitor.results import EMPTY
+from qmpd.monitor.results import EMPTY, as_put_in
 
 if TYPE_CHECKING:
     from qmpd.machine.objects.block import BlockGraph, BlockNode, Drive
@@ -53,20 +53,13 @@ def _captured(dispatcher: Dispatcher, driver: str) -> dict[str, Any]:
     return found
 
 
-def _reversed(value: Any) -> Any:
-    """A captured value with its members in the order in which they were put in, as far as that counts."""
-    if isinstance(value, dict):
-        return {name: _reversed(member) for name, member in reversed(value.items())}
-    return [_reversed(element) for element in value] if isinstance(value, list) else value
-
-
 def _image(dispatcher: Dispatcher, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     """`ImageInfo` of a node."""
     file = node.children.get("file")
     bottom = node
     while "file" in bottom.children:
         bottom = bottom.children["file"]
-    image: dict[str, Any] = _reversed(_captured(dispatcher, bottom.driver)["info"]["image"])
+    image: dict[str, Any] = as_put_in(_captured(dispatcher, bottom.driver)["info"]["image"])
     if file is not None:
         image = {name: value for name, value in image.items() if name not in _IMAGE_OF_FILE}
     image |= {"filename": node.filename, "format": node.driver, "virtual-size": node.virtual_size}
@@ -86,7 +79,7 @@ def _information(dispatcher: Dispatcher, node: BlockNode, *, flat: bool = False)
     information: dict[str, Any] = {}
     if "backing" in node.children:
         information["backing_file"] = node.children["backing"].filename
-    information |= _reversed(_captured(dispatcher, node.driver)["info"])
+    information |= as_put_in(_captured(dispatcher, node.driver)["info"])
     depth, below = 0, node.children.get("backing")
     while below is not None:
         depth, below = depth + 1, below.children.get("backing")
@@ -128,7 +121,7 @@ def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) 
         return []
     found = []
     for drive in _graph(dispatcher).drives:
-        shown: dict[str, Any] = _reversed(_facts(dispatcher, drive).get("block", {}))
+        shown: dict[str, Any] = as_put_in(_facts(dispatcher, drive).get("block", {}))
         if not shown:
             shown = {"type": "unknown", "removable": drive.removable, "locked": False}
         if drive.options_id:
@@ -147,7 +140,7 @@ def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) 
 
 def _node_statistics(dispatcher: Dispatcher, node: BlockNode, *, backing: bool) -> dict[str, Any]:
     """`BlockStats` of a node."""
-    captured: dict[str, Any] = _reversed(_captured(dispatcher, node.driver)["stats"])
+    captured: dict[str, Any] = as_put_in(_captured(dispatcher, node.driver)["stats"])
     if node.children:
         captured.pop("driver-specific", None)
     captured["node-name"] = node.name
@@ -174,7 +167,7 @@ def query_blockstats(dispatcher: Dispatcher, session: Session, arguments: Argume
             continue
         # A drive counts alike whatever it is in, but is shown with what has it.
         facts = _facts(dispatcher, drive) or inventory_of(dispatcher).builder.captured("device", _ANY_DRIVE) or {}
-        shown: dict[str, Any] = _reversed(facts.get("blockstats", {}))
+        shown: dict[str, Any] = as_put_in(facts.get("blockstats", {}))
         shown.pop("qdev", None)
         if drive.node is not None:
             of_node = _node_statistics(dispatcher, drive.node, backing=True)

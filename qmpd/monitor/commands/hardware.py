@@ -11,6 +11,7 @@ from qmpd.machine.objects.assembly import family
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.inventory import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
+from qmpd.monitor.results import as_put_in
 from qmpd.monitor.threads import iothread
 
 if TYPE_CHECKING:
@@ -73,14 +74,7 @@ def query_pci(dispatcher: Dispatcher, session: Session, arguments: Arguments) ->
                     named = {"bus": buses[0]["bus"], "slot": place[0], "function": place[1]}
                     buses[0]["devices"].append({**facts["pci"], **named, "qdev_id": device.identifier or ""})
             buses[0]["devices"].sort(key=lambda each: (each["slot"], each["function"]))
-    return _newest_last(buses)
-
-
-def _newest_last(value: Any) -> Any:
-    """A value that was captured, its members in the order in which QEMU put them in, as far as that counts."""
-    if isinstance(value, dict):
-        return {name: _newest_last(member) for name, member in reversed(value.items())}
-    return [_newest_last(element) for element in value] if isinstance(value, list) else value
+    return as_put_in(buses)
 
 
 @command("query-memory-devices")
