@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.machine.errors import MachineError
 from qmpd.machine.objects.block import BlockNode, check_writable
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.qcow2 import MAGIC, read_image
+from qmpd.monitor.qcow2 import MAGIC, Image, read_image
 from qmpd.wire import encode
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _open_raw(node: BlockNode, child: BlockNode, options: Options, texts: Texts)
 
 def _open_qcow2(node: BlockNode, child: BlockNode, options: Options) -> None:
     node.has_metadata = True
-    image = read_image(lambda offset, length: _read(child, offset, length), read_only=node.read_only)
+    image = _image(child, read_only=node.read_only)
     node.size = image.size
     node.allocated = child.allocated
     node.filename = child.filename
@@ -230,14 +230,18 @@ def _open_qcow2(node: BlockNode, child: BlockNode, options: Options) -> None:
             node.image["backing-filename-format"] = image.backing_format
 
 
-def _read(child: BlockNode, offset: int, length: int) -> bytes:
-    """Bytes of the file below a format."""
+def _image(child: BlockNode, *, read_only: bool) -> Image:
+    """What the file below a format says."""
     if child.driver not in _FILES:
-        return b""
+        return read_image(lambda offset, length: b"", read_only=read_only)
     try:
         with open(child.filename, "rb") as file:
-            file.seek(offset)
-            return file.read(length)
+
+            def read(offset: int, length: int) -> bytes:
+                file.seek(offset)
+                return file.read(length)
+
+            return read_image(read, read_only=read_only)
     except OSError as error:
         raise CommandError(f"Could not read '{child.filename}': {error.strerror}") from None
 

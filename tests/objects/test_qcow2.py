@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmpd.monitor.errors import CommandError
@@ -111,6 +111,8 @@ def test_what_ends_early_is_filled_with_zeros() -> None:
         read(b"")
 
 
+# A header may tell of many snapshots; how long that takes is not what is looked at.
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 111), st.integers(0, 255)), max_size=8), st.binary(max_size=200))
 def test_no_header_does_harm(changes: list[tuple[int, int]], rest: bytes) -> None:
     content = bytearray(header(length=112, rest=bytes(8) + rest))
