@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.cli import serve
-from qmpd.cli.errors import OptionError
+from qmpd.emulator.option_language.errors import OptionError
 
 if TYPE_CHECKING:
     from qmpd.server.fleet import Fleet

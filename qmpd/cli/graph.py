@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from qmpd.cli.diagram.mermaid import mermaid
-from qmpd.cli.diagram.model import DIAGRAMS
-from qmpd.cli.diagram.svg import svg
+from qmpd.diagram.mermaid import mermaid
+from qmpd.diagram.model import DIAGRAMS
+from qmpd.diagram.svg import svg
 
 FORMATS = {"mermaid": mermaid, "svg": svg}
 

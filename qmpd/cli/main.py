@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             return 130
     if name == "take-over":
-        # Not for people: what a live update calls (qmpd.server.take_over).
-        from qmpd.server import take_over
+        # Not for people: what a live update calls (qmpd.server.hand_over.child).
+        from qmpd.server.hand_over import child as take_over
 
         return take_over.main(arguments[1:])
     if name in ("-h", "-help", "--help", "help"):

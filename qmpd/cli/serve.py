@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from qmpd.cli import machine_options, monitor_options, puppet_options
-from qmpd.cli.errors import OptionError
-from qmpd.cli.machine_options import MachineOptions
-from qmpd.cli.options import Option, scan
+from qmpd.emulator.command_line import machine as machine_options
+from qmpd.emulator.command_line import monitors as monitor_options
+from qmpd.emulator.command_line import puppet as puppet_options
+from qmpd.emulator.command_line.machine import MachineOptions
+from qmpd.emulator.option_language.errors import OptionError
+from qmpd.emulator.option_language.options import Option, scan
 from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
 

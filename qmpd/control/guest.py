@@ -15,8 +15,8 @@ from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
 from qmpd.monitor.errors import CommandError
 
 if TYPE_CHECKING:
+    from qmpd.guest.side import GuestSide
     from qmpd.machine import Guest
-    from qmpd.machine.objects.guest_side import GuestSide
 
 
 class IoOperation(enum.StrEnum):
@@ -176,8 +176,8 @@ class GuestControl(Group):
 
     @property
     def _side(self) -> GuestSide:
-        from qmpd.machine.objects.guest_side import GuestSide
-        from qmpd.monitor.inventory import inventory_of, tree_of
+        from qmpd.guest.side import GuestSide
+        from qmpd.system.parts import inventory_of, tree_of
 
         dispatcher = self._puppeteer.host.dispatcher
         self._guest.require_running()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import wire_name
-from qmpd.machine.settings import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
+from qmpd.machine.blueprint import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,13 +9,13 @@ from collections import deque
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.plain import from_plain, to_plain
 from qmpd.control.faults import Fault, FaultKind
 from qmpd.control.interceptor import Kept
 from qmpd.control.replies import ReplyOverride
 from qmpd.control.session import PuppetSession
 from qmpd.control.transcript import EntryKind
 from qmpd.control.values import MISSING
-from qmpd.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
+from qmpd.guest.course import Guest, GuestPhase
 from qmpd.machine.behaviour import CoreBehaviour
-from qmpd.machine.clock import Clock, ScaledClock, SystemClock, VirtualClock
-from qmpd.machine.errors import InvalidTransition, MachineError
-from qmpd.machine.events import Event
-from qmpd.machine.guest import Guest, GuestPhase
-from qmpd.machine.machine import Machine
-from qmpd.machine.requests import ShutdownCause, WakeupReason
-from qmpd.machine.run_state import RunState, transitions
-from qmpd.machine.settings import (
+from qmpd.machine.blueprint import (
     CPUTopology,
     Device,
     Firmware,
@@ -24,6 +18,12 @@ from qmpd.machine.settings import (
     ShutdownAction,
     WatchdogAction,
 )
+from qmpd.machine.errors import InvalidTransition, MachineError
+from qmpd.machine.events import Event
+from qmpd.machine.machine import Machine
+from qmpd.machine.requests import ShutdownCause, WakeupReason
+from qmpd.machine.run_state import RunState, transitions
+from qmpd.schedule.clock import Clock, ScaledClock, SystemClock, VirtualClock
 
 __all__ = [
     "CPUTopology",

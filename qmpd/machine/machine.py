@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.guest.course import Guest
 from qmpd.machine import main_loop, snapshot
+from qmpd.machine.blueprint import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 from qmpd.machine.errors import InvalidTransition, MachineError
 from qmpd.machine.events import Event
-from qmpd.machine.guest import Guest
 from qmpd.machine.requests import Requests, ShutdownCause, WakeupReason
 from qmpd.machine.run_state import NEEDS_RESET, RunState, transitions
-from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from qmpd.hardware.inventory import Inventory
     from qmpd.machine.behaviour import CoreBehaviour
-    from qmpd.machine.clock import Clock
-    from qmpd.machine.objects.inventory import Inventory
-    from qmpd.machine.settings import MachineSettings
+    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.schedule.clock import Clock
 
 RESET_REQUIRED = "Resetting the Virtual Machine is required"
 NOT_SUSPENDED = "Unable to wake up: guest is not in suspended state"

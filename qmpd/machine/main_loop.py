@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.machine.blueprint import PanicAction, ShutdownAction
 from qmpd.machine.requests import SILENT_RESETS, ShutdownCause
 from qmpd.machine.run_state import KEPT_BY_RESET, NEEDS_RESET, RunState
-from qmpd.machine.settings import PanicAction, ShutdownAction
 
 if TYPE_CHECKING:
     from qmpd.machine.machine import Machine

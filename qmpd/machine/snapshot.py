@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.machine.blueprint import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 from qmpd.machine.requests import Requests
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.machine import Clock, Event, MachineSettings
-    from qmpd.monitor.chardev import Chardev, ChardevHost
-    from qmpd.monitor.descriptors import Descriptors
     from qmpd.monitor.live_update import Father
-    from qmpd.monitor.threads import Threads
     from qmpd.qapi import Release
+    from qmpd.system.chardev import Chardev, ChardevHost
+    from qmpd.system.descriptors import Descriptors
+    from qmpd.system.threads import Threads
 
 NO_ARGUMENTS: dict[str, object] = {}
 NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"

@@ -6,8 +6,8 @@ named (protocol.jsonl, scenarios `malformed` and `oob`).
 
 from __future__ import annotations
 
+from qmpd.common.dictionary_order import in_order
 from qmpd.monitor.errors import CommandError
-from qmpd.wire.order import in_order
 
 
 def check(message: object, out_of_band_allowed: bool) -> tuple[str, dict[str, object]]:

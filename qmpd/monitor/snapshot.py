@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine import snapshot as machine_snapshot
-from qmpd.monitor.chardev import Chardev
+from qmpd.system.chardev import Chardev
 from qmpd.wire import Decoder, ParseError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def take(dispatcher: Dispatcher) -> dict[str, object]:
 def _take_inventory(machine: Machine) -> dict[str, Any] | None:
     if machine.inventory is None:
         return None
-    from qmpd.machine.objects import snapshot as inventory_snapshot
+    from qmpd.hardware import snapshot as inventory_snapshot
 
     return inventory_snapshot.take(machine.inventory)
 
@@ -54,8 +54,8 @@ def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
     slots = Chardev.__slots__
     dispatcher.chardevs[:] = [Chardev(**dict(zip(slots, values, strict=True))) for values in state["chardevs"]]
     if state["inventory"] is not None:
-        from qmpd.machine.objects import snapshot as inventory_snapshot
-        from qmpd.monitor.inventory import make_inventory
+        from qmpd.hardware import snapshot as inventory_snapshot
+        from qmpd.system.parts import make_inventory
 
         machine = dispatcher.machine
         machine.inventory = make_inventory(dispatcher.release, machine)

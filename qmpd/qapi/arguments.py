@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qmpd.integers import INTEGER_RANGES
+from qmpd.common.integers import INTEGER_RANGES
 from qmpd.qapi.errors import ArgumentError
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Introspection, Object
 from qmpd.qapi.naming import ELEMENT_OF_BRANCH, Names

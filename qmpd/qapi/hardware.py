@@ -20,7 +20,7 @@ is there before the machine is; `cold` is the part of its properties that is the
 An object is `[shape, values, children]`: the number of its shape, the values of those properties that are no children,
 and the children, both in the shape's order.  A shape lists the properties as qom-list does.  Where `static` is given
 the object gets more properties while it lives: only the first N are listed in that order, the others in the order in
-which they were put in (`qmpd.hash_table` says how they are walked).
+which they were put in (`qmpd.common.hash_table` says how they are walked).
 
 A property's `code` is what qom-set is answered: 0, it is not writable; 1, the device is realized; the name of a type,
 what is expected; `*`, it takes an object; `=TEXT`, that very text.
@@ -85,7 +85,7 @@ class Hardware:
 
     @property
     def texts(self) -> dict[str, str]:
-        """The texts of refusals that were captured, by the names that `qmpd.machine.objects.texts` has for them."""
+        """The texts of refusals that were captured, by the names that `qmpd.common.texts` has for them."""
         return self.find("texts", "-") or {}
 
     def names(self, kind: str) -> list[str]:

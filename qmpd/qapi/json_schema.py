@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
-from qmpd.integers import INTEGER_RANGES
+from qmpd.common.integers import INTEGER_RANGES
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Object
 from qmpd.qapi.naming import ELEMENT_OF_BRANCH, Names
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmpd.hash_table import HashTable
+from qmpd.common.hash_table import HashTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -101,7 +101,7 @@ async def serve_process(
         terminate(vm, signal)
     if "live-update" not in vm.dispatcher.release.extensions:
         return await vm.run(on_start)
-    from qmpd.server.live_update import Father
+    from qmpd.server.hand_over.parent import Father
 
     father = vm.dispatcher.father = Father(vm, inbox)
     status = await vm.run(on_start)

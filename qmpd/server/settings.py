@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qmpd.machine.settings import MachineSettings
+from qmpd.machine.blueprint import MachineSettings
 
 
 @dataclass(slots=True, kw_only=True)

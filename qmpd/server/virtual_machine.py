@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from qmpd.machine import SystemClock
-from qmpd.machine.clock import SteppedClock
 from qmpd.machine.machine import ignore_report
-from qmpd.monitor.chardev import Chardev
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.monitor.errors import HandOver, Waiting
 from qmpd.qapi import load_release
+from qmpd.schedule.clock import SteppedClock
 from qmpd.server import log
 from qmpd.server.connection import Connection
 from qmpd.server.listener import Listener, ListenError
+from qmpd.system.chardev import Chardev
 
 if TYPE_CHECKING:
     import socket
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from qmpd.control.dispatcher import ControlDispatcher
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
-    from qmpd.server.character_devices import CharacterDevices
+    from qmpd.server.chardevs.devices import CharacterDevices
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
@@ -114,7 +114,7 @@ class VirtualMachine:
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, report)
         self.dispatcher.chardev_host = self
         if settings.descriptors:
-            from qmpd.monitor.descriptors import Descriptors
+            from qmpd.system.descriptors import Descriptors
 
             self.dispatcher.descriptors = Descriptors()
             for identifier, number, opaque in settings.descriptors:
@@ -156,7 +156,7 @@ class VirtualMachine:
             for monitor in self.monitors:
                 self.listeners.append((monitor, _listener(monitor)))
             if self.settings.chardevs:
-                from qmpd.server.character_devices import CharacterDevices
+                from qmpd.server.chardevs.devices import CharacterDevices
 
                 self.devices = CharacterDevices(self)
                 self.devices.open()
@@ -454,11 +454,11 @@ class VirtualMachine:
     # Character devices that come and go while the machine runs
 
     def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
-        """Open a character device (`qmpd.monitor.chardev.ChardevHost`).
+        """Open a character device (`qmpd.system.chardev.ChardevHost`).
 
         :raise ValueError: it cannot be opened.
         """
-        from qmpd.server.character_devices import CharacterDevices, settings_of
+        from qmpd.server.chardevs.devices import CharacterDevices, settings_of
 
         if self.devices is None:
             self.devices = CharacterDevices(self)
@@ -470,7 +470,7 @@ class VirtualMachine:
         return address.removeprefix("pty:") if backend == "pty" else None
 
     def write_file(self, path: str, content: bytes) -> None:
-        """Write a file (`qmpd.monitor.chardev.ChardevHost`).
+        """Write a file (`qmpd.system.chardev.ChardevHost`).
 
         :raise OSError: it cannot be written.
         """
@@ -495,15 +495,15 @@ class VirtualMachine:
 
             client = DescriptorSocket.adopt(client)
         if monitor.host is not None:
-            from qmpd.server.character_devices import name_connection
+            from qmpd.server.chardevs.devices import name_connection
 
             name_connection(self.dispatcher.chardevs, monitor.chardev, client)
         if monitor.mode == "readline":
-            from qmpd.monitor.terminal import open_terminal
+            from qmpd.human.terminal import open_terminal
 
             session = open_terminal(self.dispatcher, monitor.chardev)
         elif monitor.mode == "qtest":
-            from qmpd.monitor.qtest import open_qtest
+            from qmpd.qtest.protocol import open_qtest
 
             session = open_qtest(self.dispatcher, monitor.chardev)
         else:
@@ -522,7 +522,7 @@ class VirtualMachine:
 def _listener(monitor: MonitorSettings) -> Listener:
     try:
         if monitor.host is not None:
-            from qmpd.server.character_devices import listen_tcp
+            from qmpd.server.chardevs.devices import listen_tcp
 
             return listen_tcp(monitor.host, monitor.port)
         if monitor.descriptor is None:

@@ -10,12 +10,12 @@ import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qmpd.cli import key_values
 from qmpd.cli import serve as command_line
-from qmpd.cli.errors import OptionError
 from qmpd.control import guest_options
 from qmpd.control.clock import PuppetClock
-from qmpd.machine.settings import GuestSettings
+from qmpd.emulator.option_language import key_values
+from qmpd.emulator.option_language.errors import OptionError
+from qmpd.machine.blueprint import GuestSettings
 from qmpd.server.settings import MonitorSettings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orjson import dumps
 
-from qmpd.wire.order import in_order
+from qmpd.common.dictionary_order import in_order
 from qmpd.wire.unicode import holds_noncharacter, invalid_characters
 
 if TYPE_CHECKING:

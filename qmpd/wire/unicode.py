@@ -97,9 +97,3 @@ def decode_leniently(data: bytes) -> str:
         code_point, position = _sequence(data, position)
         characters.append(REPLACEMENT if code_point < 0 else chr(code_point))
     return "".join(characters)
-
-
-def encode_modified(text: str) -> bytes:
-    """The bytes by which QEMU knows the string, surrogates included (they can come from a command line)."""
-    data = text.encode("utf-8", "surrogatepass")
-    return data.replace(b"\x00", b"\xc0\x80") if b"\x00" in data else data

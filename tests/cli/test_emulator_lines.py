@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qmpd.cli import emulator
+from qmpd.emulator import program as emulator
 from qmpd.server import log
 from qmpd.server.virtual_machine import VirtualMachine
 from tests.golden import emulator_line

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qmpd.cli.diagram.layout import arrange
-from qmpd.cli.diagram.mermaid import mermaid
-from qmpd.cli.diagram.model import DIAGRAMS, StateDiagram, Transition
-from qmpd.cli.diagram.svg import svg
 from qmpd.cli.graph import main
+from qmpd.diagram.layout import arrange
+from qmpd.diagram.mermaid import mermaid
+from qmpd.diagram.model import DIAGRAMS, StateDiagram, Transition
+from qmpd.diagram.svg import svg
 from qmpd.machine.live_update import STAGE_TRANSITIONS
 from qmpd.machine.run_state import RunState, transitions
 from qmpd.qapi import load_release

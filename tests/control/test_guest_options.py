@@ -7,8 +7,8 @@ from dataclasses import fields
 import pytest
 
 from qmpd.cli import serve
-from qmpd.cli.errors import OptionError
 from qmpd.control.guest_options import GuestOptions, changes, options
+from qmpd.emulator.option_language.errors import OptionError
 from qmpd.machine import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qmpd.machine import GuestSettings
-from qmpd.machine.settings import GuestUnplug
+from qmpd.machine.blueprint import GuestUnplug
 from tests.control.support import Control, Refused, played
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PROGRAM = [
     sys.executable,
     "-c",
-    "import sys; sys.argv[0] = 'qmpd-system-x86_64'; from qmpd.cli.emulator import main; sys.exit(main())",
+    "import sys; sys.argv[0] = 'qmpd-system-x86_64'; from qmpd.emulator.program import main; sys.exit(main())",
 ]
 QUIET = ["-nodefaults", "-display", "none", "-S"]
 

@@ -28,7 +28,7 @@ _EMULATOR = """\
 QMPD_RELEASE={release} QMPD_OPTIONS="{options}"
 export QMPD_RELEASE QMPD_OPTIONS
 exec {python} -c 'import sys; sys.path.insert(0, "{root}"); sys.argv[0] = "qmpd-system-x86_64"
-from qmpd.cli.emulator import main
+from qmpd.emulator.program import main
 sys.exit(main())' "$@"
 """
 

@@ -194,7 +194,8 @@ _CHILD = """\
 #!{python}
 import os, signal, sys, time
 sys.path.insert(0, {root!r})
-from qmpd.server import frames, take_over
+from qmpd.server.hand_over import frames
+from qmpd.server.hand_over import child as take_over
 {body}
 sys.exit(take_over.main(sys.argv[2:]))
 """

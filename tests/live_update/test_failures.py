@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from qmpd.server import frames
+from qmpd.server.hand_over import frames
 from tests.live_update.process import Caller, Process, before, child, children, ended, gone, other, running, until
 
 if TYPE_CHECKING:

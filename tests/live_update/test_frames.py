@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from qmpd.machine.settings import Device, GuestAction, GuestSettings, MachineSettings
-from qmpd.plain import from_plain, to_plain
-from qmpd.server import frames
+from qmpd.common.plain import from_plain, to_plain
+from qmpd.machine.blueprint import Device, GuestAction, GuestSettings, MachineSettings
+from qmpd.server.hand_over import frames
 from qmpd.server.settings import MonitorSettings, VMSettings
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmpd.control.clock import PuppetClock
-from qmpd.machine.settings import CPUTopology, GuestSettings, MachineSettings
-from qmpd.monitor.inventory import tree_of
-from qmpd.server import frames, snapshot
+from qmpd.machine.blueprint import CPUTopology, GuestSettings, MachineSettings
+from qmpd.server.hand_over import frames, snapshot
 from qmpd.server.settings import MonitorSettings, VMSettings
 from qmpd.server.virtual_machine import VirtualMachine
+from qmpd.system.parts import tree_of
 
 if TYPE_CHECKING:
-    from qmpd.machine.objects.node import Node
+    from qmpd.qom.node import Node
 
     Step = tuple[str, dict[str, object]]
 

@@ -26,8 +26,8 @@ from qmpd.machine import (
     transitions,
 )
 from qmpd.machine.requests import Requests
-from qmpd.machine.timers import Timers
 from qmpd.qapi import load_release
+from qmpd.schedule.timers import Timers
 from tests.machine.conftest import SECOND, Build
 
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from qmpd.common.table_order import object_order
 from qmpd.machine import Event, VirtualClock
 from qmpd.monitor.events import RATE, RateLimiter, encode_event, event_value
-from qmpd.monitor.object_order import object_order
 
 
 def event(name: str, **data: object) -> Event:

@@ -12,12 +12,12 @@ import pytest
 from endurance.inputs import Maker
 
 from qmpd.machine import VirtualClock
-from qmpd.machine.settings import Device, MachineSettings
-from qmpd.monitor import cold_plug
+from qmpd.machine.blueprint import Device, MachineSettings
 from qmpd.monitor.commands import modelled
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.qapi.hardware import FILE
+from qmpd.system import build as cold_plug
 
 if TYPE_CHECKING:
     from collections.abc import Callable

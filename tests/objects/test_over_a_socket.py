@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from qmpd.machine import GuestSettings
-from qmpd.machine.settings import CPUTopology, Firmware, GuestUnplug
+from qmpd.machine.blueprint import CPUTopology, Firmware, GuestUnplug
 from tests.server.support import served
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qmpd.block.qcow2 import Image, read_image
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.qcow2 import Image, read_image
 
 FEATURE_NAMES = struct.pack(">II", 0x6803F857, 96) + b"".join(
     struct.pack(">BB46s", 0, bit, name) for bit, name in ((5, b"foo"), (6, b"bar baz"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.integers import INTEGER_RANGES
+from qmpd.common.integers import INTEGER_RANGES
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Introspection, Object
 from qmpd.qapi.naming import Examples, Names
 

@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from qmpd.cli import serve
-from qmpd.cli.errors import OptionError
 from qmpd.control.errors import ControlError
+from qmpd.emulator.option_language.errors import OptionError
 from qmpd.monitor.commands import handlers
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release

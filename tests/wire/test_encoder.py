@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qmpd.common.dictionary_order import bucket, in_order
 from qmpd.wire import Decoder, Encoded, encode, encode_pretty
-from qmpd.wire.order import bucket, in_order
 from tests.golden import GROUPS, RELEASES, load
 
 

@@ -1,8 +1,9 @@
 """Finding the order in which names were put into a hash table, from the order in which it is walked.
 
-A walk of the table gives QEMU's order of an object's properties (`qmpd.hash_table`), but to know where the next one
-will go takes the order in which the others came.  Most often the walk itself or the order of the numbers in the names
-will do; else a search moves names about until the walk comes out right, for every variant that was seen.
+A walk of the table gives QEMU's order of an object's properties (`qmpd.common.hash_table`), but to know where the
+next one will go takes the order in which the others came.  Most often the walk itself or the order of the numbers
+in the names will do; else a search moves names about until the walk comes out right, for every variant that was
+seen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
-from qmpd.hash_table import HashTable
+from qmpd.common.hash_table import HashTable
 
 Names = list[str]
 

@@ -1,4 +1,4 @@
-"""Asking for the texts of refusals (`qmpd.machine.objects.texts` has their names and what they mean)."""
+"""Asking for the texts of refusals (`qmpd.common.texts` has their names and what they mean)."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.inventory import inventory_of
 from qmpd.monitor.results import EMPTY
+from qmpd.system.parts import inventory_of
 
 if TYPE_CHECKING:
-    from qmpd.machine.objects.balloon import Balloon
+    from qmpd.hardware.balloon import Balloon
     from qmpd.monitor.commands import Arguments
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session

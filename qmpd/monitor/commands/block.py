@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.opening import Opener, of_file
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.images import Opener, of_file
-from qmpd.monitor.inventory import devices_of, inventory_of, is_bare
 from qmpd.monitor.results import EMPTY, as_put_in
+from qmpd.system.parts import devices_of, inventory_of, is_bare
 
 if TYPE_CHECKING:
-    from qmpd.machine.objects.block import BlockGraph, BlockNode, Drive
+    from qmpd.block.graph import BlockGraph, BlockNode, Drive
     from qmpd.monitor.commands import Arguments
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.block import find_drive
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.inventory import inventory_of
 from qmpd.monitor.results import EMPTY
+from qmpd.system.parts import inventory_of
 
 if TYPE_CHECKING:
-    from qmpd.machine.objects.block import BlockNode, Drive
+    from qmpd.block.graph import BlockNode, Drive
     from qmpd.monitor.commands import Arguments
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session

@@ -6,12 +6,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.monitor.chardev import Chardev
+from qmpd.common.table_order import object_order
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.inventory import inventory_of, is_bare
-from qmpd.monitor.object_order import object_order
 from qmpd.monitor.results import EMPTY
+from qmpd.system.chardev import Chardev
+from qmpd.system.parts import inventory_of, is_bare
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, cast
 
 from qmpd.machine import RunState
 from qmpd.monitor.commands import command
-from qmpd.monitor.descriptors import Descriptors
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
+from qmpd.system.descriptors import Descriptors
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.descriptors import Source
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session
+    from qmpd.system.descriptors import Source
 
 
 def _table(dispatcher: Dispatcher) -> Descriptors:

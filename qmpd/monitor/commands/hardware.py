@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qmpd.machine.objects import memory
-from qmpd.machine.objects.assembly import family
+from qmpd.hardware import memory
+from qmpd.hardware.assembly import family
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
-from qmpd.monitor.inventory import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
 from qmpd.monitor.results import as_put_in
-from qmpd.monitor.threads import iothread
+from qmpd.system.parts import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
+from qmpd.system.threads import iothread
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmpd.machine.numa import Numa, NumaError
-from qmpd.machine.objects import memory, processors
-from qmpd.machine.objects.options import size_of
-from qmpd.machine.objects.processors import Place
+from qmpd.hardware import memory, processors
+from qmpd.hardware.numa import Numa, NumaError
+from qmpd.hardware.processors import Place
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
-from qmpd.monitor.threads import cpu_thread
+from qmpd.qom.reader import size_of
+from qmpd.system.threads import cpu_thread
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
-    from qmpd.machine.settings import MachineSettings
+    from qmpd.machine.blueprint import MachineSettings
     from qmpd.monitor.commands import Arguments
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @command("human-monitor-command")
 def human_monitor_command(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    from qmpd.monitor.human_monitor import execute_line
+    from qmpd.human.monitor import execute_line
 
     cpu = arguments.get("cpu-index")
     cpus = dispatcher.settings.topology.cpus if has_cpus(dispatcher) else 0

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.inventory import inventory_of
 from qmpd.monitor.results import EMPTY
+from qmpd.system.parts import inventory_of
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments

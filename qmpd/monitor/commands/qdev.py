@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.dictionary_order import in_order
 from qmpd.monitor.commands import command
-from qmpd.monitor.inventory import devices_of, inventory_of
 from qmpd.monitor.results import EMPTY
-from qmpd.wire.order import in_order
+from qmpd.system.parts import devices_of, inventory_of
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.dictionary_order import in_order
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.inventory import objects_of, tree_of
 from qmpd.monitor.results import EMPTY
-from qmpd.monitor.threads import end_iothread
-from qmpd.wire.order import in_order
+from qmpd.system.parts import objects_of, tree_of
+from qmpd.system.threads import end_iothread
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments

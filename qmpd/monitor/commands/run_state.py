@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.machine import RunState, ShutdownCause
-from qmpd.machine.settings import PanicAction, RebootAction, ShutdownAction, WatchdogAction
+from qmpd.machine.blueprint import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 from qmpd.monitor.commands import command
 from qmpd.monitor.results import EMPTY
 from qmpd.wire import Encoded, encode

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
-from qmpd.monitor.inventory import devices_of, tree_of
 from qmpd.monitor.results import EMPTY
+from qmpd.system.parts import devices_of, tree_of
 
 if TYPE_CHECKING:
-    from qmpd.machine.objects.node import Node
     from qmpd.monitor.commands import Arguments
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session
+    from qmpd.qom.node import Node
 
 _SCREENS = "/backend"
 _DEVICES = "/machine/peripheral"

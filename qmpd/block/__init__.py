@@ -1,0 +1,1 @@
+"""Disks: images, the graph of block nodes and its rules."""

@@ -1,0 +1,1 @@
+"""What QEMU means by an identifier, an integer, a size, an order and a text."""

@@ -1,0 +1,1 @@
+"""The options that `qmpd serve` and QEMU's own program share."""

@@ -1,0 +1,515 @@
+"""What QEMU's options make of a virtual machine.
+
+The options are taken in QEMU's order: first each one's syntax as it stands on the line, then the actions,
+then the machine's type, its memory and its CPUs.  What a release does in its own way is asked of its
+`Behaviour`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qmpd.common.identifiers import is_identifier
+from qmpd.emulator.option_language import key_values
+from qmpd.emulator.option_language.errors import NOWHERE, OptionError
+from qmpd.emulator.option_language.key_values import BOOL, NUMBER, SIZE, STRING
+from qmpd.emulator.option_language.options import Given, Option
+from qmpd.machine.blueprint import (
+    Device,
+    MachineSettings,
+    PanicAction,
+    RebootAction,
+    ShutdownAction,
+    WatchdogAction,
+)
+
+if TYPE_CHECKING:
+    import enum
+    from collections.abc import Callable, Mapping
+
+    from qmpd.qapi.release import Release
+
+    _Action = TypeVar("_Action", bound=enum.StrEnum)
+
+_WITHOUT_EFFECT = "Accepted, without effect"
+_MACHINE = "The machine"
+_START = "How it starts"
+_END = "What resets, shutdowns and failures do"
+
+OPTIONS = (
+    Option("machine", "none|pc[,PROPERTY=VALUE]...", _MACHINE, "the machine's type: none has no CPU and no guest"),
+    Option("M", "none|pc[,PROPERTY=VALUE]...", _MACHINE, None),
+    Option("m", "[size=]SIZE", _MACHINE, "its memory, in MiB or with a suffix (k, M, G, ...); none is held"),
+    Option(
+        "smp",
+        "[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]",
+        _MACHINE,
+        "its virtual CPUs and their topology",
+    ),
+    Option("name", "[guest=]NAME", _MACHINE, "its name, for query-name"),
+    Option("uuid", "UUID", _MACHINE, "its UUID, for query-uuid"),
+    Option("device", "DRIVER[,PROPERTY=VALUE]...", _MACHINE, "a device: pvpanic, ib700 and isa-debug-exit act"),
+    Option("S", None, _START, "do not start the CPUs before 'cont'"),
+    Option("preconfig", None, _START, "stop before the machine is made, until 'x-exit-preconfig'"),
+    Option("incoming", "defer", _START, "wait for an incoming migration"),
+    Option("no-reboot", None, _END, "a reset ends the machine: -action reboot=shutdown"),
+    Option("no-shutdown", None, _END, "a shutdown pauses the machine: -action shutdown=pause"),
+    Option(
+        "action",
+        "EVENT=ACTION[,EVENT=ACTION]...",
+        _END,
+        "reboot=reset|shutdown, shutdown=poweroff|pause, panic=pause|shutdown|exit-failure|none, watchdog=ACTION",
+    ),
+    Option(
+        "watchdog-action",
+        "ACTION",
+        _END,
+        "reset|shutdown|poweroff|pause|debug|none|inject-nmi",
+    ),
+    Option("display", "TYPE", _WITHOUT_EFFECT, "there is nothing to show"),
+    Option("nographic", None, _WITHOUT_EFFECT, "the same"),
+    Option("nodefaults", None, _WITHOUT_EFFECT, "no device is made that was not asked for"),
+    Option("no-user-config", None, _WITHOUT_EFFECT, "no configuration file is read"),
+    Option("accel", "NAME[,PROPERTY=VALUE]...", _WITHOUT_EFFECT, "nothing is accelerated"),
+    Option("cpu", "MODEL[,PROPERTY=VALUE]...", _WITHOUT_EFFECT, "no CPU is emulated"),
+    Option("drive", "PROPERTY=VALUE[,...]", _WITHOUT_EFFECT, "no drive is opened"),
+)
+
+_MEMORY = {"size": SIZE, "slots": NUMBER, "maxmem": SIZE}
+_NAME = {"guest": STRING, "process": STRING, "debug-threads": BOOL}
+_SMP_OTHERS = ("cpus", "maxcpus")
+_ACTIONS: dict[str, type[RebootAction | ShutdownAction | PanicAction | WatchdogAction]] = {
+    "reboot": RebootAction,
+    "shutdown": ShutdownAction,
+    "panic": PanicAction,
+    "watchdog": WatchdogAction,
+}
+_ACTION = dict.fromkeys(_ACTIONS, STRING)
+# QEMU rounds memory up to its largest page size.
+_MEMORY_UNIT = 8192
+_MAXIMUM_SLOTS = 256
+_ACCELERATORS = ("tcg", "kvm", "qtest")
+_MIGRATION_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "rdma:", "vsock:", "file:")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
+_IDENTIFIER_HINT = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
+
+
+class MachineOptions:
+    """Takes options one by one and makes a machine's settings of them."""
+
+    def __init__(self, release: Release, warn: Callable[[str], None]) -> None:
+        """`warn` is called with each warning, a line or more, that QEMU would print."""
+        self._behaviour = release.behaviour
+        self._release = release
+        self._full_name = "pc-i440fx-{}.{}".format(*release.version)
+        self._warn = warn
+        self._settings = MachineSettings()
+        self._machine: key_values.Tree = {}
+        self._machine_location: str | None = None
+        self._smp: dict[str, int] = {}
+        self._memory: dict[str, int] = {}
+        self._memory_text: str | None = None
+        self._memory_location: str | None = None
+        self._actions: list[tuple[str, str, str]] = []
+        self._accelerator_given = False
+        self._identifiers: set[str] = set()
+        self._handlers: dict[str, Callable[[Given], None]] = {
+            "machine": self._take_machine,
+            "M": self._take_machine,
+            "m": self._take_memory,
+            "smp": self._take_smp,
+            "name": self._take_name,
+            "uuid": self._take_uuid,
+            "device": self._take_device,
+            "S": self._take_start_paused,
+            "preconfig": self._take_preconfig,
+            "incoming": self._take_incoming,
+            "no-reboot": lambda given: self._actions.append(("reboot", "shutdown", given.location)),
+            "no-shutdown": lambda given: self._actions.append(("shutdown", "pause", given.location)),
+            "action": self._take_action,
+            "watchdog-action": self._take_watchdog_action,
+            "accel": self._take_accelerator,
+            "cpu": self._take_cpu,
+        }
+
+    @property
+    def machine(self) -> key_values.Tree:
+        """What all `-machine` together say."""
+        return self._machine
+
+    @property
+    def machine_name(self) -> str:
+        """The full name of the machine's type, once `finish` has found it."""
+        return self._full_name if self._settings.machine_type == "pc" else self._settings.machine_type
+
+    def merge(self, tree: key_values.Tree) -> None:
+        """Add properties of the machine, a tree of keys."""
+        _merge(self._machine, tree)
+
+    def set_incoming(self, uri: str) -> None:
+        """Let the machine wait for one that migrates to here."""
+        self._settings.incoming = uri
+
+    def set_name(self, name: str | None) -> None:
+        """Call the virtual machine this."""
+        if name is not None:
+            self._settings.name = name
+
+    def take_memory(self, values: Mapping[str, str], location: str) -> None:
+        """Take what a list says about the memory.
+
+        :raise OptionError: a value is wrong.
+        """
+        checked = key_values.check_flat_list(list(values.items()), _MEMORY)
+        self._memory.update((key, int(value)) for key, value in checked.items())
+        self._memory_text = values.get("size", self._memory_text)
+        self._memory_location = self._memory_location or location
+
+    def take_actions(self, pairs: list[tuple[str, str]], location: str) -> None:
+        """Take what a list says is done when something happens."""
+        self._actions += [(event, action, self._action_location(location)) for event, action in pairs]
+
+    def _action_location(self, location: str) -> str:
+        """Where errors about actions are placed: where the first of them was given."""
+        return self._actions[0][2] if self._actions else location
+
+    def check_actions(self) -> None:
+        """Apply `-action` and its like; the second call does nothing.
+
+        :raise OptionError: there is no such action.
+        """
+        for event, action, location in self._actions:
+            self._set_action(event, action, location)
+        self._actions.clear()
+
+    def take(self, given: Given) -> None:
+        """Take one option of `OPTIONS`.
+
+        :raise OptionError: its argument is wrong.
+        """
+        handler = self._handlers.get(given.option.name)
+        if handler is not None:
+            try:
+                handler(given)
+            except OptionError as error:
+                raise error.at(given.location) from None
+
+    def finish(self) -> MachineSettings:
+        """The settings, once every option has been taken.
+
+        :raise OptionError: the options are wrong together.
+        """
+        settings = self.begin()
+        self.finish_memory()
+        self.check_slots()
+        self._check_machine()
+        self.finish_topology()
+        return settings
+
+    def begin(self) -> MachineSettings:
+        """The settings with the machine's type; what else there is to say about the machine comes later.
+
+        :raise OptionError: there is no such type, or options exclude each other.
+        """
+        self.check_actions()
+        settings = self._settings
+        if settings.preconfig and settings.incoming is not None and not self._behaviour.keyval_options:
+            raise OptionError("'preconfig' and 'incoming' options are mutually exclusive")
+        settings.machine_type = self._machine_type()
+        return settings
+
+    def finish_memory(self) -> None:
+        """Find out how much memory there is.
+
+        :raise OptionError: it cannot be had.
+        """
+        self._settings.memory = self._memory_size()
+
+    def finish_topology(self) -> None:
+        """Find out how the CPUs are arranged.
+
+        :raise OptionError: it cannot be had.
+        """
+        from qmpd.emulator.phases.topology import arrange
+
+        settings = self._settings
+        settings.topology = arrange(
+            self._smp_counts(),
+            settings.machine_type,
+            self.machine_name,
+            self._behaviour,
+            lambda text: self._warn(f"warning: {text}"),
+            self._most_cpus(),
+        )
+
+    def _most_cpus(self) -> int | None:
+        """How many CPUs the machine can have; None where the release does not tell."""
+        if not self._settings.machine_name:
+            return None
+        return next(
+            (known.get("cpu-max") for known in machines(self._release) if known["name"] == self.machine_name), None
+        )
+
+    @property
+    def incoming(self) -> str | None:
+        """What `-incoming` says."""
+        return self._settings.incoming
+
+    @property
+    def has_memory_size(self) -> bool:
+        """Whether an option says how much memory there is."""
+        memory = self._machine.get("memory")
+        return bool(self._memory.get("size")) or (isinstance(memory, dict) and "size" in memory)
+
+    @property
+    def wants_slots(self) -> bool:
+        """Whether memory could be added."""
+        return bool(self._memory.get("slots")) or self._memory.get("maxmem", 0) > self._settings.memory
+
+    def check_slots(self) -> None:
+        """See whether the machine can have that many slots for memory.
+
+        :raise OptionError: it cannot.
+        """
+        slots = self._memory.get("slots")
+        if slots is not None and slots > _MAXIMUM_SLOTS and self._settings.machine_type == "pc":
+            raise OptionError(f"unsupported amount of memory slots: {slots}", location=NOWHERE)
+
+    def _flat_list(self, given: Given, implied: str | None = None) -> list[tuple[str, str]]:
+        def warn(flag: str, instead: str) -> None:
+            if self._behaviour.keyval_options:
+                self._warn(
+                    f"{given.location}: warning: short-form boolean option '{flag}' deprecated\n"
+                    f"Please use {instead} instead"
+                )
+
+        return key_values.flat_list(given.value, implied, warn)
+
+    # -- one option each
+
+    def _take_machine(self, given: Given) -> None:
+        self._machine_location = given.location
+        if self._behaviour.keyval_options:
+            _merge(self._machine, key_values.tree(given.value, "type"))
+        else:
+            self._machine.update(key_values.flat_list(given.value, "type"))
+
+    def _take_smp(self, given: Given) -> None:
+        if self._behaviour.keyval_options:
+            _merge(self._machine, {"smp": key_values.tree(given.value, "cpus")})
+            return
+        types = dict.fromkeys((*self._behaviour.smp_levels.split(","), *_SMP_OTHERS), NUMBER)
+        for key, value in key_values.check_flat_list(self._flat_list(given, "cpus"), types).items():
+            self._smp[key] = int(value) & 0xFFFFFFFF
+
+    def _take_memory(self, given: Given) -> None:
+        pairs = self._flat_list(given, "size")
+        for key, value in pairs:
+            if self._release.version >= (8, 1) and key in ("size", "maxmem") and re.match(r"\s*-\d", value):
+                raise OptionError(f"Value '{value}' is out of range for parameter '{key}'")
+        values = key_values.check_flat_list(pairs, _MEMORY)
+        self._memory.update((key, int(value)) for key, value in values.items())
+        self._memory_text = dict(pairs).get("size", self._memory_text)
+        self._memory_location = self._memory_location or given.location
+
+    def _take_name(self, given: Given) -> None:
+        values = key_values.check_flat_list(self._flat_list(given, "guest"), _NAME)
+        if "guest" in values:
+            self._settings.name = str(values["guest"])
+
+    def _take_uuid(self, given: Given) -> None:
+        if _UUID.match(given.value) is None:
+            raise OptionError("failed to parse UUID string: wrong format")
+        self._settings.uuid = given.value.lower()
+
+    def _take_device(self, given: Given) -> None:
+        if given.value.startswith("{") and self._behaviour.keyval_options:
+            properties = _device_of_json(given.value)
+        else:
+            properties = dict(self._flat_list(given, "driver"))
+        identifier = properties.get("id")
+        if identifier is not None:
+            if not is_identifier(identifier):
+                raise OptionError("Parameter 'id' expects an identifier", hint=_IDENTIFIER_HINT)
+            if identifier in self._identifiers:
+                raise OptionError(f"Duplicate ID '{identifier}' for device")
+            self._identifiers.add(identifier)
+        driver = properties.pop("driver", None)
+        if driver is None:
+            raise OptionError("Parameter 'driver' is missing")
+        self._settings.devices.append(Device(driver=driver, properties=properties))
+
+    def _take_start_paused(self, _given: Given) -> None:
+        self._settings.start_paused = True
+
+    def _take_preconfig(self, _given: Given) -> None:
+        self._settings.preconfig = True
+
+    def _take_incoming(self, given: Given) -> None:
+        uri = given.value
+        if uri != "defer":
+            if uri.startswith(_MIGRATION_PROTOCOLS):
+                raise OptionError("no machine migrates to here; only 'defer' is served")
+            raise OptionError(self._behaviour.unknown_incoming.format(uri=uri))
+        self._settings.incoming = uri
+
+    def _take_action(self, given: Given) -> None:
+        if not self._behaviour.keyval_options:
+            raise OptionError("invalid option", given.spelled)
+        pairs = self._flat_list(given)
+        key_values.check_flat_list(pairs, _ACTION)
+        self._actions += [(event, action, given.location) for event, action in pairs]
+
+    def _take_watchdog_action(self, given: Given) -> None:
+        action = given.value
+        if not self._behaviour.keyval_options:
+            action = action.lower()
+            if action not in {known.value for known in WatchdogAction}:
+                raise OptionError("unknown -watchdog-action parameter")
+        self._actions.append(("watchdog", action, given.location))
+
+    def _take_accelerator(self, given: Given) -> None:
+        self._accelerator_given = True
+        name = dict(self._flat_list(given, "accel")).get("accel")
+        if name not in _ACCELERATORS:
+            raise OptionError(f"invalid accelerator {name or ''}")
+
+    def _take_cpu(self, given: Given) -> None:
+        if not given.value:
+            raise OptionError("-cpu option cannot be empty", location=NOWHERE)
+        self._settings.cpu_model = given.value.split(",")[0]
+
+    # -- the options together
+
+    def _set_action(self, event: str, value: str, location: str) -> None:
+        try:
+            action = _ACTIONS[event](value)
+        except ValueError:
+            raise OptionError(f"Parameter '{event}' does not accept value '{value}'", location) from None
+        setattr(self._settings, event, action)
+
+    def _machine_type(self) -> str:
+        name = self._machine.get("type", "pc")
+        if name == self._full_name:
+            name = "pc"
+        if name in ("none", "pc"):
+            return str(name)
+        for known in machines(self._release):
+            if name in (known["name"], known.get("alias")):
+                self._full_name = self._settings.machine_name = known["name"]
+                return "pc"
+        raise OptionError(
+            self._behaviour.unknown_machine.format(name=name),
+            None if self._behaviour.keyval_options else self._machine_location,
+            ("Use -machine help to list supported machines",),
+        )
+
+    def _memory_size(self) -> int:
+        """The bytes of memory: QEMU's default where none or nothing was asked for."""
+        default = 128 << 20 if self._settings.machine_type == "pc" else 0
+        size = self._memory.get("size", 0)
+        if self._memory_text is not None and self._memory_text[-1:].isdigit():
+            # A number alone means MiB, which only this option knows.
+            if self._memory_text[:2].lower() == "0x":
+                if self._release.version >= (9, 0):
+                    raise OptionError("Parameter 'memory.size' expects size")
+                self._warn(f"warning: Using a multiplier suffix on hex numbers is deprecated: {self._memory_text}M")
+            try:
+                size = key_values.size("size", self._memory_text + "M")
+            except OptionError:
+                raise OptionError("Parameter 'memory.size' expects size") from None
+        size = (size + _MEMORY_UNIT - 1) // _MEMORY_UNIT * _MEMORY_UNIT % (1 << 64) or default
+        try:
+            self._check_memory_limit(size)
+        except OptionError as error:
+            if not self._behaviour.keyval_options and self._memory_location is not None:
+                raise error.at(self._memory_location) from None
+            raise
+        return size
+
+    def _check_memory_limit(self, size: int) -> None:
+        option = "" if self._behaviour.keyval_options else "-m option "
+        slots, limit = self._memory.get("slots"), self._memory.get("maxmem")
+        if limit is None:
+            if slots is not None:
+                raise OptionError(
+                    f"invalid {option}value: missing 'maxmem' option" if option else "slots specified but no max-size"
+                )
+        elif limit < size:
+            raise OptionError(
+                f"invalid value of {option}maxmem: maximum memory size (0x{limit:x}) must be at least "
+                f"the initial memory size (0x{size:x})"
+            )
+        elif slots and limit == size:
+            raise OptionError(
+                f"invalid value of {option}maxmem: memory slots were specified but maximum memory size "
+                f"(0x{limit:x}) is equal to the initial memory size (0x{size:x})"
+            )
+        self._settings.memory_slots, self._settings.memory_limit = slots or 0, limit or 0
+
+    def _check_machine(self) -> None:
+        accelerators = self._machine.get("accel")
+        if isinstance(accelerators, str):
+            if self._accelerator_given:
+                raise OptionError('The -accel and "-machine accel=" options are incompatible')
+            names = accelerators.split(":")
+            if not any(name in _ACCELERATORS for name in names):
+                raise OptionError(f"invalid accelerator {names[0]}" if accelerators else "no accelerator found")
+
+    def _smp_counts(self) -> dict[str, int]:
+        tree = self._machine.get("smp", {})
+        if isinstance(tree, str):
+            raise OptionError("Invalid parameter type for 'smp', expected: object")
+        known = (*_SMP_OTHERS, *self._behaviour.smp_levels.split(","))
+        # Known keys are read in their own order, unknown ones are noticed last.
+        for key in known:
+            value = tree.get(key)
+            if isinstance(value, dict):
+                raise OptionError(f"Invalid parameter type for 'smp.{key}', expected: integer")
+            if value is not None:
+                self._smp[key] = key_values.signed_integer(f"smp.{key}", value) & 0xFFFFFFFF
+        for key in tree:
+            if key not in known:
+                raise OptionError(f"Parameter 'smp.{key}' is unexpected")
+        return self._smp
+
+
+def machines(release: Release) -> list[dict[str, Any]]:
+    """The machine types of a release, as query-machines lists them."""
+    import orjson
+
+    reply = release.captured("query-machines", {}, "none", {})
+    listed: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
+    return listed
+
+
+def family_of(name: str) -> str:
+    """The type among those whose objects are captured that is most like the machine of this name."""
+    if name in ("none", "isapc", "microvm"):
+        return name
+    return "q35" if "q35" in name else "pc"
+
+
+def _merge(into: key_values.Tree, tree: key_values.Tree) -> None:
+    for key, value in tree.items():
+        place = into.get(key)
+        if isinstance(place, dict) and isinstance(value, dict):
+            _merge(place, value)
+        else:
+            into[key] = value
+
+
+def _device_of_json(text: str) -> dict[str, str]:
+    """The properties of a `-device` that is a JSON object, spelled as in a list."""
+    import orjson
+
+    try:
+        members = orjson.loads(text)
+    except ValueError as error:
+        raise OptionError("JSON parse error") from error
+    words = {True: "on", False: "off"}
+    return {
+        key: words[value] if isinstance(value, bool) else value if isinstance(value, str) else str(value)
+        for key, value in members.items()
+    }

@@ -1,0 +1,58 @@
+"""`-guest` and `-clock`: what is played with, as it is at the start.
+
+The control socket changes both while the machine runs (`qmpd.control`), and spells them the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qmpd.emulator.option_language import key_values
+from qmpd.emulator.option_language.errors import OptionError
+
+if TYPE_CHECKING:
+    from qmpd.emulator.option_language.options import Given
+    from qmpd.machine.blueprint import MachineSettings
+
+
+def guest(given: Given) -> list[tuple[str, str]]:
+    """The pairs of one `-guest`.
+
+    :raise OptionError: a key or a value is wrong.
+    """
+    from qmpd.control import guest_options
+
+    pairs = key_values.flat_list(given.value)
+    try:
+        guest_options.parse(pairs)
+    except ValueError as error:
+        raise OptionError(str(error), given.location) from None
+    return pairs
+
+
+def apply_guest(machine: MachineSettings, pairs: list[tuple[str, str]]) -> None:
+    """Give a machine the guest that all its `-guest` options describe.
+
+    :raise OptionError: the machine is one without a guest.
+    """
+    from qmpd.control import guest_options
+    from qmpd.machine.blueprint import GuestSettings
+
+    if machine.machine_type == "none":
+        raise OptionError("machine 'none' has no guest", "-guest")
+    machine.guest = replace(machine.guest or GuestSettings(), **guest_options.parse(pairs))
+
+
+def clock(given: Given) -> str:
+    """The clock that `-clock` asks for.
+
+    :raise OptionError: there is none of that name.
+    """
+    from qmpd.control.clock import PuppetClock
+
+    try:
+        PuppetClock.parse(given.value)
+    except ValueError as error:
+        raise OptionError(str(error), given.location) from None
+    return given.value

@@ -1,0 +1,187 @@
+"""What QEMU prints when it is asked what there is: `-machine help`, `-device e1000,help` and the like.
+
+Lists of names were captured; lists of properties are made of what is known about the types.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from qmpd.emulator.option_language.errors import OptionList
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qmpd.emulator.option_language.groups import OptionGroups
+    from qmpd.qapi.release import Release
+
+_WIDTH = 24
+_SWITCHES = {True: "on", False: "off"}
+_TPM_TYPES = (
+    "Supported TPM types (choose only one):",
+    " passthrough   Passthrough TPM backend driver",
+    "    emulator   TPM emulator backend driver",
+)
+
+
+class Lists:
+    """The lists of a release's program."""
+
+    def __init__(self, release: Release, program: str) -> None:
+        self._release = release
+        self._program = program
+
+    def text(self, *words: str) -> str | None:
+        """A list that was captured; None where it was not."""
+        found = self._release.command_line.text(*words, program=self._program)
+        return None if found is None else found[0]
+
+    def program(self, word: str) -> OptionList:
+        """What `-help` and `-version` print."""
+        return OptionList(self.text(word) or "", 0)
+
+    def listed(self, option: str) -> OptionList:
+        """What an option prints for `help`."""
+        text, status = self._release.command_line.text(option, "help", program=self._program) or ("", 0)
+        return OptionList(text, status)
+
+    def group(self, group: str, groups: OptionGroups) -> OptionList:
+        """The keys of a group that is part of the machine's properties."""
+        listed = groups.listing(group)
+        listed.status = 0
+        return listed
+
+    def machine(self, name: str | None) -> OptionList:
+        """The machines, or the properties of this one."""
+        if name is None:
+            return self.listed("-machine")
+        from qmpd.emulator.command_line.machine import family_of, machines
+
+        for known in machines(self._release):
+            if name in (known["name"], known.get("alias")):
+                # Machines of a kind have the same properties; the list begins with the name.
+                text = self.text("-machine", f"{family_of(known['name'])},help") or ""
+                if not self._release.behaviour.keyval_options:
+                    return OptionList(re.sub(r"(?m)^[^\s=]+\.(?=[^.=\s]+=)", f"{known['name']}.", text), 0)
+                first, _, rest = text.partition("\n")
+                return OptionList(f"{known['name']}-machine{first[first.find(' ') :]}\n{rest}" if rest else text, 0)
+        return self.listed("-machine")
+
+    def object(self, kind: str) -> OptionList | None:
+        """The properties of a type of object; None where there is no such type."""
+        if "user-creatable" not in self._release.object_types.is_a(kind):
+            return None
+        properties = self._settable(kind)
+        if not properties:
+            return OptionList(f"There are no options for {kind}.\n", 0)
+        return OptionList(self._describe(kind, properties), 0)
+
+    def device(self, driver: str) -> OptionList | None:
+        """The properties of a type of device; None where there is none of this name."""
+        if driver in ("help", "?"):
+            return self.listed("-device")
+        hardware = self._release.hardware
+        alias = hardware.find("alias", driver)
+        kind = driver if alias is None else alias["type"]
+        if "device" not in self._release.object_types.is_a(kind):
+            return None
+        properties = self._reply("device-list-properties", kind)
+        if not properties:
+            return OptionList(f"There are no options for {kind}.\n", 0)
+        return OptionList(self._describe(kind, properties), 0)
+
+    @staticmethod
+    def nothing() -> OptionList:
+        """The end of a program that has said all there is to say."""
+        return OptionList("", 0)
+
+    @staticmethod
+    def failure() -> OptionList:
+        """The end of a program that has told of its fault."""
+        return OptionList("", 1)
+
+    def tpm_types(self) -> tuple[str, ...]:
+        """The types of TPM."""
+        return _TPM_TYPES
+
+    def network_types(self) -> list[str]:
+        """The types of network backend that were compiled in."""
+        return (self.text("-netdev", "help") or "").splitlines()[1:]
+
+    def network_cards(self, bus: str | None = None) -> list[str]:
+        """The types of network card, sorted; with a bus, those that go on it."""
+        types = self._release.object_types
+        found = []
+        for name in self._release.hardware.names("device"):
+            known = types.is_a(name)
+            if bus is not None and bus not in known:
+                continue
+            names = {each["name"] for each in self._reply("device-list-properties", name)}
+            if "netdev" in names and "mac" in names:
+                found.append(name)
+        return sorted(found)
+
+    @staticmethod
+    def cards(names: list[str], alias: str) -> OptionList:
+        """The network cards of a machine; `alias` is the one with another name, where that is told."""
+        if not alias:
+            return OptionList("Supported NIC models:\n" + "".join(f"{name}\n" for name in names), 0)
+        shown = [f"{name} (aka virtio)" if name == alias else name for name in names]
+        return OptionList("Available NIC models for this configuration:\n" + "".join(f"{each}\n" for each in shown), 0)
+
+    def cpus(self) -> OptionList:
+        """The models of CPU."""
+        return self.listed("-cpu")
+
+    def properties(self, kind: str) -> dict[str, str]:
+        """The properties of a type and the type of each; none where it is not known."""
+        listed = {each["name"]: each["type"] for each in self._reply("qom-list-properties", kind)}
+        if not listed and kind.endswith("-machine"):
+            # Asking about the type ends some programs; the machine itself can be asked.
+            shape = self._machine_shape(kind.removesuffix("-machine"))
+            listed = {each[0]: each[1] for each in shape.get("properties", ())}
+        return listed
+
+    def device_properties(self, kind: str) -> dict[str, str]:
+        """The same of a type of device."""
+        return {each["name"]: each["type"] for each in self._reply("device-list-properties", kind)}
+
+    def _reply(self, command: str, kind: str) -> list[dict[str, Any]]:
+        reply = self._release.captured(command, {"typename": kind}, "none", {})
+        found: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
+        return found
+
+    def _settable(self, kind: str) -> list[dict[str, Any]]:
+        """The properties of a type of object that can be set."""
+        captured = self._release.hardware.find("object", kind)
+        has_tree = captured is not None and "tree" in captured
+        shape = self._release.hardware.shape(captured["tree"][0]) if captured is not None and has_tree else {}
+        fixed = {each[0] for each in shape.get("properties", ()) if len(each) < 3 or each[2] == 0} | {"type"}
+        return [each for each in self._reply("qom-list-properties", kind) if each["name"] not in fixed]
+
+    def _machine_shape(self, name: str) -> dict[str, Any]:
+        """The shape of the object that a machine of this name is."""
+        from qmpd.emulator.command_line.machine import family_of
+
+        captured = self._release.hardware.find("machine", family_of(name))
+        for each in [] if captured is None else captured["tree"][2]:
+            if str(each[1][0]).endswith("-machine"):
+                return self._release.hardware.shape(each[0])
+        return {}
+
+    def _describe(self, kind: str, properties: Iterable[dict[str, Any]]) -> str:
+        lines = []
+        for each in properties:
+            line = f"  {each['name']}=<{each['type']}>"
+            description, default = each.get("description"), each.get("default-value")
+            if description is not None or default is not None:
+                line = f"{line:<{_WIDTH}} - {description or ''}"
+            if default is not None:
+                words = _SWITCHES if self._release.version >= (9, 2) and isinstance(default, bool) else {}
+                line += f" (default: {words.get(default) or json.dumps(default)})"
+            lines.append(line)
+        return "".join([f"{kind} options:\n", *(f"{line}\n" for line in sorted(lines))])

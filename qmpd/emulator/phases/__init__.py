@@ -1,0 +1,1 @@
+"""The phases in which QEMU looks at its command line."""

@@ -1,0 +1,515 @@
+"""The machine's type: its properties, and what boards of its kind have and refuse.
+
+(QEMU's hw/core/machine.c and hw/i386.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from qmpd.common.table_order import dictionary_order
+from qmpd.emulator.command_line.machine import family_of, machines
+from qmpd.emulator.option_language import key_values
+from qmpd.emulator.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.emulator.option_language.property_values import check_member, check_text
+from qmpd.emulator.phases.user_object_rules import check_object
+
+if TYPE_CHECKING:
+    from qmpd.emulator.command_line.machine import MachineOptions
+    from qmpd.emulator.option_language.groups import Entry, OptionGroups
+    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.system.build import Assembly
+
+_BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "int", "reboot-timeout": "int",
+         "strict": "bool"}  # fmt: skip
+_MEMORY = ("size", "max-size", "slots")
+_OLD = "old and unattended - use a newer version instead"
+# What `-machine` takes that is of no interest to the machine.
+_NO_PROPERTIES = ("accel", "kernel-irqchip", "kvm-shadow-mem", "type")
+_TOO_OLD = "machines more than 3 years old are subject to deletion after 6 years"
+_ID_SIZES = {"x-oem-id": 6, "x-oem-table-id": 8}
+_GIB = 1 << 30
+_SUBSTITUTES = {"smbios-entry-point-type": ("32", "64", "auto"), "x-south-bridge": ("PIIX3", "piix4-isa")}
+_FIRMWARE_FILES = frozenset(
+    ("etc/boot-menu-wait", "bootorder", "etc/e820", "etc/acpi/tables", "etc/smbios/smbios-tables")
+)
+_LARGEST_WAIT = 0xFFFF
+_UNSET = 0xFFFF_FFFF
+_FOLDERS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
+# Where a kernel says how long its first part is.
+_SECTORS = 0x1F1
+_OTHER_CARDS = ("ne2k_isa", "virtio-net-pci")
+
+
+class Board:
+    """The board of a machine that is being put together."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        self._options = options
+        self._release = options.release
+        self._name = ""
+        self._known: dict[str, Any] = {}
+        self._family = "pc"
+        self._bootindexes: set[str] = set()
+        self._indexes: set[str] = set()
+        self._cards: dict[str, bool] = {}
+
+    def choose(self, name: str) -> None:
+        """Be the machine of this name."""
+        self._name = name
+        self._known = next((each for each in machines(self._release) if each["name"] == name), {})
+        self._family = family_of(name)
+        self._type = f"{name}-machine"
+
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self._name
+
+    # What it has
+
+    @property
+    def has_cpus(self) -> bool:
+        """Whether it makes CPUs of its own."""
+        return self._family != "none"
+
+    @property
+    def has_pci(self) -> bool:
+        """Whether there is a PCI bus."""
+        return self._family in ("pc", "q35")
+
+    has_usb = has_pci
+
+    @property
+    def has_numa(self) -> bool:
+        """Whether it can have NUMA nodes."""
+        return self._family != "none"
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it has memory where none is asked for."""
+        return self._family != "none"
+
+    @property
+    def numa_takes_memory(self) -> bool:
+        """Whether nodes may have memory by its size, as machines up to 5.0 take it."""
+        known = self._known.get("numa-mem-supported")
+        return bool(known)
+
+    @property
+    def has_firmware_configuration(self) -> bool:
+        """Whether there is fw_cfg."""
+        return self._family != "none"
+
+    @property
+    def firmware_files(self) -> frozenset[str]:
+        """The files that fw_cfg has by itself."""
+        return _FIRMWARE_FILES
+
+    @property
+    def drive_interface(self) -> str:
+        """The interface of drives that name none."""
+        return "none" if self._family in ("none", "microvm") else "ide"
+
+    @property
+    def disk_units(self) -> int:
+        """How many units each of its IDE buses has."""
+        return 1 if self._family == "q35" else 2
+
+    @property
+    def other_cards(self) -> tuple[str, ...]:
+        """Network cards that it can have beside those for PCI."""
+        return _OTHER_CARDS if self._family != "none" else ()
+
+    def takes_remapping(self, driver: str) -> bool:
+        """Whether it can have this device that remaps memory."""
+        return self._family == "q35" and driver in ("intel-iommu", "amd-iommu")
+
+    def takes_drive(self, interface: str, bus: int, unit: int) -> bool:
+        """Whether it has a place for a drive."""
+        if interface == "ide":
+            return (self.has_pci and bus < (6 if self._family == "q35" else 2)) or (self._family == "isapc" and bus < 2)
+        if interface == "floppy":
+            return self._family in ("pc", "q35", "isapc") and unit < 2
+        return interface == "pflash" and self._family in ("pc", "q35", "isapc", "microvm") and unit < 2
+
+    # Its properties
+
+    def apply(self, tree: key_values.Tree) -> None:
+        """Set its properties.
+
+        :raise OptionError: there is no such property, or it does not take its value.
+        """
+        machine = self._options.machine
+        if not self._release.behaviour.keyval_options:
+            machine.finish_topology()
+            machine.finish_memory()
+            self._apply_list(tree)
+            return
+        properties = self._options.lists.properties(self._type)
+        for key in tree:
+            if "_" in key and key.replace("_", "-") in tree:
+                raise OptionError(f"Conflict between '{key}' and '{key.replace('_', '-')}'", NOWHERE)
+        if isinstance(tree.get("memory"), str):
+            raise OptionError("Parameter 'memory' used inconsistently", NOWHERE)
+        keys = [key.replace("_", "-") if key not in tree or "_" in key else key for key in tree if key != "type"]
+        values = {key.replace("_", "-"): value for key, value in tree.items()}
+        if "memory" not in values:
+            keys.append("memory")
+        done = {"smp": "smp" in values}
+        for key in dictionary_order(keys):
+            if key == "memory":
+                self._check_memory(values.get("memory"))
+                machine.finish_memory()
+            elif key == "smp":
+                machine.finish_topology()
+            elif key == "boot":
+                self._check_boot(values["boot"])
+            else:
+                self._check(key, values[key], properties)
+        if not done["smp"]:
+            machine.finish_topology()
+
+    def _apply_list(self, tree: key_values.Tree) -> None:
+        """Set properties one after the other, as before they were a tree."""
+        properties = self._options.lists.properties(self._type)
+        for key, value in tree.items():
+            key = key.replace("_", "-")
+            if key not in _NO_PROPERTIES:
+                self._check(key, value, properties)
+
+    def _check(self, key: str, value: str | key_values.Tree, properties: dict[str, str]) -> None:
+        kind = properties.get(key)
+        if kind is None:
+            if properties:
+                raise OptionError(f"Property '{self._type}.{key}' not found", NOWHERE)
+            return
+        if not isinstance(value, str):
+            raise OptionError(f"Invalid parameter type for '{key}', expected: {kind}", NOWHERE)
+        refusal = self._release.behaviour.enum_refusal
+        known = _SUBSTITUTES.get(key)
+        if known is not None and value not in known:
+            raise OptionError(refusal.format(name=key, value=value), NOWHERE)
+        try:
+            check_member(kind, key, value, refusal)
+        except OptionError as error:
+            raise error.at(NOWHERE) from None
+        if key == "max-ram-below-4g" and (size := key_values.size(key, value)) > 4 * _GIB:
+            raise OptionError(
+                f"Machine option 'max-ram-below-4g={size}' expects size less than or equal to 4G", NOWHERE
+            )
+        limit = _ID_SIZES.get(key)
+        if limit is not None and len(value) > limit:
+            raise OptionError(f"User specified {key} value is bigger than {limit} bytes in size", NOWHERE)
+        if kind.startswith("link<") and not self._has_object(value):
+            raise OptionError(f"Device '{value}' not found", NOWHERE)
+        if key == "pcspk-audiodev" and value not in self._options.singles.audio_backends:
+            if self._options.since(8, 2):
+                raise OptionError(f"audiodev '{value}' not found", NOWHERE)
+            raise OptionError(f"Property 'isa-pcspk.audiodev' can't find value '{value}'", NOWHERE)
+
+    def _has_object(self, name: str) -> bool:
+        return any(arguments.get("id") == name for _, arguments in self._options.objects)
+
+    def _check_memory(self, value: str | key_values.Tree | None) -> None:
+        if isinstance(value, str):
+            raise OptionError("Invalid parameter type for 'memory', expected: object", NOWHERE)
+        for key in _MEMORY:
+            text = (value or {}).get(key)
+            if isinstance(text, str):
+                try:
+                    check_member("uint64" if key == "slots" else "size", f"memory.{key}", text, "")
+                except OptionError as error:
+                    raise error.at(NOWHERE) from None
+        for key in value or {}:
+            if key not in _MEMORY:
+                raise OptionError(f"Parameter 'memory.{key}' is unexpected", NOWHERE)
+
+    def _check_boot(self, value: str | key_values.Tree) -> None:
+        if isinstance(value, str):
+            raise OptionError("Invalid parameter type for 'boot', expected: object", NOWHERE)
+        try:
+            for key, kind in _BOOT.items():
+                text = value.get(key)
+                if isinstance(text, str) and kind:
+                    check_member(kind, f"boot.{key}", text, "")
+        except OptionError as error:
+            raise error.at(NOWHERE) from None
+        for key in value:
+            if key not in _BOOT:
+                raise OptionError(f"Parameter 'boot.{key}' is unexpected", NOWHERE)
+        for key in ("order", "once"):
+            letters = value.get(key)
+            for number, letter in enumerate(letters if isinstance(letters, str) else ""):
+                if not "a" <= letter <= "p":
+                    raise OptionError(f"Invalid boot device '{letter}'", NOWHERE)
+                if letter in letters[:number]:  # type: ignore[index]
+                    raise OptionError(f"Boot device '{letter}' was given twice", NOWHERE)
+
+    # Accelerators
+
+    def has_accelerator(self, name: str) -> bool:
+        """Whether there is an accelerator of this name; the one for tests always is."""
+        listed = (self._options.lists.text("-accel", "help") or "").splitlines()[1:]
+        return name == "qtest" or name in (listed or ("tcg", "kvm"))
+
+    def check_accelerator(self, name: str, entry: Entry) -> None:
+        """Set the properties of an accelerator.
+
+        :raise OptionError: there is no such property, or it does not take its value.
+        """
+        kind = f"{name}-accel"
+        known = self._options.lists.properties(kind)
+        for key, value in entry.pairs:
+            if key == "accel" or not known:
+                continue
+            if key not in known:
+                raise entry.error(f"Property '{kind}.{key}' not found")
+            if key == "thread" and value not in ("single", "multi"):
+                raise entry.error(f"Invalid 'thread' setting {value}")
+            try:
+                check_text(known[key], key, value)
+            except OptionError as error:
+                raise entry.error(error.message) from None
+
+    def warn_of_age(self) -> None:
+        """Warn of a machine that will be gone."""
+        if self._known.get("deprecated"):
+            why = _TOO_OLD if self._options.since(9, 1) else _OLD
+            self._options.complaints.line(f"warning: Machine type '{self._name}' is deprecated: {why}")
+
+    # Objects and memory
+
+    def check_object(self, arguments: dict[str, object], location: str) -> None:
+        """Refuse what objects refuse that nothing else models.
+
+        :raise OptionError: one does.
+        """
+        if not self._release.behaviour.keyval_options:
+            return
+        text = check_object(arguments, self._options)
+        if text is not None:
+            raise OptionError(text, location)
+
+    def check_memory(self, machine: MachineOptions) -> None:
+        """See whether it can have the memory.
+
+        :raise OptionError: it cannot.
+        """
+        if machine.wants_slots and self._family == "isapc":
+            raise OptionError(f"\"-memory 'slots|maxmem'\" is not supported by: {self._name}", NOWHERE)
+        machine.check_slots()
+
+    def check_memory_object(self, name: str | None, size_of: Any, memory: int) -> None:
+        """See whether an object that is to hold all memory has the right size.
+
+        :raise OptionError: it has another.
+        """
+        if name is None:
+            return
+        size = size_of(name)
+        if size is not None and size != memory and self.has_memory:
+            raise OptionError("Machine memory size does not match the size of the memory backend", NOWHERE)
+
+    # -global
+
+    def apply_globals(self, entries: list[Entry], kind: str, location: str) -> None:
+        """Set what `-global` says of a type of device.
+
+        :raise OptionError: one of its properties is wrong.
+        """
+        if not entries:
+            return
+        alias = self._release.hardware.find("alias", kind)
+        kind = kind if alias is None else str(alias["type"])
+        ancestors = self._release.object_types.is_a(kind)
+        for entry in entries:
+            if entry.get("driver") not in ancestors or "device" not in ancestors:
+                continue
+            name, value = entry.get("property") or "", entry.get("value") or ""
+            text = self._global_fault(kind, name, value)
+            if text is not None:
+                whole = f"can't apply global {entry.get('driver')}.{name}={value}: {text}"
+                raise OptionError(whole, location)
+
+    def _global_fault(self, kind: str, name: str, value: str) -> str | None:
+        known = self._options.lists.properties(kind)
+        if not known:
+            return None
+        if name not in known:
+            return f"Property '{kind}.{name}' not found"
+        if name == "mac" and not _is_mac(value):
+            return f"Property '{kind}.{name}' doesn't take value '{value}'"
+        try:
+            check_text(known[name], name, value)
+        except OptionError as error:
+            return error.message
+        return None
+
+    def check_globals(self, entries: list[Entry]) -> None:
+        """Warn of those of no type of device."""
+        types = self._release.object_types
+        for entry in entries:
+            driver = entry.get("driver") or ""
+            if "device" not in types.is_a(driver):
+                self._options.complaints.line(
+                    f"warning: global {driver}.{entry.get('property')} has invalid class name"
+                )
+
+    # The board itself
+
+    def init(self, tree: key_values.Tree, entries: list[Entry], assembly: Assembly) -> None:
+        """Make the board.
+
+        :raise OptionError: it cannot be made.
+        """
+        self.apply_globals(entries, "migration", NOWHERE)
+        if not self.has_cpus:
+            return
+        if entries:
+            seen: set[str] = set()
+            for node in assembly.inventory.tree.root.below():
+                if node.type not in seen and not node.type.endswith("-cpu"):
+                    seen.add(node.type)
+                    self.apply_globals(entries, node.type, NOWHERE)
+        encryption = tree.get("memory-encryption")
+        if isinstance(encryption, str) and not self._has_object(encryption):
+            raise OptionError(f"No such memory encryption object '{encryption}'", NOWHERE)
+        self._load_kernel(tree.get("kernel"))
+        self._load_firmware(tree)
+        for number in (0, 1):
+            flash = tree.get(f"pflash{number}")
+            nodes = {arguments.get("node-name") for _, arguments in self._options.blockdevs}
+            if isinstance(flash, str) and flash not in nodes:
+                raise OptionError(f"Property 'cfi.pflash01.drive' can't find value '{flash}'", NOWHERE)
+
+    def _load_firmware(self, tree: key_values.Tree) -> None:
+        name = tree.get("firmware")
+        if not isinstance(name, str):
+            return
+        found = (
+            name
+            if os.path.exists(name)
+            else next(
+                (path for folder in _FOLDERS if os.path.isfile(path := os.path.join(folder, name)) and name), None
+            )
+        )
+        known = name in ("bios.bin", "bios-256k.bin", "bios-microvm.bin", "qboot.rom")
+        size = os.path.getsize(found) if found is not None and name else 0
+        if not known and (not size or size % 65536):
+            what = "qemu: could not load PC BIOS"
+            raise BareError(f"{what} '{name}'", NOWHERE)
+
+    def _load_kernel(self, name: str | key_values.Tree | None) -> None:
+        if not isinstance(name, str):
+            return
+        try:
+            if os.path.isdir(name):
+                raise BareError(f"qemu: could not load kernel '{name}': Is a directory", NOWHERE)
+            with open(name, "rb") as file:
+                start = file.read(8192)
+                size = os.path.getsize(name)
+        except OSError as error:
+            text = f"qemu: could not open kernel file '{name}': {error.strerror}"
+            raise BareError(text, NOWHERE) from None
+        if not start:
+            raise BareError(f"qemu: could not load kernel '{name}': No such file or directory", NOWHERE)
+        sectors = start[_SECTORS] if len(start) > _SECTORS and start[_SECTORS] else 4
+        if (sectors + 1) * 512 > size:
+            raise BareError("qemu: invalid kernel header", NOWHERE)
+
+    def check_boot_files(self, tree: key_values.Tree, groups: OptionGroups) -> None:
+        """Look at what the firmware would be given.
+
+        :raise OptionError: it would not take it.
+        """
+        boot = tree.get("boot")
+        if isinstance(boot, dict) and self.has_firmware_configuration:
+            self._check_waits(boot)
+        for entry in groups.find("option-rom"):
+            path = entry.get("romfile") or ""
+            if not self.has_cpus or os.path.exists(path) or self._is_known_rom(path):
+                continue
+            self._complain_of_rom(path)
+
+    @staticmethod
+    def _is_known_rom(path: str) -> bool:
+        return any(os.path.exists(os.path.join(folder, path)) for folder in _FOLDERS)
+
+    def _complain_of_rom(self, path: str) -> None:
+        import sys
+
+        if self._options.since(8, 2):
+            text = f"Failed to open file \u201c{path}\u201d: No such file or directory"
+            sys.stderr.write(f"rom: file {path:<20}: error {text}\n")
+        else:
+            sys.stderr.write(f"Could not open option rom '{path}': No such file or directory\n")
+
+    def _check_waits(self, boot: key_values.Tree) -> None:
+        splash = boot.get("splash-time")
+        if isinstance(splash, str) and not 0 <= key_values.signed_integer("", splash) <= _LARGEST_WAIT:
+            raise OptionError("splash-time is invalid,it should be a value between 0 and 65535", NOWHERE)
+        reboot = boot.get("reboot-timeout")
+        if isinstance(reboot, str) and not -1 <= key_values.signed_integer("", reboot) <= _LARGEST_WAIT:
+            raise OptionError("reboot timeout is invalid,it should be a value between -1 and 65535", NOWHERE)
+        path = boot.get("splash")
+        if isinstance(path, str):
+            self._check_splash(path)
+
+    def _check_splash(self, path: str) -> None:
+        try:
+            with open(path, "rb") as file:
+                start = file.read(2)
+        except OSError:
+            self._options.complaints.line(f"failed to find file '{path}'")
+            return
+        if start not in (b"\xff\xd8", b"BM"):
+            self._options.complaints.line(f"splash file '{path}' format not recognized; must be JPEG or 24 bit BMP")
+
+    # Devices
+
+    def is_card(self, driver: str) -> bool:
+        """Whether a driver is one of a network card's."""
+        known = self._cards.get(driver)
+        if known is None:
+            alias = self._release.hardware.find("alias", driver)
+            names = self._options.lists.properties(driver if alias is None else alias["type"])
+            known = self._cards[driver] = "netdev" in names and "mac" in names
+        return known
+
+    def check_device(self, kind: str, arguments: dict[str, object], location: str) -> None:
+        """Refuse what a device that could be added refuses, and nothing else models.
+
+        :raise OptionError: it does.
+        """
+        path = arguments.get("romfile")
+        if isinstance(path, str) and path and not os.path.exists(path) and not self._is_known_rom(path):
+            raise OptionError(f'failed to find romfile "{path}"', location)
+        size = arguments.get("romsize")
+        if size is not None and str(size).isdigit() and int(str(size)) & (int(str(size)) - 1):
+            if int(str(size)) != _UNSET:
+                raise OptionError(f"ROM size {size} is not a power of two", location)
+        number = arguments.get("acpi-index")
+        if number is not None and str(number) not in ("", "0"):
+            if str(number) in self._indexes:
+                raise OptionError(f"a PCI device with acpi-index = {number} already exist", location)
+            self._indexes.add(str(number))
+        index = arguments.get("bootindex")
+        if index is not None and str(index) not in ("", "-1"):
+            if str(index) in self._bootindexes:
+                raise OptionError(f"The bootindex {index} has already been used", location)
+            self._bootindexes.add(str(index))
+        audio = arguments.get("audiodev")
+        if isinstance(audio, str) and audio and audio not in self._options.singles.audio_backends:
+            if self._options.since(8, 2):
+                raise OptionError(f"audiodev '{audio}' not found", location)
+            raise OptionError(f"Property '{kind}.audiodev' can't find value '{audio}'", location)
+        tpm = arguments.get("tpmdev")
+        if isinstance(tpm, str) and all(entry.identifier != tpm for entry in self._options.groups.find("tpmdev")):
+            raise OptionError(f"Property '{kind}.tpmdev' can't find value '{tpm}'", location)
+
+
+def _is_mac(text: str) -> bool:
+    return re.fullmatch(r"([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}", text) is not None

@@ -1,0 +1,652 @@
+"""Putting the machine together: QEMU's phases after it has read its command line (`qemu_init` in system/vl.c).
+
+Each phase looks at what it needs and ends the program at the first fault, so of two faults it is the phase that decides
+which one is told of.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from qmpd.common.table_order import dictionary_order
+from qmpd.emulator.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.emulator.option_language.groups import HELP
+from qmpd.emulator.phases.board import Board
+from qmpd.emulator.phases.checks import EntryChecks
+from qmpd.emulator.phases.cpu_features import CPUs
+from qmpd.emulator.reading import numa as numa_options
+from qmpd.emulator.reading.chardevs import probe_file
+from qmpd.emulator.reading.drives import Drives
+from qmpd.emulator.reading.incoming import check_incoming
+from qmpd.emulator.reading.networks import Networks
+from qmpd.hardware.numa import Numa
+from qmpd.machine.blueprint import Device, Firmware, GuestSettings
+from qmpd.qom.reader import size_of
+from qmpd.server.settings import VMSettings
+from qmpd.system.build import Assembly, ColdPlugError
+
+if TYPE_CHECKING:
+    from qmpd.emulator.option_language.groups import Entry
+    from qmpd.emulator.reading.options import EmulatorOptions, Values
+
+_SANDBOX = {
+    "obsolete": ("allow", "deny"),
+    "elevateprivileges": ("allow", "deny", "children"),
+    "spawn": ("allow", "deny"),
+    "resourcecontrol": ("allow", "deny"),
+}
+_ACTIONS = ("reboot", "shutdown", "panic", "watchdog")
+# Objects that are made when the character devices, the network and the accelerator are there.
+_LATE = re.compile(r"rng-egd|qtest|cryptodev-vhost-user|vhost-user-blk-server|colo-compare|filter-.*|memory-backend-.*")
+_VGA = {
+    "none": "", "std": "standard VGA", "cirrus": "Cirrus VGA", "vmware": "VMWare SVGA", "xenfb": "Xen paravirtualized",
+    "qxl": "QXL VGA", "virtio": "Virtio VGA", "tcx": "TCX framebuffer", "cg3": "CG3 framebuffer",
+}  # fmt: skip
+_VGA_MODULES = {"qxl": "qemu-system-modules-spice", "tcx": "qemu-system-modules-opengl"}
+_DISPLAY_MODULES = {"gtk": "qemu-system-gui", "sdl": "qemu-system-gui", "spice-app": "qemu-system-modules-spice"}
+_NOT_MODELLED = "qmpd does not model"
+_USB = {
+    "mouse": "usb-mouse",
+    "tablet": "usb-tablet",
+    "keyboard": "usb-kbd",
+    "braille": "usb-braille",
+    "wacom-tablet": "usb-wacom-tablet",
+    "u2f-key": "u2f-passthru",
+    "ccid": "usb-ccid",
+}
+
+
+class Start:
+    """Puts a machine together."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        self._options = options
+        self._release = options.release
+        self._groups = options.groups
+        self._settings = VMSettings()
+        self._tree = options.machine.machine
+        self._warn = options.complaints.line
+        self._networks = Networks(options, self._warn)
+        self._board = Board(options)
+        self._checks = EntryChecks(options, self._board, self._settings)
+        self._accelerators: list[str] = []
+        self._location_of_numa = ""
+
+    # Before the machine
+
+    def before(self) -> None:
+        """What affects everything else, or lists what there is.
+
+        :raise OptionError: a fault.
+        :raise OptionList: something is to be listed.
+        """
+        options = self._options
+        self._validate()
+        if self._release.behaviour.keyval_options:
+            self._check_sandbox()
+            self._check_actions()
+        else:
+            options.machine.check_actions()
+        options.process.add_descriptors(self._groups.find("add-fd"))
+        self._set_log()
+        if options.values.get("cpu") in HELP:
+            raise options.lists.cpus()
+        for entry in self._groups.find("device"):
+            self._list_device(entry)
+        if options.values.get("L"):
+            raise options.lists.listed("-L")
+        if options.process.pid_file is not None:
+            probe_file(options.process.pid_file, "cannot create PID file: Could not create")
+
+    def _validate(self) -> None:
+        tree, values = self._tree, self._options.values
+        if "kernel" not in tree:
+            for name in ("append", "initrd", "shim"):
+                if name in tree:
+                    raise OptionError(f"-{name} only allowed with -kernel option", NOWHERE)
+        incoming = self._options.machine.incoming
+        if "loadvm" in values and incoming is not None:
+            raise OptionError("'incoming' and 'loadvm' options are mutually exclusive", NOWHERE)
+        if self._options.process.daemonize and values.get("display") == "curses":
+            raise OptionError("curses display cannot be used with -daemonize", NOWHERE)
+
+    def _check_sandbox(self) -> None:
+        for entry in self._groups.find("sandbox"):
+            if not entry.flag("enable"):
+                continue
+            for name, known in _SANDBOX.items():
+                value = entry.get(name)
+                if value is not None and value not in known:
+                    raise entry.error(f"invalid argument for {name}")
+
+    def _check_actions(self) -> None:
+        entry = self._groups.merged("action")
+        if entry is None:
+            return
+        for name in _ACTIONS:
+            value = entry.get(name)
+            if value is not None:
+                self._options.machine.take_actions([(name, value)], entry.location)
+        self._options.machine.check_actions()
+
+    def _set_log(self) -> None:
+        options = self._options
+        items = options.values.get("d")
+        listed = options.lists.text("-d", "help")
+        if items is not None and listed is not None:
+            known = {line.split(" ", 1)[0] for line in listed.splitlines()[1:] if line[:1].strip()} | {"all"}
+            for item in items.split(","):
+                if item == "trace:help":
+                    raise options.lists.listed("-trace")
+                if item.startswith("trace:") and item != "trace:":
+                    options.singles.enable_event(item.removeprefix("trace:"), "")
+                elif item not in known:
+                    raise options.lists.listed("-d")
+        options.process.open_log(logs=items is not None, always=options.since(7, 2))
+
+    def _list_device(self, entry: Entry) -> None:
+        driver = entry.get("driver")
+        if driver is None or not (driver in HELP or any(key in HELP for key, _ in entry.pairs)):
+            return
+        listed = self._options.lists.device(driver)
+        if listed is None:
+            error = entry.error(f"Device '{driver}' not found")
+            self._options.complaints.error(error)
+            raise self._options.lists.nothing()
+        raise listed
+
+    # The machine
+
+    def finish(self) -> VMSettings:
+        """The settings.
+
+        :raise OptionError: a fault.
+        """
+        options = self._options
+        self._checks.check_icount_recording()
+        self._checks.check_clock()
+        machine = options.machine.begin()
+        settings = self._settings
+        settings.machine = machine
+        machine.machine_options = {name: value for name, value in self._tree.items() if isinstance(value, str)}
+        settings.pid_file = options.process.pid_file
+        settings.thread_names = options.process.debug_threads
+        settings.descriptors = options.process.descriptors
+        self._board.choose(options.machine.machine_name)
+        self._create_defaults()
+        machine.usb = self._board.has_usb and self._tree.get("usb") in ("on", "yes", "true", "y")
+        self._assembly = Assembly(self._release, machine)
+        self._early_backends()
+        accelerators = self._tree.pop("accel", None)
+        self._check_memory_backend()
+        for key in ("igd-passthru", "kvm-shadow-mem", "kernel-irqchip"):
+            self._tree.pop(key, None)
+            self._tree.pop(key.replace("-", "_"), None)
+        self._board.apply(self._tree)
+        self._configure_accelerators(accelerators if isinstance(accelerators, str) else None)
+        machine.kvm = self._accelerators[:1] == ["kvm"]
+        self._board.warn_of_age()
+        self._late_backends()
+        cpus = CPUs(options, machine, self._board)
+        cpus.parse()
+        self._resolve_memory()
+        numa = self._numa()
+        for entry in self._groups.find("numa"):
+            self._location_of_numa = f"{entry.location}: "
+            machine.numa.append(numa_options.take(self._release, numa, entry))
+        self._location_of_numa = ""
+        self._board_init(cpus, numa)
+        self._devices()
+        self._complete()
+        options.chardevs.finish(settings)
+        self._set_test_clock()
+        return settings
+
+    def _create_defaults(self) -> None:
+        options, values = self._options, self._options.values
+        has_defaults = "nodefaults" not in values
+        nographic = "nographic" in values
+        monitor = has_defaults and not options.chardevs.monitor_given
+        for kind in ("serial", "parallel"):
+            if any(given.value.startswith("mon:") for given in options.given.get(kind, ())):
+                monitor = False
+        if options.process.daemonize and nographic and has_defaults:
+            left = monitor or any(kind not in options.given for kind in ("serial", "parallel"))
+            if left:
+                raise OptionError("-nographic cannot be used with -daemonize", NOWHERE)
+        if monitor:
+            options.chardevs.default_monitor(nographic)
+        self._check_display()
+        self._select_vga()
+
+    def _check_display(self) -> None:
+        kind = self._options.singles.display_type
+        listed = (self._options.lists.text("-display", "help") or "").split("\n\n")[0].split("\n")[1:]
+        if kind and listed and kind not in listed and kind != "default":
+            module = _DISPLAY_MODULES.get(kind, "qemu-system-modules-opengl")
+            text = f"Display '{kind}' is not available."
+            if self._options.since(8, 0):
+                text += f" Perhaps you want to install {module} package?"
+            raise OptionError(text, NOWHERE)
+
+    def _select_vga(self) -> None:
+        text = self._options.values.get("vga")
+        if text is None:
+            return
+        if text == "help":
+            self._complain_of_types(2)
+            raise self._options.lists.listed("-vga")
+        name = next((each for each in _VGA if text.startswith(each)), None)
+        known = {line.split(" ", 1)[0] for line in (self._options.lists.text("-vga", "help") or "").splitlines()}
+        if name is not None and name not in known and known:
+            if name == "xenfb":
+                name = None
+            else:
+                self._complain_of_types(1 if name in ("tcx", "cg3") else 0)
+                module = _VGA_MODULES.get(name, "qemu-system-modules-opengl")
+                raise OptionError(
+                    f"{_VGA[name]} not available. Perhaps you want to install {module} package?"
+                    if self._options.since(8, 0)
+                    else f"{_VGA[name]} not available",
+                    NOWHERE,
+                )
+        rest = "" if name is None else text.removeprefix(name)
+        if name is None or re.fullmatch(r"(,retrace=(dumb|precise))*", rest) is None:
+            raise OptionError(f"unknown vga type: {text}", NOWHERE)
+
+    def _complain_of_types(self, count: int) -> None:
+        """What 7.x says of the displays that have but one type, when it looks for a second."""
+        if self._options.since(7, 1) and not self._options.since(8, 0):
+            for _ in range(count):
+                self._warn("type is NULL")
+
+    # Back ends
+
+    def _add(self, kind: str, arguments: Values, location: str) -> None:
+        """Put a part into the machine that is tried out."""
+        try:
+            self._assembly.add(kind, arguments)
+        except LookupError:
+            return
+        except ColdPlugError as error:
+            if not error.message.startswith(_NOT_MODELLED):
+                raise self._refusal(error.message, location) from None
+
+    @staticmethod
+    def _refusal(message: str, location: str) -> OptionError:
+        hint: tuple[str, ...] = ()
+        if message == "Parameter 'id' expects an identifier":
+            hint = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
+        message, *lines = message.split("\n")
+        return OptionError(message, location, (*lines, *hint))
+
+    def _early_backends(self) -> None:
+        options, machine = self._options, self._settings.machine
+        if options.values.get("display-window-close") and options.singles.display_type not in ("gtk", "sdl"):
+            self._warn("window-close is only valid for GTK and SDL, ignoring option")
+        if options.values.get("display-gl") == "on" and options.singles.display_type == "none":
+            if options.since(8, 1):
+                raise OptionError("OpenGL is not supported by display backend 'none'", NOWHERE)
+            raise OptionError("OpenGL is not supported by the display", NOWHERE)
+        self._assembly.begin_objects(bool(options.objects))
+        for location, arguments in options.objects:
+            if _LATE.fullmatch(str(arguments["qom-type"])) is None:
+                self._add_object(location, arguments)
+        options.chardevs.create()
+        self._assembly.inventory.backends.chardevs = options.chardevs.labels
+        for entry in self._groups.find("fsdev"):
+            self._checks.check_file_system(entry)
+        self._blockdevs()
+        listed = (options.lists.text("-audiodev", "help") or "").splitlines()[1:]
+        for driver in options.singles.audio_backends.values():
+            if listed and driver not in listed:
+                text = f"Unknown audio driver `{driver}'"
+                if not options.since(8, 0):
+                    raise BareError(f"audio: {text}", NOWHERE)
+                raise OptionError(f"{text}. Perhaps you want to install qemu-system-gui package?", NOWHERE)
+        del machine
+
+    def _add_object(self, location: str, arguments: Values) -> None:
+        if self._release.behaviour.keyval_options:
+            location = NOWHERE  # QEMU has forgotten it by then
+        elif "id" not in arguments:
+            raise OptionError("Parameter 'id' is missing", location)
+        self._board.check_object(arguments, location)
+        self._add("objects", arguments, location)
+        self._settings.machine.objects.append(arguments)
+
+    def _blockdevs(self) -> None:
+        options, machine = self._options, self._settings.machine
+        for location, arguments in options.blockdevs:
+            if "node-name" not in arguments:
+                raise OptionError("'node-name' must be specified for the root node", location)
+            if arguments["driver"] == "throttle" and all(
+                each["id"] != arguments["throttle-group"] for each in machine.objects
+            ):
+                raise OptionError(f"Throttle group '{arguments['throttle-group']}' does not exist", location)
+            self._add("blockdevs", arguments, location)
+            machine.blockdevs.append(arguments)
+        self._drives = Drives(options, self._board.drive_interface, self._board.disk_units)
+        for entry in self._groups.find("drive"):
+
+            def add(values: dict[str, str], entry: Entry = entry) -> None:
+                shown = {key: value for key, value in values.items() if key not in ("path", "protocol")}
+                if values.get("protocol") == "host_device":
+                    shown.pop("file", None)
+                tried = dict(shown)
+                if "file" in tried:
+                    tried["file"] = values["path"]
+                self._add("drives", {**tried}, entry.location)
+                machine.drives.append(shown)
+
+            try:
+                self._drives.create(entry, add)
+            except OptionError as error:
+                raise error.at(entry.location) from None
+
+    def _check_memory_backend(self) -> None:
+        value = self._tree.pop("memory-backend", None) or self._tree.pop("memory_backend", None)
+        self._memory_backend = value if isinstance(value, str) else None
+        if self._memory_backend is not None and "mem-path" in self._options.values:
+            raise OptionError("'-mem-path' can't be used together with'-machine memory-backend'", NOWHERE)
+
+    def _configure_accelerators(self, listed: str | None) -> None:
+        entries = self._groups.find("accel")
+        icount = self._groups.merged("icount")
+        if icount is not None:
+            self._checks.check_icount(icount)
+        if entries and listed is not None:
+            raise OptionError('The -accel and "-machine accel=" options are incompatible', NOWHERE)
+        failed = False
+        wanted: list[tuple[str, Entry | None]] = [(entry.get("accel") or "", entry) for entry in entries]
+        if not entries:
+            for name in listed.split(":") if listed else () if listed is not None else ("tcg",):
+                if self._board.has_accelerator(name):
+                    wanted.append((name, None))
+                else:
+                    failed = True
+                    self._warn(f"invalid accelerator {name}")
+        for name, entry in wanted:
+            location = NOWHERE if entry is None else entry.location
+            if not self._board.has_accelerator(name):
+                failed = True
+                self._options.complaints.error(OptionError(f"invalid accelerator {name}", location))
+                continue
+            if entry is not None:
+                self._board.check_accelerator(name, entry)
+            if name == "kvm" and len(wanted) > 1 and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+                failed = True
+                for text in ("Could not access KVM kernel module", "failed to initialize kvm"):
+                    self._options.complaints.error(OptionError(f"{text}: No such file or directory", location))
+                continue
+            self._accelerators.append(name)
+            break
+        if not self._accelerators:
+            if not failed:
+                self._warn("no accelerator found")
+            raise self._options.lists.failure()
+        if failed and "qtest" not in self._options.given:
+            self._warn(f"falling back to {self._accelerators[0]}")
+        if icount is not None and self._accelerators[0] == "kvm" and icount.has("shift"):
+            raise OptionError("-icount is not allowed with hardware virtualization", NOWHERE)
+
+    def _late_backends(self) -> None:
+        options = self._options
+        for given in options.given.get("qtest", ()):
+            options.chardevs.make_qtest(given)
+        self._networks.create()
+        for arguments in self._networks.backends:
+            self._assembly.add_netdev(arguments)
+            if not str(arguments["id"]).startswith("#"):
+                self._settings.machine.netdevs.append(arguments)
+        for location, arguments in options.objects:
+            if _LATE.fullmatch(str(arguments["qom-type"])) is not None:
+                self._add_object(location, arguments)
+        self._assembly.end_objects()
+        for entry in self._groups.find("tpmdev"):
+            self._checks.check_tpm(entry)
+        options.chardevs.create_monitors()
+        for kind in ("serial", "parallel"):
+            for given in options.given.get(kind, ()):
+                options.chardevs.make_port(given, kind)
+        for given in options.given.get("debugcon", ()):
+            self._make_debug_console(given.value, given.location)
+        self._assembly.inventory.backends.chardevs = options.chardevs.labels
+
+    def _make_debug_console(self, text: str, location: str) -> None:
+        try:
+            self._options.chardevs.make("debugcon", text, location, taken=False)
+        except OptionError as error:
+            first = f"{error.message}\n" if error.message else ""
+            raise OptionError(f"{first}invalid character backend '{text}'", location) from None
+        device = self._groups.create("device", "debugcon", location)
+        device.pairs = [("driver", "isa-debugcon"), ("chardev", "debugcon")]
+
+    # The board
+
+    def _object_size(self, name: str) -> int | None:
+        """The size of an object that holds memory; None where there is none of this name."""
+        for arguments in self._settings.machine.objects:
+            if arguments["id"] == name and str(arguments["qom-type"]).startswith("memory-backend"):
+                return size_of(arguments.get("size")) or 0
+        return None
+
+    def _resolve_memory(self) -> None:
+        name = self._memory_backend
+        if name is None:
+            return
+        size = self._object_size(name)
+        if size is None:
+            raise OptionError(f"Memory backend '{name}' not found", NOWHERE)
+        if not self._options.machine.has_memory_size:
+            self._settings.machine.memory = size
+
+    def _numa(self) -> Numa:
+        machine = self._settings.machine
+        return Numa(
+            machine.topology,
+            lambda text: self._warn(f"{self._location_of_numa}warning: {text}"),
+            hmat=self._tree.get("hmat") in ("on", "yes", "true", "y"),
+            supported=self._board.has_numa,
+            takes_memory=self._board.numa_takes_memory,
+            memory_backend=self._object_size,
+        )
+
+    def _board_init(self, cpus: CPUs, numa: Numa) -> None:
+        options, machine, board = self._options, self._settings.machine, self._board
+        for path in options.singles.plugins:
+            self._checks.load_plugin(path)
+        board.check_memory(options.machine)
+        if not machine.preconfig:
+            numa_options.check(lambda: numa.check(machine.memory))
+        if numa.has_backends and self._memory_backend is not None:
+            text = "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive"
+            raise OptionError(text, NOWHERE)
+        board.check_memory_object(self._memory_backend, self._object_size, machine.memory)
+        store = options.values.get("mem-path")
+        if store is not None and board.has_memory and not os.path.exists(store):
+            try:
+                os.stat(os.path.dirname(store) or ".")
+            except OSError as error:
+                text = f"can't open backing store {store} for guest RAM: {error.strerror}"
+                raise OptionError(text, NOWHERE) from None
+        cpus.create(self._globals())
+        numa_options.check(numa.check_cpus)
+        machine.cpu_nodes, machine.node_memory = numa.nodes_of_cpus(), numa.memory_of_nodes()
+        board.init(self._tree, self._globals(), self._assembly)
+        if board.has_pci and options.since(9, 0) and self._globals():
+            for kind in options.lists.network_cards("pci-device"):
+                self._apply_globals(kind, NOWHERE)
+        if self._networks.has_cards:
+            models = options.lists.network_cards("pci-device" if board.has_pci else None)
+            self._networks.create_cards([*models, *board.other_cards])
+        if board.has_pci:
+            self._drives.check_flash()
+        self._drives.check_orphans(board.takes_drive)
+
+    # Devices
+
+    def _globals(self) -> list[Entry]:
+        return self._groups.find("global")
+
+    def _apply_globals(self, kind: str, location: str) -> None:
+        self._board.apply_globals(self._globals(), kind, location)
+
+    def _devices(self) -> None:
+        options, machine = self._options, self._settings.machine
+        self._checks.firmware_files()
+        if machine.usb:
+            self._assembly.add_usb()
+        if self._tree.get("usb") in ("on", "yes", "true", "y"):
+            for given in options.given.get("usbdevice", ()):
+                self._add_usb(given.value, given.location)
+        for entry in self._groups.find("device"):
+            values: dict[str, object] = dict(entry.pairs)
+            if entry.identifier is not None:
+                values["id"] = entry.identifier
+            self._add_device(values, entry.location, is_text=True)
+        for location, values in options.devices:
+            self._add_device(values, location, is_text=False)
+        del machine
+
+    def _add_device(self, values: Values, location: str, *, is_text: bool) -> None:
+        driver = values.get("driver")
+        if not isinstance(driver, str):
+            raise OptionError("Parameter 'driver' is missing", location)
+        ordered = {name: values[name] for name in dictionary_order(values)}
+        arguments = dict(ordered)
+        self._check_connected(arguments.get("drive"), location)
+        self._apply_globals(driver, location)
+        try:
+            self._assembly.add_device(arguments, text=is_text)
+        except LookupError:
+            pass
+        except ColdPlugError as error:
+            modelled = not error.message.startswith(_NOT_MODELLED)
+            # Boards with PCI Express take these; their refusal is that of the others.
+            if modelled and not ("dynamic sysbus" in error.message and self._board.takes_remapping(driver)):
+                raise self._refusal(error.message, location) from None
+            if not modelled:
+                self._check_properties(driver, arguments, location, is_text=is_text)
+        properties = {
+            name: _as_text(value) for name, value in ordered.items() if name != "driver" and value is not None
+        }
+        identifier = properties.get("id")
+        if identifier is not None and not isinstance(values.get("id"), str):
+            properties.pop("id")
+        self._board.check_device(driver, arguments, location)
+        self._check_media(driver, properties, location)
+        self._settings.machine.devices.append(Device(driver=driver, properties=properties))
+
+    def _check_properties(self, driver: str, arguments: Values, location: str, *, is_text: bool) -> None:
+        types = {**self._options.lists.properties(driver), **self._options.lists.device_properties(driver)}
+        given = {name: value for name, value in arguments.items() if name not in ("driver", "id", "bus")}
+        if types:
+            try:
+                self._assembly.check_properties(driver, types, given, text=is_text)
+            except ColdPlugError as error:
+                raise self._refusal(error.message, location) from None
+
+    def _check_connected(self, wanted: object, location: str) -> None:
+        """Refuse a drive that has a device of its own."""
+        for interface, _, _, entry, _ in self._drives.places:
+            if wanted and entry.identifier == wanted and interface != "none":
+                at = entry.location if interface == "virtio" else location
+                if at == location and interface == "virtio":
+                    continue  # this is that device
+                text = "because it has been automatically connected to another device"
+                why = "(did you need 'if=none' in the drive options?)"
+                raise OptionError(f"Drive '{wanted}' is already in use {text} {why}", at)
+
+    def _check_media(self, driver: str, properties: dict[str, str], location: str) -> None:
+        wanted = properties.get("drive")
+        if not wanted or driver.endswith("-cd") or driver in ("floppy", "sd-card", "usb-storage"):
+            return
+        for drive in self._settings.machine.drives:
+            if drive.get("id") == wanted and not {"file", "format", "driver", "readonly"} & set(drive):
+                raise OptionError("Device needs media, but drive is empty", location)
+
+    def _add_usb(self, name: str, location: str) -> None:
+        kind = _USB.get(name)
+        if kind is not None and not self._board.has_usb:
+            text = (
+                f"Error: no usb bus to attach usbdevice {name}, please try -machine usb=on and check that the machine "
+                "model supports USB"
+            )
+            self._options.complaints.error(OptionError(text, location))
+            kind = None
+        if kind is None and ":" in name:
+            self._options.complaints.error(OptionError("usbdevice parameters are not supported anymore", location))
+        if kind == "usb-braille":
+            for text in (
+                "brlapi__openConnection: connect: No such file or directory",
+                "Failed to create USB device 'usb-braille'",
+            ):
+                self._options.complaints.error(OptionError(text, location))
+            kind = None
+        if kind is None:
+            raise OptionError(f"could not add USB device '{name}'", location)
+
+    # The end
+
+    def _complete(self) -> None:
+        options = self._options
+        machine = self._settings.machine
+        if self._networks.is_asked_for or any(self._board.is_card(device.driver) for device in machine.devices):
+            self._networks.plug(machine.devices, self._board.is_card)
+        if not (self._accelerators[:1] == ["qtest"] and "nodefaults" in options.values):
+            self._networks.check()
+        self._board.check_globals(self._globals())
+        self._checks.check_slots()
+        vga = options.values.get("vga", "none")
+        if not vga.startswith("none") and not self._board.has_pci and self._board.name != "isapc":
+            self._warn(
+                "warning: A -vga option was passed but this machine type does not use that option; "
+                "No VGA device has been created"
+            )
+        self._board.check_boot_files(self._tree, self._groups)
+        for name in ("s", "gdb"):
+            for given in options.given.get(name, ()):
+                if name == "gdb":
+                    self._check_debugger(given.value, given.location)
+        if "loadvm" in options.values:
+            self._checks.load_snapshot()
+        incoming = options.machine.incoming
+        if incoming is not None and incoming != "defer":
+            check_incoming(options, incoming)
+        for entry in self._groups.find("vnc"):
+            self._checks.check_vnc(entry)
+            self._settings.machine.vnc.append((entry.identifier or "default", entry.flag("password")))
+
+    def _check_debugger(self, text: str, location: str) -> None:
+        if not text and self._options.since(9, 0):
+            raise OptionError("gdbstub: missing connection string", location)
+        if text == "none":
+            return
+        if text.startswith("tcp"):
+            text += ",wait=off,nodelay=on,server=on"
+        try:
+            self._options.chardevs.try_out("gdb", text, location)
+        except OptionError as error:
+            lines = [error.message] if error.message else []
+            if self._options.since(9, 0):
+                lines.append("gdbstub: couldn't create chardev")
+            if not lines:
+                raise self._options.lists.failure() from None
+            raise OptionError("\n".join(lines), location) from None
+
+    def _set_test_clock(self) -> None:
+        if self._accelerators[:1] == ["qtest"]:
+            # No CPU runs, so there is no firmware either, and time passes when the test program says so.
+            self._settings.clock = "stepped"
+            machine = self._settings.machine
+            machine.guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)
+            machine.qtest_log = self._options.values.get("qtest-log")
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Reads the options of QEMU's command line, a module for each kind."""

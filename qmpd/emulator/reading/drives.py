@@ -1,0 +1,379 @@
+"""`-drive` and its like, when the machine is put together: what QEMU's blockdev.c makes of the keys."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from qmpd.emulator.option_language import key_values
+from qmpd.emulator.option_language.errors import OptionError, OptionList
+from qmpd.emulator.option_language.groups import HELP
+from qmpd.emulator.option_language.key_values import BOOL, NUMBER
+from qmpd.qapi.introspection import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.emulator.option_language.groups import Entry
+    from qmpd.emulator.reading.options import EmulatorOptions
+
+_INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
+_UNITS = {"ide": 2, "scsi": 7}
+_RENAMED = {
+    **{name: f"throttling.{name}-total" for name in ("iops", "bps")},
+    **{f"{name}_rd": f"throttling.{name}-read" for name in ("iops", "bps")},
+    **{f"{name}_wr": f"throttling.{name}-write" for name in ("iops", "bps")},
+    **{f"{name}_max": f"throttling.{name}-total-max" for name in ("iops", "bps")},
+    **{f"{name}_rd_max": f"throttling.{name}-read-max" for name in ("iops", "bps")},
+    **{f"{name}_wr_max": f"throttling.{name}-write-max" for name in ("iops", "bps")},
+    "iops_size": "throttling.iops-size",
+    "group": "throttling.group",
+    "readonly": "read-only",
+}
+_LEGACY = {
+    "bus": NUMBER, "unit": NUMBER, "index": NUMBER, "media": "", "if": "", "file": "", "read-only": BOOL,
+    "copy-on-read": BOOL, "rerror": "", "werror": "",
+}  # fmt: skip
+_COMMON = {
+    "snapshot": BOOL,
+    "aio": "",
+    "format": "",
+    "detect-zeroes": "",
+    "cache.writeback": BOOL,
+    "stats-account-invalid": "",
+    "stats-account-failed": "",
+}
+_RUNTIME = {
+    "node-name": "",
+    "discard": "",
+    "cache.direct": BOOL,
+    "cache.no-flush": BOOL,
+    "auto-read-only": BOOL,
+    "force-share": BOOL,
+    "driver": "",
+}
+_CACHES = ("none", "off", "directsync", "writeback", "unsafe", "writethrough")
+_AIO = ("threads", "native", "io_uring")
+_DISCARD = ("ignore", "off", "unmap", "on")
+_ZEROES = ("off", "on", "unmap")
+_MOST = 10**15
+_NULL_SIZE = 1 << 30
+_FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
+_ERROR_ACTIONS = ("ignore", "enospc", "stop", "report", "auto")
+_WITH_ACTIONS = ("ide", "scsi", "virtio", "none")
+_FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
+# Protocols of modules, which are not taken for installed.
+_MODULES = ("http", "https", "ftp", "ftps", "ssh", "rbd", "gluster", "iscsi", "nfs")
+_QCOW2 = b"QFI\xfb"
+
+
+class Drives:
+    """The drives of a machine that is being put together; `default` is the interface that is meant where none is
+    said, and `units` how many units each of its buses has."""
+
+    def __init__(self, options: EmulatorOptions, default: str, units: int) -> None:
+        self._options = options
+        self._default = default
+        self._units = {**_UNITS, "ide": units}
+        self.places: list[tuple[str, int, int, Entry, bool]] = []
+        # The size of each flash by its number.
+        self.flash: list[tuple[int, int]] = []
+
+    def create(self, entry: Entry, add: Callable[[dict[str, str]], None]) -> None:
+        """Make a drive; `add` puts what the machine's settings have of it into the machine.
+
+        :raise OptionError: it cannot be had.
+        """
+        values = self._renamed(entry)
+        self._check_cache(values)
+        own = {key: values.pop(key) for key in list(values) if key in _LEGACY}
+        key_values.check_flat_list([(key, value) for key, value in own.items() if _LEGACY[key]], _LEGACY)
+        media = own.get("media", "disk")
+        if media not in ("disk", "cdrom"):
+            raise OptionError(f"'{media}' invalid media")
+        read_only = media == "cdrom" or _flag(own, "read-only")
+        if read_only and _flag(own, "copy-on-read"):
+            self._warn(entry, "disabling copy-on-read on read-only drive")
+        interface = own.get("if", self._default)
+        if interface not in _INTERFACES:
+            raise OptionError(f"unsupported bus type '{interface}'")
+        bus, unit = self._place(interface, own)
+        for name in ("werror", "rerror"):
+            if name in own and interface not in _WITH_ACTIONS:
+                raise OptionError(f"{name} is not supported by this bus type")
+        file = own.get("file") or None
+        self._check_common(values)
+        driver = self._driver(values)
+        for name, what in (("werror", "write"), ("rerror", "read")):
+            if name in own and (own[name] not in _ERROR_ACTIONS or (name == "rerror" and own[name] == "enospc")):
+                raise OptionError(f"'{own[name]}' invalid {what} error action")
+        is_empty = file is None and not values and driver is None
+        settings = {"if": interface}
+        if entry.identifier is not None:
+            settings["id"] = entry.identifier
+        if not is_empty:
+            settings |= self._open(entry, file, driver, values, read_only)
+        if interface == "virtio":
+            device = self._options.groups.create("device", None, entry.location)
+            identifier = entry.identifier or f"virtio{unit}"
+            settings["id"] = identifier
+            device.pairs = [("driver", "virtio-blk"), ("drive", identifier)]
+        add(settings)
+        if interface == "pflash":
+            if is_empty:
+                raise OptionError(f"can't get size of block device pflash{unit}: No medium found", "")
+            self.flash.append((unit, self._size(settings)))
+        self.places.append((interface, bus, unit, entry, is_empty and media == "disk"))
+
+    @staticmethod
+    def _size(settings: dict[str, str]) -> int:
+        if "path" in settings:
+            return os.stat(settings["path"]).st_size
+        return int(settings["size"]) if settings.get("size", "").isdigit() else _NULL_SIZE
+
+    @staticmethod
+    def _renamed(entry: Entry) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for key, value in entry.pairs:
+            other = _RENAMED.get(key)
+            if other is not None and entry.has(other):
+                raise OptionError(f"'{other}' and its alias '{key}' can't be used at the same time")
+            values[other or key] = value
+        return values
+
+    @staticmethod
+    def _check_cache(values: dict[str, str]) -> None:
+        mode = values.pop("cache", None)
+        if mode is not None and mode not in _CACHES:
+            raise OptionError("invalid cache option")
+
+    def _warn(self, entry: Entry, text: str) -> None:
+        self._options.complaints.line(f"{entry.location}: warning: {text}")
+
+    def _place(self, interface: str, own: dict[str, str]) -> tuple[int, int]:
+        bus, unit, index = (_number(own, name, default) for name, default in (("bus", 0), ("unit", -1), ("index", -1)))
+        units = self._units.get(interface, 0)
+        if index != -1:
+            if bus != 0 or unit != -1:
+                raise OptionError("index cannot be used with bus and unit")
+            bus, unit = divmod(index, units) if units else (0, index)
+        taken = {(place[1], place[2]) for place in self.places if place[0] == interface}
+        if unit == -1:
+            unit = 0
+            while (bus, unit) in taken:
+                unit += 1
+                if units and unit >= units:
+                    unit -= units
+                    bus += 1
+        if units and unit >= units:
+            raise OptionError(f"unit {unit} too big (max is {units - 1})")
+        if (bus, unit) in taken:
+            raise OptionError(f"drive with bus={bus}, unit={unit} (index={index}) exists")
+        return bus, unit
+
+    def _check_common(self, values: dict[str, str]) -> None:
+        limits: dict[str, int] = {}
+        for key in list(values):
+            if key in _COMMON:
+                if _COMMON[key] == BOOL:
+                    key_values.boolean(key, values[key])
+            elif key.startswith("throttling."):
+                text = values.pop(key)
+                if key != "throttling.group":
+                    limits[key.removeprefix("throttling.")] = key_values.number(key, text)
+        aio = values.pop("aio", None)
+        if aio is not None and aio not in _AIO:
+            raise OptionError("invalid aio option")
+        _check_limits(limits)
+        zeroes = values.pop("detect-zeroes", "off")
+        if zeroes not in _ZEROES:
+            raise OptionError(f"invalid parameter value: {zeroes}")
+        for key in ("snapshot", "cache.writeback", "stats-account-invalid", "stats-account-failed"):
+            values.pop(key, None)
+
+    def _driver(self, values: dict[str, str]) -> str | None:
+        wanted = values.pop("format", None)
+        if wanted in HELP:
+            raise OptionList(self._options.lists.text("-drive", "format=help") or "", 0)
+        if wanted is not None and "driver" in values:
+            raise OptionError("Cannot specify both 'driver' and 'format'")
+        return wanted if wanted is not None else values.pop("driver", None)
+
+    # Opening
+
+    def _open(
+        self, entry: Entry, file: str | None, driver: str | None, values: dict[str, str], read_only: bool
+    ) -> dict[str, str]:
+        if file is not None and file.startswith("json:"):
+            driver, file = self._pseudo_protocol(file)
+        if driver is not None and driver not in self._drivers():
+            raise OptionError(f"Unknown driver '{driver}'")
+        discard = values.pop("discard", None)
+        if discard is not None and discard not in _DISCARD:
+            raise OptionError("Invalid discard option")
+        name = values.pop("node-name", None)
+        settings = {"readonly": "on" if read_only else "off"}
+        if name is not None:
+            settings["node-name"] = name
+        below = {key.removeprefix("file."): values.pop(key) for key in list(values) if key.startswith("file.")}
+        if below.pop("locking", "auto") not in ("on", "off", "auto"):
+            raise OptionError(f"invalid parameter value: {entry.get('file.locking')}")
+        if file is None and driver is None and not below:
+            raise OptionError("Must specify either driver or file")
+        if file is None:
+            file = below.pop("filename", None)
+        inner = below.get("driver")
+        if inner is not None and inner not in self._drivers():
+            raise OptionError(f"Unknown driver '{inner}'")
+        if file is None and driver is not None:
+            self._check_left(driver, values)
+            return {**settings, "driver": driver, **values}
+        if file is not None:
+            settings |= self._open_file(entry, file, driver, read_only)
+        self._check_left(settings.get("format", "raw"), values)
+        return settings
+
+    def _drivers(self) -> set[str]:
+        text = self._options.lists.text("-drive", "format=help") or ""
+        return set(text.partition(":")[2].split("\n")[0].split()) | set(_FILE_PROTOCOLS)
+
+    def _pseudo_protocol(self, file: str) -> tuple[str | None, str | None]:
+        from qmpd.wire.json_text import parse
+
+        try:
+            value = parse(file.removeprefix("json:"), self._options.release.behaviour.json_parser)
+        except ValueError as error:
+            raise OptionError(f"Could not parse the JSON options: {error}") from None
+        if not isinstance(value, dict):
+            raise OptionError("Invalid JSON object given")
+        inner = value.get("file")
+        name = inner.get("filename") if isinstance(inner, dict) else value.get("filename")
+        return str(value["driver"]) if "driver" in value else None, None if name is None else str(name)
+
+    def _open_file(self, entry: Entry, file: str, driver: str | None, read_only: bool) -> dict[str, str]:
+        protocol, colon, rest = file.partition(":")
+        if colon and "/" not in protocol:
+            self._check_protocol(protocol, rest)
+            if protocol in ("null-co", "null-aio"):
+                return {"file": file, "path": file, "format": driver or "raw"}
+            return {"driver": driver or "raw"}
+        path = file
+        if file.startswith("/dev/fdset/"):
+            found = self._options.process.descriptor(file.removeprefix("/dev/fdset/"))
+            if found is None:
+                if self._options.since(9, 1):
+                    raise OptionError(f"Failed to find fdset {file}")
+                raise OptionError(f"Could not dup FD for {file} flags 0: No such file or directory")
+            path = f"/proc/self/fd/{found}"
+        try:
+            mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
+                raise OptionError(f"'file' driver requires '{file}' to be a regular file")
+            with open(path, "rb") as opened:
+                start = b"" if stat.S_ISCHR(mode) else opened.read(len(_QCOW2))
+        except OSError as error:
+            raise OptionError(f"Could not open '{file}': {error.strerror}") from None
+        if driver is None:
+            driver = "qcow2" if start == _QCOW2 else "raw"
+            if driver == "raw" and not read_only:
+                _warn_of_probing(file)
+        elif driver == "qcow2" and start != _QCOW2:
+            raise OptionError("Image is not in qcow2 format")
+        special = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        return {"file": file, "path": path, "format": driver, "protocol": "host_device" if special else "file"}
+
+    def _check_protocol(self, protocol: str, rest: str) -> None:
+        if protocol == "nbd":
+            if not rest.startswith(("//", "unix:")) and ":" not in rest:
+                raise OptionError(f"error parsing address '{rest}'")
+            return
+        if protocol == "fat":
+            if not os.path.isdir(rest.rpartition(":")[2]):
+                raise OptionError(f"Could not read directory {rest.rpartition(':')[2]}")
+            return
+        if protocol not in self._drivers() or protocol in _MODULES:
+            raise OptionError(f"Unknown protocol '{protocol}'")
+
+    def _check_left(self, driver: str, values: dict[str, str]) -> None:
+        """Refuse what a driver does not know."""
+        known = self._keys(driver)
+        for key in values:
+            if key not in _RUNTIME and key.partition(".")[0] not in known:
+                if "file" in known:
+                    raise OptionError(f"Block format '{driver}' does not support the option '{key}'")
+                raise OptionError(f"Block protocol '{driver}' doesn't support the option '{key}'")
+
+    def _keys(self, driver: str) -> set[str]:
+        introspection = self._options.release.introspection
+        declared = introspection.type(introspection.command("blockdev-add").arguments)
+        if not isinstance(declared, Object):
+            return set()
+        branch = declared.variants.get(driver)
+        found = introspection.type(branch) if branch is not None else None
+        return {member.name for member in found.members} if isinstance(found, Object) else set()
+
+    # When the machine is complete
+
+    def check_flash(self) -> None:
+        """See that what the firmware is in has a size that it can have.
+
+        :raise OptionError: it has not.
+        """
+        for number, size in sorted(self.flash):
+            if not size or size % _FLASH_UNIT:
+                text = f"system firmware block device pflash{number} has invalid size {size}"
+                raise OptionError(f"{text}\ninfo: its size must be a non-zero multiple of 0x{_FLASH_UNIT:x}", "")
+        if sum(size for _, size in self.flash) > _MOST_FLASH:
+            raise OptionError(f"combined size of system firmware exceeds {_MOST_FLASH} bytes", "")
+
+    def check_orphans(self, supported: Callable[[str, int, int], bool]) -> None:
+        """See that the machine has a place for each.
+
+        :raise OptionError: it has none for one, or an empty disk.
+        """
+        complaint: OptionError | None = None
+        for interface, bus, unit, entry, is_empty in self.places:
+            if interface in ("none", "virtio"):
+                continue
+            if not supported(interface, bus, unit):
+                if complaint is not None:
+                    self._options.complaints.error(complaint)
+                text = f"machine type does not support if={interface},bus={bus},unit={unit}"
+                complaint = OptionError(text, entry.location)
+            elif is_empty and interface == "ide":
+                raise OptionError("Device needs media, but drive is empty", "")
+        if complaint is not None:
+            raise complaint
+
+
+def _flag(values: dict[str, str], key: str) -> bool:
+    return key in values and key_values.boolean(key, values[key])
+
+
+def _number(values: dict[str, str], key: str, default: int) -> int:
+    return key_values.number(key, values[key]) if key in values else default
+
+
+def _check_limits(limits: dict[str, int]) -> None:
+    for name in ("bps", "iops"):
+        for end in ("", "-max"):
+            total = limits.get(f"{name}-total{end}")
+            parts = limits.get(f"{name}-read{end}") or limits.get(f"{name}-write{end}")
+            if total and parts:
+                raise OptionError("bps/iops/max total values and read/write values cannot be used at the same time")
+    for key, value in limits.items():
+        if value and key.endswith("-max") and not limits.get(key.removesuffix("-max")):
+            raise OptionError("bps_max/iops_max require corresponding bps/iops values")
+    if any(value > _MOST for value in limits.values()):
+        raise OptionError(f"bps/iops/max values must be within [0, {_MOST}]")
+
+
+def _warn_of_probing(file: str) -> None:
+    sys.stderr.write(
+        f"WARNING: Image format was not specified for '{file}' and probing guessed raw.\n"
+        "         Automatically detecting the format is dangerous for raw images, "
+        "write operations on block 0 will be restricted.\n"
+        "         Specify the 'raw' format explicitly to remove the restrictions.\n"
+    )

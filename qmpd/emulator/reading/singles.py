@@ -1,0 +1,530 @@
+"""Options of QEMU that are looked at as soon as they are read, each in a way of its own.
+
+What each takes, and what it says to what it does not take, was measured on the releases; the groups' keys are captured.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from qmpd.emulator.option_language import key_values, typed_values
+from qmpd.emulator.option_language.errors import OptionError, OptionList
+from qmpd.emulator.option_language.groups import HELP, Entry
+from qmpd.emulator.option_language.key_values import BOOL, NUMBER, STRING
+from qmpd.qapi import load_release
+from qmpd.qapi.introspection import Enumeration
+
+if TYPE_CHECKING:
+    from qmpd.emulator.option_language.options import Given
+    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.qapi import Release
+
+_AUDIO = frozenset(
+    ("none", "alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl", "sndio", "spice", "wav")
+)
+_TELLS_OF_AUDIO = "10.0"
+_COMPAT = {
+    "deprecated-input": ("accept", "reject", "crash"),
+    "deprecated-output": ("accept", "hide"),
+    "unstable-input": ("accept", "reject", "crash"),
+    "unstable-output": ("accept", "hide"),
+}
+_SMBIOS_TYPES: dict[int, dict[str, str]] = {
+    0: {**dict.fromkeys(("vendor", "version", "date", "release"), STRING), "uefi": BOOL},
+    1: dict.fromkeys(("manufacturer", "product", "version", "serial", "uuid", "sku", "family"), STRING),
+    2: dict.fromkeys(("manufacturer", "product", "version", "serial", "asset", "location"), STRING),
+    3: dict.fromkeys(("manufacturer", "version", "serial", "asset", "sku"), STRING),
+    4: {
+        **dict.fromkeys(("sock_pfx", "manufacturer", "version", "serial", "asset", "part"), STRING),
+        **dict.fromkeys(("max-speed", "current-speed", "processor-id"), NUMBER),
+    },
+    8: {
+        **dict.fromkeys(("internal_reference", "external_reference"), STRING),
+        **dict.fromkeys(("connector_type", "port_type"), NUMBER),
+    },
+    9: {
+        **dict.fromkeys(("slot_designation", "pcidev"), STRING),
+        **dict.fromkeys(
+            (
+                *("slot_type", "slot_data_bus_width", "current_usage", "slot_length", "slot_id"),
+                *("slot_characteristics1", "slot_characteristics12"),
+            ),
+            NUMBER,
+        ),
+    },
+    11: dict.fromkeys(("value", "path"), STRING),
+    17: {**dict.fromkeys(("loc_pfx", "bank", "manufacturer", "serial", "asset", "part"), STRING), "speed": NUMBER},
+    41: {**dict.fromkeys(("designation", "kind", "pcidev"), STRING), "instance": NUMBER},
+}
+_SMBIOS_KINDS = ("other", "unknown", "video", "scsi", "ethernet", "tokenring", "sound", "pata", "sata", "sas")
+_LAST_SMBIOS_TYPE = 127
+_ACPI_TEXTS = ("sig", "oem_id", "oem_table_id", "asl_compiler_id", "file", "data")
+_ACPI_NUMBERS = {"rev": 8, "oem_rev": 32, "asl_compiler_rev": 32}
+_ACPI_HEADER, _ACPI_LARGEST = 36, 65535
+_SMALLEST_SMBIOS = 4
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
+_RELEASE = re.compile(r"\s*\d+\.\d+")
+_ROTATIONS = (0, 90, 180, 270)
+_TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
+
+
+class Singles:
+    """Takes these options for a command line."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        self._options = options
+        self._release = options.release
+        self._plugin = False
+        self.plugins: list[str] = []
+        self.audio_cards: list[str] = []
+        self.audio_backends: dict[str, str] = {}
+        self.display_type = ""
+
+    # What is seen and heard
+
+    def audio_backend(self, given: Given) -> None:
+        """`-audiodev`.
+
+        :raise OptionError: it is wrong.
+        """
+        if given.value in HELP:
+            raise self._options.lists.listed("-audiodev")
+        if given.value.startswith("{"):
+            values = self._json(given.value)
+        else:
+            values = {**key_values.tree(given.value, "driver")}
+        self._add_audio(values, is_json=given.value.startswith("{"))
+
+    def _add_audio(self, values: dict[str, object], *, is_json: bool) -> None:
+        # Before there was a query for it nothing told of the type, which had the same members.
+        release = self._release if "query-audiodevs" in self._release.commands else load_release(_TELLS_OF_AUDIO)
+        declared = typed_values.returned_type(release, "query-audiodevs")
+        driver = values.get("driver")
+        known = () if declared is None else self._drivers(release, declared)
+        if declared is not None and (driver not in _AUDIO or driver in known):
+            values = typed_values.check(release, declared, values, is_text=not is_json)
+        else:
+            for name in ("id", "driver"):
+                if name not in values:
+                    raise OptionError(f"Parameter '{name}' is missing")
+            if driver not in _AUDIO:
+                raise OptionError(f"Parameter 'driver' does not accept value '{driver}'")
+        self.audio_backends[str(values["id"])] = str(values["driver"])
+
+    @staticmethod
+    def _drivers(release: Release, declared: str) -> tuple[str, ...]:
+        found = release.introspection.type(release.introspection.object(declared).member("driver").type)
+        return found.values if isinstance(found, Enumeration) else ()
+
+    def audio(self, given: Given) -> None:
+        """`-audio`: a backend, and a card that uses it.
+
+        :raise OptionError: it is wrong.
+        """
+        pieces = list(key_values.split_flat_list(given.value))
+        if any(piece in HELP for piece in pieces) or "driver=help" in pieces:
+            raise self._options.lists.listed("-audiodev")
+        values: dict[str, object] = {**key_values.tree(given.value, "driver")}
+        values.setdefault("id", "audiodev0")
+        if "model" not in values:
+            if not self._options.since(8, 1):
+                raise OptionError("Parameter 'model' is missing")
+            self._add_audio(values, is_json=False)
+            return
+        model = str(values.pop("model"))
+        cards = self._options.lists.text("-audio", "none,model=help") or ""
+        if model in HELP:
+            raise OptionList(cards, 0)
+        self._add_audio(values, is_json=False)
+        if model not in {line.split(" ", 1)[0] for line in cards.splitlines()[1:]}:
+            raise OptionList(cards, 1, (f"{self._place(given)}Unknown sound card name `{model}'",))
+        self.audio_cards.append(model)
+
+    def _place(self, given: Given) -> str:
+        return f"{self._options.complaints.program}: {given.location}: "
+
+    def display(self, given: Given) -> None:
+        """`-display`.
+
+        :raise OptionError: it is wrong.
+        """
+        text = given.value
+        if text in HELP:
+            raise self._options.lists.listed("-display")
+        if text.startswith("vnc"):
+            if not text.startswith("vnc="):
+                raise OptionError("VNC requires a display argument vnc=<display>")
+            self.vnc(given._replace(value=text.removeprefix("vnc=")), given.location)
+            return
+        declared = typed_values.returned_type(self._release, "query-display-options")
+        if declared is None:
+            return
+        if text.startswith("{"):
+            values = typed_values.from_json(self._release, declared, text)
+        else:
+            values = typed_values.from_tree(self._release, declared, key_values.tree(text, "type"))
+        self.display_type = str(values["type"])
+        self._options.values["display"] = self.display_type
+        for name in ("gl", "window-close"):
+            if name in values:
+                self._options.values[f"display-{name}"] = str(values[name])
+
+    def vnc(self, given: Given, location: str | None = None) -> None:
+        """`-vnc`.
+
+        :raise OptionError: it is wrong.
+        """
+        groups = self._options.groups
+        if given.value in HELP:
+            raise groups.listing("vnc")
+        entry = groups.parse(given, "vnc")
+        if location is not None:
+            entry.location = location
+
+    def spice(self, given: Given) -> None:
+        """`-spice`.
+
+        :raise OptionError: it is wrong, or nothing is known of it.
+        """
+        groups = self._options.groups
+        if not groups.exists("spice") and self._options.since(7, 2) and not self._has_spice():
+            self._options.complaints.line(f"{given.location}: There is no option group 'spice'")
+            raise OptionError("Perhaps you want to install qemu-system-modules-spice package?")
+        groups.parse(given, "spice")
+
+    def _has_spice(self) -> bool:
+        """Whether the release's reference program had its module for SPICE; its group is known then or never asked."""
+        return "spice-app" in (self._options.lists.text("-display", "help") or "")
+
+    def rotation(self, given: Given) -> None:
+        """`-rotate`.
+
+        :raise OptionError: it is wrong.
+        """
+        digits = re.match(r"\s*[-+]?\d+", given.value)
+        if (int(digits[0]) if digits else 0) not in _ROTATIONS:
+            raise OptionError("only 90, 180, 270 deg rotation is available")
+
+    def escape_character(self, given: Given) -> None:
+        """`-echr`."""
+        import sys
+
+        if re.match(r"\s*[-+]?(0[xX][0-9a-fA-F]|\d)", given.value) is None:
+            sys.stdout.write("Bad argument to echr\n")
+
+    # The log
+
+    def trace(self, given: Given) -> None:
+        """`-trace`.
+
+        :raise OptionError: it is wrong.
+        """
+        entry = self._options.groups.parse(given, "trace")
+        enabled = entry.get("enable")
+        if enabled is not None:
+            if enabled in HELP:
+                raise OptionList("".join(f"{name}\n" for name in self._events()), 0)
+            self.enable_event(enabled, given.location)
+        path = entry.get("events")
+        if path is not None:
+            self._read_events(path)
+        if entry.get("file") is not None:
+            self._options.process.log_file = entry.get("file")
+
+    def _events(self) -> list[str]:
+        return (self._options.lists.text("-trace", "help") or "").splitlines()
+
+    def enable_event(self, pattern: str, location: str) -> None:
+        """Warn where there is no such event to trace."""
+        name = pattern.removeprefix("-")
+        events = self._events()
+        if any(character in name for character in "*?[") or not events or name in events:
+            return
+        if any(fnmatchcase(event, name) for event in events):
+            return
+        place = f"{location}: " if location else ""
+        self._options.complaints.line(f"{place}warning: trace event '{name}' does not exist")
+
+    def _read_events(self, path: str) -> None:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                lines = file.read().splitlines()
+        except OSError as error:
+            raise OptionError(str(error.strerror), f":{path}") from None
+        for number, line in enumerate(lines, 1):
+            if line and not line.startswith("#"):
+                self.enable_event(line, f":{path}:{number}")
+
+    def plugin(self, given: Given) -> None:
+        """`-plugin`.
+
+        :raise OptionError: it is wrong.
+        """
+        for number, (key, value) in enumerate(key_values.flat_list(given.value, "file", None)):
+            if number == 0 and value in HELP and self._options.since(8, 0):
+                raise self._options.lists.listed("-plugin")
+            if key == "file":
+                if not value:
+                    raise OptionError("requires a non-empty argument")
+                self._plugin = True
+                self.plugins.append(value)
+            elif not self._plugin:
+                raise OptionError("missing earlier '-plugin file=' option")
+
+    def ranges(self, given: Given) -> None:
+        """`-dfilter`.
+
+        :raise OptionError: it is wrong.
+        """
+        for text in given.value.split(",") if given.value else ():
+            operator = next((mark for mark in ("-", "+", "..") if mark in text), None)
+            if operator is None:
+                raise OptionError("Bad range specifier")
+            left, right = (self._number(part) for part in text.split(operator, 1))
+            for number, side in ((left, "left"), (right, "right")):
+                if number is None:
+                    raise OptionError(f"Invalid number to the {side} of {operator}")
+            assert left is not None
+            assert right is not None
+            first, last = {
+                "-": (left - right + 1, left),
+                "+": (left, left + right - 1),
+                "..": (left, right),
+            }[operator]
+            if first > last:
+                raise OptionError("Invalid range")
+
+    @staticmethod
+    def _number(text: str) -> int | None:
+        try:
+            return key_values.number("", text)
+        except OptionError:
+            return None
+
+    def seed(self, given: Given) -> None:
+        """`-seed`.
+
+        :raise OptionError: it is wrong.
+        """
+        number = self._number(given.value)
+        if number is None or given.value.lstrip().startswith("-"):
+            raise OptionError(f"Invalid seed number: {given.value}")
+
+    # The firmware's tables
+
+    def smbios(self, given: Given) -> None:
+        """`-smbios`.
+
+        :raise OptionError: it is wrong.
+        """
+        entry = self._options.groups.parse(given, "smbios")
+        path = entry.get("file")
+        if path is not None:
+            for key, _ in entry.pairs:
+                if key != "file":
+                    raise OptionError(f"Invalid parameter '{key}'")
+            try:
+                size = os.stat(path).st_size
+            except OSError:
+                size = -1
+            if size < _SMALLEST_SMBIOS:
+                raise OptionError(f"Cannot read SMBIOS file {path}")
+            return
+        text = entry.get("type")
+        if text is None:
+            raise OptionError("Must specify type= or file=")
+        digits = re.match(r"\s*(0[xX][0-9a-fA-F]+|\d+)", text)
+        kind = int(digits[1], 0 if digits[1][:2].lower() == "0x" else 10) if digits else 0
+        if kind > _LAST_SMBIOS_TYPE:
+            raise OptionError("out of range!")
+        known = _SMBIOS_TYPES.get(kind)
+        if known is None or (kind == 9 and not self._options.since(9, 0)):
+            raise OptionError(f"Don't know how to build fields for SMBIOS type {kind}")
+        key_values.check_flat_list(entry.pairs, {**known, "type": NUMBER})
+        if kind == 0 and (number := entry.get("release")) is not None and _RELEASE.match(number) is None:
+            raise OptionError("Invalid release")
+        if kind == 1 and (uuid := entry.get("uuid")) is not None and _UUID.match(uuid) is None:
+            raise OptionError("Invalid UUID")
+        if kind == 4:
+            for name in ("max-speed", "current-speed"):
+                if entry.has(name) and key_values.number(name, entry.get(name) or "") > 0xFFFF:
+                    raise OptionError("SMBIOS CPU speed is too large (> 65535)")
+        if kind == 11:
+            self._check_strings(entry)
+        if kind == 41 and (named := entry.get("kind")) is not None and named not in _SMBIOS_KINDS:
+            raise OptionError(f"invalid parameter value: {named}")
+
+    @staticmethod
+    def _check_strings(entry: Entry) -> None:
+        for key, value in entry.pairs:
+            if key != "path":
+                continue
+            try:
+                with open(value, "rb") as file:
+                    if b"\0" in file.read(1 << 16):
+                        raise OptionError(f"NUL in OEM strings value in {value}")
+            except OSError as error:
+                raise OptionError(f"Could not open '{value}': {error.strerror}") from None
+
+    def acpi_table(self, given: Given) -> None:
+        """`-acpitable`.
+
+        :raise OptionError: it is wrong.
+        """
+        entry = self._options.groups.parse(given, "acpi")
+        for key, bits in _ACPI_NUMBERS.items():
+            text = entry.get(key)
+            if text is not None:
+                number = self._number(text)
+                if number is None:
+                    raise OptionError(f"Parameter '{key}' expects a uint64 value")
+                if number >> bits:
+                    raise OptionError(f"Parameter '{key}' expects uint{bits}_t")
+        for key, _ in entry.pairs:
+            if key not in _ACPI_TEXTS and key not in _ACPI_NUMBERS:
+                raise OptionError(f"Invalid parameter '{key}'")
+        has_header = entry.has("file")
+        if has_header == entry.has("data"):
+            raise OptionError("'-acpitable' requires one of 'data' or 'file'")
+        size = 0
+        for path in (entry.get("file") or entry.get("data") or "").split(":"):
+            try:
+                with open(path, "rb") as file:
+                    size += len(file.read(_ACPI_LARGEST * 2))
+            except OSError as error:
+                raise OptionError(f"can't open file {path}: {error.strerror}") from None
+        if has_header and size < _ACPI_HEADER:
+            raise OptionError(
+                f"ACPI table claiming to have header is too short, available: {size}, expected: {_ACPI_HEADER}"
+            )
+        total = size if has_header else size + _ACPI_HEADER
+        if total > _ACPI_LARGEST:
+            raise OptionError(f"ACPI table too big, requested: {total}, max: {_ACPI_LARGEST}")
+        if not has_header and all(key == "data" for key, _ in entry.pairs):
+            self._options.complaints.line(f"{given.location}: warning: ACPI table: no headers are specified")
+
+    def option_rom(self, given: Given) -> None:
+        """`-option-rom`.
+
+        :raise OptionError: it is wrong.
+        """
+        entry = self._options.groups.parse(given, "option-rom")
+        if entry.get("romfile") is None:
+            raise OptionError("Option ROM file is not specified")
+
+    # Others
+
+    def check_incoming(self, text: str) -> None:
+        """See what of `-incoming` is looked at at once.
+
+        :raise OptionError: it is wrong.
+        """
+        is_uri = re.match(r"[^,{]*:", text) is not None
+        if is_uri or text == "defer" or not self._options.since(8, 2):
+            return
+        if text.startswith("{"):
+            values = self._json(text)
+        else:
+            values = {**key_values.tree(text, "channel-type")}
+        channel = values.get("channel-type")
+        if channel is None:
+            raise OptionError("Parameter 'channel-type' is missing")
+        if channel not in ("main", "cpr"):
+            raise OptionError(f"Parameter 'channel-type' does not accept value '{channel}'")
+        address = values.get("addr")
+        if address is None:
+            raise OptionError("Parameter 'addr' is missing")
+        transport = address.get("transport") if isinstance(address, dict) else None
+        if transport not in ("socket", "exec", "rdma", "file"):
+            raise OptionError(f"Parameter 'transport' does not accept value '{transport}'")
+
+    def virtfs(self, given: Given) -> None:
+        """`-virtfs`: a file system, and a device that has it.
+
+        :raise OptionError: it is wrong.
+        """
+        groups = self._options.groups
+        entry = groups.parse(given, "virtfs")
+        driver, tag = entry.get("fsdriver"), entry.get("mount_tag")
+        if driver is None or tag is None:
+            raise OptionError("Usage: -virtfs fsdriver,mount_tag=tag")
+        identifier = entry.identifier or tag
+        try:
+            system = groups.create("fsdev", identifier, given.location)
+        except OptionError:
+            raise OptionError(f"duplicate or invalid fsdev id: {tag}") from None
+        system.pairs = [pair for pair in entry.pairs if pair[0] != "mount_tag"]
+        device = groups.create("device", None, given.location)
+        device.pairs = [("driver", "virtio-9p-pci"), ("fsdev", identifier), ("mount_tag", tag)]
+
+    def check_tpm(self, entry: Entry, kind: str) -> None:
+        """What a TPM's backend is given.
+
+        :raise OptionError: it is wrong.
+        """
+        for key, _ in entry.pairs:
+            if key != "type" and key not in _TPM[kind]:
+                raise OptionError(f"Invalid parameter '{key}'")
+
+    def overcommit(self, given: Given) -> None:
+        """`-overcommit`.
+
+        :raise OptionError: it is wrong.
+        """
+        entry = self._options.groups.parse(given, "overcommit")
+        text = entry.get("mem-lock")
+        if text is None or self._options.groups.keys("overcommit").get("mem-lock") == BOOL:
+            return
+        try:
+            key_values.boolean("mem-lock", text)
+        except OptionError:
+            if text != "on-fault":
+                raise OptionError("parameter 'mem-lock' expects one of 'on', 'off', 'on-fault'") from None
+
+    def run_with(self, given: Given) -> None:
+        """`-run-with`.
+
+        :raise OptionError: it is wrong.
+        """
+        entry = self._options.groups.parse(given, "run-with")
+        process = self._options.process
+        if (root := entry.get("chroot")) is not None:
+            process.set_root(root)
+        if (user := entry.get("user")) is not None:
+            try:
+                process.set_user(user)
+            except OptionError:
+                # QEMU tells the whole argument here.
+                text = f'User "{given.value}" doesn\'t exist (and is not <uid>:<gid>)'
+                raise OptionError(text) from None
+
+    def compat(self, given: Given) -> None:
+        """`-compat`.
+
+        :raise OptionError: it is wrong.
+        """
+        if given.value.startswith("{"):
+            values = self._json(given.value)
+        else:
+            values = {**key_values.tree(given.value)}
+        for name, known in _COMPAT.items():
+            value = values.get(name)
+            if value is not None and value not in known:
+                raise OptionError(self._release.behaviour.enum_refusal.format(name=name, value=value))
+        for name in values:
+            if name not in _COMPAT:
+                raise OptionError(f"Parameter '{name}' is unexpected")
+
+    def _json(self, text: str) -> dict[str, object]:
+        from qmpd.wire.json_text import parse
+
+        try:
+            value = parse(text, self._release.behaviour.json_parser)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+        if not isinstance(value, dict):
+            raise OptionError("Invalid parameter type for 'null', expected: object")
+        return value

@@ -1,0 +1,1 @@
+"""The virtual guest: its course, and its side of the devices."""

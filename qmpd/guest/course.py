@@ -1,0 +1,468 @@
+"""The virtual guest: what runs on the vCPUs of a machine that has a guest.
+
+Its course is a walk through phases.  A reset puts it back to `reset`; when the vCPUs run, the firmware runs,
+then the operating system boots, if there is one, and then it runs until something happens to it.  Each
+step that takes time is a timer on the machine's own time, so a stopped guest makes no progress and goes on
+where it was.
+
+SeaBIOS is why one reset shows as two.  Early in its work it notes, in the RAM copy of itself, that it has
+run, and a reset of QEMU's `pc` does not put the original back.  After the next reset it finds the note,
+takes the reset for one that it must complete, restores its copy and resets the machine itself; the second
+time it finds no note and runs in full.  Measured on release 7.2: the note is made some 10 ms after the
+vCPUs start, the second reset comes 25 to 45 ms after the first, a boot sector runs after some 60 ms.  A
+reset before the note is made is not doubled.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from qmpd.guest import effects as devices
+from qmpd.machine.blueprint import FIRMWARE_ALONE, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
+from qmpd.machine.errors import MachineError
+from qmpd.machine.requests import ShutdownCause, WakeupReason
+from qmpd.machine.run_state import LIVE, RunState
+from qmpd.schedule.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.machine.machine import Machine
+
+MILLISECOND = 1_000_000
+
+FIRMWARE_NOTE = 10 * MILLISECOND
+"""From the start of SeaBIOS to its note that it has run, in nanoseconds."""
+
+FIRMWARE_REST = 50 * MILLISECOND
+"""From the note to the end of the firmware's work, in nanoseconds."""
+
+FIRMWARE_RESET = 35 * MILLISECOND
+"""From a reset to the one that SeaBIOS adds, in nanoseconds."""
+
+FIRMWARE_RESET_AGAIN = 1 * MILLISECOND
+"""From that to a further one (`GuestSettings.firmware_resets`), in nanoseconds."""
+
+START = 1 * MILLISECOND
+"""What a start takes without firmware, and a way back out of S3, in nanoseconds."""
+
+
+NOT_RUNNING = "the guest does not run"
+# What a timer's name begins with that ends with a device's path.
+_UNPLUG = "unplug "
+
+
+class GuestPhase(enum.StrEnum):
+    """Where a guest is in its course."""
+
+    RESET = "reset"
+    """The vCPUs have been reset and have not run since."""
+    FIRMWARE_RESTART = "firmware-restart"
+    """SeaBIOS has found that it has run before and is about to reset."""
+    FIRMWARE = "firmware"
+    NOTHING_TO_BOOT = "nothing-to-boot"
+    BOOTING = "booting"
+    RUNNING = "running"
+    SHUTTING_DOWN = "shutting-down"
+    """The operating system does what the power button asked for."""
+    STOPPING = "stopping"
+    """It has asked for a reset, for power off or for sleep, which has not come yet."""
+    SUSPENDED = "suspended"
+    RESUMING = "resuming"
+    HALTED = "halted"
+
+
+class Guest:
+    """The guest of one machine.
+
+    The machine calls the methods of the first part when something happens to the guest; those of the second
+    make the guest do something and are for whoever plays it.  `settings` may be replaced at any time with
+    `configure`.
+    """
+
+    __slots__ = ("_machine", "_timers", "firmware_has_run", "phase", "resets_due", "settings", "wakeup_reason")
+
+    def __init__(self, machine: Machine, settings: GuestSettings | None) -> None:
+        self._machine = machine
+        self._timers = Timers(machine.clock)
+        self.settings = FIRMWARE_ALONE if settings is None else settings
+        self.phase = GuestPhase.RESET
+        # SeaBIOS's note to itself.
+        self.firmware_has_run = False
+        # How many resets SeaBIOS is still going to add to the last one.
+        self.resets_due = 0
+        # What last woke it out of S3; None: nothing has.
+        self.wakeup_reason: WakeupReason | None = None
+
+    # What happens to the guest.
+
+    def time_runs(self) -> None:
+        """The machine's time goes on."""
+        self._timers.run()
+
+    def time_stops(self) -> None:
+        """The machine's time stands still."""
+        self._timers.stop()
+
+    def vcpus_run(self) -> None:
+        """The vCPUs are set going; after a reset the firmware starts."""
+        if self.phase is GuestPhase.RESET:
+            self._start()
+
+    def reset(self) -> None:
+        """The machine has been reset."""
+        self._timers.clear()
+        self.phase = GuestPhase.RESET
+
+    def suspended(self) -> None:
+        """The machine has entered S3."""
+        self._timers.clear()
+        self.phase = GuestPhase.SUSPENDED
+        if self.settings.sleep_time is not None:
+            self._timers.set("alarm", self.settings.sleep_time)
+
+    def woken(self, reason: WakeupReason) -> None:
+        """The machine has left S3: the firmware runs, and hands over to the operating system if that left it a way."""
+        self.wakeup_reason = reason
+        self._timers.clear()
+        if self.phase is not GuestPhase.SUSPENDED:
+            return
+        if self.settings.wakeup() is GuestWakeup.RESUME:
+            self.phase = GuestPhase.RESUMING
+            self._timers.set("resumed", START)
+        else:
+            self.phase = GuestPhase.RESET
+
+    def power_button(self) -> None:
+        """The power button was pressed; only an operating system that runs heeds it."""
+        if self.phase is GuestPhase.RUNNING and self.settings.powerdown_action() is not GuestAction.NONE:
+            self.phase = GuestPhase.SHUTTING_DOWN
+            self._timers.set("power-button", self.settings.powerdown_delay)
+
+    def sleep_button(self) -> None:
+        """The sleep button was pressed; only an operating system that runs heeds it."""
+        if self.phase is GuestPhase.RUNNING and self.settings.sleep_action() is not GuestAction.NONE:
+            self._timers.set("sleep-button", 0)
+
+    def nmi(self) -> None:
+        """A non-maskable interrupt has come."""
+        heeded = self.settings.on_nmi is not GuestAction.NONE
+        if heeded and self.phase in (GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN):
+            self._timers.set("nmi", 0)
+
+    @property
+    def listens(self) -> bool:
+        """Whether an operating system runs."""
+        return self.phase is GuestPhase.RUNNING
+
+    def unplug_asked(self, path: str) -> None:
+        """It is asked to let go of the device at this path; an operating system that does not run yet hears it then."""
+        if self.phase is GuestPhase.RUNNING and self.settings.unplug_answer() is not GuestUnplug.IGNORE:
+            self._timers.set(f"{_UNPLUG}{path}", self.settings.unplug_delay)
+
+    def balloon_asked(self) -> None:
+        """It is asked to do with another amount of memory; an operating system that does not run yet hears it then."""
+        if self.phase is GuestPhase.RUNNING and self.settings.heeds_balloon():
+            self._timers.set("balloon", self.settings.balloon_delay)
+
+    def _hear(self) -> None:
+        """It runs from now on, and hears what it was asked before."""
+        self.phase = GuestPhase.RUNNING
+        if self._machine.inventory is not None:
+            self._machine.inventory.ask_again()
+
+    def next_deadline(self) -> int | None:
+        """When the guest's next step is due, on the clock's monotonic nanoseconds; None without one."""
+        return self._timers.next_deadline()
+
+    def run_timers(self) -> None:
+        """Take the steps that are due."""
+        while (name := self._timers.take_due()) is not None:
+            self._step(name)
+
+    # What whoever plays the guest makes it do.
+
+    def act(self, action: GuestAction) -> None:
+        """Do what `action` says.
+
+        :raise MachineError: the guest does not run, or the machine lacks the device.
+        """
+        self.require_running()
+        self._require_device(action)
+        self._act(action)
+
+    def reboot(self) -> None:
+        """Reset the machine by the keyboard controller.
+
+        :raise MachineError: the guest does not run.
+        """
+        self.act(GuestAction.REBOOT)
+
+    def shut_down(self) -> None:
+        """Power off (ACPI S5).
+
+        :raise MachineError: the guest does not run.
+        """
+        self.act(GuestAction.SHUTDOWN)
+
+    def hibernate(self) -> None:
+        """Save itself to disk and power off (ACPI S4).
+
+        :raise MachineError: the guest does not run.
+        """
+        self.act(GuestAction.HIBERNATE)
+
+    def suspend(self) -> None:
+        """Sleep (ACPI S3).
+
+        :raise MachineError: the guest does not run.
+        """
+        self.act(GuestAction.SUSPEND)
+
+    def wake(self, reason: WakeupReason = WakeupReason.OTHER) -> None:
+        """Be woken by a device.
+
+        :raise MachineError: the guest is not suspended.
+        """
+        self._machine.system_wakeup(reason)
+
+    def panic(self, info: dict[str, object] | None = None) -> None:
+        """Panic, with QAPI's `GuestPanicInformation` where there is some.
+
+        :raise MachineError: the guest does not run, or the machine lacks pvpanic.
+        """
+        self.require_running()
+        self._require_device(GuestAction.PANIC)
+        self._stop(GuestPhase.HALTED)
+        devices.guest_panicked(self._machine, info)
+
+    def crash_load(self, info: dict[str, object] | None = None) -> None:
+        """Panic, and go on in the crash kernel.
+
+        :raise MachineError: the guest does not run, or the machine lacks pvpanic.
+        """
+        self.require_running()
+        self._require_device(GuestAction.CRASH_LOAD)
+        devices.guest_crashloaded(self._machine, info)
+
+    def watchdog_expire(self) -> None:
+        """Let the watchdog expire; it does not count while the guest sleeps or is stopped.
+
+        :raise MachineError: the guest does not run, or the machine lacks a watchdog.
+        """
+        self.act(GuestAction.WATCHDOG)
+
+    def debug_exit(self, value: int) -> None:
+        """Write `value` (0 to 255) to isa-debug-exit.
+
+        :raise MachineError: the guest does not run, or the machine lacks the device.
+        """
+        self.require_running()
+        self._require_device(GuestAction.DEBUG_EXIT)
+        self._stop(GuestPhase.STOPPING)
+        devices.debug_exit(self._machine, value)
+
+    def internal_error(self) -> None:
+        """Do what a vCPU cannot execute.
+
+        :raise MachineError: the guest does not run.
+        """
+        self.act(GuestAction.INTERNAL_ERROR)
+
+    def io_error(self, data: dict[str, object]) -> None:
+        """Meet an I/O error; `data` is BLOCK_IO_ERROR's, whose `action` says whether the machine stops."""
+        devices.block_io_error(self._machine, data)
+
+    def proceed(self) -> None:
+        """Let the next step of the guest's course (firmware, boot, power off, ...) be due now.
+
+        :raise MachineError: the guest does not run, or waits for nothing.
+        """
+        if self._machine.state not in LIVE:
+            raise MachineError(NOT_RUNNING)
+        remaining = self._timers.remaining()
+        if not remaining:
+            raise MachineError("the guest waits for nothing")
+        self._timers.set(min(remaining, key=remaining.__getitem__), 0)
+        self._machine.notify()
+
+    def configure(self, **changes: object) -> None:
+        """Change settings, by the names of `GuestSettings`; what is under way goes on as it began.
+
+        :raise TypeError: there is no such setting.
+        """
+        self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
+
+    def query(self) -> dict[str, object]:
+        """The guest's state: its phase, whether the firmware has run, its steps to come and the nanoseconds to each."""
+        return {
+            "phase": str(self.phase),
+            "firmware-has-run": self.firmware_has_run,
+            "steps": self._timers.remaining(),
+        }
+
+    def snapshot(self) -> dict[str, object]:
+        """The guest as plain data."""
+        settings = asdict(self.settings)
+        return {
+            "phase": str(self.phase),
+            "firmware_has_run": self.firmware_has_run,
+            "resets_due": self.resets_due,
+            "wakeup_reason": None if self.wakeup_reason is None else str(self.wakeup_reason),
+            "timers": self._timers.remaining(),
+            "settings": {name: _plain(value) for name, value in settings.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the guest that `snapshot` made this of; its time stands still until the machine sets it going."""
+        settings: dict[str, Any] = dict(state["settings"])
+        for name, kind in _SETTING_KINDS.items():
+            if settings[name] is not None:
+                settings[name] = kind(settings[name])
+        self.settings = GuestSettings(**settings)
+        self.phase = GuestPhase(state["phase"])
+        self.firmware_has_run = state["firmware_has_run"]
+        self.resets_due = state["resets_due"]
+        reason = state["wakeup_reason"]
+        self.wakeup_reason = None if reason is None else WakeupReason(reason)
+        self._timers.clear()
+        for name, remaining in state["timers"].items():
+            self._timers.set(name, remaining)
+
+    # The course.
+
+    def _start(self) -> None:
+        firmware = self.settings.firmware
+        if firmware is Firmware.NONE:
+            self._boot(START)
+        # Boards without PCI put all of the firmware back, the note with it (measured: isapc and microvm reset once).
+        elif firmware is Firmware.SEABIOS and self.firmware_has_run and self._machine.settings.board == "pc":
+            self.phase = GuestPhase.FIRMWARE_RESTART
+            self.resets_due = self.settings.firmware_resets
+            self._timers.set("firmware-reset", FIRMWARE_RESET)
+        elif self.resets_due > 0:
+            self.phase = GuestPhase.FIRMWARE_RESTART
+            self._timers.set("firmware-reset", FIRMWARE_RESET_AGAIN)
+        else:
+            self.phase = GuestPhase.FIRMWARE
+            self._timers.set("firmware-note", FIRMWARE_NOTE)
+
+    def _boot(self, after: int = 0) -> None:
+        if self.settings.operating_system:
+            self.phase = GuestPhase.BOOTING
+            self._timers.set("booted", after + self.settings.boot_time)
+        else:
+            self.phase = GuestPhase.NOTHING_TO_BOOT
+
+    def _step(self, name: str) -> None:
+        """What happens when the timer of this name is due."""
+        if self._machine.observer is not None:
+            self._machine.observer.guest_step(name)
+        if name == "firmware-reset":
+            self.firmware_has_run = False
+            self.resets_due -= 1
+            self._act(GuestAction.REBOOT)
+        elif name == "firmware-note":
+            self.firmware_has_run = True
+            self._timers.set("firmware-end", FIRMWARE_REST)
+        elif name == "firmware-end":
+            self._boot()
+        elif name == "booted":
+            self._hear()
+            self._act(self.settings.on_boot)
+        elif name == "resumed":
+            self._hear()
+        elif name == "power-button":
+            self._hear()
+            self._act(self.settings.powerdown_action())
+        elif name == "sleep-button":
+            self._act(self.settings.sleep_action())
+        elif name == "nmi":
+            self._act(self.settings.on_nmi)
+        elif name == "balloon" and self._machine.inventory is not None:
+            self._machine.inventory.balloon.follow()
+        elif name.startswith(_UNPLUG) and self._machine.inventory is not None:
+            releases = self.settings.unplug_answer() is GuestUnplug.RELEASE
+            self._machine.inventory.guest_answers(name.removeprefix(_UNPLUG), releases=releases)
+        elif name == "alarm" and self._machine.state is RunState.SUSPENDED:
+            self._machine.system_wakeup(WakeupReason.RTC)
+
+    def _act(self, action: GuestAction) -> None:
+        """Do what `action` says; without the device that it takes nothing comes of it."""
+        phase = _PHASE_AFTER.get(action)
+        if phase is not None:
+            self._stop(phase)
+        machine = self._machine
+        if action in _DEVICES and not devices.has_device(machine, _DEVICES[action]):
+            return
+        if action is GuestAction.REBOOT or action is GuestAction.TRIPLE_FAULT:
+            machine.system_reset(ShutdownCause.GUEST_RESET)
+        elif action is GuestAction.SHUTDOWN:
+            machine.system_shutdown(ShutdownCause.GUEST_SHUTDOWN)
+        elif action is GuestAction.HIBERNATE:
+            devices.hibernate(machine)
+        elif action is GuestAction.SUSPEND:
+            machine.system_suspend()
+        elif action is GuestAction.PANIC:
+            devices.guest_panicked(machine)
+        elif action is GuestAction.CRASH_LOAD:
+            devices.guest_crashloaded(machine)
+        elif action is GuestAction.WATCHDOG:
+            devices.watchdog_expired(machine)
+        elif action is GuestAction.DEBUG_EXIT:
+            devices.debug_exit(machine, self.settings.debug_exit_value)
+        elif action is GuestAction.INTERNAL_ERROR:
+            devices.internal_error(machine)
+
+    def _stop(self, phase: GuestPhase) -> None:
+        """Do nothing more until something happens to the guest."""
+        self._timers.clear()
+        self.phase = phase
+
+    def require_running(self) -> None:
+        """:raise MachineError: the vCPUs do not run."""
+        if self._machine.state is not RunState.RUNNING:
+            raise MachineError(NOT_RUNNING)
+
+    def _require_device(self, action: GuestAction) -> None:
+        drivers = _DEVICES.get(action)
+        if drivers is not None and not devices.has_device(self._machine, drivers):
+            raise MachineError(f"'{action}' takes a device: {' or '.join(sorted(drivers))}")
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, enum.StrEnum) else value
+
+
+_DEVICES: dict[GuestAction, frozenset[str]] = {
+    GuestAction.PANIC: devices.PVPANIC,
+    GuestAction.CRASH_LOAD: devices.PVPANIC,
+    GuestAction.WATCHDOG: devices.WATCHDOGS,
+    GuestAction.DEBUG_EXIT: devices.DEBUG_EXIT,
+}
+"""What takes a device, and the drivers of those that will do."""
+
+_PHASE_AFTER: dict[GuestAction, GuestPhase] = {
+    GuestAction.HALT: GuestPhase.HALTED,
+    GuestAction.PANIC: GuestPhase.HALTED,
+    GuestAction.REBOOT: GuestPhase.STOPPING,
+    GuestAction.TRIPLE_FAULT: GuestPhase.STOPPING,
+    GuestAction.SHUTDOWN: GuestPhase.STOPPING,
+    GuestAction.HIBERNATE: GuestPhase.STOPPING,
+    GuestAction.SUSPEND: GuestPhase.STOPPING,
+    GuestAction.DEBUG_EXIT: GuestPhase.STOPPING,
+}
+"""What ends the guest's course for now, and the phase that it is in then."""
+
+_SETTING_KINDS: dict[str, Callable[[str], enum.StrEnum]] = {
+    "firmware": Firmware,
+    "on_boot": GuestAction,
+    "on_powerdown": GuestAction,
+    "on_sleep": GuestAction,
+    "on_nmi": GuestAction,
+    "on_wakeup": GuestWakeup,
+    "on_unplug": GuestUnplug,
+}

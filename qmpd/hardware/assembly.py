@@ -1,0 +1,196 @@
+"""Putting together the objects that a machine has from the start: one that was captured, with this machine's own
+memory, CPUs and names."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from qmpd.hardware.memory import Region
+from qmpd.hardware.processors import Place, set_properties
+from qmpd.qom.node import Node, Shape
+
+if TYPE_CHECKING:
+    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.qom.tree import Builder
+
+UNATTACHED = "/machine/unattached"
+_UNATTACHED_DEVICE = re.compile(r"/machine/unattached/device\[([0-9]+)\]")
+_ALONE, _FIRST, _OTHER = range(3)
+_FOUR_GIBIBYTES = 4 << 30
+_LOW_MEMORY, _DEVICE_MEMORY = "ram-below-4g[0]", "device-memory[0]"
+_TRUE = frozenset({"on", "yes", "true", "y"})
+# How much memory there may be before it is split, by how much of it then is below 4 GiB (hw/i386/pc_piix.c, pc_q35.c).
+_SPLIT_AT = {0xC0000000: 0xE0000000, 0x80000000: 0xB0000000}
+
+
+class MemoryLayout:
+    """Where a machine's memory is: sizes in bytes."""
+
+    __slots__ = ("above", "below", "size")
+
+    def __init__(self, size: int, low: int | None) -> None:
+        """`low` is what is below 4 GiB where there is more than fits there; None where that is not known."""
+        self.size = size
+        split = low is not None and size >= _SPLIT_AT.get(low, low)
+        self.below = low if split and low is not None else size
+        self.above = size - self.below
+
+
+def family(settings: MachineSettings) -> str:
+    """The type among those whose objects are captured that is most like a machine's."""
+    machine_type = settings.machine_name or settings.machine_type
+    if machine_type in ("none", "isapc", "microvm"):
+        return machine_type
+    return "q35" if "q35" in machine_type else "pc"
+
+
+def assemble(builder: Builder, captured: dict[str, Any], settings: MachineSettings, type_name: str | None) -> Node:
+    """The tree of a machine, its root.
+
+    `captured` is a machine of `qmpd.qapi.hardware`; `type_name` is what the machine's type is called, None where it is
+    the captured one.
+    """
+    root = builder.build(captured["tree"])
+    machine = root.children["machine"]
+    if type_name is not None and type_name != machine.type:
+        machine.set_value("type", type_name)
+        root.retype("machine", f"child<{type_name}>")
+    unattached = machine.children.get("unattached")
+    layout = MemoryLayout(settings.memory, captured.get("low-memory"))
+    if unattached is not None and layout.above:
+        _add_high_memory(unattached)
+    region = Region(settings, layout)
+    with_region = builder.captured("device-memory", family(settings)) if region.limit else None
+    if unattached is not None and with_region is not None:
+        _add_region(machine, unattached.children[_LOW_MEMORY], region, with_region["names"])
+    if "cpu" in captured:
+        _add_cpus(builder, root, captured, settings)
+    _fill_in(machine, settings)
+    return root
+
+
+# CPUs
+
+
+def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: MachineSettings) -> None:
+    count, second = settings.topology.cpus, captured["second-cpu"]
+    unattached = root.children["machine"].children["unattached"]
+    if count > 1:
+        _renumber(root, unattached, second, count)
+    kinds = captured["cpu"]
+    model = builder.captured("cpu", settings.cpu_model)
+    first = captured["cpu-path"].rpartition("/")[2]
+    for index in range(count):
+        name = first if index == 0 else f"device[{second + index - 1}]"
+        node = builder.build(kinds[_OTHER if index else _FIRST if count > 1 else _ALONE], owns=True)
+        if model is not None:
+            for key, value in model["values"].items():
+                node.set_value(key, value)
+        set_properties(node, settings)
+        for key, value in _identity(settings, index, node).items():
+            node.set_value(key, value)
+        local = node.children.get("lapic")
+        if local is not None:
+            local.set_value("id", node.value("apic-id"))
+        unattached.retype(name, f"child<{node.type}>")
+        unattached.attach(name, node)
+
+
+def _renumber(root: Node, unattached: Node, second: int, count: int) -> None:
+    """Move the devices up that come after the first CPU's, and what points to them."""
+
+    def moved(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return f"{UNATTACHED}/device[{number + count - 1 if number >= second else number}]"
+
+    for node in root.below():
+        for name, place in node.shape.places.items():
+            value = node.captured[place]
+            if type(value) is str and value.startswith(UNATTACHED):
+                new = _UNATTACHED_DEVICE.sub(moved, value)
+                if new != value:
+                    node.set_value(name, new)
+    static = unattached.shape.static
+    assert static is not None
+    properties = [list(each) for each in unattached.shape.properties[:static]]
+    children = dict(unattached.children)
+    unattached.children.clear()
+    for each in unattached.shape.properties[static:]:
+        name = _UNATTACHED_DEVICE.sub(moved, f"{UNATTACHED}/{each.name}")[len(UNATTACHED) + 1 :]
+        properties.append([name, each.kind, each.code])
+        child = children.get(each.name)
+        if child is not None:
+            unattached.attach(name, child)
+        if each.name == f"device[{second - 1}]":
+            properties += [[f"device[{second + index}]", "child<>", 0] for index in range(count - 1)]
+    unattached.shape = Shape(properties, static)
+
+
+def _identity(settings: MachineSettings, index: int, node: Node) -> dict[str, int]:
+    """Where CPU number `index` sits, as its properties say."""
+    place = Place.of_index(settings.topology, index)
+    known = {f"{level}-id": number for level, number in place.levels.items()}
+    known["apic-id"] = place.apic_id(settings.topology)
+    home = settings.node_of_cpu(index)
+    if home is not None:
+        known["node-id"] = home
+    return {name: number for name, number in known.items() if node.property(name) is not None}
+
+
+# Memory
+
+
+def _add_high_memory(unattached: Node) -> None:
+    """The region of the memory above 4 GiB comes right after the one below."""
+    model = unattached.children.get(_LOW_MEMORY)
+    static = unattached.shape.static
+    if model is None or static is None:
+        return
+    node = Node(model.shape, list(model.captured))
+    node.set_value("addr", _FOUR_GIBIBYTES)
+    node.set_value("size", "«memory above 4 GiB»")
+    properties: list[list[Any]] = []
+    for each in unattached.shape.properties:
+        properties.append(list(each))
+        if each.name == model.name:
+            properties.append(["ram-above-4g[0]", each.kind, 0])
+    unattached.shape = Shape(properties, static)
+    unattached.attach("ram-above-4g[0]", node)
+
+
+def _add_region(machine: Node, model: Node, region: Region, names: list[str]) -> None:
+    """The region of the memory that can be plugged in is the machine's own; `names` are then its properties."""
+    node = Node(model.shape, list(model.captured))
+    node.set_value("addr", region.start)
+    node.set_value("size", region.size)
+    added = [_DEVICE_MEMORY, f"child<{node.type}>", 0]
+    known = {each.name: list(each) for each in machine.shape.properties}
+    listed = [known.pop(name, added) for name in names if name in known or name == _DEVICE_MEMORY]
+    # A type of machine can have properties that the captured one has not.
+    machine.shape = Shape([*listed, *known.values()], machine.shape.static)
+    machine.attach(_DEVICE_MEMORY, node)
+
+
+def _fill_in(machine: Node, settings: MachineSettings) -> None:
+    """The machine's own properties: what was given for them, and those that are made of several numbers."""
+    for name, text in settings.machine_options.items():
+        found = machine.property(name)
+        if found is not None and found.kind == "bool":
+            machine.set_value(name, text in _TRUE)
+        elif found is not None and found.kind == "OnOffAuto":
+            machine.set_value(name, text)
+    topology = settings.topology
+    counts = {
+        "cpus": topology.cpus, "maxcpus": topology.maximum, "sockets": topology.sockets, "dies": topology.dies,
+        "clusters": topology.clusters, "modules": topology.modules, "cores": topology.cores,
+        "threads": topology.threads,
+    }  # fmt: skip
+    for each in machine.shape.properties:
+        value = machine.value(each.name)
+        if each.kind == "SMPConfiguration" and isinstance(value, dict):
+            machine.set_value(each.name, {name: counts.get(name, number) for name, number in value.items()})
+        elif each.kind == "MemorySizeConfiguration" and isinstance(value, dict):
+            limit = {"slots": settings.memory_slots, "max-size": settings.memory_limit}
+            grows = settings.memory_limit > settings.memory
+            machine.set_value(each.name, {**value, "size": settings.memory, **(limit if grows else {})})

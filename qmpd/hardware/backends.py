@@ -1,0 +1,144 @@
+"""What devices use: network backends, character devices, block nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.block.graph import Drive
+from qmpd.machine.errors import MachineError
+from qmpd.qom.naming import ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.block.graph import BlockGraph
+    from qmpd.common.texts import Texts
+    from qmpd.hardware.buses import Device
+    from qmpd.hardware.network import Network
+
+# Of these there may be one in a machine.
+_SINGLE = {"virtio-balloon-device": "Only one balloon device is supported"}
+# What opens its character device when the guest opens the port, or never.
+_OPENED_BY_GUEST = frozenset({"virtserialport", "isa-debugcon"})
+
+
+# What is a disk or a CD, as its drive is.
+_ANY_MEDIUM = "usb-storage"
+
+
+class Backends:
+    """The backends of one machine, as its devices see them."""
+
+    __slots__ = ("_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "network", "open_ports")
+
+    def __init__(self, network: Network, block: BlockGraph, texts: Texts) -> None:
+        self.network = network
+        self.block = block
+        self._texts = texts
+        # The labels of the character devices that there are, and whether a monitor uses them.
+        self.chardevs: dict[str, bool] = {}
+        self._chardev_users: dict[str, Device] = {}
+        # The ports that the guest has opened.
+        self.open_ports: list[Device] = []
+        self._singles: dict[str, Device] = {}
+        self._object_users: dict[str, Device] = {}
+
+    @property
+    def used_objects(self) -> set[str]:
+        """The paths of the objects that devices use."""
+        return set(self._object_users)
+
+    def has(self, kind: str) -> bool:
+        """Whether there is the device of this type of which there may be one."""
+        return kind in self._singles
+
+    def single(self, kind: str) -> Device | None:
+        """The device that has the part of this type of which there may be one."""
+        return self._singles.get(kind)
+
+    def chardev_is_busy(self, label: str) -> bool:
+        """Whether somebody uses a character device."""
+        return self.chardevs.get(label, False) or label in self._chardev_users
+
+    def chardev_is_open(self, label: str) -> bool:
+        """Whether the device that uses a character device, if any, listens to it: from the start, or by now."""
+        user = self._chardev_users.get(label)
+        return user is not None and (user.node.type not in _OPENED_BY_GUEST or user in self.open_ports)
+
+    def open_port(self, device: Device, *, opened: bool) -> None:
+        """The guest has opened or closed the port that a device is."""
+        if device in self.open_ports:
+            self.open_ports.remove(device)
+        if opened:
+            self.open_ports.append(device)
+
+    def check(self, kind: str, value: str, owner: str) -> None:
+        """Refuse a backend that is not there or is in use.
+
+        :raise MachineError: with `owner` (`TYPE.PROPERTY`) in its text.
+        """
+        if kind == "netdev":
+            self.network.check(value, owner)
+        elif kind == "drive":
+            self.block.check(value, owner)
+        elif kind == "chardev":
+            if value not in self.chardevs:
+                raise MachineError(f"Property '{owner}' can't find value '{value}'")
+            if self.chardev_is_busy(value):
+                raise MachineError(self._texts("chardev-in-use", owner=owner, id=value))
+
+    def attach(self, device: Device, given: Mapping[str, Any], captured: Mapping[str, Any]) -> None:
+        """A device begins to use what it was given; `captured` is what is known of its type.
+
+        :raise MachineError: it may not.
+        """
+        for part in device.node.below():
+            text = _SINGLE.get(part.type)
+            if text is not None:
+                if part.type in self._singles:
+                    raise MachineError(text)
+                self._singles[part.type] = device
+        if given.get("chardev"):
+            self._chardev_users[given["chardev"]] = device
+        for value in given.values():
+            if isinstance(value, str) and value.startswith("/objects/"):
+                self._object_users[value] = device
+        self._attach_drive(device, given, captured)
+        self.network.attach(device, dict(given), captured.get("rx-filter"))
+
+    def _attach_drive(self, device: Device, given: Mapping[str, Any], captured: Mapping[str, Any]) -> None:
+        """A device that has a drive gets it: the one that it was given, or an empty one of its own."""
+        shown = captured.get("block")
+        if shown is None:
+            return
+        name = given.get("drive") or ""
+        drive = self.block.drive(name)
+        if drive is None:
+            drive = Drive("", node=self.block.nodes.get(name) if name else None)
+        elif drive.node is None and not shown["removable"] and not drive.unmodelled and device.driver != _ANY_MEDIUM:
+            raise MachineError("Device needs media, but drive is empty")
+        drive.device = device
+        # In queries a device goes by its id where it has one, but a part of a device has none.
+        own = shown["qdev"] == ID
+        path = device.path if own else shown["qdev"].replace("«self»", device.path).replace(ID, device.identifier or "")
+        drive.qdev = device.identifier if own and device.identifier is not None else path
+        drive.label = drive.qdev
+        drive.removable, drive.has_tray = shown["removable"], "tray_open" in shown
+        drive.writes = drive.node is not None and not drive.node.read_only and not drive.removable
+        drive.shares = bool(given.get("share-rw")) or not drive.writes
+        self.block.attach(drive)
+
+    def detach(self, device: Device) -> None:
+        """A device is taken out of the machine."""
+        for kind in [kind for kind, user in self._singles.items() if user is device]:
+            del self._singles[kind]
+        self.open_port(device, opened=False)
+        self.network.detach(device)
+
+    def release(self, device: Device) -> None:
+        """A device is gone for good: what it used is free again."""
+        self.block.detach(device)
+        for label in [label for label, user in self._chardev_users.items() if user is device]:
+            del self._chardev_users[label]
+        for path in [path for path, user in self._object_users.items() if user is device]:
+            del self._object_users[path]

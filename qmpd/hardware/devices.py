@@ -1,0 +1,540 @@
+"""Adding devices to a machine and taking them away (QEMU's system/qdev-monitor.c).
+
+A device goes through the same steps whenever it is added: its type is looked up, a bus is found for it, it gets its id,
+its properties are set one after another, and at last it is realized: it takes a place on the bus, and what it is made
+of comes into being.  Each step has its own reasons to refuse, and those of an earlier one come first.
+
+A device on a PCI bus goes when the guest lets go of it, any other at once.  Either way DEVICE_DELETED comes a little
+later, when nobody uses what it was made of any more.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qmpd.common.identifiers import is_identifier
+from qmpd.hardware import controllers, firmware, limits, memory, places, processors, virtio
+from qmpd.hardware.assembly import MemoryLayout, family
+from qmpd.hardware.buses import Bus, Buses, Device
+from qmpd.hardware.controllers import Controller
+from qmpd.machine.errors import DeviceNotFound, MachineError
+from qmpd.qom import reader as reading
+from qmpd.qom.naming import ID, rename
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from qmpd.common.texts import Texts
+    from qmpd.hardware.backends import Backends
+    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.qom.node import Node
+    from qmpd.qom.tree import Builder, ObjectTree, Types
+
+    Options = Mapping[str, object]
+
+PERIPHERAL = "/machine/peripheral"
+BACKEND = "/backend"
+PERIPHERAL_ANON = "/machine/peripheral-anon"
+UNATTACHED = "/machine/unattached"
+# The controllers that boards have by the name of their first PCI bus, and where they are on it.
+_USB_CONTROLLERS = {"pci.0": ("piix3-usb-uhci", 1 << 3 | 2), "pcie.0": ("ich9-usb-ehci1", 0x1D << 3 | 7)}
+_ASIDE = ("driver", "bus", "id")
+_NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
+_NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
+_CPU = "-x86_64-cpu"
+_NO_BOARD = "none"
+# What is no value of a property that is needed, where that is not the same as of others.
+_EMPTY = {"serial": (None,)}
+_BUS_MASTER = "bus master[0]"
+
+
+class DeviceRules(Protocol):
+    """What releases differ in when devices come and go (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def device_options_are_text(self) -> bool:
+        """Whether `device_add` takes values for their text."""
+
+    @property
+    def device_id_check(self) -> str:
+        """When an id is looked at: `options` first of all, `identifier` at first for its form, `late`, or `none`."""
+
+    @property
+    def keyval_options(self) -> bool:
+        """Whether `-object` takes typed values, and `-device` looks at what a board takes; both came together."""
+
+    @property
+    def unplug_asked_once(self) -> bool:
+        """Whether `device_del` is refused while the guest has not answered."""
+
+    @property
+    def cpu_unplug_needs_guest(self) -> bool:
+        """Whether a CPU cannot be unplugged before the guest has looked at the machine's CPUs."""
+
+    @property
+    def send_queue_limit(self) -> int:
+        """The most entries of the queue in which a virtio network card sends."""
+
+    @property
+    def rng_without_bytes(self) -> bool:
+        """Whether a virtio random number generator may be limited to no bytes at all."""
+
+    @property
+    def block_sizes_apart(self) -> bool:
+        """Whether a size of blocks that is no power of 2 is refused with a text of its own."""
+
+    @property
+    def pci_function_check(self) -> str:
+        """When a function of a slot whose function 0 is there is refused: where it was `asked` for, or `always`."""
+
+
+class Devices:
+    """The devices of one machine.  `emit` sends an event, `later` does something after the reply."""
+
+    __slots__ = (
+        "_anonymous", "_backends", "_builder", "_emit", "_gone", "_later", "_rules", "_settings", "_texts", "_tree",
+        "_types", "_unattached", "buses", "in_use", "reader",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        tree: ObjectTree,
+        builder: Builder,
+        types: Types,
+        backends: Backends,
+        texts: Texts,
+        rules: DeviceRules,
+        emit: Callable[[str, dict[str, object]], None],
+        later: Callable[[Callable[[], None]], None],
+        settings: MachineSettings,
+    ) -> None:
+        self._settings = settings
+        self._tree = tree
+        self._builder = builder
+        self._types = types
+        self._backends = backends
+        self._texts = texts
+        self._rules = rules
+        self._emit = emit
+        self._later = later
+        self.reader = reading.Reader(tree, backends, texts, block_sizes_apart=rules.block_sizes_apart)
+        self.buses = Buses(tree, types)
+        for device in self.buses.devices.values():
+            places.restore(device)
+        self._anonymous = 0
+        # Ids that count as taken, though the device is gone from the tree: its options are still there.
+        self.in_use: set[str] = set()
+        # Those that were let go of together, with their paths: what is to be told later.
+        self._gone: list[list[tuple[Device, str]]] = []
+        numbers = [name[len("device[") : -1] for name in tree.container(UNATTACHED).children if name[:7] == "device["]
+        self._unattached = 1 + max(map(int, numbers), default=-1)
+
+    # Adding
+
+    def add(self, options: Options, *, cold: bool = False, text: bool = False) -> Device:
+        """Add a device, as `device_add` does, or as `-device` does while the machine is put together (`cold`).
+
+        `options` are in the order in which they are set; `text`: they are text, as on the command line.
+
+        :raise MachineError: it is refused.
+        """
+        texts = self._texts
+        identifier = options.get("id")
+        text = text or self._rules.device_options_are_text
+        if text:
+            options = {name: spelt for name, value in options.items() if (spelt := reading.as_text(value)) is not None}
+        # A number is no id, even where it counts as text.
+        identifier = identifier if isinstance(identifier, str) else None
+        check = self._rules.device_id_check
+        if identifier is not None and check in ("options", "identifier") and not is_identifier(identifier):
+            raise MachineError("Parameter 'id' expects an identifier")
+        if check == "options" and identifier in self.in_use:
+            raise MachineError(texts("device-id-duplicate", id=identifier))
+        driver = options.get("driver")
+        if not isinstance(driver, str):
+            raise MachineError("Parameter 'driver' is missing")
+        driver, captured = self._type(driver, cold)
+        bus = self._bus(driver, captured, options, cold)
+        if identifier is not None:
+            if check == "late" and not is_identifier(identifier):
+                raise MachineError(f"Invalid qdev ID '{identifier}'")
+            if identifier in self._tree.container(PERIPHERAL).children:
+                raise MachineError(texts("device-id-duplicate", id=identifier))
+            name = identifier
+        else:
+            name = f"device[{self._anonymous}]"
+            self._anonymous += 1
+        if "tree" not in captured:
+            self._refuse(driver, captured, options, identifier)
+        node = self._build(captured["tree"], identifier)
+        for property_name, value in captured.get("values", {}).items():
+            node.set_value(property_name, value)
+        if processors.is_processor(node):
+            processors.forget_place(node)
+        elif driver in memory.KINDS:
+            memory.forget_place(node)
+        container = self._tree.container(PERIPHERAL if identifier is not None else PERIPHERAL_ANON)
+        container.add_child(name, node)
+        device = Device(node, driver, identifier, cold=cold)
+        try:
+            given = self._set(node, options, text=text)
+            self._realize(device, bus, captured, given)
+        except MachineError:
+            container.remove(name)
+            raise
+        if identifier is not None:
+            self.in_use.add(identifier)
+        return device
+
+    def _type(self, driver: str, cold: bool) -> tuple[str, dict[str, Any]]:
+        """The type of device of this name, and what was captured of it."""
+        find = self._builder.captured
+        alias = find("alias", driver)
+        real = driver if alias is None else alias["type"]
+        captured = find("device", real)
+        if captured is None:
+            types = self._types.is_a(driver)
+            if "device" not in types:
+                raise MachineError(f"'{driver}' is not a valid device model name")
+            captured = self._processor(driver) if "cpu" in types else None
+            if captured is None:
+                raise MachineError(self._texts("device-abstract"))
+        if not captured.get("user", True):
+            raise MachineError(self._texts("device-not-pluggable"))
+        refused = captured.get("hot", "")
+        if not cold and _NOT_PLUGGABLE.search(refused):
+            raise MachineError(refused)
+        if "dynamic sysbus" in captured.get("refusal", ""):
+            raise MachineError(captured["refusal"])
+        bare = family(self._settings) == _NO_BOARD and self._rules.keyval_options
+        if bare and "sys-bus-device" in self._types.is_a(real):
+            raise MachineError("Parameter 'driver' expects a dynamic sysbus device type for the machine")
+        return real, captured
+
+    def _processor(self, driver: str) -> dict[str, Any] | None:
+        """What a CPU of this type is made of, as the machine has captured it; None for no CPU model."""
+        # A model that does not start everywhere was not captured; its name is known all the same.
+        model = self._builder.captured("cpu", driver.removesuffix(_CPU)) or {"values": {}}
+        if not driver.endswith(_CPU) or self._types.is_abstract(driver):
+            return None
+        machine = self._builder.captured("machine", family(self._settings)) or {}
+        if "cpu" not in machine:
+            return {}
+        return {"tree": machine["cpu"][-1], "values": model["values"]}
+
+    def _bus(self, driver: str, captured: dict[str, Any], options: Options, cold: bool) -> Bus | None:
+        """The bus that it goes on; None for a device that needs none."""
+        kind, path = captured.get("bus"), options.get("bus")
+        bus: Bus | None = None
+        if isinstance(path, str):
+            bus = self.buses.at(path)
+            if kind not in bus.types:
+                raise MachineError(f"Device '{driver}' can't go on {bus.type} bus")
+        elif kind is not None:
+            bus = self.buses.first(kind=kind)
+            if bus is None:
+                raise MachineError(f"No '{kind}' bus found for device '{driver}'")
+            if bus.full:
+                raise MachineError(self._texts("bus-full", bus=kind, driver=driver))
+        if not cold:
+            if _NO_HOTPLUG.fullmatch(captured.get("hot", "")):
+                raise MachineError(captured["hot"])
+            if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
+                raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+            if bus is None and family(self._settings) == _NO_BOARD:
+                raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
+        return bus
+
+    def _refuse(self, driver: str, captured: dict[str, Any], options: Options, identifier: str | None) -> None:
+        """Refuse a type that could not be captured: with QEMU's words where nothing was set that might help it."""
+        needed = limits.NEEDED.get(driver)
+        unset = needed not in options if needed else not any(name not in _ASIDE for name in options)
+        if "refusal" in captured and unset:
+            raise MachineError(captured["refusal"].replace(ID, identifier or ""))
+        raise MachineError(f"qmpd does not model adding a device of type {driver}")
+
+    def check_needed(self, driver: str, options: Options) -> None:
+        """Refuse a type that could not be captured where it was not given what it cannot do without.
+
+        :raise MachineError: it was not.
+        """
+        needed = limits.NEEDED.get(driver)
+        captured = self._builder.captured("device", driver)
+        if needed is not None and needed not in options and captured is not None and "refusal" in captured:
+            raise MachineError(captured["refusal"])
+
+    def _build(self, captured: list[Any], identifier: str | None) -> Node:
+        """The device's objects; a bus whose device has no id is named after its type."""
+
+        def new_name(name: str, child: Node | None) -> str:
+            if identifier is None and child is not None:
+                return self.buses.new_name(child.type)
+            return name.replace(ID, identifier or "")
+
+        node = self._builder.build(captured, owns=True)
+        rename(node, new_name)
+        return node
+
+    def _set(self, node: Node, options: Options, *, text: bool) -> dict[str, Any]:
+        """Set the properties; gives what was set, read."""
+        given: dict[str, Any] = {}
+        for name, value in options.items():
+            if name in _ASIDE:
+                continue
+            to = reading.target(node, name, self._texts)
+            given[name] = read = self.reader.read(to, value, text=text)
+            limits.check_set(self._types.is_a(node.type), name, read)
+            node.set_value(name, read)
+            if to.type != node.type:
+                for part in node.below():
+                    if part is not node and part.type == to.type and part.property(to.name) is not None:
+                        part.set_value(to.name, read)
+        return given
+
+    def _realize(self, device: Device, bus: Bus | None, captured: dict[str, Any], given: dict[str, Any]) -> None:
+        """Let it take its place and come into being."""
+        node = device.node
+        if bus is not None:
+            if places.is_checked_first(bus):
+                self._place(bus, device, given)
+            bus.add(device)
+            node.set_value("parent_bus", bus.node.path)
+        try:
+            self._plug_into_machine(device)
+            needed = captured.get("with", {})
+            if any(given.get(name) in _EMPTY.get(name, (None, "")) for name in needed):
+                raise MachineError(captured["refusal"].replace(ID, device.identifier or ""))
+            if bus is not None:
+                if places.needs_hub(bus, device.driver, given):
+                    self._add_hub(bus, device.cold)
+                if not places.is_checked_first(bus):
+                    self._place(bus, device, given)
+                controllers.check_slot(self._tree, bus, device)
+                controllers.check_chassis(device, self.buses.devices.values())
+            limits.check(self._types.is_a(node.type), node, given, self._rules)
+            if bus is not None:
+                virtio.check(node, bus, given)
+            self._backends.attach(device, given, captured)
+        except MachineError:
+            if bus is not None:
+                bus.remove(device)
+            raise
+        refusal = firmware.refusal(node, given.get("romfile"), cold=device.cold)
+        if refusal is not None:
+            self._fail_late(device)
+            raise MachineError(refusal)
+        for part in node.below():
+            if part.property("hotplugged") is not None:
+                part.set_value("hotplugged", not device.cold)
+                if part is not node:
+                    self.buses.devices[id(part)] = Device(part, part.type, None, cold=device.cold)
+        self.buses.devices[id(node)] = device
+        if device.cold:
+            _list_as_cold(node, captured.get("cold", ()))
+        for part in node.below():
+            self.buses.bring(part)
+        if bus is not None:
+            virtio.choose_interfaces(node, bus, given)
+            if controllers.controller(self._tree, bus) is Controller.NOBODY and node.property("hotpluggable"):
+                node.set_value("hotpluggable", False)
+        cold_consoles = captured.get("cold-consoles", ()) if device.cold else ()
+        for console in captured.get("consoles", cold_consoles):
+            screens = self._tree.container(BACKEND)
+            number = next(each for each in count() if f"console[{each}]" not in screens.children)
+            screens.add_child(f"console[{number}]", self._builder.build(console, node))
+
+    def _place(self, bus: Bus, device: Device, given: dict[str, Any]) -> None:
+        places.place(bus, device, given, self._texts, always_check=self._rules.pci_function_check == "always")
+
+    def _fail_late(self, device: Device) -> None:
+        """A device is refused when its parts are there already: they go, and that is told."""
+        if device.bus is not None:
+            device.bus.remove(device)
+        self._backends.detach(device)
+        self._backends.release(device)
+        parts = [part for part in device.node.below() if part.property("hotplugged") is not None]
+        self._gone.append([(Device(part, part.type, None, cold=False), part.path) for part in parts[1:]])
+        self._later(self._tell)
+
+    def _plug_into_machine(self, device: Device) -> None:
+        """What the machine itself has to say to a CPU or to memory.
+
+        :raise MachineError: it does not take it.
+        """
+        others, settings = self.buses.devices.values(), self._settings
+        if processors.is_processor(device.node):
+            processors.plug(device.node, device.driver.removesuffix(_CPU), settings, others)
+        elif device.driver in memory.KINDS:
+            board = self._tree.find("/machine")
+            if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):
+                raise MachineError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
+            machine = self._builder.captured("machine", family(settings)) or {}
+            region = memory.Region(settings, MemoryLayout(settings.memory, machine.get("low-memory")))
+            memory.plug(self._tree, device.node, region, others, self._backends.used_objects)
+
+    def _add_hub(self, bus: Bus, cold: bool) -> None:
+        """Add a USB hub that nobody asked for; it belongs to the machine."""
+        self._add_own(places.HUB, bus, {}, cold=cold)
+
+    def _add_own(self, driver: str, bus: Bus, given: dict[str, Any], *, cold: bool) -> None:
+        """Add a device that belongs to the machine."""
+        captured = self._builder.captured("device", driver)
+        if captured is None or "tree" not in captured:
+            return
+        node = self._build(captured["tree"], None)
+        self._tree.container(UNATTACHED).add_child(f"device[{self._unattached}]", node)
+        self._unattached += 1
+        self._realize(Device(node, driver, None, cold=cold), bus, captured, given)
+
+    def add_usb(self) -> None:
+        """Add the USB controller that the board has when it is to have one (`-usb`)."""
+        for name, (driver, address) in _USB_CONTROLLERS.items():
+            bus = self.buses.first(name=name)
+            if bus is not None:
+                self._add_own(driver, bus, {"addr": address}, cold=True)
+
+    # Removing
+
+    def find(self, identifier: str) -> Device:
+        """The device of this id, or at this path.
+
+        :raise MachineError: there is none.
+        """
+        if not identifier:
+            raise self._unnamed()
+        start = self._tree.root if identifier.startswith("/") else self._tree.container(PERIPHERAL)
+        node = self._tree.descend(start, identifier.split("/"))
+        if node is None:
+            raise DeviceNotFound(f"Device '{identifier}' not found")
+        device = self.buses.devices.get(id(node))
+        if device is None:
+            raise MachineError(self._texts("device-is-none", id=identifier))
+        return device
+
+    def _unnamed(self) -> MachineError:
+        """Some releases take no id at all for the container of devices."""
+        text = self._texts("device-unnamed")
+        return DeviceNotFound(text) if text.endswith("not found") else MachineError(text)
+
+    def remove(self, identifier: str, *, guest_listens: bool = False) -> Device | None:
+        """Remove a device, as `device_del` does; gives the device where the guest has to let go of it first.
+
+        `guest_listens`: there is an operating system that runs.
+
+        :raise MachineError: it is refused.
+        """
+        device = self.find(identifier)
+        by = controllers.controller(self._tree, device.bus)
+        once = by is Controller.EXPRESS or (by is Controller.ACPI and self._rules.unplug_asked_once)
+        if device.unplug_pending and once:
+            raise MachineError(f"Device {identifier} is already in the process of unplug")
+        self.check_removable(device)
+        if processors.is_processor(device.node):
+            self._check_processor(device, guest_listens=guest_listens)
+        if not self._is_asked(device, by, guest_listens=guest_listens):
+            self.take_away(device)
+            return None
+        device.unplug_pending = True
+        return device
+
+    def _is_asked(self, device: Device, by: Controller, *, guest_listens: bool) -> bool:
+        """Whether the guest, that listens or not, has to let go of a device first."""
+        if by is Controller.STANDARD:
+            return device.used or guest_listens
+        # The guest has never seen a function whose slot has no function 0.
+        return by is not Controller.BUS and not (by is Controller.EXPRESS and controllers.is_hidden(device))
+
+    def check_removable(self, device: Device) -> None:
+        """Refuse to take away what belongs to the machine for good.
+
+        :raise MachineError: it does.
+        """
+        bus = device.bus
+        if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
+            raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+        if not device.node.value("hotpluggable"):
+            raise MachineError(f"Device '{device.driver}' does not support hotplugging")
+
+    def _check_processor(self, device: Device, *, guest_listens: bool) -> None:
+        others = self.buses.devices.values()
+        number = next(index for index, node in processors.plugged(others, self._settings) if node is device.node)
+        processors.check_unplug(number)
+        if self._rules.cpu_unplug_needs_guest and not guest_listens:
+            raise MachineError(f"acpi: device unplug request for not supported device type: {device.node.type}")
+
+    def asks(self, device: Device) -> bool:
+        """Whether removing a device takes the guest's consent."""
+        return controllers.controller(self._tree, device.bus) is not Controller.BUS
+
+    def take_away(self, device: Device) -> None:
+        """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
+        leaving = list(device.below())
+        self._gone.append([(each, each.path) for each in leaving])
+        for each in leaving:
+            self._let_go(each)
+        self._later(self._tell)
+
+    def _let_go(self, device: Device) -> None:
+        if device.bus is not None:
+            places.give_back(device.bus, device)
+            device.bus.remove(device)
+        for part in device.node.below():
+            self.buses.devices.pop(id(part), None)
+        self._backends.detach(device)
+        screens = self._tree.find(BACKEND)
+        if screens is not None:
+            for name in [name for name, each in screens.children.items() if each.owner is device.node]:
+                screens.remove(name)
+        holder = device.node.parent
+        if holder is not None and holder.shape.static is not None:
+            holder.remove(device.node.name)
+
+    def _tell(self) -> None:
+        for device, path in self._gone.pop(0):
+            self._backends.release(device)
+            identifier = device.identifier
+            data: dict[str, object] = {} if identifier is None else {"device": identifier}
+            self._emit("DEVICE_DELETED", {**data, "path": path})
+            if identifier is not None:
+                self.in_use.discard(identifier)
+
+    def goes_on(self) -> None:
+        """What was to be told in another process is told in this one."""
+        for _ in self._gone:
+            self._later(self._tell)
+
+    def pending(self) -> list[Device]:
+        """The devices that the guest has been asked to let go of."""
+        found = [device for device in self.buses.devices.values() if device.unplug_pending]
+        return sorted(found, key=controllers.order)
+
+    def reset(self) -> None:
+        """The machine has been reset: ACPI lets go of the devices that are to go, and all others are in use now."""
+        for device in self.pending():
+            if id(device.node) in self.buses.devices:
+                if controllers.controller(self._tree, device.bus) is Controller.ACPI:
+                    self.take_away(device)
+        for device in self.buses.devices.values():
+            device.used = not controllers.is_hidden(device)
+
+    def settle(self) -> None:
+        """The machine has been put together."""
+        if self.buses.root is not None:
+            controllers.adopt_bridges(self.buses.root, [each.node for each in self.buses.devices.values()])
+
+    def drivers(self) -> set[str]:
+        """The types of the devices that there are."""
+        return {device.driver for device in self.buses.devices.values()}
+
+
+def _list_as_cold(node: Node, listed: Sequence[str]) -> None:
+    """A PCI device that is there before the machine is gets its view of memory when the machine is ready.
+
+    `listed` is the part of its properties that is then listed in another order, where that is known.
+    """
+    if node.shape.static is not None and node.property(_BUS_MASTER) is not None:
+        node.put_last(_BUS_MASTER)
+    elif listed:
+        node.list_anew(listed)

@@ -1,0 +1,144 @@
+"""Memory that is plugged into a machine: slots and addresses (hw/mem/pc-dimm.c, hw/mem/memory-device.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.machine.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qmpd.hardware.assembly import MemoryLayout
+    from qmpd.hardware.buses import Device
+    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.qom.node import Node
+    from qmpd.qom.tree import ObjectTree
+
+PERSISTENT = "nvdimm"
+KINDS = {"pc-dimm": "dimm", PERSISTENT: "nvdimm"}
+"""The types of memory that can be plugged in, and what query-memory-devices calls them."""
+
+_ALIGNMENT = 2 << 20
+_GIBIBYTE = 1 << 30
+_FOUR_GIBIBYTES = 4 << 30
+_UNASSIGNED = -1
+
+
+class Region:
+    """Where the machine has room for memory that is plugged in: `start` and `size` in bytes.
+
+    Each slot gets a GiB beside what may be plugged in, so that everything can be aligned.
+    """
+
+    __slots__ = ("limit", "size", "slots", "start")
+
+    def __init__(self, settings: MachineSettings, layout: MemoryLayout) -> None:
+        self.slots = settings.memory_slots
+        self.limit = max(0, settings.memory_limit - settings.memory)
+        self.start = (_FOUR_GIBIBYTES + layout.above + _GIBIBYTE - 1) // _GIBIBYTE * _GIBIBYTE
+        self.size = self.limit + self.slots * _GIBIBYTE
+
+
+def plugged(devices: Iterable[Device]) -> list[Device]:
+    """The memory that is plugged in, by address."""
+    return sorted((each for each in devices if each.driver in KINDS), key=lambda each: int(each.node.value("addr")))
+
+
+def forget_place(node: Node) -> None:
+    """Let new memory have no place yet."""
+    node.set_value("slot", _UNASSIGNED)
+    node.set_value("addr", 0)
+
+
+def _size(tree: ObjectTree, node: Node) -> int:
+    backend = tree.find(node.value("memdev") or "/zz")
+    size = 0 if backend is None else backend.value("size")
+    return size if isinstance(size, int) else 0
+
+
+def total(tree: ObjectTree, devices: Iterable[Device]) -> int:
+    """How much is plugged in, in bytes."""
+    return sum(_size(tree, each.node) for each in plugged(devices))
+
+
+def describe(tree: ObjectTree, device: Device) -> dict[str, Any]:
+    """What query-memory-devices says of one."""
+    node = device.node
+    data: dict[str, Any] = {} if device.identifier is None else {"id": device.identifier}
+    data |= {name: tree.plain(node, node.value(name)) for name in ("addr", "slot", "node")}
+    data |= {"memdev": node.value("memdev"), "size": _size(tree, node)}
+    data |= {name: node.value(name) for name in ("hotpluggable", "hotplugged")}
+    return {"type": KINDS[device.driver], "data": data}
+
+
+def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device], used: Iterable[str]) -> None:
+    """Give new memory its slot and its address; `used` are the paths of the backends that have a device.
+
+    :raise MachineError: it cannot have them.
+    """
+    there = plugged(devices)
+    slot = _slot(node.value("slot"), region, {each.node.value("slot") for each in there})
+    path = node.value("memdev")
+    if not path:
+        raise MachineError("'memdev' property must be set")
+    size, hint = _size(tree, node), int(node.value("addr") or 0)
+    if not region.limit:
+        raise MachineError(
+            "memory devices (e.g. for memory hotplug) are not enabled, please specify the maxmem option"
+        )
+    in_use = sum(_size(tree, each.node) for each in there)
+    if in_use + size > region.limit:
+        raise MachineError(
+            f"not enough space, currently 0x{in_use:x} in use of total space for memory devices 0x{region.limit:x}"
+        )
+    address = _address(tree, region, there, size, hint)
+    if path in used:
+        raise MachineError(f"can't use already busy memdev: {path.rpartition('/')[2]}")
+    home = node.value("node") or 0
+    if home > 0:
+        raise MachineError(f"'DIMM property node has value {home}' which exceeds the number of numa nodes: 1")
+    node.set_value("slot", slot)
+    node.set_value("addr", address)
+
+
+def _slot(wanted: Any, region: Region, taken: set[Any]) -> int:
+    if wanted != _UNASSIGNED and not 0 <= wanted < region.slots:
+        limit = region.slots - 1 & (1 << 64) - 1
+        raise MachineError(f"invalid slot number {wanted}, valid range is [0-{limit}]")
+    if not region.slots:
+        raise MachineError("no slots where allocated, please specify the 'slots' option")
+    if wanted != _UNASSIGNED:
+        if wanted in taken:
+            raise MachineError(f"slot {wanted} is busy")
+        return int(wanted)
+    free = next((number for number in range(region.slots) if number not in taken), None)
+    if free is None:
+        raise MachineError("no free slots available")
+    return free
+
+
+def _address(tree: ObjectTree, region: Region, there: list[Device], size: int, hint: int) -> int:
+    """Where memory of this size goes; `hint` is the address that it was given, 0 for none."""
+    end = region.start + region.size
+    if hint % _ALIGNMENT:
+        raise MachineError(f"address must be aligned to 0x{_ALIGNMENT:x} bytes")
+    if size % _ALIGNMENT:
+        raise MachineError(f"backend memory size must be multiple of 0x{_ALIGNMENT:x}")
+    if hint and not region.start <= hint <= end - size:
+        raise MachineError(
+            f"can't add memory device [0x{hint:x}:0x{size:x}], usable range for memory devices "
+            f"[0x{region.start:x}:0x{region.size:x}]"
+        )
+    address = hint or region.start
+    for each in there:
+        start = int(each.node.value("addr"))
+        if start < address + size and address < start + _size(tree, each.node):
+            if hint:
+                raise MachineError(f"address range conflicts with memory device id='{each.identifier or '(unnamed)'}'")
+            address = start + _size(tree, each.node)
+    if address + size > end:
+        raise MachineError(
+            "could not find position in guest address space for memory device - memory fragmented due to alignments"
+        )
+    return address

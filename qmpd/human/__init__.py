@@ -1,0 +1,1 @@
+"""The human monitor: lines, editor and pages of information."""

@@ -1,0 +1,83 @@
+"""What `info network` shows: hubs with their ports, then cards with their backends (net/net.c, net/hub.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.hardware.network import Card, Netdev
+from qmpd.monitor.errors import CommandError
+from qmpd.system.parts import inventory_of, is_bare
+
+if TYPE_CHECKING:
+    from qmpd.hardware.network import Network
+    from qmpd.human.parts import Line
+    from qmpd.monitor.dispatcher import Dispatcher
+
+_HUB_PORT = "hubport"
+_DEFAULT_NETWORK = "10.0.2.0"
+
+
+def info_network(dispatcher: Dispatcher, line: Line) -> str:
+    """The text.
+
+    :raise Misread: something follows.
+    :raise CommandError: there is a backend of which it is not known how it is shown.
+    """
+    line.end()
+    if is_bare(dispatcher):
+        return ""
+    network = inventory_of(dispatcher).backends.network
+    said = _hubs(network)
+    clients: list[Netdev | Card] = [*network.netdevs, *network.cards]
+    for client in sorted(clients, key=lambda each: each.number):
+        if isinstance(client, Netdev):
+            if client.peer is None and client.type != _HUB_PORT:
+                said += _backend(client)
+        elif client.netdev is None or client.netdev.type != _HUB_PORT:
+            said += _card(client)
+            said += "" if client.netdev is None else f" \\ {_backend(client.netdev)}"
+    return said
+
+
+def _hubs(network: Network) -> str:
+    """The hubs and the ports of each, the newest first."""
+    cards = {id(card.netdev): card for card in network.cards}
+    said = ""
+    for hub in reversed(network.hubs):
+        said += f"hub {hub}\n"
+        for port in reversed(network.netdevs):
+            if port.type != _HUB_PORT or port.options.get("hubid") != hub:
+                continue
+            if "netdev" in port.options:
+                raise CommandError("qmpd does not model 'info network' where a hub is connected to a backend")
+            card = cards.get(id(port))
+            said += f" \\ {port.identifier}" + (f": {_card(card)}" if card is not None else "\n")
+    return said
+
+
+def _card(card: Card) -> str:
+    return f"{card.name}: index=0,type=nic,model={card.device.driver},macaddr={card.mac}\n"
+
+
+def _backend(netdev: Netdev) -> str:
+    if netdev.type != "user":
+        raise CommandError(f"qmpd does not model 'info network' with backends of type {netdev.type}")
+    restricted = netdev.options.get("restrict") in (True, "on", "yes", "true", "y")
+    shown = f"net={_network_address(netdev.options.get('net'))},restrict={'on' if restricted else 'off'}"
+    return f"{netdev.identifier}: index=0,type=user,{shown}\n"
+
+
+def _network_address(given: str | None) -> str:
+    """The address of the network that a backend has; without a mask it is that of the address's class."""
+    if given is None:
+        return _DEFAULT_NETWORK
+    address, _, mask = given.partition("/")
+    from ipaddress import IPv4Network
+
+    if not mask:
+        first = int(address.partition(".")[0])
+        mask = "8" if first < 128 else "16" if first < 192 else "24"
+    try:
+        return str(IPv4Network(f"{address}/{mask}", strict=False).network_address)
+    except ValueError:
+        raise CommandError(f"qmpd does not model 'info network' with the network {given}") from None

@@ -1,0 +1,62 @@
+"""The human monitor on a terminal of its own: what is typed, what is echoed, and the prompt.
+
+A key is handled when it comes, as QEMU's readline does: the line is drawn anew after each, and a finished line is
+executed at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.human.editor import LineEditor
+from qmpd.human.monitor import completions, execute_line
+from qmpd.monitor.session import Session
+
+if TYPE_CHECKING:
+    from qmpd.monitor.dispatcher import Dispatcher
+
+PROMPT = "(qemu) "
+
+
+class Terminal(Session):
+    """A session with a person in it."""
+
+    __slots__ = ("_editor", "_machine")
+
+    def __init__(self, dispatcher: Dispatcher, label: str) -> None:
+        super().__init__(dispatcher, label=label)
+        self._machine = dispatcher
+        self._editor = LineEditor(PROMPT, self._complete)
+        version = ".".join(map(str, dispatcher.release.version))
+        self._print(f"QEMU {version} monitor - type 'help' for more information\n")
+        self._print(self._editor.start())
+
+    def receive(self, data: bytes) -> None:
+        """Take keys; the lines that they finish are executed."""
+        for key in data:
+            line = self._editor.key(key)
+            self._print(self._editor.take_output())
+            if line is not None and self._machine.exit_status is None:
+                self._execute(line)
+
+    def _execute(self, line: str) -> None:
+        dispatcher = self._machine
+        self._print(execute_line(dispatcher, line, own_words=True))
+        if dispatcher.machine.pending:
+            dispatcher.turn()
+        if dispatcher.exit_status is None:
+            self._print(self._editor.start())
+
+    def _complete(self, text: str) -> list[str]:
+        return completions(self._machine, text)
+
+    def _print(self, text: str) -> None:
+        if text:
+            self.send(text.replace("\n", "\r\n").encode("latin-1", "replace"))
+
+
+def open_terminal(dispatcher: Dispatcher, label: str) -> Session:
+    """A new person at a terminal, who is greeted at once.  Events are not told there."""
+    session = Terminal(dispatcher, label)
+    dispatcher.sessions[session] = None
+    return session

@@ -1,0 +1,1 @@
+"""Objects and properties: the tree, its types, reading and writing."""

@@ -1,0 +1,96 @@
+"""Setting a property of an object that exists: what each one takes, and how it refuses (QEMU's visitors)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.common.integers import INTEGER_RANGES
+from qmpd.machine.errors import DeviceNotFound, MachineError
+
+if TYPE_CHECKING:
+    from qmpd.common.texts import Texts
+    from qmpd.qom.node import Node, Property
+    from qmpd.qom.tree import ObjectTree
+
+READ_ONLY, AFTER_REALIZE, ANYTHING = 0, 1, "*"
+
+ENUMERATIONS: dict[str, tuple[str, ...]] = {
+    "OnOffAuto": ("auto", "on", "off"),
+    "HostMemPolicy": ("default", "preferred", "bind", "interleave"),
+    "LostTickPolicy": ("discard", "delay", "slew"),
+    "FdcDriveType": ("144", "288", "120", "none", "auto"),
+    "FloppyDriveType": ("144", "288", "120", "none", "auto"),
+    "GranuleMode": ("4k", "8k", "16k", "64k", "host"),
+    "ZeroPageDetection": ("none", "legacy", "multifd"),
+    "BlockdevOnError": ("report", "ignore", "enospc", "stop", "auto"),
+    "BiosAtaTranslation": ("auto", "none", "lba", "large", "rechs"),
+    "OffAutoPCIBAR": ("off", "auto", "bar0", "bar1", "bar2", "bar3", "bar4", "bar5"),
+    "MultiFDCompression": ("none", "zlib", "zstd"),
+    "PCIELinkSpeed": ("2_5", "5", "8", "16", "32", "64"),
+    "PCIELinkWidth": ("1", "2", "4", "8", "12", "16", "32"),
+    "QCryptoSecretFormat": ("raw", "base64"),
+    "QCryptoTLSCredsEndpoint": ("client", "server"),
+    "NetFilterDirection": ("all", "rx", "tx"),
+    "off/auto/2.0/3.0": ("off", "auto", "2.0", "3.0"),
+}
+"""The values of those enumerations that are types of properties, under the names that qom-list gives them."""
+
+_KINDS: dict[str, tuple[type, str]] = {
+    "string": (str, "string"),
+    "boolean": (bool, "boolean"),
+    "integer": (int, "integer"),
+    "array": (list, "array"),
+    ANYTHING: (dict, "object"),
+}
+
+
+def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Texts) -> Any:
+    """The value that the property takes for `value`.
+
+    :raise MachineError: it takes none, or not this one.
+    """
+    code, name = found.code, found.name
+    if code == READ_ONLY:
+        raise MachineError(texts("property-not-writable", type=node.type, name=name))
+    if code == AFTER_REALIZE:
+        raise MachineError(after_realize(node, name))
+    assert isinstance(code, str)
+    if code.startswith("="):
+        raise MachineError(tree.plain(node, code[1:]))
+    if code == "uint64":
+        if type(value) is not int or not -(1 << 63) <= value < 1 << 64:
+            raise MachineError(f"Parameter '{name}' expects uint64")
+        return value & (1 << 64) - 1
+    kind, expected = _KINDS[code]
+    if type(value) is not kind:
+        raise MachineError(f"Invalid parameter type for '{name}', expected: {expected}")
+    if found.is_link and isinstance(value, str):
+        return _link(tree, found, value)
+    if found.kind in ENUMERATIONS and value not in ENUMERATIONS[found.kind]:
+        raise MachineError(texts("enum-refusal", name=name, value=value))
+    limits = INTEGER_RANGES.get(found.kind)
+    if limits is not None and isinstance(value, int) and not limits[0] <= value <= limits[1]:
+        raise MachineError(f"Parameter '{name}' expects {found.kind}_t")
+    if name == "realized" and value != node.value(name):
+        raise MachineError(f"qmpd does not model setting '{name}'")
+    return value
+
+
+def after_realize(node: Node, name: str) -> str:
+    """The text that refuses to change a device that is part of the machine."""
+    holder = node.parent
+    named = holder is not None and holder.name == "peripheral"
+    device = f"device '{node.name}'" if named else "anonymous device"
+    return f"Attempt to set property '{name}' on {device} (type '{node.type}') after it was realized"
+
+
+def _link(tree: ObjectTree, found: Property, path: str) -> str:
+    if not path:
+        return ""
+    wanted = found.kind[len("link<") : -1]
+    target = tree.resolve_typed(path, wanted)
+    if target is None:
+        if tree.resolves(path):
+            raise MachineError(f"Invalid parameter type for '{found.name}', expected: {wanted}")
+        raise DeviceNotFound(f"Device '{path}' not found")
+    return target.path

@@ -1,0 +1,180 @@
+"""The qtest protocol: a test program plays the guest's CPU and the clock, a line at a time.
+
+A command is a line of words, its answer a line that begins with `OK` or `FAIL`.  Nothing here emulates devices: memory
+and the ports of the devices that decide about the machine's state answer (`qmpd.qtest.bus`), others are empty,
+and no interrupt is ever raised.  (docs/devel/testing/qtest; the answers of the real program.)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, TextIO
+
+from qmpd.monitor.session import Session
+from qmpd.qtest.bus import TestBus
+from qmpd.schedule.clock import SteppedClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.monitor.dispatcher import Dispatcher
+
+_WIDTHS = {"b": 1, "w": 2, "l": 4, "q": 8}
+_ADDRESS = (1 << 64) - 1
+
+
+class _Fail(Exception):  # noqa: N818 - what the answer says
+    """The command is answered with FAIL."""
+
+
+class QtestSession(Session):
+    """A test program's connection."""
+
+    __slots__ = ("_bus", "_clock", "_commands", "_input", "_log", "_machine", "_started")
+
+    def __init__(self, dispatcher: Dispatcher, label: str, log: TextIO | None = None) -> None:
+        super().__init__(dispatcher, label=label)
+        clock = dispatcher.clock
+        self._clock = clock if isinstance(clock, SteppedClock) else SteppedClock()
+        self._machine = dispatcher
+        self._bus = TestBus(dispatcher.machine, self._clock)
+        self._input = b""
+        self._log = log
+        self._started = time.monotonic()
+        self._commands: dict[str, Callable[[list[str]], str]] = {
+            "irq_intercept_in": self._intercept,
+            "irq_intercept_out": self._intercept,
+            "set_irq_in": lambda words: self._arguments(words, 4, ""),
+            "read": self._read,
+            "write": self._write,
+            "b64read": self._read_base64,
+            "b64write": self._write_base64,
+            "memset": self._fill,
+            "endianness": lambda words: "little",
+            "clock_step": self._step,
+            "clock_set": self._set,
+            "module_load": lambda words: self._arguments(words, 2, ""),
+        }
+        for letter, width in _WIDTHS.items():
+            self._commands[f"write{letter}"] = partial(self._write_number, width)
+            self._commands[f"read{letter}"] = partial(self._read_number, width)
+            if width < 8:
+                self._commands[f"out{letter}"] = partial(self._output, width)
+                self._commands[f"in{letter}"] = partial(self._input_port, width)
+        self._note("I", "OPENED")
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes; each line that they finish is executed at once."""
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            words = line.decode("utf-8", "replace").split()
+            if not words:
+                continue
+            self._note("R", " ".join(words))
+            answer = self._execute(words)
+            self._note("S", answer)
+            self.send(answer.encode() + b"\n")
+            if self._machine.machine.pending:
+                self._machine.turn()
+
+    def _execute(self, words: list[str]) -> str:
+        command = self._commands.get(words[0])
+        if command is None:
+            return f"FAIL Unknown command '{words[0]}'"
+        try:
+            return f"OK {command(words[1:])}".rstrip()
+        except _Fail as failure:
+            return f"FAIL {failure}"
+        except (ValueError, IndexError, OverflowError):
+            return f"FAIL Invalid arguments of '{words[0]}'"
+
+    def _note(self, kind: str, text: str) -> None:
+        if self._log is not None:
+            self._log.write(f"[{kind} +{time.monotonic() - self._started:f}] {text}\n")
+            self._log.flush()
+
+    @staticmethod
+    def _arguments(words: list[str], least: int, answer: str) -> str:
+        if len(words) < least:
+            raise ValueError
+        return answer
+
+    def _intercept(self, words: list[str]) -> str:
+        path = words[0]
+        if path not in ("ioapic", "cpu", "/machine") and not path.startswith(("/machine/", "/objects/")):
+            raise _Fail("Unknown device")
+        return ""
+
+    # Memory and ports
+
+    def _read(self, words: list[str]) -> str:
+        return "0x" + self._bus.read(_number(words[0]), _number(words[1])).hex()
+
+    def _write(self, words: list[str]) -> str:
+        size = _number(words[1])
+        data = bytes.fromhex(words[2].removeprefix("0x"))[:size]
+        self._bus.write(_number(words[0]), data.ljust(size, b"\0"))
+        return ""
+
+    def _read_base64(self, words: list[str]) -> str:
+        return base64.b64encode(self._bus.read(_number(words[0]), _number(words[1]))).decode()
+
+    def _write_base64(self, words: list[str]) -> str:
+        try:
+            data = base64.b64decode(words[2], validate=True)
+        except binascii.Error as error:
+            raise ValueError from error
+        self._bus.write(_number(words[0]), data[: _number(words[1])])
+        return ""
+
+    def _fill(self, words: list[str]) -> str:
+        self._bus.write(_number(words[0]), bytes([_number(words[2]) & 255]) * _number(words[1]))
+        return ""
+
+    def _write_number(self, width: int, words: list[str]) -> str:
+        value = _number(words[1]) & ((1 << 8 * width) - 1)
+        self._bus.write(_number(words[0]), value.to_bytes(width, "little"))
+        return ""
+
+    def _read_number(self, width: int, words: list[str]) -> str:
+        return f"0x{int.from_bytes(self._bus.read(_number(words[0]), width), 'little'):016x}"
+
+    def _output(self, width: int, words: list[str]) -> str:
+        self._bus.output(_number(words[0]) & 0xFFFF, _number(words[1]) & ((1 << 8 * width) - 1))
+        return ""
+
+    def _input_port(self, width: int, words: list[str]) -> str:
+        return f"0x{self._bus.input(_number(words[0]) & 0xFFFF, width):04x}"
+
+    # Time
+
+    def _step(self, words: list[str]) -> str:
+        nanoseconds = int(words[0], 0) if words else None
+        return str(self._bus.step(nanoseconds))
+
+    def _set(self, words: list[str]) -> str:
+        moment = int(words[0], 0)
+        return str(self._bus.step(max(moment - self._clock.monotonic_nanoseconds(), 0)))
+
+
+def _number(text: str) -> int:
+    return int(text, 0) & _ADDRESS
+
+
+def open_qtest(dispatcher: Dispatcher, label: str) -> Session:
+    """A new test program; nothing is said to it first."""
+    session = QtestSession(dispatcher, label, _log(dispatcher.settings.qtest_log))
+    dispatcher.sessions[session] = None
+    return session
+
+
+def _log(name: str | None) -> TextIO | None:
+    if name is None:
+        return sys.stderr
+    if name in ("none", "/dev/null"):
+        return None
+    return open(name, "a", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""A machine's clock and its timers."""

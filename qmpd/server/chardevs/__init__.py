@@ -1,0 +1,1 @@
+"""The character devices of a machine that is served: sockets, files, terminals."""

@@ -1,0 +1,1 @@
+"""The hand-over of a machine from a parent process to its child (live update)."""

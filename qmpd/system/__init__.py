@@ -1,0 +1,1 @@
+"""One whole virtual machine: what the doors are given."""
