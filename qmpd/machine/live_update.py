@@ -3,18 +3,18 @@
 A live update replaces the process that runs a machine by a new one, its child, while the machine goes on and
 its clients stay connected.  Each of the two processes is in a stage of its own:
 
-- the father: `none`, until he is asked to prepare; `father-prepare` while the child starts and takes in a clone
+- the parent: `none`, until it is asked to prepare; `father-prepare` while the child starts and takes in a clone
   of the machine; `father-child-ready` once the clone is complete, which INIT_COMPLETE tells the clients;
-  `father-commit` while the two hand over, and the father stands still.  With that he ends.
+  `father-commit` while the two hand over, and the parent stands still.  With that it ends.
 - the child: `none` at first; `child-prepare` while it takes in the clone; `child-ready`, in which it waits for
   the word; `child-commit` while it takes the machine over, and `none` again as soon as the machine is its own:
-  from there on it can be the father of the next update.
-- what goes wrong before the father's end leaves him as he was: the update is `failed`, and stays so for
+  from there on it can be the parent of the next update.
+- what goes wrong before the parent's end leaves it as it was: the update is `failed`, and stays so for
   everyone to see, with the reason, until the next one begins or the failure is dismissed; or it is `cancelled`,
   until the child is gone.
 
 Nothing but `LiveUpdate.enter` changes the stage, and it takes only what the table allows.  Every turn of the
-father's main loop in `father-prepare` asks whether the clone is complete; the one that finds it so goes on to
+parent's main loop in `father-prepare` asks whether the clone is complete; the one that finds it so goes on to
 `father-child-ready` and emits INIT_COMPLETE, so that it is emitted once.
 """
 
@@ -35,9 +35,9 @@ class UpdateStage(enum.StrEnum):
     """The stages of a live update (`UpdateStage` in `live-update-query`'s schema)."""
 
     NONE = "none"
-    FATHER_PREPARE = "father-prepare"
-    FATHER_CHILD_READY = "father-child-ready"
-    FATHER_COMMIT = "father-commit"
+    PARENT_PREPARE = "father-prepare"
+    PARENT_CHILD_READY = "father-child-ready"
+    PARENT_COMMIT = "father-commit"
     CHILD_PREPARE = "child-prepare"
     CHILD_READY = "child-ready"
     CHILD_COMMIT = "child-commit"
@@ -48,10 +48,10 @@ class UpdateStage(enum.StrEnum):
 _U = UpdateStage
 
 STAGE_TRANSITIONS: dict[UpdateStage, frozenset[UpdateStage]] = {
-    _U.NONE: frozenset({_U.FATHER_PREPARE, _U.CHILD_PREPARE}),
-    _U.FATHER_PREPARE: frozenset({_U.FATHER_CHILD_READY, _U.FAILED, _U.CANCELLED}),
-    _U.FATHER_CHILD_READY: frozenset({_U.FATHER_COMMIT, _U.FAILED, _U.CANCELLED}),
-    _U.FATHER_COMMIT: frozenset({_U.FAILED}),
+    _U.NONE: frozenset({_U.PARENT_PREPARE, _U.CHILD_PREPARE}),
+    _U.PARENT_PREPARE: frozenset({_U.PARENT_CHILD_READY, _U.FAILED, _U.CANCELLED}),
+    _U.PARENT_CHILD_READY: frozenset({_U.PARENT_COMMIT, _U.FAILED, _U.CANCELLED}),
+    _U.PARENT_COMMIT: frozenset({_U.FAILED}),
     _U.CHILD_PREPARE: frozenset({_U.CHILD_READY}),
     _U.CHILD_READY: frozenset({_U.CHILD_COMMIT}),
     _U.CHILD_COMMIT: frozenset({_U.NONE}),
@@ -60,11 +60,11 @@ STAGE_TRANSITIONS: dict[UpdateStage, frozenset[UpdateStage]] = {
 }
 """Stage -> the stages that may follow it."""
 
-ENDS = frozenset({_U.FATHER_COMMIT})
+ENDS = frozenset({_U.PARENT_COMMIT})
 """The stages in which a process ends when all goes well."""
 
-UNDER_WAY = frozenset({_U.FATHER_PREPARE, _U.FATHER_CHILD_READY, _U.FATHER_COMMIT})
-"""The father's stages in which there is a child to take over."""
+UNDER_WAY = frozenset({_U.PARENT_PREPARE, _U.PARENT_CHILD_READY, _U.PARENT_COMMIT})
+"""The parent's stages in which there is a child to take over."""
 
 
 class LiveUpdate:
@@ -88,25 +88,25 @@ class LiveUpdate:
         """
         if stage not in STAGE_TRANSITIONS[self.stage]:
             raise InvalidTransition(f"invalid live update stage transition: '{self.stage}' -> '{stage}'")
-        if self.stage is UpdateStage.FATHER_PREPARE:
+        if self.stage is UpdateStage.PARENT_PREPARE:
             self._machine.stage_check = None
             self._is_complete = None
         self.stage = stage
         self.reason = reason
 
     def prepare(self, is_complete: Callable[[], bool]) -> None:
-        """Begin, as the father; from now on every turn asks `is_complete` whether the clone is.
+        """Begin, as the parent; from now on every turn asks `is_complete` whether the clone is.
 
         :raise InvalidTransition: an update is under way.
         """
         if self.stage is UpdateStage.FAILED:
             self.enter(UpdateStage.NONE)
-        self.enter(UpdateStage.FATHER_PREPARE)
+        self.enter(UpdateStage.PARENT_PREPARE)
         self._is_complete = is_complete
         self._machine.stage_check = self._check
 
     def _check(self) -> None:
         """Look whether the clone is complete: what each turn does in `father-prepare`."""
         if self._is_complete is not None and self._is_complete():
-            self.enter(UpdateStage.FATHER_CHILD_READY)
+            self.enter(UpdateStage.PARENT_CHILD_READY)
             self._machine.emit("INIT_COMPLETE")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.machine import Clock, Event, MachineSettings
-    from qmpd.monitor.live_update import Father
+    from qmpd.monitor.live_update import Parent
     from qmpd.qapi import Release
     from qmpd.system.chardev import Chardev, ChardevHost
     from qmpd.system.descriptors import Descriptors
@@ -120,7 +120,6 @@ class Dispatcher:
         "emitted",
         "executed",
         "exit_status",
-        "father",
         "float_format",
         "interceptor",
         "json_parser",
@@ -129,6 +128,7 @@ class Dispatcher:
         "migration_capabilities",
         "modules_loaded",
         "negotiation_commands",
+        "parent",
         "ready",
         "release",
         "reply_after_turn",
@@ -169,7 +169,7 @@ class Dispatcher:
         self.executed = 0
         self.emitted = 0
         # What carries out a live update; None where there can be none.
-        self.father: Father | None = None
+        self.parent: Parent | None = None
         # The open files that clients have handed over; None where none was.
         self.descriptors: Descriptors | None = None
         # The capabilities of migration that were set; None where none was.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from qmpd.monitor.errors import HandOver
 
 
-class Father(Protocol):
+class Parent(Protocol):
     """The live update of one served machine."""
 
     @property
@@ -33,4 +33,4 @@ class Father(Protocol):
         """
 
     def commit(self, request: HandOver) -> bool:
-        """Leave the machine to the child, and say whether it has it.  Where not, the father replies and goes on."""
+        """Leave the machine to the child, and say whether it has it.  Where not, the parent replies and goes on."""

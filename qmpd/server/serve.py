@@ -101,12 +101,12 @@ async def serve_process(
         terminate(vm, signal)
     if "live-update" not in vm.dispatcher.release.extensions:
         return await vm.run(on_start)
-    from qmpd.server.hand_over.parent import Father
+    from qmpd.server.hand_over.parent import Parent
 
-    father = vm.dispatcher.father = Father(vm, inbox)
+    parent = vm.dispatcher.parent = Parent(vm, inbox)
     status = await vm.run(on_start)
     if vm.handed_over:
-        father.last_words()
+        parent.last_words()
         # Nothing is left to clean up, and taking this process apart would only keep the computer from the child.
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -316,10 +316,10 @@ class VirtualMachine:
 
     def _hand_over(self, hand_over: HandOver) -> None:
         """Leave the machine to another process; where that fails, go on."""
-        father = self.dispatcher.father
-        assert father is not None
+        parent = self.dispatcher.parent
+        assert parent is not None
         self.dispatcher.resume(hand_over.session)
-        if father.commit(hand_over):
+        if parent.commit(hand_over):
             self.handed_over = True
             self.dispatcher.exit_status = 0
         self.hand_over = None

@@ -137,7 +137,7 @@ class Process:
 async def running(folder: Path, *options: str, release: str = "2.x-live-update") -> AsyncIterator[Process]:
     """A process of qmpd, and all that become of it, for as long as the block lasts."""
     libc = ctypes.CDLL(None)
-    # A child whose father has ended becomes this process's, which so sees the last of it.
+    # A child whose parent has ended becomes this process's, which so sees the last of it.
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     server = Process(folder, *options, release=release)
     try:
@@ -218,7 +218,7 @@ def other(folder: Path, body: str, name: str = "child") -> str:
 
 
 def before(kind: str, action: str) -> str:
-    """For `child`: do something instead of telling the father `kind`, or before it."""
+    """For `child`: do something instead of telling the parent `kind`, or before it."""
     return f"""
 told = frames.send
 def tell(channel, message, descriptors=()):

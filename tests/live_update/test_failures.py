@@ -1,4 +1,4 @@
-"""Live updates that come to nothing: the father answers throughout, and nothing is left behind."""
+"""Live updates that come to nothing: the parent answers throughout, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.live_update.process import Caller, Process, before, child, children, 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-FATHER = {"stage": "none"}
-# A hand-over that hangs stops the father for as long as it may take, which is said in the test.
+PARENT = {"stage": "none"}
+# A hand-over that hangs stops the parent for as long as it may take, which is said in the test.
 LONGEST_SILENCE = 1.5
 
 
@@ -46,8 +46,8 @@ class Pulse:
 
 
 @asynccontextmanager
-async def father(folder: Path) -> AsyncIterator[tuple[Process, Caller, Pulse]]:
-    """A running father, its client, and another one that has to be answered throughout; he must be well at the end."""
+async def parent(folder: Path) -> AsyncIterator[tuple[Process, Caller, Pulse]]:
+    """A running parent, its client, and another one that has to be answered throughout; it must be well at the end."""
     async with running(folder) as server:
         client, other = await server.connect(), await server.connect()
         pulse = Pulse()
@@ -77,9 +77,9 @@ async def failed(client: Caller, **arguments: object) -> str:
     return str(status["reason"])
 
 
-async def test_a_father_survives_all_his_children(tmp_path: Path) -> None:
-    """One father, whose children fail one after the other, and who is replaced in the end after all."""
-    async with father(tmp_path) as (server, client, _pulse):
+async def test_a_parent_survives_all_its_children(tmp_path: Path) -> None:
+    """One parent, whose children fail one after the other, and which is replaced in the end after all."""
+    async with parent(tmp_path) as (server, client, _pulse):
         await children_that_do_not_become_ready(tmp_path, client)
         await children_that_cannot_take_over(tmp_path, server, client)
         await a_child_that_dies_while_it_is_ready(client)
@@ -118,7 +118,7 @@ async def children_that_do_not_become_ready(folder: Path, client: Caller) -> Non
     child(folder, "take_over.VMSettings = None")
     assert (await fails(program=str(path))).startswith("the child refused: it fails with AttributeError")
     assert await client.returned("live-update-cancel") == {}
-    assert await client.returned("live-update-query") == FATHER
+    assert await client.returned("live-update-query") == PARENT
 
 
 async def children_that_cannot_take_over(folder: Path, server: Process, client: Caller) -> None:
@@ -133,7 +133,7 @@ async def children_that_cannot_take_over(folder: Path, server: Process, client: 
         status = await client.returned("live-update-query")
         assert status["stage"] == "failed"
         assert status["reason"] == description[0].lower() + description[1:]
-        # The pid file is the father's, if the child had taken it.
+        # The pid file is the parent's, if the child had taken it.
         assert server.pid == server.process.pid
         return description.removeprefix("The child could not take over: ")
 
@@ -176,7 +176,7 @@ async def a_cancel_leaves_nothing(folder: Path, server: Process, client: Caller)
         (started,) = children(server.pid)
         client.events.clear()
         assert await client.returned("live-update-cancel") == {}
-        assert await client.stage_other_than("cancelled") == FATHER
+        assert await client.stage_other_than("cancelled") == PARENT
         assert not Path(f"/proc/{started}").exists()
         assert client.events == []
         assert (await client.call("live-update-cancel"))["error"]["desc"] == "No live update is under way"
@@ -211,7 +211,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_father_who_ends_takes_his_child_along(tmp_path: Path, how: signal.Signals) -> None:
+async def test_a_parent_that_ends_takes_its_child_along(tmp_path: Path, how: signal.Signals) -> None:
     async with running(tmp_path) as server:
         client = await server.connect()
         if how is signal.SIGKILL:
@@ -241,7 +241,7 @@ async def test_a_machine_that_ends_takes_the_child_along(tmp_path: Path) -> None
         assert {file.name for file in tmp_path.iterdir()} == {"stderr", "child"}
 
 
-def test_a_child_without_a_father(tmp_path: Path) -> None:
+def test_a_child_without_a_parent(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         number = theirs.fileno()

@@ -1,4 +1,4 @@
-"""What father and child say to each other, and what they hand over in plain data."""
+"""What parent and child say to each other, and what they hand over in plain data."""
 
 from __future__ import annotations
 

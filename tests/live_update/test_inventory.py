@@ -204,50 +204,50 @@ def steps() -> st.SearchStrategy[list[Step]]:
 @given(before=steps(), after=steps(), booted=st.booleans())
 def test_nothing_differs_after_an_update(release: str, before: list[Step], after: list[Step], booted: bool) -> None:
     """The one that was never updated is what the other is compared with, in its state and in all that it says."""
-    father = Played(release)
+    parent = Played(release)
     if booted:
-        father.take(("advance", {"time": 10 * SECOND}))
+        parent.take(("advance", {"time": 10 * SECOND}))
     for step in before:
-        father.take(step)
-    child = taken_over(father, release)
-    assert transferred(child) | {"clock": None} == transferred(father) | {"clock": None}
+        parent.take(step)
+    child = taken_over(parent, release)
+    assert transferred(child) | {"clock": None} == transferred(parent) | {"clock": None}
     for step in after:
-        assert child.take(step) == father.take(step), step
-    assert child.everything() == father.everything()
+        assert child.take(step) == parent.take(step), step
+    assert child.everything() == parent.everything()
 
 
 def test_a_machine_that_nobody_has_asked_has_nothing_to_hand_over() -> None:
-    father = Played("10.0")
-    father.send("query-block", {})
-    state = transferred(father)
+    parent = Played("10.0")
+    parent.send("query-block", {})
+    state = transferred(parent)
     assert state["dispatcher"]["inventory"] is None
-    child = taken_over(father, "10.0")
+    child = taken_over(parent, "10.0")
     assert child.vm.dispatcher.machine.inventory is None
 
 
 def test_what_has_come_and_gone_is_not_kept() -> None:
-    father = Played("10.0")
-    father.take(("advance", {"time": 10 * SECOND}))
+    parent = Played("10.0")
+    parent.take(("advance", {"time": 10 * SECOND}))
     counts = []
     for _ in range(3):
         for number, driver in enumerate(("virtio-scsi-pci", "scsi-cd", "qemu-xhci", "usb-tablet", "pci-bridge")):
             given: dict[str, object] = {"driver": driver, "id": f"d{number}"}
             if driver in ("scsi-cd", "usb-tablet"):
                 given["bus"] = f"d{number - 1}.0"
-            added = father.send("device_add", given if driver != "pci-bridge" else {**given, "chassis_nr": 1})
+            added = parent.send("device_add", given if driver != "pci-bridge" else {**given, "chassis_nr": 1})
             assert b"error" not in added
         for number in range(5):
-            father.send("device_del", {"id": f"d{number}"})
-        father.take(("advance", {"time": 10 * SECOND}))
-        things = transferred(father)["dispatcher"]["inventory"]["things"]
+            parent.send("device_del", {"id": f"d{number}"})
+        parent.take(("advance", {"time": 10 * SECOND}))
+        things = transferred(parent)["dispatcher"]["inventory"]["things"]
         counts.append({kind: sum(each[0] == kind for each in things) for kind in ("Node", "Device", "Bus")})
     assert counts[0] == counts[1] == counts[2]
 
 
 def _plugged() -> dict[str, Any]:
-    father = Played("10.0")
-    father.send("device_add", {"driver": "virtio-net-pci", "id": "d0"})
-    return transferred(father)
+    parent = Played("10.0")
+    parent.send("device_add", {"driver": "virtio-net-pci", "id": "d0"})
+    return transferred(parent)
 
 
 def _other_kinds(state: dict[str, Any]) -> None:

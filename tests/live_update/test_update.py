@@ -20,11 +20,11 @@ PLACES = {"2.x-live-update": (), "7.2": ("-extension", "live-update,reboot-reset
 
 
 @pytest.mark.parametrize("release", PLACES)
-async def test_the_stages_and_what_becomes_of_the_father(tmp_path: Path, release: str) -> None:
+async def test_the_stages_and_what_becomes_of_the_parent(tmp_path: Path, release: str) -> None:
     async with running(tmp_path, *PLACES[release], release=release) as server:
         client, silent = await server.connect(), await server.connect(negotiate=False)
-        father = server.pid
-        assert father == server.process.pid
+        parent = server.pid
+        assert parent == server.process.pid
         assert await client.returned("live-update-query") == {"stage": "none"}
         assert await client.returned("live-update-prepare") == {}
         assert await client.stage() == "father-prepare"
@@ -34,7 +34,7 @@ async def test_the_stages_and_what_becomes_of_the_father(tmp_path: Path, release
         )
         await client.event("INIT_COMPLETE")
         status = await client.returned("live-update-query")
-        assert (status["stage"], server.pid) == ("father-child-ready", father)
+        assert (status["stage"], server.pid) == ("father-child-ready", parent)
         # Further turns say nothing new.
         await client.returned("system_powerdown")
         assert await client.returned("live-update-commit") == {}

@@ -49,11 +49,11 @@ def test_each_turn_asks_until_the_clone_is_complete_and_one_tells(bench: Build) 
     for _ in range(3):
         vm.machine.notify()
         vm.turns()
-    assert (asked, vm.take(), update.stage) == (3, [], UpdateStage.FATHER_PREPARE)
+    assert (asked, vm.take(), update.stage) == (3, [], UpdateStage.PARENT_PREPARE)
     complete = True
     vm.machine.notify()
     vm.turns()
-    assert (asked, vm.events, vm.data, update.stage) == (4, ["INIT_COMPLETE"], [None], UpdateStage.FATHER_CHILD_READY)
+    assert (asked, vm.events, vm.data, update.stage) == (4, ["INIT_COMPLETE"], [None], UpdateStage.PARENT_CHILD_READY)
     vm.take()
     vm.machine.notify()
     vm.turns()
@@ -87,6 +87,6 @@ def test_after_a_failure_the_next_one_may_begin(bench: Build) -> None:
     update.prepare(lambda: False)
     update.enter(UpdateStage.FAILED, "the child is gone")
     update.prepare(lambda: False)
-    assert (update.stage, update.reason) == (UpdateStage.FATHER_PREPARE, "")
+    assert (update.stage, update.reason) == (UpdateStage.PARENT_PREPARE, "")
     with pytest.raises(InvalidTransition):
         update.prepare(lambda: False)

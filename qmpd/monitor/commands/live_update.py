@@ -12,7 +12,7 @@ from qmpd.monitor.results import EMPTY
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Arguments
     from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.live_update import Father
+    from qmpd.monitor.live_update import Parent
     from qmpd.monitor.session import Session
 
 PREPARE_TIMEOUT = 10_000
@@ -22,45 +22,45 @@ COMMIT_TIMEOUT = 2_000
 """Milliseconds in which a child has to take over, where `live-update-commit` does not say."""
 
 
-def _father(dispatcher: Dispatcher) -> Father:
-    if dispatcher.father is None:
+def _parent(dispatcher: Dispatcher) -> Parent:
+    if dispatcher.parent is None:
         raise CommandError("This machine shares its process: it cannot be updated alone")
-    return dispatcher.father
+    return dispatcher.parent
 
 
 @command("live-update-prepare")
 def live_update_prepare(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     program = cast("str | None", arguments.get("program"))
     timeout = cast("int", arguments.get("timeout", PREPARE_TIMEOUT))
-    _father(dispatcher).prepare(program, timeout / 1000)
+    _parent(dispatcher).prepare(program, timeout / 1000)
     return EMPTY
 
 
 @command("live-update-query")
 def live_update_query(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    father = dispatcher.father
-    if father is None:
+    parent = dispatcher.parent
+    if parent is None:
         return {"stage": str(UpdateStage.NONE)}
-    update = father.update
+    update = parent.update
     result: dict[str, object] = {"stage": str(update.stage)}
     if update.reason:
         result["reason"] = update.reason
-    if father.child is not None:
-        result["child"] = father.child
+    if parent.child is not None:
+        result["child"] = parent.child
     return result
 
 
 @command("live-update-commit")
 def live_update_commit(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    """The child replies, once it has taken over; the father, where it could not."""
-    if _father(dispatcher).update.stage is not UpdateStage.FATHER_CHILD_READY:
+    """The child replies, once it has taken over; the parent, where it could not."""
+    if _parent(dispatcher).update.stage is not UpdateStage.PARENT_CHILD_READY:
         raise CommandError("There is no child that is ready to take over")
     raise HandOver(session, cast("int", arguments.get("timeout", COMMIT_TIMEOUT)) / 1000)
 
 
 @command("live-update-cancel")
 def live_update_cancel(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    _father(dispatcher).cancel()
+    _parent(dispatcher).cancel()
     return EMPTY
 
 

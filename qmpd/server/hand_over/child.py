@@ -1,6 +1,6 @@
 """The child's side of a live update: a process that takes a machine over from the one that started it.
 
-It is started by `qmpd.server.hand_over.parent`, with the number of the descriptor on which its father talks to it;
+It is started by `qmpd.server.hand_over.parent`, with the number of the descriptor on which its parent talks to it;
 what is said is written there.  Before it says that it is ready it has done all that it will do, on a clone: what
 is imported, compiled and read from files then is not waited for when the machine stands still.
 """
@@ -41,7 +41,7 @@ class InheritedMachine(VirtualMachine):
     __slots__ = ("_channel", "_clients", "entries", "update")
 
     def __init__(self, settings: VMSettings, channel: socket.socket) -> None:
-        """`channel` is the socket on which the father talks."""
+        """`channel` is the socket on which the parent talks."""
         super().__init__(settings)
         self._channel = channel
         self._clients: list[tuple[MonitorSettings, Connection]] = []
@@ -50,7 +50,7 @@ class InheritedMachine(VirtualMachine):
         self.update = LiveUpdate(self.dispatcher.machine)
 
     def inherit(self, state: dict[str, Any], descriptors: list[int]) -> None:
-        """Become what the father has handed over, short of touching a client's socket.
+        """Become what the parent has handed over, short of touching a client's socket.
 
         :raise OSError: the pid file cannot be written.
         """
@@ -65,13 +65,13 @@ class InheritedMachine(VirtualMachine):
                 raise Refusal(f"{self.pid_file.path}: {error.strerror}") from None
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
-        """Take the first turn, tell the father, and only then go to the clients."""
+        """Take the first turn, tell the parent, and only then go to the clients."""
         self.started = True
         self.update.enter(UpdateStage.NONE)
         if self.dispatcher.machine.pending:
             self.dispatcher.turn()
         frames.send(self._channel, {"kind": "serving"})
-        self.nursery.start_soon(self._listen_to_father)
+        self.nursery.start_soon(self._listen_to_parent)
         if self.devices is not None:
             self.nursery.start_soon(self.devices.run)
         exclusive = [connection for monitor, connection in self._clients if monitor.exclusive]
@@ -90,8 +90,8 @@ class InheritedMachine(VirtualMachine):
         await self._serve(client)
         await self._accept(monitor, listening, None)
 
-    async def _listen_to_father(self) -> None:
-        """Take the signals that still reach him, until he has ended."""
+    async def _listen_to_parent(self) -> None:
+        """Take the signals that still reach the parent, until it has ended."""
         channel = self._channel
         channel.setblocking(False)
         try:
@@ -111,7 +111,7 @@ def main(arguments: list[str]) -> int:
     try:
         return trio.run(_take_over, channel)
     except (frames.Disconnected, ConnectionError):
-        return 1  # the father is gone, or has no more use for this process
+        return 1  # the parent is gone, or has no more use for this process
 
 
 async def _take_over(channel: socket.socket) -> int:
@@ -124,7 +124,7 @@ async def _take_over(channel: socket.socket) -> int:
         frames.send(channel, {"kind": "refused", "reason": str(error)})
         return 1
     except Exception as error:
-        # Whatever is wrong with this process, its father has to know, and goes on.
+        # Whatever is wrong with this process, its parent has to know, and goes on.
         frames.send(channel, {"kind": "refused", "reason": f"it fails with {error!r}"})
         return 1
     try:
@@ -137,7 +137,7 @@ def prepare(channel: socket.socket) -> InheritedMachine:
     """Take in the clone and practise on it; the result is the machine that is to be taken over.
 
     :raise Refusal: this program is not made for it.
-    :raise Disconnected: the father is gone.
+    :raise Disconnected: the parent is gone.
     """
     message, _ = frames.receive(channel)
     if message.get("format") != frames.FORMAT:
@@ -167,14 +167,14 @@ def commit(channel: socket.socket, vm: InheritedMachine) -> list[signals.Signal]
     """Wait for the word and take everything in; the result is the signals that came meanwhile.
 
     :raise Refusal: this process cannot take over.
-    :raise Disconnected: the father is gone, or has given up.
+    :raise Disconnected: the parent is gone, or has given up.
     """
     message, descriptors = frames.receive(channel)
     gc.disable()
     vm.inherit(message["state"], descriptors)
     frames.send(channel, {"kind": "standing"})
     message, _ = frames.receive(channel)
-    # Those sent to this process are either meant for the father as well (from a terminal), or came too early.
+    # Those sent to this process are either meant for the parent as well (from a terminal), or came too early.
     signals.forget()
     gc.enable()
     return list(message["signals"])

@@ -1,4 +1,4 @@
-"""How a father and his child talk: messages of plain data, and open files with them, over a private socket.
+"""How a parent and its child talk: messages of plain data, and open files with them, over a private socket.
 
 A frame is a head, one byte for each batch of descriptors, and the message.  A message is a dictionary of what
 `marshal` knows, in its format 4, which every Python from 3.4 on reads.  The peer is this program's own child,

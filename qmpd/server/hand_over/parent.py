@@ -1,8 +1,9 @@
-"""The father's side of a live update: he starts a child, and leaves it the machine when he is told to.
+"""The parent's side of a live update: it starts a child, and leaves the machine to it when it is told to.
 
-The two talk over a private socket pair (`qmpd.server.hand_over.frames`); `take_over` is the child's side.
+The two talk over a private socket pair (`qmpd.server.hand_over.frames`); the other side is
+`qmpd.server.hand_over.child`.
 
-    father                                child
+    parent                                child
     prepare: settings, clone        ->
     entries: of the transcript      ->    (as many of these as it takes)
     practise                        ->    builds a machine of the clone, to see that it can
@@ -12,8 +13,8 @@ The two talk over a private socket pair (`qmpd.server.hand_over.frames`); `take_
     go: what came in the meantime   ->
     (leaves)                        <-    serving; the first turn of its main loop
 
-Until the child has said `serving` it touches no client's socket, so up to there the father can go on as if
-nothing had been asked: he does where the child refuses, is gone or takes too long.  A child whose father is
+Until the child has said `serving` it touches no client's socket, so up to there the parent can go on as if
+nothing had been asked: it does where the child refuses, is gone or takes too long.  A child whose parent is
 gone reads the end of the socket, and ends.
 
 The commit runs in one go in the main loop's task, so that nothing else of this process touches a socket after
@@ -128,8 +129,8 @@ class Child:
                 await self.process.wait()
 
 
-class Father:
-    """The live update of a machine that has this process for itself (`qmpd.monitor.live_update.Father`)."""
+class Parent:
+    """The live update of a machine that has this process for itself (`qmpd.monitor.live_update.Parent`)."""
 
     __slots__ = ("_child", "_inbox", "_vm", "update")
 
@@ -175,7 +176,7 @@ class Father:
             raise CommandError("No live update is under way")
 
     def commit(self, request: HandOver) -> bool:
-        """Leave the machine to the child, and say whether it has it.  Where not, the father replies and goes on."""
+        """Leave the machine to the child, and say whether it has it.  Where not, the parent replies and goes on."""
         reason = self._hand_over(request)
         if reason is None:
             return True
@@ -267,7 +268,7 @@ class Father:
         vm, child = self._vm, self._child
         if child is None or child.channel is None:
             return "it is gone"
-        self.update.enter(UpdateStage.FATHER_COMMIT)
+        self.update.enter(UpdateStage.PARENT_COMMIT)
         began = time.monotonic()
         collecting = gc.isenabled()
         gc.disable()
