@@ -1,3 +1,3 @@
 """A QMP server that stands in for QEMU: the QEMU Machine Protocol over a model of QEMU's run states."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -14,7 +14,7 @@ from qmpd.monitor.commands import modelled
 from qmpd.qapi import load_release
 from tests.golden import RELEASES
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "releases.md"
 
 
 @pytest.mark.parametrize("name", RELEASES)
@@ -60,5 +60,5 @@ def test_help_and_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--nope: no such option" in capsys.readouterr().err
 
 
-def test_the_readme_has_the_table() -> None:
-    assert commands.table() in README.read_text(), "put the output of `qmpd commands --table` into README.md"
+def test_the_documentation_has_the_table() -> None:
+    assert commands.table() in PAGE.read_text(), f"put the output of `qmpd commands --table` into {PAGE.name}"

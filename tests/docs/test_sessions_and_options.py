@@ -1,6 +1,6 @@
-"""README.md says what is: its sessions are played again, its table of options is made from the parser's.
+"""The documentation says what is: its sessions are played again, its table of options is made from the parser's.
 
-`python -m tests.test_readme` writes the table anew.
+`python -m tests.docs.test_sessions_and_options` writes the table anew.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import pytest
 from qmpd.cli import serve
 from qmpd.cli.help import spelling
 from tests.clients.programs import PATIENCE, QMP_SHELL, SOCAT, Server, serving
+from tests.docs.pages import DOCS, PAGES
 from tests.player import comparable
 
-PATH = Path(__file__).parent.parent / "README.md"
-README = PATH.read_text(encoding="utf-8")
+PATH = DOCS / "reference" / "options.md"
+OPTIONS = PATH.read_text(encoding="utf-8")
 BEFORE, AFTER = "<!-- options -->\n", "\n<!-- end of options -->"
-SESSIONS = re.findall(r"<!-- (.+) session: serve (.+) -->\n```console\n\$ (.+)\n((?:.*\n)*?)```", README)
+SESSION = re.compile(r"<!-- (.+) session: serve (.+) -->\n```console\n\$ (.+)\n((?:.*\n)*?)```")
+SESSIONS = [session for page in PAGES for session in SESSION.findall(page.read_text(encoding="utf-8"))]
 
 
 def options_table() -> str:
-    """The options as README.md tells them."""
+    """The options as the reference tells them."""
     lines: list[str] = []
     section = ""
     for option in serve.OPTIONS:
@@ -38,8 +40,8 @@ def options_table() -> str:
 
 
 def test_options() -> None:
-    told = README.partition(BEFORE)[2].partition(AFTER)[0]
-    assert told == options_table(), "python -m tests.test_readme writes it anew"
+    told = OPTIONS.partition(BEFORE)[2].partition(AFTER)[0]
+    assert told == options_table(), "python -m tests.docs.test_sessions_and_options writes it anew"
 
 
 def test_every_kind_of_session_is_there() -> None:
@@ -94,5 +96,5 @@ def replay_shell(server: Server, arguments: list[str], shown: str) -> None:
 
 
 if __name__ == "__main__":
-    head, mark, rest = README.partition(BEFORE)
+    head, mark, rest = OPTIONS.partition(BEFORE)
     PATH.write_text(head + mark + options_table() + AFTER + rest.partition(AFTER)[2], encoding="utf-8")
