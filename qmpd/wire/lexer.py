@@ -95,32 +95,37 @@ TRANSITIONS: tuple[bytes, ...] = (
 
 # Whitespace, then a whole token. A number or keyword is only taken here when what follows leaves no doubt that it is
 # over, a string only while it is short. Where there is no such token the empty last group matches, so that an iteration
-# never searches ahead. Possessive quantifiers: nothing here ever needs to be tried a second way.
+# never searches ahead. What can be repeated never overlaps with what follows it, so a failed attempt goes back over its
+# characters once. (No possessive quantifiers: Python before 3.11.5 matches some of them wrongly.)
 TOKEN = re.compile(
     rb"""
-    [ \t\r\n]*+
+    [ \t\r\n]*
     (?: ([{}\[\]:,])
-      | ( "[\x20\x21\x23-\x5b\x5d-\xfd]{0,999}+(?:\\[\x20-\xfd][\x20\x21\x23-\x5b\x5d-\xfd]{0,999}+){0,99}+"
-        | '[\x20-\x26\x28-\x5b\x5d-\xfd]{0,999}+(?:\\[\x20-\xfd][\x20-\x26\x28-\x5b\x5d-\xfd]{0,999}+){0,99}+' )
-      | (-?(?:0|[1-9][0-9]{0,99}+))(?=[ \t\r\n,\]}])
-      | (-?(?:0\.[0-9]{1,99}+|[1-9][0-9]{0,99}+(?:\.[0-9]{1,99}+)?+)(?:[eE][-+]?+[0-9]{1,99}+)?+)(?=[ \t\r\n,\]}])
-      | ([a-z]{1,99}+)(?=[ \t\r\n,\]}])
+      | ( "[\x20\x21\x23-\x5b\x5d-\xfd]{0,999}(?:\\[\x20-\xfd][\x20\x21\x23-\x5b\x5d-\xfd]{0,999}){0,99}"
+        | '[\x20-\x26\x28-\x5b\x5d-\xfd]{0,999}(?:\\[\x20-\xfd][\x20-\x26\x28-\x5b\x5d-\xfd]{0,999}){0,99}' )
+      | (-?(?:0|[1-9][0-9]{0,99}))(?=[ \t\r\n,\]}])
+      | (-?(?:0\.[0-9]{1,99}|[1-9][0-9]{0,99}(?:\.[0-9]{1,99})?)(?:[eE][-+]?[0-9]{1,99})?)(?=[ \t\r\n,\]}])
+      | ([a-z]{1,99})(?=[ \t\r\n,\]}])
       | ()
     )
     """,
     re.VERBOSE,
 )
 
-_DIGIT_RUN = re.compile(rb"[0-9]*+")
+# A repeated group keeps a record of each round, so the number of rounds is limited.
+_ESCAPES = rb"(?:\\[\x20-\xfd]%b){0,999}"
+_DOUBLE_QUOTED_PLAIN = rb"[\x20\x21\x23-\x5b\x5d-\xfd]*"
+_SINGLE_QUOTED_PLAIN = rb"[\x20-\x26\x28-\x5b\x5d-\xfd]*"
+_DIGIT_RUN = re.compile(rb"[0-9]*")
 _RUNS: dict[int, re.Pattern[bytes]] = {
-    START: re.compile(rb"[ \t\r\n]*+"),
-    DOUBLE_QUOTED: re.compile(rb"[\x20\x21\x23-\x5b\x5d-\xfd]*+(?:\\[\x20-\xfd][\x20\x21\x23-\x5b\x5d-\xfd]*+)*+"),
-    SINGLE_QUOTED: re.compile(rb"[\x20-\x26\x28-\x5b\x5d-\xfd]*+(?:\\[\x20-\xfd][\x20-\x26\x28-\x5b\x5d-\xfd]*+)*+"),
+    START: re.compile(rb"[ \t\r\n]*"),
+    DOUBLE_QUOTED: re.compile(_DOUBLE_QUOTED_PLAIN + _ESCAPES % _DOUBLE_QUOTED_PLAIN),
+    SINGLE_QUOTED: re.compile(_SINGLE_QUOTED_PLAIN + _ESCAPES % _SINGLE_QUOTED_PLAIN),
     DIGITS: _DIGIT_RUN,
     FRACTION: _DIGIT_RUN,
     EXPONENT_DIGITS: _DIGIT_RUN,
-    KEYWORD: re.compile(rb"[a-z]*+"),
-    RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff{}\[\]:,]*+"),
+    KEYWORD: re.compile(rb"[a-z]*"),
+    RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff{}\[\]:,]*"),
 }
 _QUOTES = {DOUBLE_QUOTED: b'"', SINGLE_QUOTED: b"'"}
 _PLAIN_STRING_BYTES = _STRING_BYTES.replace(b"\\", b"")
@@ -139,5 +144,7 @@ def run(state: int, data: bytes, position: int) -> int:
     pattern = _RUNS.get(state)
     if pattern is None:
         return position
-    match = pattern.match(data, position)
-    return match.end() if match else position
+    # A run with many escapes is matched in parts.
+    while (match := pattern.match(data, position)) and match.end() > position:
+        position = match.end()
+    return position

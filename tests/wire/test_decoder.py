@@ -96,6 +96,10 @@ def test_well_formed(data: bytes, messages: list[Any], dialect: str) -> None:
         (b'"abc\x00def"', ["stray '\"abc'"], ["1:1: stray '\"abc'"]),
         (b"\x80\tx\"'{", ["stray '\ufffd'"], ["1:1: stray '\ufffd'"]),
         (b"1.5e\n", ["stray '1.5e\n'"], ["1:1: stray '1.5e\n'"]),
+        (b"1e \n", ["stray '1e '"], ["1:1: stray '1e '"]),
+        (b"-0.5E+]\n", ["stray '-0.5E+]'"], ["1:1: stray '-0.5E+]'"]),
+        (b'{"execute":"x","id":1.}\n', ["stray '1.}'"], ["1:21: stray '1.}'"]),
+        (b"[0.]\n", ["stray '0.]'"], ["1:2: stray '0.]'"]),
         (b"%d ", ["stray '%'"], ["1:1: stray '%'"]),
         (
             b'"a\xc3(\xed\xa0\x80\xf8\x88\x80\x80\x80\xe2\x82\xf0\x9f\x98\x80\x01',
@@ -345,6 +349,36 @@ def test_a_long_string_in_chunks_is_linear_and_kept_once() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 1.3 * 16 * 65536
+
+
+@pytest.mark.parametrize(
+    ("start", "repeated", "end"),
+    [
+        # A string that is cut, bad at its end, full of escapes, or full of escaped quotes.
+        (b'["', b"a", b""),
+        (b'["', b"a", b"\x01\n"),
+        (b'["', b"\\n", b'"]'),
+        (b"['", b'a\\"', b"']"),
+        (b'["', b'\\"', b"\x01\n"),
+        # Bad strings, numbers and keywords, one after another.
+        (b"", b'"' + b"a" * 900 + b"\x01\n", b""),
+        (b"", b"1" * 90 + b".e\n", b""),
+        (b"", b"x" * 90 + b"-\n", b""),
+        (b"[", b"1" * 98 + b".5,", b"]"),
+    ],
+)
+def test_time_is_linear_in_what_comes_in_one_piece(start: bytes, repeated: bytes, end: bytes) -> None:
+    def seconds(size: int) -> float:
+        data = start + repeated * (size // len(repeated)) + end
+        decoder = Decoder()
+        began = time.process_time()
+        decoder.feed(data)
+        return time.process_time() - began
+
+    # 16 times as much takes 16 times as long, and not 256 times.
+    little = min(seconds(1 << 16) for _ in range(3))
+    much = min(seconds(1 << 20) for _ in range(2))
+    assert much < 120 * little + 0.005
 
 
 def test_white_space_is_not_kept() -> None:
