@@ -392,9 +392,12 @@ async def storm(tally: Tally, numbers: Iterable[int] = range(len(MACHINES))) -> 
                     for client in result.clients.values():
                         client.close()
                     nursery.cancel_scope.cancel()
-        except* Fault as group:
-            raise _first(group) from None
-        except* (KeyboardInterrupt, SystemExit):
+        except BaseExceptionGroup as group:
+            # Not `except*`: what is raised in there comes out in a group or as it is, as the release of Python has it.
+            for wanted in (KeyboardInterrupt, SystemExit, Fault):
+                found = group.subgroup(wanted)
+                if found is not None:
+                    raise _first(found) from None
             raise
         finally:
             log.error = former

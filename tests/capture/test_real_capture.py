@@ -26,6 +26,7 @@ from qmpd.cli.serve import parse
 from qmpd.qapi import BadRelease, load_release
 from qmpd.qapi.captured import CapturedError
 from qmpd.qapi.twin import Twin, load_twin
+from tests.devices import needs_pseudo_terminals
 from tests.real_qemu import programs
 
 RELEASE = "7.2"
@@ -247,6 +248,7 @@ def test_a_file_that_is_no_twin_is_refused(tmp_path: Path) -> None:
         load_release(str(path))
 
 
+@needs_pseudo_terminals
 def test_progress_shows_on_a_terminal_only(vm: VM, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     arguments = ["capture", "--socket", vm.path, "-o", str(tmp_path / "x")]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from qmpd.server.settings import VMSettings
 
 OURS, THEIRS = "qmpd-system-x86_64", "qemu-system-x86_64"
+KVM = {"7.2": True, "10.0": False}
+"""Whether the computer on which a release was recorded had /dev/kvm."""
 # What QEMU answers otherwise.
 LEFT_OUT = emulator_line.left_out()
 
@@ -44,6 +46,8 @@ def test_lines(release: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setattr(sys, "argv", ["/usr/bin/qmpd-system-x86_64"])
     monkeypatch.setattr(log, "name", "qmpd")
     monkeypatch.setattr(log, "timestamp", False)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: KVM[release] if path == "/dev/kvm" else access(path, mode))
     differences = []
     rows = emulator_line.load(release)
     for row in rows:

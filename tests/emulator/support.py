@@ -49,6 +49,9 @@ def running(*options: str, release: str = "7.2", **more: Any) -> Iterator[subpro
     finally:
         process.terminate()
         process.wait(10)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def connect(path: Path) -> socket.socket:

@@ -8,6 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from tests.devices import needs_pseudo_terminals
 from tests.emulator.support import QUIET, connect, receive_exactly, run, running
 from tests.golden import DIRECTORY
 
@@ -91,6 +92,7 @@ def test_the_human_monitor_draws_as_the_real_one(tmp_path: Path) -> None:
         assert client.recv(1) == b""
 
 
+@needs_pseudo_terminals
 def test_a_pseudo_terminal_is_served() -> None:
     import subprocess
 
@@ -107,4 +109,3 @@ def test_a_pseudo_terminal_is_served() -> None:
         finally:
             os.close(number)
         assert "QMP" in json.loads(greeting)
-        process.stdout.close()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.devices import needs_pseudo_terminals
 from tests.live_update.process import Process, before, child, ended, gone, running
 
 PLACES = {"2.x-live-update": (), "7.2": ("-extension", "live-update,reboot-reset,sleep")}
@@ -296,7 +297,6 @@ async def test_what_was_plugged_in_stays(tmp_path: Path) -> None:
             await add("tcp", "socket", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}, server=True)
             await add("file", "file", out=str(tmp_path / "file"))
             await add("nothing", "null")
-            terminal = (await add("terminal", "pty"))["pty"]
             accepted, _ = peer.accept()
         held, waiting = await trio.open_unix_socket(listens), await trio.open_unix_socket(listens)
         await client.returned("device_add", driver="virtio-serial-pci", id="serial")
@@ -312,7 +312,6 @@ async def test_what_was_plugged_in_stays(tmp_path: Path) -> None:
         await client.update()
         assert [await client.returned(name) for name in asked] == told
         assert await client.returned("qom-list", path="/machine/peripheral") == children
-        assert Path(terminal).exists()
         # Whoever is connected is heard, whoever waits is let in when that one leaves.
         await held.send_all(bytes(4 << 20))
         await held.aclose()
@@ -325,13 +324,12 @@ async def test_what_was_plugged_in_stays(tmp_path: Path) -> None:
             await client.event("DEVICE_DELETED")
             await client.returned("device_del", id="port")
             await client.returned("query-status")
-            for label in ("listens", "connects", "tcp", "file", "nothing", "terminal"):
+            for label in ("listens", "connects", "tcp", "file", "nothing"):
                 await client.returned("chardev-remove", id=label)
             assert accepted.recv(1) == b""
         assert await waiting.receive_some(1) == b""
         await waiting.aclose()
         assert not Path(listens).exists()
-        assert not Path(terminal).exists()
         assert len(await client.returned("query-chardev")) == 1
         # One that is removed before anybody comes to it was never there.
         await client.send(
@@ -341,3 +339,16 @@ async def test_what_was_plugged_in_stays(tmp_path: Path) -> None:
         )
         assert [await client.reply() for _ in range(2)] == [b'{"return": {}}'] * 2
         await client.returned("device_add", driver="virtio-net-pci", id="nic", netdev="net")
+
+
+@needs_pseudo_terminals
+async def test_a_pseudo_terminal_stays(tmp_path: Path) -> None:
+    async with running(tmp_path, "-extension", "live-update", "-machine", "none", release="10.0") as server:
+        client = await server.connect()
+        terminal = (await client.returned("chardev-add", id="terminal", backend={"type": "pty", "data": {}}))["pty"]
+        told = await client.returned("query-chardev")
+        await client.update()
+        assert await client.returned("query-chardev") == told
+        assert Path(terminal).exists()
+        await client.returned("chardev-remove", id="terminal")
+        assert not Path(terminal).exists()
