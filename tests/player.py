@@ -156,7 +156,7 @@ class Served:
             then = until if deadline is None else max(now, min(deadline, until))
             self.clock.advance(then - now)
             now = then
-            self.vm.wake()
+            self.vm.loop.wake()
             more = await lines.take()
             if more:
                 came += more

@@ -16,34 +16,8 @@ import trio
 from qmpd.server import log
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from qmpd.monitor.session import Session
-
-    class Sessions(Protocol):
-        """Whoever made the session."""
-
-        def close_session(self, session: Session) -> None:
-            """Forget a client."""
-
-    class Owner(Protocol):
-        """Whoever serves the connection: a virtual machine, or a fleet."""
-
-        @property
-        def nursery(self) -> trio.Nursery:
-            """The nursery of the connection's tasks."""
-
-        @property
-        def dispatcher(self) -> Sessions:
-            """What executes the requests."""
-
-        @property
-        def handed_over(self) -> bool:
-            """Whether the client is another process's by now."""
-
-        def work(self) -> None:
-            """Do what the client has just asked for."""
-
+    from qmpd.server.owner import Owner
 
 CHUNK = 1 << 16
 """Bytes that are read at once."""

@@ -25,10 +25,11 @@ from qmpd.control.fleet import FleetDispatcher, FleetMachine, FleetStatistics
 from qmpd.machine import ShutdownCause
 from qmpd.qapi import load_release
 from qmpd.server import log
+from qmpd.server.acceptor import OUT_OF_DESCRIPTORS, PATIENCE
 from qmpd.server.connection import Connection
 from qmpd.server.listener import Listener, ListenError
 from qmpd.server.settings import MonitorSettings
-from qmpd.server.virtual_machine import FAREWELL, OUT_OF_DESCRIPTORS, PATIENCE, VirtualMachine
+from qmpd.server.virtual_machine import FAREWELL, VirtualMachine
 
 if TYPE_CHECKING:
     import socket
@@ -164,7 +165,7 @@ class Fleet:
                 self._forget(member)
             else:
                 member.vm.dispatcher.machine.quit(ShutdownCause.HOST_SIGNAL)
-                member.vm.wake()
+                member.vm.loop.wake()
         with trio.move_on_after(FAREWELL):
             if self._members:
                 await self._empty.wait()
@@ -254,7 +255,7 @@ class Fleet:
         vm = member.vm
         try:
             for _ in range(STEPS):
-                if not vm.step():
+                if not vm.loop.step():
                     break
             else:
                 self._run_member(member)
@@ -267,7 +268,7 @@ class Fleet:
             self._tell_end(member)
             self._forget(member)
             return
-        remaining = vm.seconds_to_timer()
+        remaining = vm.loop.seconds_to_timer()
         if remaining is None:
             return
         timers = self._timers
@@ -329,7 +330,7 @@ class Fleet:
         dispatcher = member.vm.dispatcher
         self._past_commands += dispatcher.executed
         self._past_events += dispatcher.emitted
-        self._past_connections += member.vm.numbers
+        self._past_connections += member.vm.acceptor.numbers
         if member.scope is not None:
             # Its task closes the rest on its way out.
             member.scope.cancel()
@@ -376,8 +377,8 @@ class Fleet:
             vm.open_control()
             self._unwatch(member)
             for each, listener in vm.listeners:
-                vm.accept(each, listener)
-        vm.serve_client(monitor, client)
+                vm.acceptor.start(each, listener)
+        vm.acceptor.serve_client(monitor, client)
 
     # The fleet's own socket; `Connection` takes the fleet for a machine with one monitor.
 
@@ -448,7 +449,7 @@ class Fleet:
             destroyed=self._destroyed,
             failed=self._failed,
             clients=sum(len(each.sessions) for each in dispatchers),
-            connections=self._past_connections + sum(member.vm.numbers for member in self._members.values()),
+            connections=self._past_connections + sum(member.vm.acceptor.numbers for member in self._members.values()),
             commands=self._past_commands + sum(each.executed for each in dispatchers),
             events=self._past_events + sum(each.emitted for each in dispatchers),
         )

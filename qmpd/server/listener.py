@@ -1,4 +1,5 @@
-"""Unix sockets that listen: made, and taken away, without harm to a server that already lives there."""
+"""Sockets that listen: made, and taken away, without harm to a server that already lives there; and what QEMU calls
+them."""
 
 from __future__ import annotations
 
@@ -108,3 +109,38 @@ def _remove_stale(path: str) -> None:
         return
     except OSError as error:
         raise _refusal(path, error.strerror or str(error)) from None
+
+
+def listen_tcp(host: str, port: str) -> Listener:
+    """A TCP socket that listens; the port is a number or a service's name.
+
+    :raise ListenError: it cannot be made.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ListenError(f"address resolution failed for {host}:{port}: {error.strerror}") from None
+    family, kind, protocol, _, address = found[0]
+    listening = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ListenError(f"Failed to find an available port: {error.strerror}") from None
+    return Listener.inherit("", listening.detach(), None)
+
+
+def describe_listener(listening: socket.socket) -> str:
+    """A listening socket in the words of query-chardev; it is called by its address however it came."""
+    name = listening.getsockname()
+    return f"unix:{name}" if listening.family == socket.AF_UNIX else f"tcp:{name[0]}:{name[1]}"
+
+
+def describe_connection(client: socket.socket) -> str:
+    """A connected socket in the words of query-chardev."""
+    if client.family == socket.AF_UNIX:
+        return f"unix:{client.getsockname() or ''}"
+    here, there = client.getsockname(), client.getpeername()
+    return f"tcp:{here[0]}:{here[1]} <-> {there[0]}:{there[1]}"

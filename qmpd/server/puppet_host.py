@@ -7,22 +7,42 @@ import os
 import resource
 import signal as signals
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from qmpd.control.faults import FaultKind
 from qmpd.server import log
 from qmpd.server.listener import Listener, ListenError
+from qmpd.server.owner import MachineOwner
 
 if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
     from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.server.acceptor import Acceptor
     from qmpd.server.connection import Connection
+    from qmpd.server.main_loop import MainLoop
     from qmpd.server.settings import MonitorSettings
     from qmpd.server.transcript_file import TranscriptFile
-    from qmpd.server.virtual_machine import VirtualMachine
+
+
+class PlayedMachine(MachineOwner, Protocol):
+    """Whoever serves the machine that is played; the attributes are those of `VirtualMachine`."""
+
+    listeners: list[tuple[MonitorSettings, Listener]]
+
+    @property
+    def loop(self) -> MainLoop:
+        """The machine's main loop."""
+
+    @property
+    def acceptor(self) -> Acceptor:
+        """Who lets its clients in."""
+
+    @property
+    def running(self) -> bool:
+        """Whether clients can be brought to it."""
 
 
 class PuppetHost:
@@ -32,7 +52,7 @@ class PuppetHost:
 
     puppeteer: Puppeteer
 
-    def __init__(self, vm: VirtualMachine) -> None:
+    def __init__(self, vm: PlayedMachine) -> None:
         self._vm = vm
         self.killed = False
         self.transcript: TranscriptFile | None = None
@@ -69,7 +89,7 @@ class PuppetHost:
         status = self._vm.dispatcher.exit_status
         assert status is not None
         self.puppeteer.finish(status)
-        self._vm.flush()
+        self._vm.loop.flush()
 
     def close(self) -> None:
         """Nothing more will happen."""
@@ -79,15 +99,15 @@ class PuppetHost:
 
     def wake(self) -> None:
         """Tell the main loop that there is work."""
-        self._vm.wake()
+        self._vm.loop.wake()
 
     def step(self) -> bool:
         """Let the main loop go round once, without waiting; whether it is to go round again at once."""
-        return self._vm.started and self._vm.step()
+        return self._vm.started and self._vm.loop.step()
 
     def flush(self) -> None:
         """Hand out what is owed to the clients."""
-        self._vm.flush()
+        self._vm.loop.flush()
 
     # What has been sent by now
 
@@ -106,7 +126,7 @@ class PuppetHost:
                     client = _accepted(listener.socket)
                     if client is None:
                         break
-                    vm.serve_client(monitor, client)
+                    vm.acceptor.serve_client(monitor, client)
         for connection in self._clients():
             connection.read_now()
 
@@ -123,7 +143,8 @@ class PuppetHost:
 
     def _clients(self) -> list[Connection]:
         dispatcher = self._vm.dispatcher
-        found = [each for each in self._vm.connections if each.session.dispatcher is dispatcher and not each.closed]
+        connections = self._vm.acceptor.connections
+        found = [each for each in connections if each.session.dispatcher is dispatcher and not each.closed]
         return sorted(found, key=lambda connection: connection.number)
 
     def is_qmp(self, monitor: MonitorSettings) -> bool:
@@ -167,7 +188,7 @@ class PuppetHost:
                 continue
             vm.listeners[position] = (monitor, again)
             if vm.running:
-                vm.accept(monitor, again)
+                vm.acceptor.start(monitor, again)
 
     def kill(self, signal: int) -> None:
         """End as a process that this signal kills: the exit status is the negative of its number."""

@@ -117,4 +117,4 @@ async def serve_process(
 def terminate(vm: VirtualMachine, signal: signals.Signal) -> None:
     """End the machine as a signal does."""
     vm.dispatcher.machine.request_shutdown_by_signal(*signal)
-    vm.wake()
+    vm.loop.wake()

@@ -1,16 +1,10 @@
 """One virtual machine as it is served: its listeners, its clients and its main loop, in one nursery.
 
-Nothing but the main loop touches the machine: the connections hand their requests to the session's queue.  The
-loop waits for work, executes requests, lets the machine take its turns, and hands out what is owed to the
-clients.  It has a task for what takes time; while that sleeps, a pass of the loop is made by the task of the
-client that asks for something.
+`qmpd.server.main_loop` runs the machine, `qmpd.server.acceptor` lets its clients in.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from socket import AF_UNIX
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,16 +12,15 @@ import trio
 from qmpd.machine import SystemClock
 from qmpd.machine.machine import ignore_report
 from qmpd.monitor.dispatcher import Dispatcher
-from qmpd.monitor.errors import HandOver, Waiting
 from qmpd.qapi import load_release
 from qmpd.schedule.clock import SteppedClock
 from qmpd.server import log
-from qmpd.server.connection import Connection
-from qmpd.server.listener import Listener, ListenError
+from qmpd.server.acceptor import Acceptor
+from qmpd.server.listener import Listener, ListenError, listen_tcp
+from qmpd.server.main_loop import MainLoop
 from qmpd.system.chardev import Chardev
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
     from typing import Any
 
@@ -42,28 +35,20 @@ if TYPE_CHECKING:
 FAREWELL = 2.0
 """Seconds that clients are given to take what is owed to them when the machine ends."""
 
-OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-PATIENCE = 0.1
-"""Seconds until accepting is tried again after the process ran out of file descriptors."""
-
 
 class VirtualMachine:
     """A machine, its monitors and its clients.  `run` serves until the machine ends."""
 
     __slots__ = (
-        "_deadline",
-        "_task",
-        "_woken",
+        "acceptor",
         "accepts",
         "clock",
-        "connections",
         "control",
         "devices",
         "dispatcher",
-        "hand_over",
         "handed_over",
         "listeners",
-        "numbers",
+        "loop",
         "nursery",
         "pid_file",
         "puppet_host",
@@ -83,27 +68,22 @@ class VirtualMachine:
         """
         self.settings = settings
         self.clock: Clock = _clock(settings) if clock is None else clock
-        self.connections: set[Connection] = set()
+        self.loop = MainLoop(self)
+        self.acceptor = Acceptor(self)
         self.listeners: list[tuple[MonitorSettings, Listener]] = []
         self.pid_file: PidFile | None = None
         # The character devices that are no listening sockets; None, almost always.
         self.devices: CharacterDevices | None = None
-        # What `live-update-commit` has asked for and the main loop is to carry out; whether it has.
-        self.hand_over: HandOver | Waiting | None = None
+        # Whether another process serves the machine by now.
         self.handed_over = False
         # Who plays the machine (`play`), and what it is done with; None for almost all machines.
         self.puppeteer: Puppeteer | None = None
         self.puppet_host: PuppetHost | None = None
         self.running = False
         self.started = False
-        # Whether clients are accepted here, rather than by somebody who brings them (`serve_client`).
+        # Whether clients are accepted here, rather than by somebody who brings them (`Acceptor.serve_client`).
         self.accepts = True
         self.control: ControlDispatcher | None = None
-        self._task: trio.lowlevel.Task | None = None
-        self._woken = False
-        self.numbers = 0
-        # The deadline that the main loop's task sleeps to.
-        self._deadline: int | None = None
         chardevs = [
             Chardev(each.chardev, each.address or f"unix:{each.path}", connected_address=f"unix:{each.path}")
             for each in settings.monitors
@@ -111,7 +91,7 @@ class VirtualMachine:
         release = load_release(settings.release, settings.extensions)
         # A test program ends the machine with a signal as a matter of course.
         report = ignore_report if settings.clock == "stepped" else log.error
-        self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.wake, chardevs, report)
+        self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.loop.wake, chardevs, report)
         self.dispatcher.chardev_host = self
         if settings.descriptors:
             from qmpd.system.descriptors import Descriptors
@@ -197,7 +177,7 @@ class VirtualMachine:
                 self.running = True
                 try:
                     await self._begin(on_start)
-                    await self._main_loop()
+                    await self.loop.run()
                     if not self.handed_over:
                         await self._end()
                 finally:
@@ -208,7 +188,7 @@ class VirtualMachine:
             self.close_listeners()
             if self.puppet_host is not None:
                 self.puppet_host.close()
-            for connection in list(self.connections):
+            for connection in list(self.acceptor.connections):
                 connection.close()
         status = dispatcher.exit_status
         assert status is not None
@@ -222,7 +202,7 @@ class VirtualMachine:
             first = trio.Event() if monitor.wait else None
             if first is not None:
                 waiting.append((monitor, first))
-            self.nursery.start_soon(self._accept, monitor, listener.socket, first)
+            self.acceptor.start(monitor, listener, first)
         for monitor, first in waiting:
             suffix = self.dispatcher.release.behaviour.listening_chardev_suffix
             place = f"{monitor.location}: " if monitor.location else ""
@@ -239,151 +219,9 @@ class VirtualMachine:
             self.dispatcher.machine.start()
             self.started = True
 
-    # The main loop
-
-    def wake(self) -> None:
-        """Tell the main loop that there is work."""
-        self._woken = True
-        task = self._task
-        if task is not None:
-            self._task = None
-            trio.lowlevel.reschedule(task)
-
     def work(self) -> None:
-        """Do what a client has just asked for: at once, in the place of the main loop's task, where that sleeps.
-
-        Waking the task instead would cost every single command a pass of trio's own loop.
-        """
-        task = self._task
-        if task is None or self.puppeteer is not None:
-            self.wake()
-            if self.control is not None and not self.started:
-                # The main loop's task waits for a first client; the puppeteer does not have to.
-                self._run_puppeteer()
-                self.flush()
-            return
-        # What the machine asks of its main loop meanwhile is looked at below.
-        self._task = None
-        more = self.step()
-        self.flush()
-        self._task = task
-        if more or self.dispatcher.exit_status is not None or self._next_deadline() != self._deadline:
-            self.wake()
-
-    async def _main_loop(self) -> None:
-        dispatcher = self.dispatcher
-        while True:
-            self._woken = False
-            if self.puppeteer is not None and self._run_puppeteer():
-                more = False
-            else:
-                more = self.step()
-            if isinstance(self.hand_over, HandOver):
-                self._hand_over(self.hand_over)
-            elif self.hand_over is not None and not self.hand_over.started:
-                self.hand_over.started = True
-                self.nursery.start_soon(self._wait, self.hand_over)
-            self.flush()
-            if dispatcher.exit_status is not None:
-                return
-            if more:
-                await trio.lowlevel.checkpoint()
-            elif not self._woken:
-                await self._wait_for_work()
-
-    def step(self) -> bool:
-        """One pass of the main loop: timers, a turn, requests; whether there is more to do at once."""
-        if self.hand_over is not None:
-            return False
-        dispatcher = self.dispatcher
-        machine, limiter = dispatcher.machine, dispatcher.limiter
-        deadline = machine.next_deadline()
-        limited = limiter.next_deadline()
-        if limited is not None or deadline is not None:
-            now = self.clock.monotonic_nanoseconds()
-            if deadline is not None and deadline <= now:
-                machine.run_timers()
-            if limited is not None and limited <= now:
-                limiter.run()
-        if machine.pending:
-            dispatcher.turn()
-        try:
-            more = bool(dispatcher.ready) and dispatcher.run_requests()
-        except (HandOver, Waiting) as left:
-            self.hand_over = left
-            return True
-        return more or machine.pending
-
-    def _hand_over(self, hand_over: HandOver) -> None:
-        """Leave the machine to another process; where that fails, go on."""
-        parent = self.dispatcher.parent
-        assert parent is not None
-        self.dispatcher.resume(hand_over.session)
-        if parent.commit(hand_over):
-            self.handed_over = True
-            self.dispatcher.exit_status = 0
-        self.hand_over = None
-
-    async def _wait(self, waiting: Waiting) -> None:
-        """Wait until a command can go on; the main loop does nothing else until then, as QEMU's does not."""
-        try:
-            await trio.lowlevel.wait_readable(waiting.descriptor)
-        finally:
-            os.close(waiting.descriptor)
-        self.hand_over = None
-        self.dispatcher.finish_waiting(waiting)
-        self.wake()
-
-    def _run_puppeteer(self) -> bool:
-        """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
-        assert self.puppeteer is not None
-        if self.control is not None and self.control.ready:
-            self.control.run_requests()
-        return self.puppeteer.run()
-
-    def _next_deadline(self) -> int | None:
-        if self.puppeteer is not None:
-            return self.puppeteer.next_deadline()
-        machine, limiter = self.dispatcher.machine.next_deadline(), self.dispatcher.limiter.next_deadline()
-        if machine is None or limiter is None:
-            return machine if limiter is None else limiter
-        return min(machine, limiter)
-
-    def seconds_to_timer(self) -> float | None:
-        """How long it is to the next timer, in seconds of the computer's time, negative where it is due.
-
-        None where there is none, or none will be due by itself.
-        """
-        deadline = self._deadline = self._next_deadline()
-        return None if deadline is None else self.clock.real_seconds(deadline - self.clock.monotonic_nanoseconds())
-
-    async def _wait_for_work(self) -> None:
-        remaining = self.seconds_to_timer()
-        if remaining is None:
-            await self._park()
-        elif remaining > 0:
-            with trio.move_on_after(remaining):
-                await self._park()
-
-    async def _park(self) -> None:
-        self._task = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    def flush(self) -> None:
-        """Hand out what is owed to the clients."""
-        unsent = self.dispatcher.unsent
-        if unsent:
-            for session in unsent:
-                if isinstance(session.owner, Connection):
-                    session.owner.flush()
-                else:
-                    session.unsent = False
-            unsent.clear()
+        """Do what a client has just asked for."""
+        self.loop.work()
 
     async def _end(self) -> None:
         """Let everybody know that the machine has ended."""
@@ -397,59 +235,11 @@ class VirtualMachine:
         """Let the clients take what is owed to them; one that does not read is not waited for long."""
         killed = self.puppet_host is not None and self.puppet_host.killed
         with trio.move_on_after(FAREWELL):
-            for connection in list(self.connections):
+            for connection in list(self.acceptor.connections):
                 if killed and connection.session.dispatcher is self.dispatcher:
                     continue
                 while connection.owes:
                     await connection.progress()
-
-    # Clients
-
-    def accept(self, monitor: MonitorSettings, listener: Listener) -> None:
-        """Accept clients from now on."""
-        self.nursery.start_soon(self._accept, monitor, listener.socket, None)
-
-    async def _accept(self, monitor: MonitorSettings, listening: socket.socket, first: trio.Event | None) -> None:
-        while not self.handed_over:
-            if listening.fileno() == -1:
-                return  # it was closed while this task was busy
-            try:
-                await trio.lowlevel.wait_readable(listening)
-                if self.puppet_host is not None and self.puppet_host.is_qmp(monitor):
-                    await self.puppet_host.before_accept()
-                client, _ = listening.accept()
-            except (BlockingIOError, ConnectionError):
-                continue
-            except trio.ClosedResourceError:
-                return  # it was released: another process accepts here now
-            except OSError as error:
-                if error.errno == errno.EBADF:
-                    return
-                if error.errno not in OUT_OF_DESCRIPTORS:
-                    raise
-                log.error(f"a client has to wait: {error.strerror}")
-                await trio.sleep(PATIENCE)
-                continue
-            client.setblocking(False)
-            if first is not None:
-                first.set()
-            if not monitor.exclusive:
-                self.serve_client(monitor, client)
-            else:
-                await self.converse(monitor, client)
-
-    async def converse(self, monitor: MonitorSettings, client: socket.socket) -> None:
-        """Greet a client and serve it until it leaves."""
-        connection = self.connect(monitor, client)
-        if connection is not None:
-            await self._serve(connection)
-
-    def serve_client(self, monitor: MonitorSettings, client: socket.socket) -> None:
-        """Greet a client and serve it from now on."""
-        connection = self.connect(monitor, client)
-        if connection is not None:
-            self.connections.add(connection)
-            self.nursery.start_soon(self._serve, connection)
 
     # Character devices that come and go while the machine runs
 
@@ -482,48 +272,10 @@ class VirtualMachine:
         if self.devices is not None:
             self.devices.remove(label)
 
-    def connect(self, monitor: MonitorSettings, client: socket.socket) -> Connection | None:
-        """Greet a client; None where a fault turns it away."""
-        if self.control is not None and monitor is self.settings.control:
-            return Connection(self, client, self.control.open_session(monitor.chardev, monitor.pretty), 0)
-        if self.puppet_host is not None and self.puppet_host.turns_away():
-            client.close()
-            return None
-        self.numbers += 1
-        if monitor.location and monitor.mode == "control" and client.family == AF_UNIX:
-            from qmpd.server.descriptors import DescriptorSocket
-
-            client = DescriptorSocket.adopt(client)
-        if monitor.host is not None:
-            from qmpd.server.chardevs.devices import name_connection
-
-            name_connection(self.dispatcher.chardevs, monitor.chardev, client)
-        if monitor.mode == "readline":
-            from qmpd.human.terminal import open_terminal
-
-            session = open_terminal(self.dispatcher, monitor.chardev)
-        elif monitor.mode == "qtest":
-            from qmpd.qtest.protocol import open_qtest
-
-            session = open_qtest(self.dispatcher, monitor.chardev)
-        else:
-            session = self.dispatcher.open_session(monitor.chardev, monitor.pretty)
-        log.info(f"client {self.numbers} connected to {session.label}")
-        return Connection(self, client, session, self.numbers)
-
-    async def _serve(self, connection: Connection) -> None:
-        self.connections.add(connection)
-        try:
-            await connection.run()
-        finally:
-            self.connections.discard(connection)
-
 
 def _listener(monitor: MonitorSettings) -> Listener:
     try:
         if monitor.host is not None:
-            from qmpd.server.chardevs.devices import listen_tcp
-
             return listen_tcp(monitor.host, monitor.port)
         if monitor.descriptor is None:
             return Listener(monitor.path)

@@ -292,7 +292,7 @@ class Storm:
     def _left(self) -> list[str]:
         """What should be gone by now and is not: tasks of clients, open files."""
         names = [task.name for task in tasks(self.fleet.nursery)]
-        left = [name for name in names if name.endswith("._serve") or "Connection." in name]
+        left = [name for name in names if name.endswith("Acceptor.serve") or "Connection." in name]
         expected = sum(_open_files(member.vm) for member in self.fleet._members.values())
         open_now = files() - self.base
         if open_now > expected:

@@ -13,7 +13,7 @@ from endurance.inputs import Maker
 from endurance.shorten import shorten
 
 from qmpd.machine import Machine
-from qmpd.server.virtual_machine import VirtualMachine
+from qmpd.server.acceptor import Acceptor
 from qmpd.wire import plain
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ async def test_what_is_left_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> 
         keep.close()
         await clients.take(steps)
 
-        async def linger(vm: VirtualMachine, connection: Any) -> None:
+        async def linger(acceptor: Acceptor, connection: Any) -> None:
             kept.append(connection)
             await trio.sleep_forever()
 
-        monkeypatch.setattr(VirtualMachine, "_serve", linger)
+        monkeypatch.setattr(Acceptor, "serve", linger)
         with pytest.raises(storm.Fault, match="a healthy client"):
             await clients.take(steps)
 

@@ -62,17 +62,19 @@ class Played:
     def _go_round(self) -> None:
         """Do what the main loop does until it would wait."""
         machine, clock = self.vm.dispatcher.machine, self.vm.clock
-        while self.vm.step() or ((due := machine.next_deadline()) is not None and due <= clock.monotonic_nanoseconds()):
+        while self.vm.loop.step() or (
+            (due := machine.next_deadline()) is not None and due <= clock.monotonic_nanoseconds()
+        ):
             continue
-        self.vm.flush()
+        self.vm.loop.flush()
 
     def take(self, step: Step) -> bytes:
         name, arguments = step
         if name == "half a step":
             # What is done after the reply is still to come.
             self.session.receive(json.dumps({"execute": "device_del", "arguments": arguments}).encode())
-            self.vm.step()
-            self.vm.flush()
+            self.vm.loop.step()
+            self.vm.loop.flush()
             return self.session.take_outgoing()
         if name != "advance":
             return self.send(name, arguments)
@@ -80,7 +82,7 @@ class Played:
         clock = self.vm.clock
         assert isinstance(clock, PuppetClock)
         end = clock.monotonic_nanoseconds() + arguments["time"]
-        while (due := self.vm._next_deadline()) is not None and due <= end:
+        while (due := self.vm.loop.next_deadline()) is not None and due <= end:
             clock.advance(max(due - clock.monotonic_nanoseconds(), 0))
             self._go_round()
         clock.advance(end - clock.monotonic_nanoseconds())

@@ -90,7 +90,7 @@ def act(server: Served, action: GuestAction) -> None:
     machine = server.vm.dispatcher.machine
     assert machine.guest is not None
     machine.guest.act(action)
-    server.vm.wake()
+    server.vm.loop.wake()
 
 
 # --- nothing of it can be seen without the extensions

@@ -74,7 +74,7 @@ async def test_garbage_is_taken_in_by_and_by(tmp_path: Path, junk: bytes) -> Non
     """Whoever asks meanwhile has an answer before half of it is taken in; then it is refused as a whole."""
     async with served(tmp_path) as server:
         good, bad = await server.connect(), await server.connect()
-        (connection,) = [each for each in server.vm.connections if each.number == 2]
+        (connection,) = [each for each in server.vm.acceptor.connections if each.number == 2]
         end = b'\n]]]]{"execute": "query-name", "id": "end"}'
         await bad.send(junk + end)
         with trio.fail_after(5):

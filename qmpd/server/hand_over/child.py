@@ -77,18 +77,18 @@ class InheritedMachine(VirtualMachine):
         exclusive = [connection for monitor, connection in self._clients if monitor.exclusive]
         for monitor, connection in self._clients:
             if not monitor.exclusive:
-                self.nursery.start_soon(self._serve, connection)
+                self.nursery.start_soon(self.acceptor.serve, connection)
         for monitor, listener in self.listeners:
             client = next((connection for each, connection in self._clients if each is monitor), None)
             if client in exclusive:
                 self.nursery.start_soon(self._serve_then_accept, monitor, listener.socket, client)
             elif listener.socket.fileno() != -1:
-                self.accept(monitor, listener)
+                self.acceptor.start(monitor, listener)
         self._clients.clear()
 
     async def _serve_then_accept(self, monitor: MonitorSettings, listening: socket.socket, client: Connection) -> None:
-        await self._serve(client)
-        await self._accept(monitor, listening, None)
+        await self.acceptor.serve(client)
+        await self.acceptor.accept(monitor, listening, None)
 
     async def _listen_to_parent(self) -> None:
         """Take the signals that still reach the parent, until it has ended."""

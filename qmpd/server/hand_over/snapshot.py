@@ -76,7 +76,7 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
     taken.state = {
         "dispatcher": monitor_snapshot.take(dispatcher),
         "clock": _take_clock(vm),
-        "numbers": vm.numbers,
+        "numbers": vm.acceptor.numbers,
         "listeners": [_take_listener(taken, listener) for _, listener in vm.listeners],
         "clients": clients,
         "ready": [places[session] for session in ready if session in places],
@@ -107,7 +107,7 @@ def put(
     """
     _put_clock(vm, state["clock"])
     monitor_snapshot.put(vm.dispatcher, state["dispatcher"])
-    vm.numbers = state["numbers"]
+    vm.acceptor.numbers = state["numbers"]
     sessions = []
     connections: list[tuple[MonitorSettings, Connection]] = []
     for client in state["clients"]:

@@ -1,0 +1,75 @@
+"""A character device: what all kinds have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from qmpd.server.chardevs.copying import copy_in, copy_out
+from qmpd.system.chardev import Chardev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qmpd.server.owner import DeviceOwner
+    from qmpd.server.settings import ChardevSettings, MonitorSettings
+
+    Keep = Callable[[int], int]
+
+
+class Device:
+    """A device that nothing passes through: `null` and the like."""
+
+    def __init__(self, vm: DeviceOwner, settings: ChardevSettings) -> None:
+        self.vm = vm
+        self.settings = settings
+
+    def open(self) -> None:
+        """Open it, and make it known to the monitor.
+
+        :raise ListenError: it cannot be opened.
+        """
+        self.enter(self.settings.backend)
+
+    def enter(self, address: str, listening: bool = False, yankable: bool = False) -> Chardev:
+        """Make the device known to the monitor; `address` is what query-chardev calls it."""
+        is_used = self.settings.monitor is not None or self.settings.listened
+        entry = Chardev(self.settings.label, address, listening, yankable, is_used)
+        self.vm.dispatcher.chardevs.append(entry)
+        return entry
+
+    async def run(self) -> None:
+        """Carry what passes through it until there is nothing more."""
+        return
+
+    def close(self) -> None:
+        """Give it up."""
+        return
+
+    def take(self, keep: Keep) -> Any:
+        """What is open, by the numbers that `keep` gives."""
+        return None
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        """Have what `take` told of."""
+
+    def release(self) -> None:
+        """Let go of what is open, without a trace."""
+        self.close()
+
+    async def talk(self, monitor: MonitorSettings, reads: int | None, writes: int) -> None:
+        """Serve the monitor of this device from one descriptor to another, until input ends."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        with ours:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.vm.acceptor.converse, monitor, theirs)
+                nursery.start_soon(copy_out, ours, writes)
+                if reads is not None:
+                    await copy_in(reads, ours)
+                    with contextlib.suppress(OSError):
+                        ours.shutdown(socket.SHUT_WR)

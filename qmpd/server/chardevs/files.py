@@ -1,0 +1,167 @@
+"""Character devices that are files: standard input and output, pseudo-terminals, files by their path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import termios
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from qmpd.server.chardevs.device import Device
+from qmpd.server.listener import ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qmpd.server.chardevs.device import Keep
+    from qmpd.system.descriptors import Descriptors
+
+PTY_POLL = 0.2
+"""Seconds between two looks at whether somebody has opened a pseudo-terminal; nothing tells of it."""
+
+
+class StandardStreams(Device):
+    """Standard input and output; a terminal hands over each key at once and shows none by itself."""
+
+    _saved: list[object] | None = None
+
+    def open(self) -> None:
+        """See `Device`."""
+        self.enter("stdio")
+        with contextlib.suppress(termios.error, OSError):
+            attributes = termios.tcgetattr(0)
+            self._saved = list(attributes)
+            attributes[0] = attributes[0] & ~(
+                termios.IGNBRK
+                | termios.BRKINT
+                | termios.PARMRK
+                | termios.ISTRIP
+                | termios.INLCR
+                | termios.IGNCR
+                | termios.ICRNL
+                | termios.IXON
+            )
+            attributes[1] |= termios.OPOST
+            attributes[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN)
+            if not self.settings.signal:
+                attributes[3] &= ~termios.ISIG
+            termios.tcsetattr(0, termios.TCSANOW, attributes)
+
+    async def run(self) -> None:
+        """See `Device`."""
+        if self.settings.monitor is not None:
+            await self.talk(self.settings.monitor, 0, 1)
+
+    def close(self) -> None:
+        """See `Device`."""
+        if self._saved is not None:
+            with contextlib.suppress(termios.error, OSError):
+                termios.tcsetattr(0, termios.TCSANOW, self._saved)  # type: ignore[arg-type]
+            self._saved = None
+
+
+class FileDevice(Device):
+    """A file that takes what is written, and another one where `input_path` is given."""
+
+    _writes = -1
+    _reads: int | None = None
+
+    def open(self) -> None:
+        """See `Device`."""
+        self.enter("file")
+        settings = self.settings
+        way = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if settings.append else os.O_TRUNC)
+        files = self.vm.dispatcher.descriptors
+        self._writes = _open(settings.path, way, files)
+        if settings.input_path:
+            self._reads = _open(settings.input_path, os.O_RDONLY | os.O_CLOEXEC, files)
+
+    async def run(self) -> None:
+        """See `Device`."""
+        if self.settings.monitor is not None:
+            await self.talk(self.settings.monitor, self._reads, self._writes)
+
+    def close(self) -> None:
+        """See `Device`."""
+        for number in (self._writes, self._reads):
+            if number is not None and number >= 0:
+                os.close(number)
+        self._writes, self._reads = -1, None
+
+    def take(self, keep: Keep) -> Any:
+        """See `Device`."""
+        return [keep(self._writes), None if self._reads is None else keep(self._reads)]
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        """See `Device`."""
+        writes, reads = state
+        self._writes, self._reads = descriptors[writes], None if reads is None else descriptors[reads]
+
+
+class PseudoTerminal(Device):
+    """A pseudo-terminal; whoever opens its other end is greeted."""
+
+    _master = -1
+
+    def open(self) -> None:
+        """See `Device`."""
+        try:
+            self._master, slave = os.openpty()
+        except OSError as error:
+            raise ListenError(f"Failed to create PTY: {error.strerror}") from None
+        attributes = termios.tcgetattr(slave)
+        attributes[0] = attributes[1] = 0
+        attributes[2] = attributes[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+        attributes[3] = 0
+        termios.tcsetattr(slave, termios.TCSANOW, attributes)
+        name = os.ttyname(slave)
+        os.close(slave)
+        os.set_blocking(self._master, False)
+        self.enter(f"pty:{name}")
+        if self.vm.accepts:  # a machine of a fleet has no output of its own
+            sys.stdout.write(f"char device redirected to {name} (label {self.settings.label})\n")
+            sys.stdout.flush()
+
+    async def run(self) -> None:
+        """See `Device`."""
+        monitor = self.settings.monitor
+        if monitor is None:
+            return
+        looking = select.poll()
+        looking.register(self._master, select.POLLHUP)
+        while True:
+            while looking.poll(0):  # noqa: ASYNC110 - nothing tells when somebody opens it
+                await trio.sleep(PTY_POLL)
+            await self.talk(monitor, self._master, self._master)
+
+    def close(self) -> None:
+        """See `Device`."""
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+    def take(self, keep: Keep) -> Any:
+        """See `Device`."""
+        return keep(self._master)
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        """See `Device`."""
+        self._master = descriptors[state]
+
+
+def _open(path: str, way: int, files: Descriptors | None) -> int:
+    """Open a file, or the one of a set that `/dev/fdset/NUMBER` stands for.
+
+    :raise ListenError: it cannot be opened.
+    """
+    head, _, number = path.rpartition("/")
+    try:
+        if head == "/dev/fdset" and number.isdecimal() and files is not None:
+            return files.open(int(number), way)
+        return os.open(path, way, 0o666)
+    except OSError as error:
+        raise ListenError(f"Could not open '{path}': {error.strerror}") from None

@@ -1,0 +1,210 @@
+"""Character devices that are sockets, those that connect and those that listen."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from qmpd.server import log
+from qmpd.server.chardevs.copying import CHUNK
+from qmpd.server.chardevs.device import Device
+from qmpd.server.listener import Listener, ListenError, describe_connection, describe_listener, listen_tcp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qmpd.server.chardevs.device import Keep
+    from qmpd.server.settings import ChardevSettings
+    from qmpd.system.chardev import Chardev
+
+PATIENCE = 0.1
+"""Seconds until accepting is tried again after it has failed."""
+
+
+class SocketDevice(Device):
+    """A socket: `held` is a connection that nobody here uses."""
+
+    held: socket.socket | None = None
+
+    async def hold(self, client: socket.socket) -> None:
+        """Serve a connection, or, where nobody uses it, drop what comes until it ends."""
+        if self.settings.monitor is not None:
+            await self.vm.acceptor.converse(self.settings.monitor, client)
+            return
+        self.held = client
+        entry = next(each for each in self.vm.dispatcher.chardevs if each.label == self.settings.label)
+        if self.settings.host is not None and entry.listening:
+            entry.connected_address = describe_connection(client)
+        entry.held = True
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(client)
+                try:
+                    if not client.recv(CHUNK):
+                        return
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.ClosedResourceError):
+            return
+        finally:
+            self.held = None
+            entry.held = False
+            client.close()
+
+    def take(self, keep: Keep) -> Any:
+        """See `Device`."""
+        return None if self.held is None else keep(self.held.fileno())
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        """See `Device`."""
+        if state is not None:
+            self.held = socket.socket(fileno=descriptors[state])
+            self.held.setblocking(False)
+
+    def release(self) -> None:
+        """See `Device`."""
+        if self.held is not None:
+            trio.lowlevel.notify_closing(self.held)
+            self.held.close()
+
+
+class ConnectingSocket(SocketDevice):
+    """A socket that connects instead of listening; with `reconnect` again and again."""
+
+    _entry: Chardev
+
+    def open(self) -> None:
+        """See `Device`."""
+        settings = self.settings
+        self._entry = self.enter(f"disconnected:{_address(settings)}", yankable=True)
+        if not settings.reconnect:
+            self.held = self._connect()
+
+    def _connect(self) -> socket.socket:
+        settings = self.settings
+        try:
+            if settings.descriptor is not None:
+                client = socket.socket(fileno=os.dup(settings.descriptor))
+            elif settings.host is not None:
+                client = socket.create_connection((settings.host, settings.port))
+            else:
+                client = _connect_unix(settings.path)
+        except socket.gaierror as error:
+            raise ListenError(
+                f"address resolution failed for {settings.host}:{settings.port}: {error.strerror}"
+            ) from None
+        except OSError as error:
+            where = settings.path if settings.host is None else f"{settings.host}:{settings.port}"
+            raise ListenError(f"Failed to connect to '{where}': {error.strerror}") from None
+        client.setblocking(False)
+        self._entry.address = describe_connection(client)
+        return client
+
+    async def run(self) -> None:
+        """See `Device`."""
+        settings = self.settings
+        while True:
+            if self.held is None and settings.reconnect:
+                try:
+                    self.held = await trio.to_thread.run_sync(self._connect)
+                except ListenError as error:
+                    log.error(f"Unable to connect character device {settings.label}: {error}")
+            client, self.held = self.held, None
+            if client is not None:
+                await self.hold(client)
+                self._entry.address = f"disconnected:{_address(settings)}"
+            if not settings.reconnect:
+                return
+            await trio.sleep(settings.reconnect)
+
+    def close(self) -> None:
+        """See `Device`."""
+        if self.held is not None:
+            self.held.close()
+            self.held = None
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        """See `Device`."""
+        super().put(state, descriptors)
+        self._entry = next(each for each in self.vm.dispatcher.chardevs if each.label == self.settings.label)
+
+
+class ListeningSocket(SocketDevice):
+    """A socket that listens for something that is no monitor: its clients are let in and heard by nobody."""
+
+    _listener: Listener | None = None
+
+    def open(self) -> None:
+        """See `Device`."""
+        settings = self.settings
+        if settings.host is not None:
+            self._listener = listen_tcp(settings.host, settings.port)
+        elif settings.descriptor is not None:
+            self._listener = Listener.inherit("", settings.descriptor, None)
+        else:
+            self._listener = Listener(settings.path)
+        self.enter(describe_listener(self._listener.socket), listening=True, yankable=True)
+
+    async def run(self) -> None:
+        """See `Device`."""
+        assert self._listener is not None
+        listening = self._listener.socket
+        if self.held is not None:
+            await self.hold(self.held)  # another process has let it in
+        while listening.fileno() != -1:
+            try:
+                await trio.lowlevel.wait_readable(listening)
+                client, _ = listening.accept()
+            except (BlockingIOError, ConnectionError):
+                continue
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                log.error(f"a client of {self.settings.label} has to wait: {error.strerror}")
+                await trio.sleep(PATIENCE)
+                continue
+            client.setblocking(False)
+            await self.hold(client)
+
+    def close(self) -> None:
+        """See `Device`."""
+        if self._listener is not None:
+            self._listener.remove()
+
+    def take(self, keep: Keep) -> Any:
+        """See `Device`."""
+        assert self._listener is not None
+        return [keep(self._listener.socket.fileno()), self._listener.identity, super().take(keep)]
+
+    def put(self, state: Any, descriptors: Sequence[int]) -> None:
+        """See `Device`."""
+        number, identity, held = state
+        self._listener = Listener.inherit(self.settings.path, descriptors[number], identity)
+        super().put(held, descriptors)
+
+    def release(self) -> None:
+        """See `Device`."""
+        super().release()
+        if self._listener is not None:
+            self._listener.close()
+
+
+def _address(settings: ChardevSettings) -> str:
+    if settings.descriptor is not None:
+        return f"fd:{settings.descriptor}"
+    if settings.host is not None:
+        return f"tcp:{settings.host}:{settings.port}"
+    return f"unix:{settings.path}"
+
+
+def _connect_unix(path: str) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(path)
+    except OSError:
+        client.close()
+        raise
+    return client

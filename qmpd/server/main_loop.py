@@ -1,0 +1,185 @@
+"""The main loop of one virtual machine: it waits for work, does it, and hands out what is owed to the clients.
+
+Nothing else touches the machine: the connections hand their requests to the session's queue.  The loop has a task for
+what takes time; while that sleeps, a pass of the loop is made by the task of the client that asks for something.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from qmpd.monitor.errors import HandOver, Waiting
+from qmpd.server.connection import Connection
+
+if TYPE_CHECKING:
+    from qmpd.server.owner import MachineOwner
+
+
+class MainLoop:
+    """Runs one machine.  Only `wake` and `work` are for its clients' tasks."""
+
+    __slots__ = ("_deadline", "_task", "_vm", "_woken", "hand_over")
+
+    def __init__(self, vm: MachineOwner) -> None:
+        self._vm = vm
+        # What `live-update-commit` has asked for and the loop is to carry out, or what a command waits for.
+        self.hand_over: HandOver | Waiting | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._woken = False
+        # The deadline that the loop's task sleeps to.
+        self._deadline: int | None = None
+
+    def wake(self) -> None:
+        """Tell the main loop that there is work."""
+        self._woken = True
+        task = self._task
+        if task is not None:
+            self._task = None
+            trio.lowlevel.reschedule(task)
+
+    def work(self) -> None:
+        """Do what a client has just asked for: at once, in the place of the main loop's task, where that sleeps.
+
+        Waking the task instead would cost every single command a pass of trio's own loop.
+        """
+        task = self._task
+        vm = self._vm
+        if task is None or vm.puppeteer is not None:
+            self.wake()
+            if vm.control is not None and not vm.started:
+                # The main loop's task waits for a first client; the puppeteer does not have to.
+                self._run_puppeteer()
+                self.flush()
+            return
+        # What the machine asks of its main loop meanwhile is looked at below.
+        self._task = None
+        more = self.step()
+        self.flush()
+        self._task = task
+        if more or vm.dispatcher.exit_status is not None or self.next_deadline() != self._deadline:
+            self.wake()
+
+    async def run(self) -> None:
+        """Go round until the machine has ended, or is another process's."""
+        vm = self._vm
+        dispatcher = vm.dispatcher
+        while True:
+            self._woken = False
+            if vm.puppeteer is not None and self._run_puppeteer():
+                more = False
+            else:
+                more = self.step()
+            if isinstance(self.hand_over, HandOver):
+                self._hand_over(self.hand_over)
+            elif self.hand_over is not None and not self.hand_over.started:
+                self.hand_over.started = True
+                vm.nursery.start_soon(self._wait, self.hand_over)
+            self.flush()
+            if dispatcher.exit_status is not None:
+                return
+            if more:
+                await trio.lowlevel.checkpoint()
+            elif not self._woken:
+                await self._wait_for_work()
+
+    def step(self) -> bool:
+        """One pass of the main loop: timers, a turn, requests; whether there is more to do at once."""
+        if self.hand_over is not None:
+            return False
+        dispatcher = self._vm.dispatcher
+        machine, limiter = dispatcher.machine, dispatcher.limiter
+        deadline = machine.next_deadline()
+        limited = limiter.next_deadline()
+        if limited is not None or deadline is not None:
+            now = self._vm.clock.monotonic_nanoseconds()
+            if deadline is not None and deadline <= now:
+                machine.run_timers()
+            if limited is not None and limited <= now:
+                limiter.run()
+        if machine.pending:
+            dispatcher.turn()
+        try:
+            more = bool(dispatcher.ready) and dispatcher.run_requests()
+        except (HandOver, Waiting) as left:
+            self.hand_over = left
+            return True
+        return more or machine.pending
+
+    def _hand_over(self, hand_over: HandOver) -> None:
+        """Leave the machine to another process; where that fails, go on."""
+        dispatcher = self._vm.dispatcher
+        parent = dispatcher.parent
+        assert parent is not None
+        dispatcher.resume(hand_over.session)
+        if parent.commit(hand_over):
+            self._vm.handed_over = True
+            dispatcher.exit_status = 0
+        self.hand_over = None
+
+    async def _wait(self, waiting: Waiting) -> None:
+        """Wait until a command can go on; the main loop does nothing else until then, as QEMU's does not."""
+        try:
+            await trio.lowlevel.wait_readable(waiting.descriptor)
+        finally:
+            os.close(waiting.descriptor)
+        self.hand_over = None
+        self._vm.dispatcher.finish_waiting(waiting)
+        self.wake()
+
+    def _run_puppeteer(self) -> bool:
+        """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
+        puppeteer, control = self._vm.puppeteer, self._vm.control
+        assert puppeteer is not None
+        if control is not None and control.ready:
+            control.run_requests()
+        return puppeteer.run()
+
+    def next_deadline(self) -> int | None:
+        """When something is due by itself next, in the clock's nanoseconds; None where nothing is."""
+        vm = self._vm
+        if vm.puppeteer is not None:
+            return vm.puppeteer.next_deadline()
+        machine, limiter = vm.dispatcher.machine.next_deadline(), vm.dispatcher.limiter.next_deadline()
+        if machine is None or limiter is None:
+            return machine if limiter is None else limiter
+        return min(machine, limiter)
+
+    def seconds_to_timer(self) -> float | None:
+        """How long it is to the next timer, in seconds of the computer's time, negative where it is due.
+
+        None where there is none, or none will be due by itself.
+        """
+        deadline = self._deadline = self.next_deadline()
+        clock = self._vm.clock
+        return None if deadline is None else clock.real_seconds(deadline - clock.monotonic_nanoseconds())
+
+    async def _wait_for_work(self) -> None:
+        remaining = self.seconds_to_timer()
+        if remaining is None:
+            await self._park()
+        elif remaining > 0:
+            with trio.move_on_after(remaining):
+                await self._park()
+
+    async def _park(self) -> None:
+        self._task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def flush(self) -> None:
+        """Hand out what is owed to the clients."""
+        unsent = self._vm.dispatcher.unsent
+        if unsent:
+            for session in unsent:
+                if isinstance(session.owner, Connection):
+                    session.owner.flush()
+                else:
+                    session.unsent = False
+            unsent.clear()

@@ -1,0 +1,77 @@
+"""Whoever serves, as its parts see it; each part asks for no more than it needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import socket
+
+    import trio
+
+    from qmpd.control.dispatcher import ControlDispatcher
+    from qmpd.control.puppeteer import Puppeteer
+    from qmpd.machine import Clock
+    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.server.settings import MonitorSettings, VMSettings
+
+
+class Owner(Protocol):
+    """Whoever serves connections: a virtual machine, or a fleet."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The nursery of the connections' tasks."""
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the clients are another process's by now."""
+
+    def work(self) -> None:
+        """Do what a client has just asked for."""
+
+
+class MachineOwner(Owner, Protocol):
+    """Whoever serves one virtual machine; the attributes are those of `VirtualMachine`."""
+
+    settings: VMSettings
+    handed_over: bool
+
+    @property
+    def clock(self) -> Clock:
+        """The machine's clock."""
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The machine's monitors."""
+
+    @property
+    def puppeteer(self) -> Puppeteer | None:
+        """Who plays the machine; None for almost all machines."""
+
+    @property
+    def control(self) -> ControlDispatcher | None:
+        """The control socket's dispatcher; None where there is none."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the machine has started."""
+
+
+class Monitors(Protocol):
+    """Who serves a monitor on a connection."""
+
+    async def converse(self, monitor: MonitorSettings, client: socket.socket) -> None:
+        """Greet a client and serve it until it leaves."""
+
+
+class DeviceOwner(MachineOwner, Protocol):
+    """Whoever serves a virtual machine with character devices."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it has this process for itself, standard input and output included."""
+
+    @property
+    def acceptor(self) -> Monitors:
+        """What serves the monitors that talk through the devices."""
