@@ -34,7 +34,9 @@ class Volumes:
     def __init__(self, path: str, kind: type[Monitor] = DeafMonitor) -> None:
         self.path = path
         self.kind = kind
-        self.monitor = kind(path, PATIENCE)
+        # What a server does for the first time can take longer.
+        self.monitor = kind(path)
+        self.monitor.socket.settimeout(PATIENCE)
 
     def detach(self, device: str) -> None:
         """Detach a volume, and come back when it is gone.
