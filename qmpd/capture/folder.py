@@ -27,6 +27,7 @@ from qmpd.qapi.json_schema import derive
 from qmpd.qapi.naming import UNKNOWN_MEMBER, learn_names
 from qmpd.qapi.object_tree import COMMANDS as OBJECT_COMMANDS
 from qmpd.qapi.object_types import COMMANDS as TYPE_COMMANDS
+from qmpd.qapi.refusals import FILE as REFUSALS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
@@ -175,6 +176,9 @@ def capture(
         "objects.jsonl.gz": join(objects),
         "command-line.jsonl.gz": join(options),
     }
+    words = nearest(face.numbers).own_words
+    if words is not None:
+        files[REFUSALS_FILE] = words
     if taken_apart is not None:
         files[HARDWARE_FILE] = join(taken_apart)
     elif not (directory / HARDWARE_FILE).exists():

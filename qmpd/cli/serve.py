@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.command_line import machine as machine_options
 from qmpd.emulator.command_line import monitors as monitor_options
 from qmpd.emulator.command_line import puppet as puppet_options
@@ -13,6 +15,10 @@ from qmpd.emulator.option_language.errors import OptionError
 from qmpd.emulator.option_language.options import Option, scan
 from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
+
+if TYPE_CHECKING:
+    from qmpd.emulator.option_language.options import Given
+    from qmpd.qapi import Release
 
 PROGRAM = "qmpd"
 _SECTION = "qmpd itself"
@@ -64,6 +70,20 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
         release = load_release(settings.release, settings.extensions)
     except (UnknownRelease, UnknownExtension, BadRelease) as error:
         raise OptionError(str(error)) from error
+    try:
+        return _settings(settings, given, release)
+    except OptionError:
+        raise
+    except Refusal as error:
+        words = release.refusals
+        raise OptionError(words.message(error), error.location, words.hint(error)) from None
+
+
+def _settings(settings: VMSettings, given: list[Given], release: Release) -> tuple[VMSettings, int, list[str]]:
+    """What `parse` gives, of options that are known.
+
+    :raise Refusal: one is wrong.
+    """
     warnings: list[str] = []
     machine = MachineOptions(release, warnings.append)
     guest: list[tuple[str, str]] = []

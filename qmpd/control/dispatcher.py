@@ -12,21 +12,21 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qmpd.common.refusals import Refusal
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
 from qmpd.control.transcript import wire_entry
 from qmpd.control.values import Verbatim
-from qmpd.machine import MachineError
 from qmpd.monitor import envelope
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.session import Session
-from qmpd.qapi.errors import ArgumentError
 from qmpd.wire import ParseError
 
 if TYPE_CHECKING:
     from qmpd.control.interface import Interface
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.monitor.commands import Entry
+    from qmpd.qapi.refusals import Wordings
 
 NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"
 PACKAGE = "qmpd control socket"
@@ -144,6 +144,11 @@ class ControlDispatcher:
         self.negotiation_commands: dict[str, Entry | None] = {}
 
     @property
+    def words(self) -> Wordings:
+        """How refusals are told."""
+        return self.puppeteer.release.refusals
+
+    @property
     def interface(self) -> Interface:
         """The commands, made when the first is executed."""
         from qmpd.control.interface import interface
@@ -221,9 +226,10 @@ class ControlDispatcher:
         reply: dict[str, object]
         try:
             reply = {"return": self._answer(session, message)}
-        except CommandError as error:
-            reply = {"error": {"class": error.error_class, "desc": error.description}}
-        except (ArgumentError, MachineError, ControlError) as error:
+        except Refusal as error:
+            words = self.words
+            reply = {"error": {"class": words.error_class(error), "desc": words.message(error)}}
+        except ControlError as error:
             reply = {"error": {"class": "GenericError", "desc": error.message}}
         if isinstance(message, dict) and "id" in message:
             reply["id"] = message["id"]

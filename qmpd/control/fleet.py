@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from qmpd.control.declaration import Group, command
 from qmpd.control.dispatcher import ControlDispatcher, SessionControl, VersionInfo, VersionTriple
+from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
     from collections import deque
@@ -181,6 +182,11 @@ class FleetDispatcher(ControlDispatcher):
     def interface(self) -> Interface:
         """The commands, made when the first is executed."""
         return fleet_interface()
+
+    @property
+    def words(self) -> Wordings:
+        """How refusals are told: those of a fleet have their words."""
+        return Wordings()
 
     @property
     def version(self) -> VersionInfo:

@@ -12,9 +12,11 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language.errors import BareError, OptionError, OptionList
 from qmpd.emulator.option_language.options import Option, scan, scan_all
 from qmpd.qapi import DEFAULT_RELEASE, BadRelease, UnknownExtension, UnknownRelease, load_release
+from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
     from qmpd.emulator.option_language.options import Given
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     complaints = Complaints(program)
     try:
         settings = configuration()
-        release = _release(settings)
+        release = complaints.release = _release(settings)
         options = {**_OTHER_TARGETS, **release.command_line.options}
         given = scan_all(
             arguments, {name: Option(name, "ARGUMENT" if takes else None, "", None) for name, takes in options.items()}
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         for hint in listed.hint:
             sys.stderr.write(f"{hint}\n")
         return _print(listed)
-    except OptionError as error:
+    except Refusal as error:
         complaints.error(error)
         return 1
 
@@ -60,6 +62,8 @@ class Complaints:
         # Whether the guest's name stands in front, and that name.
         self.names_guest = False
         self.guest = ""
+        # Whose words refusals are told in, once it is known.
+        self.release: Release | None = None
 
     def line(self, text: str) -> None:
         """A message, behind the program's name."""
@@ -73,14 +77,15 @@ class Complaints:
         log.error(rest)
         log.name = self.program
 
-    def error(self, error: OptionError) -> None:
+    def error(self, error: Refusal) -> None:
         """An error, its advice on lines of its own."""
         if isinstance(error, BareError):
             sys.stderr.write(f"{error.message}\n")
             return
-        for text in error.message.split("\n"):
+        words = Wordings() if self.release is None else self.release.refusals
+        for text in words.message(error).split("\n"):
             self.line(f"{error.location}: {text}" if error.location else text)
-        for hint in error.hint:
+        for hint in words.hint(error):
             sys.stderr.write(f"{hint}\n")
         sys.stderr.flush()
 
@@ -119,7 +124,7 @@ def _own_options(text: str, name: str) -> list[Given]:
         given, others = scan(words, known)
         if others:
             raise OptionError("unexpected argument", others[0])
-    except OptionError as error:
+    except Refusal as error:
         raise error.at(f"QMPD_OPTIONS: {error.location or ''}".rstrip(": ")) from None
     return given
 

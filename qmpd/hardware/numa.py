@@ -31,11 +31,7 @@ _ALWAYS = ("socket-id", "core-id", "thread-id")
 class NumaError(MachineError):
     """Nodes are refused; `hint` are lines of advice."""
 
-    __slots__ = ("hint",)
-
-    def __init__(self, message: str, hint: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.hint = hint
+    __slots__ = ()
 
 
 class Numa:

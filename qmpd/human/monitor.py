@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.human import parts as human_parts
-from qmpd.machine import MachineError, RunState, ShutdownCause
+from qmpd.machine import RunState, ShutdownCause
 from qmpd.machine.blueprint import WatchdogAction
 from qmpd.monitor.commands.machine import NO_UUID
 
@@ -209,5 +210,5 @@ def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> 
         return f"{title}: extraneous characters at the end of line\n{hint}"
     try:
         return action(dispatcher, argument)
-    except MachineError as error:
-        return f"Error: {error.message}\n"
+    except Refusal as error:
+        return f"Error: {dispatcher.release.refusals.message(error)}\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from qmpd.common.identifiers import is_identifier
-from qmpd.machine import MachineError
+from qmpd.common.refusals import Refusal
 from qmpd.monitor.commands import handlers
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
@@ -554,7 +554,6 @@ def run(dispatcher: Dispatcher, part: Part, line: Line, hint: str) -> str:
         return part(dispatcher, line)
     except Misread as error:
         return f"{error}\n{hint}" if str(error) else hint
-    except CommandError as error:
-        return f"Error: {error.description}\n"
-    except (MachineError, ArgumentError) as error:
-        return f"Error: {error.message}\n"
+    except Refusal as error:
+        words = dispatcher.release.refusals
+        return "\n".join([f"Error: {words.message(error)}", *words.hint(error), ""])

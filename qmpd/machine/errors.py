@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from qmpd.common.refusals import Worded
 
-class MachineError(Exception):
-    """An operation was refused; the text is QEMU's own.  `error_class` is its class in QMP."""
 
-    __slots__ = ("message",)
-    error_class = "GenericError"
+class MachineError(Worded):
+    """An operation was refused; the text is QEMU's own."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+    __slots__ = ()
 
 
 class DeviceNotFound(MachineError):  # noqa: N818 - QAPI's name for it

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from qmpd.machine import Machine, MachineError
+from qmpd.common.refusals import Refusal
+from qmpd.machine import Machine
 from qmpd.machine.machine import ignore_report
 from qmpd.monitor import envelope
 from qmpd.monitor.commands import Entry, find
@@ -18,7 +19,6 @@ from qmpd.monitor.errors import CommandError, HandOver, Waiting
 from qmpd.monitor.events import RateLimiter, encode_event, event_value
 from qmpd.monitor.results import EMPTY, greeting
 from qmpd.monitor.session import Session
-from qmpd.qapi.errors import ArgumentError
 from qmpd.wire import Encoded, ParseError, encode, encode_pretty
 
 if TYPE_CHECKING:
@@ -327,12 +327,8 @@ class Dispatcher:
         except (HandOver, Waiting) as left:
             left.message = message
             raise
-        except CommandError as error:
-            return self._error(session, message, error.error_class, error.description)
-        except MachineError as error:
-            return self._error(session, message, error.error_class, error.message)
-        except ArgumentError as error:
-            return self._error(session, message, "GenericError", error.message)
+        except Refusal as error:
+            return self._refuse(session, message, error)
         except Exception as error:
             return self._defect(session, message, error)
         if session.pretty:
@@ -359,10 +355,8 @@ class Dispatcher:
         session, message = waiting.session, waiting.message
         try:
             value = waiting.finish()
-        except CommandError as error:
-            session.send(self._error(session, message, error.error_class, error.description))
-        except (ArgumentError, MachineError) as error:
-            session.send(self._error(session, message, "GenericError", error.message))
+        except Refusal as error:
+            session.send(self._refuse(session, message, error))
         except Exception as error:
             session.send(self._defect(session, message, error))
         else:
@@ -382,6 +376,10 @@ class Dispatcher:
         if error is not None:
             return self._error(session, message, "GenericError", error)
         return self._reply(session, {"return": EMPTY}, message)
+
+    def _refuse(self, session: Session, message: object, refusal: Refusal) -> bytes:
+        words = self.release.refusals
+        return self._error(session, message, words.error_class(refusal), words.message(refusal))
 
     def _error(self, session: Session, message: object, error_class: str, description: str) -> bytes:
         return self._reply(session, {"error": {"class": error_class, "desc": description}}, message)

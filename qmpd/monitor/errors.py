@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Worded
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.monitor.session import Session
 
 
-class CommandError(Exception):
-    """A command's refusal: `description` and `error_class` are the reply's `desc` and `class`.
+class CommandError(Worded):
+    """A command's refusal, in its own words: `message` and `error_class` are the reply's `desc` and `class`.
 
     The classes are QAPI's `QapiErrorClass` (docs/interop/qmp-spec): GenericError, CommandNotFound,
     DeviceNotActive, DeviceNotFound, KVMMissingCap.
     """
 
-    __slots__ = ("description", "error_class")
-
-    def __init__(self, description: str, error_class: str = "GenericError") -> None:
-        super().__init__(description)
-        self.description = description
+    def __init__(self, message: str, error_class: str = "GenericError") -> None:
+        super().__init__(message)
         self.error_class = error_class
+
+    @property
+    def description(self) -> str:
+        """The message, by another name."""
+        return self.message
 
 
 class HandOver(Exception):  # noqa: N818 - not an error: the main loop is left for it

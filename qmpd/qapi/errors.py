@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from qmpd.common.refusals import Worded
 
-class ArgumentError(Exception):
+
+class ArgumentError(Worded):
     """A command's arguments do not fit its declaration; `message` is QEMU's text (QMP class GenericError)."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+    __slots__ = ()
 
 
 class UnknownRelease(Exception):  # noqa: N818 - the name says what happened

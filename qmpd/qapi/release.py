@@ -6,7 +6,7 @@ are read when they are first asked for, so that a server greets before it has re
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.naming import Names
     from qmpd.qapi.object_tree import ObjectTree
     from qmpd.qapi.object_types import ObjectTypes
+    from qmpd.qapi.refusals import Wordings
 
 DEFAULT_RELEASE = "10.0"
 """The release that qmpd is unless told otherwise."""
@@ -98,6 +99,18 @@ def schema_folder(name: str) -> Path:
         if (place / name).is_dir():
             return place / name
     raise BadRelease(f"{_PLACES[0] / name}: there is no such folder")
+
+
+@cache
+def _common_words() -> dict[str, Any]:
+    """The words that refusals have in most releases."""
+    from qmpd.qapi.refusals import FILE
+
+    for place in _PLACES:
+        path = place / FILE
+        if path.is_file():
+            return orjson.loads(path.read_bytes())  # type: ignore[no-any-return]
+    raise BadRelease(f"{_PLACES[0] / FILE}: there is no such file")
 
 
 def _folder(name: str) -> Path:
@@ -318,6 +331,33 @@ class Release:
         from qmpd.qapi.hardware import FILE, Hardware
 
         return Hardware(self._captured_lines(FILE))
+
+    @cached_property
+    def refusals(self) -> Wordings:
+        """How the release says what it refuses.
+
+        :raise BadRelease: a file of words cannot be read.
+        """
+        from qmpd.qapi.refusals import FILE, Wordings
+
+        try:
+            own = orjson.loads(self.own_words or b"{}")
+        except (OSError, ValueError) as error:
+            raise BadRelease(f"{self.directory / FILE}: {error}") from error
+        return Wordings(_common_words(), own, self.hardware.texts)
+
+    @property
+    def own_words(self) -> bytes | None:
+        """The file of the refusals that this release says otherwise than most; None where it has none.
+
+        :raise OSError: it cannot be read.
+        """
+        from qmpd.qapi.refusals import FILE
+
+        try:
+            return self._read(FILE)
+        except FileNotFoundError:
+            return None
 
     @cached_property
     def cpu_models(self) -> CPUModels:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.common.refusals import Refusal
 from qmpd.control.clock import PuppetClock
 from qmpd.control.errors import ControlError
-from qmpd.machine import MachineError
 from qmpd.server.listener import ListenError
 from qmpd.server.virtual_machine import VirtualMachine
 from qmpd.testing import background
@@ -104,8 +104,8 @@ class LocalVM(VM):
             raise ControlError("the VM has been closed")
         try:
             return self._background.call(perform)
-        except MachineError as error:
-            raise ControlError(error.message) from None
+        except Refusal as error:
+            raise ControlError(self._puppeteer.release.refusals.message(error)) from None
         finally:
             if self._puppeteer.ended and threading.current_thread().name != background.NAME:
                 # Its clients find themselves cut off when this returns, and not a little later.

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmpd.common.identifiers import is_identifier
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language import key_values
 from qmpd.emulator.option_language.errors import NOWHERE, OptionError
 from qmpd.emulator.option_language.key_values import BOOL, NUMBER, SIZE, STRING
@@ -192,7 +193,7 @@ class MachineOptions:
         if handler is not None:
             try:
                 handler(given)
-            except OptionError as error:
+            except Refusal as error:
                 raise error.at(given.location) from None
 
     def finish(self) -> MachineSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language import key_values
 from qmpd.emulator.option_language.errors import OptionError
 from qmpd.emulator.option_language.key_values import BOOL, NUMBER, STRING
@@ -54,7 +55,7 @@ def monitor(given: Given, index: int) -> MonitorSettings:
         else:
             path, wait, exclusive = _address(given.value)
         _checked_path(path)
-    except OptionError as error:
+    except Refusal as error:
         raise error.at(given.location) from None
     return MonitorSettings(
         path=path,
@@ -79,7 +80,7 @@ def control(given: Given) -> MonitorSettings:
         if values:
             raise OptionError(f"Invalid parameter '{next(iter(values))}'")
         return MonitorSettings(path=_checked_path(path), pretty=pretty, chardev="control")
-    except OptionError as error:
+    except Refusal as error:
         raise error.at(given.location) from None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from qmpd.common.refusals import Worded
+
 # The location of an error that QEMU reports without one, whichever option it comes from.
 NOWHERE = ""
 
 
-class OptionError(Exception):
+class OptionError(Worded):
     """An option that cannot be taken.
 
     `message` is QEMU's sentence, `location` the option as it was typed (`-m foo`) or None where QEMU
@@ -14,20 +16,12 @@ class OptionError(Exception):
     """
 
     def __init__(self, message: str, location: str | None = None, hint: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(message, hint)
         self.location = location
-        self.hint = hint
 
     def __str__(self) -> str:
         """The message behind its location, as QEMU prints it behind the program's name."""
         return self.message if not self.location else f"{self.location}: {self.message}"
-
-    def at(self, location: str) -> OptionError:
-        """The same error at `location`, unless it has one."""
-        if self.location is None:
-            self.location = location
-        return self
 
 
 class BareError(OptionError):

@@ -9,6 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.command_line.machine import family_of, machines
 from qmpd.emulator.option_language import key_values
@@ -194,7 +195,7 @@ class Board:
             raise OptionError(refusal.format(name=key, value=value), NOWHERE)
         try:
             check_member(kind, key, value, refusal)
-        except OptionError as error:
+        except Refusal as error:
             raise error.at(NOWHERE) from None
         if key == "max-ram-below-4g" and (size := key_values.size(key, value)) > 4 * _GIB:
             raise OptionError(
@@ -221,7 +222,7 @@ class Board:
             if isinstance(text, str):
                 try:
                     check_member("uint64" if key == "slots" else "size", f"memory.{key}", text, "")
-                except OptionError as error:
+                except Refusal as error:
                     raise error.at(NOWHERE) from None
         for key in value or {}:
             if key not in _MEMORY:
@@ -235,7 +236,7 @@ class Board:
                 text = value.get(key)
                 if isinstance(text, str) and kind:
                     check_member(kind, f"boot.{key}", text, "")
-        except OptionError as error:
+        except Refusal as error:
             raise error.at(NOWHERE) from None
         for key in value:
             if key not in _BOOT:

@@ -10,6 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.emulator.option_language.groups import HELP
@@ -343,7 +344,7 @@ class Start:
 
             try:
                 self._drives.create(entry, add)
-            except OptionError as error:
+            except Refusal as error:
                 raise error.at(entry.location) from None
 
     def _check_memory_backend(self) -> None:

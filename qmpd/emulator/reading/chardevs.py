@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language import key_values
 from qmpd.emulator.option_language.errors import NOWHERE, OptionError, OptionList
 from qmpd.emulator.option_language.groups import HELP
@@ -118,7 +119,7 @@ class ChardevOptions:
         for entry in self._groups.find("chardev"):
             try:
                 self._add(entry.identifier, entry.location, entry.values())
-            except OptionError as error:
+            except Refusal as error:
                 raise error.at(entry.location) from None
 
     def create_monitors(self) -> None:
@@ -129,7 +130,7 @@ class ChardevOptions:
         for entry in self._groups.find("mon"):
             try:
                 self._add_monitor(entry)
-            except OptionError as error:
+            except Refusal as error:
                 raise error.at(entry.location) from None
 
     def _add_monitor(self, entry: Entry) -> None:

@@ -10,6 +10,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language.errors import NOWHERE, OptionError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def check_incoming(options: EmulatorOptions, uri: str) -> None:
     """
     try:
         _check(options, uri)
-    except OptionError as error:
+    except Refusal as error:
         raise error.at(f"-incoming {uri}") from None
 
 

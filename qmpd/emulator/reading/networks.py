@@ -11,6 +11,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language import typed_values
 from qmpd.emulator.option_language.errors import NOWHERE, OptionError
 from qmpd.emulator.option_language.groups import HELP
@@ -89,7 +90,7 @@ class Networks:
             location = NOWHERE
         try:
             make()
-        except OptionError as error:
+        except Refusal as error:
             raise error.at(location) from None
 
     def _make_netdev(self, entry: Entry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language import typed_values
 from qmpd.emulator.option_language.errors import NOWHERE, OptionError
 from qmpd.hardware.numa import NumaError
@@ -24,7 +25,7 @@ def take(release: Release, numa: Numa, entry: Entry) -> dict[str, object]:
     try:
         values = typed_values.from_pairs(release, typed_values.argument_type(release, "set-numa-node"), entry.pairs)
         numa.take(values)
-    except OptionError as error:
+    except Refusal as error:
         raise error.at(entry.location) from None
     except NumaError as error:
         raise entry.error(error.message, error.hint) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.command_line.machine import OPTIONS as MACHINE_OPTIONS
 from qmpd.emulator.command_line.machine import MachineOptions
 from qmpd.emulator.lists import Lists
@@ -175,7 +176,7 @@ class EmulatorOptions:
                 self.machine.machine.update([_SWITCHES[name]])
             elif given.option.argument is not None or name in ("s", "snapshot"):
                 self._keep_for_later(given)
-        except OptionError as error:
+        except Refusal as error:
             raise error.at(given.location) from None
 
     def _take_action(self, given: Given) -> None:
@@ -490,7 +491,7 @@ class EmulatorOptions:
             declared = typed_values.argument_type(self.release, "object-add")
             try:
                 values = typed_values.from_tree(self.release, declared, tree)
-            except OptionError as error:
+            except Refusal as error:
                 raise error.at(location) from None
             self.objects.append((location, values))
         elif group == "machine":
