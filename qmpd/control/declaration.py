@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from qmpd.control.errors import ControlError
+
 if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
 
@@ -59,7 +61,15 @@ def command(
 
         @functools.wraps(function)
         def perform(group: G, /, *arguments: P.args, **options: P.kwargs) -> R:
-            result: R = group._puppeteer.perform(declaration, group, arguments, options)
+            __tracebackhide__ = True
+            from qmpd.control.checked import checked
+
+            try:
+                given, named = checked(function, arguments, options)
+            except (ControlError, TypeError) as error:
+                # What is wrong is wrong in the caller's line.
+                raise error.with_traceback(None) from None
+            result: R = group._puppeteer.perform(declaration, group, given, named)
             return result
 
         perform.declaration = declaration  # type: ignore[attr-defined]

@@ -109,7 +109,7 @@ class FaultControl(Group):
     @command("fault-drop-connection")
     def drop_connection(
         self,
-        when: ReplyMoment = ReplyMoment.BEFORE,
+        when: ReplyMoment | str = ReplyMoment.BEFORE,
         command: str | None = None,
         client: int | None = None,
         count: int | None = None,
@@ -131,7 +131,7 @@ class FaultControl(Group):
     @command("fault-garbage")
     def garbage(
         self,
-        when: GarbageMoment = GarbageMoment.BEFORE,
+        when: GarbageMoment | str = GarbageMoment.BEFORE,
         data: str | None = None,
         command: str | None = None,
         client: int | None = None,

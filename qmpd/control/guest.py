@@ -106,9 +106,9 @@ class GuestControl(Group):
         self._guest.suspend()
 
     @command("guest-wake")
-    def wake(self, reason: WakeupReason = WakeupReason.OTHER) -> None:
+    def wake(self, reason: WakeupReason | str = WakeupReason.OTHER) -> None:
         """Wake a suspended guest, as a device does; the reason is told to the guest alone."""
-        self._guest.wake(reason)
+        self._guest.wake(WakeupReason(reason))
 
     @command("guest-halt")
     def halt(self) -> None:
@@ -146,8 +146,8 @@ class GuestControl(Group):
     def io_error(
         self,
         device: str,
-        operation: IoOperation = IoOperation.WRITE,
-        action: ErrorAction = ErrorAction.STOP,
+        operation: IoOperation | str = IoOperation.WRITE,
+        action: ErrorAction | str = ErrorAction.STOP,
         reason: str = "Input/output error",
         nospace: bool = False,
         node_name: str | None = None,
@@ -218,9 +218,9 @@ class GuestControl(Group):
         device: str,
         promiscuous: bool | None = None,
         broadcast_allowed: bool | None = None,
-        multicast: RxState | None = None,
-        unicast: RxState | None = None,
-        vlan: RxState | None = None,
+        multicast: RxState | str | None = None,
+        unicast: RxState | str | None = None,
+        vlan: RxState | str | None = None,
         main_mac: str | None = None,
         multicast_table: list[str] | None = None,
         unicast_table: list[str] | None = None,

@@ -7,7 +7,7 @@ import typing
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from qmpd.control.times import Time, nanoseconds, seconds
-from qmpd.control.values import wire_name
+from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.machine.blueprint import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 if TYPE_CHECKING:
@@ -20,19 +20,19 @@ NEVER = "never"
 class GuestOptions(TypedDict, total=False):
     """The options of a guest; see `GuestSettings`, whose times are given as `Time` here."""
 
-    firmware: Firmware
+    firmware: Firmware | str
     firmware_resets: int
     operating_system: bool
     boot_time: Time
-    on_boot: GuestAction
-    on_powerdown: GuestAction
+    on_boot: GuestAction | str
+    on_powerdown: GuestAction | str
     powerdown_delay: Time
-    on_sleep: GuestAction
-    on_nmi: GuestAction
-    on_wakeup: GuestWakeup
+    on_sleep: GuestAction | str
+    on_nmi: GuestAction | str
+    on_wakeup: GuestWakeup | str
     sleep_time: Time
     debug_exit_value: int
-    on_unplug: GuestUnplug
+    on_unplug: GuestUnplug | str
     unplug_delay: Time
     balloon: bool
     balloon_delay: Time
@@ -71,7 +71,7 @@ def parse(pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
     :raise ValueError: a key or a value is wrong, in QEMU's words where it has some.
     """
-    hints = typing.get_type_hints(GuestOptions)
+    hints = {name: without_plain_strings(hint) for name, hint in typing.get_type_hints(GuestOptions).items()}
     result: dict[str, Any] = {}
     for key, text in pairs:
         name = key.replace("-", "_")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.control.declaration import Declaration, declarations
 from qmpd.control.times import Time
-from qmpd.control.values import wire_name
+from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.qapi.arguments import ArgumentCompiler
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.naming import Names
@@ -132,7 +132,9 @@ def _signature(function: Callable[..., Any]) -> tuple[list[Parameter], Any]:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             options = typing.get_args(annotation)[0]
             members = typing.get_type_hints(options)
-            parameters += [Parameter(name, member, True) for name, member in members.items()]
+            parameters += [
+                Parameter(name, without_plain_strings(member), True) for name, member in members.items()
+            ]
         else:
             inner, _ = _split_optional(annotation)
             parameters.append(Parameter(parameter.name, inner, parameter.default is not inspect.Parameter.empty))
@@ -140,6 +142,7 @@ def _signature(function: Callable[..., Any]) -> tuple[list[Parameter], Any]:
 
 
 def _split_optional(annotation: Any) -> tuple[Any, bool]:
+    annotation = without_plain_strings(annotation)
     if annotation is not Time and isinstance(annotation, types.UnionType | typing._UnionGenericAlias):  # type: ignore[attr-defined]
         members = typing.get_args(annotation)
         if type(None) in members:
@@ -226,7 +229,7 @@ def _members(annotation: Any) -> Iterable[tuple[str, Any, bool]]:
             yield wire_name(field.name), inner, missing
     else:
         for name, hint in hints.items():
-            yield wire_name(name), hint, name in annotation.__optional_keys__
+            yield wire_name(name), without_plain_strings(hint), name in annotation.__optional_keys__
 
 
 def from_wire(value: object, annotation: Any) -> Any:

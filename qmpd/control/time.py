@@ -45,12 +45,12 @@ class ClockControl(Group):
         return clock
 
     @command("clock-set")
-    def set(self, kind: ClockKind, factor: float | None = None) -> None:
+    def set(self, kind: ClockKind | str, factor: float | None = None) -> None:
         """Let time pass at the computer's pace, `factor` times as fast, or not at all (`virtual`)."""
         if (kind is ClockKind.SCALED) != (factor is not None):
             raise ControlError("'factor' belongs to a scaled clock, which has to have one")
         try:
-            self._clock.set(kind, 1.0 if factor is None else factor)
+            self._clock.set(ClockKind(kind), 1.0 if factor is None else factor)
         except ValueError as error:
             raise ControlError(str(error)) from None
 

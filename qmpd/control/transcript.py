@@ -212,7 +212,7 @@ class TranscriptControl(Group):
 
     @command("query-transcript")
     def query(
-        self, since: int = 0, kind: EntryKind | None = None, client: int | None = None
+        self, since: int = 0, kind: EntryKind | str | None = None, client: int | None = None
     ) -> list[TranscriptEntry]:
         """Give the entries after number `since`, of one kind or of one client where that is asked for."""
         return [

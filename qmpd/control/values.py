@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import types
+import typing
 from typing import Any
 
 
@@ -19,6 +21,17 @@ MISSING = Missing.MISSING
 def wire_name(name: str) -> str:
     """A Python name as it is spelled on the wire (`return_` is `return`)."""
     return name.rstrip("_").replace("_", "-")
+
+
+def without_plain_strings(annotation: Any) -> Any:
+    """An annotation without the `str` that stands beside an enumeration: Python code may spell its values."""
+    if not isinstance(annotation, types.UnionType) and typing.get_origin(annotation) is not typing.Union:
+        return annotation
+    kinds = typing.get_args(annotation)
+    if str not in kinds or not any(isinstance(kind, type) and issubclass(kind, enum.Enum) for kind in kinds):
+        return annotation
+    rest = tuple(kind for kind in kinds if kind is not str)
+    return rest[0] if len(rest) == 1 else typing.Union[rest]  # noqa: UP007 - made of what there is
 
 
 class Verbatim(list[Any]):

@@ -13,7 +13,7 @@ The pytest fixture `qmpd` (`qmpd.testing.plugin`) does the same and closes the V
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qmpd.control.clock import ClockKind
@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from qmpd.control.faults import FaultKind, GarbageMoment, ReplyMoment
     from qmpd.control.transcript import EntryKind
     from qmpd.machine import GuestAction, WakeupReason
+    from qmpd.testing.asynchronous import AsyncVM, AsyncVMFactory
     from qmpd.testing.factory import VMFactory
+    from qmpd.testing.names import UnknownNameError
     from qmpd.testing.patterns import Command, CommandPattern, Event, command
     from qmpd.testing.settings import StartError
     from qmpd.testing.starting import start
+    from qmpd.testing.unittest import VMTestCase
     from qmpd.testing.vm import VM, WaitTimeoutError
 
 __all__ = [
     "VM",
+    "AsyncVM",
+    "AsyncVMFactory",
     "ClockKind",
     "Command",
     "CommandPattern",
@@ -40,7 +45,9 @@ __all__ = [
     "GuestAction",
     "ReplyMoment",
     "StartError",
+    "UnknownNameError",
     "VMFactory",
+    "VMTestCase",
     "WaitTimeoutError",
     "WakeupReason",
     "command",
@@ -49,6 +56,8 @@ __all__ = [
 
 _HOMES = {
     "VM": "qmpd.testing.vm",
+    "AsyncVM": "qmpd.testing.asynchronous",
+    "AsyncVMFactory": "qmpd.testing.asynchronous",
     "ClockKind": "qmpd.control.clock",
     "Command": "qmpd.testing.patterns",
     "CommandPattern": "qmpd.testing.patterns",
@@ -60,19 +69,28 @@ _HOMES = {
     "GuestAction": "qmpd.machine",
     "ReplyMoment": "qmpd.control.faults",
     "StartError": "qmpd.testing.settings",
+    "UnknownNameError": "qmpd.testing.names",
     "VMFactory": "qmpd.testing.factory",
+    "VMTestCase": "qmpd.testing.unittest",
     "WaitTimeoutError": "qmpd.testing.vm",
     "WakeupReason": "qmpd.machine",
     "command": "qmpd.testing.patterns",
     "start": "qmpd.testing.starting",
 }
 
+# Type checkers see the imports above, and no other names.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    """Import what is asked for: pytest loads this package at the start of every run, whether it is used or not."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+    def __getattr__(name):
+        """Import what is asked for: pytest loads this package at the start of every run, whether it is used or not."""
+        home = _HOMES.get(name)
+        if home is None:
+            from qmpd.common.suggestions import suggestion
 
-    return getattr(importlib.import_module(home), name)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{suggestion(name, __all__)}")
+        import importlib
+
+        return getattr(importlib.import_module(home), name)
+
+    def __dir__():
+        return sorted(__all__)

@@ -9,7 +9,7 @@ import typing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qmpd.control.values import wire_name
+from qmpd.control.values import wire_name, without_plain_strings
 
 if TYPE_CHECKING:
     from qmpd.control.declaration import Declaration
@@ -30,6 +30,7 @@ def decode(value: Any, annotation: Any) -> Any:
     """A JSON value as the annotation has it."""
     if annotation is type(None):
         return None
+    annotation = without_plain_strings(annotation)
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         members = [member for member in typing.get_args(annotation) if member is not type(None)]
         # What else is a union in these types is numbers and texts, which are what they are.

@@ -35,18 +35,18 @@ class VMFactory:
     def __init__(
         self,
         config: pytest.Config,
-        item: pytest.Item,
+        node: pytest.Item | pytest.Collector,
         release: str | None,
         temporary: pytest.TempPathFactory,
         artifacts: str | None,
     ) -> None:
         self.vms: list[VM] = []
         self._config = config
-        self._item = item
+        self._node = node
         self._release = release or RELEASE
         self._temporary = temporary
         self._artifacts = artifacts
-        self._told: list[tuple[str, str]] | None = None
+        self._told: set[str] = set()
 
     def __call__(
         self,
@@ -94,44 +94,51 @@ class VMFactory:
         if failures:
             raise failures[0]
 
-    def sections(self) -> list[tuple[str, str]]:
-        """What a report is to show: for each VM a title and a text.  A test has one failure to be told with."""
-        if self._told is not None:
+    def sections(self, item: pytest.Item) -> list[tuple[str, str]]:
+        """What the report of a test is to show, once: for each VM a title and a text."""
+        if item.nodeid in self._told:
             return []
-        self._told = [(self._title(index), self._text(index, vm)) for index, vm in enumerate(self.vms, 1)]
-        return self._told
+        self._told.add(item.nodeid)
+        return [(self._title(index), self._text(item, index, vm)) for index, vm in enumerate(self.vms, 1)]
 
     def _title(self, index: int) -> str:
         return "qmpd transcript" + (f" of VM {index}" if len(self.vms) > 1 else "")
 
-    def _text(self, index: int, vm: VM) -> str:
+    def _text(self, item: pytest.Item, index: int, vm: VM) -> str:
         lines = [each if len(each) <= WIDTH else each[: WIDTH - 1] + "…" for each in vm.report(LINES).splitlines()]
         try:
-            lines.append(f"timeline: {self._draw(index, vm)}")
+            lines.append(f"timeline: {self._draw(item, index, vm)}")
         except OSError as error:
             lines.append(f"there is no timeline: {error}")
         return "\n".join(lines)
 
-    def _draw(self, index: int, vm: VM) -> Path:
-        folder = self._folder()
+    def _draw(self, item: pytest.Item, index: int, vm: VM) -> Path:
+        folder = self._folder(item)
         name = "qmpd" if len(self.vms) == 1 else f"qmpd-{index}"
+        if self._node is not item:
+            # Tests may have VMs of their own beside those that they share.
+            name += f"-{_scope(self._node)}"
         entries = vm.history
         with open(folder / f"{name}.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(entry.members) + "\n" for entry in entries)
         page = folder / f"{name}.html"
-        page.write_text(html(entries[-DRAWN:], f"{self._item.nodeid} · QEMU {vm.release}"), encoding="utf-8")
+        page.write_text(html(entries[-DRAWN:], f"{item.nodeid} · QEMU {vm.release}"), encoding="utf-8")
         return page
 
-    def _folder(self) -> Path:
-        name = re.sub(r"[^\w.-]+", "-", self._item.nodeid).strip("-")[-100:]
+    def _folder(self, item: pytest.Item) -> Path:
+        name = re.sub(r"[^\w.-]+", "-", item.nodeid).strip("-")[-100:]
         if self._artifacts is not None:
             folder = Path(self._config.invocation_params.dir, self._artifacts, name)
             folder.mkdir(parents=True, exist_ok=True)
             return folder
-        own = getattr(self._item, "funcargs", {}).get("tmp_path")
+        own = getattr(item, "funcargs", {}).get("tmp_path")
         if isinstance(own, Path) and own.is_dir():
             return own
-        return self._temporary.mktemp(re.sub(r"\W+", "_", self._item.name)[:30] + "-qmpd")
+        return self._temporary.mktemp(re.sub(r"\W+", "_", item.name)[:30] + "-qmpd")
+
+
+def _scope(node: pytest.Item | pytest.Collector) -> str:
+    return type(node).__name__.lower()
 
 
 def _keep_thread(config: pytest.Config) -> None:

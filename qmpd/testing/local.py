@@ -15,7 +15,7 @@ from qmpd.control.errors import ControlError
 from qmpd.server.listener import ListenError
 from qmpd.server.virtual_machine import VirtualMachine
 from qmpd.testing import background
-from qmpd.testing.settings import Folder, StartError
+from qmpd.testing.settings import Folder, StartError, release_of
 from qmpd.testing.vm import VM
 from qmpd.testing.watch import Watch
 
@@ -37,7 +37,7 @@ class LocalVM(VM):
 
         :raise StartError: a socket cannot be made.
         """
-        super().__init__(settings.release, [monitor.path for monitor in settings.monitors], Watch())
+        super().__init__(release_of(settings), [monitor.path for monitor in settings.monitors], Watch())
         self._folder = folder
         self._status: int | None = None
         self._failure: BaseException | None = None
@@ -83,6 +83,7 @@ class LocalVM(VM):
     def _perform(
         self, attribute: str, declaration: Declaration, arguments: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Any:
+        __tracebackhide__ = True
         group = getattr(self._puppeteer, attribute)
 
         def perform() -> Any:

@@ -18,9 +18,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from qmpd.testing.asynchronous import AsyncVMFactory
     from qmpd.testing.factory import VMFactory
 
-_factory_key = pytest.StashKey["VMFactory"]()
+# The factories of a test, a class, a module or the whole run, each at its own node.
+_factories_key = pytest.StashKey["list[VMFactory]"]()
 
 MARKER = "qmpd_releases(*names): run the test, which uses the fixture qmpd, under each of these releases of QEMU."
 
@@ -98,11 +100,43 @@ def qmpd(
     The arguments are those of `qmpd.testing.start`.  The VMs are closed when the test has ended.  Where it fails, the
     report has their transcripts and says where their timelines are.
     """
+    yield from _factory(request, tmp_path_factory, qmpd_release)
+
+
+@pytest.fixture(scope="class")
+def qmpd_class(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VMFactory]:
+    """As `qmpd`, for VMs that the tests of a class share."""
+    yield from _factory(request, tmp_path_factory, None)
+
+
+@pytest.fixture(scope="module")
+def qmpd_module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VMFactory]:
+    """As `qmpd`, for VMs that the tests of a module share."""
+    yield from _factory(request, tmp_path_factory, None)
+
+
+@pytest.fixture(scope="session")
+def qmpd_session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VMFactory]:
+    """As `qmpd`, for VMs that all tests share."""
+    yield from _factory(request, tmp_path_factory, None)
+
+
+@pytest.fixture
+def qmpd_async(qmpd: VMFactory) -> AsyncVMFactory:
+    """As `qmpd`, for tests that run under asyncio, anyio or trio: `vm = await qmpd_async(...)`."""
+    from qmpd.testing.asynchronous import AsyncVMFactory
+
+    return AsyncVMFactory(qmpd)
+
+
+def _factory(
+    request: pytest.FixtureRequest, temporary: pytest.TempPathFactory, release: str | None
+) -> Iterator[VMFactory]:
     from qmpd.testing.factory import VMFactory
 
     artifacts = request.config.getoption("--qmpd-artifacts")
-    factory = VMFactory(request.config, request.node, qmpd_release, tmp_path_factory, artifacts)
-    request.node.stash[_factory_key] = factory
+    factory = VMFactory(request.config, request.node, release, temporary, artifacts)
+    request.node.stash[_factories_key] = [*request.node.stash.get(_factories_key, []), factory]
     yield factory
     factory.close()
 
@@ -111,7 +145,8 @@ def qmpd(
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the transcripts to the report of a test that has failed."""
     report = yield
-    factory = item.stash.get(_factory_key, None)
-    if factory is not None and report.failed:
-        report.sections.extend(factory.sections())
+    if report.failed:
+        for node in item.listchain():
+            for factory in node.stash.get(_factories_key, []):
+                report.sections.extend(factory.sections(item))
     return report

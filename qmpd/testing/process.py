@@ -21,7 +21,7 @@ from qmpd.control.errors import ControlError
 from qmpd.control.values import MISSING, to_wire, wire_name
 from qmpd.machine import RunState
 from qmpd.testing.decoding import decode, result_type
-from qmpd.testing.settings import Folder, StartError
+from qmpd.testing.settings import Folder, StartError, release_of
 from qmpd.testing.vm import VM
 from qmpd.testing.watch import Watch
 
@@ -130,7 +130,7 @@ class ProcessVM(VM):
 
         :raise StartError: it ends instead of listening.
         """
-        super().__init__(settings.release, [monitor.path for monitor in settings.monitors], Watch())
+        super().__init__(release_of(settings), [monitor.path for monitor in settings.monitors], Watch())
         self._initial = _initial_state(settings)
         self._folder = folder
         self._handed_over = False
@@ -177,6 +177,7 @@ class ProcessVM(VM):
     def _perform(
         self, attribute: str, declaration: Declaration, arguments: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Any:
+        __tracebackhide__ = True
         named = dict(zip(declaration.function.__code__.co_varnames[1:], arguments, strict=False))
         given = {**named, **options}
         wire = {
@@ -237,12 +238,10 @@ class ProcessVM(VM):
 
 
 def _initial_state(settings: VMSettings) -> str:
-    from qmpd.qapi import load_release
-
     if settings.machine.incoming is not None:
         return str(RunState.INMIGRATE)
     if settings.machine.preconfig:
-        return load_release(settings.release).behaviour.preconfig_run_state
+        return release_of(settings).behaviour.preconfig_run_state
     return str(RunState.PRELAUNCH)
 
 

@@ -16,11 +16,13 @@ from qmpd.control.clock import PuppetClock
 from qmpd.emulator.option_language import key_values
 from qmpd.emulator.option_language.errors import OptionError
 from qmpd.machine.blueprint import GuestSettings
+from qmpd.qapi import load_release
 from qmpd.server.settings import MonitorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qmpd.qapi import Release
     from qmpd.server.settings import VMSettings
 
 LONGEST_FOLDER = 80
@@ -101,6 +103,11 @@ def settings(
         sys.stderr.write(f"qmpd: {warning}\n")
     result.clock = clock
     return result
+
+
+def release_of(settings: VMSettings) -> Release:
+    """The release that a VM with these settings shows, with its extensions."""
+    return load_release(settings.release, settings.extensions)
 
 
 def monitors(folder: Folder, number: int, exclusive: bool, wait: bool) -> list[MonitorSettings]:

@@ -12,7 +12,7 @@ from qmpd.control.puppeteer import GROUPS
 from qmpd.control.replies import ReplyControl
 from qmpd.control.time import ClockControl
 from qmpd.control.transcript import TranscriptControl
-from qmpd.testing import comparison
+from qmpd.testing import comparison, names
 from qmpd.testing.patterns import as_pattern, difference, name_pattern
 from qmpd.testing.waiting import result_of
 from qmpd.testing.watch import WatchEndedError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from qmpd.control.declaration import Declaration, Group
     from qmpd.control.puppeteer import Puppeteer
+    from qmpd.qapi import Release
     from qmpd.testing.patterns import Command, CommandPattern, Event, Pattern
     from qmpd.testing.watch import Watch
     from qmpd.timeline.transcript import Entry
@@ -58,9 +59,10 @@ class VM(ABC):
     clock is virtual; those that end in `_async` are for code that runs under asyncio or trio.
     """
 
-    def __init__(self, release: str, paths: Sequence[str], watch: Watch) -> None:
+    def __init__(self, release: Release, paths: Sequence[str], watch: Watch) -> None:
         """`paths` are the QMP sockets'."""
-        self.release = release
+        self.release = release.name
+        self._release = release
         self.qmp_paths = list(paths)
         self._watch = watch
         performer = cast("Puppeteer", self)
@@ -111,6 +113,7 @@ class VM(ABC):
 
         :raise ControlError: it cannot be done.
         """
+        __tracebackhide__ = True
         result = self._perform(_ATTRIBUTES[type(group)], declaration, arguments, options)
         if declaration.name == "transcript-reset":
             self._watch.forget()
@@ -172,14 +175,17 @@ class VM(ABC):
         :param name: its name, in which `*` stands for anything, or a regular expression.
         :param data: members that its data has among others; patterns as for `command`.
         :param timeout: seconds of the computer's time.
+        :raise UnknownNameError: the release has no such event.
         :raise WaitTimeoutError: it does not.
         """
+        __tracebackhide__ = True
         return self._wait(self._event(name, data), f"event {_spell(name, data)}", timeout)
 
     async def wait_for_event_async(
         self, name: str | re.Pattern[str], data: Mapping[str, Any] | None = None, *, timeout: float = TIMEOUT
     ) -> Event:
         """The same, for code that runs under asyncio or trio."""
+        __tracebackhide__ = True
         return await self._wait_async(self._event(name, data), f"event {_spell(name, data)}", timeout)
 
     def wait_for_command(self, pattern: Pattern, /, *, timeout: float = TIMEOUT, **members: Any) -> Command:
@@ -188,24 +194,31 @@ class VM(ABC):
         :param pattern: its name, or a `command(...)`; `members` are its arguments, among others.
         :raise WaitTimeoutError: none does.
         """
+        __tracebackhide__ = True
         wanted = as_pattern(pattern, members)
         return self._wait(self._command(wanted), f"command {wanted}", timeout)
 
     async def wait_for_command_async(self, pattern: Pattern, /, *, timeout: float = TIMEOUT, **members: Any) -> Command:
         """The same, for code that runs under asyncio or trio."""
+        __tracebackhide__ = True
         wanted = as_pattern(pattern, members)
         return await self._wait_async(self._command(wanted), f"command {wanted}", timeout)
 
     def wait_for_run_state(self, state: str, *, timeout: float = TIMEOUT) -> None:
         """Wait until the VM is in a run state; nothing where it is.
 
+        :raise UnknownNameError: there is no such run state.
         :raise WaitTimeoutError: it does not get there.
         """
+        __tracebackhide__ = True
+        names.check_run_state(state)
         if self.run_state != state:
             self._wait(_state(state, len(self._watch.history)), f"run state {state}", timeout)
 
     async def wait_for_run_state_async(self, state: str, *, timeout: float = TIMEOUT) -> None:
         """The same, for code that runs under asyncio or trio."""
+        __tracebackhide__ = True
+        names.check_run_state(state)
         if self.run_state != state:
             await self._wait_async(_state(state, len(self._watch.history)), f"run state {state}", timeout)
 
@@ -214,12 +227,14 @@ class VM(ABC):
 
         :raise WaitTimeoutError: it runs on.
         """
+        __tracebackhide__ = True
         if self.exit_status is None:
             self._wait(_ended, "end", timeout)
         return self._final_status()
 
     async def wait_until_ended_async(self, *, timeout: float = TIMEOUT) -> int:
         """The same, for code that runs under asyncio or trio."""
+        __tracebackhide__ = True
         if self.exit_status is None:
             await self._wait_async(_ended, "end", timeout)
         return self._final_status()
@@ -229,7 +244,10 @@ class VM(ABC):
         """The exit status of a VM that has ended or is about to; its sockets are gone when this returns."""
 
     def _event(self, name: str | re.Pattern[str], data: Mapping[str, Any] | None) -> Callable[[Entry], Event | None]:
+        __tracebackhide__ = True
         fits = name_pattern(name)
+        seen = (self._watch.event(each) for each in self._watch.history)
+        names.check_event(self._release, name, (event.name for event in seen if event is not None))
 
         def wanted(each: Entry) -> Event | None:
             event = self._watch.event(each)
@@ -240,11 +258,19 @@ class VM(ABC):
         return wanted
 
     def _command(self, pattern: CommandPattern) -> Callable[[Entry], Command | None]:
+        __tracebackhide__ = True
+        self._check_commands([pattern])
+
         def wanted(each: Entry) -> Command | None:
             command = self._watch.command(each)
             return command if command is not None and pattern.fits(command) else None
 
         return wanted
+
+    def _check_commands(self, patterns: Sequence[CommandPattern]) -> None:
+        __tracebackhide__ = True
+        sent = (self._watch.command(each) for each in self._watch.history)
+        names.check_commands(self._release, patterns, (command.name for command in sent if command is not None))
 
     def _wait(self, wanted: Callable[[Entry], T | None], what: str, timeout: float) -> T:
         __tracebackhide__ = True
@@ -299,6 +325,7 @@ class VM(ABC):
         :param ignore: patterns of commands that do not count, unless they are expected.
         :param client: the number of the client that is meant; all, by default.
         :raise AssertionError: something else has been sent; the text shows what.
+        :raise UnknownNameError: the release has no such command, and nobody has sent one.
         """
         __tracebackhide__ = True
         if not expected:
@@ -328,6 +355,7 @@ class VM(ABC):
 
         :param ignore: patterns of commands that do not count.
         :raise AssertionError: one was sent; the text shows which.
+        :raise UnknownNameError: the release has no such command.
         """
         __tracebackhide__ = True
         wrong = [as_pattern(pattern, members) for pattern in patterns]
@@ -342,8 +370,10 @@ class VM(ABC):
             raise AssertionError(comparison.unexpected(title, sent, is_wrong))
 
     def _sent(self, client: int | None, ignore: Sequence[Pattern], expected: list[CommandPattern]) -> list[Command]:
+        __tracebackhide__ = True
         ignored = [as_pattern(pattern) for pattern in ignore]
         commands = [each for each in self.commands if client in (None, each.client)]
+        self._check_commands(expected)
         return comparison.ignoring(commands, ignored, expected)
 
 
