@@ -39,6 +39,10 @@ class Terminal(Session):
             if line is not None and self._machine.exit_status is None:
                 self._execute(line)
 
+    def fail(self, text: str) -> None:
+        """Say what went wrong with what was typed."""
+        self._print(f"\nError: {text}\n")
+
     def _execute(self, line: str) -> None:
         dispatcher = self._machine
         self._print(execute_line(dispatcher, line, own_words=True))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from qmpd.wire import Decoder
+from qmpd.wire import Decoder, ParseError
 
 if TYPE_CHECKING:
     from qmpd.monitor.commands import Entry
@@ -110,6 +110,15 @@ class Session:
             return False
         self._admit(messages)
         return True
+
+    def fail(self, text: str) -> None:
+        """Answer with an error in the place of what could not be read; nothing more will come from the client."""
+        self.decoder = Decoder(self.dispatcher.json_parser)
+        failure = ParseError(text)
+        if self._backlog is not None:
+            self._backlog.append(failure)
+        else:
+            self._admit([failure])
 
     def _admit(self, messages: list[object] | deque[object]) -> None:
         queue = self.queue

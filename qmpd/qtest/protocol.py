@@ -81,6 +81,10 @@ class QtestSession(Session):
             if self._machine.machine.pending:
                 self._machine.turn()
 
+    def fail(self, text: str) -> None:
+        """Answer that a line could not be read."""
+        self.send(f"FAIL {' '.join(text.split())}\n".encode())
+
     def _execute(self, words: list[str]) -> str:
         command = self._commands.get(words[0])
         if command is None:

@@ -38,7 +38,18 @@ TURN = 0.005
 class Connection:
     """A client's socket and its session.  The socket must be non-blocking; the connection owns it."""
 
-    __slots__ = ("_blocked", "_progress", "_vm", "closed", "number", "pending", "session", "socket", "unread")
+    __slots__ = (
+        "_blocked",
+        "_progress",
+        "_vm",
+        "closed",
+        "deaf",
+        "number",
+        "pending",
+        "session",
+        "socket",
+        "unread",
+    )
 
     def __init__(self, vm: Owner, client: socket.socket, session: Session, number: int) -> None:
         self._vm = vm
@@ -49,6 +60,8 @@ class Connection:
         # What was read and not taken in.
         self.unread = b""
         self.closed = False
+        # Nothing more is read: the session has failed at what was, and does not know where the next message begins.
+        self.deaf = False
         self._blocked = False
         self._progress: trio.Event | None = None
         session.owner = self
@@ -64,7 +77,7 @@ class Connection:
                 work()
             if session.paused:
                 await self.settled()
-            while not self.closed:
+            while not self.closed and not self.deaf:
                 try:
                     await trio.lowlevel.wait_readable(number)
                     data = client.recv(CHUNK)
@@ -77,8 +90,8 @@ class Connection:
                 if log.level >= 2:
                     log.message(f"client {self.number} > {data!r}")
                 if len(data) <= SLICE:
-                    session.receive(data)
-                elif not session.receive_plain(data):
+                    self._receive(data)
+                elif not self._receive_plain(data):
                     self.unread = data
                     await self._take_in()
                 if session.unsent:
@@ -100,7 +113,7 @@ class Connection:
         turn = now + TURN
         while self.unread and not self.closed:
             began = now
-            session.receive(self._slice(size))
+            self._receive(self._slice(size))
             now = perf_counter()
             size = min(size * 2, LARGEST_SLICE) if now < began + QUICK else SLICE
             if now < turn:
@@ -124,7 +137,7 @@ class Connection:
     def read_now(self) -> None:
         """Take in what the client has sent by now; the reading task comes to the rest, and to the end."""
         session = self.session
-        while not self.closed and not session.paused:
+        while not self.closed and not self.deaf and not session.paused:
             data, self.unread = self.unread, b""
             if not data:
                 try:
@@ -133,7 +146,34 @@ class Connection:
                     return
                 if not data:
                     return
-            session.receive(data)
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            self.session.receive(data)
+        except Exception as error:
+            self._fail(error)
+
+    def _receive_plain(self, data: bytes) -> bool:
+        try:
+            return self.session.receive_plain(data)
+        except Exception as error:
+            self._fail(error)
+            return True
+
+    def _fail(self, error: Exception) -> None:
+        """Reading what this client has sent went wrong inside: it is told so, and costs nobody else anything."""
+        import traceback
+
+        log.error(f"client {self.number} is disconnected: qmpd failed at reading what it sent, a defect of qmpd")
+        log.error("".join(traceback.format_exception(error)).rstrip())
+        self.deaf = True
+        self.unread = b""
+        try:
+            what = f"{type(error).__name__}: {error}"
+            self.session.fail(f"qmpd failed at reading this, which is a defect of qmpd: {what}")
+        except Exception:
+            self.abort()
 
     @property
     def at_end(self) -> bool:

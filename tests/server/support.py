@@ -37,6 +37,24 @@ class Client:
         line, _, self.buffer = self.buffer.partition(b"\r\n")
         return line
 
+    async def up_to(self, ending: bytes) -> bytes:
+        """What comes up to these bytes, for clients that do not speak in lines."""
+        with trio.fail_after(self.patience):
+            while not self.buffer.endswith(ending):
+                data = await self.stream.receive_some(1 << 16)
+                assert data, f"the end comes after {self.buffer!r}"
+                self.buffer += data
+        data, self.buffer = self.buffer, b""
+        return data
+
+    async def rest(self) -> bytes:
+        """What comes until the server closes."""
+        with trio.fail_after(self.patience):
+            while data := await self.stream.receive_some(1 << 16):
+                self.buffer += data
+        data, self.buffer = self.buffer, b""
+        return data
+
     async def message(self) -> dict[str, object]:
         line = await self.line()
         assert line is not None, "the server has closed the connection"
