@@ -1,0 +1,3 @@
+module example.com/qmp
+
+go 1.19
