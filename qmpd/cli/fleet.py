@@ -113,7 +113,8 @@ def main(arguments: list[str]) -> int:
 
 def _parse(options: list[str]) -> tuple[VMSettings, int]:
     parsed = serve.parse(options)
-    assert parsed is not None  # the fleet's own help was not asked for
+    if parsed is None:
+        raise OptionError("help is no option of a machine (see qmpd serve --help)")
     settings, verbosity, warnings = parsed
     if settings.monitors or settings.control is not None or settings.pid_file or settings.transcript:
         raise OptionError("the machines of a fleet have their sockets in its folder, and no files")

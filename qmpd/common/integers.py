@@ -14,3 +14,19 @@ INTEGER_RANGES: dict[str, tuple[int, int]] = {
     "uint64": (-(1 << 63), (1 << 64) - 1),
 }
 """The least and the largest of each type."""
+
+_DIGITS = "0123456789abcdef"
+# A number of more digits than this is beyond 64 bits in every base.
+_MOST_DIGITS = 64
+
+
+def from_digits(digits: str, base: int = 10) -> int:
+    """The number that these digits spell; a number beyond 64 bits may come out as another one beyond them.
+
+    Python itself refuses thousands of digits.
+
+    :raise ValueError: one of them is no digit of this base, or there is none.
+    """
+    if not digits or not set(digits.lower()) <= set(_DIGITS[:base]):
+        raise ValueError(f"'{digits}' is no number in base {base}")
+    return int(digits.lstrip("0")[:_MOST_DIGITS] or "0", base)

@@ -27,7 +27,7 @@ class PuppetClock:
 
     Its monotonic time starts at 0; one that is virtual from the start shows the same time of day in every run.
 
-    :raise ValueError: the factor is not a positive number.
+    :raise ValueError: the factor is beyond its bounds (`qmpd.schedule.clock`).
     """
 
     __slots__ = ("_clock", "factor", "kind")
@@ -48,9 +48,10 @@ class PuppetClock:
         name, equals, factor = text.partition("=")
         if name == "scaled" and equals:
             try:
-                return cls(ClockKind.SCALED, float(factor))
+                number = float(factor)
             except ValueError:
-                raise ValueError(f"'{factor}' is not a positive number") from None
+                raise ValueError(f"'{factor}' is not a number") from None
+            return cls(ClockKind.SCALED, number)
         if text in ("real", "virtual"):
             return cls(ClockKind(text))
         raise ValueError(f"'{text}' is not a clock: real, scaled=FACTOR and virtual are")
@@ -58,7 +59,7 @@ class PuppetClock:
     def set(self, kind: ClockKind, factor: float = 1.0) -> None:
         """Change the pace.  `factor` is for a scaled clock.
 
-        :raise ValueError: the factor is not a positive number.
+        :raise ValueError: the factor is beyond its bounds (`qmpd.schedule.clock`).
         """
         wall, monotonic = self.wall_microseconds(), self.monotonic_nanoseconds()
         if kind is ClockKind.VIRTUAL:

@@ -9,8 +9,8 @@ argument checks and the JSON Schema of it.  Underscores become dashes on the wir
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from qmpd.control.errors import ControlError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 G = TypeVar("G", bound="Group")
+
+Steps = Generator[None, None, R]
+"""A command that takes long, in steps; others have their turn between them."""
 
 
 class Group:
@@ -76,6 +79,11 @@ def command(
         return perform
 
     return declare
+
+
+def in_steps(steps: Steps[R]) -> R:
+    """What a method that takes long returns: whoever performs it takes the steps, and has the result."""
+    return cast("R", steps)
 
 
 def declarations(group: type[Group]) -> list[Declaration]:

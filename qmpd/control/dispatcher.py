@@ -7,7 +7,6 @@ while a fault keeps that loop from doing anything else.
 from __future__ import annotations
 
 import enum
-import json
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,14 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qmpd.common.refusals import Refusal
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
+from qmpd.control.spelling import spell
 from qmpd.control.transcript import wire_entry
 from qmpd.control.values import Verbatim
 from qmpd.monitor import envelope
+from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.session import Session
 from qmpd.wire import ParseError
 
 if TYPE_CHECKING:
+    from qmpd.control.declaration import Steps
     from qmpd.control.interface import Interface
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.monitor.commands import Entry
@@ -112,6 +114,15 @@ class Following(SessionControl):
             self.dispatcher.tell_all(self.session)
 
 
+@dataclass(slots=True)
+class _Request:
+    """A request that is being executed, and the steps that it still takes."""
+
+    session: Session
+    message: object
+    steps: Steps[object]
+
+
 class ControlDispatcher:
     """The control sessions of one machine.  `unsent` is shared with the machine's own dispatcher.
 
@@ -128,6 +139,7 @@ class ControlDispatcher:
         "puppeteer",
         "ready",
         "sessions",
+        "unfinished",
         "unsent",
     )
 
@@ -137,6 +149,8 @@ class ControlDispatcher:
         self.unsent: list[Session] = dispatcher.unsent
         self.ready: deque[Session] = deque()
         self.sessions: dict[Session, None] = {}
+        # Requests that take long; others have their turn in between.
+        self.unfinished: list[_Request] = []
         self._followers: dict[Session, None] = {}
         self.json_parser: str = dispatcher.release.behaviour.json_parser
         # A session looks its commands up in `interface`; these are what it has to have.
@@ -205,39 +219,81 @@ class ControlDispatcher:
         for session in self._followers:
             self._send(session, _entry_event(entry))
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is a request to execute, or to go on with."""
+        return bool(self.ready or self.unfinished)
+
     def run_requests(self) -> None:
-        """Execute the requests that wait."""
+        """Execute the requests that wait; one that takes long is gone on with the next time."""
+        unfinished, self.unfinished = self.unfinished, []
+        for request in unfinished:
+            self._go_on(request)
         ready = self.ready
         while ready:
             session = ready.popleft()
             if session.queue:
-                self._execute(session, session.queue.popleft())
-                session.refill()
-            if session.queue:
-                ready.append(session)
+                # It stays in the queue until it is answered: so it is known that the client is owed something.
+                message = session.queue[0]
+                self._go_on(_Request(session, message, self._answer(session, message)))
             else:
                 session.scheduled = False
+        if self.unfinished:
+            self.puppeteer.host.wake_later()
 
     def execute_out_of_band(self, session: Session, message: object) -> None:
-        """Refuse a request that would overtake the others: nothing of this socket waits."""
-        self._execute(session, message)
+        """Take a request that would overtake the others: here it waits with them, and is refused in its turn."""
+        session.queue.append(message)
 
-    def _execute(self, session: Session, message: object) -> None:
-        reply: dict[str, object]
-        try:
-            reply = {"return": self._answer(session, message)}
-        except Refusal as error:
-            words = self.words
-            reply = {"error": {"class": words.error_class(error), "desc": words.message(error)}}
-        except ControlError as error:
-            reply = {"error": {"class": "GenericError", "desc": error.message}}
-        if isinstance(message, dict) and "id" in message:
-            reply["id"] = message["id"]
-        self._send(session, reply)
+    def _go_on(self, request: _Request) -> None:
+        """Take the next step of a request; after the last one answer it."""
+        reply = self._reply(request)
+        if reply is None:
+            self.unfinished.append(request)
+            return
+        session = request.session
+        if session.ended:
+            return
+        session.queue.popleft()
+        session.send(reply)
+        session.refill()
+        if session.queue:
+            self.ready.append(session)
+        else:
+            session.scheduled = False
 
-    def _answer(self, session: Session, message: object) -> object:
+    def _reply(self, request: _Request) -> bytes | None:
+        """The reply to a request whose next step is taken here; None where there are more."""
         from qmpd.control.values import to_wire
 
+        error_class = "GenericError"
+        try:
+            next(request.steps)
+            return None
+        except StopIteration as end:
+            try:
+                return self._spell(request.session, _identified(request, {"return": to_wire(end.value)}))
+            except UNEXPECTED as error:
+                description = self._defect(error)
+        except Refusal as error:
+            error_class, description = self.words.error_class(error), self.words.message(error)
+        except ControlError as error:
+            description = error.message
+        except UNEXPECTED as error:
+            description = self._defect(error)
+        return self._spell(
+            request.session, _identified(request, {"error": {"class": error_class, "desc": description}})
+        )
+
+    def _defect(self, error: BaseException) -> str:
+        """What to say of a command that qmpd itself failed at; standard error is told more."""
+        self._report(reported(error))
+        return said(error)
+
+    def _report(self, text: str) -> None:
+        self.puppeteer.host.dispatcher.report_defect(text)
+
+    def _answer(self, session: Session, message: object) -> Steps[object]:
         if isinstance(message, ParseError):
             raise CommandError(message.message)
         name, arguments = envelope.check(message, False)
@@ -252,12 +308,21 @@ class ControlDispatcher:
             group = getattr(self.puppeteer, found.group)
         else:
             group = of_session(self.puppeteer, self, session)
-        return to_wire(self.puppeteer.perform(found.declaration, group, (), found.keywords(arguments)))
+        return (yield from self.puppeteer.steps(found.declaration, group, (), found.keywords(arguments)))
+
+    def _send(self, session: Session, message: object) -> None:
+        session.send(self._spell(session, message))
 
     @staticmethod
-    def _send(session: Session, message: object) -> None:
-        # Members keep the order of their declaration here, unlike in QEMU.
-        session.send(json.dumps(message, indent=4 if session.pretty else None).encode() + b"\r\n")
+    def _spell(session: Session, message: object) -> bytes:
+        return spell(message, pretty=session.pretty).encode() + b"\r\n"
+
+
+def _identified(request: _Request, reply: dict[str, object]) -> dict[str, object]:
+    """The reply, with the request's id where it has one."""
+    if isinstance(request.message, dict) and "id" in request.message:
+        reply["id"] = request.message["id"]
+    return reply
 
 
 def _entry_event(entry: dict[str, Any]) -> dict[str, object]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Mapping
 
-    from qmpd.control.declaration import Declaration
+    from qmpd.control.declaration import Declaration, Steps
     from qmpd.control.interface import Interface
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.monitor.session import Session
@@ -86,6 +86,9 @@ class FleetHost(Protocol):
     def end(self) -> None:
         """End all machines, and the fleet."""
 
+    def report(self, text: str) -> None:
+        """Tell what qmpd itself has failed at."""
+
 
 class FleetControl(Group):
     """The fleet's commands."""
@@ -143,10 +146,11 @@ class FleetPuppeteer:
     def __init__(self, host: FleetHost) -> None:
         self.fleet = FleetControl(cast("Puppeteer", self), host)
 
-    def perform(
+    def steps(
         self, declaration: Declaration, group: Group, arguments: tuple[Any, ...], options: Mapping[str, Any]
-    ) -> Any:
-        """Execute a command."""
+    ) -> Steps[Any]:
+        """Execute a command; each is a single step."""
+        yield from ()
         return declaration.function(group, *arguments, **options)
 
 
@@ -173,6 +177,7 @@ class FleetDispatcher(ControlDispatcher):
         self.unsent = []
         self.ready: deque[Session] = deque()
         self.sessions = {}
+        self.unfinished = []
         self._followers = {}
         self.json_parser = "classic"
         self.commands = {}
@@ -192,6 +197,9 @@ class FleetDispatcher(ControlDispatcher):
     def version(self) -> VersionInfo:
         """What the greeting says."""
         return VersionInfo(VersionTriple(*self._host.version), PACKAGE)
+
+    def _report(self, text: str) -> None:
+        self._host.report(text)
 
     def close_session(self, session: Session) -> None:
         """Forget a client."""

@@ -6,6 +6,7 @@ import enum
 import typing
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from qmpd.common.integers import from_digits
 from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.machine.blueprint import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
@@ -91,7 +92,7 @@ def _value(key: str, text: str, kind: Any) -> object:
     if kind is int:
         if not (text.isascii() and text.isdigit()):
             raise ValueError(f"Parameter '{key}' expects a number")
-        return int(text)
+        return from_digits(text)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
             return kind(text)

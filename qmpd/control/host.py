@@ -20,8 +20,15 @@ class Host(Protocol):
     def dispatcher(self) -> Dispatcher:
         """The machine's monitors."""
 
+    @property
+    def away(self) -> bool:
+        """Whether the main loop runs no timers for now: it has not begun, or waits for something else."""
+
     def wake(self) -> None:
         """Tell the main loop that there is work."""
+
+    def wake_later(self) -> None:
+        """Tell it when others have had their turn."""
 
     def catch_up(self) -> None:
         """Take in whatever clients have sent, and clients that have connected, by now."""

@@ -13,6 +13,8 @@ happened when it returns.  That, and a virtual clock, is why the same steps give
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qmpd.control.errors import ControlError
@@ -26,9 +28,9 @@ from qmpd.control.values import MISSING, to_wire, wire_name
 from qmpd.monitor.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from qmpd.control.declaration import Declaration, Group
+    from qmpd.control.declaration import Declaration, Group, Steps
     from qmpd.control.host import Host
     from qmpd.machine import Event, Machine, RunState
     from qmpd.qapi import Release
@@ -117,22 +119,47 @@ class Puppeteer:
 
         :raise ControlError: the machine has ended, and the command is not one that only asks for something.
         """
-        function: Callable[..., Any] = declaration.function
         if self._performing:
-            return function(group, *arguments, **options)
-        self._performing = True
+            return result_of(declaration.function(group, *arguments, **options))
         try:
+            return result_of(self.steps(declaration, group, arguments, options))
+        finally:
+            self.host.wake()
+
+    def steps(
+        self, declaration: Declaration, group: Group, arguments: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Steps[Any]:
+        """The same, but a command that takes long yields now and then, for others to have their turn.
+
+        :raise ControlError: the machine has ended, and the command is not one that only asks for something.
+        """
+        with self._perform():
             self.catch_up()
             if not declaration.silent:
                 if self.ended:
                     raise ControlError("the machine has ended")
                 self._record(declaration, arguments, options)
-            result = function(group, *arguments, **options)
-            self.settle()
-            return result
+            result = declaration.function(group, *arguments, **options)
+            if not isinstance(result, Generator):
+                self.settle()
+                return result
+        while True:
+            with self._perform():
+                try:
+                    next(result)
+                except StopIteration as end:
+                    self.settle()
+                    return end.value
+            yield
+
+    @contextmanager
+    def _perform(self) -> Iterator[None]:
+        """While a command is performed the methods that it calls are part of it."""
+        self._performing = True
+        try:
+            yield
         finally:
             self._performing = False
-            self.host.wake()
 
     def _record(self, declaration: Declaration, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         named = dict(zip(declaration.function.__code__.co_varnames[1:], arguments, strict=False))
@@ -164,7 +191,7 @@ class Puppeteer:
     def next_deadline(self) -> int | None:
         """When the next timer of any kind is due, on the clock's monotonic nanoseconds; None without one."""
         deadlines = [self.faults.next_deadline(), self.interceptor.next_deadline()]
-        if not self.hung:
+        if not self.hung and not self.host.away:
             dispatcher = self.host.dispatcher
             deadlines += [dispatcher.machine.next_deadline(), dispatcher.limiter.next_deadline()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -186,3 +213,14 @@ class Puppeteer:
     def guest_step(self, name: str) -> None:
         """Write down what the guest does next."""
         self.recorder.record(EntryKind.GUEST, step=name)
+
+
+def result_of(result: Any) -> Any:
+    """What a command gives; all its steps are taken, where it has some."""
+    if not isinstance(result, Generator):
+        return result
+    while True:
+        try:
+            next(result)
+        except StopIteration as end:
+            return end.value

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qmpd.control.clock import ClockKind, PuppetClock
-from qmpd.control.declaration import Group, command
+from qmpd.control.declaration import Group, Steps, command, in_steps
 from qmpd.control.errors import ControlError
 from qmpd.control.times import Time, nanoseconds, seconds
 
 LIMIT = "24h"
 STEPS = 10_000
+TURN = 1_000
+"""Timers that are passed at once: then the machine's clients, and other machines of the fleet, have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,45 +59,44 @@ class ClockControl(Group):
     @command("clock-advance")
     def advance(self, time: Time) -> None:
         """Let `time` pass at once: whatever falls due on the way happens in its order, at its moment."""
-        clock, puppeteer = self._clock, self._puppeteer
-        try:
-            end = clock.monotonic_nanoseconds() + nanoseconds(time)
-        except ValueError as error:
-            raise ControlError(str(error)) from None
-        puppeteer.settle()
-        while not puppeteer.ended:
-            deadline = puppeteer.next_deadline()
-            if deadline is None or deadline > end:
-                break
-            clock.advance(max(0, deadline - clock.monotonic_nanoseconds()))
-            puppeteer.settle()
-        else:
-            return
-        clock.advance(max(0, end - clock.monotonic_nanoseconds()))
+        return in_steps(self._advance(self._clock.monotonic_nanoseconds() + _nanoseconds(time)))
+
+    def _advance(self, end: int) -> Steps[None]:
+        yield from self._pass(end, None)
+        clock = self._clock
+        if not self._puppeteer.ended:
+            clock.advance(max(0, end - clock.monotonic_nanoseconds()))
 
     @command("clock-run-until-quiet")
     def run_until_quiet(self, limit: Time = LIMIT, timers: int = STEPS) -> QuietState:
         """Go from timer to timer until none is left, but no further than `limit`, and past no more than `timers`."""
+        return in_steps(self._run_until_quiet(_nanoseconds(limit), timers))
+
+    def _run_until_quiet(self, limit: int, timers: int) -> Steps[QuietState]:
         clock, puppeteer = self._clock, self._puppeteer
         start = clock.monotonic_nanoseconds()
-        try:
-            end = start + nanoseconds(limit)
-        except ValueError as error:
-            raise ControlError(str(error)) from None
+        passed = yield from self._pass(start + limit, timers)
+        return QuietState(
+            quiet=puppeteer.ended or puppeteer.next_deadline() is None,
+            advanced=seconds(clock.monotonic_nanoseconds() - start),
+            timers=passed,
+        )
+
+    def _pass(self, end: int, most: int | None) -> Steps[int]:
+        """Go from timer to timer, up to `end` and past `most` of them; how many were passed."""
+        clock, puppeteer = self._clock, self._puppeteer
         puppeteer.settle()
         passed = 0
-        while not puppeteer.ended and passed < timers:
+        while not puppeteer.ended and (most is None or passed < most):
             deadline = puppeteer.next_deadline()
             if deadline is None or deadline > end:
                 break
             clock.advance(max(0, deadline - clock.monotonic_nanoseconds()))
             puppeteer.settle()
             passed += 1
-        return QuietState(
-            quiet=puppeteer.ended or puppeteer.next_deadline() is None,
-            advanced=seconds(clock.monotonic_nanoseconds() - start),
-            timers=passed,
-        )
+            if passed % TURN == 0:
+                yield
+        return passed
 
     @command("query-clock")
     def query(self) -> ClockState:
@@ -108,3 +109,10 @@ class ClockControl(Group):
             time=seconds(now),
             next_timer=None if deadline is None else seconds(max(0, deadline - now)),
         )
+
+
+def _nanoseconds(time: Time) -> int:
+    try:
+        return nanoseconds(time)
+    except ValueError as error:
+        raise ControlError(str(error)) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from qmpd.common.integers import from_digits
+
 Time = int | float | str
 """A length of time: a number of seconds, or a text with its unit (`35ms`; units are ns, us, ms, s, m and h)."""
 
@@ -17,6 +19,8 @@ _UNITS = {
     "h": 3600_000_000_000,
 }
 _SPELLING = re.compile(r"(\d+)(?:\.(\d+))?(ns|us|ms|s|m|h|)\Z", re.ASCII)
+# Digits of a fraction that matter: an hour has 3.6e12 nanoseconds.
+_FINEST = 20
 _LIMIT = 1 << 62
 
 
@@ -31,8 +35,9 @@ def nanoseconds(time: Time) -> int:
             raise ValueError(f"'{time}' is not a time: a number with one of the units ns, us, ms, s, m, h is")
         whole, fraction, unit = spelled.groups()
         factor = _UNITS[unit]
-        result = int(whole) * factor
+        result = from_digits(whole) * factor
         if fraction:
+            fraction = fraction[:_FINEST]
             result += int(fraction) * factor // 10 ** len(fraction)
     elif time >= 0 and time * 1_000_000_000 < _LIMIT:
         result = round(time * 1_000_000_000)

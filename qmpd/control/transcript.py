@@ -7,12 +7,12 @@ there are too many, or too much in them.
 from __future__ import annotations
 
 import enum
-import json
 from collections import deque
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from qmpd.control.declaration import Group, command
+from qmpd.control.spelling import read
 from qmpd.control.values import MISSING, wire_name
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _members(kept: KeptEntry) -> dict[str, Any]:
     try:
         if not raw.endswith(b"\r\n"):
             raise ValueError
-        members["message"] = json.loads(raw)
+        members["message"] = read(raw)
     except ValueError:
         members["text"] = raw.decode("latin-1")
     return members

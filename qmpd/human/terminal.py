@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.human.editor import LineEditor
 from qmpd.human.monitor import completions, execute_line
+from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.session import Session
 
 if TYPE_CHECKING:
@@ -34,10 +35,17 @@ class Terminal(Session):
     def receive(self, data: bytes) -> None:
         """Take keys; the lines that they finish are executed."""
         for key in data:
-            line = self._editor.key(key)
-            self._print(self._editor.take_output())
-            if line is not None and self._machine.exit_status is None:
-                self._execute(line)
+            try:
+                self._key(key)
+            except UNEXPECTED as error:
+                self._machine.report_defect(reported(error))
+                self._print(f"Error: {said(error)}\n{self._editor.start()}")
+
+    def _key(self, key: int) -> None:
+        line = self._editor.key(key)
+        self._print(self._editor.take_output())
+        if line is not None and self._machine.exit_status is None:
+            self._execute(line)
 
     def fail(self, text: str) -> None:
         """Say what went wrong with what was typed."""

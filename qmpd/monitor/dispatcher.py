@@ -15,6 +15,7 @@ from qmpd.machine import Machine
 from qmpd.machine.machine import ignore_report
 from qmpd.monitor import envelope
 from qmpd.monitor.commands import Entry, find
+from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.errors import CommandError, HandOver, Waiting
 from qmpd.monitor.events import RateLimiter, encode_event, event_value
 from qmpd.monitor.results import EMPTY, greeting
@@ -132,6 +133,7 @@ class Dispatcher:
         "ready",
         "release",
         "reply_after_turn",
+        "report_defect",
         "sessions",
         "settings",
         "threads",
@@ -178,6 +180,8 @@ class Dispatcher:
         self.modules_loaded = False
         # Who comes between the clients and their commands; None, almost always.
         self.interceptor: Interceptor | None = None
+        # Who is told what qmpd itself fails at.
+        self.report_defect = report or ignore_report
         self.limiter = RateLimiter(clock, self.broadcast)
         self.machine = Machine(settings, release.behaviour, clock, self.limiter.offer, wake, report or ignore_report)
 
@@ -324,27 +328,27 @@ class Dispatcher:
                 raise CommandError(self.release.behaviour.preconfig_refusal.format(command=name))
             entry.check(arguments)
             value = entry.handler(self, session, arguments)
+            if session.pretty:
+                return self._reply(session, {"return": value}, message)
+            if type(value) is Encoded:
+                if not with_id:
+                    return _whole_replies.get(value) or _whole_reply(value)
+                result: bytes = value
+            else:
+                result = encode(value, self.float_format)
+            if with_id:
+                identity = message["id"]  # type: ignore[index]
+                if type(identity) is int:
+                    return b'{"return": %b, "id": %d}\r\n' % (result, identity)
+                return b'{"return": %b, "id": %b}\r\n' % (result, encode(identity, self.float_format))
+            return b'{"return": %b}\r\n' % result
         except (HandOver, Waiting) as left:
             left.message = message
             raise
         except Refusal as error:
             return self._refuse(session, message, error)
-        except Exception as error:
+        except UNEXPECTED as error:
             return self._defect(session, message, error)
-        if session.pretty:
-            return self._reply(session, {"return": value}, message)
-        if type(value) is Encoded:
-            if not with_id:
-                return _whole_replies.get(value) or _whole_reply(value)
-            result: bytes = value
-        else:
-            result = encode(value, self.float_format)
-        if with_id:
-            identity = message["id"]  # type: ignore[index]
-            if type(identity) is int:
-                return b'{"return": %b, "id": %d}\r\n' % (result, identity)
-            return b'{"return": %b, "id": %b}\r\n' % (result, encode(identity, self.float_format))
-        return b'{"return": %b}\r\n' % result
 
     def _parse_error(self, error: ParseError) -> str:
         instead = self.release.behaviour.lexical_error
@@ -354,22 +358,18 @@ class Dispatcher:
         """Execute the rest of a command that has waited, send its reply and go on with its session."""
         session, message = waiting.session, waiting.message
         try:
-            value = waiting.finish()
+            reply = self._reply(session, {"return": waiting.finish()}, message)
         except Refusal as error:
-            session.send(self._refuse(session, message, error))
-        except Exception as error:
-            session.send(self._defect(session, message, error))
-        else:
-            session.send(self._reply(session, {"return": value}, message))
+            reply = self._refuse(session, message, error)
+        except UNEXPECTED as error:
+            reply = self._defect(session, message, error)
+        session.send(reply)
         self.resume(session)
 
-    def _defect(self, session: Session, message: object, error: Exception) -> bytes:
-        """The reply to a command that qmpd itself failed at: it costs this command, and no other client anything."""
-        import traceback
-
-        self.machine.report("".join(traceback.format_exception(error)).rstrip())
-        said = f"qmpd failed at this command, which is a defect of qmpd: {type(error).__name__}: {error}"
-        return self._error(session, message, "GenericError", said)
+    def _defect(self, session: Session, message: object, error: BaseException) -> bytes:
+        """The reply to a command that qmpd itself failed at."""
+        self.report_defect(reported(error))
+        return self._error(session, message, "GenericError", said(error))
 
     def late_reply(self, session: Session, message: object, error: str | None) -> bytes:
         """The reply to a command that left the main loop (`HandOver`): an error, where there is one."""

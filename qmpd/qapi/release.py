@@ -83,7 +83,7 @@ def _open(name: str) -> Release:
         return Release(_folder(name))
     except UnknownRelease:
         path = Path(name)
-        if not path.is_file():
+        if not _is_file(path):
             raise
         from qmpd.qapi.twin import load_twin
 
@@ -117,12 +117,19 @@ def _folder(name: str) -> Path:
     if name and "/" not in name:
         for place in _PLACES:
             folder = place / (_PREFIX + name)
-            if (folder / "release.json").is_file():
+            if _is_file(folder / "release.json"):
                 return folder
     folder = Path(name)
-    if name and (folder / "release.json").is_file():
+    if name and _is_file(folder / "release.json"):
         return folder
     raise UnknownRelease(name, release_names())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # its name is too long, or the way to it is closed
 
 
 class Command:

@@ -14,6 +14,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
+from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.session import Session
 from qmpd.qtest.bus import TestBus
 from qmpd.schedule.clock import SteppedClock
@@ -95,6 +96,9 @@ class QtestSession(Session):
             return f"FAIL {failure}"
         except (ValueError, IndexError, OverflowError):
             return f"FAIL Invalid arguments of '{words[0]}'"
+        except UNEXPECTED as error:
+            self._machine.report_defect(reported(error))
+            return f"FAIL {said(error)}"
 
     def _note(self, kind: str, text: str) -> None:
         if self._log is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+SLOWEST, FASTEST = 0.000001, 1_000_000
+"""The bounds of a scaled clock's factor: a second in eleven days, and the other way round."""
+
 
 class Clock(Protocol):
     """What the core asks of a clock."""
@@ -43,13 +46,13 @@ class ScaledClock:
     `wall` (microseconds since the epoch) and `monotonic` (nanoseconds) are what it shows at first; both
     default to the computer's.  The factor may be changed at any time; what it shows does not jump then.
 
-    :raise ValueError: the factor is not a positive number.
+    :raise ValueError: the factor is beyond its bounds.
     """
 
     __slots__ = ("_factor", "_monotonic", "_since", "_wall")
 
     def __init__(self, factor: float, wall: int | None = None, monotonic: int | None = None) -> None:
-        self._factor = _positive(factor)
+        self._factor = _pace(factor)
         self._since = time.monotonic_ns()
         self._wall = time.time_ns() if wall is None else wall * 1000
         self._monotonic = self._since if monotonic is None else monotonic
@@ -61,7 +64,7 @@ class ScaledClock:
 
     @factor.setter
     def factor(self, factor: float) -> None:
-        factor = _positive(factor)
+        factor = _pace(factor)
         passed = self._passed()
         self._since = time.monotonic_ns()
         self._wall += passed
@@ -155,7 +158,7 @@ class SteppedClock:
         return 0.0 if nanoseconds <= 0 else None
 
 
-def _positive(factor: float) -> float:
-    if not 0 < factor < float("inf"):
-        raise ValueError("a clock's factor is a positive number")
+def _pace(factor: float) -> float:
+    if not SLOWEST <= factor <= FASTEST:
+        raise ValueError(f"a clock's factor is a number from {SLOWEST:f} to {FASTEST}")
     return float(factor)

@@ -454,6 +454,10 @@ class Fleet:
             events=self._past_events + sum(each.emitted for each in dispatchers),
         )
 
+    def report(self, text: str) -> None:
+        """Tell what qmpd itself has failed at."""
+        log.error(text)
+
     def metrics(self) -> str:
         """The counts in Prometheus's text format."""
         from qmpd.server.metrics import metrics_text

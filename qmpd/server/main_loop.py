@@ -80,9 +80,9 @@ class MainLoop:
             self.flush()
             if dispatcher.exit_status is not None:
                 return
-            if more:
+            if more or self._woken:
                 await trio.lowlevel.checkpoint()
-            elif not self._woken:
+            else:
                 await self._wait_for_work()
 
     def step(self) -> bool:
@@ -133,7 +133,7 @@ class MainLoop:
         """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
         puppeteer, control = self._vm.puppeteer, self._vm.control
         assert puppeteer is not None
-        if control is not None and control.ready:
+        if control is not None and control.busy:
             control.run_requests()
         return puppeteer.run()
 
@@ -163,6 +163,9 @@ class MainLoop:
         elif remaining > 0:
             with trio.move_on_after(remaining):
                 await self._park()
+        else:
+            # The clock may be so quick that there always is a timer that is due.
+            await trio.lowlevel.checkpoint()
 
     async def _park(self) -> None:
         self._task = trio.lowlevel.current_task()

@@ -97,9 +97,18 @@ class PuppetHost:
             self.transcript.close()
             self.transcript = None
 
+    @property
+    def away(self) -> bool:
+        """Whether the main loop runs no timers for now: it has not begun, or waits for something else."""
+        return not self._vm.started or self._vm.loop.hand_over is not None
+
     def wake(self) -> None:
         """Tell the main loop that there is work."""
         self._vm.loop.wake()
+
+    def wake_later(self) -> None:
+        """Tell it when others have had their turn."""
+        trio.lowlevel.current_trio_token().run_sync_soon(self._vm.work)
 
     def step(self) -> bool:
         """Let the main loop go round once, without waiting; whether it is to go round again at once."""

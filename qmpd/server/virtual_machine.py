@@ -93,6 +93,7 @@ class VirtualMachine:
         report = ignore_report if settings.clock == "stepped" else log.error
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.loop.wake, chardevs, report)
         self.dispatcher.chardev_host = self
+        self.dispatcher.report_defect = log.error
         if settings.descriptors:
             from qmpd.system.descriptors import Descriptors
 

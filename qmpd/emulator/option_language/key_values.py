@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from qmpd.common.integers import from_digits
 from qmpd.emulator.option_language.errors import OptionError
 
 # A value that is kept as it is, or one of QEMU's three other types.
@@ -124,9 +125,11 @@ def _integer(text: str) -> int | None:
         return None
     try:
         if digits[0] == "0" and digits.isdigit():
-            value = int(digits, 8)
+            value = from_digits(digits, 8)
+        elif digits[:2] in ("0x", "0X"):
+            value = from_digits(digits[2:], 16)
         else:
-            value = int(digits, 16 if digits[:2] in ("0x", "0X") else 10)
+            value = from_digits(digits)
     except ValueError:
         return None
     return -value if text[0] == "-" else value
@@ -179,7 +182,7 @@ def size(key: str, value: str) -> int:
             raise wrong
         if fraction and not (fraction.isascii() and fraction.isdigit()):
             raise wrong
-        bytes_ = int(whole) * unit
+        bytes_ = from_digits(whole) * unit
         if point and fraction:
             if unit == 1 and fraction.strip("0"):
                 raise wrong

@@ -177,7 +177,11 @@ class Parent:
 
     def commit(self, request: HandOver) -> bool:
         """Leave the machine to the child, and say whether it has it.  Where not, the parent replies and goes on."""
-        reason = self._hand_over(request)
+        control = self._vm.control
+        if control is not None and control.unfinished:
+            reason: str | None = "a command of the control socket is being executed"
+        else:
+            reason = self._hand_over(request)
         if reason is None:
             return True
         text = f"The child could not take over: {reason}"
