@@ -35,17 +35,10 @@ class Terminal(Session):
     def receive(self, data: bytes) -> None:
         """Take keys; the lines that they finish are executed."""
         for key in data:
-            try:
-                self._key(key)
-            except UNEXPECTED as error:
-                self._machine.report_defect(reported(error))
-                self._print(f"Error: {said(error)}\n{self._editor.start()}")
-
-    def _key(self, key: int) -> None:
-        line = self._editor.key(key)
-        self._print(self._editor.take_output())
-        if line is not None and self._machine.exit_status is None:
-            self._execute(line)
+            line = self._editor.key(key)
+            self._print(self._editor.take_output())
+            if line is not None and self._machine.exit_status is None:
+                self._execute(line)
 
     def fail(self, text: str) -> None:
         """Say what went wrong with what was typed."""
@@ -53,14 +46,22 @@ class Terminal(Session):
 
     def _execute(self, line: str) -> None:
         dispatcher = self._machine
-        self._print(execute_line(dispatcher, line, own_words=True))
+        try:
+            self._print(execute_line(dispatcher, line, own_words=True))
+        except UNEXPECTED as error:
+            dispatcher.report_defect(reported(error))
+            self._print(f"Error: {said(error)}\n")
         if dispatcher.machine.pending:
             dispatcher.turn()
         if dispatcher.exit_status is None:
             self._print(self._editor.start())
 
     def _complete(self, text: str) -> list[str]:
-        return completions(self._machine, text)
+        try:
+            return completions(self._machine, text)
+        except UNEXPECTED as error:
+            self._machine.report_defect(reported(error))
+            return []
 
     def _print(self, text: str) -> None:
         if text:
