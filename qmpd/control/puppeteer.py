@@ -13,6 +13,7 @@ happened when it returns.  That, and a virtual clock, is why the same steps give
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from qmpd.control.interceptor import Interceptor
 from qmpd.control.replies import ReplyControl
 from qmpd.control.time import ClockControl
 from qmpd.control.transcript import EntryKind, Recorder, TranscriptControl, TranscriptEntry
-from qmpd.control.values import MISSING, to_wire, wire_name
+from qmpd.control.values import MISSING, wire_name
 from qmpd.monitor.session import Session
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Puppeteer:
     def _record(self, declaration: Declaration, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         named = dict(zip(declaration.function.__code__.co_varnames[1:], arguments, strict=False))
         given = {**named, **options}
-        wire = {wire_name(name): to_wire(value) for name, value in given.items() if value not in (None, MISSING)}
+        wire = {wire_name(name): _as_sent(value) for name, value in given.items() if value not in (None, MISSING)}
         self.recorder.record(EntryKind.CONTROL, command=declaration.name, arguments=wire or MISSING)
 
     # The main loop.
@@ -213,6 +214,13 @@ class Puppeteer:
     def guest_step(self, name: str) -> None:
         """Write down what the guest does next."""
         self.recorder.record(EntryKind.GUEST, step=name)
+
+
+def _as_sent(value: Any) -> Any:
+    """An argument as JSON has it: what is of any type is so already, however deep it nests."""
+    if isinstance(value, list):
+        return [_as_sent(item) if isinstance(item, enum.Enum) else item for item in value]
+    return str(value) if isinstance(value, enum.Enum) else value
 
 
 def result_of(result: Any) -> Any:

@@ -160,5 +160,5 @@ class SteppedClock:
 
 def _pace(factor: float) -> float:
     if not SLOWEST <= factor <= FASTEST:
-        raise ValueError(f"a clock's factor is a number from {SLOWEST:f} to {FASTEST}")
+        raise ValueError(f"a clock's factor is a positive number, from {SLOWEST:f} to {FASTEST}")
     return float(factor)

@@ -170,7 +170,7 @@ async def test_clocks_change_without_a_jump(tmp_path: Path) -> None:
         attempts: list[tuple[dict[str, Any], str]] = [
             ({"kind": "scaled"}, "'factor' belongs to a scaled clock"),
             ({"kind": "real", "factor": 2}, "'factor' belongs to a scaled clock"),
-            ({"kind": "scaled", "factor": 0}, "a clock's factor is a number from 0.000001 to 1000000"),
+            ({"kind": "scaled", "factor": 0}, "a clock's factor is a positive number, from 0.000001 to 1000000"),
         ]
         for arguments, message in attempts:
             with pytest.raises(Refused, match=message):
