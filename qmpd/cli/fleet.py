@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.cli import serve
+from qmpd.common.integers import from_digits
 from qmpd.emulator.option_language.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,12 +25,16 @@ its control socket beside it. Each is started with OPTION..., which are those of
   --count N                how many machines there are at first; 0 is fine
   --dir DIR                the folder of their sockets; it is made where it is missing
   --no-control             leave out the machines' control sockets (half the open files)
-  --metrics [HOST:]PORT    serve counts to Prometheus over HTTP (127.0.0.1 unless said otherwise)
+  --metrics [HOST:]PORT    serve counts to Prometheus over HTTP, at /metrics and /healthz (127.0.0.1 unless said
+                           otherwise; port 0 is any that is free)
 
 More are created, listed and destroyed through DIR/fleet.sock:
   qmpd control DIR/fleet.sock create name=mine release=7.2 'options=["-machine","none"]'
   qmpd control DIR/fleet.sock query-statistics
 """
+
+
+MOST_MACHINES = 1_000_000
 
 
 class _Arguments:
@@ -41,7 +46,7 @@ class _Arguments:
         self.count = -1
         self.directory = ""
         self.control = True
-        self.metrics: tuple[str, int] | None = None
+        self.metrics: tuple[str, str] | None = None
         self.help = False
         self.machines: list[str] = []
         words = iter(arguments)
@@ -65,14 +70,24 @@ class _Arguments:
         if name == "dir":
             self.directory = value
         elif name == "count":
-            if not value.isdecimal():
+            self.count = _number(value)
+            if self.count < 0:
                 raise OptionError(f"'{value}' is not a number of machines", "--count")
-            self.count = int(value)
+            if self.count > MOST_MACHINES:
+                raise OptionError(f"there are at most {MOST_MACHINES} machines", "--count")
         else:
             host, _, port = value.rpartition(":")
-            if not port.isdecimal() or int(port) > 65535:
+            if not 0 <= _number(port) <= 65535:
                 raise OptionError(f"'{value}' is not a port to listen on", "--metrics")
-            self.metrics = (host or "127.0.0.1", int(port))
+            self.metrics = (host.removeprefix("[").removesuffix("]") or "127.0.0.1", port)
+
+
+def _number(text: str) -> int:
+    """The number that the text is; -1 where it is none."""
+    try:
+        return from_digits(text)
+    except ValueError:
+        return -1
 
 
 def main(arguments: list[str]) -> int:
@@ -123,16 +138,13 @@ def _parse(options: list[str]) -> tuple[VMSettings, int]:
     return settings, verbosity
 
 
-def _run(fleet: Fleet, count: int, metrics: tuple[str, int] | None) -> int:
+def _run(fleet: Fleet, count: int, metrics: tuple[str, str] | None) -> int:
     import trio
 
     from qmpd.server import log, signals
 
     signals.block()
-    if metrics is not None:
-        from qmpd.server.metrics import serve_metrics
-
-        serve_metrics(fleet, *metrics)
+    port = None if metrics is None else fleet.listen_for_metrics(*metrics)
 
     async def run() -> None:
         token = trio.lowlevel.current_trio_token()
@@ -147,7 +159,7 @@ def _run(fleet: Fleet, count: int, metrics: tuple[str, int] | None) -> int:
             fleet.end()
 
         inbox = signals.Inbox(notify)
-        progress = _Progress(count)
+        progress = _Progress(count, None if metrics is None else f"http://{_host(metrics[0])}:{port}/metrics")
 
         def ready() -> None:
             gc.enable()
@@ -162,10 +174,15 @@ def _run(fleet: Fleet, count: int, metrics: tuple[str, int] | None) -> int:
     return 0
 
 
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 class _Progress:
     """A bar on a terminal while machines are created; nothing in a pipe."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, metrics: str | None) -> None:
+        self._metrics = metrics
         self._bar = None
         if count > 1000 and sys.stderr.isatty():
             from rich.console import Console
@@ -190,6 +207,8 @@ class _Progress:
             sys.stdout.write(
                 f"{statistics.machines} machines in {fleet.directory}, the fleet's own socket at {fleet.path}\n"
             )
+            if self._metrics is not None:
+                sys.stdout.write(f"counts: {self._metrics}\n")
             sys.stdout.write(f"next: qmpd control {serve.quoted(fleet.path)} query-machines\n")
             sys.stdout.flush()
         except OSError:

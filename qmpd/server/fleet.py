@@ -27,7 +27,7 @@ from qmpd.qapi import load_release
 from qmpd.server import log
 from qmpd.server.acceptor import OUT_OF_DESCRIPTORS, PATIENCE
 from qmpd.server.connection import Connection
-from qmpd.server.listener import Listener, ListenError
+from qmpd.server.listener import Listener, ListenError, listen_tcp
 from qmpd.server.settings import MonitorSettings
 from qmpd.server.virtual_machine import FAREWELL, VirtualMachine
 
@@ -97,6 +97,8 @@ class Fleet:
         self._timers_set = 0
         self._earlier_timer = trio.Event()
         self._listener: Listener | None = None
+        # Where counts are told over HTTP; None where they are not.
+        self._metrics: Listener | None = None
         self._ended: trio.Event | None = None
         self._empty: trio.Event
         self.dispatcher = FleetDispatcher(self)
@@ -131,6 +133,15 @@ class Fleet:
             raise ListenError(f"{self.directory}: {error.strerror}") from None
         self._listener = Listener(self.path)
 
+    def listen_for_metrics(self, host: str, port: str) -> int:
+        """Tell the counts over HTTP; the number of the port.
+
+        :raise ListenError: the address cannot be listened on.
+        """
+        self._metrics = listen_tcp(host, port)
+        number: int = self._metrics.socket.getsockname()[1]
+        return number
+
     async def run(self, count: int, on_ready: Callable[[], None], on_progress: Callable[[int], None]) -> None:
         """Create `count` machines and serve until the fleet is ended."""
         self._ended = trio.Event()
@@ -142,6 +153,10 @@ class Fleet:
                 nursery.start_soon(self._keep_time)
                 assert self._listener is not None
                 nursery.start_soon(self._accept_control, self._listener.socket)
+                if self._metrics is not None:
+                    from qmpd.server.metrics import MetricsServer
+
+                    nursery.start_soon(MetricsServer(self, self._metrics.socket).run)
                 for number in range(count):
                     self.create(None, self.template)
                     if number % BATCH == BATCH - 1:
@@ -181,6 +196,9 @@ class Fleet:
         if self._listener is not None:
             self._listener.remove()
             self._listener = None
+        if self._metrics is not None:
+            self._metrics.remove()
+            self._metrics = None
         for session in list(self.dispatcher.sessions):
             if isinstance(session.owner, Connection):
                 session.owner.close()

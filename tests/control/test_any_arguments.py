@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from qmpd.control.fleet import fleet_interface
 from qmpd.control.interface import interface
 from qmpd.control.spelling import read, spell
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Object
+from tests.control.client import PATIENCE, Client, Nested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from qmpd.control.interface import Interface
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 20.0
 
 TEXTS = st.sampled_from([
     "", "0", "1s", "0.5", "1e9", "-5s", "146y", "99999999999999999999h", "9" * 5000, "1." + "9" * 5000 + "h", "\ud800",
@@ -38,28 +36,6 @@ TEXTS = st.sampled_from([
 NUMBERS: st.SearchStrategy[Any] = st.sampled_from(
     [0, 1, -1, 0.5, 255, 1e9, 1e18, 2**31, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 1e308, -1e308, 5e-324]
 )
-
-
-@dataclass(frozen=True)
-class Nested:
-    """Stands for a value that is nested this deep."""
-
-    depth: int
-
-    def value(self) -> object:
-        value: object = 1
-        for level in range(self.depth):
-            value = [value] if level % 2 else {"a": value}
-        return value
-
-
-def expanded(value: Any) -> Any:
-    """The same, with what stands for another value replaced by it."""
-    if isinstance(value, Nested):
-        return value.value()
-    if isinstance(value, dict):
-        return {name: expanded(member) for name, member in value.items()}
-    return [expanded(item) for item in value] if isinstance(value, list) else value
 
 
 VALUES = st.one_of(
@@ -121,44 +97,6 @@ def commands(described: Interface, leave_out: str = "") -> st.SearchStrategy[dic
         for name, kind in types.items()
     ]
     return st.one_of(*made, st.fixed_dictionaries({"execute": st.sampled_from([*types]), "arguments": VALUES}))
-
-
-class Client:
-    """A client that has negotiated."""
-
-    def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE)
-        self.lines = self.socket.makefile("rb")
-        try:
-            self.socket.connect(path)
-            self.lines.readline()
-            self.ask({"execute": "qmp_capabilities"})
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, message: object) -> dict[str, Any]:
-        """The reply; ConnectionError where the connection has come to an end."""
-        self.socket.sendall(spell(expanded(message)).encode() + b"\n")
-        while True:
-            line = self.lines.readline()
-            if not line.endswith(b"\n"):
-                raise ConnectionError
-            reply = read(line)
-            if isinstance(reply, dict) and reply.keys() & {"return", "error"}:
-                assert "defect of qmpd" not in spell(reply), reply
-                return reply
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.lines.close()
-        self.socket.close()
 
 
 class RunningFleet:
