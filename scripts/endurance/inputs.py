@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         def commands(self) -> Mapping[str, Any]:
             """The commands by name."""
 
+
 WORDS = ["", "a", "id", "running", "/machine", "disk0", "é", "\x00", "\U0001f600", "x" * 300, "none", "-1", "%s"]
 NUMBERS = [0, 1, -1, 7, 255, 256, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1]
 FRAGMENTS = [

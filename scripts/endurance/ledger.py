@@ -26,10 +26,13 @@ class Ledger:
     events: int = 0
     actions: int = 0
     lost_by_design: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
+    updates: int = 0
+    longest_wait: float = 0.0
+    done: Counter[str] = field(default_factory=Counter)
     plug_events: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     greetings: dict[str, str] = field(default_factory=dict)
+    schemas: dict[str, str] = field(default_factory=dict)
     memory: list[tuple[float, int]] = field(default_factory=list)
     last: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _digest: Any = field(default_factory=hashlib.sha256)
@@ -47,13 +50,14 @@ class Ledger:
 
     def summary(self) -> str:
         """The counts, in a few lines."""
-        faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
+        done = ", ".join(f"{count} {name}" for name, count in sorted(self.done.items()))
         plugging = ", ".join(f"{count} {name}" for name, count in sorted(self.plug_events.items()) if count)
         return (
             f"{self.steps} steps with {self.machines} machines and {self.clients} clients:"
             f" {self.commands} commands, {self.replies} replies, {self.events} events"
             f"{f' (of hot plug: {plugging})' if plugging else ''}, {self.actions} guest actions\n"
-            f"{self.faults.total()} faults: {faults or 'none'}\n"
+            f"{done or 'nothing'}\n"
+            f"{self.updates} processes replaced; the longest wait for a reply was {self.longest_wait:.3f} s\n"
             f"{self.lost_by_design} commands or replies lost by design (dropped, killed, ended machines);"
             f" {len(self.wrong)} times something was lost or wrong\n"
         )

@@ -161,7 +161,7 @@ class Machine:
         method = getattr(self, "_" + name.replace("-", "_"), None)
         if method is None or (name == "set-action" and not self.rules.has_set_action):
             raise Refused(f"The command {name} has not been found", "CommandNotFound")
-        if name != "set-action" and arguments and name != "watchdog-set-action":
+        if arguments and name not in ("set-action", "watchdog-set-action", "live-update-commit"):
             raise Refused(f"Parameter '{next(iter(arguments))}' is unexpected")
         result: str = method(**arguments)
         return result
@@ -179,6 +179,12 @@ class Machine:
 
     def _query_kvm(self) -> str:
         return '{"enabled": false, "present": true}'
+
+    def _query_qmp_schema(self) -> str:
+        return '"<schema>"'
+
+    def _live_update_commit(self, timeout: int) -> str:
+        return EMPTY
 
     def _query_current_machine(self) -> str:
         return f'{{"wakeup-suspend-support": {"true" if self.has_guest else "false"}}}'
@@ -486,7 +492,6 @@ class Machine:
         elif self.watchdog == "pause":
             self._vm_stop("watchdog")
 
-
     def _guest_release_device(self, device: str) -> None:
         self.plugged.find(device)
         self.plugged.release(device)
@@ -519,9 +524,9 @@ def event_line(name: str, data: str, microseconds: int) -> str:
 
 
 def reply_line(machine: Machine, name: str, arguments: dict[str, Any], negotiated: bool, identity: str) -> str:
-    """The reply to a command, which is executed."""
+    """The reply to a command, which is executed; `identity` is the JSON text of its id, as it is told."""
     try:
-        return f'{{"return": {machine.execute(name, arguments, negotiated)}, "id": "{identity}"}}\r\n'
+        return f'{{"return": {machine.execute(name, arguments, negotiated)}, "id": {identity}}}\r\n'
     except Refused as refused:
         description = f'"error": {{"class": "{refused.error_class}", "desc": "{refused.text}"}}'
-        return f'{{"id": "{identity}", {description}}}\r\n'
+        return f'{{"id": {identity}, {description}}}\r\n'

@@ -13,41 +13,70 @@ import tempfile
 import time
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 import trio.testing
 
 from endurance import plot
-from endurance.actor import Actor, Wrong
+from endurance.actor import Place, Wrong
 from endurance.client import Client, Lost
+from endurance.hosted import Bare, Hosted, Program, Updated
 from endurance.ledger import Ledger
-from endurance.storm import Log, memory
+from endurance.pressure import Kept, Player
+from endurance.process import adopt_orphans
+from endurance.steady import Unexpected
+from endurance.storm import Log, files, memory
 from endurance.storm import parse as parse_options
 from qmpd.server import log
+from qmpd.server.connection import Connection
 from qmpd.server.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from endurance.actor import Actor
+
 MOST_WRONG = 10
 """Things that are wrong after which a soak does not go on."""
+
+FAILURES = (Wrong, Lost, Unexpected, OSError, ValueError, KeyError, IndexError, StopIteration)
+"""What a step raises where the server has done something wrong."""
 
 SAMPLED = 1.0
 """Seconds between two looks at the memory in use."""
 
+KEPT = 4
+"""One of so many machines of the fleet lives for the whole run."""
+
+PROCESSES = (Updated, Program, Bare)
+"""Machines that have a process each, one after another as many as are asked for."""
+
+SHOWN = 1000
+"""Characters of a line that are shown where something is wrong."""
+
 
 class Soak:
-    """A fleet in this process, and those who use it.
+    """A fleet in this process, some machines that have a process each, and those who use them.
 
     It lasts `seconds`, or `steps` in virtual time: then one machine acts after another, trio's own choices come from
-    the seed, too, and the same seed gives the same transcript (`ledger.digest`).
+    the seed, too, and the same seed gives the same transcript (`ledger.digest`); there are no other processes then.
     """
 
-    def __init__(self, seed: int, machines: int, clients: int, seconds: float = math.inf, steps: int = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        machines: int,
+        clients: int,
+        seconds: float = math.inf,
+        steps: int = 0,
+        processes: int = len(PROCESSES),
+    ) -> None:
         self.seed = seed
         self.machines = machines
         self.clients = clients
+        self.processes = 0 if steps else processes
         self.seconds = seconds
         self.steps = steps
         self.ledger = Ledger()
@@ -60,6 +89,7 @@ class Soak:
         former, log.error = log.error, self._errors
         try:
             if not self.steps:
+                adopt_orphans(True)
                 trio.run(self._run)
             else:
                 self._run_virtual()
@@ -67,6 +97,7 @@ class Soak:
             pass
         finally:
             log.error = former
+            adopt_orphans(False)
         return self.ledger
 
     def _run_virtual(self) -> None:
@@ -76,7 +107,7 @@ class Soak:
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
         scheduler._r.seed(self.seed)
         try:
-            trio.run(self._run, clock=trio.testing.MockClock(autojump_threshold=0.5))
+            trio.run(self._run, clock=trio.testing.MockClock(autojump_threshold=0.02))
         finally:
             scheduler._ALLOW_DETERMINISTIC_SCHEDULING = former  # type: ignore[misc]
 
@@ -88,18 +119,25 @@ class Soak:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fleet.run, 0, ready.set, lambda number: None)
                 await ready.wait()
+                before = files()
                 client = Client("fleet")
                 client.connect(fleet.path)
                 await client.send(b'{"execute":"qmp_capabilities"}')
                 await client.until(b"\r\n", 2)
                 client.take()
                 actors = self._actors(client)
+                hosted = self._hosted(Path(folder), nursery)
                 try:
-                    await (self._one_by_one(actors) if self.steps else self._all_at_once(actors))
+                    await (self._one_by_one(actors) if self.steps else self._all_at_once(actors, hosted))
                 finally:
-                    for actor in actors:
+                    for actor in (*actors, *hosted):
                         actor.close()
-                    client.close()
+                    for each in hosted:
+                        if each.name:
+                            each.process.kill()
+                if not self.ledger.wrong:
+                    await self._nothing_is_left(client, actors, before + 2)
+                client.close()
                 failed = fleet.statistics().failed
                 if failed and not self.ledger.wrong:
                     self.ledger.wrong.append(f"{failed} machines have failed:\n" + "\n".join(self._errors.lines))
@@ -108,7 +146,7 @@ class Soak:
     def _actors(self, fleet: Client) -> list[Actor]:
         lock = trio.Lock()
 
-        async def create(name: str, release: str, options: list[str]) -> str:
+        async def create(name: str, release: str, options: list[str]) -> Place:
             arguments = {"name": name, "release": release, "options": options}
             async with lock:
                 await fleet.send(json.dumps({"execute": "create", "arguments": arguments}).encode())
@@ -116,24 +154,41 @@ class Soak:
                 reply = json.loads(fleet.take())
             if "error" in reply:
                 raise Wrong(f"{name} cannot be made: {reply['error']['desc']}")
-            path: str = reply["return"]["qmp-path"]
-            return os.path.dirname(path)
+            made = reply["return"]
+            return Place(release, [made["qmp-path"]], made["control-path"])
 
-        return [
-            Actor(number, self.clients, random.Random(f"{self.seed}/{number}"), self.ledger, create)
+        actors: list[Actor] = [
+            (Kept if number % KEPT == 0 else Player)(number, self.clients, self._chance(number), self.ledger, create)
             for number in range(self.machines)
         ]
+        for actor in actors:
+            actor.leisurely = not self.steps
+        return actors
+
+    def _hosted(self, folder: Path, nursery: trio.Nursery) -> list[Hosted]:
+        return [
+            PROCESSES[number % len(PROCESSES)](
+                number, min(self.clients, 3), self._chance(f"process {number}"), self.ledger, folder, nursery
+            )
+            for number in range(self.processes)
+        ]
+
+    def _chance(self, whose: object) -> random.Random:
+        return random.Random(f"{self.seed}/{whose}")
 
     # At the computer's pace
 
-    async def _all_at_once(self, actors: list[Actor]) -> None:
+    async def _all_at_once(self, actors: list[Actor], hosted: list[Hosted]) -> None:
         start = trio.current_time()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._sample, start)
-            with trio.CancelScope(deadline=start + self.seconds):
-                async with trio.open_nursery() as playing:
-                    for actor in actors:
-                        playing.start_soon(self._go_on, actor)
+            nursery.start_soon(self._sample, start, hosted)
+            async with trio.open_nursery() as playing:
+                for each in hosted:
+                    playing.start_soon(self._go_on_to_the_end, each, start + self.seconds)
+                with trio.CancelScope(deadline=start + self.seconds):
+                    async with trio.open_nursery() as fleet:
+                        for actor in actors:
+                            fleet.start_soon(self._go_on, actor)
             nursery.cancel_scope.cancel()
 
     async def _go_on(self, actor: Actor) -> None:
@@ -141,11 +196,21 @@ class Soak:
         while len(self.ledger.wrong) < MOST_WRONG:
             begun = await self._try(actor, begun)
 
+    async def _go_on_to_the_end(self, actor: Hosted, end: float) -> None:
+        begun = False
+        while len(self.ledger.wrong) < MOST_WRONG and trio.current_time() < end:
+            begun = await self._try(actor, begun)
+        if begun:
+            try:
+                await actor.finish()
+            except FAILURES as error:
+                self._note(actor, error)
+
     async def _try(self, actor: Actor, begun: bool) -> bool:
         """One step of one machine's; whether the machine can go on."""
         try:
             await (actor.step() if begun else actor.begin())
-        except (Wrong, Lost, OSError, ValueError, KeyError, IndexError) as error:
+        except FAILURES as error:
             self._note(actor, error)
             return False
         self.ledger.steps += begun
@@ -153,15 +218,30 @@ class Soak:
         return True
 
     def _note(self, actor: Actor, error: Exception) -> None:
-        what = str(error) if isinstance(error, Wrong) else traceback.format_exc()
+        what = str(error) if isinstance(error, Wrong | Unexpected) else traceback.format_exc()
         lines = [line for line in self.ledger.last if actor.name in line]
-        self.ledger.wrong.append("\n".join([*self._errors.lines, *lines, what]))
+        self.ledger.wrong.append("\n".join(line[:SHOWN] for line in (*self._errors.lines, *lines, what)))
         self._errors.lines.clear()
 
-    async def _sample(self, start: float) -> None:
+    async def _sample(self, start: float, hosted: list[Hosted]) -> None:
         while True:
             self.ledger.memory.append((trio.current_time() - start, memory()))
+            for each in hosted:
+                if each.name:
+                    each.process.look()
             await trio.sleep(SAMPLED)
+
+    async def _nothing_is_left(self, fleet: Client, actors: list[Actor], before: int) -> None:
+        """When clients are gone nothing is left of them, and of machines that are gone no open file is."""
+        living = {id(member.vm) for member in self._fleet._members.values()}
+        left = await _settled(lambda: connections(living))
+        for actor in actors:
+            message = {"execute": "destroy", "arguments": {"name": actor.name}}
+            await fleet.send(json.dumps(message).encode())
+            await fleet.until(b"\r\n")
+            fleet.take()
+        left += await _settled(lambda: [f"{files() - before} open files"] if files() > before else [])
+        self.ledger.wrong += [f"left at the end: {what}" for what in left]
 
     # In virtual time
 
@@ -179,6 +259,24 @@ class Soak:
                 self.ledger.memory.append((number, memory()))
             if len(self.ledger.wrong) >= MOST_WRONG:
                 break
+
+
+async def _settled(look: Callable[[], list[str]]) -> list[str]:
+    """What is still there when everybody has had the time to go."""
+    left: list[str] = []
+    for _ in range(20):
+        await trio.sleep(0.1)
+        left = look()
+        if not left:
+            break
+    return left
+
+
+def connections(machines: set[int]) -> list[str]:
+    """What there is in this process of the clients of these machines (by `id`)."""
+    gc.collect()
+    found = [each for each in gc.get_objects() if type(each) is Connection and id(each._vm) in machines]
+    return [f"{len(found)} connections of clients that are gone"] if found else []
 
 
 @contextmanager
@@ -214,6 +312,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, metavar="M", help="how long [until interrupted]")
     parser.add_argument("--vms", type=int, default=20, metavar="N", help="how many machines at once [%(default)s]")
     parser.add_argument("--clients", type=int, default=4, metavar="K", help="clients of each machine [%(default)s]")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=len(PROCESSES),
+        metavar="P",
+        help="machines that have a process each, beside those [%(default)s]",
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="where chance begins [anywhere]")
     parser.add_argument("--virtual", action="store_true", help="in virtual time: the same seed does the same again")
     parser.add_argument("--steps", type=int, default=1000, metavar="N", help="how many, in virtual time [%(default)s]")
@@ -226,13 +331,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     steps = options.steps if options.virtual else 0
-    soak = Soak(seed, options.vms, options.clients, options.minutes * 60, steps)
+    soak = Soak(seed, options.vms, options.clients, options.minutes * 60, steps, options.processes)
     start = time.monotonic()
     with progress(soak):
         ledger = soak.run()
     gc.collect()
-    again = f" (again: scripts/soak --virtual --steps {steps} --vms {soak.machines} --clients {soak.clients})"
-    sys.stdout.write(f"seed {seed}, {time.monotonic() - start:.0f} seconds{again if steps else ''}\n{ledger.summary()}")
+    how = f"--virtual --steps {steps}" if steps else f"--minutes {options.minutes:g} --processes {soak.processes}"
+    again = f"again: scripts/soak --seed {seed} {how} --vms {soak.machines} --clients {soak.clients}"
+    sys.stdout.write(f"seed {seed}, {time.monotonic() - start:.0f} seconds ({again})\n{ledger.summary()}")
     sizes = [size for _, size in ledger.memory]
     if sizes:
         first, last = sizes[len(sizes) // 4] / (1 << 20), sizes[-1] / (1 << 20)

@@ -1,0 +1,181 @@
+"""A machine in a process of its own, as users start it: its command line, its sockets, and what is left at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from endurance.client import PATIENCE, Lost
+
+if TYPE_CHECKING:
+    from endurance.client import Address
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SYSTEM = [
+    sys.executable,
+    "-c",
+    "import sys; sys.argv[0] = 'qmpd-system-x86_64'; from qmpd.emulator.program import main; sys.exit(main())",
+]
+SERVE = [sys.executable, "-m", "qmpd", "serve"]
+GROWTH = 24 << 20
+"""Bytes by which the memory of a process may differ between the second and the last quarter of its life."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans(on: bool) -> None:
+    """Be told of the end of a child's child, too, whose own parent has ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+class Process:
+    """One process, and, where it is updated live, those that follow it: `pid` is the one that serves."""
+
+    def __init__(self, folder: Path, command: list[str], **environment: str) -> None:
+        self.folder = folder
+        self.pid_file = folder / "pid"
+        self.errors = folder / "stderr"
+        self.memory: list[int] = []
+        # One that was killed has left it.
+        self.pid_file.unlink(missing_ok=True)
+        with self.errors.open("wb") as errors:
+            self._first = subprocess.Popen(
+                [*command, "-pidfile", str(self.pid_file)],
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        self.pid = self._first.pid
+        self.status: int | None = None
+
+    async def listens(self, address: Address) -> None:
+        """Wait until somebody listens there.
+
+        :raise Lost: nobody does.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            client = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+            with client:
+                if client.connect_ex(address) == 0:
+                    return
+            if self.ended() or time.monotonic() > deadline:
+                raise Lost(f"nobody listens at {address}: {self.errors.read_text()}")
+            await trio.sleep(0.02)
+
+    def look(self) -> None:
+        """Note who serves, and how much memory that takes."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self.pid_file.read_text())
+            if pid != self.pid:
+                self.pid = pid
+                self.memory.clear()
+            self.memory.append(self.resident())
+
+    def resident(self) -> int:
+        """Bytes of it that are in memory."""
+        fields = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def grows(self) -> bool:
+        """Whether it takes more and more memory; never where there are too few figures to tell."""
+        quarter = len(self.memory) // 4
+        if quarter < 5:
+            return False
+        return min(self.memory[-quarter:]) > max(self.memory[quarter : 2 * quarter]) + GROWTH
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Its open files by number, each as device and inode."""
+        folder = Path(f"/proc/{self.pid}/fd")
+        found = {}
+        for entry in folder.iterdir():
+            with contextlib.suppress(OSError):
+                status = entry.stat()
+                found[entry.name] = (status.st_dev, status.st_ino)
+        return found
+
+    def children(self) -> list[int]:
+        """The processes that it has started and that are still there."""
+        with contextlib.suppress(OSError):
+            tasks = list(Path(f"/proc/{self.pid}/task").iterdir())
+            return [int(each) for task in tasks for each in (task / "children").read_text().split()]
+        return []
+
+    def ended(self) -> bool:
+        """Whether the one that serves has ended; `status` is its exit status then."""
+        if self.status is not None:
+            return True
+        if self.pid == self._first.pid:
+            self.status = self._first.poll()
+        else:
+            self._first.poll()
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return not Path(f"/proc/{self.pid}").exists()
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+    def is_gone(self, pid: int) -> bool:
+        """Whether nothing is left of a process that has served before."""
+        if pid == self._first.pid:
+            return self._first.poll() is not None
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        return not Path(f"/proc/{pid}").exists()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the one that serves."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Leave nothing of it."""
+        self.look()
+        for pid in {self.pid, self._first.pid, *self.children()}:
+            with contextlib.suppress(ProcessLookupError):
+                if pid != self._first.pid or self._first.poll() is None:
+                    os.kill(pid, signal.SIGKILL)
+        self._first.wait()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def complaints(self) -> list[str]:
+        """What it has said of itself that is no ordinary thing to say."""
+        text = self.errors.read_text(errors="replace")
+        return [text] if "Traceback" in text or "Warning:" in text else []
+
+
+def transcript_is_whole(path: Path) -> str | None:
+    """What is wrong with a transcript's file: its entries are numbered, and none is missing or torn."""
+    for number, line in enumerate(path.read_text(encoding="ascii").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return f"line {number} is torn: {line!r}"
+        if entry["number"] != number:
+            return f"line {number} has entry {entry['number']}"
+    return None
