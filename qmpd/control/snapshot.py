@@ -57,7 +57,8 @@ def put(puppeteer: Puppeteer, state: Mapping[str, Any], sessions: Sequence[Sessi
     interceptor.numbers = state["clients"]
     for fault, place, deadline, reply, command, in_band in state["kept"]:
         session = sessions[place]
-        assert isinstance(session, PuppetSession)
+        if not isinstance(session, PuppetSession):
+            raise ValueError("a reply is kept for a client without a puppeteer")
         interceptor.kept.append(Kept(fault, session, deadline, reply, command, in_band))
     if puppeteer.faults.holds(FaultKind.EXHAUST_DESCRIPTORS):
         puppeteer.host.exhaust_descriptors(True)

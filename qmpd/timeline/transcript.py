@@ -25,6 +25,8 @@ KINDS = (
 )
 """The kinds of entries that are drawn (`qmpd.control.transcript.EntryKind`)."""
 
+_OF_A_CLIENT = frozenset({"connected", "disconnected", "received", "sent"})
+
 
 class TranscriptError(ValueError):
     """A line is no entry of a transcript; the text says which, and why."""
@@ -42,8 +44,7 @@ class Entry:
     @property
     def client(self) -> int | None:
         """The client that it is about; None where it is about none."""
-        client = self.members.get("client")
-        return client if isinstance(client, int) else None
+        return _client(self.members)
 
     @property
     def wall_microseconds(self) -> int | None:
@@ -63,12 +64,19 @@ class Entry:
 def entry(members: dict[str, Any]) -> Entry:
     """An entry of its JSON members.
 
-    :raise TranscriptError: a member that every entry has is missing or of another type.
+    :raise TranscriptError: a member that every entry (of its kind) has is missing or of another type.
     """
     match members:
         case {"number": int(number), "time": int(time), "kind": str(kind)}:
+            if kind in _OF_A_CLIENT and _client(members) is None:
+                raise TranscriptError(f"an entry of kind '{kind}' has a client")
             return Entry(number, time, kind, members)
     raise TranscriptError("an entry has a number, a time and a kind")
+
+
+def _client(members: dict[str, Any]) -> int | None:
+    client = members.get("client")
+    return client if isinstance(client, int) else None
 
 
 def read(lines: Iterable[str]) -> list[Entry]:

@@ -36,7 +36,7 @@ def test_the_examples(pytester: pytest.Pytester) -> None:
     for name, code in blocks.items():
         Path(pytester.path, name).write_text(code, encoding="utf-8")
     options = ["-p", "no:trio", "-p", "no:cacheprovider", "-W", "error", "--strict-markers"]
-    outcome = pytester.runpytest_inprocess(*plugins(), *options)
+    outcome = pytester.runpytest_inprocess(*options, *plugins())
     outcome.assert_outcomes(passed=sum(PASSED.values()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -349,6 +350,14 @@ async def test_a_pseudo_terminal_stays(tmp_path: Path) -> None:
         told = await client.returned("query-chardev")
         await client.update()
         assert await client.returned("query-chardev") == told
-        assert Path(terminal).exists()
-        await client.returned("chardev-remove", id="terminal")
-        assert not Path(terminal).exists()
+        # Whoever has opened it hears that it is gone. (Its number may be another's at once.)
+        number = os.open(terminal, os.O_RDWR | os.O_NOCTTY)
+        try:
+            looking = select.poll()
+            looking.register(number, 0)
+            assert looking.poll(0) == []
+            await client.returned("chardev-remove", id="terminal")
+            [(_, heard)] = looking.poll(5000)
+            assert heard & select.POLLHUP
+        finally:
+            os.close(number)

@@ -34,11 +34,16 @@ def run(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def plugins() -> list[str]:
-    """The option that loads the plugin, where no entry point of an installed qmpd does."""
+    """The option that loads the plugin, where no entry point of an installed qmpd does; and what comes with -O.
+
+    Under `tests.optimized` qmpd is loaded already, and not as pytest would.
+    """
     from importlib.metadata import entry_points
 
     installed = any(point.name == "qmpd" for point in entry_points(group="pytest11"))
-    return [] if installed else ["-p", "qmpd.testing.plugin"]
+    known = () if __debug__ else ("assertions not in test modules", "Module already imported")
+    ignored = [word for text in known for word in ("-W", f"ignore:{text}")]
+    return ignored if installed else ["-p", "qmpd.testing.plugin", *ignored]
 
 
 def result(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

@@ -12,7 +12,7 @@ import pytest
 
 from qmpd.testing import VMTestCase
 from tests.testing.client import Client
-from tests.testing.test_plugin import result
+from tests.testing.test_plugin import plugins, result
 
 
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
@@ -75,9 +75,8 @@ def test_trio(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\ntrio_mode = true\nfilterwarnings = error\n")
     pytester.makepyfile(ASYNC_TEST.format(mark=""))
     # Two pytest-trio in one process are one too many.
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *plugins()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert re.search("2 passed", ended.stdout), ended.stdout
 
 
@@ -86,7 +85,7 @@ def test_anyio(pytester: pytest.Pytester, library: str) -> None:
     pytest.importorskip("anyio", reason="anyio is not installed")
     pytester.makeconftest(f"import pytest\n@pytest.fixture\ndef anyio_backend():\n    return {library!r}\n")
     pytester.makepyfile(ASYNC_TEST.format(mark="@pytest.mark.anyio"))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:trio", "-q"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:trio", "-q", *plugins()]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert re.search("2 passed", ended.stdout), ended.stdout
 

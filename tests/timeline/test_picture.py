@@ -178,6 +178,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["none.jsonl", "-o", "out.svg"], "none.jsonl: No such file or directory"),
         (["empty.jsonl", "-o", "out.svg"], "empty.jsonl: there is nothing to draw"),
         (["bad.jsonl", "-o", "out.svg"], "bad.jsonl: line 1: it is no JSON object"),
+        (["lost.jsonl", "-o", "out.svg"], "lost.jsonl: line 1: an entry of kind 'sent' has a client"),
         (["empty.jsonl", "-o", "out.svg", "-from", "x"], "-from: 'x' is no number"),
         (["empty.jsonl", "-o", "none/out.svg"], "empty.jsonl: there is nothing to draw"),
         (["t.jsonl", "-foo"], "-foo: invalid option"),
@@ -193,6 +194,7 @@ def test_what_the_command_complains_about(
     monkeypatch.chdir(tmp_path)
     Path("empty.jsonl").touch()
     Path("bad.jsonl").write_text("3\n")
+    Path("lost.jsonl").write_text('{"number": 1, "time": 0, "kind": "sent", "client": "x"}\n')
     assert timeline.main(arguments) == 1
     assert capsys.readouterr().err == f"qmpd timeline: {complaint}\n"
 

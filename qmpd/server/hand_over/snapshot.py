@@ -142,8 +142,8 @@ def put(
         vm.devices = CharacterDevices(vm)
         vm.devices.put(state["devices"], descriptors)
     if "transcript" in state:
-        assert vm.puppet_host is not None
-        assert vm.settings.transcript is not None
+        if vm.puppet_host is None or vm.settings.transcript is None:
+            raise ValueError("a transcript is handed over to a machine that writes none")
         vm.puppet_host.inherit_transcript(vm.settings.transcript, descriptors[state["transcript"]])
     if state["pid_file"] is not None:
         path, number = state["pid_file"]
@@ -184,5 +184,6 @@ def _put_clock(vm: VirtualMachine, state: Mapping[str, Any] | None) -> None:
     if state is not None:
         from qmpd.control.clock import PuppetClock
 
-        assert isinstance(vm.clock, PuppetClock)
+        if not isinstance(vm.clock, PuppetClock):
+            raise ValueError("a clock is handed over to a machine that goes by the computer's")
         vm.clock.restore(state, time.monotonic_ns() - state["at"])
