@@ -107,6 +107,7 @@ def _reset(command: str) -> Found:
         found: Found = {"reply_after_turn": bool(client.events)}
         found["reset_keeps_state"] = client.ask("query-status").result["status"] == "paused"
         found["events_carry_cause"] = "data" in client.events[0]
+        found["wakeup_refused"] = client.ask("system_wakeup").value is None
         return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import sys
 from typing import TYPE_CHECKING
@@ -141,24 +140,21 @@ def _parse(options: list[str]) -> tuple[VMSettings, int]:
 def _run(fleet: Fleet, count: int, metrics: tuple[str, str] | None) -> int:
     import trio
 
+    from qmpd.machine.main_loop import signal_report
     from qmpd.server import log, signals
 
     signals.block()
     port = None if metrics is None else fleet.listen_for_metrics(*metrics)
 
     async def run() -> None:
-        token = trio.lowlevel.current_trio_token()
-
-        def notify() -> None:
-            with contextlib.suppress(trio.RunFinishedError):
-                token.run_sync_soon(end)
+        inbox = signals.Inbox()
 
         def end() -> None:
-            for number, pid, name in inbox.take():
-                log.error(f"terminating on signal {number} from pid {pid} ({name})")
+            for number, pid in inbox.take():
+                log.error(signal_report(number, pid, signals.name_of(pid)))
             fleet.end()
 
-        inbox = signals.Inbox(notify)
+        trio.lowlevel.spawn_system_task(inbox.watch, end)
         progress = _Progress(count, None if metrics is None else f"http://{_host(metrics[0])}:{port}/metrics")
 
         def ready() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.guest import effects as devices
 from qmpd.machine.blueprint import FIRMWARE_ALONE, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
-from qmpd.machine.errors import MachineError
+from qmpd.machine.errors import NOT_SUSPENDED, MachineError
 from qmpd.machine.requests import ShutdownCause, WakeupReason
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.schedule.timers import Timers
@@ -227,7 +227,10 @@ class Guest:
 
         :raise MachineError: the guest is not suspended.
         """
+        sleeps = self._machine.state is RunState.SUSPENDED
         self._machine.system_wakeup(reason)
+        if not sleeps:
+            raise MachineError(NOT_SUSPENDED)
 
     def panic(self, info: dict[str, object] | None = None) -> None:
         """Panic, with QAPI's `GuestPanicInformation` where there is some.

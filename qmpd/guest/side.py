@@ -93,8 +93,7 @@ class GuestSide:
         NIC_RX_FILTER_CHANGED is emitted once; the next one takes a query-rx-filter.
         """
         card = self._card(identifier)
-        assert card.captured is not None
-        card.captured = {**card.captured, **changes}
+        card.changes = {**card.changes, **changes}
         if card.tells:
             card.tells = False
             part = card.device.node.children.get(_VIRTIO_PART, card.device.node)

@@ -61,7 +61,3 @@ class Balloon:
         if self.taken != taken:
             self.taken = taken
             self._machine.emit("BALLOON_CHANGE", {"actual": size})
-
-    def reset(self) -> None:
-        """The machine has been reset: the guest has all its memory."""
-        self.taken = self.wanted = 0

@@ -125,15 +125,17 @@ class Inventory:
             self._machine.emit("VSERPORT_CHANGE", {"id": port.identifier, "open": opened})
 
     def reset(self) -> None:
-        """The machine has been reset."""
+        """The devices have been reset: with the machine, or as the guest wakes.
+
+        Trays close without a word, and what the balloon has taken stays (measured on the releases).
+        """
         for drive in self.backends.block.drives:
-            drive.locked = False
+            drive.locked = drive.tray_open = False
         for port in list(self.backends.open_ports):
             self.open_port(port, opened=False)
         if self._devices is not None:
             self._devices.reset()
-        if self._balloon is not None:
-            self._balloon.reset()
+        self.backends.network.reset()
 
     def remove_device(self, identifier: str) -> None:
         """Remove a device (`device_del`), or ask the guest to let go of it.

@@ -38,10 +38,12 @@ class Card:
 
     `netdev` is its backend, even if that has been removed; `number` tells which came first, of backends and cards.
 
-    `tells`: the next change of its filter is told; from then on none is until query-rx-filter has been asked.
+    `captured` is what query-rx-filter says of one that has been reset, None where that does not know its kind, and
+    `changes` what the guest has changed of it since. `tells`: the next change of its filter is told; from then on none
+    is until query-rx-filter has been asked.
     """
 
-    __slots__ = ("captured", "device", "link", "mac", "name", "netdev", "number", "tells")
+    __slots__ = ("captured", "changes", "device", "link", "mac", "name", "netdev", "number", "tells")
 
     def __init__(
         self,
@@ -52,13 +54,14 @@ class Card:
         netdev: Netdev | None = None,
         number: int = 0,
     ) -> None:
-        """`captured` is what query-rx-filter says of one like it, None where that does not know its kind."""
+        """See the members of the same names."""
         self.netdev = netdev
         self.number = number
         self.device = device
         self.name = name
         self.mac = mac
         self.captured = captured
+        self.changes: dict[str, Any] = {}
         self.link = True
         self.tells = True
 
@@ -139,6 +142,11 @@ class Network:
                     card.link = up
 
     # Cards
+
+    def reset(self) -> None:
+        """The devices have been reset: what a guest has told its cards to let through is forgotten without a word."""
+        for card in self.cards:
+            card.changes = {}
 
     def check(self, identifier: str, owner: str) -> None:
         """Refuse a backend for a card's property.

@@ -39,3 +39,11 @@ class CoreBehaviour(Protocol):
     @property
     def reset_keeps_state(self) -> bool:
         """A reset leaves run states as they are, but for those that need one, which become `paused`."""
+
+    @property
+    def wakeup_refused(self) -> bool:
+        """`system_wakeup` tells where there is nobody to wake; false: it does nothing then."""
+
+    @property
+    def firmware_resets(self) -> int:
+        """How many resets SeaBIOS adds to one, most of the time."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from qmpd.common.refusals import Worded
 
+NOT_SUSPENDED = "Unable to wake up: guest is not in suspended state"
+"""What refuses to wake a guest that does not sleep."""
+
 
 class MachineError(Worded):
     """An operation was refused; the text is QEMU's own."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmpd.guest.course import Guest
 from qmpd.machine import main_loop, snapshot
 from qmpd.machine.blueprint import PanicAction, RebootAction, ShutdownAction, WatchdogAction
-from qmpd.machine.errors import InvalidTransition, MachineError
+from qmpd.machine.errors import NOT_SUSPENDED, InvalidTransition, MachineError
 from qmpd.machine.events import Event
 from qmpd.machine.requests import Requests, ShutdownCause, WakeupReason
 from qmpd.machine.run_state import NEEDS_RESET, RunState, transitions
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from qmpd.schedule.clock import Clock
 
 RESET_REQUIRED = "Resetting the Virtual Machine is required"
-NOT_SUSPENDED = "Unable to wake up: guest is not in suspended state"
 NO_WAKEUP_SUPPORT = "wake-up from suspend is not supported by this guest"
 NOT_CREATED = "the machine does not exist yet"
 MIGRATION_NOT_FINALIZED = "Migration is not finalized yet"
@@ -49,6 +48,11 @@ def ignore_report(line: str) -> None:
     """What becomes of a line for standard error where nobody takes it."""
 
 
+def unknown_sender(pid: int) -> str | None:
+    """The name of a process where nobody can tell it."""
+    return None
+
+
 class Machine:
     """The run-state core.
 
@@ -59,12 +63,14 @@ class Machine:
     Attributes to read: `state`; `pending`: a turn has something to do; `exit_status`: set once the main
     loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions and
     `reboot_reset`; `requests`; `guest`: the virtual guest, or None.  `observer`: who watches, None by default.
+    `sender_name` gives the name of the process with this id, for the report of a signal; None where there is none.
     """
 
     __slots__ = (
         "_emit", "_later", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
         "guest", "inventory", "observer", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset",
-        "report", "requests", "settings", "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action",
+        "report", "requests", "sender_name", "settings", "shutdown_action", "stage_check", "state", "was_suspended",
+        "watchdog_action",
     )
 
     def __init__(
@@ -83,6 +89,7 @@ class Machine:
         self._emit = emit
         self._wake = wake
         self.observer: Observer | None = None
+        self.sender_name: Callable[[int], str | None] = unknown_sender
         self._transitions = transitions(behaviour)
         self.requests = Requests()
         self.pending = False
@@ -303,8 +310,8 @@ class Machine:
     def system_reset(self, cause: ShutdownCause = ShutdownCause.HOST_QMP_SYSTEM_RESET) -> None:
         """Ask for a reset (QEMU's `qemu_system_reset_request`).
 
-        Under `no-reboot` it becomes a shutdown with the reset's cause, under `reboot-reset` one that is
-        announced as RESET.
+        Under `no-reboot` or `reboot-reset` it becomes a shutdown with the reset's cause.  Whether that is announced
+        as RESET is what `reboot-reset` says then, whatever it said before.
 
         :raise MachineError: the machine does not exist yet.
         """
@@ -313,12 +320,9 @@ class Machine:
         requests.reset_time = self.clock.wall_microseconds()
         if cause is ShutdownCause.SUBSYSTEM_RESET:
             requests.reset = cause
-        elif self.reboot_action is RebootAction.SHUTDOWN:
+        elif self.reboot_action is RebootAction.SHUTDOWN or self.reboot_reset:
             requests.shutdown = cause
-            requests.reset_is_shutdown = False
-        elif self.reboot_reset:
-            requests.shutdown = cause
-            requests.reset_is_shutdown = True
+            requests.reset_is_shutdown = self.reboot_reset
         else:
             requests.reset = cause
         self.notify()
@@ -365,22 +369,27 @@ class Machine:
     def system_wakeup(self, reason: WakeupReason = WakeupReason.OTHER) -> None:
         """Wake a suspended guest (QMP `system_wakeup`): it is `running` at once, the rest waits for the turn.
 
-        :raise MachineError: the machine cannot, or the guest is not suspended.
+        :raise MachineError: the machine cannot, or the guest is not suspended; where the release tells of that.
         """
-        if not self.wakeup_suspend_support:
+        if not self.behaviour.wakeup_refused:
+            if self.state is not RunState.SUSPENDED:
+                return
+        elif not self.wakeup_suspend_support:
             raise MachineError(NO_WAKEUP_SUPPORT)
-        if self.state is not RunState.SUSPENDED:
+        elif self.state is not RunState.SUSPENDED:
             raise MachineError(NOT_SUSPENDED)
         self.set_state(RunState.RUNNING)
         self.requests.wakeup = reason
         self.notify()
 
     def system_shutdown(self, cause: ShutdownCause, exit_code: int | None = None) -> None:
-        """Ask for a shutdown; `exit_code` is kept for the one that ends the process, be it this or a later one."""
+        """Ask for a shutdown; `exit_code` is kept for the one that ends the process, be it this or a later one.
+
+        One that stands for a reset and waits for its turn gets this cause, and is announced as RESET all the same.
+        """
         if exit_code is not None:
             self.exit_code = exit_code
         self.requests.shutdown = cause
-        self.requests.reset_is_shutdown = False
         self.notify()
 
     def quit(self, cause: ShutdownCause = ShutdownCause.HOST_QMP_QUIT) -> None:
@@ -388,12 +397,12 @@ class Machine:
         self.shutdown_action = ShutdownAction.POWEROFF
         self.system_shutdown(cause)
 
-    def request_shutdown_by_signal(self, number: int, pid: int = 0, name: str | None = None) -> None:
-        """End the process as a signal does: `pid` and `name` are the sender's, 0 and None where not known.
+    def request_shutdown_by_signal(self, number: int, pid: int = 0) -> None:
+        """End the process as a signal does; `pid` is the sender's, 0 where it is not known.
 
-        The turn that serves it reports who sent it.
+        The turn that serves it reports who sent it, by the name that `sender_name` then gives.
         """
-        self.requests.signal = (number, pid, name)
+        self.requests.signal = (number, pid)
         self.quit(ShutdownCause.HOST_SIGNAL)
 
     def inject_nmi(self) -> None:

@@ -16,6 +16,9 @@ from qmpd.machine.run_state import KEPT_BY_RESET, NEEDS_RESET, RunState
 if TYPE_CHECKING:
     from qmpd.machine.machine import Machine
 
+UNKNOWN_PROCESS = "<unknown process>"
+"""The name of a process that has ended, or that the system does not show."""
+
 
 def turn(machine: Machine) -> int | None:
     """Serve what is pending; the exit status where the main loop has ended, then and ever after."""
@@ -95,9 +98,19 @@ def _shutdown(machine: Machine) -> int | None:
 def _report_signal(machine: Machine) -> None:
     signal, machine.requests.signal = machine.requests.signal, None
     assert signal is not None
-    number, pid, name = signal
-    sender = f" from pid {pid} ({name or '<unknown process>'})" if pid else ""
-    machine.report(f"terminating on signal {number}{sender}")
+    number, pid = signal
+    machine.report(signal_report(number, pid, machine.sender_name(pid)))
+
+
+def signal_report(number: int, pid: int, name: str | None) -> str:
+    """What is reported of a signal that ends a process: its number, and its sender's id (0: the system) and name.
+
+    The name is what the sender was called by: empty where it has ended and its parent does not know it yet, None where
+    there is no such process (QEMU's `qemu_kill_report`).
+    """
+    if not pid:
+        return f"terminating on signal {number}"
+    return f"terminating on signal {number} from pid {pid} ({UNKNOWN_PROCESS if name is None else name})"
 
 
 def _reset(machine: Machine, cause: ShutdownCause) -> None:
@@ -119,9 +132,11 @@ def _reset(machine: Machine, cause: ShutdownCause) -> None:
 
 
 def _wakeup(machine: Machine) -> None:
-    """Tell the guest why it wakes, with a silent reset; then forget why, run, and emit WAKEUP."""
+    """Reset the devices in silence and tell the guest why it wakes; then forget why, run, and emit WAKEUP."""
     reason = machine.requests.wakeup
     assert reason is not None
+    if machine.inventory is not None:
+        machine.inventory.reset()
     if machine.guest is not None:
         machine.guest.woken(reason)
     machine.requests.wakeup = None

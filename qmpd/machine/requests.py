@@ -55,9 +55,10 @@ class WakeupReason(enum.StrEnum):
 class Requests:
     """The requests that wait for a turn, each with its cause.
 
-    `reset_is_shutdown` marks a shutdown that stands for a reset and is announced as RESET (`reboot-reset`).
+    `reset_is_shutdown`: the next shutdown is announced as RESET (`reboot-reset`).  It is set by each reset that
+    becomes a shutdown, and cleared where one is announced as RESET; other requests leave it as it is.
     `reset_time` is when a reset was last asked for, in microseconds since the epoch; None before the first.
-    `signal` is the number, the sender's pid (0 where it is not known) and the sender's name of a signal.
+    `signal` is the number of a signal and the sender's pid (0 where it is not known).
     """
 
     __slots__ = (
@@ -77,7 +78,7 @@ class Requests:
         self.exit_preconfig = False
         self.reset_is_shutdown = False
         self.reset_time: int | None = None
-        self.signal: tuple[int, int, str | None] | None = None
+        self.signal: tuple[int, int] | None = None
 
     def snapshot(self) -> dict[str, object]:
         """The requests as plain data: of those members that are set."""

@@ -30,6 +30,9 @@ ABOUT: dict[str, str] = {
     "events_carry_cause": "RESET and SHUTDOWN have data: who brought it about, and why",
     "reset_keeps_state": "a reset leaves the run state as it is, but makes one that needs a reset"
     " 'paused'; false: where the machine was not running it becomes 'prelaunch'",
+    "wakeup_refused": "system_wakeup is refused where the guest does not sleep or cannot be woken; false: nothing"
+    " happens then, and nothing is said",
+    "firmware_resets": "how many resets of its own SeaBIOS most often adds to a reset, once it has run (under TCG)",
     "listening_chardev_suffix": "what follows the path of a listening socket in query-chardev",
     "cpu_info_arch": "query-cpus-fast has the member 'arch'",
     "cpu_info_props": "query-cpus has the member 'props'",
@@ -95,6 +98,8 @@ class Behaviour:
     debug_exit_announced: bool = True
     events_carry_cause: bool = True
     reset_keeps_state: bool = False
+    wakeup_refused: bool = True
+    firmware_resets: int = 1
     listening_chardev_suffix: str = ",server=on"
     cpu_info_arch: bool = False
     cpu_info_props: bool = True

@@ -5,6 +5,7 @@ Level 0 tells of what went wrong, 1 of each connection and change of state, 2 of
 
 from __future__ import annotations
 
+import os
 import sys
 
 level = 0
@@ -31,8 +32,13 @@ def message(text: str) -> None:
 
 
 def _print(text: str) -> None:
+    line = f"{_time()}{name}: {text}\n"
     try:
-        sys.stderr.write(f"{_time()}{name}: {text}\n")
+        if line.isascii() or not hasattr(sys.stderr, "buffer"):
+            sys.stderr.write(line)
+        else:
+            # What is no text is printed as it is, such as the name of a process.
+            sys.stderr.buffer.write(os.fsencode(line))
         sys.stderr.flush()
     except (OSError, ValueError):
         pass  # whoever reads the log is gone; the machine goes on

@@ -15,18 +15,22 @@ from qmpd.monitor.errors import HandOver, Waiting
 from qmpd.server.connection import Connection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.server.owner import MachineOwner
 
 
 class MainLoop:
     """Runs one machine.  Only `wake` and `work` are for its clients' tasks."""
 
-    __slots__ = ("_deadline", "_task", "_vm", "_woken", "hand_over")
+    __slots__ = ("_deadline", "_task", "_vm", "_woken", "hand_over", "take_signals")
 
     def __init__(self, vm: MachineOwner) -> None:
         self._vm = vm
         # What `live-update-commit` has asked for and the loop is to carry out, or what a command waits for.
         self.hand_over: HandOver | Waiting | None = None
+        # Lets the machine know of the signals that have come; None where they are not the machine's.
+        self.take_signals: Callable[[], None] | None = None
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
         # The deadline that the loop's task sleeps to.
@@ -86,19 +90,26 @@ class MainLoop:
                 await self._wait_for_work()
 
     def step(self) -> bool:
-        """One pass of the main loop: timers, a turn, requests; whether there is more to do at once."""
+        """One pass of the main loop: signals, timers, a turn, requests; whether there is more to do at once.
+
+        In this order real QEMU comes to them that was stopped while they came: its signal handler runs before all else,
+        and ends the wait for input without any, so that timers and the turn are next.
+        """
         if self.hand_over is not None:
             return False
+        if self.take_signals is not None:
+            self.take_signals()
         dispatcher = self._vm.dispatcher
         machine, limiter = dispatcher.machine, dispatcher.limiter
         deadline = machine.next_deadline()
         limited = limiter.next_deadline()
         if limited is not None or deadline is not None:
             now = self._vm.clock.monotonic_nanoseconds()
-            if deadline is not None and deadline <= now:
-                machine.run_timers()
+            # QEMU runs the timers of the real clock before those of the machine's time.
             if limited is not None and limited <= now:
                 limiter.run()
+            if deadline is not None and deadline <= now:
+                machine.run_timers()
         if machine.pending:
             dispatcher.turn()
         try:

@@ -84,19 +84,16 @@ async def serve_process(
     `first` are signals that have come already.
     """
     vm.dispatcher.threads = IdleThreads(named=vm.settings.thread_names)
-    token = trio.lowlevel.current_trio_token()
+    inbox = signals.Inbox()
 
-    def notify() -> None:
-        with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(deliver, idempotent=True)
-
-    def deliver() -> None:
+    def take_signals() -> None:
         # Once the machine is another process's, that process is told.
         if not vm.handed_over:
             for signal in inbox.take():
                 terminate(vm, signal)
 
-    inbox = signals.Inbox(notify)
+    vm.loop.take_signals = take_signals
+    trio.lowlevel.spawn_system_task(inbox.watch, vm.loop.wake)
     for signal in first:
         terminate(vm, signal)
     if "live-update" not in vm.dispatcher.release.extensions:

@@ -1,72 +1,94 @@
 """SIGTERM, SIGINT and SIGHUP end the machine, and the log says who sent them, as QEMU's does.
 
-Python's own handlers are not told who sent a signal, so the signals are blocked and a thread waits for them.
+QEMU's signal handler leaves a request whatever the process is doing, so a signal goes before commands that were written
+earlier and wait. Python's own handlers are not told who sent a signal; here the signals are blocked, and the main loop
+asks for them at the start of each of its passes. A file descriptor tells when one has come while it waits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import threading
 from collections import deque
 from typing import TYPE_CHECKING
+
+import trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+Signal = tuple[int, int]
+"""A signal's number, and the id of the process that sent it: 0 for the system itself, as with Ctrl-C."""
 
-# Tells the thread to stop; a real-time signal, so it comes after those above.
-_STOP = signal.SIGRTMIN
-
-Signal = tuple[int, int, str]
-"""A signal's number, the id of the process that sent it, and the path of that process's program."""
+# The size of the C library's `sigset_t`, in bytes.
+_SET_SIZE = 128
 
 
 def block() -> None:
     """Hold the signals back in every thread started from now on; call it before there is a second thread."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, _STOP))
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 class Inbox:
-    """The signals that have come, until somebody takes them; a thread of its own waits for them."""
+    """The signals that have come, until somebody takes them."""
 
-    __slots__ = ("_notify", "_received", "_thread")
+    __slots__ = ("_descriptor", "_received")
 
-    def __init__(self, notify: Callable[[], None]) -> None:
-        """Begin.  `notify` is called in the thread, after a signal was put in."""
-        self._notify = notify
+    def __init__(self) -> None:
+        """Begin.
+
+        :raise OSError: the system has no descriptor left.
+        """
         self._received: deque[Signal] = deque()
-        self._thread = threading.Thread(target=self._wait, name="signals", daemon=True)
-        self._thread.start()
+        self._descriptor = _open_descriptor()
 
-    def _wait(self) -> None:
-        while True:
-            information = signal.sigwaitinfo((*SIGNALS, _STOP))
-            if information.si_signo == _STOP:
-                return
-            self._put(information)
-            self._notify()
+    async def watch(self, notify: Callable[[], None]) -> None:
+        """Wait for signals until `close`, and call `notify` when there are some to take."""
+        with contextlib.suppress(trio.ClosedResourceError):
+            while True:
+                await trio.lowlevel.wait_readable(self._descriptor)
+                if self._collect():
+                    notify()
 
-    def _put(self, information: signal.struct_siginfo) -> None:
-        pid = information.si_pid
-        self._received.append((information.si_signo, pid, program_of(pid)))
+    def _collect(self) -> bool:
+        """Look for signals; whether there are some to take."""
+        # The system hands out those that wait together in this order: the lowest number first.
+        while (information := signal.sigtimedwait(SIGNALS, 0)) is not None:
+            self._received.append((information.si_signo, information.si_pid))
+        return bool(self._received)
 
     def take(self) -> list[Signal]:
-        """All that have come and were not taken yet."""
-        taken = []
-        while self._received:
-            taken.append(self._received.popleft())
+        """All that have come and were not taken yet, in the order in which QEMU's handler would have run for them.
+
+        Of signals that come while the process is stopped the one with the lowest number is handled last, and stays.
+        """
+        if not self._collect():
+            return []
+        taken = [*reversed(self._received)]
+        self._received.clear()
         return taken
 
     def close(self) -> None:
-        """Stop waiting; what has come by now can still be taken."""
-        assert self._thread.ident is not None
-        signal.pthread_kill(self._thread.ident, _STOP)
-        self._thread.join()
-        while (information := signal.sigtimedwait(SIGNALS, 0)) is not None:
-            self._put(information)
+        """Stop watching; what has come by now can still be taken."""
+        self._collect()
+        trio.lowlevel.notify_closing(self._descriptor)
+        os.close(self._descriptor)
+
+
+def _open_descriptor() -> int:
+    """A descriptor that is readable while a signal waits (Linux's signalfd)."""
+    import ctypes
+
+    bits = sum(1 << (number - 1) for number in SIGNALS)
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = library.signalfd(-1, bits.to_bytes(_SET_SIZE, "little"), os.O_NONBLOCK | os.O_CLOEXEC)
+    if descriptor == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return descriptor
 
 
 def forget() -> None:
@@ -75,9 +97,14 @@ def forget() -> None:
         pass
 
 
-def program_of(pid: int) -> str:
-    """The path of a process's program; `<unknown process>` where the system does not tell."""
+def name_of(pid: int) -> str | None:
+    """The name that a process was called by (its `argv[0]`); None where there is no such process any more.
+
+    Empty where it has ended and waits for its parent, or is the system's own. This is what QEMU shows
+    (`qemu_get_pid_name`).
+    """
     try:
-        return os.readlink(f"/proc/{pid}/exe")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read().partition(b"\0")[0])
     except OSError:
-        return "<unknown process>"
+        return None

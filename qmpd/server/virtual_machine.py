@@ -14,7 +14,7 @@ from qmpd.machine.machine import ignore_report
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.schedule.clock import SteppedClock
-from qmpd.server import log
+from qmpd.server import log, signals
 from qmpd.server.acceptor import Acceptor
 from qmpd.server.listener import Listener, ListenError, listen_tcp
 from qmpd.server.main_loop import MainLoop
@@ -92,6 +92,7 @@ class VirtualMachine:
         # A test program ends the machine with a signal as a matter of course.
         report = ignore_report if settings.clock == "stepped" else log.error
         self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.loop.wake, chardevs, report)
+        self.dispatcher.machine.sender_name = signals.name_of
         self.dispatcher.chardev_host = self
         self.dispatcher.report_defect = log.error
         if settings.descriptors:

@@ -240,6 +240,7 @@ class Machine:
             raise Refused("Unable to wake up: guest is not in suspended state")
         self.state = "running"
         self.timers.clear()
+        self.plugged.reset()
         if self.phase == "suspended":
             self.phase = "resuming"
             self._set("resumed", RESUME)

@@ -156,10 +156,9 @@ class Plugged:
         self.gone.append(name)
 
     def reset(self) -> None:
-        """Nobody holds on to what was to go; the guest has all its memory."""
+        """Nobody holds on to what was to go; what the balloon has taken stays."""
         for name in self.pending:
             self.release(name)
-        self.actual = self.target = MEMORY
 
     def tell(self) -> list[str]:
         """The data of the events DEVICE_DELETED that are due."""

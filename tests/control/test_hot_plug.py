@@ -180,3 +180,50 @@ async def test_a_machine_that_nobody_has_taken_apart(tmp_path: Path) -> None:
         _, control = await begin(machine)
         with pytest.raises(Refused, match="qmpd does not know what the machines of release"):
             await control("guest-release-device", device="x")
+
+
+PLUGGED = (
+    ("nic", "virtio-net-pci"), ("b", "virtio-balloon-pci"), ("v", "virtio-serial-pci"), ("s", "virtio-scsi-pci"),
+    ("d0", "virtio-rng-pci"), ("d1", "e1000"), ("agent", "virtserialport"), ("cd", "scsi-cd"),
+)  # fmt: skip
+GONE = [
+    ("DEVICE_DELETED", {"path": "/machine/peripheral/d0/virtio-backend"}),
+    ("DEVICE_DELETED", {"device": "d0", "path": "/machine/peripheral/d0"}),
+    ("DEVICE_DELETED", {"device": "d1", "path": "/machine/peripheral/d1"}),
+]
+WAKING = ["VSERPORT_CHANGE", "WAKEUP", "STOP"]
+
+
+@pytest.mark.parametrize("release", ["5.2", "7.2", "10.0", "11.1"])
+@pytest.mark.parametrize("command", ["system_wakeup", "system_reset"])
+async def test_the_devices_of_a_sleeping_guest_are_reset(tmp_path: Path, release: str, command: str) -> None:
+    """What was to go is gone, trays and ports close, filters are forgotten, the balloon stays."""
+    async with played(tmp_path, guest=DEAF, release=release) as machine:
+        client, control = await begin(machine)
+        for identifier, driver in PLUGGED:
+            assert await client("device_add", driver=driver, id=identifier) == {}
+        (fresh,) = await client("query-rx-filter")
+        await client("balloon", value=MEMORY // 2)
+        await control("guest-set-balloon", size=MEMORY // 2)
+        await control("guest-set-filter", device="nic", promiscuous=False, main_mac="02:00:00:00:00:01")
+        await control("guest-open-port", device="agent", open=True)
+        await control("guest-move-tray", device="cd", open=True)
+        await control("guest-lock-tray", device="cd", locked=True)
+        await control("clock-advance", time="2s")
+        await control("guest-suspend")
+        for identifier in ("d0", "d1"):
+            assert await client("device_del", id=identifier) == {}
+        await client.said()
+        # In one write, so that what QEMU leaves to another thread comes after all of it.
+        await client.client.send(b'{"execute": "%b"}{"execute": "stop"}' % command.encode())
+        told = [await client.client.message() for _ in range(8 if command == "system_wakeup" else 7)]
+        events = [(each["event"], each.get("data")) for each in told if "event" in each]
+        names = [name for name, _ in events]
+        assert names[:-3] == (WAKING if command == "system_wakeup" else ["VSERPORT_CHANGE", "RESET"])
+        assert events[-3:] == GONE
+        assert "return" not in told[-3]
+        assert await client("query-rx-filter") == [fresh]
+        (drive,) = await client("query-block")
+        assert (drive["tray_open"], drive["locked"]) == (False, False)
+        assert await client("query-balloon") == {"actual": MEMORY // 2}
+        assert (await client("device_del", id="d1"))["class"] == "DeviceNotFound"

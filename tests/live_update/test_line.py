@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from qmpd.machine import GuestAction, GuestSettings, RebootAction, RunState, ShutdownAction
+from qmpd.machine import (
+    Event,
+    Firmware,
+    GuestAction,
+    GuestSettings,
+    RebootAction,
+    RunState,
+    ShutdownAction,
+    ShutdownCause,
+)
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.extension import extension_names
 from qmpd.qapi.release import schema_folder
@@ -18,8 +29,8 @@ from tests.server.support import Client, Served, served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 LINE = "2.x-live-update"
 EXTENSIONS = ("live-update", "reboot-reset", "sleep")
 # The line's own release, which has the extensions, and two that are given them.
@@ -261,13 +272,74 @@ async def test_a_reset_leaves_states_that_need_none(tmp_path: Path, before: RunS
             assert await client.state() == "running"
 
 
+@pytest.mark.parametrize("machine_type", ["none", "pc"])
+async def test_to_wake_a_guest_that_does_not_sleep_is_nothing(tmp_path: Path, machine_type: str) -> None:
+    """Nothing is said, and nothing happens; other releases refuse it."""
+    async with watched(tmp_path, (LINE, ()), machine_type=machine_type) as (_, client):
+        assert await client.execute("system_wakeup") == {}
+        await client.execute("stop")
+        assert await client.execute("system_wakeup") == {}
+        assert (client.names(), await client.state()) == (["STOP"], "paused")
+
+
+class Watchman:
+    """Looks at a machine as it emits WAKEUP."""
+
+    def __init__(self, server: Served) -> None:
+        self._machine = server.vm.dispatcher.machine
+        self.seen: list[tuple[object, object]] = []
+        self._machine.observer = self
+
+    def emitted(self, event: Event) -> None:
+        if event.name == "WAKEUP":
+            assert self._machine.guest is not None
+            self.seen.append((self._machine.guest.wakeup_reason, self._machine.requests.wakeup))
+
+    def state_changed(self, old: RunState, new: RunState) -> None:
+        pass
+
+    def guest_step(self, name: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("reason", ["other", "rtc"])
+async def test_a_wakeup_tells_the_guest_why_and_then_forgets(
+    tmp_path: Path, place: tuple[str, tuple[str, ...]], reason: str
+) -> None:
+    guest = GuestSettings(firmware=Firmware.NONE, sleep_time=20_000_000 if reason == "rtc" else None)
+    async with watched(tmp_path, place, machine_type="pc", guest=guest) as (server, client):
+        watchman = Watchman(server)
+        await running(server)
+        act(server, GuestAction.SUSPEND)
+        await client.until("SUSPEND")
+        if reason == "other":
+            await client.execute("system_wakeup")
+        assert await client.until("WAKEUP") == ["WAKEUP"]
+        assert watchman.seen == [(reason, None)]
+        assert await client.state() == "running"
+
+
+def test_the_table_in_the_documents_names_tests_that_there_are() -> None:
+    page = (ROOT / "docs" / "explanation" / "live-update.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    folders = [ROOT / "tests" / "live_update", ROOT / "tests" / "machine"]
+    text = "".join(path.read_text() for folder in folders for path in folder.glob("test_*.py"))
+    assert len(named) > 10
+    assert {name for name in named if f"def {name}(" not in text} == set()
+
+
 # --- no-reboot and reboot-reset
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
     ("machine", "announced"),
-    [({"reboot": RebootAction.SHUTDOWN}, "SHUTDOWN"), ({"reboot_reset": True}, "RESET")],
+    [
+        ({"reboot": RebootAction.SHUTDOWN}, "SHUTDOWN"),
+        ({"reboot_reset": True}, "RESET"),
+        ({"reboot": RebootAction.SHUTDOWN, "reboot_reset": True}, "RESET"),
+    ],
 )
 async def test_a_reset_that_becomes_a_shutdown(
     tmp_path: Path, place: tuple[str, tuple[str, ...]], machine: dict[str, Any], announced: str
@@ -278,6 +350,26 @@ async def test_a_reset_that_becomes_a_shutdown(
         assert await client.at_end()
         await server.ended.wait()
         assert server.status == 0
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("reboot", RebootAction)
+@pytest.mark.parametrize("later", ["power off", "quit"])
+async def test_a_shutdown_before_the_turn_is_one_reset(
+    tmp_path: Path, place: tuple[str, tuple[str, ...]], reboot: RebootAction, later: str
+) -> None:
+    """The guest reboots, and before the turn it powers off or somebody wants the machine to quit: one RESET."""
+    async with watched(tmp_path, place, reboot_reset=True, reboot=reboot) as (server, client):
+        machine = server.vm.dispatcher.machine
+        machine.system_reset(ShutdownCause.GUEST_RESET)
+        if later == "quit":
+            machine.quit()
+        else:
+            machine.system_shutdown(ShutdownCause.GUEST_SHUTDOWN)
+        server.vm.loop.wake()
+        assert await client.until("RESET") == ["RESET"]
+        assert await client.at_end()
+        assert client.names() == []
 
 
 @pytest.mark.parametrize("place", PLACES)

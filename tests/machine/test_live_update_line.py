@@ -87,21 +87,70 @@ def test_reboot_reset_ends_the_process_without_no_shutdown() -> None:
     assert (vm.take(), vm.exit_status) == (["RESET"], 0)
 
 
-def test_a_shutdown_in_place_of_the_reset_is_announced_as_one() -> None:
+@pytest.mark.parametrize("reboot", RebootAction)
+@pytest.mark.parametrize("later", ["quit", "guest-shutdown", "signal", "debug-exit", "panic"])
+def test_a_shutdown_before_the_turn_is_announced_as_the_reset_was(reboot: RebootAction, later: str) -> None:
+    """One event, RESET, for a reset and the shutdown that was asked for before the turn; with the later cause."""
+    behaviour = load_release("7.2").behaviour
+    vm = Bench(MachineSettings(machine_type="none", reboot_reset=True, reboot=reboot), behaviour)
+    vm.take()
+    vm.machine.system_reset(ShutdownCause.GUEST_RESET)
+    cause = _shut_down(vm, later)
+    vm.turns()
+    assert (vm.data[-1], vm.take()) == ({"guest": cause.by_guest, "reason": str(cause)}, ["RESET"])
+
+
+def _shut_down(vm: Bench, how: str) -> ShutdownCause:
+    if how == "quit":
+        vm.machine.quit()
+        return ShutdownCause.HOST_QMP_QUIT
+    if how == "signal":
+        vm.machine.request_shutdown_by_signal(15)
+        return ShutdownCause.HOST_SIGNAL
+    cause = ShutdownCause.GUEST_PANIC if how == "panic" else ShutdownCause.GUEST_SHUTDOWN
+    vm.machine.system_shutdown(cause, 7 if how == "debug-exit" else None)
+    return cause
+
+
+def test_a_shutdown_that_came_first_is_announced_as_the_reset_is() -> None:
     vm = line(machine_type="none", reboot_reset=True)
     vm.take()
-    vm.machine.system_reset()
-    vm.machine.quit()
+    vm.machine.system_shutdown(ShutdownCause.GUEST_SHUTDOWN)
+    vm.machine.system_reset(ShutdownCause.GUEST_RESET)
     vm.turns()
-    assert vm.take() == ["SHUTDOWN"]
+    assert vm.take() == ["RESET"]
 
 
-def test_no_reboot_goes_before_reboot_reset() -> None:
+def test_reboot_reset_tells_how_no_reboot_announces() -> None:
     vm = line(machine_type="none", reboot_reset=True, reboot=RebootAction.SHUTDOWN)
     vm.take()
     vm.machine.system_reset()
     vm.turns()
-    assert (vm.take(), vm.exit_status) == (["SHUTDOWN"], 0)
+    assert (vm.take(), vm.exit_status) == (["RESET"], 0)
+
+
+def test_a_further_reset_says_anew_how_the_shutdown_is_announced() -> None:
+    vm = line(machine_type="none", reboot_reset=True, reboot=RebootAction.SHUTDOWN)
+    vm.take()
+    vm.machine.system_reset()
+    vm.machine.reboot_reset = False
+    vm.machine.system_reset()
+    vm.turns()
+    assert vm.take() == ["SHUTDOWN"]
+
+
+def test_what_becomes_no_shutdown_leaves_the_flag() -> None:
+    """A reset asked for while nothing makes it a shutdown does not change how a waiting one is announced."""
+    vm = line(machine_type="none", reboot_reset=True, shutdown=ShutdownAction.PAUSE)
+    vm.take()
+    vm.machine.system_reset()
+    vm.machine.reboot_reset = False
+    vm.machine.system_reset()
+    vm.turns()
+    assert vm.take() == ["RESET", "STOP", "RESET"]
+    vm.machine.quit()
+    vm.turns()
+    assert vm.take() == ["SHUTDOWN"]
 
 
 @pytest.mark.parametrize(

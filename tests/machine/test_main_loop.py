@@ -121,8 +121,10 @@ def test_no_reboot_does_not_concern_a_subsystem(bench: Build) -> None:
 
 
 def test_signal_says_who_sent_it(bench: Build) -> None:
+    """The sender's name is asked for in the turn that serves the signal, not before."""
     vm = bench(machine_type="none", shutdown=ShutdownAction.PAUSE)
-    vm.machine.request_shutdown_by_signal(15, 4711, "kill")
+    vm.machine.request_shutdown_by_signal(15, 4711)
+    vm.machine.sender_name = {4711: "kill"}.get
     assert vm.reports == []
     assert vm.machine.turn() == 0
     assert vm.reports == ["terminating on signal 15 from pid 4711 (kill)"]
@@ -131,10 +133,15 @@ def test_signal_says_who_sent_it(bench: Build) -> None:
 
 @pytest.mark.parametrize(
     ("sender", "text"),
-    [((2, 0), "terminating on signal 2"), ((1, 99), "terminating on signal 1 from pid 99 (<unknown process>)")],
+    [
+        ((2, 0), "terminating on signal 2"),
+        ((1, 99), "terminating on signal 1 from pid 99 (<unknown process>)"),
+        ((1, 98), "terminating on signal 1 from pid 98 ()"),
+    ],
 )
 def test_signal_of_unknown_sender(bench: Build, sender: tuple[int, int], text: str) -> None:
     vm = bench(machine_type="none")
+    vm.machine.sender_name = {98: ""}.get
     vm.machine.request_shutdown_by_signal(*sender)
     vm.turns()
     assert vm.reports == [text]

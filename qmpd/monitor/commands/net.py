@@ -61,7 +61,7 @@ def query_rx_filter(dispatcher: Dispatcher, session: Session, arguments: Argumen
                 raise CommandError(f"net client({wanted}) doesn't support rx-filter querying")
             continue
         card.tells = True
-        filters.append({"name": card.name, "main-mac": card.mac, **card.captured})
+        filters.append({"name": card.name, "main-mac": card.mac, **card.captured, **card.changes})
     if wanted is not None and not filters:
         if network.find(wanted) is not None:
             raise CommandError(f"net client({wanted}) isn't a NIC")
