@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -48,10 +47,6 @@ def main(arguments: list[str]) -> int:
         release = value if equals else next(rest, "")
     try:
         run(release, sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read this has seen enough; what is left must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UnknownRelease, BadRelease) as error:
         sys.stderr.write(f"qmpd commands: {error}\n")
         return 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -132,10 +131,6 @@ def main(arguments: list[str]) -> int:
     except ControlFailure as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return 1
-    except BrokenPipeError:
-        # Whoever read this has seen enough; what is left must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _run(path: str, rest: list[str]) -> int:

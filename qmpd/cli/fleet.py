@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.cli import serve
 from qmpd.common.integers import from_digits
+from qmpd.common.output import tell
 from qmpd.emulator.option_language.errors import OptionError
 
 if TYPE_CHECKING:
@@ -199,13 +200,8 @@ class _Progress:
 
         notify("READY=1")
         statistics = fleet.statistics()
-        try:
-            sys.stdout.write(
-                f"{statistics.machines} machines in {fleet.directory}, the fleet's own socket at {fleet.path}\n"
-            )
-            if self._metrics is not None:
-                sys.stdout.write(f"counts: {self._metrics}\n")
-            sys.stdout.write(f"next: qmpd control {serve.quoted(fleet.path)} query-machines\n")
-            sys.stdout.flush()
-        except OSError:
-            pass  # nobody reads it: the fleet goes on
+        lines = [f"{statistics.machines} machines in {fleet.directory}, the fleet's own socket at {fleet.path}\n"]
+        if self._metrics is not None:
+            lines.append(f"counts: {self._metrics}\n")
+        lines.append(f"next: qmpd control {serve.quoted(fleet.path)} query-machines\n")
+        tell("".join(lines))

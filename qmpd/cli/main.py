@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from qmpd.common.output import complete_streams, discard, finish
+
 # Each subcommand is the module of its name in this package, imported when it is asked for.
 SUBCOMMANDS = {
     "serve": "serve one virtual machine on a QMP socket",
@@ -33,8 +35,11 @@ def usage() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `qmpd` with these arguments, the process's own by default; the result is the exit status."""
-    if arguments is None:
-        arguments = sys.argv[1:]
+    complete_streams()
+    return finish(_run(sys.argv[1:] if arguments is None else arguments), "qmpd")
+
+
+def _run(arguments: list[str]) -> int:
     name = arguments[0] if arguments else ""
     if name in SUBCOMMANDS:
         if name == "serve":
@@ -48,6 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
             return int(importlib.import_module(f"qmpd.cli.{name}").main(arguments[1:]))
         except KeyboardInterrupt:
             return 130
+        except BrokenPipeError:
+            # Whoever read this has seen enough; what is left must not fail again at exit.
+            discard(1)
+            return 0
     if name == "take-over":
         # Not for people: what a live update calls (qmpd.server.hand_over.child).
         from qmpd.server.hand_over import child as take_over

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.common.output import tell
 from qmpd.common.refusals import Refusal
 from qmpd.emulator.command_line import machine as machine_options
 from qmpd.emulator.command_line import monitors as monitor_options
@@ -234,11 +235,7 @@ def _announce(settings: VMSettings) -> None:
     if settings.control is not None:
         path = quoted(settings.control.path)
         lines.append(f"control socket: {path}   try: qmpd control {path}\n")
-    try:
-        sys.stdout.write("".join(lines))
-        sys.stdout.flush()
-    except OSError:
-        pass  # nobody reads it: the server goes on
+    tell("".join(lines))
 
 
 def quoted(path: str) -> str:

@@ -12,6 +12,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.common.output import complete_streams, finish, tell
 from qmpd.common.refusals import Refusal
 from qmpd.emulator.option_language.errors import BareError, OptionError, OptionList
 from qmpd.emulator.option_language.options import Option, scan, scan_all
@@ -33,8 +34,11 @@ _OWN = ("guest", "control", "clock", "transcript", "extension", "reboot-reset", 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program with these arguments, the process's own by default; the result is the exit status."""
     program = os.path.basename(sys.argv[0]) or "qemu"
-    if arguments is None:
-        arguments = sys.argv[1:]
+    complete_streams()
+    return finish(_main(program, sys.argv[1:] if arguments is None else arguments), program)
+
+
+def _main(program: str, arguments: list[str]) -> int:
     complaints = Complaints(program)
     try:
         settings = configuration()
@@ -161,8 +165,7 @@ def _run(
 
 
 def _print(listed: OptionList) -> int:
-    sys.stdout.write(listed.message)
-    sys.stdout.flush()
+    tell(listed.message)
     return listed.status
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from qmpd.server.settings import VMSettings
 from tests.clients.programs import PATIENCE, QMPD, read_all, read_lines, serving, without_times
+from tests.emulator.support import PROGRAM
 
 NEGOTIATE = b'{"execute": "qmp_capabilities"}'
 
@@ -173,22 +174,69 @@ def test_it_logs_only_what_was_asked_for(tmp_path: Path) -> None:
             assert bool(errors.count("qmp_capabilities")) == bool(messages)
 
 
-def test_a_closed_standard_output_does_no_harm(tmp_path: Path) -> None:
-    path = tmp_path / "vm.sock"
-    with subprocess.Popen(
-        [*QMPD, "serve", "--socket", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        deadline = time.monotonic() + PATIENCE
-        with socket.socket(socket.AF_UNIX) as client:
-            while client.connect_ex(str(path)):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            client.settimeout(PATIENCE)
-            read_lines(client, 1)
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
+REDIRECTIONS = {
+    "closed": ">&-",
+    "broken": "",
+    "full": ">/dev/full",
+    "both closed": "<&- >&- 2>&-",
+    "both broken": "2>&1",
+}
+"""What becomes of standard output and standard error; a pipe that nobody reads stands for standard output first."""
+
+
+class TestOutputThatNobodyReads:
+    @staticmethod
+    def start(how: str, *arguments: str) -> subprocess.Popen[str]:
+        reads, writes = os.pipe()
+        os.close(reads)
+        try:
+            return subprocess.Popen(
+                ["sh", "-c", f'exec "$@" {REDIRECTIONS[how]}', "sh", *arguments],
+                # As Python does it by itself: what is written stays in a buffer.
+                env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+                stdout=writes,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            os.close(writes)
+
+    @pytest.mark.parametrize("how", REDIRECTIONS)
+    @pytest.mark.parametrize("program", [[*QMPD, "serve", "--socket"], [*PROGRAM, "-display", "none", "-qmp"]])
+    def test_of_a_server(self, how: str, program: list[str], tmp_path: Path) -> None:
+        path = tmp_path / "vm.sock"
+        where = str(path) if program[-1] == "--socket" else f"unix:{path},server=on,wait=off"
+        with self.start(how, *program, where, "-machine", "none") as process:
+            deadline = time.monotonic() + PATIENCE
+            with socket.socket(socket.AF_UNIX) as client:
+                while client.connect_ex(str(path)):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                client.settimeout(PATIENCE)
+                read_lines(client, 1)
+                client.sendall(NEGOTIATE)
+                assert read_lines(client, 1) == [b'{"return": {}}\r\n']
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+            assert process.stderr is not None
+            told = process.stderr.read()
+        assert told == "" if "both" in how else "terminating on signal 15" in told
+        assert not path.exists()
+
+    @pytest.mark.parametrize("how", REDIRECTIONS)
+    @pytest.mark.parametrize(
+        "program",
+        [[*QMPD, "--help"], [*QMPD, "serve", "--help"], [*QMPD, "commands"], [*QMPD, "graph"], [*PROGRAM, "-version"]],
+        ids=["help", "serve help", "commands", "graph", "version"],
+    )
+    def test_of_what_only_prints(self, how: str, program: list[str]) -> None:
+        with self.start(how, *program) as process:
+            _, told = process.communicate(timeout=PATIENCE)
+        if how == "full" and program[-1] != "-version":
+            # What was wanted is not there; the emulator looks away, as QEMU does.
+            assert (process.returncode, told) == (1, "qmpd: standard output: No space left on device\n")
+        else:
+            assert (process.returncode, told) == (0, "")
 
 
 def test_a_wrong_command_line_is_refused_in_one_line() -> None:

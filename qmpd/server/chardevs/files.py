@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import sys
 import termios
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.common.output import tell
 from qmpd.server.chardevs.device import Device
 from qmpd.server.listener import ListenError
 
@@ -123,8 +123,7 @@ class PseudoTerminal(Device):
         os.set_blocking(self._master, False)
         self.enter(f"pty:{name}")
         if self.vm.accepts:  # a machine of a fleet has no output of its own
-            sys.stdout.write(f"char device redirected to {name} (label {self.settings.label})\n")
-            sys.stdout.flush()
+            tell(f"char device redirected to {name} (label {self.settings.label})\n")
 
     async def run(self) -> None:
         """See `Device`."""
