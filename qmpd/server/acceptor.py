@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+from functools import partial
 from socket import AF_UNIX
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,13 +15,11 @@ from qmpd.server.owner import MachineOwner
 
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
+    from qmpd.monitor.session import Session
     from qmpd.server.listener import Listener
     from qmpd.server.settings import MonitorSettings
-
-OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-PATIENCE = 0.1
-"""Seconds until accepting is tried again after the process ran out of file descriptors."""
 
 
 class Gate(Protocol):
@@ -57,48 +55,37 @@ class Acceptor:
 
     def start(self, monitor: MonitorSettings, listener: Listener, first: trio.Event | None = None) -> None:
         """Accept clients from now on; `first` is set when one has come."""
-        self._vm.nursery.start_soon(self.accept, monitor, listener.socket, first)
+        self._vm.nursery.start_soon(self.accept, monitor, listener, first)
 
-    async def accept(self, monitor: MonitorSettings, listening: socket.socket, first: trio.Event | None) -> None:
+    async def accept(self, monitor: MonitorSettings, listener: Listener, first: trio.Event | None = None) -> None:
         """Accept clients until the socket is closed; `first` is set when one has come."""
         vm = self._vm
         while not vm.handed_over:
-            if listening.fileno() == -1:
-                return  # it was closed while this task was busy
-            try:
-                await trio.lowlevel.wait_readable(listening)
-                if vm.puppet_host is not None and vm.puppet_host.is_qmp(monitor):
-                    await vm.puppet_host.before_accept()
-                client, _ = listening.accept()
-            except (BlockingIOError, ConnectionError):
-                continue
-            except trio.ClosedResourceError:
-                return  # it was released: another process accepts here now
-            except OSError as error:
-                if error.errno == errno.EBADF:
-                    return
-                if error.errno not in OUT_OF_DESCRIPTORS:
-                    raise
-                log.error(f"a client has to wait: {error.strerror}")
-                await trio.sleep(PATIENCE)
-                continue
-            client.setblocking(False)
+            accepted = await listener.accept(before=partial(self._pass_gate, monitor))
+            if accepted is None:
+                return  # it was closed, or released: another process accepts here now
+            client, address = accepted
             if first is not None:
                 first.set()
             if not monitor.exclusive:
-                self.serve_client(monitor, client)
+                self.serve_client(monitor, client, address)
             else:
-                await self.converse(monitor, client)
+                await self.converse(monitor, client, address)
 
-    async def converse(self, monitor: MonitorSettings, client: socket.socket) -> None:
+    async def _pass_gate(self, monitor: MonitorSettings) -> None:
+        gate = self._vm.puppet_host
+        if gate is not None and gate.is_qmp(monitor):
+            await gate.before_accept()
+
+    async def converse(self, monitor: MonitorSettings, client: socket.socket, address: Any = None) -> None:
         """Greet a client and serve it until it leaves."""
-        connection = self._connect(monitor, client)
+        connection = self._connect(monitor, client, address)
         if connection is not None:
             await self.serve(connection)
 
-    def serve_client(self, monitor: MonitorSettings, client: socket.socket) -> None:
+    def serve_client(self, monitor: MonitorSettings, client: socket.socket, address: Any = None) -> None:
         """Greet a client and serve it from now on."""
-        connection = self._connect(monitor, client)
+        connection = self._connect(monitor, client, address)
         if connection is not None:
             self.connections.add(connection)
             self._vm.nursery.start_soon(self.serve, connection)
@@ -111,8 +98,19 @@ class Acceptor:
         finally:
             self.connections.discard(connection)
 
-    def _connect(self, monitor: MonitorSettings, client: socket.socket) -> Connection | None:
-        """Greet a client; None where a fault turns it away."""
+    def _connect(self, monitor: MonitorSettings, client: socket.socket, address: Any) -> Connection | None:
+        """Greet a client; None where that fails, or a fault turns it away."""
+        try:
+            return self._greet(monitor, client, address)
+        except Exception as error:
+            # Whatever is wrong with one client, or with what is done for it, the next one is served.
+            log.defect("a client is turned away: qmpd failed at greeting it, a defect of qmpd", error)
+            client.close()
+            for session in [session for session in self._vm.dispatcher.sessions if session.owner is None]:
+                self._vm.dispatcher.close_session(session)
+            return None
+
+    def _greet(self, monitor: MonitorSettings, client: socket.socket, address: Any) -> Connection | None:
         vm = self._vm
         if vm.control is not None and monitor is vm.settings.control:
             return Connection(vm, client, vm.control.open_session(monitor.chardev, monitor.pretty), 0)
@@ -127,16 +125,19 @@ class Acceptor:
         if monitor.host is not None:
             for chardev in vm.dispatcher.chardevs:
                 if chardev.label == monitor.chardev:
-                    chardev.connected_address = describe_connection(client)
+                    chardev.connected_address = describe_connection(client, address)
+        session = self._open_session(monitor)
+        log.info(f"client {self.numbers} connected to {session.label}")
+        return Connection(vm, client, session, self.numbers)
+
+    def _open_session(self, monitor: MonitorSettings) -> Session:
+        dispatcher = self._vm.dispatcher
         if monitor.mode == "readline":
             from qmpd.human.terminal import open_terminal
 
-            session = open_terminal(vm.dispatcher, monitor.chardev)
-        elif monitor.mode == "qtest":
+            return open_terminal(dispatcher, monitor.chardev)
+        if monitor.mode == "qtest":
             from qmpd.qtest.protocol import open_qtest
 
-            session = open_qtest(vm.dispatcher, monitor.chardev)
-        else:
-            session = vm.dispatcher.open_session(monitor.chardev, monitor.pretty)
-        log.info(f"client {self.numbers} connected to {session.label}")
-        return Connection(vm, client, session, self.numbers)
+            return open_qtest(dispatcher, monitor.chardev)
+        return dispatcher.open_session(monitor.chardev, monitor.pretty)

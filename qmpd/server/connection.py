@@ -163,10 +163,9 @@ class Connection:
 
     def _fail(self, error: Exception) -> None:
         """Reading what this client has sent went wrong inside: it is told so, and costs nobody else anything."""
-        import traceback
-
-        log.error(f"client {self.number} is disconnected: qmpd failed at reading what it sent, a defect of qmpd")
-        log.error("".join(traceback.format_exception(error)).rstrip())
+        log.defect(
+            f"client {self.number} is disconnected: qmpd failed at reading what it sent, a defect of qmpd", error
+        )
         self.deaf = True
         self.unread = b""
         try:

@@ -25,16 +25,15 @@ from qmpd.control.fleet import FleetDispatcher, FleetMachine, FleetStatistics
 from qmpd.machine import ShutdownCause
 from qmpd.qapi import load_release
 from qmpd.server import log
-from qmpd.server.acceptor import OUT_OF_DESCRIPTORS, PATIENCE
 from qmpd.server.connection import Connection
-from qmpd.server.listener import Listener, ListenError, listen_tcp
+from qmpd.server.listener import PATIENCE, Listener, ListenError, listen_tcp
 from qmpd.server.settings import MonitorSettings
 from qmpd.server.virtual_machine import FAREWELL, VirtualMachine
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
+    from qmpd.server.listener import Client
     from qmpd.server.settings import VMSettings
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
@@ -65,7 +64,7 @@ class Member:
         self.vm = vm
         self.control = control
         self.scope: trio.CancelScope | None = None
-        self.waiting: list[tuple[MonitorSettings, socket.socket]] = []
+        self.waiting: list[tuple[MonitorSettings, Client]] = []
 
 
 class Fleet:
@@ -152,11 +151,11 @@ class Fleet:
                 nursery.start_soon(self._accept)
                 nursery.start_soon(self._keep_time)
                 assert self._listener is not None
-                nursery.start_soon(self._accept_control, self._listener.socket)
+                nursery.start_soon(self._accept_control, self._listener)
                 if self._metrics is not None:
                     from qmpd.server.metrics import MetricsServer
 
-                    nursery.start_soon(MetricsServer(self, self._metrics.socket).run)
+                    nursery.start_soon(MetricsServer(self, self._metrics).run)
                 for number in range(count):
                     self.create(None, self.template)
                     if number % BATCH == BATCH - 1:
@@ -354,7 +353,7 @@ class Fleet:
             member.scope.cancel()
         self._unwatch(member)
         member.vm.close_listeners()
-        for _, client in member.waiting:
+        for _, (client, _) in member.waiting:
             client.close()
         _remove_folder(member.folder)
 
@@ -372,13 +371,12 @@ class Fleet:
     def _accept_one(self, member: Member, monitor: MonitorSettings, listener: Listener) -> bool:
         """Take a client in; False where there are no file descriptors left for it."""
         try:
-            client, _ = listener.socket.accept()
+            client = listener.accept_now()
         except OSError as error:
-            if error.errno in OUT_OF_DESCRIPTORS:
-                log.error(f"a client of {member.name} has to wait: {error.strerror}")
-                return False
+            log.error(f"a client of {member.name} has to wait: {error.strerror}")
+            return False
+        if client is None:
             return True
-        client.setblocking(False)
         if member.vm.running:
             self._bring(member, monitor, client)
         else:
@@ -387,7 +385,7 @@ class Fleet:
                 self._run_member(member)
         return True
 
-    def _bring(self, member: Member, monitor: MonitorSettings, client: socket.socket) -> None:
+    def _bring(self, member: Member, monitor: MonitorSettings, client: Client) -> None:
         vm = member.vm
         if monitor is member.control and vm.control is None:
             # From now on there can be faults in accepting, so the machine sees to that itself.
@@ -396,23 +394,15 @@ class Fleet:
             self._unwatch(member)
             for each, listener in vm.listeners:
                 vm.acceptor.start(each, listener)
-        vm.acceptor.serve_client(monitor, client)
+        vm.acceptor.serve_client(monitor, *client)
 
     # The fleet's own socket; `Connection` takes the fleet for a machine with one monitor.
 
-    async def _accept_control(self, listening: socket.socket) -> None:
+    async def _accept_control(self, listener: Listener) -> None:
         number = 0
-        while True:
-            await trio.lowlevel.wait_readable(listening)
-            try:
-                client, _ = listening.accept()
-            except OSError as error:
-                if error.errno in OUT_OF_DESCRIPTORS:
-                    await trio.sleep(PATIENCE)
-                continue
-            client.setblocking(False)
+        while (accepted := await listener.accept("a client of the fleet")) is not None:
             number += 1
-            connection = Connection(self, client, self.dispatcher.open_session(), number)
+            connection = Connection(self, accepted[0], self.dispatcher.open_session(), number)
             self.nursery.start_soon(connection.run)
 
     def work(self) -> None:

@@ -8,10 +8,36 @@ import errno
 import os
 import socket
 import stat
+from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.server import log
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+Client = tuple[socket.socket, Any]
+"""A client's socket and its address, as `socket.accept` gives them."""
+
 BACKLOG = 1024
+
+PATIENCE = 0.1
+"""Seconds until accepting is tried again where there was no room for a client."""
+
+_GONE = frozenset({
+    errno.ECONNABORTED,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EINTR,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENONET,
+    errno.ENOPROTOOPT,
+    errno.EPERM,
+    errno.EPROTO,
+})
+"""What accepting fails with where it is the client that is gone, or not let through (accept(2))."""
 
 
 class ListenError(Exception):
@@ -66,6 +92,59 @@ class Listener:
             listener.socket.setblocking(False)
         listener.identity = identity
         return listener
+
+    async def accept(
+        self, wanted: str = "a client", before: Callable[[], Awaitable[None]] | None = None
+    ) -> Client | None:
+        """The next client; None once the socket is closed.
+
+        `wanted` is what it is called while it has to wait; `before` is waited for when one has come.
+
+        Nothing that a client does makes this fail, nor does a process that has no room for one more: it waits then.
+        """
+        told = False
+        while self.socket.fileno() != -1:
+            try:
+                await trio.lowlevel.wait_readable(self.socket)
+                if before is not None:
+                    await before()
+                client = self.accept_now()
+            except trio.ClosedResourceError:
+                break
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    break
+                if not told:
+                    log.error(f"{wanted} has to wait: {error.strerror}")
+                    told = True
+                await trio.sleep(PATIENCE)
+                continue
+            if client is not None:
+                return client
+        return None
+
+    def accept_now(self) -> Client | None:
+        """A client that waits already, its socket non-blocking; None where there is none.
+
+        :raise OSError: there is no room for it, most likely no file descriptor; it goes on waiting.
+        """
+        while True:
+            try:
+                client, address = self.socket.accept()
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                raise
+            try:
+                client.setblocking(False)
+                if client.family != socket.AF_UNIX:
+                    # An event is not to wait until the reply before it is acknowledged.
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                pass  # it is gone, which whoever reads from it will find
+            return client, address
 
     def close(self) -> None:
         """Stop listening: a task that waits for clients is told, before the descriptor is somebody else's."""
@@ -138,9 +217,11 @@ def describe_listener(listening: socket.socket) -> str:
     return f"unix:{name}" if listening.family == socket.AF_UNIX else f"tcp:{name[0]}:{name[1]}"
 
 
-def describe_connection(client: socket.socket) -> str:
-    """A connected socket in the words of query-chardev."""
+def describe_connection(client: socket.socket, there: Any = None) -> str:
+    """A connected socket in the words of query-chardev; `there` is the client's address, where that is known."""
     if client.family == socket.AF_UNIX:
         return f"unix:{client.getsockname() or ''}"
-    here, there = client.getsockname(), client.getpeername()
+    here = client.getsockname()
+    if there is None:
+        there = client.getpeername()
     return f"tcp:{here[0]}:{here[1]} <-> {there[0]}:{there[1]}"

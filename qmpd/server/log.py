@@ -19,6 +19,14 @@ def error(text: str) -> None:
     _print(text)
 
 
+def defect(what: str, failure: BaseException) -> None:
+    """Something went wrong inside qmpd: always printed, with where that was."""
+    import traceback
+
+    error(what)
+    error("".join(traceback.format_exception(failure)).rstrip())
+
+
 def info(text: str) -> None:
     """A connection or a change of state: printed with -v."""
     if level >= 1:

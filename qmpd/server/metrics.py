@@ -18,8 +18,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from qmpd.server import log
-from qmpd.server.acceptor import OUT_OF_DESCRIPTORS
-from qmpd.server.acceptor import PATIENCE as UNTIL_NEXT_TRY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from qmpd.control.fleet import FleetStatistics
+    from qmpd.server.listener import Listener
 
     class Counted(Protocol):
         """Whoever keeps count (`qmpd.server.fleet.Fleet`)."""
@@ -79,41 +78,33 @@ def metrics_text(fleet: Counted) -> str:
 
 
 class MetricsServer:
-    """Answers at one TCP socket, which listens and does not block.
+    """Answers at one TCP socket that listens.
 
     It does so in the fleet's own loop: nothing changes while it counts.
     """
 
-    def __init__(self, fleet: Counted, listening: socket.socket) -> None:
+    def __init__(self, fleet: Counted, listener: Listener) -> None:
         self._registry = _registry(fleet)
-        self._listening = listening
+        self._listener = listener
         # What ends a client, the longest connected first.
         self._clients: dict[trio.CancelScope, None] = {}
 
     async def run(self) -> None:
         """Serve until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            while True:
-                await trio.lowlevel.wait_readable(self._listening)
-                try:
-                    client, _ = self._listening.accept()
-                except OSError as error:
-                    # The client may have gone again; the next one is as good.
-                    await trio.sleep(UNTIL_NEXT_TRY if error.errno in OUT_OF_DESCRIPTORS else 0)
-                    continue
+            while (accepted := await self._listener.accept("a client of the metrics")) is not None:
                 if len(self._clients) >= MOST_CLIENTS:
                     first = next(iter(self._clients))
                     first.cancel()
                     del self._clients[first]
                 scope = trio.CancelScope()
                 self._clients[scope] = None
-                nursery.start_soon(self._serve, client, scope)
+                nursery.start_soon(self._serve, accepted[0], scope)
 
     async def _serve(self, client: socket.socket, scope: trio.CancelScope) -> None:
         scope.deadline = trio.current_time() + PATIENCE
         try:
             with client, scope:
-                client.setblocking(False)
                 await self._converse(client)
         except OSError:
             pass  # it is gone

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
     import trio
 
@@ -61,7 +62,7 @@ class MachineOwner(Owner, Protocol):
 class Monitors(Protocol):
     """Who serves a monitor on a connection."""
 
-    async def converse(self, monitor: MonitorSettings, client: socket.socket) -> None:
+    async def converse(self, monitor: MonitorSettings, client: socket.socket, address: Any = None) -> None:
         """Greet a client and serve it until it leaves."""
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 import signal as signals
-import socket
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.server.acceptor import Acceptor
     from qmpd.server.connection import Connection
+    from qmpd.server.listener import Client
     from qmpd.server.main_loop import MainLoop
     from qmpd.server.settings import MonitorSettings
     from qmpd.server.transcript_file import TranscriptFile
@@ -132,10 +132,10 @@ class PuppetHost:
         if self._accepting is None:
             for monitor, listener in vm.listeners:
                 while not monitor.exclusive and self.is_qmp(monitor):
-                    client = _accepted(listener.socket)
-                    if client is None:
+                    accepted = _accepted(listener)
+                    if accepted is None:
                         break
-                    vm.acceptor.serve_client(monitor, client)
+                    vm.acceptor.serve_client(monitor, *accepted)
         for connection in self._clients():
             connection.read_now()
 
@@ -205,14 +205,12 @@ class PuppetHost:
         self._vm.dispatcher.exit_status = -signal
 
 
-def _accepted(listening: socket.socket) -> socket.socket | None:
-    """A client that waits to be accepted."""
+def _accepted(listener: Listener) -> Client | None:
+    """A client that waits to be accepted, and can be."""
     try:
-        client, _ = listening.accept()
+        return listener.accept_now()
     except OSError:
-        return None
-    client.setblocking(False)
-    return client
+        return None  # whoever waits for clients tells of it
 
 
 def die(signal: int) -> None:

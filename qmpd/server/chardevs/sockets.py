@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -20,26 +21,23 @@ if TYPE_CHECKING:
     from qmpd.server.settings import ChardevSettings
     from qmpd.system.chardev import Chardev
 
-PATIENCE = 0.1
-"""Seconds until accepting is tried again after it has failed."""
-
 
 class SocketDevice(Device):
     """A socket: `held` is a connection that nobody here uses."""
 
     held: socket.socket | None = None
 
-    async def hold(self, client: socket.socket) -> None:
+    async def hold(self, client: socket.socket, address: Any = None) -> None:
         """Serve a connection, or, where nobody uses it, drop what comes until it ends."""
         if self.settings.monitor is not None:
-            await self.vm.acceptor.converse(self.settings.monitor, client)
+            await self.vm.acceptor.converse(self.settings.monitor, client, address)
             return
         self.held = client
         entry = next(each for each in self.vm.dispatcher.chardevs if each.label == self.settings.label)
-        if self.settings.host is not None and entry.listening:
-            entry.connected_address = describe_connection(client)
         entry.held = True
         try:
+            if self.settings.host is not None and entry.listening:
+                entry.connected_address = describe_connection(client, address)
             while True:
                 await trio.lowlevel.wait_readable(client)
                 try:
@@ -100,7 +98,8 @@ class ConnectingSocket(SocketDevice):
             where = settings.path if settings.host is None else f"{settings.host}:{settings.port}"
             raise ListenError(f"Failed to connect to '{where}': {error.strerror}") from None
         client.setblocking(False)
-        self._entry.address = describe_connection(client)
+        with contextlib.suppress(OSError):  # its peer has turned away since, which reading will find
+            self._entry.address = describe_connection(client)
         return client
 
     async def run(self) -> None:
@@ -151,23 +150,10 @@ class ListeningSocket(SocketDevice):
     async def run(self) -> None:
         """See `Device`."""
         assert self._listener is not None
-        listening = self._listener.socket
         if self.held is not None:
             await self.hold(self.held)  # another process has let it in
-        while listening.fileno() != -1:
-            try:
-                await trio.lowlevel.wait_readable(listening)
-                client, _ = listening.accept()
-            except (BlockingIOError, ConnectionError):
-                continue
-            except trio.ClosedResourceError:
-                return
-            except OSError as error:
-                log.error(f"a client of {self.settings.label} has to wait: {error.strerror}")
-                await trio.sleep(PATIENCE)
-                continue
-            client.setblocking(False)
-            await self.hold(client)
+        while (accepted := await self._listener.accept(f"a client of {self.settings.label}")) is not None:
+            await self.hold(*accepted)
 
     def close(self) -> None:
         """See `Device`."""

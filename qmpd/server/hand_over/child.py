@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.server.connection import Connection
+    from qmpd.server.listener import Listener
     from qmpd.server.settings import MonitorSettings
 
 
@@ -81,14 +82,14 @@ class InheritedMachine(VirtualMachine):
         for monitor, listener in self.listeners:
             client = next((connection for each, connection in self._clients if each is monitor), None)
             if client in exclusive:
-                self.nursery.start_soon(self._serve_then_accept, monitor, listener.socket, client)
+                self.nursery.start_soon(self._serve_then_accept, monitor, listener, client)
             elif listener.socket.fileno() != -1:
                 self.acceptor.start(monitor, listener)
         self._clients.clear()
 
-    async def _serve_then_accept(self, monitor: MonitorSettings, listening: socket.socket, client: Connection) -> None:
+    async def _serve_then_accept(self, monitor: MonitorSettings, listener: Listener, client: Connection) -> None:
         await self.acceptor.serve(client)
-        await self.acceptor.accept(monitor, listening, None)
+        await self.acceptor.accept(monitor, listener)
 
     async def _listen_to_parent(self) -> None:
         """Take the signals that still reach the parent, until it has ended."""
