@@ -10,7 +10,7 @@ import trio
 
 from qmpd.server import log
 from qmpd.server.connection import Connection
-from qmpd.server.listener import describe_connection
+from qmpd.server.listener import BACKLOG, ONE_AT_A_TIME, Listener, ListenError, describe_connection, listen_tcp
 from qmpd.server.owner import MachineOwner
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from qmpd.monitor.session import Session
-    from qmpd.server.listener import Listener
     from qmpd.server.settings import MonitorSettings
 
 
@@ -141,3 +140,22 @@ class Acceptor:
 
             return open_qtest(dispatcher, monitor.chardev)
         return dispatcher.open_session(monitor.chardev, monitor.pretty)
+
+
+def listen(monitor: MonitorSettings) -> Listener:
+    """The socket on which a monitor's clients come.
+
+    :raise ListenError: it cannot be made.
+    """
+    backlog = ONE_AT_A_TIME if monitor.exclusive else BACKLOG
+    try:
+        if monitor.host is not None:
+            return listen_tcp(monitor.host, monitor.port, backlog=backlog)
+        if monitor.descriptor is None:
+            return Listener(monitor.path, backlog=backlog, replaces=monitor.replaces)
+        # Somebody else has made the file, and will take it away.
+        return Listener.inherit(monitor.path, monitor.descriptor, None)
+    except ListenError as error:
+        if not monitor.location:
+            raise
+        raise ListenError(f"{monitor.location}: {error}") from None

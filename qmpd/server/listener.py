@@ -21,6 +21,11 @@ Client = tuple[socket.socket, Any]
 """A client's socket and its address, as `socket.accept` gives them."""
 
 BACKLOG = 1024
+ONE_AT_A_TIME = 1
+"""The backlog of a socket that serves one client at a time, as QEMU's do: the third that waits finds it full."""
+
+PATH_LIMIT = 108
+"""Bytes that a socket's path is shorter than, its final NUL being one (sockaddr_un)."""
 
 PATIENCE = 0.1
 """Seconds until accepting is tried again where there was no room for a client."""
@@ -49,24 +54,24 @@ class Listener:
 
     __slots__ = ("identity", "path", "socket")
 
-    def __init__(self, path: str) -> None:
-        """Bind and listen.  A file left by a server that is gone is replaced.
+    def __init__(self, path: str, *, backlog: int = BACKLOG, replaces: bool = False) -> None:
+        """Bind and listen.  A file that is in the way is deleted, as QEMU does.
 
-        :raise ListenError: a live server listens there, another kind of file is in the way, or the system refuses.
+        `backlog` is how many clients can wait to be accepted (and one more: listen(2)).  A live server's socket is left
+        alone unless `replaces`; QEMU takes even that one's place.
+
+        :raise ListenError: a live server listens there, the path is no place for a socket, or the system refuses.
         """
+        if len(os.fsencode(path)) >= PATH_LIMIT:
+            raise ListenError(f"UNIX socket path '{path}' is too long")
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         # The file gets the socket's mode; the process's mask is every thread's, so it is left alone.
         os.fchmod(self.socket.fileno(), 0o600)
         try:
-            try:
-                self.socket.bind(path)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-                _remove_stale(path)
-                self.socket.bind(path)
-            self.socket.listen(BACKLOG)
+            _make_room(path, replaces)
+            self.socket.bind(path)
+            self.socket.listen(backlog)
         except (OSError, ValueError) as error:
             self.socket.close()
             raise _refusal(path, getattr(error, "strerror", None) or str(error)) from None
@@ -173,25 +178,37 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _remove_stale(path: str) -> None:
+def _make_room(path: str, replaces: bool) -> None:
+    """Delete the file at `path`.
+
+    :raise ListenError: a live server's is not to be deleted, or it cannot be.
+    """
+    if not replaces:
+        _check_dead(path)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ListenError(f"Failed to unlink socket {path}: {error.strerror}") from None
+
+
+def _check_dead(path: str) -> None:
+    """:raise ListenError: a live server listens there, or it cannot be told."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise _refusal(path, os.strerror(errno.EADDRINUSE))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            code = probe.connect_ex(path)
-        if code == errno.ECONNREFUSED:
-            os.unlink(path)
-        elif code != errno.ENOENT:
-            # Connected, or its queue of waiting clients is full: somebody lives there.
-            raise _refusal(path, os.strerror(errno.EADDRINUSE if code in (0, errno.EAGAIN) else code))
-    except FileNotFoundError:
+            return
+    except OSError:
         return
-    except OSError as error:
-        raise _refusal(path, error.strerror or str(error)) from None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        code = probe.connect_ex(path)
+    if code not in (errno.ECONNREFUSED, errno.ENOENT):
+        # Connected, or its queue of waiting clients is full: somebody lives there.
+        raise _refusal(path, os.strerror(errno.EADDRINUSE if code in (0, errno.EAGAIN) else code))
 
 
-def listen_tcp(host: str, port: str) -> Listener:
-    """A TCP socket that listens; the port is a number or a service's name.
+def listen_tcp(host: str, port: str, *, backlog: int = BACKLOG) -> Listener:
+    """A TCP socket that listens; the port is a number or a service's name.  `backlog` as for Unix sockets.
 
     :raise ListenError: it cannot be made.
     """
@@ -204,7 +221,7 @@ def listen_tcp(host: str, port: str) -> Listener:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(BACKLOG)
+        listening.listen(backlog)
     except OSError as error:
         listening.close()
         raise ListenError(f"Failed to find an available port: {error.strerror}") from None

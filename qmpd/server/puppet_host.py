@@ -6,12 +6,14 @@ import contextlib
 import os
 import resource
 import signal as signals
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from qmpd.control.faults import FaultKind
 from qmpd.server import log
+from qmpd.server.acceptor import listen
 from qmpd.server.listener import Listener, ListenError
 from qmpd.server.owner import MachineOwner
 
@@ -191,7 +193,7 @@ class PuppetHost:
                 listener.close()
                 continue
             try:
-                again = Listener(monitor.path)
+                again = listen(replace(monitor, descriptor=None))
             except ListenError as error:
                 log.error(str(error))
                 continue

@@ -12,13 +12,14 @@ class MonitorSettings:
     """One monitor: a Unix socket that listens, or, with a `host`, a TCP socket.
 
     `wait` holds the machine's start until a client has come; `exclusive` serves one client at a time,
-    as QEMU does; `pretty` indents what goes out.  `descriptor` is a socket that listens at the path already, None
-    where it has to be made.
+    as QEMU does; `replaces` takes the place even of a live server's socket, as QEMU does; `pretty` indents what goes
+    out.  `descriptor` is a socket that listens at the path already, None where it has to be made.
     """
 
     path: str
     wait: bool = False
     exclusive: bool = False
+    replaces: bool = False
     pretty: bool = False
     chardev: str = "compat_monitor0"
     descriptor: int | None = None

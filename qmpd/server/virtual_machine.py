@@ -15,8 +15,8 @@ from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.schedule.clock import SteppedClock
 from qmpd.server import log, signals
-from qmpd.server.acceptor import Acceptor
-from qmpd.server.listener import Listener, ListenError, listen_tcp
+from qmpd.server.acceptor import Acceptor, listen
+from qmpd.server.listener import ListenError
 from qmpd.server.main_loop import MainLoop
 from qmpd.system.chardev import Chardev
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
     from qmpd.server.chardevs.devices import CharacterDevices
+    from qmpd.server.listener import Listener
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
@@ -136,7 +137,7 @@ class VirtualMachine:
         """
         try:
             for monitor in self.monitors:
-                self.listeners.append((monitor, _listener(monitor)))
+                self.listeners.append((monitor, listen(monitor)))
             if self.settings.chardevs:
                 from qmpd.server.chardevs.devices import CharacterDevices
 
@@ -273,20 +274,6 @@ class VirtualMachine:
         """Close a character device."""
         if self.devices is not None:
             self.devices.remove(label)
-
-
-def _listener(monitor: MonitorSettings) -> Listener:
-    try:
-        if monitor.host is not None:
-            return listen_tcp(monitor.host, monitor.port)
-        if monitor.descriptor is None:
-            return Listener(monitor.path)
-        # Somebody else has made the file, and will take it away.
-        return Listener.inherit(monitor.path, monitor.descriptor, None)
-    except ListenError as error:
-        if not monitor.location:
-            raise
-        raise ListenError(f"{monitor.location}: {error}") from None
 
 
 def _clock(settings: VMSettings) -> Clock:

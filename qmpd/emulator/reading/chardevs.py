@@ -511,6 +511,7 @@ def _place(device: _Device, settings: VMSettings) -> None:
     descriptor = int(values["fd"]) if "fd" in values else None
     if values["backend"] == "socket" and listens and monitor is not None:
         monitor.wait = device.flag("wait", True)
+        monitor.replaces = True
         monitor.path = values.get("path", "")
         if descriptor is not None:
             monitor.descriptor = descriptor

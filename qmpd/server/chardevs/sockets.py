@@ -12,7 +12,14 @@ import trio
 from qmpd.server import log
 from qmpd.server.chardevs.copying import CHUNK
 from qmpd.server.chardevs.device import Device
-from qmpd.server.listener import Listener, ListenError, describe_connection, describe_listener, listen_tcp
+from qmpd.server.listener import (
+    ONE_AT_A_TIME,
+    Listener,
+    ListenError,
+    describe_connection,
+    describe_listener,
+    listen_tcp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,11 +147,11 @@ class ListeningSocket(SocketDevice):
         """See `Device`."""
         settings = self.settings
         if settings.host is not None:
-            self._listener = listen_tcp(settings.host, settings.port)
+            self._listener = listen_tcp(settings.host, settings.port, backlog=ONE_AT_A_TIME)
         elif settings.descriptor is not None:
             self._listener = Listener.inherit("", settings.descriptor, None)
         else:
-            self._listener = Listener(settings.path)
+            self._listener = Listener(settings.path, backlog=ONE_AT_A_TIME, replaces=True)
         self.enter(describe_listener(self._listener.socket), listening=True, yankable=True)
 
     async def run(self) -> None:
