@@ -14,12 +14,15 @@ from qmpd.emulator.command_line import puppet as puppet_options
 from qmpd.emulator.command_line.machine import MachineOptions
 from qmpd.emulator.option_language.errors import OptionError
 from qmpd.emulator.option_language.options import Option, scan
+from qmpd.machine import RunState
 from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
 
 if TYPE_CHECKING:
     from qmpd.emulator.option_language.options import Given
+    from qmpd.machine import MachineSettings
     from qmpd.qapi import Release
+    from qmpd.qapi.twin import Twin, TwinFacts
 
 PROGRAM = "qmpd"
 _SECTION = "qmpd itself"
@@ -52,10 +55,10 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
     """
     known = {option.name: option for option in OPTIONS}
     given, others = scan(arguments, known)
-    twins = [each.value for each in given if each.option.name == "twin"]
-    if twins:
+    twin = next((_twin(each.value) for each in reversed(given) if each.option.name == "twin"), None)
+    if twin is not None:
         # As if somebody had typed what it was, before everything else.
-        given = [*scan(_twin_options(twins[-1]), known)[0], *given]
+        given = [*scan(_twin_options(twin.facts), known)[0], *given]
     names = {each.option.name for each in given}
     if "help" in names or "h" in names:
         return None
@@ -72,7 +75,10 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
     except (UnknownRelease, UnknownExtension, BadRelease) as error:
         raise OptionError(str(error)) from error
     try:
-        return _settings(settings, given, release)
+        found = _settings(settings, given, release)
+        if twin is not None:
+            _find(settings.machine, twin.facts.status)
+        return found
     except OptionError:
         raise
     except Refusal as error:
@@ -123,10 +129,10 @@ def _settings(settings: VMSettings, given: list[Given], release: Release) -> tup
     return settings, min(verbosity, 2), warnings
 
 
-def _twin_options(path: str) -> list[str]:
-    """QEMU's options for the VM that a twin's file is about.
+def _twin(path: str) -> Twin:
+    """The twin that a file holds.
 
-    :raise OptionError: it is no such file.
+    :raise OptionError: it is no such file, or its VM was in a state that there is not here.
     """
     from qmpd.qapi.twin import Twin
 
@@ -136,7 +142,13 @@ def _twin_options(path: str) -> list[str]:
         raise OptionError(str(error)) from error
     if not isinstance(twin, Twin):
         raise OptionError(f"{path}: no twin's file")
-    facts = twin.facts
+    if twin.facts.status not in set(RunState):
+        raise OptionError(f"{path}: the VM was in the run state '{twin.facts.status}', which qmpd does not know")
+    return twin
+
+
+def _twin_options(facts: TwinFacts) -> list[str]:
+    """QEMU's options for the VM that a twin's file is about, as far as they can be told."""
     options = ["-machine", facts.machine_type]
     if facts.cpus:
         options += ["-smp", str(facts.cpus)]
@@ -146,7 +158,22 @@ def _twin_options(path: str) -> list[str]:
         options += ["-name", "guest=" + facts.name.replace(",", ",,")]
     if facts.uuid is not None:
         options += ["-uuid", facts.uuid]
-    return options if facts.status == "running" else [*options, "-S"]
+    return options + _STATE_OPTIONS.get(facts.status, [])
+
+
+# What a VM was started with that is in this run state.
+_STATE_OPTIONS: dict[str, list[str]] = {
+    RunState.PRELAUNCH: ["-S"],
+    RunState.PRECONFIG: ["-preconfig"],
+    RunState.INMIGRATE: ["-incoming", "defer"],
+    RunState.SHUTDOWN: ["-no-shutdown"],
+}
+
+
+def _find(machine: MachineSettings, status: str) -> None:
+    """Let a twin be found in the run state that its VM was in, unless the options say how it is to start."""
+    if status != RunState.RUNNING and not (machine.start_paused or machine.preconfig or machine.incoming is not None):
+        machine.run_state = status
 
 
 def main(arguments: list[str]) -> int:

@@ -335,6 +335,13 @@ class Guest:
         for name, remaining in state["timers"].items():
             self._timers.set(name, remaining)
 
+    def found(self, state: RunState) -> None:
+        """Be the guest of a machine that is found in this run state; one that could go on starts anew."""
+        phase = _FOUND.get(state)
+        if phase is not None:
+            self.phase = phase
+            self.firmware_has_run = True
+
     # The course.
 
     def _start(self) -> None:
@@ -459,6 +466,14 @@ _PHASE_AFTER: dict[GuestAction, GuestPhase] = {
     GuestAction.DEBUG_EXIT: GuestPhase.STOPPING,
 }
 """What ends the guest's course for now, and the phase that it is in then."""
+
+_FOUND: dict[RunState, GuestPhase] = {
+    RunState.SUSPENDED: GuestPhase.SUSPENDED,
+    RunState.SHUTDOWN: GuestPhase.HALTED,
+    RunState.INTERNAL_ERROR: GuestPhase.HALTED,
+    RunState.GUEST_PANICKED: GuestPhase.HALTED,
+}
+"""The phases of guests that have got to some end."""
 
 _SETTING_KINDS: dict[str, Callable[[str], enum.StrEnum]] = {
     "firmware": Firmware,

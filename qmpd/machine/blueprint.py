@@ -196,9 +196,10 @@ class MachineSettings:
 
     `memory` is in bytes, and so is `memory_limit`, which it may become when memory is plugged into the `memory_slots`
     (0 where none may).  `cpu_model` is the model of `-cpu`, without its features.  `incoming` is the URI of
-    `-incoming` (`defer` for one that `migrate-incoming` will give) or None.  `reboot_reset` turns a reset into a
-    shutdown that is announced as RESET (the live-update line's `reboot-reset`).  `guest` is None where there is
-    nothing to boot; machine `none` has no guest at all.
+    `-incoming` (`defer` for one that `migrate-incoming` will give) or None.  `run_state` is the one that the machine is
+    found in when it begins, as a copy of another; None where it begins as any other does.  `reboot_reset` turns a
+    reset into a shutdown that is announced as RESET (the live-update line's `reboot-reset`).  `guest` is None where
+    there is nothing to boot; machine `none` has no guest at all.
     """
 
     machine_type: str = "pc"
@@ -212,6 +213,7 @@ class MachineSettings:
     start_paused: bool = False
     preconfig: bool = False
     incoming: str | None = None
+    run_state: str | None = None
     reboot: RebootAction = RebootAction.RESET
     shutdown: ShutdownAction = ShutdownAction.POWEROFF
     panic: PanicAction = PanicAction.SHUTDOWN

@@ -222,8 +222,13 @@ class Machine:
     # The life of the process.
 
     def start(self) -> None:
-        """Begin: to be called once, before the first turn."""
-        if not self.preconfig:
+        """Begin: to be called once, before the first turn.
+
+        :raise ValueError: there is no such run state as the settings have it begin in.
+        """
+        if self.settings.run_state is not None:
+            snapshot.find(self, RunState(self.settings.run_state))
+        elif not self.preconfig:
             self.create()
 
     def turn(self) -> int | None:
