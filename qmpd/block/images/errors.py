@@ -1,0 +1,34 @@
+"""What reading and writing an image can fail with."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from qmpd.common.refusals import Worded
+
+
+class ImageError(Worded):
+    """An image cannot be opened or used; the text is QEMU's own, and `number` the error number that goes with it."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, message: str, number: int = errno.EINVAL) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class CorruptImage(ImageError):  # noqa: N818 - named after what happened
+    """An image contradicts itself; `fatal`: nothing of it can be trusted any more."""
+
+    __slots__ = ("fatal",)
+
+    def __init__(self, message: str, *, fatal: bool = True) -> None:
+        super().__init__(message, errno.EIO)
+        self.fatal = fatal
+
+
+def of_system(error: OSError) -> ImageError:
+    """An error of the operating system as one of the image, in the system's words."""
+    number = error.errno or errno.EIO
+    return ImageError(os.strerror(number), number)

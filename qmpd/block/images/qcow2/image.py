@@ -1,0 +1,515 @@
+"""One open image: reading, writing, zeros, discard, resizing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+from qmpd.block.images.errors import CorruptImage, ImageError
+from qmpd.block.images.qcow2 import layout
+from qmpd.block.images.qcow2.header import read_header, write_header
+from qmpd.block.images.qcow2.mapping import EMPTY, Entry, Kind, Mapping, Piece
+from qmpd.block.images.qcow2.refcounts import Refcounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from qmpd.block.images.qcow2.mapping import Table
+    from qmpd.block.images.storage import Storage
+
+    Below = Callable[[int, int], bytes]
+    """What the image below has: its bytes from an offset on, so many of them."""
+
+_ALLOCATED = (Kind.DATA, Kind.ZERO_ALLOCATED)
+
+
+def _nothing(offset: int, length: int) -> bytes:
+    return bytes(length)
+
+
+class Qcow2:
+    """An open image.
+
+    `below` gives what shows where the image has nothing: the `below_size` bytes of the backing file, or zeros;
+    `below_is_zero` tells whether they are known to be zeros.  `data` is the external data file, if there is one.
+    """
+
+    __slots__ = (
+        "_compressed",
+        "_corrupt",
+        "_data",
+        "below",
+        "below_is_zero",
+        "below_size",
+        "header",
+        "mapping",
+        "read_only",
+        "refcounts",
+        "storage",
+    )
+
+    def __init__(self, storage: Storage, *, read_only: bool, data: Storage | None = None) -> None:
+        """Open it.
+
+        :raise ImageError: QEMU would not open it.
+        :raise OSError: it cannot be read.
+        """
+        self.storage = storage
+        self.read_only = read_only
+        self.below: Below = _nothing
+        self.below_size = 0
+        self.below_is_zero: Callable[[int, int], bool] = self._is_behind_below
+        self.header = read_header(storage, read_only=read_only)
+        if self.header.incompatible & layout.DATA_FILE and data is None:
+            raise ImageError("'data-file' is required for this image")
+        self._data = storage if data is None else data
+        self.refcounts = Refcounts(storage, self.header)
+        self.mapping = Mapping(storage, self.header, self.refcounts, self.header.l1_offset, self.header.l1_size)
+        self._compressed: tuple[int, bytes] | None = None
+        self._corrupt = False
+        if not read_only:
+            self._become_writable()
+
+    def _become_writable(self) -> None:
+        header = self.header
+        if header.incompatible & layout.DIRTY:
+            from qmpd.block.images.qcow2.check import repair
+
+            repair(self)
+            header.incompatible &= ~layout.DIRTY
+            write_header(header, self.storage)
+        if header.version >= 3 and header.autoclear & ~layout.KNOWN_AUTOCLEAR:
+            header.autoclear &= layout.KNOWN_AUTOCLEAR
+            write_header(header, self.storage)
+
+    @property
+    def size(self) -> int:
+        """How large the guest's disk is, in bytes."""
+        return self.header.size
+
+    @property
+    def external(self) -> bool:
+        """Whether the guest's data is in a file of its own."""
+        return self._data is not self.storage
+
+    # Reading
+
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """What a part of the disk is (`Mapping.pieces`)."""
+        return self.mapping.pieces(offset, length)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The guest's bytes.
+
+        :raise CorruptImage: the image contradicts itself there.
+        :raise OSError: they cannot be read.
+        """
+        if length == 0:
+            return b""
+        parts = []
+        for piece in self.mapping.pieces(offset, length):
+            parts.append(self._read_piece(piece, offset))
+            offset += piece.length
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_piece(self, piece: Piece, offset: int) -> bytes:
+        if piece.kind is Kind.DATA:
+            return self._data.read(piece.host, piece.length)
+        if piece.kind is Kind.UNALLOCATED:
+            return self.below(offset, piece.length)
+        if piece.kind is Kind.COMPRESSED:
+            within = offset % self.header.cluster_size
+            return self._decompressed(piece)[within : within + piece.length]
+        return bytes(piece.length)
+
+    def _decompressed(self, piece: Piece) -> bytes:
+        if self._compressed is not None and self._compressed[0] == piece.host:
+            return self._compressed[1]
+        stored = self.storage.read(piece.host, piece.stored)
+        size = self.header.cluster_size
+        content = _inflate_zstd(stored, size) if self.header.zstd else _inflate(stored, size)
+        self._compressed = piece.host, content
+        return content
+
+    # Writing
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write the guest's bytes.
+
+        :raise CorruptImage: the image contradicts itself there.
+        :raise OSError: they cannot be written.
+        """
+        view = memoryview(data)
+        end = offset + len(view)
+        at = offset
+        while at < end:
+            first, second, _ = self.mapping.split(at)
+            stop = min(end, (first + 1) * self.header.l1_reach)
+            table = self.mapping.writable_table(first)
+            self._write_in_table(table, second, at, view[at - offset : stop - offset])
+            at = stop
+
+    def _write_in_table(self, table: Table, index: int, offset: int, view: memoryview) -> None:
+        """Write what is all within the reach of one L2 table."""
+        size = self.header.cluster_size
+        end = offset + len(view)
+        at = offset
+        while at < end:
+            entry = self.mapping.entry(table, index)
+            alone = self._is_alone(entry)
+            # Clusters that need the same are done together.
+            count = 1
+            stop = (at // size + 1) * size
+            while stop < end:
+                following = self.mapping.entry(table, index + count)
+                if self._is_alone(following) != alone or (alone and not self._follows(entry, following, count)):
+                    break
+                count += 1
+                stop += size
+            stop = min(stop, end)
+            part = view[at - offset : stop - offset]
+            if alone:
+                self._overwrite(table, index, count, at, part)
+            else:
+                self._write_new(table, index, count, at, part)
+            index += count
+            at = stop
+
+    def _is_alone(self, entry: Entry) -> bool:
+        """Whether a cluster is there and nobody else's, so that it can be written where it is."""
+        return bool(entry.value & layout.COPIED) and not entry.value & layout.COMPRESSED
+
+    def _follows(self, first: Entry, entry: Entry, count: int) -> bool:
+        place = (first.value & layout.OFFSET) + count * self.header.cluster_size
+        return entry.value & layout.OFFSET == place
+
+    def _overwrite(self, table: Table, index: int, count: int, offset: int, part: memoryview) -> None:
+        """Write into clusters that are there already."""
+        size = self.header.cluster_size
+        entries = [self.mapping.entry(table, index + each) for each in range(count)]
+        host = entries[0].value & layout.OFFSET
+        begin, end = offset % size, offset % size + len(part)
+        if self.header.extended:
+            self._overwrite_subclusters(table, index, entries, offset, part)
+            return
+        head = tail = b""
+        if entries[0].value & layout.ZERO and begin:
+            head = bytes(begin)
+        if entries[-1].value & layout.ZERO and end % size:
+            tail = bytes(-end % size)
+        self._data.write(host + begin - len(head), b"".join([head, part, tail]) if head or tail else part)
+        if any(entry.value & layout.ZERO for entry in entries):
+            self.mapping.set_entries(table, index, [Entry(entry.value & ~layout.ZERO) for entry in entries])
+
+    def _overwrite_subclusters(
+        self, table: Table, index: int, entries: list[Entry], offset: int, part: memoryview
+    ) -> None:
+        size = self.header.cluster_size
+        sub = size // layout.SUBCLUSTERS
+        begin, end = offset, offset + len(part)
+        # Subclusters that are written in part and were not there are filled up with what shows there.
+        head = self._shown_in(begin // sub * sub, begin, entries[0])
+        last_start = end // sub * sub
+        tail = self._shown_in(end, last_start + sub, entries[-1]) if end % sub else b""
+        if head or tail:
+            part = memoryview(b"".join([head, part, tail]))
+            begin, end = begin - len(head), end + len(tail)
+        self._data.write((entries[0].value & layout.OFFSET) + begin - offset // size * size, part)
+        changed = []
+        for number, entry in enumerate(entries):
+            base = (offset // size + number) * size
+            mask = _bits(max(begin - base, 0) // sub, -(-min(end - base, size) // sub))
+            changed.append(Entry(entry.value, (entry.bitmap | mask) & ~(mask << 32)))
+        if changed != entries:
+            self.mapping.set_entries(table, index, changed)
+
+    def _shown_in(self, begin: int, end: int, entry: Entry) -> bytes:
+        """What shows in a part of one subcluster that is not there yet; nothing where it is there."""
+        if begin == end:
+            return b""
+        number = begin % self.header.cluster_size // (self.header.cluster_size // layout.SUBCLUSTERS)
+        return b"" if entry.bitmap >> number & 1 else self.read(begin, end - begin)
+
+    def _write_new(self, table: Table, index: int, count: int, offset: int, part: memoryview) -> None:
+        """Write clusters that are not there yet, or are shared, or compressed: they get a new place."""
+        size = self.header.cluster_size
+        old = [self.mapping.entry(table, index + each) for each in range(count)]
+        unit = size // layout.SUBCLUSTERS if self.header.extended else size
+        begin, end = offset, offset + len(part)
+        # Where the first and the last cluster are written in part, the rest of them is what shows there.
+        low = self._copied_from(old[0], begin, unit)
+        high = self._copied_to(old[-1], end, unit)
+        head = self.read(low, begin - low) if low < begin else b""
+        tail = self.read(end, high - end) if end < high else b""
+        whole = b"".join([head, part, tail]) if head or tail else part
+        base = offset // size * size
+        place = self._place(base, count)
+        self._data.write(place + low - base, whole)
+        entries = []
+        for number in range(count):
+            start = base + number * size
+            bitmap = 0
+            if self.header.extended:
+                mask = _bits(max(low - start, 0) // unit, min(-(-(high - start) // unit), layout.SUBCLUSTERS))
+                bitmap = mask | old[number].bitmap & ~mask & ~(mask << 32)
+            entries.append(Entry(place + number * size | layout.COPIED, bitmap))
+        self.mapping.set_entries(table, index, entries)
+        self._release(old)
+
+    def _copied_from(self, entry: Entry, begin: int, unit: int) -> int:
+        size = self.header.cluster_size
+        if self.header.extended and (entry.value & layout.COMPRESSED or entry.value & layout.OFFSET):
+            return begin // size * size
+        return begin // unit * unit
+
+    def _copied_to(self, entry: Entry, end: int, unit: int) -> int:
+        size = self.header.cluster_size
+        if self.header.extended and (entry.value & layout.COMPRESSED or entry.value & layout.OFFSET):
+            return -(-end // size) * size
+        return -(-end // unit) * unit
+
+    def _place(self, offset: int, count: int) -> int:
+        """Room in the file for the guest's clusters from `offset` on."""
+        if self.external:
+            return offset
+        return self.refcounts.allocate(count) << self.header.cluster_bits
+
+    def _release(self, entries: list[Entry]) -> None:
+        """Give back what these entries used."""
+        if self.external:
+            return
+        for entry in entries:
+            clusters = self.mapping.host_clusters(entry)
+            if clusters:
+                self.refcounts.change(clusters.start, len(clusters), -1)
+        self._compressed = None
+
+    # Room
+
+    def allocate(self, offset: int, length: int) -> None:
+        """Give a part of the disk that is not there yet its room, without writing data; whole clusters.
+
+        :raise OSError: the tables cannot be written.
+        """
+        size = self.header.cluster_size
+        for first, index, count in self._runs(offset // size * size, -(-(offset + length) // size) * size):
+            table = self.mapping.writable_table(first)
+            place = self._place(first * self.header.l1_reach + index * size, count)
+            bitmap = 0xFFFF_FFFF if self.header.extended and self.below is _nothing else 0
+            entries = [Entry(place + each * size | layout.COPIED, bitmap) for each in range(count)]
+            self.mapping.set_entries(table, index, entries)
+
+    def write_host(self, host: int, data: bytes) -> None:
+        """Write where the guest's data is, whatever the tables say of it.
+
+        :raise OSError: it cannot be written.
+        """
+        self._data.write(host, data)
+
+    def extend_host(self, size: int) -> None:
+        """Let the file where the guest's data is be at least this long.
+
+        :raise OSError: it cannot be done.
+        """
+        if self._data.size < size:
+            self._data.truncate(size)
+
+    # Zeros
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Let a part of the disk be zeros, without writing them where the format can say so.
+
+        A cluster of which only a part is meant, and whose rest is zeros as well, is zeros as a whole then.
+
+        :param unmap: the room that whole clusters take may be given back.
+        :raise OSError: it cannot be written.
+        """
+        size = self.header.cluster_size
+        end = offset + length
+        if self.header.version < 3:
+            self.write(offset, bytes(length))
+            return
+        first, last = -(-offset // size) * size, end // size * size
+        if first > last:
+            self._zero_part(offset, end, unmap=unmap)
+            return
+        if offset < first:
+            self._zero_part(offset, first, unmap=unmap)
+        if first < last:
+            self._zero_clusters(first, last, unmap=unmap)
+        if last < end:
+            self._zero_part(last, end, unmap=unmap)
+
+    def _zero_part(self, begin: int, end: int, *, unmap: bool) -> None:
+        """Let a part of one cluster be zeros."""
+        size = self.header.cluster_size
+        start = begin // size * size
+        stop = start + size
+        if (
+            self._reads_as_zeros(start, begin)
+            and self._reads_as_zeros(end, min(stop, self.size))
+            and not any(piece.kind in (Kind.DATA, Kind.COMPRESSED) for piece in self.pieces(start, size))
+        ):
+            self._zero_clusters(start, stop, unmap=unmap)
+        else:
+            self.write(begin, bytes(end - begin))
+
+    def _reads_as_zeros(self, begin: int, end: int) -> bool:
+        """Whether a part of the disk is known to be zeros, without reading it."""
+        for piece in self.pieces(begin, max(0, end - begin)):
+            if piece.kind in (Kind.DATA, Kind.COMPRESSED):
+                return False
+            if piece.kind is Kind.UNALLOCATED and not self.below_is_zero(begin, piece.length):
+                return False
+            begin += piece.length
+        return True
+
+    def _is_behind_below(self, offset: int, length: int) -> bool:
+        return offset >= self.below_size
+
+    def _zero_clusters(self, begin: int, end: int, *, unmap: bool) -> None:
+        for first, index, count in self._runs(begin, end):
+            table = self.mapping.writable_table(first)
+            old = [self.mapping.entry(table, index + each) for each in range(count)]
+            new, freed = [], []
+            for entry in old:
+                keep = self._is_alone(entry) and not unmap
+                value = entry.value & (layout.OFFSET | layout.COPIED) if keep else 0
+                if self.external:
+                    value = entry.value & (layout.OFFSET | layout.COPIED)
+                zeroed = Entry(value, 0xFFFF_FFFF << 32) if self.header.extended else Entry(value | layout.ZERO)
+                new.append(zeroed)
+                if zeroed != entry and not keep:
+                    freed.append(entry)
+            if new != old:
+                self.mapping.set_entries(table, index, new)
+                self._release(freed)
+
+    def _runs(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Whole clusters by L2 table: the table's index, the first cluster's, and how many there are."""
+        size = self.header.cluster_size
+        while begin < end:
+            first, index, _ = self.mapping.split(begin)
+            count = min((end - begin) // size, self.header.l2_entries - index)
+            yield first, index, count
+            begin += count * size
+
+    def discard(self, offset: int, length: int, *, wholly: bool = False) -> None:
+        """Give back the room of whole clusters: they read as zeros then, or as what is below where `wholly`.
+
+        :raise OSError: it cannot be written.
+        """
+        size = self.header.cluster_size
+        begin, end = -(-offset // size) * size, (offset + length) // size * size
+        if offset + length == self.size:
+            end = -(-self.size // size) * size
+        if self.header.version < 3 and self.below is not _nothing and not wholly:
+            return
+        for first, index, count in self._runs(begin, max(begin, end)):
+            if not self.mapping.l2_offset(first) and (wholly or self.below is _nothing):
+                continue
+            table = self.mapping.writable_table(first)
+            old = [self.mapping.entry(table, index + each) for each in range(count)]
+            new = [self._discarded(entry, wholly=wholly) for entry in old]
+            if new != old:
+                self.mapping.set_entries(table, index, new)
+                self._release([before for before, after in zip(old, new, strict=True) if before != after])
+
+    def _discarded(self, entry: Entry, *, wholly: bool) -> Entry:
+        if wholly:
+            return EMPTY
+        allocated = bool(entry.value & (layout.COMPRESSED | layout.OFFSET))
+        if not allocated and (self.below is _nothing or self._is_zero(entry)):
+            return entry
+        if self.header.extended:
+            return Entry(0, 0xFFFF_FFFF << 32)
+        return Entry(layout.ZERO if self.header.version >= 3 else 0)
+
+    def _is_zero(self, entry: Entry) -> bool:
+        if self.header.extended:
+            return entry.bitmap == 0xFFFF_FFFF << 32
+        return bool(entry.value & layout.ZERO)
+
+    # The whole
+
+    def resize(self, size: int) -> None:
+        """Let the guest's disk be this large.  What is cut off is gone; what is added reads as zeros.
+
+        :raise ImageError: the image cannot be made so large, or must not.
+        :raise OSError: it cannot be written.
+        """
+        header = self.header
+        if size % layout.SECTOR:
+            raise ImageError("The new size must be a multiple of 512")
+        if size < header.size and header.snapshots and header.version < 3:
+            raise ImageError("Can't shrink an image with snapshots", errno.ENOTSUP)
+        if header.bitmaps is not None and size != header.size:
+            raise ImageError("Cannot resize an image with bitmaps", errno.ENOTSUP)
+        old = header.size
+        if size < old:
+            begin = -(-size // header.cluster_size) * header.cluster_size
+            end = -(-old // header.cluster_size) * header.cluster_size
+            self.discard(begin, end - begin, wholly=True)
+        header.size = size
+        if header.needed_l1 > header.l1_size:
+            self.mapping.grow_l1(header.needed_l1)
+        write_header(header, self.storage)
+        if self.external:
+            self._data.truncate(size)
+        if size <= old:
+            return
+        if self.below_size > old:
+            # What the backing file has there must not show.
+            self.zero(old, size - old)
+        elif old % header.cluster_size:
+            # The rest of the last cluster may hold what a larger disk once had.
+            stop = min(size, -(-old // header.cluster_size) * header.cluster_size)
+            if any(piece.kind in (Kind.DATA, Kind.COMPRESSED) for piece in self.pieces(old, stop - old)):
+                self.write(old, bytes(stop - old))
+
+    def flush(self) -> None:
+        """Return when all that was written is where it survives.
+
+        :raise OSError: it cannot be done.
+        """
+        if self.external:
+            self._data.flush()
+        self.storage.flush()
+
+    def make_corrupt(self, error: CorruptImage) -> None:
+        """Mark the image as one that contradicts itself, so that nobody writes to it any more."""
+        if self._corrupt or self.read_only or not error.fatal or self.header.version < 3:
+            return
+        self._corrupt = True
+        self.header.incompatible |= layout.CORRUPT
+        write_header(self.header, self.storage)
+
+
+def _bits(first: int, end: int) -> int:
+    return (1 << end) - (1 << first) if end > first else 0
+
+
+def _inflate(stored: bytes, size: int) -> bytes:
+    try:
+        content = zlib.decompressobj(-12).decompress(stored, size)
+    except zlib.error:
+        content = b""
+    if len(content) != size:
+        raise ImageError(os.strerror(errno.EIO), errno.EIO)
+    return content
+
+
+def _inflate_zstd(stored: bytes, size: int) -> bytes:
+    try:
+        import zstandard  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise ImageError("zstd clusters need the Python package zstandard (pip install 'qmpd[disks]')") from None
+    try:
+        content: bytes = zstandard.ZstdDecompressor().decompressobj().decompress(stored)[:size]
+    except zstandard.ZstdError:
+        content = b""
+    if len(content) != size:
+        raise ImageError(os.strerror(errno.EIO), errno.EIO)
+    return content

@@ -1,0 +1,313 @@
+"""What is written to a qcow2 image is in it, as QEMU's own tools see it, whatever happens to the image meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qmpd.block.images.errors import ImageError
+from qmpd.block.images.qcow2 import check, snapshots
+from qmpd.block.images.qcow2.creation import Options, create
+from qmpd.block.images.qcow2.image import Qcow2
+from qmpd.server.disk_files import FileStorage
+from tests.block.images import MemoryStorage, allocation, needs_qemu_img, qemu_img, qemu_io
+
+EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "10"))
+OPERATIONS = 200
+SECTOR = 512
+
+
+class Sequence:
+    """Random operations on one image, and a model of what is on the guest's disk."""
+
+    def __init__(self, seed: int, storage: Any, below: bytes | None, *, comparable: bool = False) -> None:
+        self.random = random.Random(seed)
+        choose = self.random.choice
+        version = 3 if comparable else choose([2, 3, 3, 3])
+        bits = choose([9, 10, 12, 14, 16, 16, 17])
+        extended = version == 3 and bits >= 14 and choose([True, False, False])
+        size = choose([1 << 16, 1 << 20, 3 << 20, 8 << 20]) + SECTOR * self.random.randrange(40)
+        self.below = below
+        self.storage = storage
+        self.version = version
+        self.options = Options(
+            size=size,
+            version=version,
+            cluster_size=1 << bits,
+            refcount_bits=16 if version == 2 else choose([1, 2, 4, 8, 16, 16, 32, 64]),
+            extended_l2=extended,
+            backing=None if below is None else "base.raw",
+            backing_format=None if below is None else "raw",
+        )
+        self.image = self._with_below(create(storage, self.options))
+        self.model = bytearray(b"" if below is None else below[:size]).ljust(size, b"\0")
+        self.kept: dict[str, tuple[snapshots.Snapshot, bytes]] = {}
+        self.most = min(4, (1 << min(self.options.refcount_bits, 3)) - 3) if self.options.refcount_bits > 1 else 0
+
+    def _with_below(self, image: Qcow2) -> Qcow2:
+        if self.below is not None:
+            content = self.below
+            image.below = lambda offset, length: content[offset : offset + length].ljust(length, b"\0")
+            image.below_size = len(content)
+        return image
+
+    def place(self) -> tuple[int, int]:
+        offset = self.random.randrange(0, len(self.model)) // SECTOR * SECTOR
+        length = self.random.choice([SECTOR, 4096, 65536, self.random.randrange(1, 64) * SECTOR, 1 << 20])
+        return offset, min(len(self.model) - offset, length)
+
+    def step(self) -> str:
+        names = ["write"] * 8 + ["zero", "zero", "discard", "take", "go_back", "delete", "resize", "reopen", "read"]
+        name = self.random.choice(names)
+        getattr(self, name)(*self.place())
+        return name
+
+    def write(self, offset: int, length: int) -> None:
+        data = (self.random.randbytes(16) * (length // 16 + 1))[:length]
+        self.image.write(offset, data)
+        self.model[offset : offset + length] = data
+
+    def zero(self, offset: int, length: int) -> None:
+        self.image.zero(offset, length, unmap=self.random.choice([True, False]))
+        self.model[offset : offset + length] = bytes(length)
+
+    def discard(self, offset: int, length: int) -> None:
+        if self.version < 3:
+            return
+        self.image.discard(offset, length)
+        size = self.options.cluster_size
+        begin, end = -(-offset // size) * size, (offset + length) // size * size
+        if offset + length == len(self.model):
+            end = len(self.model)
+        if end > begin:
+            self.model[begin:end] = bytes(end - begin)
+
+    def take(self, offset: int, length: int) -> None:
+        if len(self.kept) < self.most:
+            name = f"s{self.random.random()}"
+            self.kept[name] = snapshots.take(self.image, name, seconds=1), bytes(self.model)
+
+    def go_back(self, offset: int, length: int) -> None:
+        if self.kept:
+            snapshot, content = self.kept[self.random.choice(list(self.kept))]
+            if self.version < 3 and len(content) < len(self.model):
+                with pytest.raises(ImageError, match="shrink an image with snapshots"):
+                    snapshots.go_back(self.image, snapshot)
+                return
+            snapshots.go_back(self.image, snapshot)
+            self.model = bytearray(content)
+
+    def delete(self, offset: int, length: int) -> None:
+        if self.kept:
+            snapshots.delete(self.image, self.kept.pop(self.random.choice(list(self.kept)))[0])
+
+    def resize(self, offset: int, length: int) -> None:
+        change = self.random.choice([-1, 1, 1]) * self.random.randrange(512)
+        size = max(SECTOR, len(self.model) + change * SECTOR)
+        if size < len(self.model) and self.kept and self.version < 3:
+            return
+        self.image.resize(size)
+        del self.model[size:]
+        self.model.extend(bytes(size - len(self.model)))
+
+    def reopen(self, offset: int, length: int) -> None:
+        self.image = self._with_below(Qcow2(self.storage, read_only=False))
+
+    def read(self, offset: int, length: int) -> None:
+        assert self.image.read(offset, length) == self.model[offset : offset + length]
+
+    def finish(self) -> None:
+        assert self.image.size == len(self.model)
+        assert self.image.read(0, len(self.model)) == self.model
+        assert check.check(self.image) == ([], [])
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("seed", range(EXAMPLES))
+def test_random_operations(seed: int, tmp_path: Path) -> None:
+    below = random.Random(seed).randbytes(4096) * 500 if seed % 3 == 0 else None
+    if below is not None:
+        (tmp_path / "base.raw").write_bytes(below)
+    path = tmp_path / "image.qcow2"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        sequence = Sequence(seed, FileStorage(descriptor), below)
+        for _ in range(OPERATIONS):
+            sequence.step()
+        sequence.finish()
+        kept = [{"name": name, "id": each.identifier} for name, (each, _) in sequence.kept.items()]
+    finally:
+        os.close(descriptor)
+    (tmp_path / "model.raw").write_bytes(sequence.model)
+    qemu_img("check", "-f", "qcow2", path)
+    qemu_img("compare", "-f", "qcow2", "-F", "raw", path, tmp_path / "model.raw")
+    for each in kept:
+        # QEMU finds in the snapshot what was there.
+        copy = tmp_path / "copy.qcow2"
+        copy.write_bytes(path.read_bytes())
+        content = sequence.kept[each["name"]][1]
+        if sequence.version < 3 and len(content) != len(sequence.model):
+            continue
+        qemu_img("snapshot", "-a", each["name"], copy)
+        (tmp_path / "kept.raw").write_bytes(content)
+        qemu_img("compare", "-f", "qcow2", "-F", "raw", copy, tmp_path / "kept.raw")
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("seed", range(max(3, EXAMPLES // 3)))
+def test_the_same_as_qemu_io(seed: int, tmp_path: Path) -> None:
+    """The same operations by qemu-io on a copy: the same content, and the same allocation."""
+    chosen = random.Random(seed)
+    size = chosen.choice([1 << 20, 3 << 20]) + 512 * chosen.randrange(40)
+    ours, theirs = tmp_path / "ours.qcow2", tmp_path / "theirs.qcow2"
+    layout = ["-o", f"cluster_size={chosen.choice([4096, 65536])}", f"{size}"]
+    if seed % 2:
+        qemu_img("create", "-q", "-f", "raw", tmp_path / "base.raw", size)
+        (tmp_path / "base.raw").write_bytes(chosen.randbytes(size))
+        layout = ["-b", "base.raw", "-F", "raw", *layout]
+    qemu_img("create", "-q", "-f", "qcow2", *layout[:-1], theirs, layout[-1])
+    ours.write_bytes(theirs.read_bytes())
+    descriptor = os.open(ours, os.O_RDWR)
+    commands = []
+    try:
+        image = Qcow2(FileStorage(descriptor), read_only=False)
+        if seed % 2:
+            below = (tmp_path / "base.raw").read_bytes()
+            image.below = lambda offset, length: below[offset : offset + length].ljust(length, b"\0")
+            image.below_size = len(below)
+        for _ in range(60):
+            offset = chosen.randrange(size) // 512 * 512
+            length = min(size - offset, chosen.choice([512, 4096, 65536, 131072, 512 * chosen.randrange(1, 300)]))
+            name = chosen.choice(["write", "write", "zero", "discard"])
+            if name == "write":
+                pattern = chosen.randrange(1, 256)
+                image.write(offset, bytes([pattern]) * length)
+                commands.append(f"write -P {pattern} {offset} {length}")
+            elif name == "zero":
+                image.zero(offset, length, unmap=True)
+                commands.append(f"write -z -u {offset} {length}")
+            else:
+                image.discard(offset, length)
+                commands.append(f"discard {offset} {length}")
+        image.flush()
+    finally:
+        os.close(descriptor)
+    qemu_io(theirs, *commands)
+    qemu_img("compare", ours, theirs)
+    assert allocation(ours) == allocation(theirs)
+
+
+@needs_qemu_img
+def test_compressed_clusters_are_read(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096
+    (tmp_path / "a.raw").write_bytes(content)
+    qemu_img("convert", "-c", "-f", "raw", "-O", "qcow2", tmp_path / "a.raw", tmp_path / "a.qcow2")
+    image = Qcow2(MemoryStorage((tmp_path / "a.qcow2").read_bytes()), read_only=False)
+    assert image.read(0, len(content)) == content
+    image.write(100 * SECTOR, b"x" * SECTOR)
+    assert (
+        image.read(99 * SECTOR, 3 * SECTOR)
+        == content[99 * SECTOR : 100 * SECTOR] + b"x" * SECTOR + content[101 * SECTOR : 102 * SECTOR]
+    )
+    assert check.check(image) == ([], [])
+
+
+WRITER = """
+import os, random, sys
+from qmpd.block.images.qcow2.creation import Options, create
+from qmpd.server.disk_files import FileStorage
+chosen = random.Random(int(sys.argv[2]))
+storage = FileStorage(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT))
+image = create(storage, Options(size=4 << 20, cluster_size=chosen.choice([512, 4096, 65536]), extended_l2=False))
+sys.stdout.write("ready\\n")
+sys.stdout.flush()
+number = 0
+while True:
+    number += 1
+    offset = chosen.randrange(8192) * 512
+    length = min((4 << 20) - offset, chosen.choice([512, 65536]))
+    if chosen.random() < 0.2:
+        image.zero(offset, length)
+        kind = 0
+    else:
+        kind = number % 255 + 1
+        image.write(offset, bytes([kind]) * length)
+    sys.stdout.write(f"{offset} {length} {kind}\\n")
+    if number % 8 == 0:
+        image.flush()
+        sys.stdout.write("flushed\\n")
+        sys.stdout.flush()
+"""
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("seed", range(max(3, EXAMPLES // 2)))
+def test_a_writer_that_is_killed_leaves_leaks_at_most(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "image.qcow2"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(seed)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(random.Random(seed).random() / 4)
+        writer.send_signal(signal.SIGKILL)
+        told = writer.stdout.read().decode()
+    model = bytearray(4 << 20)
+    flushed = told.rpartition("flushed\n")[0].replace("flushed\n", "").splitlines()
+    unsure = bytearray(4 << 20)
+    for line in flushed:
+        offset, length, kind = map(int, line.split())
+        model[offset : offset + length] = bytes([kind]) * length
+    # What was written after the last flush that was told of may be there or not, and eight more that were not told.
+    qemu_img("check", "-r", "leaks", "-f", "qcow2", path, fails=True)
+    qemu_img("check", "-f", "qcow2", path)
+    image = Qcow2(MemoryStorage(path.read_bytes()), read_only=True)
+    content = image.read(0, 4 << 20)
+    replay = random.Random(seed)
+    replay.choice([512, 4096, 65536])
+    for number in range(len(flushed) + 17):
+        offset = replay.randrange(8192) * 512
+        length = min((4 << 20) - offset, replay.choice([512, 65536]))
+        replay.random()
+        if number >= len(flushed):
+            unsure[offset : offset + length] = b"\1" * length
+    wrong = [place for place in range(0, 4 << 20, 512) if content[place] != model[place] and not unsure[place]]
+    assert not wrong
+
+
+HOSTILE = int(os.environ.get("QMPD_HOSTILE", "1500"))
+
+
+def test_hostile_images() -> None:
+    """Damaged headers, tables and snapshot lists: an error or an answer, soon, and with little memory."""
+    chosen = random.Random(5)
+    storage = MemoryStorage()
+    image = create(storage, Options(size=1 << 20, cluster_size=4096))
+    for number in range(20):
+        image.write(number * 40960, bytes([number + 1]) * 9000)
+    snapshots.take(image, "one", seconds=1)
+    image.write(5000, b"y" * 5000)
+    good = bytes(storage.content)
+    tables = [0, image.header.l1_offset, image.header.refcount_offset, image.header.snapshots_offset]
+    tables += [image.mapping.l2_offset(0), 8192]
+    for _ in range(HOSTILE):
+        content = bytearray(good)
+        for _ in range(chosen.randrange(1, 4)):
+            place = chosen.choice(tables) + chosen.randrange(120)
+            width = chosen.choice([1, 4, 8])
+            content[place : place + width] = chosen.choice([chosen.randbytes(width), b"\xff" * width, bytes(width)])
+        begun = time.process_time()
+        with contextlib.suppress(ImageError, OSError):
+            damaged = Qcow2(MemoryStorage(bytes(content)), read_only=chosen.choice([True, False]))
+            snapshots.read_snapshots(damaged)
+            damaged.read(0, min(damaged.size, 1 << 20))
+            if not damaged.read_only:
+                damaged.write(0, b"z" * 5000)
+        assert time.process_time() - begun < 2
