@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qmpd.cli import serve
 from qmpd.common.integers import from_digits
 from qmpd.common.output import tell
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language.errors import OptionError
 
 if TYPE_CHECKING:
     from qmpd.server.fleet import Fleet

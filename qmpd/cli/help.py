@@ -10,7 +10,7 @@ from qmpd.qapi import DEFAULT_RELEASE, release_names
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qmpd.emulator.option_language.options import Option
+    from qmpd.option_language.options import Option
 
 _WIDTH = 80
 _COLUMN = 26

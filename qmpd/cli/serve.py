@@ -12,15 +12,15 @@ from qmpd.emulator.command_line import machine as machine_options
 from qmpd.emulator.command_line import monitors as monitor_options
 from qmpd.emulator.command_line import puppet as puppet_options
 from qmpd.emulator.command_line.machine import MachineOptions
-from qmpd.emulator.option_language.errors import OptionError
-from qmpd.emulator.option_language.options import Option, scan
 from qmpd.machine import RunState
+from qmpd.option_language.errors import OptionError
+from qmpd.option_language.options import Option, scan
 from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.options import Given
     from qmpd.machine import MachineSettings
+    from qmpd.option_language.options import Given
     from qmpd.qapi import Release
     from qmpd.qapi.twin import Twin, TwinFacts
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from qmpd.emulator.option_language.errors import OptionError
-from qmpd.emulator.option_language.options import Option, scan
+from qmpd.option_language.errors import OptionError
+from qmpd.option_language.options import Option, scan
 
 _USAGE = """\
 usage: qmpd timeline FILE -o OUT.svg|OUT.html [-title TEXT] [-from NUMBER] [-to NUMBER]

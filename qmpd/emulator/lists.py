@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qmpd.emulator.option_language.errors import OptionList
+from qmpd.option_language.errors import OptionList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qmpd.emulator.option_language.groups import OptionGroups
+    from qmpd.option_language.groups import OptionGroups
     from qmpd.qapi.release import Release
 
 _WIDTH = 24

@@ -7,12 +7,12 @@ import pwd
 import re
 from typing import TYPE_CHECKING
 
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import NOWHERE, OptionError
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import NOWHERE, OptionError
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.groups import Entry
-    from qmpd.emulator.option_language.options import Given
+    from qmpd.option_language.groups import Entry
+    from qmpd.option_language.options import Given
     from qmpd.server.daemon import Daemon
 
 _LARGEST_ID = (1 << 32) - 1

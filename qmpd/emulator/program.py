@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from qmpd.common.output import complete_streams, finish, tell
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.option_language.errors import BareError, OptionError, OptionList
-from qmpd.emulator.option_language.options import Option, scan, scan_all
+from qmpd.option_language.errors import BareError, OptionError, OptionList
+from qmpd.option_language.options import Option, scan, scan_all
 from qmpd.qapi import DEFAULT_RELEASE, BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.options import Given
     from qmpd.emulator.phases.start import Start
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.option_language.options import Given
     from qmpd.qapi.release import Release
 
 # Options of QEMU for other processors, which no help tells of here; those behind True take an argument.

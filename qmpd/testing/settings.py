@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from qmpd.cli import serve as command_line
 from qmpd.control import guest_options
 from qmpd.control.clock import PuppetClock
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import OptionError
 from qmpd.machine.blueprint import GuestSettings
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import OptionError
 from qmpd.qapi import load_release
 from qmpd.server.settings import MonitorSettings
 

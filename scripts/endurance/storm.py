@@ -22,7 +22,7 @@ from endurance.inputs import Maker
 from qmpd.cli import serve
 from qmpd.control.errors import ControlError
 from qmpd.control.interface import interface as control_interface
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language.errors import OptionError
 from qmpd.qapi import load_release
 from qmpd.server import log
 from qmpd.server.fleet import Fleet

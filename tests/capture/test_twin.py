@@ -11,8 +11,8 @@ from qmpd.capture import guests
 from qmpd.cli.control import main as control
 from qmpd.cli.main import main
 from qmpd.cli.serve import parse
-from qmpd.emulator.option_language.errors import OptionError
 from qmpd.machine import GuestPhase
+from qmpd.option_language.errors import OptionError
 from qmpd.qapi.twin import load_twin
 from tests.clients.beside import Client, Side, kinds, running, wait_until
 from tests.clients.programs import serving

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qmpd.cli import serve
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language.errors import OptionError
 from tests.golden import RELEASES, command_line
 
 PROGRAM = "qemu-system-x86_64: "

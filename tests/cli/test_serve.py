@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from qmpd.cli import main, serve
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language.errors import OptionError
 from qmpd.qapi import release_names
 from qmpd.server.settings import MonitorSettings
 

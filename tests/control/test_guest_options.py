@@ -8,8 +8,8 @@ import pytest
 
 from qmpd.cli import serve
 from qmpd.control.guest_options import GuestOptions, changes, options
-from qmpd.emulator.option_language.errors import OptionError
 from qmpd.machine import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
+from qmpd.option_language.errors import OptionError
 
 
 def parsed(*arguments: str) -> GuestSettings | None:

@@ -10,13 +10,13 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from qmpd.emulator.option_language.errors import OptionError
-from qmpd.emulator.option_language.options import Given, Option, scan_all
 from qmpd.emulator.phases.start import Start
 from qmpd.emulator.program import Complaints
 from qmpd.emulator.reading.options import EmulatorOptions
 from qmpd.machine import VirtualClock
 from qmpd.monitor.dispatcher import Dispatcher
+from qmpd.option_language.errors import OptionError
+from qmpd.option_language.options import Given, Option, scan_all
 from qmpd.qapi import load_release
 from qmpd.system.chardev import Chardev
 from tests.real_qemu import programs

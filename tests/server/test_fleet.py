@@ -15,9 +15,9 @@ import trio
 
 from qmpd.cli import serve
 from qmpd.control.errors import ControlError
-from qmpd.emulator.option_language.errors import OptionError
 from qmpd.monitor.commands import handlers
 from qmpd.monitor.dispatcher import Dispatcher
+from qmpd.option_language.errors import OptionError
 from qmpd.qapi import load_release
 from qmpd.server import fleet as fleet_module
 from qmpd.server.fleet import Fleet, FleetError

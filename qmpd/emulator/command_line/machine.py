@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import NOWHERE, OptionError
-from qmpd.emulator.option_language.key_values import BOOL, NUMBER, SIZE, STRING
-from qmpd.emulator.option_language.options import Given, Option
 from qmpd.machine.blueprint import (
     Device,
     MachineSettings,
@@ -24,6 +20,10 @@ from qmpd.machine.blueprint import (
     ShutdownAction,
     WatchdogAction,
 )
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import NOWHERE, OptionError
+from qmpd.option_language.key_values import BOOL, NUMBER, SIZE, STRING
+from qmpd.option_language.options import Given, Option
 
 if TYPE_CHECKING:
     import enum

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import OptionError
-from qmpd.emulator.option_language.key_values import BOOL, NUMBER, STRING
-from qmpd.emulator.option_language.options import Option
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import OptionError
+from qmpd.option_language.key_values import BOOL, NUMBER, STRING
+from qmpd.option_language.options import Option
 from qmpd.server.settings import MonitorSettings
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.options import Given
+    from qmpd.option_language.options import Given
 
 _SECTION = "Where it listens"
 _ADDRESS = "unix:PATH,server=on,wait=off[,exclusive=on]"

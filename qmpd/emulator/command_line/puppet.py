@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import OptionError
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.options import Given
     from qmpd.machine.blueprint import MachineSettings
+    from qmpd.option_language.options import Given
 
 
 def guest(given: Given) -> list[tuple[str, str]]:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.command_line.machine import family_of, machines
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import NOWHERE, BareError, OptionError
-from qmpd.emulator.option_language.property_values import check_member, check_text
 from qmpd.emulator.phases.user_object_rules import check_object
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.option_language.property_values import check_member, check_text
 
 if TYPE_CHECKING:
     from qmpd.emulator.command_line.machine import MachineOptions
-    from qmpd.emulator.option_language.groups import Entry, OptionGroups
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.option_language.groups import Entry, OptionGroups
     from qmpd.system.build import Assembly
 
 _BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "int", "reboot-timeout": "int",

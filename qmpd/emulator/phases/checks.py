@@ -9,13 +9,13 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.groups import Entry
     from qmpd.emulator.phases.board import Board
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.option_language.groups import Entry
     from qmpd.server.settings import VMSettings
 
 _DATE = re.compile(r"[-+]?\d+-[-+]?\d+-[-+]?\d+")

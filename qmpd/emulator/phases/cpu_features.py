@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import NOWHERE, OptionError
-from qmpd.emulator.option_language.property_values import check_text
 from qmpd.hardware.processors import feature_name
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import NOWHERE, OptionError
+from qmpd.option_language.property_values import check_text
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.groups import Entry
     from qmpd.emulator.phases.board import Board
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.machine.blueprint import MachineSettings
+    from qmpd.option_language.groups import Entry
 
 _LIMITS = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF}
 _VENDOR = 12

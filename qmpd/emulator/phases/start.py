@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
-from qmpd.emulator.option_language.errors import NOWHERE, BareError, OptionError
-from qmpd.emulator.option_language.groups import HELP
 from qmpd.emulator.phases.board import Board
 from qmpd.emulator.phases.checks import EntryChecks
 from qmpd.emulator.phases.cpu_features import CPUs
@@ -24,13 +22,15 @@ from qmpd.emulator.reading.incoming import check_incoming
 from qmpd.emulator.reading.networks import Networks
 from qmpd.hardware.numa import Numa
 from qmpd.machine.blueprint import Device, Firmware, GuestSettings
+from qmpd.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.option_language.groups import HELP
 from qmpd.qom.reader import size_of
 from qmpd.server.settings import VMSettings
 from qmpd.system.build import Assembly, ColdPlugError
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.groups import Entry
     from qmpd.emulator.reading.options import EmulatorOptions, Values
+    from qmpd.option_language.groups import Entry
 
 _SANDBOX = {
     "obsolete": ("allow", "deny"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qmpd.emulator.option_language.errors import OptionError
 from qmpd.machine.blueprint import CPUTopology
+from qmpd.option_language.errors import OptionError
 
 if TYPE_CHECKING:
     from qmpd.qapi.behaviour import Behaviour

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import NOWHERE, OptionError, OptionList
-from qmpd.emulator.option_language.groups import HELP
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import NOWHERE, OptionError, OptionList
+from qmpd.option_language.groups import HELP
 from qmpd.server.settings import ChardevSettings, MonitorSettings
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.groups import Entry, OptionGroups
-    from qmpd.emulator.option_language.options import Given
+    from qmpd.option_language.groups import Entry, OptionGroups
+    from qmpd.option_language.options import Given
     from qmpd.server.settings import VMSettings
 
 # A path with its final NUL has to fit into sockaddr_un.
@@ -228,7 +228,7 @@ class ChardevOptions:
 
     def default_monitor(self, nographic: bool) -> None:
         """What there is where no option decides about it."""
-        from qmpd.emulator.option_language.options import Given, Option
+        from qmpd.option_language.options import Given, Option
 
         option = Option("monitor", "DEVICE", "", None)
         self.take_short(Given(option, "-monitor", "stdio" if nographic else "vc:80Cx24C"), "readline")

@@ -7,17 +7,17 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import OptionError, OptionList
-from qmpd.emulator.option_language.groups import HELP
-from qmpd.emulator.option_language.key_values import BOOL, NUMBER
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import OptionError, OptionList
+from qmpd.option_language.groups import HELP
+from qmpd.option_language.key_values import BOOL, NUMBER
 from qmpd.qapi.introspection import Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.emulator.option_language.groups import Entry
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.option_language.groups import Entry
 
 _INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
 _UNITS = {"ide": 2, "scsi": 7}

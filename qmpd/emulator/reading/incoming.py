@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.option_language.errors import NOWHERE, OptionError
+from qmpd.option_language.errors import NOWHERE, OptionError
 
 if TYPE_CHECKING:
     from qmpd.emulator.reading.options import EmulatorOptions

@@ -12,16 +12,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.option_language import typed_values
-from qmpd.emulator.option_language.errors import NOWHERE, OptionError
-from qmpd.emulator.option_language.groups import HELP
+from qmpd.option_language import typed_values
+from qmpd.option_language.errors import NOWHERE, OptionError
+from qmpd.option_language.groups import HELP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from qmpd.emulator.option_language.groups import Entry
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.machine.blueprint import Device
+    from qmpd.option_language.groups import Entry
 
     Values = dict[str, object]
 

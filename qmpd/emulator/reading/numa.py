@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.option_language import typed_values
-from qmpd.emulator.option_language.errors import NOWHERE, OptionError
 from qmpd.hardware.numa import NumaError
+from qmpd.option_language import typed_values
+from qmpd.option_language.errors import NOWHERE, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.emulator.option_language.groups import Entry
     from qmpd.hardware.numa import Numa
+    from qmpd.option_language.groups import Entry
     from qmpd.qapi.release import Release
 
 

@@ -12,13 +12,13 @@ from qmpd.common.refusals import Refusal
 from qmpd.emulator.command_line.machine import OPTIONS as MACHINE_OPTIONS
 from qmpd.emulator.command_line.machine import MachineOptions
 from qmpd.emulator.lists import Lists
-from qmpd.emulator.option_language import key_values, typed_values
-from qmpd.emulator.option_language.errors import OptionError, OptionList
-from qmpd.emulator.option_language.groups import HELP, Entry, OptionGroups
-from qmpd.emulator.option_language.options import Given, Option
 from qmpd.emulator.process import ProcessOptions
 from qmpd.emulator.reading.chardevs import ChardevOptions
 from qmpd.emulator.reading.singles import Singles
+from qmpd.option_language import key_values, typed_values
+from qmpd.option_language.errors import OptionError, OptionList
+from qmpd.option_language.groups import HELP, Entry, OptionGroups
+from qmpd.option_language.options import Given, Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable

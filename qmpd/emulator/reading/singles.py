@@ -10,16 +10,16 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from qmpd.emulator.option_language import key_values, typed_values
-from qmpd.emulator.option_language.errors import OptionError, OptionList
-from qmpd.emulator.option_language.groups import HELP, Entry
-from qmpd.emulator.option_language.key_values import BOOL, NUMBER, STRING
+from qmpd.option_language import key_values, typed_values
+from qmpd.option_language.errors import OptionError, OptionList
+from qmpd.option_language.groups import HELP, Entry
+from qmpd.option_language.key_values import BOOL, NUMBER, STRING
 from qmpd.qapi import load_release
 from qmpd.qapi.introspection import Enumeration
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.options import Given
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.option_language.options import Given
     from qmpd.qapi import Release
 
 _AUDIO = frozenset(

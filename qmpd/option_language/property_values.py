@@ -6,8 +6,8 @@ A value comes from a tree of keys (`-machine`) or stands alone (`-global`, `-acc
 from __future__ import annotations
 
 from qmpd.common.integers import INTEGER_RANGES
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import OptionError
 from qmpd.qom.setting import ENUMERATIONS
 
 _UNSIGNED = ("uint8", "uint16", "uint32", "uint64")

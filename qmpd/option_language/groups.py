@@ -13,14 +13,14 @@ import orjson
 
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.texts import Texts
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import OptionError, OptionList
-from qmpd.emulator.option_language.key_values import BOOL, NUMBER, SIZE, STRING
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import OptionError, OptionList
+from qmpd.option_language.key_values import BOOL, NUMBER, SIZE, STRING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.emulator.option_language.options import Given
+    from qmpd.option_language.options import Given
     from qmpd.qapi.release import Release
 
 _TYPES = {"string": STRING, "boolean": BOOL, "number": NUMBER, "size": SIZE}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from qmpd.common.integers import from_digits
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language.errors import OptionError
 
 # A value that is kept as it is, or one of QEMU's three other types.
 STRING, BOOL, NUMBER, SIZE = "string", "bool", "number", "size"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from qmpd.emulator.option_language import key_values
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language import key_values
+from qmpd.option_language.errors import OptionError
 from qmpd.qapi.errors import ArgumentError
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Object
 
 if TYPE_CHECKING:
-    from qmpd.emulator.option_language.key_values import Tree
+    from qmpd.option_language.key_values import Tree
     from qmpd.qapi.introspection import Introspection
     from qmpd.qapi.release import Release
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from qmpd.emulator.option_language.errors import OptionError
+from qmpd.option_language.errors import OptionError
 
 
 class Option(NamedTuple):
