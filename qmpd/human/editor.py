@@ -19,6 +19,7 @@ HISTORY = 64
 _LEFT, _RIGHT, _ERASE = "\x1b[D", "\x1b[C", "\x1b[K"
 _ESCAPE, _DELETE = 27, 127
 _WIDTH = 80
+_LARGEST_PARAMETER = 9999  # beyond all that mean something
 _SPACE = " \t\n\v\f\r"
 
 
@@ -120,8 +121,8 @@ class LineEditor:
 
     def _in_sequence(self, byte: int) -> None:
         character = chr(byte)
-        if self._before == "[" and character.isdigit():
-            self._parameter = self._parameter * 10 + byte - 48
+        if self._before == "[" and "0" <= character <= "9":
+            self._parameter = min(self._parameter * 10 + byte - 48, _LARGEST_PARAMETER)
             return
         match self._before + character:
             case "[A" | "[F":

@@ -12,9 +12,9 @@ _LONGEST = 500
 """Characters of a line that are told."""
 
 
-def said(error: BaseException) -> str:
+def said(error: BaseException, at: str = "this command") -> str:
     """What the client is told, in a line."""
-    return f"qmpd failed at this command, which is a defect of qmpd: {_shortened(f'{type(error).__name__}: {error}')}"
+    return f"qmpd failed at {at}, which is a defect of qmpd: {_shortened(f'{type(error).__name__}: {error}')}"
 
 
 def reported(error: BaseException) -> str:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _WIDTHS = {"b": 1, "w": 2, "l": 4, "q": 8}
 _ADDRESS = (1 << 64) - 1
+LARGEST = 16 << 20
+"""Bytes that one command reads or writes; the real program takes what it is told, and may end of it."""
+LONGEST = 2 * LARGEST + 4096
+"""Bytes that a line can have: those that a command writes are two digits each."""
 
 
 class _Fail(Exception):  # noqa: N818 - what the answer says
@@ -35,7 +39,7 @@ class _Fail(Exception):  # noqa: N818 - what the answer says
 class QtestSession(Session):
     """A test program's connection."""
 
-    __slots__ = ("_bus", "_clock", "_commands", "_input", "_log", "_machine", "_started")
+    __slots__ = ("_bus", "_clock", "_commands", "_input", "_log", "_machine", "_size", "_started")
 
     def __init__(self, dispatcher: Dispatcher, label: str, log: TextIO | None = None) -> None:
         super().__init__(dispatcher, label=label)
@@ -43,7 +47,9 @@ class QtestSession(Session):
         self._clock = clock if isinstance(clock, SteppedClock) else SteppedClock()
         self._machine = dispatcher
         self._bus = TestBus(dispatcher.machine, self._clock)
-        self._input = b""
+        # The pieces of a line whose end is still to come, and how long they are; they are dropped when it is too long.
+        self._input: list[bytes] = []
+        self._size = 0
         self._log = log
         self._started = time.monotonic()
         self._commands: dict[str, Callable[[list[str]], str]] = {
@@ -70,8 +76,16 @@ class QtestSession(Session):
 
     def receive(self, data: bytes) -> None:
         """Take bytes; each line that they finish is executed at once."""
-        *lines, self._input = (self._input + data).split(b"\n")
-        for line in lines:
+        first, *others = data.split(b"\n")
+        self._take(first)
+        for piece in others:
+            line, too_long = b"".join(self._input), self._size > LONGEST
+            self._input.clear()
+            self._size = 0
+            self._take(piece)
+            if too_long:
+                self.send(f"FAIL A line has at most {LONGEST} bytes\n".encode())
+                continue
             words = line.decode("utf-8", "replace").split()
             if not words:
                 continue
@@ -81,6 +95,13 @@ class QtestSession(Session):
             self.send(answer.encode() + b"\n")
             if self._machine.machine.pending:
                 self._machine.turn()
+
+    def _take(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > LONGEST:
+            self._input.clear()
+        elif piece:
+            self._input.append(piece)
 
     def fail(self, text: str) -> None:
         """Answer that a line could not be read."""
@@ -120,27 +141,27 @@ class QtestSession(Session):
     # Memory and ports
 
     def _read(self, words: list[str]) -> str:
-        return "0x" + self._bus.read(_number(words[0]), _number(words[1])).hex()
+        return "0x" + self._bus.read(_number(words[0]), _size(words[1])).hex()
 
     def _write(self, words: list[str]) -> str:
-        size = _number(words[1])
+        size = _size(words[1])
         data = bytes.fromhex(words[2].removeprefix("0x"))[:size]
         self._bus.write(_number(words[0]), data.ljust(size, b"\0"))
         return ""
 
     def _read_base64(self, words: list[str]) -> str:
-        return base64.b64encode(self._bus.read(_number(words[0]), _number(words[1]))).decode()
+        return base64.b64encode(self._bus.read(_number(words[0]), _size(words[1]))).decode()
 
     def _write_base64(self, words: list[str]) -> str:
         try:
             data = base64.b64decode(words[2], validate=True)
         except binascii.Error as error:
             raise ValueError from error
-        self._bus.write(_number(words[0]), data[: _number(words[1])])
+        self._bus.write(_number(words[0]), data[: _size(words[1])])
         return ""
 
     def _fill(self, words: list[str]) -> str:
-        self._bus.write(_number(words[0]), bytes([_number(words[2]) & 255]) * _number(words[1]))
+        self._bus.write(_number(words[0]), bytes([_number(words[2]) & 255]) * _size(words[1]))
         return ""
 
     def _write_number(self, width: int, words: list[str]) -> str:
@@ -171,6 +192,13 @@ class QtestSession(Session):
 
 def _number(text: str) -> int:
     return int(text, 0) & _ADDRESS
+
+
+def _size(text: str) -> int:
+    size = _number(text)
+    if size > LARGEST:
+        raise _Fail(f"qmpd reads and writes at most {LARGEST} bytes at once")
+    return size
 
 
 def open_qtest(dispatcher: Dispatcher, label: str) -> Session:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from qmpd.monitor.defects import UNEXPECTED, said
 from qmpd.server import log
 
 if TYPE_CHECKING:
@@ -151,17 +152,17 @@ class Connection:
     def _receive(self, data: bytes) -> None:
         try:
             self.session.receive(data)
-        except Exception as error:
+        except UNEXPECTED as error:
             self._fail(error)
 
     def _receive_plain(self, data: bytes) -> bool:
         try:
             return self.session.receive_plain(data)
-        except Exception as error:
+        except UNEXPECTED as error:
             self._fail(error)
             return True
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Reading what this client has sent went wrong inside: it is told so, and costs nobody else anything."""
         log.defect(
             f"client {self.number} is disconnected: qmpd failed at reading what it sent, a defect of qmpd", error
@@ -169,9 +170,8 @@ class Connection:
         self.deaf = True
         self.unread = b""
         try:
-            what = f"{type(error).__name__}: {error}"
-            self.session.fail(f"qmpd failed at reading this, which is a defect of qmpd: {what}")
-        except Exception:
+            self.session.fail(said(error, "reading this"))
+        except UNEXPECTED:
             self.abort()
 
     @property
