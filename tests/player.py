@@ -119,9 +119,9 @@ class Served:
         resets = MORE_RESETS.get((release, scenario["scenario"]), 1)
         guest = scenario["guest"]
         settings.machine.guest = (
-            GuestSettings(operating_system=False, firmware_resets=resets)
+            GuestSettings(operating_system=False, firmware_resets=(resets, resets))
             if guest is None
-            else GuestSettings(on_boot=ON_BOOT[guest], firmware_resets=resets)
+            else GuestSettings(on_boot=ON_BOOT[guest], firmware_resets=(resets, resets))
         )
         self.path = path
         self.clock = VirtualClock()

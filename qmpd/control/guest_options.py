@@ -7,6 +7,7 @@ import typing
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from qmpd.common.integers import from_digits
+from qmpd.control.ranges import Range, bounds, spell
 from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.machine.blueprint import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
@@ -19,10 +20,10 @@ NEVER = "never"
 
 
 class GuestOptions(TypedDict, total=False):
-    """The options of a guest; see `GuestSettings`, whose times are given as `Time` here."""
+    """The options of a guest; see `GuestSettings`, whose times are given as `Time` here and ranges as `Range`."""
 
     firmware: Firmware | str
-    firmware_resets: int
+    firmware_resets: Range
     operating_system: bool
     boot_time: Time
     on_boot: GuestAction | str
@@ -40,7 +41,8 @@ class GuestOptions(TypedDict, total=False):
 
 
 _TIMES = ("boot_time", "powerdown_delay", "sleep_time", "unplug_delay", "balloon_delay")
-_LIMITS = {"firmware_resets": 1000, "debug_exit_value": 255}
+_RANGES = {"firmware_resets": 1000}
+_LIMITS = {"debug_exit_value": 255}
 
 
 def changes(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,6 +54,8 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if name in _TIMES:
             result[name] = None if name == "sleep_time" and value == NEVER else nanoseconds(value)
+        elif name in _RANGES:
+            result[name] = bounds(wire_name(name), value, _RANGES[name])
         elif name in _LIMITS and not 0 <= value <= _LIMITS[name]:
             raise ValueError(f"'{wire_name(name)}' is a number from 0 to {_LIMITS[name]}")
     return result
@@ -62,8 +66,9 @@ def options(settings: GuestSettings) -> GuestOptions:
     result: dict[str, Any] = {}
     for name in GuestOptions.__annotations__:
         value = getattr(settings, name)
-        if value is not None:
-            result[name] = seconds(value) if name in _TIMES else value
+        if value is None:
+            continue
+        result[name] = seconds(value) if name in _TIMES else spell(*value) if name in _RANGES else value
     return typing.cast("GuestOptions", result)
 
 
@@ -93,6 +98,8 @@ def _value(key: str, text: str, kind: Any) -> object:
         if not (text.isascii() and text.isdigit()):
             raise ValueError(f"Parameter '{key}' expects a number")
         return from_digits(text)
+    if key.replace("-", "_") in _RANGES:
+        return text
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
             return kind(text)

@@ -1,8 +1,8 @@
 """The control socket's interface: introspection, argument checks and JSON Schema, all made of the declarations.
 
 The types of QAPI that can be written as annotations: `str`, `int`, `float`, `bool`, `Any`, enumerations
-(`enum.StrEnum`), lists, objects (dataclasses, and TypedDicts for keyword arguments), and `Time`, which is an
-alternate of number and string.  `X | None` is an optional member.
+(`enum.StrEnum`), lists, objects (dataclasses, and TypedDicts for keyword arguments), and `Time` and `Range`, which are
+alternates of a number and a string.  `X | None` is an optional member.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from qmpd.control.declaration import Declaration, declarations
+from qmpd.control.ranges import Range
 from qmpd.control.times import Time
 from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.qapi.arguments import ArgumentCompiler
@@ -37,6 +38,15 @@ _BUILTINS: dict[Any, tuple[str, str]] = {
     bool: ("bool", "boolean"),
     Any: ("any", "value"),
 }
+
+_ALTERNATES: tuple[tuple[str, type, type], ...] = (("Time", float, str), ("Range", int, str))
+
+
+def _alternate(annotation: Any) -> tuple[str, type, type] | None:
+    for annotated, alternate in zip((Time, Range), _ALTERNATES, strict=True):
+        if annotation == annotated:
+            return alternate
+    return None
 
 
 class Parameter(typing.NamedTuple):
@@ -98,7 +108,7 @@ class Interface:
     @property
     def names(self) -> Names:
         """What introspection does not tell."""
-        return Names(alternates={"Time": "Time"})
+        return Names(alternates={name: name for name, *_ in _ALTERNATES})
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -197,9 +207,9 @@ class _Builder:
         if annotation in _BUILTINS:
             name, json_type = _BUILTINS[annotation]
             self._types[name] = {"name": name, "json-type": json_type, "meta-type": "builtin"}
-        elif annotation == Time:
-            name = "Time"
-            branches = [{"type": self._type(float)}, {"type": self._type(str)}]
+        elif (alternate := _alternate(annotation)) is not None:
+            name, *kinds = alternate
+            branches = [{"type": self._type(kind)} for kind in kinds]
             self._types[name] = {"name": name, "members": branches, "meta-type": "alternate"}
         elif typing.get_origin(annotation) is list:
             element = self._type(typing.get_args(annotation)[0])

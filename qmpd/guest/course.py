@@ -4,13 +4,6 @@ Its course is a walk through phases.  A reset puts it back to `reset`; when the 
 then the operating system boots, if there is one, and then it runs until something happens to it.  Each
 step that takes time is a timer on the machine's own time, so a stopped guest makes no progress and goes on
 where it was.
-
-SeaBIOS is why one reset shows as two.  Early in its work it notes, in the RAM copy of itself, that it has
-run, and a reset of QEMU's `pc` does not put the original back.  After the next reset it finds the note,
-takes the reset for one that it must complete, restores its copy and resets the machine itself; the second
-time it finds no note and runs in full.  Measured on release 7.2: the note is made some 10 ms after the
-vCPUs start, the second reset comes 25 to 45 ms after the first, a boot sector runs after some 60 ms.  A
-reset before the note is made is not doubled.
 """
 
 from __future__ import annotations
@@ -21,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from qmpd.guest import effects as devices
+from qmpd.guest import seabios
 from qmpd.machine.blueprint import FIRMWARE_ALONE, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 from qmpd.machine.errors import NOT_SUSPENDED, MachineError
 from qmpd.machine.requests import ShutdownCause, WakeupReason
@@ -33,18 +27,6 @@ if TYPE_CHECKING:
     from qmpd.machine.machine import Machine
 
 MILLISECOND = 1_000_000
-
-FIRMWARE_NOTE = 10 * MILLISECOND
-"""From the start of SeaBIOS to its note that it has run, in nanoseconds."""
-
-FIRMWARE_REST = 50 * MILLISECOND
-"""From the note to the end of the firmware's work, in nanoseconds."""
-
-FIRMWARE_RESET = 35 * MILLISECOND
-"""From a reset to the one that SeaBIOS adds, in nanoseconds."""
-
-FIRMWARE_RESET_AGAIN = 1 * MILLISECOND
-"""From that to a further one (`GuestSettings.firmware_resets`), in nanoseconds."""
 
 START = 1 * MILLISECOND
 """What a start takes without firmware, and a way back out of S3, in nanoseconds."""
@@ -83,7 +65,9 @@ class Guest:
     `configure`.
     """
 
-    __slots__ = ("_machine", "_timers", "firmware_has_run", "phase", "resets_due", "settings", "wakeup_reason")
+    __slots__ = (
+        "_machine", "_timers", "firmware_has_run", "phase", "resets_due", "settings", "starts", "wakeup_reason",
+    )  # fmt: skip
 
     def __init__(self, machine: Machine, settings: GuestSettings | None) -> None:
         self._machine = machine
@@ -94,6 +78,8 @@ class Guest:
         self.firmware_has_run = False
         # How many resets SeaBIOS is still going to add to the last one.
         self.resets_due = 0
+        # How often the vCPUs were set going after a reset, the first one being the machine's own start.
+        self.starts = 0
         # What last woke it out of S3; None: nothing has.
         self.wakeup_reason: WakeupReason | None = None
 
@@ -314,6 +300,7 @@ class Guest:
             "phase": str(self.phase),
             "firmware_has_run": self.firmware_has_run,
             "resets_due": self.resets_due,
+            "starts": self.starts,
             "wakeup_reason": None if self.wakeup_reason is None else str(self.wakeup_reason),
             "timers": self._timers.remaining(),
             "settings": {name: _plain(value) for name, value in settings.items()},
@@ -325,10 +312,13 @@ class Guest:
         for name, kind in _SETTING_KINDS.items():
             if settings[name] is not None:
                 settings[name] = kind(settings[name])
+        if settings["firmware_resets"] is not None:
+            settings["firmware_resets"] = tuple(settings["firmware_resets"])
         self.settings = GuestSettings(**settings)
         self.phase = GuestPhase(state["phase"])
         self.firmware_has_run = state["firmware_has_run"]
         self.resets_due = state["resets_due"]
+        self.starts = state["starts"]
         reason = state["wakeup_reason"]
         self.wakeup_reason = None if reason is None else WakeupReason(reason)
         self._timers.clear()
@@ -341,24 +331,33 @@ class Guest:
         if phase is not None:
             self.phase = phase
             self.firmware_has_run = True
+            self.starts = 1
 
     # The course.
 
     def _start(self) -> None:
-        firmware = self.settings.firmware
-        if firmware is Firmware.NONE:
+        self.starts += 1
+        if self.settings.firmware is Firmware.NONE:
             self._boot(START)
-        # Boards without PCI put all of the firmware back, the note with it (measured: isapc and microvm reset once).
-        elif firmware is Firmware.SEABIOS and self.firmware_has_run and self._machine.settings.board == "pc":
+        elif self._firmware_restarts():
             self.phase = GuestPhase.FIRMWARE_RESTART
-            self.resets_due = self.settings.firmware_resets
-            self._timers.set("firmware-reset", FIRMWARE_RESET)
+            self._timers.set("firmware-reset", seabios.RESET)
         elif self.resets_due > 0:
             self.phase = GuestPhase.FIRMWARE_RESTART
-            self._timers.set("firmware-reset", FIRMWARE_RESET_AGAIN)
+            self._timers.set("firmware-reset", seabios.RESET_AGAIN)
         else:
             self.phase = GuestPhase.FIRMWARE
-            self._timers.set("firmware-note", FIRMWARE_NOTE)
+            self._timers.set("firmware-note", seabios.note(self.starts))
+
+    def _firmware_restarts(self) -> bool:
+        """Whether SeaBIOS finds that it has run before, and then adds resets."""
+        if not self.firmware_has_run or self.settings.firmware is not Firmware.SEABIOS:
+            return False
+        if self._machine.settings.board not in seabios.RESETTING_BOARDS:
+            return False
+        usual = self._machine.behaviour.firmware_resets
+        self.resets_due = seabios.resets(self.settings.firmware_resets or (usual, usual), self.starts)
+        return self.resets_due > 0
 
     def _boot(self, after: int = 0) -> None:
         if self.settings.operating_system:
@@ -377,7 +376,7 @@ class Guest:
             self._act(GuestAction.REBOOT)
         elif name == "firmware-note":
             self.firmware_has_run = True
-            self._timers.set("firmware-end", FIRMWARE_REST)
+            self._timers.set("firmware-end", seabios.END - seabios.note(self.starts))
         elif name == "firmware-end":
             self._boot()
         elif name == "booted":

@@ -98,7 +98,8 @@ class GuestUnplug(enum.StrEnum):
 class GuestSettings:
     """What the virtual guest is like (`-guest`); times are in nanoseconds of the machine's own time.
 
-    `firmware_resets` is how many resets SeaBIOS adds to one (real ones add a second now and then).  Without
+    `firmware_resets` are the least and the greatest number of resets that SeaBIOS adds to one (on busy computers real
+    ones add one more now and then); None: what the release most often shows.  Without
     `operating_system` the firmware finds nothing to boot.  `boot_time` passes between the firmware's end and
     `on_boot`, after which the operating system runs and heeds the power button (`on_powerdown`, after
     `powerdown_delay`), the sleep button (`on_sleep`) and NMIs (`on_nmi`).  `sleep_time` after it was suspended
@@ -112,7 +113,7 @@ class GuestSettings:
     """
 
     firmware: Firmware = Firmware.SEABIOS
-    firmware_resets: int = 1
+    firmware_resets: tuple[int, int] | None = None
     operating_system: bool = True
     boot_time: int = 0
     on_boot: GuestAction = GuestAction.NONE

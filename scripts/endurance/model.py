@@ -19,8 +19,8 @@ SECOND = 1_000_000_000
 EPOCH = 1_700_000_000_000_000
 """Microseconds that a virtual clock shows at first."""
 
-NOTE, REST, AGAIN = 10 * MILLISECOND, 50 * MILLISECOND, 35 * MILLISECOND
-"""SeaBIOS: until it notes that it has run, from there to its end, and until it resets a second time."""
+FIRST_NOTE, NOTE, END, AGAIN = 10 * MILLISECOND, 600_000, 60 * MILLISECOND, 35 * MILLISECOND
+"""SeaBIOS: until it notes that it has run, the first time and later; to its end; until it resets a second time."""
 
 BOOT, POWERDOWN, RESUME = 2 * SECOND, 3 * SECOND // 2, MILLISECOND
 """The guest of the soak: how long it boots, shuts down and wakes up."""
@@ -84,7 +84,8 @@ class Machine:
     phase: str = "reset"
     timers: dict[str, int] = field(default_factory=dict)
     has_run: bool = False
-    resets_due: int = 0
+    # How often the firmware was set going.
+    starts: int = 0
     # The events that are limited: until when, and the one that waits.
     limited: dict[str, tuple[int, str | None]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
@@ -318,12 +319,17 @@ class Machine:
     def _vcpus_run(self) -> None:
         if self.phase != "reset" or self.state != "running" or not self.has_guest:
             return
+        self.starts += 1
         if self.has_run:
             self.phase = "restart"
             self._set("reset", AGAIN)
         else:
             self.phase = "firmware"
-            self._set("note", NOTE)
+            self._set("note", self._until_note)
+
+    @property
+    def _until_note(self) -> int:
+        return NOTE if self.starts > 1 else FIRST_NOTE
 
     @property
     def ticking(self) -> bool:
@@ -338,7 +344,7 @@ class Machine:
             self._reset_request("guest-reset")
         elif step == "note":
             self.has_run = True
-            self._set("end", REST)
+            self._set("end", END - self._until_note)
         elif step == "end":
             self.phase = "booting"
             self._set("booted", BOOT)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from qmpd.machine import GuestSettings, ShutdownAction
+from qmpd.qapi import load_release
 from tests.control.support import DEVICES, Refused, played
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.control.support import Control
     from tests.server.support import Client
 
 INSTANT = GuestSettings(boot_time=0)
@@ -158,7 +162,7 @@ async def test_options_change_while_it_runs(tmp_path: Path) -> None:
         await control("clock-advance", time="1ms")
         assert await events(client, 1) == [("RESET", by("guest-reset"))]
 
-        with pytest.raises(Refused, match="'firmware-resets' is a number from 0 to 1000"):
+        with pytest.raises(Refused, match="'firmware-resets' is a number from 0 to 1000, or two"):
             await control("guest-set", firmware_resets=-1)
         with pytest.raises(Refused, match="'soon' is not a time"):
             await control("guest-set", boot_time="soon")
@@ -185,3 +189,62 @@ async def test_the_paths_of_newer_releases(tmp_path: Path) -> None:
         assert isinstance(data, dict)
         assert data["qom-path"] == "/machine/peripheral/disk0"
         await control("emit-event", event="BLOCK_IO_ERROR", data=data)  # it fits the release's schema
+
+
+async def resets(control: Control, client: Client, boots: int) -> list[int]:
+    """How many RESET events each of so many `system_reset` brings."""
+    counts = []
+    for _ in range(boots):
+        await client.execute("system_reset")
+        await control("clock-advance", time="1s")
+        await client.send(b'{"execute": "query-status", "id": "end"}')
+        count = 0
+        while (message := await client.message()).get("id") != "end":
+            count += message.get("event") == "RESET"
+        counts.append(1 + count)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("range_", "expected"), [(None, {2}), (0, {1}), (1, {2}), ("2", {3}), ("1-2", {2, 3}), ("0-3", {1, 2, 3, 4})]
+)
+async def test_seabios_adds_resets(tmp_path: Path, range_: int | str | None, expected: set[int]) -> None:
+    """As many as the release mostly shows, or within a range; the same ones each time."""
+    counted = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        async with played(tmp_path / name, guest=INSTANT) as machine:
+            control, client = await machine.control(), await machine.connect()
+            await control("clock-advance", time="1s")
+            if range_ is not None:
+                await control("guest-set", firmware_resets=range_)
+                assert (await control("query-guest"))["options"]["firmware-resets"] in (range_, 2)
+            counted.append(await resets(control, client, 40))
+    assert set(counted[0]) == expected
+    assert counted[0] == counted[1]
+
+
+@pytest.mark.parametrize(("moment", "expected"), [("0us", 1), ("400us", 1), ("800us", 2), ("2ms", 2), ("20ms", 2)])
+async def test_a_reset_while_the_firmware_starts(tmp_path: Path, moment: str, expected: int) -> None:
+    """Measured: within a millisecond of a reset SeaBIOS notes that it has run; from then on a reset is doubled."""
+    async with played(tmp_path, guest=INSTANT) as machine:
+        control, client = await machine.control(), await machine.connect()
+        await control("clock-advance", time="1s")
+        await client.execute("system_reset")
+        # The one that the firmware adds comes 35 ms later; the firmware starts there.
+        await control("clock-advance", time="35ms")
+        await control("clock-advance", time=moment)
+        while (await client.message()).get("event") != "RESET":
+            pass
+        assert await resets(control, client, 1) == [expected]
+
+
+async def test_a_release_tells_how_many_resets_are_usual(tmp_path: Path) -> None:
+    shutil.copytree(load_release("7.2").directory, tmp_path / "mine")
+    document = json.loads((tmp_path / "mine" / "release.json").read_text())
+    document["behaviour"]["firmware_resets"]["value"] = 2
+    (tmp_path / "mine" / "release.json").write_text(json.dumps(document))
+    async with played(tmp_path, guest=INSTANT, release=str(tmp_path / "mine")) as machine:
+        control, client = await machine.control(), await machine.connect()
+        await control("clock-advance", time="1s")
+        assert await resets(control, client, 1) == [3]

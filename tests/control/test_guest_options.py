@@ -24,13 +24,13 @@ def test_every_setting_has_its_option() -> None:
 
 def test_options_make_settings() -> None:
     line = (
-        "firmware=once,firmware-resets=2,operating-system=on,boot-time=2s,on-boot=reboot,on-powerdown=ignore,"
+        "firmware=once,firmware-resets=2-3,operating-system=on,boot-time=2s,on-boot=reboot,on-powerdown=ignore,"
         "powerdown-delay=1.5m,on-sleep=hibernate,on-nmi=panic,on-wakeup=reboot,sleep-time=250ms,debug-exit-value=7,"
         "on-unplug=refuse,unplug-delay=1s,balloon=off,balloon-delay=2ms"
     )
     assert parsed("-guest", line) == GuestSettings(
         firmware=Firmware.ONCE,
-        firmware_resets=2,
+        firmware_resets=(2, 3),
         operating_system=True,
         boot_time=2_000_000_000,
         on_boot=GuestAction.REBOOT,
@@ -72,7 +72,8 @@ def test_options_come_back_as_they_were_given() -> None:
         ("operating-system=maybe", "-guest operating-system=maybe: Parameter 'operating-system' expects 'on' or 'off'"),
         ("firmware=uefi", "-guest firmware=uefi: Parameter 'firmware' does not accept value 'uefi' "
          "(there are seabios, once, none)"),
-        ("firmware-resets=-1", "-guest firmware-resets=-1: Parameter 'firmware-resets' expects a number"),
+        ("firmware-resets=-1", "-guest firmware-resets=-1: 'firmware-resets' is a number from 0 to 1000, "
+         "or two of them like 2-3"),
         ("debug-exit-value=256", "-guest debug-exit-value=256: 'debug-exit-value' is a number from 0 to 255"),
     ],
 )

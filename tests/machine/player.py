@@ -63,10 +63,11 @@ def settings_of(scenario: dict[str, Any], firmware_resets: int = 1) -> MachineSe
     words = iter(scenario["options"])
     for word in words:
         _option(settings, word, words)
+    resets = (firmware_resets, firmware_resets)
     if scenario["guest"] is not None:
-        settings.guest = GuestSettings(on_boot=ON_BOOT[scenario["guest"]], firmware_resets=firmware_resets)
+        settings.guest = GuestSettings(on_boot=ON_BOOT[scenario["guest"]], firmware_resets=resets)
     else:
-        settings.guest = GuestSettings(operating_system=False, firmware_resets=firmware_resets)
+        settings.guest = GuestSettings(operating_system=False, firmware_resets=resets)
     return settings
 
 

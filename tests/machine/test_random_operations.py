@@ -46,7 +46,7 @@ STOPS = [RunState.WATCHDOG, RunState.GUEST_PANICKED, RunState.IO_ERROR, RunState
 guests = st.builds(
     GuestSettings,
     firmware=st.sampled_from(Firmware),
-    firmware_resets=st.integers(1, 3),
+    firmware_resets=st.none() | st.tuples(st.integers(0, 2), st.integers(2, 3)),
     operating_system=st.booleans(),
     boot_time=TIMES,
     on_boot=st.sampled_from(GuestAction),
