@@ -61,19 +61,34 @@ class PuppetSession(Session):
     def receive(self, data: bytes) -> None:
         """Take bytes from the client, and write down what they complete."""
         messages = self.decoder.feed(data)
+        self._record(messages, len(data))
+        if messages:
+            if self._backlog is not None:
+                self._backlog.extend(messages)
+            else:
+                self._admit(messages)
+
+    def receive_plain(self, data: bytes) -> bool:
+        """The same where that takes little time, however much it is; otherwise nothing is taken, and False the answer.
+
+        Nothing may be waiting unread (`paused`).
+        """
+        messages = self.decoder.feed_plain(data)
+        if messages is None:
+            return False
+        self._record(messages, len(data))
+        self._admit(messages)
+        return True
+
+    def _record(self, messages: list[object], size: int) -> None:
+        """Write down what has been received, `size` bytes altogether."""
         client = self.client
-        size = len(data)
         for message in messages:
             if isinstance(message, ParseError):
                 client.recorder.record(EntryKind.RECEIVED, client=client.number, error=message.message, size=size)
             else:
                 client.recorder.record(EntryKind.RECEIVED, client=client.number, message=message, size=size)
             size = 0
-        if messages:
-            if self._backlog is not None:
-                self._backlog.extend(messages)
-            else:
-                self._admit(messages)
 
     def send(self, data: bytes) -> None:
         """Owe `data` to the client, unless a fault keeps it."""

@@ -88,15 +88,15 @@ def put_client(puppeteer: Puppeteer, session: Session, state: Mapping[str, Any])
     client.kept = deque(state["kept"])
 
 
-def take_entries(entries: Sequence[KeptEntry]) -> list[tuple[Any, ...]]:
+def take_entries(entries: Sequence[KeptEntry]) -> list[list[Any]]:
     """Entries of the transcript."""
     return [
-        (number, monotonic, wall, str(kind), {name: value for name, value in members.items() if value is not MISSING})
+        [number, monotonic, wall, str(kind), {name: value for name, value in members.items() if value is not MISSING}]
         for number, monotonic, wall, kind, members in entries
     ]
 
 
-def put_entries(entries: Sequence[tuple[Any, ...]]) -> list[KeptEntry]:
+def put_entries(entries: Sequence[Sequence[Any]]) -> list[KeptEntry]:
     """The entries that `take_entries` was given."""
     return [(number, monotonic, wall, EntryKind(kind), members) for number, monotonic, wall, kind, members in entries]
 

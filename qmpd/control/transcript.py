@@ -16,7 +16,7 @@ from qmpd.control.spelling import read
 from qmpd.control.values import MISSING, wire_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from qmpd.machine import Clock
 
@@ -97,18 +97,45 @@ KeptEntry = tuple[int, int, int, EntryKind, dict[str, Any]]
 _WIRE_NAMES = {field.name: wire_name(field.name) for field in fields(TranscriptEntry)}
 
 
+class KeptEntries:
+    """The latest entries, as many as there is room for."""
+
+    __slots__ = ("_entries", "_size")
+
+    def __init__(self) -> None:
+        self._entries: deque[KeptEntry] = deque()
+        self._size = 0
+
+    def append(self, kept: KeptEntry) -> None:
+        """Keep one more; the oldest are forgotten where there are too many, or too much in them."""
+        self._entries.append(kept)
+        self._size += _size(kept)
+        while self._size > SIZE_LIMIT or len(self._entries) > LIMIT:
+            self._size -= _size(self._entries.popleft())
+
+    def extend(self, entries: Iterable[KeptEntry]) -> None:
+        """Keep these, too."""
+        for kept in entries:
+            self.append(kept)
+
+    def __iter__(self) -> Iterator[KeptEntry]:
+        return iter(self._entries)
+
+    def __reversed__(self) -> Iterator[KeptEntry]:
+        return reversed(self._entries)
+
+
 class Recorder:
     """Writes entries down.  `follow` adds somebody who is given each one as JSON values, at once.
 
     `resets` counts how often it has begun anew.
     """
 
-    __slots__ = ("_clock", "_entries", "_followers", "_number", "_size", "resets")
+    __slots__ = ("_clock", "_entries", "_followers", "_number", "resets")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._entries: deque[KeptEntry] = deque()
-        self._size = 0
+        self._entries = KeptEntries()
         self._followers: list[Callable[[dict[str, Any]], None]] = []
         self._number = 0
         self.resets = 0
@@ -122,9 +149,6 @@ class Recorder:
         clock = self._clock
         kept = (self._number, clock.monotonic_nanoseconds(), clock.wall_microseconds(), kind, members)
         self._entries.append(kept)
-        self._size += _size(kept)
-        while self._size > SIZE_LIMIT or len(self._entries) > LIMIT:
-            self._size -= _size(self._entries.popleft())
         for follower in self._followers:
             follower(wire_entry(kept))
 
@@ -143,8 +167,7 @@ class Recorder:
 
     def reset(self) -> None:
         """Forget everything and count from 1 again."""
-        self._entries.clear()
-        self._size = 0
+        self._entries = KeptEntries()
         self._number = 0
         self.resets += 1
 
@@ -153,17 +176,22 @@ class Recorder:
         """The number of the last entry."""
         return self._number
 
-    def restore(self, number: int, entries: Iterable[KeptEntry]) -> None:
+    def restore(self, number: int, entries: KeptEntries) -> None:
         """Have these entries, and go on behind `number`; nobody who follows is told."""
-        self._entries = deque(entries)
-        self._size = sum(map(_size, self._entries))
+        self._entries = entries
         self._number = number
 
     def entries(self, since: int = 0) -> list[KeptEntry]:
         """The entries that are kept, from the one after number `since` on."""
         if since == 0:
             return list(self._entries)
-        return [entry for entry in self._entries if entry[0] > since]
+        newer: list[KeptEntry] = []
+        for entry in reversed(self._entries):
+            if entry[0] <= since:
+                break
+            newer.append(entry)
+        newer.reverse()
+        return newer
 
 
 def _size(kept: KeptEntry) -> int:

@@ -1,6 +1,6 @@
 """The monitors of a machine as plain data, for a process that takes them over in the middle of their work.
 
-Requests are kept as the decoder gave them, so what `marshal` can take; bytes owed to clients as they are.
+Requests are kept as the decoder gave them, bytes owed to clients as they are.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ class MainLoop:
                 more = self.step()
             if isinstance(self.hand_over, HandOver):
                 self._hand_over(self.hand_over)
+                more = True
             elif self.hand_over is not None and not self.hand_over.started:
                 self.hand_over.started = True
                 vm.nursery.start_soon(self._wait, self.hand_over)

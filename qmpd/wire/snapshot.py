@@ -19,7 +19,7 @@ def take_snapshot(scanner: Scanner) -> dict[str, object]:
         "state": scanner.state,
         "partial": scanner.partial.decode("latin-1"),
         "partial_where": list(scanner.partial_where) if scanner.partial else [1, 1],
-        "message": streamer.parser.resume_text(_spell),
+        "message": streamer.parser.resume_text(text_of),
         "braces": streamer.braces,
         "brackets": streamer.brackets,
         "tokens": streamer.tokens,
@@ -54,8 +54,9 @@ def restore_snapshot(snapshot: dict[str, Any], *, positions: bool, line: int, co
     return scanner
 
 
-def _spell(value: object) -> str:
-    """JSON text of `value`: members in the order in which they came, doubles exact and infinite ones too large."""
+def text_of(value: object) -> str:
+    """JSON text of what a client has sent: members in the order in which they came, doubles exact and infinite ones
+    too large; it may nest as deep as a message."""
     parts: list[str] = []
     # Nesting can be deeper than Python may recurse: the open containers' remaining parts are kept here.
     pending: list[Iterator[tuple[str, object]]] = [iter([("", value)])]

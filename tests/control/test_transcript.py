@@ -155,3 +155,17 @@ async def test_pretty_output_is_read_as_well(tmp_path: Path) -> None:
         await control("query-clock")
         sent = await control("query-transcript", kind="sent")
         assert "QMP" in sent[0]["message"]
+
+
+async def test_what_is_sent_in_one_go_is_written_down_as_well(tmp_path: Path) -> None:
+    async with played(tmp_path) as machine:
+        control, client = await machine.control(), await machine.connect()
+        for count in (1, 30, 3000):
+            await control("transcript-reset")
+            await client.send(b"".join(b'{"execute": "query-name", "id": %d}\n' % number for number in range(count)))
+            for number in range(count):
+                assert (await client.message())["id"] == number
+            entries = await control("query-transcript")
+            for kind in ("received", "sent"):
+                ids = [entry["message"]["id"] for entry in entries if entry["kind"] == kind]
+                assert ids == list(range(count))

@@ -67,6 +67,12 @@ class Caller(Client):
             message = await self.message()
             self.events.append(str(message["event"]))
 
+    async def at_end_after(self, *events: str) -> bool:
+        """Whether the server closes, once these events alone have come."""
+        while (line := await self.line()) is not None:
+            self.events.append(str(json.loads(line)["event"]))
+        return self.events == list(events)
+
     async def stage(self) -> str:
         return str((await self.returned("live-update-query"))["stage"])
 
@@ -220,10 +226,9 @@ def other(folder: Path, body: str, name: str = "child") -> str:
 def before(kind: str, action: str) -> str:
     """For `child`: do something instead of telling the parent `kind`, or before it."""
     return f"""
-told = frames.send
-def tell(channel, message, descriptors=()):
+def tell(channel, message, descriptors=(), told=frames.Channel.send):
     if message["kind"] == {kind!r}:
         {action}
     told(channel, message, descriptors)
-frames.send = tell
+frames.Channel.send = tell
 """

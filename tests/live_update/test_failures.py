@@ -125,7 +125,8 @@ async def children_that_cannot_take_over(folder: Path, server: Process, client: 
     path = folder / "child"
 
     async def fails(patience: int = 20_000) -> str:
-        assert await client.prepare(program=str(path)) in children(server.pid)
+        process = await client.prepare(program=str(path))
+        assert process in children(server.pid)
         client.events.clear()
         reply = await client.call("live-update-commit", timeout=patience)
         assert client.events == []
@@ -135,6 +136,8 @@ async def children_that_cannot_take_over(folder: Path, server: Process, client: 
         assert status["reason"] == description[0].lower() + description[1:]
         # The pid file is the parent's, if the child had taken it.
         assert server.pid == server.process.pid
+        # Nothing is left of the child, though nobody has cancelled anything.
+        await gone(process)
         return description.removeprefix("The child could not take over: ")
 
     child(folder, before("standing", "os.kill(os.getpid(), signal.SIGKILL)"))
@@ -168,11 +171,12 @@ async def a_full_disk_for_the_pid_file(server: Process, client: Caller) -> None:
 
 async def a_cancel_leaves_nothing(folder: Path, server: Process, client: Caller) -> None:
     for program in (other(folder, "time.sleep(100)"), child(folder, name="real")):
+        # The one before may still be on its way out.
+        await until(lambda: not children(server.pid))
         await client.returned("live-update-prepare", program=program)
         if program.endswith("real"):
             await client.event("INIT_COMPLETE")
-        # The one before may still be on its way out.
-        await until(lambda: len(children(server.pid)) == 1)
+        await until(lambda: children(server.pid))
         (started,) = children(server.pid)
         client.events.clear()
         assert await client.returned("live-update-cancel") == {}

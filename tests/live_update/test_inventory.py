@@ -108,11 +108,14 @@ def transferred(played: Played) -> dict[str, Any]:
     """What a child is told of the machine."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        sending = Thread(target=frames.send, args=(ours, snapshot.take(played.vm).state))
+        message = {"kind": "commit", "state": snapshot.take(played.vm).state}
+        sending = Thread(target=frames.Channel(ours).send, args=(message,))
         sending.start()
-        message, _ = frames.receive(theirs)
+        received, _ = frames.Channel(theirs).receive()
         sending.join()
-    return message
+    assert received == message
+    state: dict[str, Any] = received["state"]
+    return state
 
 
 def taken_over(played: Played, release: str) -> Played:

@@ -361,3 +361,37 @@ async def test_a_pseudo_terminal_stays(tmp_path: Path) -> None:
             assert heard & select.POLLHUP
         finally:
             os.close(number)
+
+
+async def test_a_long_transcript_that_grows_while_the_child_is_ready(tmp_path: Path) -> None:
+    control, transcript = str(tmp_path / "control.sock"), tmp_path / "transcript"
+    options = ["-transcript", str(transcript), "-control", f"unix:{control}"]
+    async with running(tmp_path, *options) as server:
+        client, puppeteer = await server.connect(), await server.connect(path=control)
+
+        async def ask(count: int) -> None:
+            await client.send(b'{"execute": "query-name"}' * count)
+            for _ in range(count):
+                assert await client.reply() == b'{"return": {}}'
+
+        await ask(3000)
+        await client.prepare()
+        # Some are sent to the child while it waits, some with the rest.
+        for count in (1200, 1, 700):
+            await ask(count)
+            await trio.sleep(0.08)
+        await ask(300)
+        before = await puppeteer.returned("query-transcript")
+        assert len(before) > 2 * 5200
+        await client.returned("live-update-commit", timeout=20_000)
+        after = await puppeteer.returned("query-transcript")
+        assert after[: len(before)] == before
+        # One that was begun anew is begun anew by the child as well.
+        await client.prepare()
+        await puppeteer.returned("transcript-reset")
+        await ask(10)
+        before = await puppeteer.returned("query-transcript")
+        await client.returned("live-update-commit", timeout=20_000)
+        after = await puppeteer.returned("query-transcript")
+        assert after[: len(before)] == before
+        assert [entry["number"] for entry in after] == list(range(1, len(after) + 1))

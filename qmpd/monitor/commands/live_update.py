@@ -21,6 +21,9 @@ PREPARE_TIMEOUT = 10_000
 COMMIT_TIMEOUT = 2_000
 """Milliseconds in which a child has to take over, where `live-update-commit` does not say."""
 
+LONGEST_PREPARE, LONGEST_COMMIT = 3_600_000, 60_000
+"""Milliseconds that may be asked for: the machine stands still while a child takes over."""
+
 
 def _parent(dispatcher: Dispatcher) -> Parent:
     if dispatcher.parent is None:
@@ -28,11 +31,17 @@ def _parent(dispatcher: Dispatcher) -> Parent:
     return dispatcher.parent
 
 
+def _seconds(arguments: Arguments, unsaid: int, longest: int) -> float:
+    milliseconds = cast("int", arguments.get("timeout", unsaid))
+    if not 1 <= milliseconds <= longest:
+        raise CommandError(f"Parameter 'timeout' expects a number of milliseconds from 1 to {longest}")
+    return milliseconds / 1000
+
+
 @command("live-update-prepare")
 def live_update_prepare(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
     program = cast("str | None", arguments.get("program"))
-    timeout = cast("int", arguments.get("timeout", PREPARE_TIMEOUT))
-    _parent(dispatcher).prepare(program, timeout / 1000)
+    _parent(dispatcher).prepare(program, _seconds(arguments, PREPARE_TIMEOUT, LONGEST_PREPARE))
     return EMPTY
 
 
@@ -55,7 +64,7 @@ def live_update_commit(dispatcher: Dispatcher, session: Session, arguments: Argu
     """The child replies, once it has taken over; the parent, where it could not."""
     if _parent(dispatcher).update.stage is not UpdateStage.PARENT_CHILD_READY:
         raise CommandError("There is no child that is ready to take over")
-    raise HandOver(session, cast("int", arguments.get("timeout", COMMIT_TIMEOUT)) / 1000)
+    raise HandOver(session, _seconds(arguments, COMMIT_TIMEOUT, LONGEST_COMMIT))
 
 
 @command("live-update-cancel")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import socket
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from qmpd.server.virtual_machine import VirtualMachine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qmpd.control.transcript import KeptEntries
     from qmpd.server.connection import Connection
     from qmpd.server.listener import Listener
     from qmpd.server.settings import MonitorSettings
@@ -39,15 +41,16 @@ class Refusal(Exception):  # noqa: N818 - it says what this process does
 class InheritedMachine(VirtualMachine):
     """A machine that another process has run so far: its clients are connected, and it has started."""
 
-    __slots__ = ("_channel", "_clients", "entries", "update")
+    __slots__ = ("_channel", "_clients", "_entries", "_incoming", "update")
 
     def __init__(self, settings: VMSettings, channel: socket.socket) -> None:
         """`channel` is the socket on which the parent talks."""
         super().__init__(settings)
         self._channel = channel
+        self._incoming = frames.Incoming(frames.LARGEST_ANSWER)
         self._clients: list[tuple[MonitorSettings, Connection]] = []
-        # What was in the transcript when the clone was made.
-        self.entries: list[tuple[Any, ...]] = []
+        # What is known of the transcript; None where nobody writes one.
+        self._entries: KeptEntries | None = None
         self.update = LiveUpdate(self.dispatcher.machine)
 
     def inherit(self, state: dict[str, Any], descriptors: list[int]) -> None:
@@ -56,22 +59,36 @@ class InheritedMachine(VirtualMachine):
         :raise OSError: the pid file cannot be written.
         """
         self.update.enter(UpdateStage.CHILD_COMMIT)
-        if state.get("goes_on"):
-            state["entries"] = self.entries + state["entries"]
         self._clients = snapshot.put(self, state, descriptors)
+        if self.puppeteer is not None:
+            if not state["goes_on"]:
+                self._entries = None
+            entries = self.take_entries(state["entries"])
+            self.puppeteer.recorder.restore(state["puppeteer"]["number"], entries)
         if self.pid_file is not None:
             try:
                 self.pid_file.write()
             except OSError as error:
                 raise Refusal(f"{self.pid_file.path}: {error.strerror}") from None
 
+    def take_entries(self, entries: list[list[Any]]) -> KeptEntries:
+        """Know of these entries of the transcript as well; all that are known."""
+        from qmpd.control.snapshot import put_entries
+        from qmpd.control.transcript import KeptEntries
+
+        if self._entries is None:
+            self._entries = KeptEntries()
+        self._entries.extend(put_entries(entries))
+        return self._entries
+
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
-        """Take the first turn, tell the parent, and only then go to the clients."""
+        """Take the first turn, tell the parent, and go to the clients when it leaves them."""
         self.started = True
         self.update.enter(UpdateStage.NONE)
         if self.dispatcher.machine.pending:
             self.dispatcher.turn()
-        frames.send(self._channel, {"kind": "serving"})
+        frames.Channel(self._channel).send({"kind": "serving"})
+        await self._until_parent_leaves()
         self.nursery.start_soon(self._listen_to_parent)
         if self.devices is not None:
             self.nursery.start_soon(self.devices.run)
@@ -91,17 +108,30 @@ class InheritedMachine(VirtualMachine):
         await self.acceptor.serve(client)
         await self.acceptor.accept(monitor, listener)
 
+    async def _until_parent_leaves(self) -> None:
+        self._channel.setblocking(False)
+        try:
+            message = await self._incoming.message(self._channel)
+        except (OSError, frames.Disconnected, frames.BadFrame):
+            message = {"kind": "nothing"}
+        if message["kind"] != "yours":
+            # It goes on by itself, or is gone: nothing that it has made may be taken away.
+            os._exit(1)
+
     async def _listen_to_parent(self) -> None:
         """Take the signals that still reach the parent, until it has ended."""
         channel = self._channel
-        channel.setblocking(False)
         try:
             while True:
-                message = await frames.receive_soon(channel)
-                terminate(self, message["signal"])
-        except (OSError, frames.Disconnected, frames.BadFrame):
-            trio.lowlevel.notify_closing(channel)
-            channel.close()
+                message = await self._incoming.message(channel)
+                number, sender = message["signal"]
+                terminate(self, (int(number), int(sender)))
+        except (OSError, frames.Disconnected):
+            pass
+        except Exception as error:
+            log.error(f"what the process before this one says cannot be understood: {error}")
+        trio.lowlevel.notify_closing(channel)
+        channel.close()
 
 
 def main(arguments: list[str]) -> int:
@@ -116,17 +146,18 @@ def main(arguments: list[str]) -> int:
 
 
 async def _take_over(channel: socket.socket) -> int:
+    parent = frames.Channel(channel)
     try:
-        vm = prepare(channel)
-        received = commit(channel, vm)
+        vm = prepare(parent, channel)
+        received = commit(parent, vm)
     except (frames.Disconnected, ConnectionError):
         raise
     except (Refusal, frames.BadFrame) as error:
-        frames.send(channel, {"kind": "refused", "reason": str(error)})
+        parent.send({"kind": "refused", "reason": str(error)})
         return 1
     except Exception as error:
         # Whatever is wrong with this process, its parent has to know, and goes on.
-        frames.send(channel, {"kind": "refused", "reason": f"it fails with {error!r}"})
+        parent.send({"kind": "refused", "reason": f"it fails with {error!r}"})
         return 1
     try:
         return depart(await serve_process(vm, received))
@@ -134,13 +165,14 @@ async def _take_over(channel: socket.socket) -> int:
         clean_up(vm)
 
 
-def prepare(channel: socket.socket) -> InheritedMachine:
+def prepare(parent: frames.Channel, channel: socket.socket) -> InheritedMachine:
     """Take in the clone and practise on it; the result is the machine that is to be taken over.
 
     :raise Refusal: this program is not made for it.
     :raise Disconnected: the parent is gone.
+    :raise BadFrame: what it says cannot be understood.
     """
-    message, _ = frames.receive(channel)
+    message, _ = parent.receive()
     if message.get("format") != frames.FORMAT:
         raise Refusal(f"it knows format {frames.FORMAT}, not {message.get('format')}")
     log.level, log.name = message["log"]
@@ -149,8 +181,6 @@ def prepare(channel: socket.socket) -> InheritedMachine:
     vm.update.enter(UpdateStage.CHILD_PREPARE)
     # What is done for the first time takes longer: imports, tables that are built when they are asked for.
     import_module("qmpd.server.hand_over.parent")
-    while (piece := frames.receive(channel)[0])["kind"] == "entries":
-        vm.entries += piece["entries"]
     snapshot.put(InheritedMachine(settings, channel), message["state"], None)
     for name in message["commands"]:
         entry = vm.dispatcher.commands[name]
@@ -160,22 +190,33 @@ def prepare(channel: socket.socket) -> InheritedMachine:
     gc.collect()
     gc.freeze()
     vm.update.enter(UpdateStage.CHILD_READY)
-    frames.send(channel, {"kind": "complete"})
+    parent.send({"kind": "complete"})
     return vm
 
 
-def commit(channel: socket.socket, vm: InheritedMachine) -> list[signals.Signal]:
+def commit(parent: frames.Channel, vm: InheritedMachine) -> list[signals.Signal]:
     """Wait for the word and take everything in; the result is the signals that came meanwhile.
 
     :raise Refusal: this process cannot take over.
     :raise Disconnected: the parent is gone, or has given up.
+    :raise BadFrame: what it says cannot be understood.
     """
-    message, descriptors = frames.receive(channel)
+    message, descriptors = _next(parent, vm)
     gc.disable()
     vm.inherit(message["state"], descriptors)
-    frames.send(channel, {"kind": "standing"})
-    message, _ = frames.receive(channel)
+    parent.send({"kind": "standing"})
+    message, _ = parent.receive()
     # Those sent to this process are either meant for the parent as well (from a terminal), or came too early.
     signals.forget()
     gc.enable()
-    return list(message["signals"])
+    return [(int(number), int(sender)) for number, sender in message["signals"]]
+
+
+def _next(parent: frames.Channel, vm: InheritedMachine) -> tuple[frames.Message, list[int]]:
+    """The next message, when all entries of the transcript that come before it are taken in."""
+    while True:
+        message, descriptors = parent.receive(most_descriptors=frames.MOST_DESCRIPTORS)
+        if message["kind"] != "entries":
+            return message, descriptors
+        vm.take_entries(message["entries"])
+        parent.send({"kind": "taken"})

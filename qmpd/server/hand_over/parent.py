@@ -4,18 +4,21 @@ The two talk over a private socket pair (`qmpd.server.hand_over.frames`); the ot
 `qmpd.server.hand_over.child`.
 
     parent                                child
-    prepare: settings, clone        ->
-    entries: of the transcript      ->    (as many of these as it takes)
-    practise                        ->    builds a machine of the clone, to see that it can
-    (serves)                        <-    complete
+    prepare: settings, clone        ->    builds a machine of the clone, to see that it can
+                                    <-    complete
+    entries: of the transcript      ->    (as many of these as it takes, and while it waits)
+                                    <-    taken
+    (serves)
     commit: all that there is       ->    builds the machine, writes the pid file
     (stands still)                  <-    standing
     go: what came in the meantime   ->
-    (leaves)                        <-    serving; the first turn of its main loop
+                                    <-    serving; the first turn of its main loop
+    yours                           ->
+    (leaves)                              (goes to the clients)
 
-Until the child has said `serving` it touches no client's socket, so up to there the parent can go on as if
-nothing had been asked: it does where the child refuses, is gone or takes too long.  A child whose parent is
-gone reads the end of the socket, and ends.
+Until the child has been told that the machine is its own it touches no client's socket, so up to there the parent
+can go on as if nothing had been asked: it does where the child refuses, is gone, says what cannot be understood or
+takes too long.  A child whose parent is gone reads the end of the socket, and ends.
 
 The commit runs in one go in the main loop's task, so that nothing else of this process touches a socket after
 its state has been taken.  Signals are the exception: a thread takes them, and those that come while the
@@ -26,11 +29,9 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
-import subprocess
-import sys
 import time
-from typing import TYPE_CHECKING, Any
+import traceback
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -40,93 +41,18 @@ from qmpd.monitor.errors import CommandError
 from qmpd.server import log
 from qmpd.server.connection import Connection
 from qmpd.server.hand_over import frames, snapshot
+from qmpd.server.hand_over.child_process import Child, Refused, require
 from qmpd.server.systemd import notify
 
 if TYPE_CHECKING:
     from qmpd.control.transcript import Recorder
     from qmpd.monitor.errors import HandOver
     from qmpd.server.settings import MonitorSettings
-    from qmpd.server.signals import Inbox
+    from qmpd.server.signals import Inbox, Signal
     from qmpd.server.virtual_machine import VirtualMachine
 
-# The same program: this interpreter, with the module path of this process.
-_ENTRY = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from qmpd.server.hand_over.child import main; sys.exit(main(sys.argv[1:2]))"
-)
-
-ENTRIES = 2000
-"""Entries of the transcript that are sent in one piece, before a clone is complete."""
-
-LAST_WORDS = 0.2
-"""Seconds that a child which has closed its socket is given to end by itself, so that its status can be told."""
-
-
-class Refused(Exception):  # noqa: N818 - it says what the child did
-    """The child cannot do what it is asked to; the text is its own."""
-
-
-class Child:
-    """One child: its process, this end of the socket pair, and the scope of the task that is with it."""
-
-    __slots__ = ("channel", "complete", "entries", "process", "resets", "scope")
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.process: trio.Process | None = None
-        self.channel: socket.socket | None = None
-        # Whether it has the clone, and so is ready to take over.
-        self.complete = False
-        # How far it has the transcript, and of which of its beginnings.
-        self.entries = 0
-        self.resets = 0
-
-    async def start(self, program: str | None) -> None:
-        """Start the process.
-
-        :raise OSError: it cannot be started.
-        """
-        ours, theirs = socket.socketpair()
-        self.channel = ours
-        ours.setblocking(False)
-        with theirs:
-            number = theirs.fileno()
-            if program is None:
-                command = [sys.executable, "-c", _ENTRY, str(number), *sys.path]
-            else:
-                command = [program, "take-over", str(number)]
-            try:
-                self.process = await trio.lowlevel.open_process(command, pass_fds=[number])
-            except (OSError, subprocess.SubprocessError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                raise OSError(f"{command[0]} cannot be started: {reason}") from None
-
-    async def epitaph(self) -> str:
-        """What there is to say of a child that has closed its end."""
-        assert self.process is not None
-        with trio.move_on_after(LAST_WORDS):
-            await self.process.wait()
-        status = self.process.returncode
-        when = "while it was ready" if self.complete else "before it was ready"
-        if status is None:
-            return f"the child turned away {when}"
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"the child {how} {when}"
-
-    def kill(self) -> None:
-        """Have it do nothing more."""
-        if self.process is not None:
-            self.process.kill()
-
-    async def bury(self) -> None:
-        """Kill it, and wait until nothing is left of it."""
-        if self.channel is not None:
-            self.channel.close()
-            self.channel = None
-        self.kill()
-        if self.process is not None:
-            with trio.CancelScope(shield=True):
-                await self.process.wait()
+PATIENCE = 1.0
+"""Seconds that a child which serves has to take the signals that came too late for the hand-over."""
 
 
 class Parent:
@@ -222,70 +148,68 @@ class Parent:
             try:
                 with trio.fail_after(patience):
                     await child.start(program)
-                    await self._send_clone(child)
+                    # There may always be more to tell.
+                    await self._send_clone(child, trio.current_time() + patience / 2)
             except trio.TooSlowError:
                 return f"the child was not ready after {patience:g} seconds"
             child.complete = True
             self._vm.dispatcher.machine.notify()
-            assert child.channel is not None
-            await trio.lowlevel.wait_readable(child.channel)
-            return await child.epitaph()
+            await child.accompany(self._recorder)
         except (frames.Disconnected, ConnectionError):
             return await child.epitaph()
         except Refused as error:
             return f"the child refused: {error}"
-        except (OSError, frames.BadFrame) as error:
+        except (OSError, frames.BadFrame, frames.TooLarge) as error:
             return str(error)
+        except Exception as error:
+            return _unexpected(error)
 
-    async def _send_clone(self, child: Child) -> None:
+    @property
+    def _recorder(self) -> Recorder | None:
+        return None if self._vm.puppeteer is None else self._vm.puppeteer.recorder
+
+    async def _send_clone(self, child: Child, until: float) -> None:
         vm = self._vm
-        assert child.channel is not None
-        message = {
+        await child.send({
             "kind": "prepare",
             "format": frames.FORMAT,
             "settings": to_plain(vm.settings),
             "log": [log.level, log.name],
             "commands": [name for name, entry in vm.dispatcher.commands.items() if entry is not None],
             "state": snapshot.take(vm).state,
-        }
-        await frames.send_soon(child.channel, message)
-        if vm.puppeteer is not None:
-            await self._send_transcript(child, child.channel, vm.puppeteer.recorder)
-        await frames.send_soon(child.channel, {"kind": "practise"})
-        _require(await frames.receive_soon(child.channel), "complete")
-
-    @staticmethod
-    async def _send_transcript(child: Child, channel: socket.socket, recorder: Recorder) -> None:
-        """Send what is in the transcript by now, piece by piece; the clients are served in between."""
-        from qmpd.control.snapshot import take_entries
-
-        child.resets, entries = recorder.resets, recorder.entries()
-        for start in range(0, len(entries), ENTRIES):
-            piece = take_entries(entries[start : start + ENTRIES])
-            await frames.send_soon(channel, {"kind": "entries", "entries": piece})
-        child.entries = entries[-1][0] if entries else 0
+        })
+        await child.answers("complete")
+        recorder = self._recorder
+        if recorder is not None:
+            await child.catch_up(recorder, until)
 
     # The hand-over
 
     def _hand_over(self, request: HandOver) -> str | None:
         """Go through the hand-over; why it failed, None where the child serves now."""
-        vm, child = self._vm, self._child
+        child = self._child
         if child is None or child.channel is None:
             return "it is gone"
         self.update.enter(UpdateStage.PARENT_COMMIT)
         began = time.monotonic()
         collecting = gc.isenabled()
         gc.disable()
+        received: list[Signal] = []
         try:
-            self._exchange(request, child, child.channel)
+            self._exchange(request, child, began + request.timeout, received)
         except TimeoutError:
             reason = f"it had {request.timeout:g} seconds"
         except frames.Disconnected:
             reason = "it is gone"
-        except (OSError, frames.BadFrame, Refused) as error:
+        except (OSError, frames.BadFrame, frames.TooLarge, Refused) as error:
             reason = str(error)
+        except Exception as error:
+            reason = _unexpected(error)
         else:
-            self._leave()
+            try:
+                self._leave()
+            except Exception as error:
+                _unexpected(error)  # whatever is left open, the machine is the child's
             if "NOTIFY_SOCKET" in os.environ:
                 # Only the service's main process is believed, which this one is for a little while yet.
                 notify(f"MAINPID={self.child}")
@@ -295,51 +219,53 @@ class Parent:
         finally:
             if collecting:
                 gc.enable()
-        # It must not come to itself later and serve as well.
-        child.kill()
-        if vm.pid_file is not None:
-            try:
-                vm.pid_file.write()
-            except OSError as error:
-                log.error(f"{vm.pid_file.path}: {error.strerror}")
-        self._fail(f"the child could not take over: {reason}")
-        child.scope.cancel()
+        self._go_on(child, reason, received)
         return reason
 
-    def _exchange(self, request: HandOver, child: Child, channel: socket.socket) -> None:
-        """Hand over, and return when the child serves.
+    def _go_on(self, child: Child, reason: str, received: list[Signal]) -> None:
+        """Be the one that serves after all."""
+        # It must not come to itself later and serve as well.
+        child.kill()
+        pid_file = self._vm.pid_file
+        if pid_file is not None:
+            try:
+                pid_file.write()
+            except OSError as error:
+                log.error(f"{pid_file.path}: {error.strerror}")
+        self._fail(f"the child could not take over: {reason}")
+        child.scope.cancel()
+        for signal in received:
+            self._vm.dispatcher.machine.request_shutdown_by_signal(*signal)
 
-        :raise TimeoutError, OSError, Disconnected, BadFrame, Refused: it does not.
+    def _exchange(self, request: HandOver, child: Child, deadline: float, received: list[Signal]) -> None:
+        """Hand over, and return when the machine is the child's; the signals that it was told are put in `received`.
+
+        :raise TimeoutError, OSError, Disconnected, BadFrame, TooLarge, Refused: it is not.
         """
         vm = self._vm
-        end = time.monotonic() + request.timeout
+        channel = child.begin_hand_over(deadline)
         reply = vm.dispatcher.late_reply(request.session, request.message, None)
         taken = snapshot.take(vm, {request.session: reply})
-        if vm.puppeteer is not None:
-            from qmpd.control.snapshot import take_entries
-
-            recorder = vm.puppeteer.recorder
-            goes_on = recorder.resets == child.resets
-            taken.state["goes_on"] = goes_on
-            taken.state["entries"] = take_entries(recorder.entries(child.entries if goes_on else 0))
-        _limit(channel, end)
-        frames.send(channel, {"kind": "commit", "state": taken.state}, taken.descriptors)
-        _limit(channel, end)
-        _require(frames.receive(channel)[0], "standing")
-        frames.send(channel, {"kind": "go", "signals": self._inbox.take()})
-        _limit(channel, end)
-        _require(frames.receive(channel)[0], "serving")
+        recorder = self._recorder
+        if recorder is not None:
+            taken.state |= child.rest_of_transcript(recorder)
+        channel.send({"kind": "commit", "state": taken.state}, taken.descriptors)
+        require(channel.receive(frames.LARGEST_ANSWER)[0], "standing")
+        received += self._inbox.take()
+        channel.send({"kind": "go", "signals": received})
+        require(channel.receive(frames.LARGEST_ANSWER)[0], "serving")
+        channel.send({"kind": "yours"})
 
     def _leave(self) -> None:
         """Let go of everything that is the child's now."""
         vm = self._vm
+        for _, listener in vm.listeners:
+            listener.close()
+        vm.listeners.clear()
         sessions = [*vm.dispatcher.sessions, *(vm.control.sessions if vm.control is not None else ())]
         for session in sessions:
             if isinstance(session.owner, Connection):
                 session.owner.release()
-        for _, listener in vm.listeners:
-            listener.close()
-        vm.listeners.clear()
         if vm.devices is not None:
             vm.devices.release()
         if vm.puppet_host is not None:
@@ -353,9 +279,10 @@ class Parent:
         if self._child is None or self._child.channel is None:
             return
         self._inbox.close()
+        channel = frames.Channel(self._child.channel, time.monotonic() + PATIENCE)
         try:
             for signal in self._inbox.take():
-                frames.send(self._child.channel, {"kind": "signal", "signal": signal})
+                channel.send({"kind": "signal", "signal": signal})
         except OSError:
             pass  # the child has ended since
         self._child.channel.close()
@@ -366,12 +293,7 @@ def _unusual(monitor: MonitorSettings) -> bool:
     return monitor.host is not None or monitor.mode != "control" or monitor.location != ""
 
 
-def _require(answer: dict[str, Any], kind: str) -> None:
-    """:raise Refused: the child's answer is another one."""
-    if answer.get("kind") != kind:
-        raise Refused(answer.get("reason", "it does not say why"))
-
-
-def _limit(channel: socket.socket, end: float) -> None:
-    """Let the next operation take until `end`, on the monotonic clock."""
-    channel.settimeout(max(end - time.monotonic(), 0.001))
+def _unexpected(error: Exception) -> str:
+    """What to say of a failure of this program's own."""
+    log.error("".join(traceback.format_exception(error)).rstrip())
+    return f"qmpd fails with {error!r}"

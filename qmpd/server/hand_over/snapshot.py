@@ -156,8 +156,6 @@ def _put_puppeteer(vm: VirtualMachine, state: Mapping[str, Any], sessions: Seque
 
     puppeteer = vm.play()
     puppeteer_snapshot.put(puppeteer, state["puppeteer"], sessions)
-    # Making the puppeteer and its clients was written down, but is none of the machine's story.
-    puppeteer.recorder.restore(state["puppeteer"]["number"], puppeteer_snapshot.put_entries(state.get("entries", ())))
     for client, session in zip(state["clients"], sessions, strict=True):
         if client["follows"] and vm.control is not None:
             vm.control.follow(session, True)
