@@ -82,16 +82,16 @@ class RateLimiter:
         return min(deadline for deadline, _ in self._waiting.values())
 
     def run(self) -> None:
-        """Deliver what has waited long enough."""
+        """Deliver what has waited long enough, in the order in which its time is over (as QEMU's timers fire)."""
         if not self._waiting:
             return
         now = self._clock.monotonic_nanoseconds()
-        for key, (deadline, event) in list(self._waiting.items()):
+        for key, (deadline, event) in sorted(self._waiting.items(), key=lambda waiting: waiting[1][0]):
             if deadline > now:
-                continue
-            if event is None:
-                del self._waiting[key]
-            else:
+                break
+            # What begins a second now comes behind all that have begun one.
+            del self._waiting[key]
+            if event is not None:
                 self._waiting[key] = (now + RATE, None)
                 self._deliver(event)
 

@@ -64,6 +64,11 @@ def test_both_spellings_of_an_event_say_the_same(data: dict[str, object]) -> Non
     )
 
 
+@pytest.mark.parametrize(("form", "text"), [("g17", b"0.10000000000000001"), ("f", b"0.1")])
+def test_numbers_in_events_are_printed_as_the_release_prints_them(form: str, text: bytes) -> None:
+    assert encode_event(event("WATCHDOG", value=0.1), form).endswith(b'"data": {"value": %b}}' % text)
+
+
 @pytest.mark.parametrize(
     ("count", "listed"),
     [
