@@ -130,8 +130,9 @@ class Session:
                 type(message) is dict
                 and "exec-oob" in message
                 and "execute" not in message
-                # Where it was not negotiated QEMU reads one request at a time, so none can be overtaken.
-                and (limited or not (queue or self.scheduled))
+                # Where it was not negotiated QEMU reads one request at a time, so none can be overtaken; where it was,
+                # what is behind a full queue has not been read.
+                and (len(queue) < QUEUE_LIMIT if limited else not (queue or self.scheduled))
             ):
                 self.dispatcher.execute_out_of_band(self, message)
             elif self.out_of_band and len(queue) >= QUEUE_LIMIT:
