@@ -166,8 +166,7 @@ class Served:
         return came
 
     def _next_deadline(self) -> int | None:
-        dispatcher = self.vm.dispatcher
-        deadlines = (dispatcher.machine.next_deadline(), dispatcher.limiter.next_deadline())
+        deadlines = (self.vm.system.machine.next_deadline(), self.vm.dispatcher.limiter.next_deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     async def end(self, patience: float) -> int | None:

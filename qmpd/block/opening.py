@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.block.graph import BlockNode, check_writable
 from qmpd.block.qcow2 import MAGIC, Image, read_image
 from qmpd.machine.errors import MachineError
-from qmpd.monitor.errors import CommandError
 from qmpd.wire import encode
 
 if TYPE_CHECKING:
@@ -43,11 +42,11 @@ class Opener:
     def open(self, options: Options, *, owned: bool = False) -> BlockNode:
         """Open a node and what is below it, and put them into the graph.
 
-        :raise CommandError, MachineError: it cannot be opened.
+        :raise MachineError: it cannot be opened.
         """
         driver = cast("str", options["driver"])
         if driver not in _NULL + _FILES + _FORMATS:
-            raise CommandError(f"qmpd does not model block driver {driver}")
+            raise MachineError(f"qmpd does not model block driver {driver}")
         # What is below comes first: QEMU opens it to look at what it is.
         child = self._child(options["file"], options) if driver in _FORMATS else None
         try:
@@ -66,7 +65,7 @@ class Opener:
                     _open_raw(node, child, options, self._graph.texts)
                 else:
                     _open_qcow2(node, child, options)
-        except (CommandError, MachineError):
+        except MachineError:
             if child is not None:
                 self._drop(child)
             raise
@@ -81,10 +80,10 @@ class Opener:
     def _prepare(self, driver: str, options: Options, *, owned: bool) -> BlockNode:
         """A node that is not open yet.
 
-        :raise CommandError, MachineError: what every node can be told is wrong.
+        :raise MachineError: what every node can be told is wrong.
         """
         if options.get("detect-zeroes") == "unmap" and options.get("discard") not in ("unmap", "on"):
-            raise CommandError(
+            raise MachineError(
                 "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
             )
         name = options.get("node-name")
@@ -123,15 +122,14 @@ class Opener:
             protocol, colon, _ = filename.partition("/")[0].partition(":")
             if colon:
                 self._graph.release(node, always=True)
-                raise CommandError(f"Could not open backing file: qmpd does not model protocol {protocol}")
+                raise MachineError(f"Could not open backing file: qmpd does not model protocol {protocol}")
             kind = node.image.get("backing-filename-format") or _probe(filename)
             reference = {"driver": kind, "file": {"driver": "file", "filename": filename}}
         try:
             child = self._child(reference, {"read-only": True})
-        except (CommandError, MachineError) as error:
+        except MachineError as error:
             self._graph.release(node, always=True)
-            reason = error.description if isinstance(error, CommandError) else error.message
-            raise CommandError(f"Could not open backing file: {reason}") from None
+            raise MachineError(f"Could not open backing file: {error.message}") from None
         node.children["backing"] = child
         child.parents.append(node)
 
@@ -171,15 +169,15 @@ def _open_file(node: BlockNode, options: Options) -> None:
             else:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise CommandError(f"Could not open '{filename}': {error.strerror}") from None
+        raise MachineError(f"Could not open '{filename}': {error.strerror}") from None
     except ValueError:
-        raise CommandError(f"Could not open '{filename}': {os.strerror(errno.ENOENT)}") from None
+        raise MachineError(f"Could not open '{filename}': {os.strerror(errno.ENOENT)}") from None
     kinds = (stat.S_ISREG,) if node.driver == "file" else (stat.S_ISBLK, stat.S_ISCHR)
     if not any(kind(found.st_mode) for kind in kinds):
         if stat.S_ISDIR(found.st_mode):
-            raise CommandError(f"Could not open '{filename}': Is a directory")
+            raise MachineError(f"Could not open '{filename}': Is a directory")
         expected = "a regular file" if node.driver == "file" else "either a character or block device"
-        raise CommandError(f"'{node.driver}' driver requires '{filename}' to be {expected}")
+        raise MachineError(f"'{node.driver}' driver requires '{filename}' to be {expected}")
     node.size = found.st_size if node.driver == "file" else _device_size(filename)
     node.allocated = found.st_blocks * 512
     if options.get("locking") != "off":
@@ -198,9 +196,9 @@ def _device_size(path: str) -> int:
 def _open_raw(node: BlockNode, child: BlockNode, options: Options, texts: Texts) -> None:
     offset, size = options.get("offset", 0), options.get("size")
     if offset > child.size:
-        raise CommandError(texts("raw-offset", offset=offset, size=child.size))
+        raise MachineError(texts("raw-offset", offset=offset, size=child.size))
     if size is not None and size + offset > child.size:
-        raise CommandError(
+        raise MachineError(
             f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
             f" actual size of the containing file ({child.size})"
         )
@@ -243,7 +241,7 @@ def _image(child: BlockNode, *, read_only: bool) -> Image:
 
             return read_image(read, read_only=read_only)
     except OSError as error:
-        raise CommandError(f"Could not read '{child.filename}': {error.strerror}") from None
+        raise MachineError(f"Could not read '{child.filename}': {error.strerror}") from None
 
 
 def full_options(node: BlockNode) -> dict[str, Any]:

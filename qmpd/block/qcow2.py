@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qmpd.monitor.errors import CommandError
+from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,44 +49,44 @@ class Image(NamedTuple):
 def read_image(read: Read, *, read_only: bool) -> Image:
     """Read the header with `read(offset, length)`; what lies behind the end of the file counts as zeros.
 
-    :raise CommandError: QEMU would not open it, or qmpd does not know this kind.
+    :raise MachineError: QEMU would not open it, or qmpd does not know this kind.
     """
     (
         magic, version, backing_offset, backing_length, cluster_bits, size, crypt, l1_size, l1_offset, refcounts_offset,
         refcounts_clusters, snapshots, snapshots_offset, incompatible, compatible, _, order, length, compression,
     ) = _HEADER.unpack(_padded(read, 0, _HEADER.size))  # fmt: skip
     if magic != MAGIC:
-        raise CommandError("Image is not in qcow2 format")
+        raise MachineError("Image is not in qcow2 format")
     if version not in (2, 3):
-        raise CommandError(f"Unsupported qcow2 version {version}")
+        raise MachineError(f"Unsupported qcow2 version {version}")
     if cluster_bits not in _CLUSTER_BITS:
-        raise CommandError(f"Unsupported cluster size: 2^{cluster_bits}")
+        raise MachineError(f"Unsupported cluster size: 2^{cluster_bits}")
     cluster_size = 1 << cluster_bits
     if version == 2:
         incompatible, compatible, order, length = 0, 0, 4, _VERSION_2_LENGTH
     elif length < _VERSION_3_LENGTH:
-        raise CommandError("qcow2 header too short")
+        raise MachineError("qcow2 header too short")
     if length > cluster_size:
-        raise CommandError("qcow2 header exceeds cluster size")
+        raise MachineError("qcow2 header exceeds cluster size")
     if backing_offset > cluster_size:
-        raise CommandError("Invalid backing file offset")
+        raise MachineError("Invalid backing file offset")
     if length <= _VERSION_3_LENGTH:
         compression = 0
     _check_compression(compression, incompatible)
     end = backing_offset or cluster_size
     if incompatible & ~_KNOWN_FEATURES:
-        raise CommandError(_unsupported(read, length, end, incompatible & ~_KNOWN_FEATURES))
+        raise MachineError(_unsupported(read, length, end, incompatible & ~_KNOWN_FEATURES))
     if incompatible & _CORRUPT and not read_only:
-        raise CommandError("qcow2: Image is corrupt; cannot be opened read/write")
+        raise MachineError("qcow2: Image is corrupt; cannot be opened read/write")
     extended = bool(incompatible & _EXTENDED_L2)
     if extended and cluster_size // _SUBCLUSTERS < 1 << _CLUSTER_BITS.start:
-        raise CommandError(f"Unsupported subcluster size: {cluster_size // _SUBCLUSTERS}")
+        raise MachineError(f"Unsupported subcluster size: {cluster_size // _SUBCLUSTERS}")
     if order > _LARGEST_REFCOUNT_ORDER:
-        raise CommandError("Reference count entry width too large; may not exceed 64 bits")
+        raise MachineError("Reference count entry width too large; may not exceed 64 bits")
     if crypt:
-        raise CommandError(_encrypted(crypt))
+        raise MachineError(_encrypted(crypt))
     if refcounts_clusters == 0:
-        raise CommandError("Image does not contain a reference count table")
+        raise MachineError("Image does not contain a reference count table")
     for name, offset, entries, entry_size, limit in (
         ("Reference count table", refcounts_offset, refcounts_clusters, cluster_size, _REFCOUNT_TABLE),
         ("Snapshot table", snapshots_offset, snapshots, 40, _SNAPSHOT_TABLE),
@@ -97,23 +97,23 @@ def read_image(read: Read, *, read_only: bool) -> Image:
     # QEMU adds in 64 bits, and so lets the largest sizes pass here.
     needed = (size + (1 << l1_bits) - 1 & _ALL_ONES) >> l1_bits
     if needed > 0x7FFFFFFF:
-        raise CommandError("Image is too big")
+        raise MachineError("Image is too big")
     if l1_size < needed:
-        raise CommandError("L1 table is too small")
+        raise MachineError("L1 table is too small")
     backing_format = None
     for kind, content in _extensions(read, length, end, strict=True):
         if kind == _BACKING_FORMAT:
             if len(content) >= _LONGEST_BACKING_FORMAT:
-                raise CommandError(
+                raise MachineError(
                     f"ERROR: ext_backing_format: len={len(content)} too large (>={_LONGEST_BACKING_FORMAT})"
                 )
             backing_format = _text(content)
     if incompatible & _DATA_FILE:
-        raise CommandError("qmpd does not model images whose data is in another file")
+        raise MachineError("qmpd does not model images whose data is in another file")
     backing = None
     if backing_offset:
         if backing_length > min(_LONGEST_BACKING_NAME, cluster_size - backing_offset):
-            raise CommandError("Backing file name too long")
+            raise MachineError("Backing file name too long")
         backing = _text(_padded(read, backing_offset, backing_length))
     specific: dict[str, Any] = {"compat": "0.10" if version == 2 else "1.1", "compression-type": "zlib"}
     if version == 3:
@@ -125,7 +125,7 @@ def read_image(read: Read, *, read_only: bool) -> Image:
         specific["extended-l2"] = extended
     found = list(_snapshots(read, snapshots_offset, snapshots))
     if size > _LARGEST:
-        raise CommandError("Could not refresh total sector count: File too large")
+        raise MachineError("Could not refresh total sector count: File too large")
     return Image(size // 512 * 512, cluster_size, specific, found, backing or None, backing_format)
 
 
@@ -152,14 +152,14 @@ def _snapshots(read: Read, offset: int, count: int) -> Iterator[dict[str, Any]]:
         )
         offset += _SNAPSHOT.size
         if more > _MOST_EXTRA:
-            raise CommandError(f"Too much extra metadata in snapshot table entry {number}")
+            raise MachineError(f"Too much extra metadata in snapshot table entry {number}")
         extra = _padded(read, offset, min(more, _SNAPSHOT_MORE.size)).ljust(_SNAPSHOT_MORE.size, b"\0")
         large_state, _, instructions = _SNAPSHOT_MORE.unpack(extra)
         offset += more
         names = _padded(read, offset, id_length + name_length)
         offset = (offset + id_length + name_length + 7) // 8 * 8
         if offset - start > _LARGEST_SNAPSHOT_TABLE:
-            raise CommandError("Snapshot table is too big")
+            raise MachineError("Snapshot table is too big")
         shown = {
             "id": _text(names[:id_length]),
             "name": _text(names[id_length:]),
@@ -176,18 +176,18 @@ def _snapshots(read: Read, offset: int, count: int) -> Iterator[dict[str, Any]]:
 
 def _check_compression(compression: int, incompatible: int) -> None:
     if compression >= len(_COMPRESSIONS):
-        raise CommandError(f"qcow2: unknown compression type: {compression}")
+        raise MachineError(f"qcow2: unknown compression type: {compression}")
     if compression == 0 and incompatible & _COMPRESSION:
-        raise CommandError("qcow2: Compression type incompatible feature bit must not be set")
+        raise MachineError("qcow2: Compression type incompatible feature bit must not be set")
     if compression and not incompatible & _COMPRESSION:
-        raise CommandError("qcow2: Compression type incompatible feature bit must be set")
+        raise MachineError("qcow2: Compression type incompatible feature bit must be set")
 
 
 def _check_table(name: str, offset: int, entries: int, entry_size: int, limit: int, cluster_size: int) -> None:
     if entries > limit // entry_size:
-        raise CommandError(f"{name} too large")
+        raise MachineError(f"{name} too large")
     if _LARGEST - entries * entry_size < offset or offset % cluster_size:
-        raise CommandError(f"{name} offset invalid")
+        raise MachineError(f"{name} offset invalid")
 
 
 def _extensions(read: Read, offset: int, end: int, *, strict: bool) -> Iterator[tuple[int, bytes]]:
@@ -197,7 +197,7 @@ def _extensions(read: Read, offset: int, end: int, *, strict: bool) -> Iterator[
         offset += 8
         if offset > end or length > end - offset:
             if strict:
-                raise CommandError("Header extension too large")
+                raise MachineError("Header extension too large")
             return
         if kind == _END:
             return

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qmpd.control.declaration import Steps
     from qmpd.control.interface import Interface
     from qmpd.control.puppeteer import Puppeteer
-    from qmpd.monitor.commands import Entry
+    from qmpd.monitor.entry import Entry
     from qmpd.qapi.refusals import Wordings
 
 NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"
@@ -152,7 +152,7 @@ class ControlDispatcher:
         # Requests that take long; others have their turn in between.
         self.unfinished: list[_Request] = []
         self._followers: dict[Session, None] = {}
-        self.json_parser: str = dispatcher.release.behaviour.json_parser
+        self.json_parser: str = dispatcher.json_parser
         # A session looks its commands up in `interface`; these are what it has to have.
         self.commands: dict[str, Entry | None] = {}
         self.negotiation_commands: dict[str, Entry | None] = {}
@@ -172,7 +172,7 @@ class ControlDispatcher:
     @property
     def version(self) -> VersionInfo:
         """What the greeting says."""
-        return VersionInfo(VersionTriple(*self.puppeteer.host.dispatcher.release.version), PACKAGE)
+        return VersionInfo(VersionTriple(*self.puppeteer.release.version), PACKAGE)
 
     def open_session(self, label: str = "control", pretty: bool = False) -> Session:
         """A new client: it is greeted at once."""
@@ -181,6 +181,10 @@ class ControlDispatcher:
         session = self.new_session(label, pretty)
         self._send(session, {"QMP": {"version": to_wire(self.version), "capabilities": []}})
         return session
+
+    def add(self, session: Session) -> None:
+        """Have a session among the others."""
+        self.sessions[session] = None
 
     def new_session(self, label: str, pretty: bool) -> Session:
         """A client that has been greeted elsewhere."""
@@ -291,7 +295,7 @@ class ControlDispatcher:
         return said(error)
 
     def _report(self, text: str) -> None:
-        self.puppeteer.host.dispatcher.report_defect(text)
+        self.puppeteer.host.system.report_defect(text)
 
     def _answer(self, session: Session, message: object) -> Steps[object]:
         if isinstance(message, ParseError):

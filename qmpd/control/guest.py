@@ -11,8 +11,7 @@ from qmpd.control.errors import ControlError
 from qmpd.control.guest_options import GuestOptions, changes, options
 from qmpd.control.times import seconds
 from qmpd.control.values import MISSING
-from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
-from qmpd.monitor.errors import CommandError
+from qmpd.machine import GuestAction, GuestPhase, MachineError, RunState, WakeupReason
 
 if TYPE_CHECKING:
     from qmpd.guest.side import GuestSide
@@ -177,15 +176,14 @@ class GuestControl(Group):
     @property
     def _side(self) -> GuestSide:
         from qmpd.guest.side import GuestSide
-        from qmpd.system.parts import inventory_of, tree_of
 
-        dispatcher = self._puppeteer.host.dispatcher
+        system = self._puppeteer.host.system
         self._guest.require_running()
         try:
-            tree_of(dispatcher)
-        except CommandError as error:
-            raise ControlError(error.description) from None
-        return GuestSide(dispatcher.machine, inventory_of(dispatcher))
+            _ = system.tree
+        except MachineError as error:
+            raise ControlError(error.message) from None
+        return GuestSide(system.machine, system.inventory)
 
     @command("guest-release-device")
     def release_device(self, device: str) -> None:

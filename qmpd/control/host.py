@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from qmpd.machine import Clock
     from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.system.system import System
 
 
 class Host(Protocol):
@@ -15,6 +16,10 @@ class Host(Protocol):
     @property
     def clock(self) -> Clock:
         """The machine's clock."""
+
+    @property
+    def system(self) -> System:
+        """The machine."""
 
     @property
     def dispatcher(self) -> Dispatcher:

@@ -42,10 +42,11 @@ class Interceptor:
     `kept` is what faults keep back, `numbers` how many clients have come.
     """
 
-    __slots__ = ("_dispatcher", "_faults", "_puppeteer", "_recorder", "kept", "numbers")
+    __slots__ = ("_dispatcher", "_faults", "_puppeteer", "_recorder", "_system", "kept", "numbers")
 
     def __init__(self, puppeteer: Puppeteer) -> None:
         self._puppeteer = puppeteer
+        self._system = puppeteer.host.system
         self._dispatcher = puppeteer.host.dispatcher
         self._faults = puppeteer.faults
         self._recorder = puppeteer.recorder
@@ -61,7 +62,7 @@ class Interceptor:
         dispatcher.sessions[session] = None
         early = self._faults.take((FaultKind.EARLY_EVENT,))
         if early is not None and early.event is not None:
-            event = Event(*early.event, dispatcher.clock.wall_microseconds())
+            event = Event(*early.event, self._system.clock.wall_microseconds())
             session.send(dispatcher.spell(session, event_value(event)))
         session.send(dispatcher.greeting(session))
         return session
@@ -89,7 +90,7 @@ class Interceptor:
         """Execute requests that wait; True where some are left."""
         dispatcher = self._dispatcher
         ready = dispatcher.ready
-        while ready and dispatcher.exit_status is None:
+        while ready and self._system.exit_status is None:
             if limit == 0:
                 return True
             limit -= 1
@@ -131,8 +132,8 @@ class Interceptor:
         reply = dispatcher.answer(session, message)
         if not dispatcher.reply_after_turn:
             self._deliver(session, message, reply)
-        if dispatcher.machine.pending:
-            dispatcher.turn()
+        if self._system.machine.pending:
+            self._system.turn()
         if dispatcher.reply_after_turn:
             self._deliver(session, message, reply)
         return True
@@ -154,7 +155,7 @@ class Interceptor:
     def _deadline(self, fault: Fault) -> int | None:
         if fault.time is None:
             return None
-        return self._dispatcher.clock.monotonic_nanoseconds() + fault.time
+        return self._system.clock.monotonic_nanoseconds() + fault.time
 
     def _send(self, session: PuppetSession, name: str | None, reply: bytes) -> None:
         fault = self._faults.take(AT_REPLY, session.client.number, name)
@@ -203,7 +204,7 @@ class Interceptor:
 
     def run_timers(self) -> None:
         """Send what was kept long enough."""
-        now = self._dispatcher.clock.monotonic_nanoseconds()
+        now = self._system.clock.monotonic_nanoseconds()
         for kept in [kept for kept in self.kept if kept.deadline is not None and kept.deadline <= now]:
             self._release(kept)
 

@@ -84,29 +84,29 @@ class Puppeteer:
         self._performing = False
         host.dispatcher.interceptor = self.interceptor
         self.watch()
-        self.recorder.record(EntryKind.STARTED, release=self.release.name, name=host.dispatcher.settings.name)
+        self.recorder.record(EntryKind.STARTED, release=self.release.name, name=host.system.settings.name)
         for session in host.dispatcher.sessions:
             if type(session) is Session:
                 self.interceptor.adopt(session)
 
     def watch(self) -> None:
-        """Watch the machine; to be called again where the dispatcher has got another one."""
+        """Watch the machine; to be called again where the host has got another one."""
         self.machine.observer = self
 
     @property
     def machine(self) -> Machine:
         """The machine."""
-        return self.host.dispatcher.machine
+        return self.host.system.machine
 
     @property
     def release(self) -> Release:
         """The release of QEMU that the machine shows."""
-        return self.host.dispatcher.release
+        return self.host.system.release
 
     @property
     def ended(self) -> bool:
         """Whether the machine has ended."""
-        return self.host.dispatcher.exit_status is not None
+        return self.host.system.exit_status is not None
 
     @property
     def hung(self) -> bool:
@@ -193,8 +193,7 @@ class Puppeteer:
         """When the next timer of any kind is due, on the clock's monotonic nanoseconds; None without one."""
         deadlines = [self.faults.next_deadline(), self.interceptor.next_deadline()]
         if not self.hung and not self.host.away:
-            dispatcher = self.host.dispatcher
-            deadlines += [dispatcher.machine.next_deadline(), dispatcher.limiter.next_deadline()]
+            deadlines += [self.machine.next_deadline(), self.host.dispatcher.limiter.next_deadline()]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def finish(self, status: int) -> None:

@@ -11,7 +11,7 @@ from qmpd.control.errors import ControlError
 from qmpd.control.transcript import EntryKind
 from qmpd.control.values import MISSING
 from qmpd.machine import MachineError
-from qmpd.monitor.commands import Entry
+from qmpd.monitor.entry import Entry
 from qmpd.monitor.errors import CommandError
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.control.session import Client
+    from qmpd.monitor.client import Client as Asking
     from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.system.system import System
 
 ERROR_CLASSES = ("GenericError", "CommandNotFound", "DeviceNotActive", "DeviceNotFound", "KVMMissingCap")
 
@@ -203,9 +204,7 @@ class OverriddenCommands(dict[str, "Entry | None"]):
 
     __slots__ = ("_client", "_dispatcher", "_negotiated", "_replies")
 
-    def __init__(
-        self, dispatcher: Dispatcher, replies: ReplyControl, client: Client, negotiated: bool
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, replies: ReplyControl, client: Client, negotiated: bool) -> None:
         super().__init__()
         self._dispatcher = dispatcher
         self._replies = replies
@@ -226,16 +225,16 @@ class OverriddenCommands(dict[str, "Entry | None"]):
     def _overridden(self, name: str, entry: Entry | None) -> Entry:
         replies, client = self._replies, self._client
 
-        def answer(dispatcher: Dispatcher, session: Session, arguments: dict[str, object]) -> object:
+        def answer(system: System, session: Asking, arguments: dict[str, object]) -> object:
             override = replies.take(name, arguments)
             if override is None:
                 if entry is None:
                     raise CommandError(f"The command {name} has not been found", "CommandNotFound")
-                return entry.handler(dispatcher, session, arguments)
+                return entry.handler(system, session, arguments)
             client.recorder.record(EntryKind.OVERRIDE, client=client.number, command=name, id=override.id)
             if override.execute and entry is not None:
                 with contextlib.suppress(CommandError, MachineError):
-                    entry.handler(dispatcher, session, arguments)
+                    entry.handler(system, session, arguments)
             if override.error is not None:
                 raise CommandError(override.error, override.error_class or ERROR_CLASSES[0])
             return override.return_

@@ -18,9 +18,9 @@ from qmpd.monitor.commands.machine import NO_UUID
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.system.system import System
 
-    Action = Callable[[Dispatcher, str], str]
+    Action = Callable[[System, str], str]
 
 _WORD = re.compile(r"[ \t\n\v\f\r]*([^ \t\n\v\f\r/]*)")
 
@@ -32,68 +32,68 @@ def _word(line: str, start: int) -> tuple[str, int]:
     return match[1], match.end()
 
 
-def _info_status(dispatcher: Dispatcher, argument: str) -> str:
-    state = dispatcher.machine.state
+def _info_status(system: System, argument: str) -> str:
+    state = system.machine.state
     if state is RunState.RUNNING:
         return "VM status: running\n"
     return "VM status: paused\n" if state is RunState.PAUSED else f"VM status: paused ({state})\n"
 
 
-def _info_version(dispatcher: Dispatcher, argument: str) -> str:
-    release = dispatcher.release
+def _info_version(system: System, argument: str) -> str:
+    release = system.release
     return ".".join(map(str, release.version)) + release.package + "\n"
 
 
-def _info_name(dispatcher: Dispatcher, argument: str) -> str:
-    name = dispatcher.settings.name
+def _info_name(system: System, argument: str) -> str:
+    name = system.settings.name
     return "" if name is None else name + "\n"
 
 
-def _info_uuid(dispatcher: Dispatcher, argument: str) -> str:
-    return (dispatcher.settings.uuid or NO_UUID) + "\n"
+def _info_uuid(system: System, argument: str) -> str:
+    return (system.settings.uuid or NO_UUID) + "\n"
 
 
-def _stop(dispatcher: Dispatcher, argument: str) -> str:
-    dispatcher.machine.stop()
+def _stop(system: System, argument: str) -> str:
+    system.machine.stop()
     return ""
 
 
-def _cont(dispatcher: Dispatcher, argument: str) -> str:
-    dispatcher.machine.cont()
+def _cont(system: System, argument: str) -> str:
+    system.machine.cont()
     return ""
 
 
-def _system_reset(dispatcher: Dispatcher, argument: str) -> str:
-    dispatcher.machine.system_reset(ShutdownCause.HOST_QMP_SYSTEM_RESET)
+def _system_reset(system: System, argument: str) -> str:
+    system.machine.system_reset(ShutdownCause.HOST_QMP_SYSTEM_RESET)
     return ""
 
 
-def _system_powerdown(dispatcher: Dispatcher, argument: str) -> str:
-    dispatcher.machine.system_powerdown()
+def _system_powerdown(system: System, argument: str) -> str:
+    system.machine.system_powerdown()
     return ""
 
 
-def _system_wakeup(dispatcher: Dispatcher, argument: str) -> str:
-    dispatcher.machine.system_wakeup()
+def _system_wakeup(system: System, argument: str) -> str:
+    system.machine.system_wakeup()
     return ""
 
 
-def _quit(dispatcher: Dispatcher, argument: str) -> str:
-    dispatcher.machine.quit(ShutdownCause.HOST_QMP_QUIT)
+def _quit(system: System, argument: str) -> str:
+    system.machine.quit(ShutdownCause.HOST_QMP_QUIT)
     return ""
 
 
-def _nmi(dispatcher: Dispatcher, argument: str) -> str:
-    dispatcher.machine.inject_nmi()
+def _nmi(system: System, argument: str) -> str:
+    system.machine.inject_nmi()
     return ""
 
 
-def _watchdog_action(dispatcher: Dispatcher, argument: str) -> str:
+def _watchdog_action(system: System, argument: str) -> str:
     try:
         action = WatchdogAction(argument)
     except ValueError:
-        return dispatcher.release.behaviour.unknown_watchdog_action.format(action=argument) + "\n"
-    dispatcher.machine.watchdog_set_action(action)
+        return system.release.behaviour.unknown_watchdog_action.format(action=argument) + "\n"
+    system.machine.watchdog_set_action(action)
     return ""
 
 
@@ -149,9 +149,9 @@ def _own_help(words: list[str]) -> str:
     return f"{prefix}{words[0]} {meanings[words[0]]}\n"
 
 
-def completions(dispatcher: Dispatcher, text: str) -> list[str]:
+def completions(system: System, text: str) -> list[str]:
     """What the last word of an unfinished line can become."""
-    table = dispatcher.release.human_monitor
+    table = system.release.human_monitor
     words = text.split()
     if not words or text[-1:] in (" ", "\t"):
         words.append("")
@@ -168,7 +168,7 @@ def completions(dispatcher: Dispatcher, text: str) -> list[str]:
     return [name for name in known if name.startswith(words[-1])]
 
 
-def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> str:
+def execute_line(system: System, line: str, own_words: bool = False) -> str:
     """Execute one line and give what it prints, its lines ended by a line feed.
 
     With `own_words` help is qmpd's rather than the release's.
@@ -176,7 +176,7 @@ def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> 
     word, end = _word(line, 0)
     if not line.strip():
         return ""
-    table = dispatcher.release.human_monitor
+    table = system.release.human_monitor
     title = table.commands.get(word)
     if title is None:
         return f"unknown command: '{line[:end]}'\n"
@@ -201,7 +201,7 @@ def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> 
     parts = human_parts.INFORMATION if known is INFORMATION else human_parts.PARTS
     part = next((parts[name] for name in names if name in parts), None)
     if part is not None:
-        return human_parts.run(dispatcher, part, human_parts.Line(title, line[end:]), hint)
+        return human_parts.run(system, part, human_parts.Line(title, line[end:]), hint)
     action = next((known[name] for name in names if name in known), None)
     excess = bool(line[end:].strip())
     if action is None and not (excess and table.takes_nothing(title, known is INFORMATION)):
@@ -209,6 +209,6 @@ def execute_line(dispatcher: Dispatcher, line: str, own_words: bool = False) -> 
     if action is None or excess:
         return f"{title}: extraneous characters at the end of line\n{hint}"
     try:
-        return action(dispatcher, argument)
+        return action(system, argument)
     except Refusal as error:
-        return f"Error: {dispatcher.release.refusals.message(error)}\n"
+        return f"Error: {system.release.refusals.message(error)}\n"

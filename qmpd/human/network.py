@@ -6,27 +6,26 @@ from typing import TYPE_CHECKING
 
 from qmpd.hardware.network import Card, Netdev
 from qmpd.monitor.errors import CommandError
-from qmpd.system.parts import inventory_of, is_bare
 
 if TYPE_CHECKING:
     from qmpd.hardware.network import Network
     from qmpd.human.parts import Line
-    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.system.system import System
 
 _HUB_PORT = "hubport"
 _DEFAULT_NETWORK = "10.0.2.0"
 
 
-def info_network(dispatcher: Dispatcher, line: Line) -> str:
+def info_network(system: System, line: Line) -> str:
     """The text.
 
     :raise Misread: something follows.
     :raise CommandError: there is a backend of which it is not known how it is shown.
     """
     line.end()
-    if is_bare(dispatcher):
+    if system.is_bare:
         return ""
-    network = inventory_of(dispatcher).backends.network
+    network = system.inventory.backends.network
     said = _hubs(network)
     clients: list[Netdev | Card] = [*network.netdevs, *network.cards]
     for client in sorted(clients, key=lambda each: each.number):

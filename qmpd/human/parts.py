@@ -17,15 +17,14 @@ from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.qapi.errors import ArgumentError
 from qmpd.system.build import add_drive
-from qmpd.system.parts import devices_of, inventory_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.system.system import System
 
-    Part = Callable[[Dispatcher, "Line"], str]
+    Part = Callable[[System, "Line"], str]
 
 _BLANKS = " \t\n\v\f\r"
 _PAIR = re.compile(r"((?:[^,]|,,)*)(?:,|\Z)")
@@ -123,14 +122,14 @@ def _pairs(text: str, implied: str) -> dict[str, str]:
     return found
 
 
-def _execute(dispatcher: Dispatcher, name: str, arguments: dict[str, Any]) -> str:
+def _execute(system: System, name: str, arguments: dict[str, Any]) -> str:
     """Do what the QMP command does; gives nothing.
 
     :raise CommandError, MachineError, ArgumentError: it refuses.
     """
-    dispatcher.release.commands[name].check(arguments)
+    system.release.commands[name].check(arguments)
     # None of these looks at who asks.
-    handlers(dispatcher.release)[name](dispatcher, cast("Session", None), arguments)
+    handlers(system.release)[name](system, cast("Client", None), arguments)
     return ""
 
 
@@ -156,33 +155,33 @@ def _check_options(identifier: str | None, taken: bool) -> None:
         raise Misread("")
 
 
-def _device_add(dispatcher: Dispatcher, line: Line) -> str:
+def _device_add(system: System, line: Line) -> str:
     options = _pairs(line.word() or "", "driver")
-    devices = devices_of(dispatcher)
+    devices = system.devices
     identifier = options.get("id")
-    taken = dispatcher.release.behaviour.device_id_check == "options" and identifier in devices.in_use
+    taken = system.release.behaviour.device_id_check == "options" and identifier in devices.in_use
     _check_options(identifier, taken)
     line.end()
     devices.add(options, text=True)
     return ""
 
 
-def _device_del(dispatcher: Dispatcher, line: Line) -> str:
+def _device_del(system: System, line: Line) -> str:
     identifier = line.required()
     line.end()
-    return _execute(dispatcher, "device_del", {"id": identifier})
+    return _execute(system, "device_del", {"id": identifier})
 
 
-def _netdev_add(dispatcher: Dispatcher, line: Line) -> str:
+def _netdev_add(system: System, line: Line) -> str:
     options = _pairs(line.word() or "", "type")
     identifier = options.get("id")
-    network = inventory_of(dispatcher).backends.network
+    network = system.inventory.backends.network
     _check_options(identifier, identifier is not None and network.find(identifier) is not None)
     line.end()
     if identifier is None:
         raise CommandError("Parameter 'id' is missing")
     try:
-        return _execute(dispatcher, "netdev_add", _typed(options))
+        return _execute(system, "netdev_add", _typed(options))
     except ArgumentError as error:
         expected = _EXPECTED.fullmatch(error.message)
         if expected is not None:
@@ -191,21 +190,21 @@ def _netdev_add(dispatcher: Dispatcher, line: Line) -> str:
         raise CommandError(error.message if unexpected is None else f"Invalid parameter '{unexpected[1]}'") from None
 
 
-def _netdev_del(dispatcher: Dispatcher, line: Line) -> str:
+def _netdev_del(system: System, line: Line) -> str:
     identifier = line.required()
     line.end()
-    return _execute(dispatcher, "netdev_del", {"id": identifier})
+    return _execute(system, "netdev_del", {"id": identifier})
 
 
-def _set_link(dispatcher: Dispatcher, line: Line) -> str:
+def _set_link(system: System, line: Line) -> str:
     name, up = line.required(), line.word()
     if up not in ("on", "off"):
         raise Misread("Expected 'on' or 'off'")
     line.end()
-    return _execute(dispatcher, "set_link", {"name": name, "up": up == "on"})
+    return _execute(system, "set_link", {"name": name, "up": up == "on"})
 
 
-def _chardev_add(dispatcher: Dispatcher, line: Line) -> str:
+def _chardev_add(system: System, line: Line) -> str:
     options = _pairs(line.required(), "backend")
     line.end()
     if "id" not in options:
@@ -215,20 +214,20 @@ def _chardev_add(dispatcher: Dispatcher, line: Line) -> str:
         if kind in ("socket", "udp", "pipe", "serial", "parallel", "stdio", "vc", "mux", "braille", "wctablet"):
             raise CommandError(f"qmpd does not model adding character devices of type {kind} here")
         raise CommandError(f"'{kind}' is not a valid char driver name")
-    if any(each.label == identifier for each in dispatcher.chardevs):
+    if any(each.label == identifier for each in system.chardevs):
         raise CommandError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
     data = {"out": options["path"]} if kind == "file" and "path" in options else {}
-    return _execute(dispatcher, "chardev-add", {"id": identifier, "backend": {"type": kind, "data": data}})
+    return _execute(system, "chardev-add", {"id": identifier, "backend": {"type": kind, "data": data}})
 
 
-def _chardev_remove(dispatcher: Dispatcher, line: Line) -> str:
+def _chardev_remove(system: System, line: Line) -> str:
     identifier = line.required()
     line.end()
-    return _execute(dispatcher, "chardev-remove", {"id": identifier})
+    return _execute(system, "chardev-remove", {"id": identifier})
 
 
-def _object_add(dispatcher: Dispatcher, line: Line) -> str:
-    text = "object-add" in dispatcher.release.names.unchecked
+def _object_add(system: System, line: Line) -> str:
+    text = "object-add" in system.release.names.unchecked
     given = line.word() if text else line.rest()
     if given is None and not text:
         raise Misread(f"{line.title}: string expected")
@@ -238,13 +237,13 @@ def _object_add(dispatcher: Dispatcher, line: Line) -> str:
             raise CommandError(f"Parameter '{name}' is missing")
     if text:
         kind, identifier = options.pop("qom-type"), options.pop("id")
-        inventory_of(dispatcher).objects.add(kind, identifier, options, checked=True, text=True)
+        system.inventory.objects.add(kind, identifier, options, checked=True, text=True)
         return ""
     values = _typed(options)
     if isinstance(values.get("size"), str):
         raise CommandError("Parameter 'size' expects size")
     try:
-        return _execute(dispatcher, "object-add", values)
+        return _execute(system, "object-add", values)
     except ArgumentError as error:
         expected = _EXPECTED.fullmatch(error.message)
         if expected is None:
@@ -252,31 +251,31 @@ def _object_add(dispatcher: Dispatcher, line: Line) -> str:
         raise CommandError(f"Parameter '{expected[1]}' expects integer") from None
 
 
-def _object_del(dispatcher: Dispatcher, line: Line) -> str:
+def _object_del(system: System, line: Line) -> str:
     identifier = line.required()
     line.end()
-    return _execute(dispatcher, "object-del", {"id": identifier})
+    return _execute(system, "object-del", {"id": identifier})
 
 
-def _eject(dispatcher: Dispatcher, line: Line) -> str:
+def _eject(system: System, line: Line) -> str:
     force = line.flag("f")
     device = line.required("block device name")
     line.end()
-    return _execute(dispatcher, "eject", {"device": device, "force": force})
+    return _execute(system, "eject", {"device": device, "force": force})
 
 
-def _takes_force(dispatcher: Dispatcher) -> bool:
+def _takes_force(system: System) -> bool:
     """Whether a locked tray can be opened by force to change the medium."""
     try:
-        dispatcher.release.commands["blockdev-change-medium"].check({"device": "", "filename": "", "force": True})
+        system.release.commands["blockdev-change-medium"].check({"device": "", "filename": "", "force": True})
     except ArgumentError:
         return False
     return True
 
 
-def _change(dispatcher: Dispatcher, line: Line) -> str:
+def _change(system: System, line: Line) -> str:
     device = line.required("block device name")
-    force = _takes_force(dispatcher) and line.flag("f")
+    force = _takes_force(system) and line.flag("f")
     filename = line.required("filename")
     kind, mode = line.word(), line.word()
     line.end()
@@ -287,15 +286,15 @@ def _change(dispatcher: Dispatcher, line: Line) -> str:
             return "Expected 'password' after 'vnc'\n"
         if kind is None:
             raise CommandError("qmpd does not model 'change vnc password' that asks for the password")
-        return _execute(dispatcher, "change-vnc-password", {"password": kind})
+        return _execute(system, "change-vnc-password", {"password": kind})
     if mode is not None and mode not in ("retain", "read-only", "read-write"):
         raise CommandError(f"invalid parameter value: {mode}")
     given = {"device": device, "filename": filename, "format": kind, "read-only-mode": mode, "force": force or None}
     present = {name: value for name, value in given.items() if value is not None}
-    return _execute(dispatcher, "blockdev-change-medium", present)
+    return _execute(system, "blockdev-change-medium", present)
 
 
-def _balloon(dispatcher: Dispatcher, line: Line) -> str:
+def _balloon(system: System, line: Line) -> str:
     word = line.word()
     if word is None:
         raise Misread("unexpected end of expression")
@@ -303,19 +302,19 @@ def _balloon(dispatcher: Dispatcher, line: Line) -> str:
         raise Misread(f"invalid char '{word[0]}' in expression")
     line.end()
     try:
-        return _execute(dispatcher, "balloon", {"value": int(word) * _MEBIBYTE})
+        return _execute(system, "balloon", {"value": int(word) * _MEBIBYTE})
     except CommandError as error:
         # Here it has another name.
         raise CommandError(error.description.replace("'value'", "'target'")) from None
 
 
-def _drive_add(dispatcher: Dispatcher, line: Line) -> str:
+def _drive_add(system: System, line: Line) -> str:
     line.required()
     given = line.required()
     line.end()
-    options, texts = _pairs(given, "file"), inventory_of(dispatcher).texts
+    options, texts = _pairs(given, "file"), system.inventory.texts
     prefix = texts("drive-missing", id="").partition("Device ")[0]
-    identifier, block = options.get("id"), inventory_of(dispatcher).backends.block
+    identifier, block = options.get("id"), system.inventory.backends.block
     if identifier is not None and not is_identifier(identifier):
         return (
             "Parameter 'id' expects an identifier\n"
@@ -330,16 +329,16 @@ def _drive_add(dispatcher: Dispatcher, line: Line) -> str:
     if "file" not in options and any(name not in DRIVE_OPTIONS for name in options):
         return f"{prefix}Must specify either driver or file\n"
     try:
-        add_drive(inventory_of(dispatcher), options)
+        add_drive(system.inventory, options)
     except CommandError as error:
         return f"{prefix}{error.description}\n"
     return "OK\n"
 
 
-def _drive_del(dispatcher: Dispatcher, line: Line) -> str:
+def _drive_del(system: System, line: Line) -> str:
     name = line.required("block device name")
     line.end()
-    inventory = inventory_of(dispatcher)
+    inventory = system.inventory
     graph = inventory.backends.block
     if name in graph.nodes:
         graph.remove(name)
@@ -358,18 +357,18 @@ def _drive_del(dispatcher: Dispatcher, line: Line) -> str:
 def _without_arguments(name: str) -> Part:
     """The line that does what the QMP command does, which takes nothing and gives nothing."""
 
-    def part(dispatcher: Dispatcher, line: Line) -> str:
+    def part(system: System, line: Line) -> str:
         line.end()
-        _ask(dispatcher, name)
+        _ask(system, name)
         return ""
 
     return part
 
 
-def _migrate_recover(dispatcher: Dispatcher, line: Line) -> str:
+def _migrate_recover(system: System, line: Line) -> str:
     uri = line.required()
     line.end()
-    handlers(dispatcher.release)["migrate-recover"](dispatcher, cast("Session", None), {"uri": uri})
+    handlers(system.release)["migrate-recover"](system, cast("Client", None), {"uri": uri})
     return ""
 
 
@@ -397,31 +396,31 @@ PARTS: dict[str, Part] = {
 """The commands, by their names."""
 
 
-def _ask(dispatcher: Dispatcher, name: str) -> Any:
-    return handlers(dispatcher.release)[name](dispatcher, cast("Session", None), {})
+def _ask(system: System, name: str) -> Any:
+    return handlers(system.release)[name](system, cast("Client", None), {})
 
 
-def _info_balloon(dispatcher: Dispatcher, line: Line) -> str:
+def _info_balloon(system: System, line: Line) -> str:
     line.end()
-    return f"balloon: actual={_ask(dispatcher, 'query-balloon')['actual'] // _MEBIBYTE}\n"
+    return f"balloon: actual={_ask(system, 'query-balloon')['actual'] // _MEBIBYTE}\n"
 
 
-def _info_chardev(dispatcher: Dispatcher, line: Line) -> str:
+def _info_chardev(system: System, line: Line) -> str:
     line.end()
-    listed = _ask(dispatcher, "query-chardev")
+    listed = _ask(system, "query-chardev")
     return "".join(f"{each['label']}: filename={each['filename']}\n" for each in listed)
 
 
-def _info_memory_size(dispatcher: Dispatcher, line: Line) -> str:
+def _info_memory_size(system: System, line: Line) -> str:
     line.end()
-    sizes = _ask(dispatcher, "query-memory-size-summary")
+    sizes = _ask(system, "query-memory-size-summary")
     return f"base memory: {sizes['base-memory']}\nplugged memory: {sizes['plugged-memory']}\n"
 
 
-def _info_memory_devices(dispatcher: Dispatcher, line: Line) -> str:
+def _info_memory_devices(system: System, line: Line) -> str:
     line.end()
     said = ""
-    for each in _ask(dispatcher, "query-memory-devices"):
+    for each in _ask(system, "query-memory-devices"):
         data = each["data"]
         said += f'Memory device [{each["type"]}]: "{data.get("id", "")}"\n'
         said += f"  addr: 0x{data['addr']:x}\n  slot: {data['slot']}\n  node: {data['node']}\n"
@@ -430,16 +429,16 @@ def _info_memory_devices(dispatcher: Dispatcher, line: Line) -> str:
     return said
 
 
-def _info_block(dispatcher: Dispatcher, line: Line) -> str:
+def _info_block(system: System, line: Line) -> str:
     wanted = line.word()
     line.end()
     if wanted in ("-n", "-v"):
         raise CommandError(f"qmpd does not model 'info block {wanted}'")
     said = [
-        _drive(each) for each in _ask(dispatcher, "query-block") if wanted is None or wanted == each["device"]
+        _drive(each) for each in _ask(system, "query-block") if wanted is None or wanted == each["device"]
     ]
     if wanted is not None and not said:
-        nodes = [each for each in _ask(dispatcher, "query-named-block-nodes") if each["node-name"] == wanted]
+        nodes = [each for each in _ask(system, "query-named-block-nodes") if each["node-name"] == wanted]
         said = [_drive({"device": "", "removable": False, "inserted": each}) for each in nodes]
     return "\n".join(said)
 
@@ -474,9 +473,9 @@ def _drive(shown: dict[str, Any]) -> str:
     return text
 
 
-def _info_mice(dispatcher: Dispatcher, line: Line) -> str:
+def _info_mice(system: System, line: Line) -> str:
     line.end()
-    found = answer_unmodelled("query-mice")(dispatcher, cast("Session", None), {})
+    found = answer_unmodelled("query-mice")(system, cast("Client", None), {})
     listed = orjson.loads(bytes(cast("bytes", found)))
     said = [
         f"{'*' if each['current'] else ' '} Mouse #{each['index']}: {each['name']}"
@@ -486,8 +485,8 @@ def _info_mice(dispatcher: Dispatcher, line: Line) -> str:
     return "".join(said) or "No mouse devices connected\n"
 
 
-def _info_numa(dispatcher: Dispatcher, _line: Line) -> str:
-    settings = dispatcher.settings
+def _info_numa(system: System, _line: Line) -> str:
+    settings = system.settings
     sizes = settings.node_memory or ([settings.memory] if settings.memory_slots else [])
     text = f"{len(sizes)} nodes\n"
     for node, size in enumerate(sizes):
@@ -497,10 +496,10 @@ def _info_numa(dispatcher: Dispatcher, _line: Line) -> str:
     return text
 
 
-def _info_network(dispatcher: Dispatcher, line: Line) -> str:
+def _info_network(system: System, line: Line) -> str:
     from qmpd.human.network import info_network
 
-    return info_network(dispatcher, line)
+    return info_network(system, line)
 
 
 INFORMATION: dict[str, Part] = {
@@ -548,12 +547,12 @@ INFORMATION_MEANINGS = {
 }
 
 
-def run(dispatcher: Dispatcher, part: Part, line: Line, hint: str) -> str:
+def run(system: System, part: Part, line: Line, hint: str) -> str:
     """Execute one of these commands; gives what it prints."""
     try:
-        return part(dispatcher, line)
+        return part(system, line)
     except Misread as error:
         return f"{error}\n{hint}" if str(error) else hint
     except Refusal as error:
-        words = dispatcher.release.refusals
+        words = system.release.refusals
         return "\n".join([f"Error: {words.message(error)}", *words.hint(error), ""])

@@ -14,7 +14,8 @@ from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.session import Session
 
 if TYPE_CHECKING:
-    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import SessionDispatcher
+    from qmpd.system.system import System
 
 PROMPT = "(qemu) "
 
@@ -22,13 +23,13 @@ PROMPT = "(qemu) "
 class Terminal(Session):
     """A session with a person in it."""
 
-    __slots__ = ("_editor", "_machine")
+    __slots__ = ("_editor", "_system")
 
-    def __init__(self, dispatcher: Dispatcher, label: str) -> None:
+    def __init__(self, system: System, dispatcher: SessionDispatcher, label: str) -> None:
         super().__init__(dispatcher, label=label)
-        self._machine = dispatcher
+        self._system = system
         self._editor = LineEditor(PROMPT, self._complete)
-        version = ".".join(map(str, dispatcher.release.version))
+        version = ".".join(map(str, system.release.version))
         self._print(f"QEMU {version} monitor - type 'help' for more information\n")
         self._print(self._editor.start())
 
@@ -37,7 +38,7 @@ class Terminal(Session):
         for key in data:
             line = self._editor.key(key)
             self._print(self._editor.take_output())
-            if line is not None and self._machine.exit_status is None:
+            if line is not None and self._system.exit_status is None:
                 self._execute(line)
 
     def fail(self, text: str) -> None:
@@ -45,22 +46,22 @@ class Terminal(Session):
         self._print(f"\nError: {text}\n")
 
     def _execute(self, line: str) -> None:
-        dispatcher = self._machine
+        system = self._system
         try:
-            self._print(execute_line(dispatcher, line, own_words=True))
+            self._print(execute_line(system, line, own_words=True))
         except UNEXPECTED as error:
-            dispatcher.report_defect(reported(error))
+            self._system.report_defect(reported(error))
             self._print(f"Error: {said(error)}\n")
-        if dispatcher.machine.pending:
-            dispatcher.turn()
-        if dispatcher.exit_status is None:
+        if system.machine.pending:
+            system.turn()
+        if system.exit_status is None:
             self._print(self._editor.start())
 
     def _complete(self, text: str) -> list[str]:
         try:
-            return completions(self._machine, text)
+            return completions(self._system, text)
         except UNEXPECTED as error:
-            self._machine.report_defect(reported(error))
+            self._system.report_defect(reported(error))
             return []
 
     def _print(self, text: str) -> None:
@@ -68,8 +69,8 @@ class Terminal(Session):
             self.send(text.replace("\n", "\r\n").encode("latin-1", "replace"))
 
 
-def open_terminal(dispatcher: Dispatcher, label: str) -> Session:
+def open_terminal(system: System, dispatcher: SessionDispatcher, label: str) -> Session:
     """A new person at a terminal, who is greeted at once.  Events are not told there."""
-    session = Terminal(dispatcher, label)
-    dispatcher.sessions[session] = None
+    session = Terminal(system, dispatcher, label)
+    dispatcher.add(session)
     return session

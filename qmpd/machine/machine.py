@@ -44,6 +44,10 @@ class Observer(Protocol):
         """The guest takes the next step of its course, named as in `Guest.query`."""
 
 
+def ignore_event(event: Event) -> None:
+    """What becomes of an event where nobody listens."""
+
+
 def ignore_report(line: str) -> None:
     """What becomes of a line for standard error where nobody takes it."""
 
@@ -56,9 +60,9 @@ def unknown_sender(pid: int) -> str | None:
 class Machine:
     """The run-state core.
 
-    `emit` is called with every event; `wake` when a request has come that makes a turn necessary (more than
-    once, or from inside a turn's caller, is harmless); `report` with each line that QEMU would print on
-    standard error, without the program's name.
+    `emit`, which is kept as `deliver`, is called with every event; `wake` when a request has come that makes a turn
+    necessary (more than once, or from inside a turn's caller, is harmless); `report` with each line that QEMU would
+    print on standard error, without the program's name.
 
     Attributes to read: `state`; `pending`: a turn has something to do; `exit_status`: set once the main
     loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions and
@@ -67,7 +71,7 @@ class Machine:
     """
 
     __slots__ = (
-        "_emit", "_later", "_transitions", "_wake", "autostart", "behaviour", "clock", "exit_code", "exit_status",
+        "_later", "_transitions", "_wake", "autostart", "behaviour", "clock", "deliver", "exit_code", "exit_status",
         "guest", "inventory", "observer", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset",
         "report", "requests", "sender_name", "settings", "shutdown_action", "stage_check", "state", "was_suspended",
         "watchdog_action",
@@ -86,7 +90,7 @@ class Machine:
         self.behaviour = behaviour
         self.clock = clock
         self.report = report
-        self._emit = emit
+        self.deliver = emit
         self._wake = wake
         self.observer: Observer | None = None
         self.sender_name: Callable[[int], str | None] = unknown_sender
@@ -139,7 +143,7 @@ class Machine:
         event = Event(name, data, self.clock.wall_microseconds())
         if self.observer is not None:
             self.observer.emitted(event)
-        self._emit(event)
+        self.deliver(event)
 
     def emit_cause(self, name: str, cause: ShutdownCause) -> None:
         """Emit RESET or SHUTDOWN, with its cause where the release tells it."""

@@ -11,60 +11,22 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import Refusal
-from qmpd.machine import Machine
-from qmpd.machine.machine import ignore_report
 from qmpd.monitor import envelope
-from qmpd.monitor.commands import Entry, find
 from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.errors import CommandError, HandOver, Waiting
 from qmpd.monitor.events import RateLimiter, encode_event, event_value
 from qmpd.monitor.results import EMPTY, greeting
 from qmpd.monitor.session import Session
+from qmpd.monitor.table import command_tables
 from qmpd.wire import Encoded, ParseError, encode, encode_pretty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qmpd.machine import Clock, Event, MachineSettings
-    from qmpd.monitor.live_update import Parent
-    from qmpd.qapi import Release
-    from qmpd.system.chardev import Chardev, ChardevHost
-    from qmpd.system.descriptors import Descriptors
-    from qmpd.system.threads import Threads
+    from qmpd.machine import Event
+    from qmpd.monitor.entry import Entry
+    from qmpd.system.system import System
 
 NO_ARGUMENTS: dict[str, object] = {}
 NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"
-
-
-class CommandTable(dict[str, "Entry | None"]):
-    """The commands of a release, each looked up when it is first asked for; None stands for an unknown one."""
-
-    __slots__ = ("_only", "_release")
-
-    def __init__(self, release: Release, only: frozenset[str] | None = None) -> None:
-        super().__init__()
-        self._release = release
-        self._only = only
-
-    def __missing__(self, name: str) -> Entry | None:
-        if self._only is not None and name not in self._only:
-            return None
-        entry = find(self._release, name)
-        if entry is not None:
-            self[name] = entry
-        return entry
-
-
-_tables: dict[int, tuple[Release, CommandTable, CommandTable]] = {}
-
-
-def _command_tables(release: Release) -> tuple[CommandTable, CommandTable]:
-    """The tables of command mode and of negotiation mode, shared by all machines of the release."""
-    known = _tables.get(id(release))
-    if known is None:
-        known = (release, CommandTable(release), CommandTable(release, frozenset({"qmp_capabilities"})))
-        _tables[id(release)] = known
-    return known[1:]
 
 
 class Interceptor(Protocol):
@@ -113,77 +75,41 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "chardev_host",
-        "chardevs",
-        "clock",
         "commands",
-        "descriptors",
         "emitted",
         "executed",
-        "exit_status",
         "float_format",
         "interceptor",
         "json_parser",
         "limiter",
-        "machine",
-        "migration_capabilities",
-        "modules_loaded",
         "negotiation_commands",
-        "parent",
         "ready",
-        "release",
         "reply_after_turn",
-        "report_defect",
         "sessions",
-        "settings",
-        "threads",
+        "system",
         "unsent",
     )
 
-    def __init__(
-        self,
-        release: Release,
-        settings: MachineSettings,
-        clock: Clock,
-        wake: Callable[[], None],
-        chardevs: list[Chardev] | None = None,
-        report: Callable[[str], None] | None = None,
-    ) -> None:
-        self.release = release
-        self.settings = settings
-        self.clock = clock
-        self.chardevs = chardevs if chardevs is not None else []
-        # Who opens character devices for `chardev-add`; None where nobody does.
-        self.chardev_host: ChardevHost | None = None
-        # Who has threads that stand behind the CPUs; None where the process is not this machine's alone.
-        self.threads: Threads | None = None
+    def __init__(self, system: System) -> None:
+        behaviour = system.release.behaviour
+        self.system = system
         self.commands: dict[str, Entry | None]
         self.negotiation_commands: dict[str, Entry | None]
-        self.commands, self.negotiation_commands = _command_tables(release)
-        self.json_parser = release.behaviour.json_parser
-        self.float_format = release.behaviour.float_format
-        self.reply_after_turn = release.behaviour.reply_after_turn
+        self.commands, self.negotiation_commands = command_tables(system.release)
+        self.json_parser = behaviour.json_parser
+        self.float_format = behaviour.float_format
+        self.reply_after_turn = behaviour.reply_after_turn
         self.sessions: dict[Session, None] = {}
         self.ready: deque[Session] = deque()
         self.unsent: list[Session] = []
-        self.exit_status: int | None = None
         # How many commands were executed and events broadcast, for whoever keeps count.
         self.executed = 0
         self.emitted = 0
-        # What carries out a live update; None where there can be none.
-        self.parent: Parent | None = None
-        # The open files that clients have handed over; None where none was.
-        self.descriptors: Descriptors | None = None
-        # The capabilities of migration that were set; None where none was.
-        self.migration_capabilities: dict[str, bool] | None = None
-        # Whether some command has made QEMU load all its modules; a process that takes over has not.
-        self.modules_loaded = False
         # Who comes between the clients and their commands; None, almost always.
         self.interceptor: Interceptor | None = None
-        # Who is told what qmpd itself fails at.
-        self.report_defect = report or ignore_report
-        self.limiter = RateLimiter(clock, self.broadcast)
-        self.machine = Machine(settings, release.behaviour, clock, self.limiter.offer, wake, report or ignore_report)
+        self.limiter = RateLimiter(system.clock, self.broadcast)
+        system.clients = self.sessions
+        system.machine.deliver = self.limiter.offer
 
     # Sessions
 
@@ -194,6 +120,10 @@ class Dispatcher:
         session = self.new_session(label, pretty)
         session.send(self.greeting(session))
         return session
+
+    def add(self, session: Session) -> None:
+        """Have a session among the others."""
+        self.sessions[session] = None
 
     def new_session(self, label: str, pretty: bool) -> Session:
         """A client that has been greeted elsewhere."""
@@ -206,7 +136,7 @@ class Dispatcher:
 
     def greeting(self, session: Session) -> bytes:
         """What a new client hears first."""
-        return self.spell(session, greeting(self.release))
+        return self.spell(session, greeting(self.system.release))
 
     def close_session(self, session: Session) -> None:
         """Forget a client: what it asked for and was not executed is dropped."""
@@ -242,8 +172,9 @@ class Dispatcher:
         if self.interceptor is not None:
             return self.interceptor.run_requests(limit)
         ready = self.ready
-        machine, answer, reply_after_turn = self.machine, self.answer, self.reply_after_turn
-        while ready and self.exit_status is None:
+        system, answer, reply_after_turn = self.system, self.answer, self.reply_after_turn
+        machine = system.machine
+        while ready and system.exit_status is None:
             if limit <= 0:
                 return True
             session = ready.popleft()
@@ -254,15 +185,15 @@ class Dispatcher:
                 if not machine.pending:
                     send(reply)
                 elif reply_after_turn:
-                    self.turn()
+                    system.turn()
                     send(reply)
                 else:
                     send(reply)
-                    self.turn()
+                    system.turn()
                 if session.out_of_band:
                     session.refill()
                 # A client that is alone keeps its turn.
-                if ready or limit <= 0 or self.exit_status is not None:
+                if ready or limit <= 0 or system.exit_status is not None:
                     break
             if queue:
                 ready.append(session)
@@ -278,15 +209,9 @@ class Dispatcher:
         else:
             session.scheduled = False
 
-    def turn(self) -> None:
-        """Let the main loop look at what is pending, once."""
-        status = self.machine.turn()
-        if status is not None and self.exit_status is None:
-            self.exit_status = status
-
     def execute_out_of_band(self, session: Session, message: object) -> None:
         """Execute a request that overtakes the others; where there is no such thing it waits with them."""
-        if not self.release.behaviour.out_of_band:
+        if not self.system.release.behaviour.out_of_band:
             session.queue.append(message)
         elif self.interceptor is not None:
             self.interceptor.execute_out_of_band(session, message)
@@ -324,10 +249,10 @@ class Dispatcher:
                 )
             if out_of_band and not entry.allow_oob:
                 raise CommandError(f"The command {name} does not support OOB")
-            if self.machine.preconfig and not entry.allow_preconfig:
-                raise CommandError(self.release.behaviour.preconfig_refusal.format(command=name))
+            if self.system.machine.preconfig and not entry.allow_preconfig:
+                raise CommandError(self.system.release.behaviour.preconfig_refusal.format(command=name))
             entry.check(arguments)
-            value = entry.handler(self, session, arguments)
+            value = entry.handler(self.system, session, arguments)
             if session.pretty:
                 return self._reply(session, {"return": value}, message)
             if type(value) is Encoded:
@@ -351,7 +276,7 @@ class Dispatcher:
             return self._defect(session, message, error)
 
     def _parse_error(self, error: ParseError) -> str:
-        instead = self.release.behaviour.lexical_error
+        instead = self.system.release.behaviour.lexical_error
         return instead if instead and "parse error, stray " in error.message else error.message
 
     def finish_waiting(self, waiting: Waiting) -> None:
@@ -368,7 +293,7 @@ class Dispatcher:
 
     def _defect(self, session: Session, message: object, error: BaseException) -> bytes:
         """The reply to a command that qmpd itself failed at."""
-        self.report_defect(reported(error))
+        self.system.report_defect(reported(error))
         return self._error(session, message, "GenericError", said(error))
 
     def late_reply(self, session: Session, message: object, error: str | None) -> bytes:
@@ -378,7 +303,7 @@ class Dispatcher:
         return self._reply(session, {"return": EMPTY}, message)
 
     def _refuse(self, session: Session, message: object, refusal: Refusal) -> bytes:
-        words = self.release.refusals
+        words = self.system.release.refusals
         return self._error(session, message, words.error_class(refusal), words.message(refusal))
 
     def _error(self, session: Session, message: object, error_class: str, description: str) -> bytes:

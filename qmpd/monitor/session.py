@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from qmpd.wire import Decoder, ParseError
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Entry
+    from qmpd.monitor.entry import Entry
 
 QUEUE_LIMIT = 8
 """In-band requests that may wait, once out-of-band execution is negotiated (QMP_REQ_QUEUE_LEN_MAX)."""
@@ -38,6 +38,9 @@ class SessionDispatcher(Protocol):
 
     def execute_out_of_band(self, session: Session, message: object) -> None:
         """Execute a request that overtakes the others."""
+
+    def add(self, session: Session) -> None:
+        """Have a session among the others."""
 
     def new_session(self, label: str, pretty: bool) -> Session:
         """Make a session for a client that has been greeted elsewhere."""

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from qmpd.machine import snapshot as machine_snapshot
-from qmpd.system.chardev import Chardev
 from qmpd.wire import Decoder, ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from qmpd.machine import Machine
     from qmpd.monitor.dispatcher import Dispatcher
     from qmpd.monitor.session import Session, SessionDispatcher
 
@@ -23,23 +20,8 @@ PARSE_ERROR = "parse error"
 
 
 def take(dispatcher: Dispatcher) -> dict[str, object]:
-    """The machine and what its monitors share; the sessions are taken one by one with `take_session`."""
-    return {
-        "machine": dispatcher.machine.snapshot(),
-        "limiter": dispatcher.limiter.snapshot(),
-        "migration-capabilities": dispatcher.migration_capabilities,
-        "modules-loaded": dispatcher.modules_loaded,
-        "chardevs": [[getattr(chardev, name) for name in Chardev.__slots__] for chardev in dispatcher.chardevs],
-        "inventory": _take_inventory(dispatcher.machine),
-    }
-
-
-def _take_inventory(machine: Machine) -> dict[str, Any] | None:
-    if machine.inventory is None:
-        return None
-    from qmpd.hardware import snapshot as inventory_snapshot
-
-    return inventory_snapshot.take(machine.inventory)
+    """What the monitors share; the sessions are taken one by one with `take_session`, the machine by itself."""
+    return {"limiter": dispatcher.limiter.snapshot()}
 
 
 def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
@@ -47,19 +29,7 @@ def put(dispatcher: Dispatcher, state: Mapping[str, Any]) -> None:
 
     :raise KeyError, ValueError: the state is not one that `take` made.
     """
-    machine_snapshot.put(dispatcher.machine, state["machine"])
     dispatcher.limiter.restore(state["limiter"])
-    dispatcher.migration_capabilities = state["migration-capabilities"]
-    dispatcher.modules_loaded = state["modules-loaded"]
-    slots = Chardev.__slots__
-    dispatcher.chardevs[:] = [Chardev(**dict(zip(slots, values, strict=True))) for values in state["chardevs"]]
-    if state["inventory"] is not None:
-        from qmpd.hardware import snapshot as inventory_snapshot
-        from qmpd.system.parts import make_inventory
-
-        machine = dispatcher.machine
-        machine.inventory = make_inventory(dispatcher.release, machine)
-        inventory_snapshot.put(machine.inventory, machine, state["inventory"])
 
 
 def take_session(session: Session) -> dict[str, Any]:

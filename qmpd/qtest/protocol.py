@@ -22,7 +22,8 @@ from qmpd.schedule.clock import SteppedClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.session import SessionDispatcher
+    from qmpd.system.system import System
 
 _WIDTHS = {"b": 1, "w": 2, "l": 4, "q": 8}
 _ADDRESS = (1 << 64) - 1
@@ -39,14 +40,16 @@ class _Fail(Exception):  # noqa: N818 - what the answer says
 class QtestSession(Session):
     """A test program's connection."""
 
-    __slots__ = ("_bus", "_clock", "_commands", "_input", "_log", "_machine", "_size", "_started")
+    __slots__ = ("_bus", "_clock", "_commands", "_input", "_log", "_size", "_started", "_system")
 
-    def __init__(self, dispatcher: Dispatcher, label: str, log: TextIO | None = None) -> None:
+    def __init__(
+        self, system: System, dispatcher: SessionDispatcher, label: str, log: TextIO | None = None
+    ) -> None:
         super().__init__(dispatcher, label=label)
-        clock = dispatcher.clock
+        clock = system.clock
         self._clock = clock if isinstance(clock, SteppedClock) else SteppedClock()
-        self._machine = dispatcher
-        self._bus = TestBus(dispatcher.machine, self._clock)
+        self._system = system
+        self._bus = TestBus(system.machine, self._clock)
         # The pieces of a line whose end is still to come, and how long they are; they are dropped when it is too long.
         self._input: list[bytes] = []
         self._size = 0
@@ -93,8 +96,8 @@ class QtestSession(Session):
             answer = self._execute(words)
             self._note("S", answer)
             self.send(answer.encode() + b"\n")
-            if self._machine.machine.pending:
-                self._machine.turn()
+            if self._system.machine.pending:
+                self._system.turn()
 
     def _take(self, piece: bytes) -> None:
         self._size += len(piece)
@@ -118,7 +121,7 @@ class QtestSession(Session):
         except (ValueError, IndexError, OverflowError):
             return f"FAIL Invalid arguments of '{words[0]}'"
         except UNEXPECTED as error:
-            self._machine.report_defect(reported(error))
+            self._system.report_defect(reported(error))
             return f"FAIL {said(error)}"
 
     def _note(self, kind: str, text: str) -> None:
@@ -201,10 +204,10 @@ def _size(text: str) -> int:
     return size
 
 
-def open_qtest(dispatcher: Dispatcher, label: str) -> Session:
+def open_qtest(system: System, dispatcher: SessionDispatcher, label: str) -> Session:
     """A new test program; nothing is said to it first."""
-    session = QtestSession(dispatcher, label, _log(dispatcher.settings.qtest_log))
-    dispatcher.sessions[session] = None
+    session = QtestSession(system, dispatcher, label, _log(system.settings.qtest_log))
+    dispatcher.add(session)
     return session
 
 

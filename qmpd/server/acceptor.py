@@ -122,7 +122,7 @@ class Acceptor:
 
             client = DescriptorSocket.adopt(client)
         if monitor.host is not None:
-            for chardev in vm.dispatcher.chardevs:
+            for chardev in vm.system.chardevs:
                 if chardev.label == monitor.chardev:
                     chardev.connected_address = describe_connection(client, address)
         session = self._open_session(monitor)
@@ -130,15 +130,15 @@ class Acceptor:
         return Connection(vm, client, session, self.numbers)
 
     def _open_session(self, monitor: MonitorSettings) -> Session:
-        dispatcher = self._vm.dispatcher
+        system, dispatcher = self._vm.system, self._vm.dispatcher
         if monitor.mode == "readline":
             from qmpd.human.terminal import open_terminal
 
-            return open_terminal(dispatcher, monitor.chardev)
+            return open_terminal(system, dispatcher, monitor.chardev)
         if monitor.mode == "qtest":
             from qmpd.qtest.protocol import open_qtest
 
-            return open_qtest(dispatcher, monitor.chardev)
+            return open_qtest(system, dispatcher, monitor.chardev)
         return dispatcher.open_session(monitor.chardev, monitor.pretty)
 
 

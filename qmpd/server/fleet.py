@@ -178,7 +178,7 @@ class Fleet:
             if member.scope is None:
                 self._forget(member)
             else:
-                member.vm.dispatcher.machine.quit(ShutdownCause.HOST_SIGNAL)
+                member.vm.system.machine.quit(ShutdownCause.HOST_SIGNAL)
                 member.vm.loop.wake()
         with trio.move_on_after(FAREWELL):
             if self._members:
@@ -281,7 +281,7 @@ class Fleet:
             self._fail(member)
             self._forget(member)
             return
-        if vm.dispatcher.exit_status is not None:
+        if vm.system.exit_status is not None:
             self._tell_end(member)
             self._forget(member)
             return
@@ -330,7 +330,7 @@ class Fleet:
             self._forget(member)
 
     def _tell_end(self, member: Member) -> None:
-        log.info(f"{member.name} has ended with status {member.vm.dispatcher.exit_status}")
+        log.info(f"{member.name} has ended with status {member.vm.system.exit_status}")
 
     def _fail(self, member: Member) -> None:
         self._failed += 1
@@ -442,7 +442,7 @@ class Fleet:
         return FleetMachine(
             member.name,
             vm.settings.release,
-            str(vm.dispatcher.machine.state),
+            str(vm.system.machine.state),
             vm.settings.monitors[0].path,
             None if member.control is None else member.control.path,
             len(vm.dispatcher.sessions),

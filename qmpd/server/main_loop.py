@@ -63,13 +63,13 @@ class MainLoop:
         more = self.step()
         self.flush()
         self._task = task
-        if more or vm.dispatcher.exit_status is not None or self.next_deadline() != self._deadline:
+        if more or vm.system.exit_status is not None or self.next_deadline() != self._deadline:
             self.wake()
 
     async def run(self) -> None:
         """Go round until the machine has ended, or is another process's."""
         vm = self._vm
-        dispatcher = vm.dispatcher
+        system = vm.system
         while True:
             self._woken = False
             if vm.puppeteer is not None and self._run_puppeteer():
@@ -83,7 +83,7 @@ class MainLoop:
                 self.hand_over.started = True
                 vm.nursery.start_soon(self._wait, self.hand_over)
             self.flush()
-            if dispatcher.exit_status is not None:
+            if system.exit_status is not None:
                 return
             if more or self._woken:
                 await trio.lowlevel.checkpoint()
@@ -100,8 +100,8 @@ class MainLoop:
             return False
         if self.take_signals is not None:
             self.take_signals()
-        dispatcher = self._vm.dispatcher
-        machine, limiter = dispatcher.machine, dispatcher.limiter
+        system, dispatcher = self._vm.system, self._vm.dispatcher
+        machine, limiter = system.machine, dispatcher.limiter
         deadline = machine.next_deadline()
         limited = limiter.next_deadline()
         if limited is not None or deadline is not None:
@@ -112,7 +112,7 @@ class MainLoop:
             if deadline is not None and deadline <= now:
                 machine.run_timers()
         if machine.pending:
-            dispatcher.turn()
+            system.turn()
         try:
             more = bool(dispatcher.ready) and dispatcher.run_requests()
         except (HandOver, Waiting) as left:
@@ -122,13 +122,12 @@ class MainLoop:
 
     def _hand_over(self, hand_over: HandOver) -> None:
         """Leave the machine to another process; where that fails, go on."""
-        dispatcher = self._vm.dispatcher
-        parent = dispatcher.parent
-        assert parent is not None
-        dispatcher.resume(hand_over.session)
-        if parent.commit(hand_over):
-            self._vm.handed_over = True
-            dispatcher.exit_status = 0
+        vm = self._vm
+        assert vm.updater is not None
+        vm.dispatcher.resume(hand_over.session)
+        if vm.updater.commit(hand_over):
+            vm.handed_over = True
+            vm.system.exit_status = 0
         self.hand_over = None
 
     async def _wait(self, waiting: Waiting) -> None:
@@ -154,7 +153,7 @@ class MainLoop:
         vm = self._vm
         if vm.puppeteer is not None:
             return vm.puppeteer.next_deadline()
-        machine, limiter = vm.dispatcher.machine.next_deadline(), vm.dispatcher.limiter.next_deadline()
+        machine, limiter = vm.system.machine.next_deadline(), vm.dispatcher.limiter.next_deadline()
         if machine is None or limiter is None:
             return machine if limiter is None else limiter
         return min(machine, limiter)

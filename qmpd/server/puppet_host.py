@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qmpd.server.main_loop import MainLoop
     from qmpd.server.settings import MonitorSettings
     from qmpd.server.transcript_file import TranscriptFile
+    from qmpd.system.system import System
 
 
 class PlayedMachine(MachineOwner, Protocol):
@@ -67,6 +68,11 @@ class PuppetHost:
         return self._vm.clock
 
     @property
+    def system(self) -> System:
+        """The machine."""
+        return self._vm.system
+
+    @property
     def dispatcher(self) -> Dispatcher:
         """The machine's monitors."""
         return self._vm.dispatcher
@@ -88,7 +94,7 @@ class PuppetHost:
 
     def ended(self) -> None:
         """The main loop has ended: the transcript tells of it, also to those who follow it."""
-        status = self._vm.dispatcher.exit_status
+        status = self._vm.system.exit_status
         assert status is not None
         self.puppeteer.finish(status)
         self._vm.loop.flush()
@@ -204,7 +210,7 @@ class PuppetHost:
     def kill(self, signal: int) -> None:
         """End as a process that this signal kills: the exit status is the negative of its number."""
         self.killed = True
-        self._vm.dispatcher.exit_status = -signal
+        self._vm.system.exit_status = -signal
 
 
 def _accepted(listener: Listener) -> Client | None:

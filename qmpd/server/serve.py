@@ -83,7 +83,7 @@ async def serve_process(
 
     `first` are signals that have come already.
     """
-    vm.dispatcher.threads = IdleThreads(named=vm.settings.thread_names)
+    vm.system.threads = IdleThreads(named=vm.settings.thread_names)
     inbox = signals.Inbox()
 
     def take_signals() -> None:
@@ -96,11 +96,11 @@ async def serve_process(
     trio.lowlevel.spawn_system_task(inbox.watch, vm.loop.wake)
     for signal in first:
         terminate(vm, signal)
-    if "live-update" not in vm.dispatcher.release.extensions:
+    if "live-update" not in vm.system.release.extensions:
         return await vm.run(on_start)
     from qmpd.server.hand_over.parent import Parent
 
-    parent = vm.dispatcher.parent = Parent(vm, inbox)
+    parent = vm.updater = vm.system.updater = Parent(vm, inbox)
     status = await vm.run(on_start)
     if vm.handed_over:
         parent.last_words()
@@ -113,5 +113,5 @@ async def serve_process(
 
 def terminate(vm: VirtualMachine, signal: signals.Signal) -> None:
     """End the machine as a signal does."""
-    vm.dispatcher.machine.request_shutdown_by_signal(*signal)
+    vm.system.machine.request_shutdown_by_signal(*signal)
     vm.loop.wake()

@@ -19,6 +19,7 @@ from qmpd.server.acceptor import Acceptor, listen
 from qmpd.server.listener import ListenError
 from qmpd.server.main_loop import MainLoop
 from qmpd.system.chardev import Chardev
+from qmpd.system.system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from qmpd.machine import Clock
     from qmpd.server.chardevs.devices import CharacterDevices
     from qmpd.server.listener import Listener
+    from qmpd.server.owner import Updater
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
@@ -57,6 +59,8 @@ class VirtualMachine:
         "running",
         "settings",
         "started",
+        "system",
+        "updater",
     )
 
     nursery: trio.Nursery
@@ -77,6 +81,7 @@ class VirtualMachine:
         self.devices: CharacterDevices | None = None
         # Whether another process serves the machine by now.
         self.handed_over = False
+        self.updater: Updater | None = None
         # Who plays the machine (`play`), and what it is done with; None for almost all machines.
         self.puppeteer: Puppeteer | None = None
         self.puppet_host: PuppetHost | None = None
@@ -92,16 +97,17 @@ class VirtualMachine:
         release = load_release(settings.release, settings.extensions)
         # A test program ends the machine with a signal as a matter of course.
         report = ignore_report if settings.clock == "stepped" else log.error
-        self.dispatcher = Dispatcher(release, settings.machine, self.clock, self.loop.wake, chardevs, report)
-        self.dispatcher.machine.sender_name = signals.name_of
-        self.dispatcher.chardev_host = self
-        self.dispatcher.report_defect = log.error
+        self.system = System(release, settings.machine, self.clock, self.loop.wake, chardevs, report)
+        self.system.machine.sender_name = signals.name_of
+        self.system.chardev_host = self
+        self.dispatcher = Dispatcher(self.system)
+        self.system.report_defect = log.error
         if settings.descriptors:
             from qmpd.system.descriptors import Descriptors
 
-            self.dispatcher.descriptors = Descriptors()
+            self.system.descriptors = Descriptors()
             for identifier, number, opaque in settings.descriptors:
-                self.dispatcher.descriptors.add(number, identifier, opaque)
+                self.system.descriptors.add(number, identifier, opaque)
         if settings.control is not None:
             self.open_control()
 
@@ -173,7 +179,6 @@ class VirtualMachine:
 
     async def run(self, on_start: Callable[[], None] | None = None) -> int:
         """Serve until the machine ends; the result is its exit status."""
-        dispatcher = self.dispatcher
         try:
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
@@ -193,7 +198,7 @@ class VirtualMachine:
                 self.puppet_host.close()
             for connection in list(self.acceptor.connections):
                 connection.close()
-        status = dispatcher.exit_status
+        status = self.system.exit_status
         assert status is not None
         return status
 
@@ -207,7 +212,7 @@ class VirtualMachine:
                 waiting.append((monitor, first))
             self.acceptor.start(monitor, listener, first)
         for monitor, first in waiting:
-            suffix = self.dispatcher.release.behaviour.listening_chardev_suffix
+            suffix = self.system.release.behaviour.listening_chardev_suffix
             place = f"{monitor.location}: " if monitor.location else ""
             address = monitor.address or f"unix:{monitor.path}"
             log.error(f"{place}info: QEMU waiting for connection on: disconnected:{address}{suffix}")
@@ -219,7 +224,7 @@ class VirtualMachine:
     def start(self) -> None:
         """Start the machine; it needs no task for that.  Only once."""
         if not self.started:
-            self.dispatcher.machine.start()
+            self.system.machine.start()
             self.started = True
 
     def work(self) -> None:
@@ -259,7 +264,7 @@ class VirtualMachine:
             self.devices.add(settings_of(label, backend, options))
         except ListenError as error:
             raise ValueError(str(error)) from None
-        address = self.dispatcher.chardevs[-1].address
+        address = self.system.chardevs[-1].address
         return address.removeprefix("pty:") if backend == "pty" else None
 
     def write_file(self, path: str, content: bytes) -> None:

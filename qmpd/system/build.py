@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from qmpd.block.graph import Drive
 from qmpd.block.opening import Opener
 from qmpd.common.dictionary_order import in_order
+from qmpd.common.texts import Texts
+from qmpd.hardware.inventory import Inventory
 from qmpd.hardware.network import Netdev
 from qmpd.machine.errors import MachineError
-from qmpd.monitor.errors import CommandError
 from qmpd.qapi.behaviour import Behaviour
 from qmpd.qom.node import Property
 from qmpd.qom.reader import Target
+from qmpd.qom.tree import Builder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from qmpd.hardware.inventory import Inventory
-    from qmpd.machine import MachineSettings
+    from qmpd.hardware.inventory import InventoryRules
+    from qmpd.machine import Machine, MachineSettings
     from qmpd.qapi import Release
+    from qmpd.system.chardev import Chardev
 
+    Connected = Callable[[str], bool]
+
+_builders: WeakKeyDictionary[Release, Builder] = WeakKeyDictionary()
 # How many flash chips a board has (`-machine pflash0=`).
 _FLASHES = 2
 
@@ -50,6 +57,27 @@ def has_parts(settings: MachineSettings) -> bool:
     )
 
 
+def make_inventory(release: Release, machine: Machine, rules: InventoryRules | None = None) -> Inventory:
+    """A new inventory for a machine, without what the machine's settings give it; `rules` instead of the release's."""
+    builder = _builders.get(release)
+    if builder is None:
+        builder = _builders[release] = Builder(release.hardware)
+    return Inventory(machine, builder, release.object_types, Texts(release.hardware.texts), rules or release.behaviour)
+
+
+def build(release: Release, machine: Machine, chardevs: list[Chardev], is_connected: Connected) -> Inventory:
+    """Build what the command line gave the machine, and have the machine keep it.
+
+    What cannot be had is left out: whoever reads a command line refuses it before (`check`).
+    """
+    inventory = machine.inventory = make_inventory(release, machine)
+    if has_parts(machine.settings):
+        with suppress(LookupError):
+            show_chardevs(inventory, chardevs, is_connected)
+            furnish(inventory, machine.settings)
+    return inventory
+
+
 def furnish(inventory: Inventory, settings: MachineSettings) -> list[ColdPlugError]:
     """Give the machine its parts; the result is what was refused, and is left out."""
     refused: list[ColdPlugError] = []
@@ -69,8 +97,6 @@ def _add(parts: Iterator[tuple[str, int, _Part]], refused: list[ColdPlugError]) 
             add()
         except MachineError as error:
             refused.append(ColdPlugError(kind, index, error.message))
-        except CommandError as error:
-            refused.append(ColdPlugError(kind, index, error.description))
 
 
 def check(release: Release, settings: MachineSettings) -> None:
@@ -81,8 +107,6 @@ def check(release: Release, settings: MachineSettings) -> None:
     if not release.hardware:
         return
     from qmpd.machine import Machine, SystemClock
-    from qmpd.system.parts import make_inventory
-
     machine = Machine(settings, release.behaviour, SystemClock(), lambda _: None, lambda: None)
     refused = furnish(make_inventory(release, machine), settings)
     if refused:
@@ -94,7 +118,6 @@ class Assembly:
 
     def __init__(self, release: Release, settings: MachineSettings) -> None:
         from qmpd.machine import Machine, SystemClock
-        from qmpd.system.parts import make_inventory
 
         machine = Machine(settings, release.behaviour, SystemClock(), lambda _: None, lambda: None)
         # A command line's JSON has types, whatever the commands make of theirs, and nobody looks at its ids.
@@ -110,8 +133,6 @@ class Assembly:
             _PARTS[kind](self.inventory, dict(arguments))()
         except MachineError as error:
             raise ColdPlugError(kind, 0, error.message) from None
-        except CommandError as error:
-            raise ColdPlugError(kind, 0, error.description) from None
 
     def begin_objects(self, any_wanted: bool) -> None:
         """Users' objects come next, if any, before those that the machine makes for itself."""
@@ -184,7 +205,7 @@ class _Part:
     def __call__(self) -> None:
         """Add it.
 
-        :raise MachineError, CommandError: it is refused.
+        :raise MachineError: it is refused.
         """
         raise NotImplementedError
 
@@ -217,7 +238,7 @@ class _Drive(_Part):
 def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     """`-drive`: a node of its own, in a drive that has the id.
 
-    :raise MachineError, CommandError: it is refused.
+    :raise MachineError: it is refused.
     """
     block = inventory.backends.block
     drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
@@ -284,3 +305,25 @@ def _others(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[s
 
 
 _PARTS: dict[str, type[_Part]] = {"objects": _Object, "netdevs": _Netdev, "blockdevs": _Node, "drives": _Drive}
+
+
+def show_chardevs(inventory: Inventory, chardevs: list[Chardev], is_connected: Connected) -> None:
+    """Let the objects have the character devices that there are now."""
+    inventory.show_chardevs([
+        (each.label, _backend(each.address), each.held or is_connected(each.label), _address(each))
+        for each in chardevs
+    ])
+
+
+def _backend(address: str) -> str:
+    """The type of the backend that has this address."""
+    kind = address.partition(":")[0]
+    return "socket" if kind in ("unix", "tcp", "fd", "vsock") else kind
+
+
+def _address(chardev: Chardev) -> dict[str, object]:
+    kind, _, rest = chardev.address.partition(":")
+    if kind == "tcp":
+        host, _, port = rest.rpartition(":")
+        return {"type": "inet", "host": host, "port": port}
+    return {"type": kind, "path": rest}

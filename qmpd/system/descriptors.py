@@ -7,7 +7,7 @@ import fcntl
 import os
 from typing import Protocol
 
-from qmpd.monitor.errors import CommandError
+from qmpd.machine.errors import MachineError
 
 
 class Source(Protocol):
@@ -47,11 +47,11 @@ class Descriptors:
     def forget(self, monitor: str, name: str) -> None:
         """Close the file of this name.
 
-        :raise CommandError: there is none.
+        :raise MachineError: there is none.
         """
         number = self._named.pop((monitor, name), None)
         if number is None:
-            raise CommandError(f"File descriptor named '{name}' not found")
+            raise MachineError(f"File descriptor named '{name}' not found")
         os.close(number)
 
     def take(self, monitor: str, name: str) -> int | None:
@@ -80,13 +80,13 @@ class Descriptors:
     def remove(self, identifier: int, number: int | None, at_once: bool) -> None:
         """Take one file out of a set, or all of them; with `at_once` they are closed and told of no more.
 
-        :raise CommandError: there is no such set, or no such file in it.
+        :raise MachineError: there is no such set, or no such file in it.
         """
         what = f"fdset-id:{identifier}" + ("" if number is None else f", fd:{number}")
         entries = self._sets.get(identifier, [])
         removed = [entry for entry in entries if number is None or entry.number == number]
         if not removed:
-            raise CommandError(f"File descriptor named '{what}' not found")
+            raise MachineError(f"File descriptor named '{what}' not found")
         for entry in removed:
             entry.removed = True
         if at_once:

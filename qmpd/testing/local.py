@@ -54,7 +54,7 @@ class LocalVM(VM):
             if isinstance(error, ListenError):
                 raise StartError(str(error)) from None
             raise
-        self._initial = str(self._served.dispatcher.machine.state)
+        self._initial = str(self._served.system.machine.state)
         self._background.spawn(self._serve)
         if not any(monitor.wait for monitor in settings.monitors):
             self._began.wait(GRACE)

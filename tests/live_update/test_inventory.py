@@ -16,7 +16,6 @@ from qmpd.machine.blueprint import CPUTopology, GuestSettings, MachineSettings
 from qmpd.server.hand_over import frames, snapshot
 from qmpd.server.settings import MonitorSettings, VMSettings
 from qmpd.server.virtual_machine import VirtualMachine
-from qmpd.system.parts import tree_of
 
 if TYPE_CHECKING:
     from qmpd.qom.node import Node
@@ -61,7 +60,7 @@ class Played:
 
     def _go_round(self) -> None:
         """Do what the main loop does until it would wait."""
-        machine, clock = self.vm.dispatcher.machine, self.vm.clock
+        machine, clock = self.vm.system.machine, self.vm.clock
         while self.vm.loop.step() or (
             (due := machine.next_deadline()) is not None and due <= clock.monotonic_nanoseconds()
         ):
@@ -91,7 +90,7 @@ class Played:
     def everything(self) -> list[object]:
         """What all queries and all objects say."""
         told: list[object] = [(query, self.send(query, {})) for query in QUERIES]
-        tree = tree_of(self.vm.dispatcher)
+        tree = self.vm.system.tree
 
         def value(node: Node, name: str) -> object:
             try:
@@ -225,9 +224,9 @@ def test_a_machine_that_nobody_has_asked_has_nothing_to_hand_over() -> None:
     parent = Played("10.0")
     parent.send("query-block", {})
     state = transferred(parent)
-    assert state["dispatcher"]["inventory"] is None
+    assert state["system"]["inventory"] is None
     child = taken_over(parent, "10.0")
-    assert child.vm.dispatcher.machine.inventory is None
+    assert child.vm.system.machine.inventory is None
 
 
 def test_what_has_come_and_gone_is_not_kept() -> None:
@@ -244,7 +243,7 @@ def test_what_has_come_and_gone_is_not_kept() -> None:
         for number in range(5):
             parent.send("device_del", {"id": f"d{number}"})
         parent.take(("advance", {"time": 10 * SECOND}))
-        things = transferred(parent)["dispatcher"]["inventory"]["things"]
+        things = transferred(parent)["system"]["inventory"]["things"]
         counts.append({kind: sum(each[0] == kind for each in things) for kind in ("Node", "Device", "Bus")})
     assert counts[0] == counts[1] == counts[2]
 
@@ -287,6 +286,6 @@ def _missing_field(state: dict[str, Any]) -> None:
 )
 def test_another_programs_inventory_is_refused(spoil: Any, complaint: str) -> None:
     state = _plugged()
-    spoil(state["dispatcher"]["inventory"])
+    spoil(state["system"]["inventory"])
     with pytest.raises(ValueError, match=complaint):
         snapshot.put(Played("10.0", start=False).vm, state, None)

@@ -90,7 +90,7 @@ async def watched(
 
 async def running(server: Served) -> None:
     """Wait until the operating system runs."""
-    guest = server.vm.dispatcher.machine.guest
+    guest = server.vm.system.machine.guest
     assert guest is not None
     with trio.fail_after(5):
         while guest.phase != "running":  # noqa: ASYNC110 - the guest tells nobody
@@ -98,7 +98,7 @@ async def running(server: Served) -> None:
 
 
 def act(server: Served, action: GuestAction) -> None:
-    machine = server.vm.dispatcher.machine
+    machine = server.vm.system.machine
     assert machine.guest is not None
     machine.guest.act(action)
     server.vm.loop.wake()
@@ -261,7 +261,7 @@ async def test_replies_come_before_events_and_those_have_no_data(tmp_path: Path)
 async def test_a_reset_leaves_states_that_need_none(tmp_path: Path, before: RunState, after: str) -> None:
     async with watched(tmp_path, (LINE, ())) as (server, client):
         if before is not RunState.RUNNING:
-            server.vm.dispatcher.machine.system_vmstop(before)
+            server.vm.system.machine.system_vmstop(before)
             assert await client.until("STOP") == ["STOP"]
         assert await client.state() == before
         await client.execute("system_reset")
@@ -385,7 +385,7 @@ async def test_the_flag_is_cleared_once_it_was_announced(tmp_path: Path, place: 
         await client.execute("quit")
         assert await client.until("SHUTDOWN") == ["SHUTDOWN"]
         await server.ended.wait()
-        assert server.vm.dispatcher.machine.reboot_reset
+        assert server.vm.system.machine.reboot_reset
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -443,7 +443,7 @@ async def test_a_guests_reboot_is_seen_through(
         names += await client.until(expected[1])
         assert names == expected
         assert await client.state() == state
-        guest = server.vm.dispatcher.machine.guest
+        guest = server.vm.system.machine.guest
         assert guest is not None
         if state == "running":
             # It comes up again, and that was all.
@@ -467,7 +467,7 @@ async def test_sleep_and_wakeup(tmp_path: Path, place: tuple[str, tuple[str, ...
         assert await client.until("WAKEUP") == ["WAKEUP"]
         assert await client.state() == "running"
         await running(server)
-        machine = server.vm.dispatcher.machine
+        machine = server.vm.system.machine
         assert machine.guest is not None
         # The guest was told why, the request is forgotten, and no RESET was announced.
         assert (machine.guest.wakeup_reason, machine.requests.wakeup) == ("other", None)
@@ -490,7 +490,7 @@ async def test_the_buttons_order_in_one_turn(tmp_path: Path, place: tuple[str, t
     guest = GuestSettings(on_powerdown=GuestAction.NONE)
     async with watched(tmp_path, place, machine_type="pc", guest=guest) as (server, client):
         await running(server)
-        machine = server.vm.dispatcher.machine
+        machine = server.vm.system.machine
         # All three in one turn: the power button is announced, the sleep button pressed, and only then it stops.
         machine.system_vmstop(RunState.PAUSED)
         machine.system_sleep()

@@ -14,6 +14,8 @@ from qmpd.monitor import snapshot
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.monitor.session import Session
 from qmpd.qapi import load_release
+from qmpd.system import snapshot as system_snapshot
+from qmpd.system.system import System
 
 ODD = b"".join((
     b'{"execute": "query-status", "id": {"a": [1, 2.5, null, true, "\\u00e9\\ud83d\\ude00"]}}\r\n',
@@ -32,11 +34,12 @@ class Bench:
     def __init__(self, release: str, clock: VirtualClock) -> None:
         self.clock = clock
         settings = MachineSettings(machine_type="none")
-        self.dispatcher = Dispatcher(load_release(release), settings, clock, lambda: None)
+        self.system = System(load_release(release), settings, clock, lambda: None)
+        self.dispatcher = Dispatcher(self.system)
         self.session: Session
 
     def greet(self, enable: bytes) -> None:
-        self.dispatcher.machine.start()
+        self.system.machine.start()
         self.session = self.dispatcher.open_session()
         self.feed(b'{"execute": "qmp_capabilities"' + enable + b"}")
         self.run()
@@ -46,8 +49,8 @@ class Bench:
 
     def run(self, limit: int = 10_000) -> None:
         self.dispatcher.run_requests(limit)
-        while self.dispatcher.machine.pending:
-            self.dispatcher.turn()
+        while self.system.machine.pending:
+            self.system.turn()
 
     def sent(self) -> bytes:
         return self.session.take_outgoing()
@@ -55,12 +58,14 @@ class Bench:
     def taken_over(self) -> Bench:
         """Another dispatcher that goes on where this one is."""
         state: dict[str, Any] = {
+            "system": system_snapshot.take(self.system),
             "dispatcher": snapshot.take(self.dispatcher),
             "session": snapshot.take_session(self.session),
             "ready": self.session in self.dispatcher.ready,
         }
         state = marshal.loads(marshal.dumps(state, 4))
-        other = Bench(self.dispatcher.release.name, self.clock)
+        other = Bench(self.system.release.name, self.clock)
+        system_snapshot.put(other.system, state["system"])
         snapshot.put(other.dispatcher, state["dispatcher"])
         other.session = snapshot.put_session(other.dispatcher, state["session"])
         other.dispatcher.sessions[other.session] = None

@@ -18,6 +18,7 @@ from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.qapi.hardware import FILE
 from qmpd.system import build as cold_plug
+from qmpd.system.system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,39 +41,40 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def client(release: str, settings: MachineSettings) -> tuple[Dispatcher, Callable[..., Any], list[str]]:
+def client(release: str, settings: MachineSettings) -> tuple[System, Callable[..., Any], list[str]]:
     defects: list[str] = []
-    dispatcher = Dispatcher(load_release(release), settings, VirtualClock(), lambda: None, [], defects.append)
-    dispatcher.machine.start()
+    system = System(load_release(release), settings, VirtualClock(), lambda: None, [], defects.append)
+    dispatcher = Dispatcher(system)
+    system.machine.start()
     session = dispatcher.open_session()
 
     def ask(name: str, arguments: dict[str, object]) -> Any:
         session.take_outgoing()
         session.receive(json.dumps({"execute": name, "arguments": arguments}).encode())
         dispatcher.run_requests()
-        while dispatcher.machine.pending:
-            dispatcher.turn()
+        while system.machine.pending:
+            system.turn()
         lines = [json.loads(line) for line in session.take_outgoing().splitlines()]
         return next(line for line in lines if "event" not in line)
 
     ask("qmp_capabilities", {})
-    return dispatcher, ask, defects
+    return system, ask, defects
 
 
 @pytest.mark.parametrize("settings", [MachineSettings(), PARTS], ids=["bare", "with parts"])
 @pytest.mark.parametrize("release", ["captured", "2.x-live-update"])
 def test_no_command_fails(captured: str, release: str, settings: MachineSettings) -> None:
-    dispatcher, ask, defects = client(captured if release == "captured" else release, settings)
+    system, ask, defects = client(captured if release == "captured" else release, settings)
     maker = Maker(random.Random(7))
-    cold_plug.check(dispatcher.release, settings)
-    for name in sorted(modelled(dispatcher.release) & dispatcher.release.commands.keys() - {"quit"}):
+    cold_plug.check(system.release, settings)
+    for name in sorted(modelled(system.release) & system.release.commands.keys() - {"quit"}):
         for _ in range(20):
-            arguments = maker.of_type(dispatcher.release, dispatcher.release.introspection.command(name).arguments)
+            arguments = maker.of_type(system.release, system.release.introspection.command(name).arguments)
             reply = ask(name, arguments)
             assert "return" in reply or "qmpd failed" not in reply["error"]["desc"], (name, arguments, reply)
     assert defects == []
-    dispatcher.machine.system_reset()
-    dispatcher.turn()
+    system.machine.system_reset()
+    system.turn()
     assert ask("query-iothreads", {}) == {"return": []}
 
 

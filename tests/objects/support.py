@@ -19,6 +19,7 @@ from qmpd.option_language.errors import OptionError
 from qmpd.option_language.options import Given, Option, scan_all
 from qmpd.qapi import load_release
 from qmpd.system.chardev import Chardev
+from qmpd.system.system import System
 from tests.real_qemu import programs
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class InProcess:
         chardevs = [Chardev(each.label, each.backend, False, False, each.listened) for each in settings.chardevs]
         chardevs.append(Chardev("compat_monitor0", f"unix:{SOCKET}"))
         self.clock = VirtualClock()
-        self.dispatcher = Dispatcher(known, settings.machine, self.clock, lambda: None, chardevs)
-        self.dispatcher.machine.start()
+        self.system = System(known, settings.machine, self.clock, lambda: None, chardevs)
+        self.dispatcher = Dispatcher(self.system)
+        self.system.machine.start()
         self.session = self.dispatcher.open_session()
         self.session.outgoing.clear()
         self.say(b'{"execute": "qmp_capabilities"}')
@@ -80,9 +82,9 @@ class InProcess:
         """Send bytes; gives the lines that come back."""
         self.session.receive(data)
         self.dispatcher.run_requests()
-        while self.dispatcher.machine.pending:
-            self.dispatcher.turn()
-        self.dispatcher.machine.run_timers()
+        while self.system.machine.pending:
+            self.system.turn()
+        self.system.machine.run_timers()
         said = b"".join(self.session.outgoing).split(b"\r\n")[:-1]
         self.session.outgoing.clear()
         return said

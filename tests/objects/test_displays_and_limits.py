@@ -95,7 +95,7 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
             Path(path).write_bytes(content)
 
     machine = InProcess("7.2", [*PC, "-device", "VGA"])
-    machine.dispatcher.chardev_host = Host()  # type: ignore[assignment]
+    machine.system.chardev_host = Host()  # type: ignore[assignment]
     path = tmp_path / "screen"
     assert machine.said("screendump", {"filename": str(path)}) == [b'{"return": {}}']
     assert path.read_bytes() == b"P6\n640 480\n255\n" + bytes(640 * 480 * 3)

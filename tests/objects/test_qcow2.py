@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmpd.block.qcow2 import Image, read_image
-from qmpd.monitor.errors import CommandError
+from qmpd.machine import MachineError
 
 FEATURE_NAMES = struct.pack(">II", 0x6803F857, 96) + b"".join(
     struct.pack(">BB46s", 0, bit, name) for bit, name in ((5, b"foo"), (6, b"bar baz"))
@@ -95,9 +95,9 @@ def test_snapshots_are_listed() -> None:
     ],
 )  # fmt: skip
 def test_what_is_refused(fields: dict[str, Any], text: str) -> None:
-    with pytest.raises(CommandError) as raised:
+    with pytest.raises(MachineError) as raised:
         read(header(**fields))
-    assert raised.value.description == text
+    assert raised.value.message == text
 
 
 def test_a_corrupt_image_can_be_read() -> None:
@@ -105,9 +105,9 @@ def test_a_corrupt_image_can_be_read() -> None:
 
 
 def test_what_ends_early_is_filled_with_zeros() -> None:
-    with pytest.raises(CommandError, match=r"Unsupported cluster size: 2\^0"):
+    with pytest.raises(MachineError, match=r"Unsupported cluster size: 2\^0"):
         read(b"QFI\xfb\0\0\0\3")
-    with pytest.raises(CommandError, match="Image is not in qcow2 format"):
+    with pytest.raises(MachineError, match="Image is not in qcow2 format"):
         read(b"")
 
 
@@ -127,7 +127,7 @@ def test_no_header_does_harm(changes: list[tuple[int, int]], rest: bytes) -> Non
         content[place] = value
     try:
         image = read_image(read_some, read_only=False)
-    except CommandError:
+    except MachineError:
         pass
     else:
         assert image.size < 1 << 63

@@ -156,7 +156,7 @@ async def test_quit_flushes_what_is_owed(tmp_path: Path) -> None:
 async def test_wait_holds_the_start(tmp_path: Path) -> None:
     async with served(tmp_path, wait=True) as server:
         await trio.sleep(0.05)
-        assert server.vm.dispatcher.machine.state == "prelaunch"
+        assert server.vm.system.machine.state == "prelaunch"
         client = await server.connect()
         reply = await client.execute("query-status")
         assert reply["return"] == {"status": "running", "singlestep": False, "running": True}

@@ -16,7 +16,6 @@ import trio
 from qmpd.cli import serve
 from qmpd.control.errors import ControlError
 from qmpd.monitor.commands import handlers
-from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.option_language.errors import OptionError
 from qmpd.qapi import load_release
 from qmpd.server import fleet as fleet_module
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from qmpd.server.settings import VMSettings
+    from qmpd.system.system import System
 
 OPTIONS = ["-machine", "none"]
 
@@ -183,8 +183,8 @@ async def test_a_failing_machine_takes_down_itself_alone(
     def fail() -> None:
         raise ZeroDivisionError("a bug")
 
-    def fail_later(dispatcher: Dispatcher, *_: object) -> object:
-        dispatcher.machine.later(fail)
+    def fail_later(system: System, *_: object) -> object:
+        system.machine.later(fail)
         return {}
 
     monkeypatch.setitem(handlers(load_release("10.0")), "query-uuid", fail_later)

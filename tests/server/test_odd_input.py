@@ -31,16 +31,17 @@ slices = st.lists(st.integers(1, 50), max_size=8)
 
 
 def session(kind: str) -> Session:
-    vm = VirtualMachine(VMSettings(release="7.2", machine=MachineSettings(machine_type="none")), SystemClock())
+    vm = VirtualMachine(
+        VMSettings(release="7.2", machine=MachineSettings(machine_type="none", qtest_log="none")), SystemClock()
+    )
     vm.start()
     if kind == "human":
         from qmpd.human.terminal import open_terminal
 
-        return open_terminal(vm.dispatcher, "human")
+        return open_terminal(vm.system, vm.dispatcher, "human")
     from qmpd.qtest.protocol import open_qtest
 
-    vm.dispatcher.settings.qtest_log = "none"
-    return open_qtest(vm.dispatcher, "qtest")
+    return open_qtest(vm.system, vm.dispatcher, "qtest")
 
 
 def feed(session: Session, data: bytes, sizes: list[int]) -> bytes:

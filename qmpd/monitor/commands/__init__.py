@@ -5,16 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from qmpd.monitor.entry import Entry
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.entry import Handler
     from qmpd.qapi import Release
-
-    Arguments = dict[str, object]
-    Handler = Callable[[Dispatcher, Session, Arguments], object]
-    Check = Callable[[Arguments], None]
 
 MODULES = (
     "control", "run_state", "machine", "misc", "descriptors", "migration", "chardev", "qom", "qdev", "net", "balloon",
@@ -54,19 +51,6 @@ def handlers(release: Release) -> dict[str, Handler]:
 def modelled(release: Release) -> set[str]:
     """The names of the commands whose effect qmpd models."""
     return handlers(release).keys() - _refusing
-
-
-class Entry:
-    """One command of one release: what executes it and what may be asked of it."""
-
-    __slots__ = ("allow_oob", "allow_preconfig", "check", "handler", "name")
-
-    def __init__(self, name: str, handler: Handler, check: Check, *, allow_oob: bool, allow_preconfig: bool) -> None:
-        self.name = name
-        self.handler = handler
-        self.check = check
-        self.allow_oob = allow_oob
-        self.allow_preconfig = allow_preconfig
 
 
 def find(release: Release, name: str) -> Entry | None:

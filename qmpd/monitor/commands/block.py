@@ -9,13 +9,12 @@ from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY, as_put_in
-from qmpd.system.parts import devices_of, inventory_of, is_bare
 
 if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph, BlockNode, Drive
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 # What `info` of a captured node says of its image alone, and what the image of a format has instead.
 _IMAGE_OF_FILE = frozenset({"format-specific"})
@@ -23,43 +22,43 @@ _ANY_DRIVE = "ide-cd"
 _CLUSTER_LIMITS = ("write-zeroes-alignment", "discard-alignment")
 
 
-def _graph(dispatcher: Dispatcher) -> BlockGraph:
-    return inventory_of(dispatcher).backends.block
+def _graph(system: System) -> BlockGraph:
+    return system.inventory.backends.block
 
 
 @command("blockdev-add")
-def blockdev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def blockdev_add(system: System, session: Client, arguments: Arguments) -> object:
     if arguments.get("node-name") is None:
         raise CommandError("'node-name' must be specified for the root node")
-    Opener(_graph(dispatcher)).open(arguments, owned=True)
+    Opener(_graph(system)).open(arguments, owned=True)
     return EMPTY
 
 
 @command("blockdev-del")
-def blockdev_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    _graph(dispatcher).remove(cast("str", arguments["node-name"]))
+def blockdev_del(system: System, session: Client, arguments: Arguments) -> object:
+    _graph(system).remove(cast("str", arguments["node-name"]))
     return EMPTY
 
 
 # Queries
 
 
-def _captured(dispatcher: Dispatcher, driver: str) -> dict[str, Any]:
+def _captured(system: System, driver: str) -> dict[str, Any]:
     """What was captured of nodes with this driver, or of those that are most like it."""
-    builder = inventory_of(dispatcher).builder
+    builder = system.inventory.builder
     found = builder.captured("block", driver) or builder.captured("block", "null-co" if "null" in driver else "file")
     if found is None:
         raise CommandError(f"qmpd does not know what a {driver} node looks like")
     return found
 
 
-def _image(dispatcher: Dispatcher, node: BlockNode, *, flat: bool) -> dict[str, Any]:
+def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     """`ImageInfo` of a node."""
     file = node.children.get("file")
     bottom = node
     while "file" in bottom.children:
         bottom = bottom.children["file"]
-    image: dict[str, Any] = as_put_in(_captured(dispatcher, bottom.driver)["info"]["image"])
+    image: dict[str, Any] = as_put_in(_captured(system, bottom.driver)["info"]["image"])
     if file is not None:
         image = {name: value for name, value in image.items() if name not in _IMAGE_OF_FILE}
     image |= {"filename": node.filename, "format": node.driver, "virtual-size": node.virtual_size}
@@ -70,16 +69,16 @@ def _image(dispatcher: Dispatcher, node: BlockNode, *, flat: bool) -> dict[str, 
         image["limits"] = {**image["limits"], **dict.fromkeys(_CLUSTER_LIMITS, image["cluster-size"])}
     backing = node.children.get("backing")
     if backing is not None and not flat:
-        image["backing-image"] = _image(dispatcher, backing, flat=False)
+        image["backing-image"] = _image(system, backing, flat=False)
     return image
 
 
-def _information(dispatcher: Dispatcher, node: BlockNode, *, flat: bool = False) -> dict[str, Any]:
+def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict[str, Any]:
     """`BlockDeviceInfo` of a node."""
     information: dict[str, Any] = {}
     if "backing" in node.children:
         information["backing_file"] = node.children["backing"].filename
-    information |= as_put_in(_captured(dispatcher, node.driver)["info"])
+    information |= as_put_in(_captured(system, node.driver)["info"])
     depth, below = 0, node.children.get("backing")
     while below is not None:
         depth, below = depth + 1, below.children.get("backing")
@@ -91,7 +90,7 @@ def _information(dispatcher: Dispatcher, node: BlockNode, *, flat: bool = False)
         "detect_zeroes": node.detect_zeroes,
         "cache": {"writeback": True, "direct": node.direct, "no-flush": node.no_flush},
         "backing_file_depth": 0 if flat else depth,
-        "image": _image(dispatcher, node, flat=flat),
+        "image": _image(system, node, flat=flat),
     }
     if "children" in information:
         information["children"] = [
@@ -101,27 +100,27 @@ def _information(dispatcher: Dispatcher, node: BlockNode, *, flat: bool = False)
 
 
 @command("query-named-block-nodes")
-def query_named_block_nodes(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if is_bare(dispatcher):
+def query_named_block_nodes(system: System, session: Client, arguments: Arguments) -> object:
+    if system.is_bare:
         return []
     flat = bool(arguments.get("flat"))
-    return [_information(dispatcher, node, flat=flat) for node in _graph(dispatcher).newest_first()]
+    return [_information(system, node, flat=flat) for node in _graph(system).newest_first()]
 
 
-def _facts(dispatcher: Dispatcher, drive: Drive) -> dict[str, Any]:
+def _facts(system: System, drive: Drive) -> dict[str, Any]:
     """What was captured of the device that a drive is in."""
     if drive.device is None:
         return {}
-    return inventory_of(dispatcher).builder.captured("device", drive.device.driver) or {}
+    return system.inventory.builder.captured("device", drive.device.driver) or {}
 
 
 @command("query-block")
-def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if is_bare(dispatcher):
+def query_block(system: System, session: Client, arguments: Arguments) -> object:
+    if system.is_bare:
         return []
     found = []
-    for drive in _graph(dispatcher).drives:
-        shown: dict[str, Any] = as_put_in(_facts(dispatcher, drive).get("block", {}))
+    for drive in _graph(system).drives:
+        shown: dict[str, Any] = as_put_in(_facts(system, drive).get("block", {}))
         if not shown:
             shown = {"type": "unknown", "removable": drive.removable, "locked": False}
         if drive.options_id:
@@ -133,44 +132,44 @@ def query_block(dispatcher: Dispatcher, session: Session, arguments: Arguments) 
         if drive.has_tray:
             shown["tray_open"] = drive.tray_open
         if drive.node is not None:
-            shown["inserted"] = {**_information(dispatcher, drive.node), **(drive.limits or {})}
+            shown["inserted"] = {**_information(system, drive.node), **(drive.limits or {})}
         found.append(shown)
     return found
 
 
-def _node_statistics(dispatcher: Dispatcher, node: BlockNode, *, backing: bool) -> dict[str, Any]:
+def _node_statistics(system: System, node: BlockNode, *, backing: bool) -> dict[str, Any]:
     """`BlockStats` of a node."""
-    captured: dict[str, Any] = as_put_in(_captured(dispatcher, node.driver)["stats"])
+    captured: dict[str, Any] = as_put_in(_captured(system, node.driver)["stats"])
     if node.children:
         captured.pop("driver-specific", None)
     captured["node-name"] = node.name
     file = node.children.get("file")
     if file is not None:
-        captured["parent"] = _node_statistics(dispatcher, file, backing=backing)
+        captured["parent"] = _node_statistics(system, file, backing=backing)
     below = node.children.get("backing")
     if below is not None and backing:
-        captured["backing"] = _node_statistics(dispatcher, below, backing=True)
+        captured["backing"] = _node_statistics(system, below, backing=True)
     return captured
 
 
 @command("query-blockstats")
-def query_blockstats(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_blockstats(system: System, session: Client, arguments: Arguments) -> object:
     """Nothing is ever read or written: all counts are 0."""
-    if is_bare(dispatcher):
+    if system.is_bare:
         return []
-    graph = _graph(dispatcher)
+    graph = _graph(system)
     if arguments.get("query-nodes"):
-        return [_node_statistics(dispatcher, node, backing=False) for node in graph.nodes.values()]
+        return [_node_statistics(system, node, backing=False) for node in graph.nodes.values()]
     found = []
     for drive in graph.drives:
         if drive.name == "" and not drive.qdev:
             continue
         # A drive counts alike whatever it is in, but is shown with what has it.
-        facts = _facts(dispatcher, drive) or inventory_of(dispatcher).builder.captured("device", _ANY_DRIVE) or {}
+        facts = _facts(system, drive) or system.inventory.builder.captured("device", _ANY_DRIVE) or {}
         shown: dict[str, Any] = as_put_in(facts.get("blockstats", {}))
         shown.pop("qdev", None)
         if drive.node is not None:
-            of_node = _node_statistics(dispatcher, drive.node, backing=True)
+            of_node = _node_statistics(system, drive.node, backing=True)
             shown = {**of_node, **shown} if "stats" in shown else of_node
             shown.pop("driver-specific", None)
         shown |= {"device": drive.name}
@@ -183,7 +182,7 @@ def query_blockstats(dispatcher: Dispatcher, session: Session, arguments: Argume
 # Media
 
 
-def find_drive(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
+def find_drive(system: System, arguments: Arguments) -> Drive:
     """The drive that `id` or `device` names.
 
     :raise CommandError, MachineError: there is none.
@@ -192,7 +191,7 @@ def find_drive(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
     name = cast("str | None", arguments.get("device"))
     if (identifier is None) == (name is None):
         raise CommandError("Need exactly one of 'device' and 'id'")
-    graph = _graph(dispatcher)
+    graph = _graph(system)
     if name is not None:
         drive = graph.drive(name)
         if drive is None:
@@ -203,7 +202,7 @@ def find_drive(dispatcher: Dispatcher, arguments: Arguments) -> Drive:
     part = next((each for each in graph.drives if identifier.startswith("/") and each.qdev == identifier), None)
     if part is not None:
         return part
-    device = devices_of(dispatcher).find(identifier)
+    device = system.devices.find(identifier)
     drive = graph.of_device(device)
     if drive is None or drive.qdev not in (device.identifier, device.path):
         raise CommandError("Device does not have a block device backend")
@@ -214,51 +213,51 @@ def _named(arguments: Arguments) -> str:
     return cast("str", arguments.get("id") or arguments.get("device"))
 
 
-def _open_tray(dispatcher: Dispatcher, arguments: Arguments) -> tuple[Drive, bool]:
+def _open_tray(system: System, arguments: Arguments) -> tuple[Drive, bool]:
     """Open the tray of a drive; the drive, and whether the guest has it locked, so that it stays closed."""
-    drive = find_drive(dispatcher, arguments)
+    drive = find_drive(system, arguments)
     if not drive.removable:
         raise CommandError(f"Device '{_named(arguments)}' is not removable")
     if drive.locked and drive.has_tray and not drive.tray_open and not arguments.get("force"):
         return drive, True
-    inventory_of(dispatcher).move_tray(drive, opened=True)
+    system.inventory.move_tray(drive, opened=True)
     return drive, False
 
 
 @command("blockdev-open-tray")
-def blockdev_open_tray(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def blockdev_open_tray(system: System, session: Client, arguments: Arguments) -> object:
     """The guest may open a tray that it has locked; this command is done by then."""
-    _open_tray(dispatcher, arguments)
+    _open_tray(system, arguments)
     return EMPTY
 
 
 @command("blockdev-close-tray")
-def blockdev_close_tray(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    drive = find_drive(dispatcher, arguments)
+def blockdev_close_tray(system: System, session: Client, arguments: Arguments) -> object:
+    drive = find_drive(system, arguments)
     if not drive.removable:
         raise CommandError(f"Device '{_named(arguments)}' is not removable")
-    inventory_of(dispatcher).move_tray(drive, opened=False)
+    system.inventory.move_tray(drive, opened=False)
     return EMPTY
 
 
-def _remove_medium(dispatcher: Dispatcher, drive: Drive, name: str) -> None:
+def _remove_medium(system: System, drive: Drive, name: str) -> None:
     if not drive.removable:
         raise CommandError(f"Device '{name}' is not removable")
     if drive.has_tray and not drive.tray_open:
         raise CommandError(f"Tray of device '{name}' is not open")
-    _graph(dispatcher).empty(drive)
+    _graph(system).empty(drive)
 
 
 @command("blockdev-remove-medium")
-def blockdev_remove_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    _remove_medium(dispatcher, find_drive(dispatcher, arguments), _named(arguments))
+def blockdev_remove_medium(system: System, session: Client, arguments: Arguments) -> object:
+    _remove_medium(system, find_drive(system, arguments), _named(arguments))
     return EMPTY
 
 
 @command("blockdev-insert-medium")
-def blockdev_insert_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    graph = _graph(dispatcher)
-    drive = find_drive(dispatcher, arguments)
+def blockdev_insert_medium(system: System, session: Client, arguments: Arguments) -> object:
+    graph = _graph(system)
+    drive = find_drive(system, arguments)
     name = cast("str", arguments["node-name"])
     node = graph.nodes.get(name)
     if node is None:
@@ -276,24 +275,24 @@ def blockdev_insert_medium(dispatcher: Dispatcher, session: Session, arguments: 
 
 
 @command("blockdev-change-medium")
-def blockdev_change_medium(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def blockdev_change_medium(system: System, session: Client, arguments: Arguments) -> object:
     """The new medium is opened first: what is wrong with it leaves the old one where it is."""
-    graph = _graph(dispatcher)
-    drive = find_drive(dispatcher, arguments)
+    graph = _graph(system)
+    drive = find_drive(system, arguments)
     mode = arguments.get("read-only-mode") or "retain"
     read_only = mode == "read-only" or (mode == "retain" and _retained(drive))
     filename, kind = cast("str", arguments["filename"]), cast("str | None", arguments.get("format"))
     node = Opener(graph).open(of_file(filename, kind, read_only=read_only))
     try:
-        _, locked = _open_tray(dispatcher, arguments)
+        _, locked = _open_tray(system, arguments)
         if locked:
             raise CommandError(_locked(arguments))
-        _remove_medium(dispatcher, drive, _named(arguments))
+        _remove_medium(system, drive, _named(arguments))
         graph.insert(drive, node)
     except (CommandError, MachineError):
         graph.release(node, always=True)
         raise
-    inventory_of(dispatcher).move_tray(drive, opened=False)
+    system.inventory.move_tray(drive, opened=False)
     return EMPTY
 
 
@@ -310,9 +309,9 @@ def _locked(arguments: Arguments) -> str:
 
 
 @command("eject")
-def eject(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    drive, locked = _open_tray(dispatcher, arguments)
+def eject(system: System, session: Client, arguments: Arguments) -> object:
+    drive, locked = _open_tray(system, arguments)
     if locked:
         raise CommandError(_locked(arguments))
-    _remove_medium(dispatcher, drive, _named(arguments))
+    _remove_medium(system, drive, _named(arguments))
     return EMPTY

@@ -11,13 +11,12 @@ from qmpd.monitor.commands import command
 from qmpd.monitor.commands.block import find_drive
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
-from qmpd.system.parts import inventory_of
 
 if TYPE_CHECKING:
     from qmpd.block.graph import BlockNode, Drive
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 _LARGEST = 10**15
 _KINDS = ("bps", "iops")
@@ -79,9 +78,9 @@ class _Limits:
 
 
 @command("block_set_io_throttle")
-def block_set_io_throttle(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def block_set_io_throttle(system: System, session: Client, arguments: Arguments) -> object:
     """Drives of one group have the same limits."""
-    drive = find_drive(dispatcher, arguments)
+    drive = find_drive(system, arguments)
     if drive.node is None:
         raise CommandError("Device has no medium")
     limits = _Limits(arguments)
@@ -92,16 +91,16 @@ def block_set_io_throttle(dispatcher: Dispatcher, session: Session, arguments: A
     before = "" if drive.limits is None else drive.limits["group"]
     group = arguments.get("group") or before or arguments.get("device") or arguments.get("id")
     drive.limits = {**limits.shown(), "group": group}
-    for other in inventory_of(dispatcher).backends.block.drives:
+    for other in system.inventory.backends.block.drives:
         if other.limits is not None and other.limits["group"] == group:
             other.limits = drive.limits
     return EMPTY
 
 
 @command("block_resize")
-def block_resize(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def block_resize(system: System, session: Client, arguments: Arguments) -> object:
     """The node is as large as that from now on; the file is left as it is."""
-    inventory = inventory_of(dispatcher)
+    inventory = system.inventory
     graph = inventory.backends.block
     device, name = cast("str", arguments.get("device") or ""), cast("str", arguments.get("node-name") or "")
     drive: Drive | None = graph.drive(device)

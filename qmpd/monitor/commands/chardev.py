@@ -11,21 +11,20 @@ from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
 from qmpd.system.chardev import Chardev
-from qmpd.system.parts import inventory_of, is_bare
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 
 @command("query-chardev")
-def query_chardev(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_chardev(system: System, session: Client, arguments: Arguments) -> object:
     """The list is built back to front from the walk over `/chardevs`."""
-    chardevs = {chardev.label: chardev for chardev in dispatcher.chardevs}
-    connected = {client.label for client in dispatcher.sessions}
-    backends = None if is_bare(dispatcher) else inventory_of(dispatcher).backends
-    suffix = dispatcher.release.behaviour.listening_chardev_suffix
+    chardevs = {chardev.label: chardev for chardev in system.chardevs}
+    connected = {each.label for each in system.clients}
+    backends = None if system.is_bare else system.inventory.backends
+    suffix = system.release.behaviour.listening_chardev_suffix
     return [
         {
             "label": label,
@@ -43,26 +42,26 @@ _OPENED = frozenset({"file", "pty", "socket"})
 
 
 @command("chardev-add")
-def chardev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def chardev_add(system: System, session: Client, arguments: Arguments) -> object:
     label = cast("str", arguments["id"])
-    if any(each.label == label for each in dispatcher.chardevs):
-        raise CommandError(inventory_of(dispatcher).texts("chardev-duplicate", id=label))
+    if any(each.label == label for each in system.chardevs):
+        raise CommandError(system.inventory.texts("chardev-duplicate", id=label))
     backend = cast("dict[str, Any]", arguments["backend"])
     kind, options = backend["type"], backend.get("data", {})
     if kind in _NOTHING:
-        dispatcher.chardevs.append(Chardev(label, _NOTHING[kind], False, False, False))
+        system.chardevs.append(Chardev(label, _NOTHING[kind], False, False, False))
         return EMPTY
-    if kind not in _OPENED or dispatcher.chardev_host is None:
+    if kind not in _OPENED or system.chardev_host is None:
         raise CommandError(f"qmpd does not model adding character devices of type {kind}")
-    failure = dispatcher.release.behaviour.chardev_failure
+    failure = system.release.behaviour.chardev_failure
     try:
-        path = dispatcher.chardev_host.open_chardev(label, kind, _with_file(dispatcher, session, options))
+        path = system.chardev_host.open_chardev(label, kind, _with_file(system, session, options))
     except ValueError as error:
         raise CommandError(failure.format(id=label, reason=error)) from None
     return EMPTY if path is None else {"pty": path}
 
 
-def _with_file(dispatcher: Dispatcher, session: Session, options: dict[str, Any]) -> dict[str, Any]:
+def _with_file(system: System, session: Client, options: dict[str, Any]) -> dict[str, Any]:
     """A socket's options with the number of the file in place of the name that `getfd` gave it.
 
     :raise ValueError: there is no such file, or it is no socket.
@@ -71,7 +70,7 @@ def _with_file(dispatcher: Dispatcher, session: Session, options: dict[str, Any]
     if address.get("type") != "fd":
         return options
     name = address["data"]["str"]
-    number = None if dispatcher.descriptors is None else dispatcher.descriptors.take(session.label, name)
+    number = None if system.descriptors is None else system.descriptors.take(session.label, name)
     if number is None:
         raise ValueError(f"File descriptor named '{name}' has not been found")
     if not stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -81,15 +80,15 @@ def _with_file(dispatcher: Dispatcher, session: Session, options: dict[str, Any]
 
 
 @command("chardev-remove")
-def chardev_remove(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def chardev_remove(system: System, session: Client, arguments: Arguments) -> object:
     label = cast("str", arguments["id"])
-    chardev = next((each for each in dispatcher.chardevs if each.label == label), None)
+    chardev = next((each for each in system.chardevs if each.label == label), None)
     if chardev is None:
         raise CommandError(f"Chardev '{label}' not found")
-    inventory = dispatcher.machine.inventory
+    inventory = system.built
     if chardev.frontend_open or (inventory is not None and inventory.backends.chardev_is_busy(label)):
         raise CommandError(f"Chardev '{label}' is busy")
-    if dispatcher.chardev_host is not None:
-        dispatcher.chardev_host.close_chardev(label)
-    dispatcher.chardevs.remove(chardev)
+    if system.chardev_host is not None:
+        system.chardev_host.close_chardev(label)
+    system.chardevs.remove(chardev)
     return EMPTY

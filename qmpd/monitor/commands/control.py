@@ -11,13 +11,13 @@ from qmpd.monitor.results import EMPTY, kept, version
 from qmpd.wire import Encoded, encode
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 
 @command("qmp_capabilities")
-def qmp_capabilities(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def qmp_capabilities(system: System, session: Client, arguments: Arguments) -> object:
     """Negotiate (docs/interop/qmp-spec, "Capabilities Negotiation"); once only."""
     if session.negotiated:
         raise CommandError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
@@ -26,29 +26,29 @@ def qmp_capabilities(dispatcher: Dispatcher, session: Session, arguments: Argume
 
 
 @command("query-version")
-def query_version(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return kept(dispatcher.release, "query-version", lambda: encode(version(dispatcher.release)))
+def query_version(system: System, session: Client, arguments: Arguments) -> object:
+    return kept(system.release, "query-version", lambda: encode(version(system.release)))
 
 
 @command("query-commands")
-def query_commands(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    release = dispatcher.release
+def query_commands(system: System, session: Client, arguments: Arguments) -> object:
+    release = system.release
     return kept(release, "query-commands", lambda: encode([{"name": name} for name in release.commands]))
 
 
 @command("query-events")
-def query_events(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_events(system: System, session: Client, arguments: Arguments) -> object:
     """The list is built back to front."""
-    release = dispatcher.release
+    release = system.release
     return kept(release, "query-events", lambda: encode([{"name": name} for name in reversed(list(release.events))]))
 
 
 @command("query-qmp-schema")
-def query_qmp_schema(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return Encoded(dispatcher.release.introspection_reply)
+def query_qmp_schema(system: System, session: Client, arguments: Arguments) -> object:
+    return Encoded(system.release.introspection_reply)
 
 
 @command("quit")
-def quit_(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.quit(ShutdownCause.HOST_QMP_QUIT)
+def quit_(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.quit(ShutdownCause.HOST_QMP_QUIT)
     return EMPTY

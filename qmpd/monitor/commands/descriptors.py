@@ -12,19 +12,19 @@ from qmpd.monitor.results import EMPTY
 from qmpd.system.descriptors import Descriptors
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
     from qmpd.system.descriptors import Source
+    from qmpd.system.system import System
 
 
-def _table(dispatcher: Dispatcher) -> Descriptors:
-    if dispatcher.descriptors is None:
-        dispatcher.descriptors = Descriptors()
-    return dispatcher.descriptors
+def _table(system: System) -> Descriptors:
+    if system.descriptors is None:
+        system.descriptors = Descriptors()
+    return system.descriptors
 
 
-def _take(session: Session) -> int:
+def _take(session: Client) -> int:
     """The file that has come with the command.
 
     :raise CommandError: none has.
@@ -37,40 +37,40 @@ def _take(session: Session) -> int:
 
 
 @command("getfd")
-def getfd(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def getfd(system: System, session: Client, arguments: Arguments) -> object:
     name = cast("str", arguments["fdname"])
     number = _take(session)
     if name[:1].isdigit():
         os.close(number)
         raise CommandError("Parameter 'fdname' expects a name not starting with a digit")
-    _table(dispatcher).name(session.label, name, number)
+    _table(system).name(session.label, name, number)
     return EMPTY
 
 
 @command("closefd")
-def closefd(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    _table(dispatcher).forget(session.label, cast("str", arguments["fdname"]))
+def closefd(system: System, session: Client, arguments: Arguments) -> object:
+    _table(system).forget(session.label, cast("str", arguments["fdname"]))
     return EMPTY
 
 
 @command("add-fd")
-def add_fd(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def add_fd(system: System, session: Client, arguments: Arguments) -> object:
     number = _take(session)
     identifier = cast("int | None", arguments.get("fdset-id"))
     if identifier is not None and identifier < 0:
         os.close(number)
         raise CommandError("Parameter 'fdset-id' expects a non-negative value")
-    identifier = _table(dispatcher).add(number, identifier, cast("str | None", arguments.get("opaque")))
+    identifier = _table(system).add(number, identifier, cast("str | None", arguments.get("opaque")))
     return {"fdset-id": identifier, "fd": number}
 
 
 @command("remove-fd")
-def remove_fd(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    at_once = dispatcher.release.behaviour.removed_files_close_at_once or dispatcher.machine.state is RunState.RUNNING
-    _table(dispatcher).remove(cast("int", arguments["fdset-id"]), cast("int | None", arguments.get("fd")), at_once)
+def remove_fd(system: System, session: Client, arguments: Arguments) -> object:
+    at_once = system.release.behaviour.removed_files_close_at_once or system.machine.state is RunState.RUNNING
+    _table(system).remove(cast("int", arguments["fdset-id"]), cast("int | None", arguments.get("fd")), at_once)
     return EMPTY
 
 
 @command("query-fdsets")
-def query_fdsets(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return dispatcher.descriptors.describe() if dispatcher.descriptors is not None else []
+def query_fdsets(system: System, session: Client, arguments: Arguments) -> object:
+    return system.descriptors.describe() if system.descriptors is not None else []

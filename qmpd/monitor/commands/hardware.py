@@ -11,13 +11,11 @@ from qmpd.hardware.assembly import family
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.results import as_put_in
-from qmpd.system.parts import are_objects_known, devices_of, inventory_of, is_bare, objects_of, tree_of
-from qmpd.system.threads import iothread
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 _IOTHREAD = ("poll-max-ns", "poll-grow", "poll-shrink", "poll-weight", "aio-max-batch")
 _captured_pci = answer_unmodelled("query-pci")
@@ -25,48 +23,48 @@ _captured_memdev = answer_unmodelled("query-memdev")
 
 
 @command("query-iothreads")
-def query_iothreads(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if is_bare(dispatcher) or not are_objects_known(dispatcher):
+def query_iothreads(system: System, session: Client, arguments: Arguments) -> object:
+    if system.is_bare or not system.has_known_objects:
         return []
     found: list[dict[str, Any]] = []
-    for number, node in enumerate(objects_of(dispatcher).of_type("iothread")):
+    for number, node in enumerate(system.objects.of_type("iothread")):
         values = {name: node.value(name) for name in _IOTHREAD if node.property(name) is not None}
-        found.append({"id": node.name, "thread-id": iothread(dispatcher, node.name, number), **values})
+        found.append({"id": node.name, "thread-id": system.iothread(node.name, number), **values})
     return found
 
 
 @command("query-memdev")
-def query_memdev(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_memdev(system: System, session: Client, arguments: Arguments) -> object:
     """Each backend is shown with the members that the captured one has."""
-    captured = _captured_memdev(dispatcher, session, arguments)
-    if is_bare(dispatcher) or not are_objects_known(dispatcher):
+    captured = _captured_memdev(system, session, arguments)
+    if system.is_bare or not system.has_known_objects:
         return captured
-    tree = tree_of(dispatcher)
+    tree = system.tree
     assert isinstance(captured, bytes)
     known: list[dict[str, Any]] = orjson.loads(bytes(captured))
     members = known[0] if known else {"id": "", "size": 0, "merge": True, "dump": True, "prealloc": False}
     found = [
         {name: node.name if name == "id" else tree.plain(node, node.value(name)) for name in reversed(members)}
-        for node in objects_of(dispatcher).of_type("memory-backend")
+        for node in system.objects.of_type("memory-backend")
     ]
     return found[::-1]
 
 
 @command("query-pci")
-def query_pci(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_pci(system: System, session: Client, arguments: Arguments) -> object:
     """What the machine had from the start, as captured, and the devices that came since.
 
     No firmware numbers the buses behind bridges here, so what is on those is not shown (hw/pci/pci-qmp-cmds.c).
     """
-    captured = dispatcher.release.hardware.find("pci", family(dispatcher.settings))
+    captured = system.release.hardware.find("pci", family(system.settings))
     if captured is None:
-        return _captured_pci(dispatcher, session, arguments)
+        return _captured_pci(system, session, arguments)
     buses: list[dict[str, Any]] = captured["buses"]
-    if not is_bare(dispatcher) and inventory_of(dispatcher).has_devices:
-        root = devices_of(dispatcher).buses.first(kind="PCI")
+    if not system.is_bare and system.inventory.has_devices:
+        root = system.devices.buses.first(kind="PCI")
         if buses and root is not None:
             there = {(each["slot"], each["function"]) for each in buses[0]["devices"]}
-            builder = inventory_of(dispatcher).builder
+            builder = system.inventory.builder
             for device in root.children:
                 facts = builder.captured("device", device.driver) or {}
                 place = divmod(device.slot, 8) if isinstance(device.slot, int) else (0, 0)
@@ -78,8 +76,8 @@ def query_pci(dispatcher: Dispatcher, session: Session, arguments: Arguments) ->
 
 
 @command("query-memory-devices")
-def query_memory_devices(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    inventory = inventory_of(dispatcher)
+def query_memory_devices(system: System, session: Client, arguments: Arguments) -> object:
+    inventory = system.inventory
     if not inventory.has_devices:
         return []
     there = memory.plugged(inventory.devices.buses.devices.values())

@@ -10,10 +10,11 @@ from qmpd.monitor.errors import CommandError, HandOver
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.live_update import Parent
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
     from qmpd.monitor.session import Session
+    from qmpd.system.live_update import Updater
+    from qmpd.system.system import System
 
 PREPARE_TIMEOUT = 10_000
 """Milliseconds in which a child has to become ready, where `live-update-prepare` does not say."""
@@ -25,10 +26,10 @@ LONGEST_PREPARE, LONGEST_COMMIT = 3_600_000, 60_000
 """Milliseconds that may be asked for: the machine stands still while a child takes over."""
 
 
-def _parent(dispatcher: Dispatcher) -> Parent:
-    if dispatcher.parent is None:
+def _updater(system: System) -> Updater:
+    if system.updater is None:
         raise CommandError("This machine shares its process: it cannot be updated alone")
-    return dispatcher.parent
+    return system.updater
 
 
 def _seconds(arguments: Arguments, unsaid: int, longest: int) -> float:
@@ -39,49 +40,49 @@ def _seconds(arguments: Arguments, unsaid: int, longest: int) -> float:
 
 
 @command("live-update-prepare")
-def live_update_prepare(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def live_update_prepare(system: System, session: Client, arguments: Arguments) -> object:
     program = cast("str | None", arguments.get("program"))
-    _parent(dispatcher).prepare(program, _seconds(arguments, PREPARE_TIMEOUT, LONGEST_PREPARE))
+    _updater(system).prepare(program, _seconds(arguments, PREPARE_TIMEOUT, LONGEST_PREPARE))
     return EMPTY
 
 
 @command("live-update-query")
-def live_update_query(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    parent = dispatcher.parent
-    if parent is None:
+def live_update_query(system: System, session: Client, arguments: Arguments) -> object:
+    updater = system.updater
+    if updater is None:
         return {"stage": str(UpdateStage.NONE)}
-    update = parent.update
+    update = updater.update
     result: dict[str, object] = {"stage": str(update.stage)}
     if update.reason:
         result["reason"] = update.reason
-    if parent.child is not None:
-        result["child"] = parent.child
+    if updater.child is not None:
+        result["child"] = updater.child
     return result
 
 
 @command("live-update-commit")
-def live_update_commit(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def live_update_commit(system: System, session: Client, arguments: Arguments) -> object:
     """The child replies, once it has taken over; the parent, where it could not."""
-    if _parent(dispatcher).update.stage is not UpdateStage.PARENT_CHILD_READY:
+    if _updater(system).update.stage is not UpdateStage.PARENT_CHILD_READY:
         raise CommandError("There is no child that is ready to take over")
-    raise HandOver(session, _seconds(arguments, COMMIT_TIMEOUT, LONGEST_COMMIT))
+    raise HandOver(cast("Session", session), _seconds(arguments, COMMIT_TIMEOUT, LONGEST_COMMIT))
 
 
 @command("live-update-cancel")
-def live_update_cancel(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    _parent(dispatcher).cancel()
+def live_update_cancel(system: System, session: Client, arguments: Arguments) -> object:
+    _updater(system).cancel()
     return EMPTY
 
 
 @command("set-reboot-reset")
-def set_reboot_reset(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.reboot_reset = cast("bool", arguments["enable"])
+def set_reboot_reset(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.reboot_reset = cast("bool", arguments["enable"])
     return EMPTY
 
 
 @command("query-reboot-reset")
-def query_reboot_reset(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    machine = dispatcher.machine
+def query_reboot_reset(system: System, session: Client, arguments: Arguments) -> object:
+    machine = system.machine
     result: dict[str, object] = {"enabled": machine.reboot_reset}
     if machine.requests.reset_time is not None:
         seconds, microseconds = divmod(machine.requests.reset_time, 1_000_000)
@@ -90,6 +91,6 @@ def query_reboot_reset(dispatcher: Dispatcher, session: Session, arguments: Argu
 
 
 @command("system_sleep")
-def system_sleep(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.system_sleep()
+def system_sleep(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.system_sleep()
     return EMPTY

@@ -11,14 +11,13 @@ from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
 from qmpd.qom.reader import size_of
-from qmpd.system.threads import cpu_thread
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
     from qmpd.machine.blueprint import MachineSettings
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 _RESET_VECTOR = 0xFFFFFFF0
@@ -49,30 +48,30 @@ def cpu_path(index: int) -> str:
     return f"/machine/unattached/device[{index + 1 if index else 0}]"
 
 
-def cpus(dispatcher: Dispatcher) -> dict[int, str]:
+def cpus(system: System) -> dict[int, str]:
     """The numbers of the CPUs that there are, in the order in which they came, with their paths."""
-    settings, inventory = dispatcher.settings, dispatcher.machine.inventory
+    settings, inventory = system.settings, system.built
     if inventory is None or not inventory.has_devices:
         return {index: cpu_path(index) for index in range(settings.topology.cpus)}
     there = processors.plugged(inventory.devices.buses.devices.values(), settings)
     return {index: node.path for index, node in there}
 
 
-def has_cpus(dispatcher: Dispatcher) -> bool:
-    return dispatcher.settings.machine_type != "none"
+def has_cpus(system: System) -> bool:
+    return system.settings.machine_type != "none"
 
 
 @command("query-cpus-fast")
-def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if not has_cpus(dispatcher):
+def query_cpus_fast(system: System, session: Client, arguments: Arguments) -> object:
+    if not has_cpus(system):
         return []
-    settings, behaviour = dispatcher.settings, dispatcher.release.behaviour
+    settings, behaviour = system.settings, system.release.behaviour
     found: list[dict[str, object]] = []
-    for index, path in cpus(dispatcher).items():
+    for index, path in cpus(system).items():
         cpu: dict[str, object] = {
             "cpu-index": index,
             "qom-path": path,
-            "thread-id": cpu_thread(dispatcher, index),
+            "thread-id": system.cpu_thread(index),
             "props": cpu_properties(settings, index),
             "target": "x86_64",
         }
@@ -85,35 +84,35 @@ def query_cpus_fast(dispatcher: Dispatcher, session: Session, arguments: Argumen
 
 
 @command("query-cpus")
-def query_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_cpus(system: System, session: Client, arguments: Arguments) -> object:
     """Releases up to 5.2 have this. No CPU executes anything here, so each is at its reset vector."""
-    if not has_cpus(dispatcher):
+    if not has_cpus(system):
         return []
-    settings = dispatcher.settings
+    settings = system.settings
     found: list[dict[str, object]] = []
-    for index, path in cpus(dispatcher).items():
+    for index, path in cpus(system).items():
         cpu: dict[str, object] = {
             "CPU": index,
             "current": index == 0,
             # The first CPU starts the others, which wait until it does.
             "halted": index > 0,
             "qom_path": path,
-            "thread_id": cpu_thread(dispatcher, index),
+            "thread_id": system.cpu_thread(index),
             "arch": "x86",
             "pc": _RESET_VECTOR,
         }
-        if dispatcher.release.behaviour.cpu_info_props:
+        if system.release.behaviour.cpu_info_props:
             cpu["props"] = cpu_properties(settings, index)
         found.append(cpu)
     return found
 
 
 @command("query-hotpluggable-cpus")
-def query_hotpluggable_cpus(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if dispatcher.settings.board not in ("pc", "isapc"):
-        raise CommandError(dispatcher.release.behaviour.no_hotpluggable_cpus)
-    settings = dispatcher.settings
-    there = {} if dispatcher.machine.preconfig else cpus(dispatcher)
+def query_hotpluggable_cpus(system: System, session: Client, arguments: Arguments) -> object:
+    if system.settings.board not in ("pc", "isapc"):
+        raise CommandError(system.release.behaviour.no_hotpluggable_cpus)
+    settings = system.settings
+    there = {} if system.machine.preconfig else cpus(system)
     found: list[dict[str, object]] = []
     for index in reversed(range(settings.topology.maximum)):
         cpu: dict[str, object] = {
@@ -128,60 +127,60 @@ def query_hotpluggable_cpus(dispatcher: Dispatcher, session: Session, arguments:
 
 
 @command("query-memory-size-summary")
-def query_memory_size_summary(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    inventory = dispatcher.machine.inventory
+def query_memory_size_summary(system: System, session: Client, arguments: Arguments) -> object:
+    inventory = system.built
     plugged = 0
     if inventory is not None and inventory.has_devices:
         plugged = memory.total(inventory.tree, inventory.devices.buses.devices.values())
-    return {"base-memory": dispatcher.settings.memory, "plugged-memory": plugged}
+    return {"base-memory": system.settings.memory, "plugged-memory": plugged}
 
 
 @command("query-current-machine")
-def query_current_machine(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return {"wakeup-suspend-support": dispatcher.machine.wakeup_suspend_support}
+def query_current_machine(system: System, session: Client, arguments: Arguments) -> object:
+    return {"wakeup-suspend-support": system.machine.wakeup_suspend_support}
 
 
 @command("query-name")
-def query_name(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    name = dispatcher.settings.name
+def query_name(system: System, session: Client, arguments: Arguments) -> object:
+    name = system.settings.name
     return EMPTY if name is None else {"name": name}
 
 
 @command("query-uuid")
-def query_uuid(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return {"UUID": dispatcher.settings.uuid or NO_UUID}
+def query_uuid(system: System, session: Client, arguments: Arguments) -> object:
+    return {"UUID": system.settings.uuid or NO_UUID}
 
 
 @command("query-target")
-def query_target(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_target(system: System, session: Client, arguments: Arguments) -> object:
     return _TARGET
 
 
 @command("query-kvm")
-def query_kvm(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return _KVM[dispatcher.settings.kvm]
+def query_kvm(system: System, session: Client, arguments: Arguments) -> object:
+    return _KVM[system.settings.kvm]
 
 
 @command("x-exit-preconfig")
-def exit_preconfig(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    machine, settings = dispatcher.machine, dispatcher.settings
+def exit_preconfig(system: System, session: Client, arguments: Arguments) -> object:
+    machine, settings = system.machine, system.settings
     if machine.preconfig and settings.numa:
-        numa = _numa(dispatcher)
+        numa = _numa(system)
         try:
             numa.check(settings.memory)
         except NumaError as error:
             # QEMU ends with the complaint, and without a reply.
             machine.report(error.message)
-            dispatcher.exit_status = 1
+            system.exit_status = 1
             return EMPTY
         settings.cpu_nodes = numa.nodes_of_cpus()
     machine.exit_preconfig()
     return EMPTY
 
 
-def _numa(dispatcher: Dispatcher) -> Numa:
+def _numa(system: System) -> Numa:
     """The NUMA nodes that there are by now."""
-    settings = dispatcher.settings
+    settings = system.settings
     sizes = {
         str(each["id"]): size
         for each in settings.objects
@@ -189,7 +188,7 @@ def _numa(dispatcher: Dispatcher) -> Numa:
     }
     numa = Numa(
         settings.topology,
-        dispatcher.machine.report,
+        system.machine.report,
         hmat=settings.machine_options.get("hmat") in ("on", "yes", "true", "y"),
         supported=settings.machine_type != "none",
         takes_memory=False,
@@ -201,13 +200,13 @@ def _numa(dispatcher: Dispatcher) -> Numa:
 
 
 @command("set-numa-node")
-def set_numa_node(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    settings = dispatcher.settings
-    if not dispatcher.machine.preconfig:
-        has_state = dispatcher.release.behaviour.preconfig_run_state == "preconfig"
+def set_numa_node(system: System, session: Client, arguments: Arguments) -> object:
+    settings = system.settings
+    if not system.machine.preconfig:
+        has_state = system.release.behaviour.preconfig_run_state == "preconfig"
         when = "in 'preconfig' state" if has_state else "before the machine has been created"
         raise CommandError(f"The command is permitted only {when}")
-    numa = _numa(dispatcher)
+    numa = _numa(system)
     numa.take(arguments)
     settings.numa.append(dict(arguments))
     settings.cpu_nodes, settings.node_memory = numa.owners(), numa.memory_of_nodes()
@@ -215,6 +214,6 @@ def set_numa_node(dispatcher: Dispatcher, session: Session, arguments: Arguments
 
 
 @command("rtc-reset-reinjection")
-def rtc_reset_reinjection(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def rtc_reset_reinjection(system: System, session: Client, arguments: Arguments) -> object:
     """No clock of a guest's ever lags behind here, so there is no interrupt to forget."""
     return EMPTY

@@ -12,33 +12,33 @@ from qmpd.monitor.results import EMPTY
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 
 @command("migrate-pause")
-def migrate_pause(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    raise CommandError(dispatcher.release.behaviour.migrate_pause_refusal)
+def migrate_pause(system: System, session: Client, arguments: Arguments) -> object:
+    raise CommandError(system.release.behaviour.migrate_pause_refusal)
 
 
 @command("migrate-set-capabilities")
-def migrate_set_capabilities(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def migrate_set_capabilities(system: System, session: Client, arguments: Arguments) -> object:
     """What is set is told by query-migrate-capabilities, and no more: nothing migrates here."""
     wanted = {each["capability"]: each["state"] for each in cast("list[dict[str, Any]]", arguments["capabilities"])}
-    dispatcher.migration_capabilities = {**(dispatcher.migration_capabilities or {}), **wanted}
+    system.migration_capabilities = {**(system.migration_capabilities or {}), **wanted}
     return EMPTY
 
 
 @command("query-migrate-capabilities")
-def query_migrate_capabilities(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def query_migrate_capabilities(system: System, session: Client, arguments: Arguments) -> object:
     """The release's list, with what was set since."""
-    found = dispatcher.release.captured("query-migrate-capabilities", {}, dispatcher.settings.machine_type, {})
+    found = system.release.captured("query-migrate-capabilities", {}, system.settings.machine_type, {})
     if not isinstance(found, bytes):
         raise CommandError("qmpd does not know the capabilities of this release")
-    if dispatcher.migration_capabilities is None:
+    if system.migration_capabilities is None:
         return Encoded(found)
-    states = dispatcher.migration_capabilities
+    states = system.migration_capabilities
     return [
         {"capability": each["capability"], "state": states.get(each["capability"], each["state"])}
         for each in orjson.loads(found)
@@ -46,25 +46,25 @@ def query_migrate_capabilities(dispatcher: Dispatcher, session: Session, argumen
 
 
 @command("migrate_cancel")
-def migrate_cancel(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def migrate_cancel(system: System, session: Client, arguments: Arguments) -> object:
     """There is nothing to cancel, which QEMU takes for done."""
     return EMPTY
 
 
 @command("migrate-recover")
-def migrate_recover(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def migrate_recover(system: System, session: Client, arguments: Arguments) -> object:
     raise CommandError("Migrate recover can only be run when postcopy is paused.")
 
 
 @command("migrate-continue")
-def migrate_continue(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def migrate_continue(system: System, session: Client, arguments: Arguments) -> object:
     if arguments["state"] != "none":
         raise CommandError("Migration not in expected state: none")
     return EMPTY
 
 
 @command("migrate-start-postcopy")
-def migrate_start_postcopy(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    if not (dispatcher.migration_capabilities or {}).get("postcopy-ram"):
+def migrate_start_postcopy(system: System, session: Client, arguments: Arguments) -> object:
+    if not (system.migration_capabilities or {}).get("postcopy-ram"):
         raise CommandError("Enable postcopy with migrate_set_capability before the start of migration")
     raise CommandError("Postcopy must be started after migration has been started")

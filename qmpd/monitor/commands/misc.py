@@ -10,37 +10,37 @@ from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 
 @command("human-monitor-command")
-def human_monitor_command(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def human_monitor_command(system: System, session: Client, arguments: Arguments) -> object:
     from qmpd.human.monitor import execute_line
 
     cpu = arguments.get("cpu-index")
-    cpus = dispatcher.settings.topology.cpus if has_cpus(dispatcher) else 0
+    cpus = system.settings.topology.cpus if has_cpus(system) else 0
     if cpu is not None and not 0 <= cast("int", cpu) < cpus:
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
-    return execute_line(dispatcher, cast("str", arguments["command-line"])).replace("\n", "\r\n")
+    return execute_line(system, cast("str", arguments["command-line"])).replace("\n", "\r\n")
 
 
 @command("query-yank")
-def query_yank(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return [{"type": "chardev", "id": chardev.label} for chardev in dispatcher.chardevs if chardev.yankable]
+def query_yank(system: System, session: Client, arguments: Arguments) -> object:
+    return [{"type": "chardev", "id": chardev.label} for chardev in system.chardevs if chardev.yankable]
 
 
 @command("yank")
-def yank(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def yank(system: System, session: Client, arguments: Arguments) -> object:
     """Disconnect what was named; nothing happens where one of the instances does not exist."""
     labels = []
-    yankable = {chardev.label for chardev in dispatcher.chardevs if chardev.yankable}
+    yankable = {chardev.label for chardev in system.chardevs if chardev.yankable}
     for instance in cast("list[dict[str, str]]", arguments["instances"]):
         if instance["type"] != "chardev" or instance["id"] not in yankable:
             raise CommandError("Instance not found", "DeviceNotFound")
         labels.append(instance["id"])
-    for client in list(dispatcher.sessions):
+    for client in list(system.clients):
         if client.label in labels:
             client.sever("it was yanked")
     return EMPTY

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
-from qmpd.system.parts import inventory_of
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 # Backends that are nothing but themselves; any other reaches out to the host, where there is no machine to serve.
 _MODELLED = frozenset({"user", "hubport", "tap", "socket", "stream", "dgram", "vhost-user", "vhost-vdpa", "bridge"})
@@ -21,10 +20,10 @@ _NO_BACKEND = frozenset({"nic", "none"})
 
 
 @command("netdev_add")
-def netdev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def netdev_add(system: System, session: Client, arguments: Arguments) -> object:
     """No packet goes anywhere: a backend is there for cards to use."""
     kind, identifier = cast("str", arguments["type"]), cast("str", arguments["id"])
-    inventory = inventory_of(dispatcher)
+    inventory = system.inventory
     if kind not in _MODELLED:
         inventory.backends.network.check_id(identifier)
         if kind in _NO_BACKEND:
@@ -36,21 +35,21 @@ def netdev_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -
 
 
 @command("netdev_del")
-def netdev_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    inventory_of(dispatcher).backends.network.remove(cast("str", arguments["id"]))
+def netdev_del(system: System, session: Client, arguments: Arguments) -> object:
+    system.inventory.backends.network.remove(cast("str", arguments["id"]))
     return EMPTY
 
 
 @command("set_link")
-def set_link(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    network = inventory_of(dispatcher).backends.network
+def set_link(system: System, session: Client, arguments: Arguments) -> object:
+    network = system.inventory.backends.network
     network.set_link(cast("str", arguments["name"]), cast("bool", arguments["up"]))
     return EMPTY
 
 
 @command("query-rx-filter")
-def query_rx_filter(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    network = inventory_of(dispatcher).backends.network
+def query_rx_filter(system: System, session: Client, arguments: Arguments) -> object:
+    network = system.inventory.backends.network
     wanted = cast("str | None", arguments.get("name"))
     filters: list[dict[str, Any]] = []
     for card in network.cards:

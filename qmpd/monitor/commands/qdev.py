@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING, cast
 from qmpd.common.dictionary_order import in_order
 from qmpd.monitor.commands import command
 from qmpd.monitor.results import EMPTY
-from qmpd.system.parts import devices_of, inventory_of
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 
 @command("device_add")
-def device_add(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def device_add(system: System, session: Client, arguments: Arguments) -> object:
     """The properties are set in the order of QEMU's dictionary."""
-    devices_of(dispatcher).add({name: arguments[name] for name in in_order(tuple(arguments))})
+    system.devices.add({name: arguments[name] for name in in_order(tuple(arguments))})
     return EMPTY
 
 
 @command("device_del")
-def device_del(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    devices_of(dispatcher)
-    inventory_of(dispatcher).remove_device(cast("str", arguments["id"]))
+def device_del(system: System, session: Client, arguments: Arguments) -> object:
+    _ = system.devices
+    system.inventory.remove_device(cast("str", arguments["id"]))
     return EMPTY

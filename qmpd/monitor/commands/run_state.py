@@ -11,9 +11,9 @@ from qmpd.monitor.results import EMPTY
 from qmpd.wire import Encoded, encode
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
 
 
 def _status(state: RunState, singlestep: bool) -> Encoded:
@@ -36,50 +36,50 @@ _WATCHDOG = {str(action): action for action in WatchdogAction}
 
 
 @command("query-status")
-def query_status(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    return _STATUS[dispatcher.release.behaviour.singlestep_in_status][dispatcher.machine.state]
+def query_status(system: System, session: Client, arguments: Arguments) -> object:
+    return _STATUS[system.release.behaviour.singlestep_in_status][system.machine.state]
 
 
 @command("stop")
-def stop(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.stop()
+def stop(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.stop()
     return EMPTY
 
 
 @command("cont")
-def cont(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.cont()
+def cont(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.cont()
     return EMPTY
 
 
 @command("system_reset")
-def system_reset(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.system_reset(ShutdownCause.HOST_QMP_SYSTEM_RESET)
+def system_reset(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.system_reset(ShutdownCause.HOST_QMP_SYSTEM_RESET)
     return EMPTY
 
 
 @command("system_powerdown")
-def system_powerdown(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.system_powerdown()
+def system_powerdown(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.system_powerdown()
     return EMPTY
 
 
 @command("system_wakeup")
-def system_wakeup(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.system_wakeup()
+def system_wakeup(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.system_wakeup()
     return EMPTY
 
 
 @command("inject-nmi")
-def inject_nmi(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.inject_nmi()
+def inject_nmi(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.inject_nmi()
     return EMPTY
 
 
 @command("set-action")
-def set_action(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def set_action(system: System, session: Client, arguments: Arguments) -> object:
     actions = cast("dict[str, str]", arguments)
-    dispatcher.machine.set_action(
+    system.machine.set_action(
         reboot=_REBOOT[actions["reboot"]] if "reboot" in actions else None,
         shutdown=_SHUTDOWN[actions["shutdown"]] if "shutdown" in actions else None,
         panic=_PANIC[actions["panic"]] if "panic" in actions else None,
@@ -89,6 +89,6 @@ def set_action(dispatcher: Dispatcher, session: Session, arguments: Arguments) -
 
 
 @command("watchdog-set-action")
-def watchdog_set_action(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    dispatcher.machine.watchdog_set_action(_WATCHDOG[cast("str", arguments["action"])])
+def watchdog_set_action(system: System, session: Client, arguments: Arguments) -> object:
+    system.machine.watchdog_set_action(_WATCHDOG[cast("str", arguments["action"])])
     return EMPTY

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, cast
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
-from qmpd.system.parts import devices_of, tree_of
 
 if TYPE_CHECKING:
-    from qmpd.monitor.commands import Arguments
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
     from qmpd.qom.node import Node
+    from qmpd.system.system import System
 
 _SCREENS = "/backend"
 _DEVICES = "/machine/peripheral"
@@ -28,48 +27,48 @@ _PASSWORD_TIMES = ("now", "never")
 
 
 @command("send-key")
-def send_key(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def send_key(system: System, session: Client, arguments: Arguments) -> object:
     """Any key can be pressed; a number that stands for none is let be."""
     return EMPTY
 
 
 @command("screendump")
-def screendump(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def screendump(system: System, session: Client, arguments: Arguments) -> object:
     """The picture is black; where nobody can write files, it is looked at by nobody."""
     device, head = cast("str | None", arguments.get("device")), cast("int | None", arguments.get("head"))
     if device is not None:
-        node = _find(dispatcher, device)
-        tree = tree_of(dispatcher)
-        shown = [(tree.plain(each, each.value("device")), each.value("head")) for each in _screens(dispatcher)]
+        node = _find(system, device)
+        tree = system.tree
+        shown = [(tree.plain(each, each.value("device")), each.value("head")) for each in _screens(system)]
         if (node.path, head or 0) not in shown:
             raise CommandError(f"Device {device} (head {head or 0}) is not bound to a QemuConsole")
     elif head is not None:
         raise CommandError("'head' must be specified together with 'device'")
-    elif not _screens(dispatcher):
+    elif not _screens(system):
         raise CommandError("There is no console to take a screendump from")
-    guest = dispatcher.machine.guest
+    guest = system.machine.guest
     width, height = _AS_TEXT if guest is not None and guest.firmware_has_run else _AT_START
     path = cast("str", arguments["filename"])
-    if dispatcher.chardev_host is None:
+    if system.chardev_host is None:
         return EMPTY
     try:
-        dispatcher.chardev_host.write_file(path, (_png if arguments.get("format") == "png" else _ppm)(width, height))
+        system.chardev_host.write_file(path, (_png if arguments.get("format") == "png" else _ppm)(width, height))
     except OSError as error:
-        refusal = dispatcher.release.behaviour.screendump_refusal
+        refusal = system.release.behaviour.screendump_refusal
         raise CommandError(refusal.format(path=path, reason=error.strerror)) from None
     return EMPTY
 
 
-def _find(dispatcher: Dispatcher, name: str) -> Node:
-    tree = tree_of(dispatcher)
+def _find(system: System, name: str) -> Node:
+    tree = system.tree
     start = tree.root if name.startswith("/") else tree.container(_DEVICES)
     node = tree.descend(start, name.split("/"))
-    return devices_of(dispatcher).find(name).node if node is None else node
+    return system.devices.find(name).node if node is None else node
 
 
-def _screens(dispatcher: Dispatcher) -> list[Node]:
+def _screens(system: System) -> list[Node]:
     """The consoles of the devices that show something."""
-    container = tree_of(dispatcher).find(_SCREENS)
+    container = system.tree.find(_SCREENS)
     return [] if container is None else [each for each in container.children.values() if each.property("head")]
 
 
@@ -95,17 +94,17 @@ def _check_spice(arguments: Arguments) -> None:
         raise CommandError("SPICE is not in use", "DeviceNotActive")
 
 
-def _display(dispatcher: Dispatcher, arguments: Arguments) -> bool | None:
+def _display(system: System, arguments: Arguments) -> bool | None:
     """Whether the VNC display that is meant, the first if none is named, has a password; None: there is no such."""
-    displays = dispatcher.settings.vnc
+    displays = system.settings.vnc
     name = arguments.get("display")
     return next((password for each, password in displays if name is None or each == name), None)
 
 
-def _check_password(dispatcher: Dispatcher, arguments: Arguments) -> None:
+def _check_password(system: System, arguments: Arguments) -> None:
     """:raise CommandError: there is no display whose password could be set."""
-    password = _display(dispatcher, arguments)
-    behaviour = dispatcher.release.behaviour
+    password = _display(system, arguments)
+    behaviour = system.release.behaviour
     if password is None:
         raise CommandError(behaviour.vnc_missing)
     if not password:
@@ -113,28 +112,28 @@ def _check_password(dispatcher: Dispatcher, arguments: Arguments) -> None:
 
 
 @command("set_password")
-def set_password(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+def set_password(system: System, session: Client, arguments: Arguments) -> object:
     _check_spice(arguments)
     if arguments.get("connected", "keep") != "keep":
-        raise CommandError(dispatcher.release.behaviour.password_connected_refusal)
-    _check_password(dispatcher, arguments)
+        raise CommandError(system.release.behaviour.password_connected_refusal)
+    _check_password(system, arguments)
     return EMPTY
 
 
 @command("change-vnc-password")
-def change_vnc_password(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    _check_password(dispatcher, arguments)
+def change_vnc_password(system: System, session: Client, arguments: Arguments) -> object:
+    _check_password(system, arguments)
     return EMPTY
 
 
 @command("expire_password")
-def expire_password(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-    behaviour = dispatcher.release.behaviour
+def expire_password(system: System, session: Client, arguments: Arguments) -> object:
+    behaviour = system.release.behaviour
     time = cast("str", arguments["time"])
     digits = time.removeprefix("+").removeprefix("-")
     if behaviour.password_expiry_refusal and time not in _PASSWORD_TIMES and not digits.isdecimal():
         raise CommandError(behaviour.password_expiry_refusal.format(time=time))
     _check_spice(arguments)
-    if _display(dispatcher, arguments) is None:
+    if _display(system, arguments) is None:
         raise CommandError(behaviour.vnc_expiry_missing)
     return EMPTY

@@ -10,9 +10,9 @@ from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
     from qmpd.machine import MachineSettings
-    from qmpd.monitor.commands import Arguments, Handler
-    from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.session import Session
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments, Handler
+    from qmpd.system.system import System
 
 _BOARDS_WITHOUT = {"query-mice": ("microvm", "x-remote"), "query-sgx": ("microvm", "x-remote")}
 """Boards that lack what a query is about, so that the answer is that of a machine without any board."""
@@ -28,13 +28,13 @@ def _board(name: str, settings: MachineSettings) -> str:
 def answer_unmodelled(name: str) -> Handler:
     """The handler of a command that no module of this package implements."""
 
-    def handler(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
-        release, settings = dispatcher.release, dispatcher.settings
+    def handler(system: System, session: Client, arguments: Arguments) -> object:
+        release, settings = system.release, system.settings
         if release.commands[name].captured:
             values = {"memory": settings.memory, "cpus": settings.topology.cpus}
-            found = release.captured(name, arguments, _board(name, settings), values, modules=dispatcher.modules_loaded)
+            found = release.captured(name, arguments, _board(name, settings), values, modules=system.modules_loaded)
             if name == LOADING_MODULES:
-                dispatcher.modules_loaded = True
+                system.modules_loaded = True
             if isinstance(found, bytes):
                 return Encoded(found)
             if found is not None:

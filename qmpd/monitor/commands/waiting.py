@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.errors import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qmpd.monitor.commands import Arguments, Handler
-    from qmpd.monitor.dispatcher import Dispatcher
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments, Handler
     from qmpd.monitor.session import Session
+    from qmpd.system.system import System
 
 
 def waits_for_pipes(handler: Handler) -> Handler:
     """The same handler, after each pipe among its arguments' files has been written."""
 
-    def waiting(dispatcher: Dispatcher, session: Session, arguments: Arguments) -> object:
+    def waiting(system: System, session: Client, arguments: Arguments) -> object:
         for path in _configurations(arguments):
             try:
                 if not stat.S_ISFIFO(os.stat(path).st_mode):
@@ -32,8 +33,8 @@ def waits_for_pipes(handler: Handler) -> Handler:
                 descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
                 continue  # the handler says what is wrong with it
-            raise Waiting(session, descriptor, lambda: handler(dispatcher, session, arguments))
-        return handler(dispatcher, session, arguments)
+            raise Waiting(cast("Session", session), descriptor, lambda: handler(system, session, arguments))
+        return handler(system, session, arguments)
 
     return waiting
 

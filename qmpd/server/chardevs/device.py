@@ -38,7 +38,7 @@ class Device:
         """Make the device known to the monitor; `address` is what query-chardev calls it."""
         is_used = self.settings.monitor is not None or self.settings.listened
         entry = Chardev(self.settings.label, address, listening, yankable, is_used)
-        self.vm.dispatcher.chardevs.append(entry)
+        self.vm.system.chardevs.append(entry)
         return entry
 
     async def run(self) -> None:

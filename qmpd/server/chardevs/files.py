@@ -75,7 +75,7 @@ class FileDevice(Device):
         self.enter("file")
         settings = self.settings
         way = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if settings.append else os.O_TRUNC)
-        files = self.vm.dispatcher.descriptors
+        files = self.vm.system.descriptors
         self._writes = _open(settings.path, way, files)
         if settings.input_path:
             self._reads = _open(settings.input_path, os.O_RDONLY | os.O_CLOEXEC, files)

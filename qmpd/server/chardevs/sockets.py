@@ -40,7 +40,7 @@ class SocketDevice(Device):
             await self.vm.acceptor.converse(self.settings.monitor, client, address)
             return
         self.held = client
-        entry = next(each for each in self.vm.dispatcher.chardevs if each.label == self.settings.label)
+        entry = next(each for each in self.vm.system.chardevs if each.label == self.settings.label)
         entry.held = True
         try:
             if self.settings.host is not None and entry.listening:
@@ -135,7 +135,7 @@ class ConnectingSocket(SocketDevice):
     def put(self, state: Any, descriptors: Sequence[int]) -> None:
         """See `Device`."""
         super().put(state, descriptors)
-        self._entry = next(each for each in self.vm.dispatcher.chardevs if each.label == self.settings.label)
+        self._entry = next(each for each in self.vm.system.chardevs if each.label == self.settings.label)
 
 
 class ListeningSocket(SocketDevice):

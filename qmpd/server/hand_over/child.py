@@ -51,7 +51,7 @@ class InheritedMachine(VirtualMachine):
         self._clients: list[tuple[MonitorSettings, Connection]] = []
         # What is known of the transcript; None where nobody writes one.
         self._entries: KeptEntries | None = None
-        self.update = LiveUpdate(self.dispatcher.machine)
+        self.update = LiveUpdate(self.system.machine)
 
     def inherit(self, state: dict[str, Any], descriptors: list[int]) -> None:
         """Become what the parent has handed over, short of touching a client's socket.
@@ -85,8 +85,8 @@ class InheritedMachine(VirtualMachine):
         """Take the first turn, tell the parent, and go to the clients when it leaves them."""
         self.started = True
         self.update.enter(UpdateStage.NONE)
-        if self.dispatcher.machine.pending:
-            self.dispatcher.turn()
+        if self.system.machine.pending:
+            self.system.turn()
         frames.Channel(self._channel).send({"kind": "serving"})
         await self._until_parent_leaves()
         self.nursery.start_soon(self._listen_to_parent)

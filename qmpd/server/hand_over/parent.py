@@ -65,7 +65,7 @@ class Parent:
         self._vm = vm
         self._inbox = inbox
         self._child: Child | None = None
-        self.update = LiveUpdate(vm.dispatcher.machine)
+        self.update = LiveUpdate(vm.system.machine)
 
     @property
     def child(self) -> int | None:
@@ -153,7 +153,7 @@ class Parent:
             except trio.TooSlowError:
                 return f"the child was not ready after {patience:g} seconds"
             child.complete = True
-            self._vm.dispatcher.machine.notify()
+            self._vm.system.machine.notify()
             await child.accompany(self._recorder)
         except (frames.Disconnected, ConnectionError):
             return await child.epitaph()
@@ -235,7 +235,7 @@ class Parent:
         self._fail(f"the child could not take over: {reason}")
         child.scope.cancel()
         for signal in received:
-            self._vm.dispatcher.machine.request_shutdown_by_signal(*signal)
+            self._vm.system.machine.request_shutdown_by_signal(*signal)
 
     def _exchange(self, request: HandOver, child: Child, deadline: float, received: list[Signal]) -> None:
         """Hand over, and return when the machine is the child's; the signals that it was told are put in `received`.

@@ -15,6 +15,7 @@ from qmpd.monitor import snapshot as monitor_snapshot
 from qmpd.server.connection import Connection
 from qmpd.server.listener import Listener
 from qmpd.server.pid_file import PidFile
+from qmpd.system import snapshot as system_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +75,7 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         })
     ready = [*dispatcher.ready, *(control.ready if control is not None else ())]
     taken.state = {
+        "system": system_snapshot.take(vm.system),
         "dispatcher": monitor_snapshot.take(dispatcher),
         "clock": _take_clock(vm),
         "numbers": vm.acceptor.numbers,
@@ -106,6 +108,7 @@ def put(
     :raise KeyError, ValueError, OSError: the state is not one that `take` made.
     """
     _put_clock(vm, state["clock"])
+    system_snapshot.put(vm.system, state["system"])
     monitor_snapshot.put(vm.dispatcher, state["dispatcher"])
     vm.acceptor.numbers = state["numbers"]
     sessions = []

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from qmpd.machine.live_update import LiveUpdate
-    from qmpd.monitor.errors import HandOver
 
 
-class Parent(Protocol):
+class Updater(Protocol):
     """The live update of one served machine."""
 
     @property
@@ -23,14 +22,11 @@ class Parent(Protocol):
     def prepare(self, program: str | None, timeout: float) -> None:
         """Start a child, which has `timeout` seconds to become ready.
 
-        :raise CommandError: an update is under way.
+        :raise MachineError: an update is under way.
         """
 
     def cancel(self) -> None:
         """End the child.
 
-        :raise CommandError: no update is under way.
+        :raise MachineError: no update is under way.
         """
-
-    def commit(self, request: HandOver) -> bool:
-        """Leave the machine to the child, and say whether it has it.  Where not, the parent replies and goes on."""

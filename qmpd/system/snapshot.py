@@ -1,0 +1,51 @@
+"""A machine whole as plain data, for a process that takes it over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.machine import snapshot as machine_snapshot
+from qmpd.system.chardev import Chardev
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.system.system import System
+
+
+def take(system: System) -> dict[str, object]:
+    """All that the machine is beside its settings."""
+    return {
+        "machine": system.machine.snapshot(),
+        "migration-capabilities": system.migration_capabilities,
+        "modules-loaded": system.modules_loaded,
+        "chardevs": [[getattr(chardev, name) for name in Chardev.__slots__] for chardev in system.chardevs],
+        "inventory": _take_inventory(system),
+    }
+
+
+def _take_inventory(system: System) -> dict[str, Any] | None:
+    if system.built is None:
+        return None
+    from qmpd.hardware import snapshot as inventory_snapshot
+
+    return inventory_snapshot.take(system.built)
+
+
+def put(system: System, state: Mapping[str, Any]) -> None:
+    """Make a new machine what `take` made `state` of.
+
+    :raise KeyError, ValueError: the state is not one that `take` made.
+    """
+    machine = system.machine
+    machine_snapshot.put(machine, state["machine"])
+    system.migration_capabilities = state["migration-capabilities"]
+    system.modules_loaded = state["modules-loaded"]
+    slots = Chardev.__slots__
+    system.chardevs[:] = [Chardev(**dict(zip(slots, values, strict=True))) for values in state["chardevs"]]
+    if state["inventory"] is not None:
+        from qmpd.hardware import snapshot as inventory_snapshot
+        from qmpd.system.build import make_inventory
+
+        machine.inventory = make_inventory(system.release, machine)
+        inventory_snapshot.put(machine.inventory, machine, state["inventory"])
