@@ -286,7 +286,7 @@ class Watchman:
     """Looks at a machine as it emits WAKEUP."""
 
     def __init__(self, server: Served) -> None:
-        self._machine = server.vm.dispatcher.machine
+        self._machine = server.vm.system.machine
         self.seen: list[tuple[object, object]] = []
         self._machine.observer = self
 
@@ -360,7 +360,7 @@ async def test_a_shutdown_before_the_turn_is_one_reset(
 ) -> None:
     """The guest reboots, and before the turn it powers off or somebody wants the machine to quit: one RESET."""
     async with watched(tmp_path, place, reboot_reset=True, reboot=reboot) as (server, client):
-        machine = server.vm.dispatcher.machine
+        machine = server.vm.system.machine
         machine.system_reset(ShutdownCause.GUEST_RESET)
         if later == "quit":
             machine.quit()
