@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -118,11 +118,12 @@ class Served:
         settings = parsed[0]
         resets = MORE_RESETS.get((release, scenario["scenario"]), 1)
         guest = scenario["guest"]
-        settings.machine.guest = (
+        guest_settings = (
             GuestSettings(operating_system=False, firmware_resets=(resets, resets))
             if guest is None
             else GuestSettings(on_boot=ON_BOOT[guest], firmware_resets=(resets, resets))
         )
+        settings.machine = replace(settings.machine, guest=guest_settings)
         self.path = path
         self.clock = VirtualClock()
         self.vm = VirtualMachine(settings, self.clock)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.graph import BlockNode, check_writable
 from qmpd.block.qcow2 import MAGIC, Image, read_image
+from qmpd.common.refusals import NotModelled
 from qmpd.machine.errors import MachineError
 from qmpd.wire import encode
 
@@ -46,7 +47,7 @@ class Opener:
         """
         driver = cast("str", options["driver"])
         if driver not in _NULL + _FILES + _FORMATS:
-            raise MachineError(f"qmpd does not model block driver {driver}")
+            raise NotModelled(f"block driver {driver}")
         # What is below comes first: QEMU opens it to look at what it is.
         child = self._child(options["file"], options) if driver in _FORMATS else None
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qmpd.common.refusals import NotModelled
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def read_image(read: Read, *, read_only: bool) -> Image:
                 )
             backing_format = _text(content)
     if incompatible & _DATA_FILE:
-        raise MachineError("qmpd does not model images whose data is in another file")
+        raise NotModelled("images whose data is in another file")
     backing = None
     if backing_offset:
         if backing_length > min(_LONGEST_BACKING_NAME, cluster_size - backing_offset):

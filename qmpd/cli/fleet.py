@@ -130,7 +130,7 @@ def _parse(options: list[str]) -> tuple[VMSettings, int]:
     parsed = serve.parse(options)
     if parsed is None:
         raise OptionError("help is no option of a machine (see qmpd serve --help)")
-    settings, verbosity, warnings = parsed
+    settings, verbosity, warnings, _ = parsed
     if settings.monitors or settings.control is not None or settings.pid_file or settings.transcript:
         raise OptionError("the machines of a fleet have their sockets in its folder, and no files")
     for warning in warnings:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from qmpd.common.output import tell
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.emulator.command_line import machine as machine_options
 from qmpd.emulator.command_line import monitors as monitor_options
 from qmpd.emulator.command_line import puppet as puppet_options
@@ -19,6 +20,7 @@ from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
 
 if TYPE_CHECKING:
+    from qmpd.hardware.inventory import Inventory
     from qmpd.machine import MachineSettings
     from qmpd.option_language.options import Given
     from qmpd.qapi import Release
@@ -46,8 +48,20 @@ OPTIONS = (
 )
 
 
-def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
-    """What `qmpd serve` with these arguments serves, how much it logs (0 to 2), and QEMU's warnings.
+class Parsed(NamedTuple):
+    """What `qmpd serve` is asked for: what it serves, how much it logs (0 to 2), and QEMU's warnings.
+
+    `inventory` is what was built for the machine; None where it is given nothing but what it is made of.
+    """
+
+    settings: VMSettings
+    verbosity: int
+    warnings: list[str]
+    inventory: Inventory | None
+
+
+def parse(arguments: list[str]) -> Parsed | None:
+    """What `qmpd serve` with these arguments is asked for.
 
     None where the arguments ask for help.  The settings have no monitor where none was asked for.
 
@@ -77,7 +91,7 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
     try:
         found = _settings(settings, given, release)
         if twin is not None:
-            _find(settings.machine, twin.facts.status)
+            settings.machine = _found(settings.machine, twin.facts.status)
         return found
     except OptionError:
         raise
@@ -86,7 +100,7 @@ def parse(arguments: list[str]) -> tuple[VMSettings, int, list[str]] | None:
         raise OptionError(words.message(error), error.location, words.hint(error)) from None
 
 
-def _settings(settings: VMSettings, given: list[Given], release: Release) -> tuple[VMSettings, int, list[str]]:
+def _settings(settings: VMSettings, given: list[Given], release: Release) -> Parsed:
     """What `parse` gives, of options that are known.
 
     :raise Refusal: one is wrong.
@@ -122,11 +136,28 @@ def _settings(settings: VMSettings, given: list[Given], release: Release) -> tup
                 verbosity += 2
             case _:
                 machine.take(each)
-    settings.machine = machine.finish()
-    settings.machine.reboot_reset = reboot_reset
+    settings.machine = replace(machine.finish(), reboot_reset=reboot_reset)
     if guest:
-        puppet_options.apply_guest(settings.machine, guest)
-    return settings, min(verbosity, 2), warnings
+        settings.machine = puppet_options.with_guest(settings.machine, guest)
+    return Parsed(settings, min(verbosity, 2), warnings, _build(release, settings.machine, warnings))
+
+
+def _build(release: Release, machine: MachineSettings, warnings: list[str]) -> Inventory | None:
+    """Build what the machine is given beside what it is made of; None where that is nothing.
+
+    :raise Refusal: it cannot be had.
+    """
+    from qmpd.guest.effects import ACTING
+    from qmpd.hardware.inventory import NotCaptured
+    from qmpd.system.build import build, has_parts
+
+    def refuse(refusal: Refusal) -> None:
+        if not isinstance(refusal, NotModelled):
+            raise refusal
+        if not isinstance(refusal, NotCaptured) or (refusal.location or "").removeprefix("-device ") not in ACTING:
+            warnings.append(f"{refusal.location}: warning: {refusal.message}; it is left out")
+
+    return build(release, machine, refuse) if has_parts(machine) else None
 
 
 def _twin(path: str) -> Twin:
@@ -170,10 +201,11 @@ _STATE_OPTIONS: dict[str, list[str]] = {
 }
 
 
-def _find(machine: MachineSettings, status: str) -> None:
+def _found(machine: MachineSettings, status: str) -> MachineSettings:
     """Let a twin be found in the run state that its VM was in, unless the options say how it is to start."""
     if status != RunState.RUNNING and not (machine.start_paused or machine.preconfig or machine.incoming is not None):
-        machine.run_state = status
+        return replace(machine, run_state=status)
+    return machine
 
 
 def main(arguments: list[str]) -> int:
@@ -188,7 +220,7 @@ def main(arguments: list[str]) -> int:
 
         print(serve_help(OPTIONS), end="")
         return 0
-    settings, verbosity, warnings = parsed
+    settings, verbosity, warnings, inventory = parsed
     for warning in warnings:
         complain(warning)
     folder = None
@@ -198,7 +230,7 @@ def main(arguments: list[str]) -> int:
         path, folder = _default_socket()
         settings.folder = folder
         settings.monitors.append(MonitorSettings(path=path))
-    return _serve(settings, verbosity, folder)
+    return _serve(settings, verbosity, folder, inventory)
 
 
 def _adopt(settings: VMSettings) -> bool:
@@ -218,7 +250,7 @@ def _adopt(settings: VMSettings) -> bool:
     return True
 
 
-def _serve(settings: VMSettings, verbosity: int, folder: str | None) -> int:
+def _serve(settings: VMSettings, verbosity: int, folder: str | None, inventory: Inventory | None) -> int:
     from qmpd.server import log
     from qmpd.server.listener import ListenError
     from qmpd.server.pid_file import PidFileError
@@ -226,7 +258,7 @@ def _serve(settings: VMSettings, verbosity: int, folder: str | None) -> int:
 
     log.level = verbosity
     try:
-        return serve(settings, on_listening=lambda: _announce(settings))
+        return serve(settings, on_listening=lambda: _announce(settings), inventory=inventory)
     except (ListenError, PidFileError) as error:
         complain(str(error))
         return 1

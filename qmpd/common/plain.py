@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -54,7 +55,7 @@ def _build(kind: Any, value: Any) -> object:
         if kinds[1:] == (...,):
             return tuple(_build(kinds[0], each) for each in value)
         return tuple(_build(item, each) for item, each in zip(kinds, value, strict=True))
-    if origin is dict:
+    if origin in (dict, Mapping):
         _, item = typing.get_args(kind)
         return {key: _build(item, each) for key, each in value.items()}
     if isinstance(kind, type) and is_dataclass(kind):

@@ -6,12 +6,13 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
+from qmpd.common.refusals import NotModelled
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
 from qmpd.control.guest_options import GuestOptions, changes, options
 from qmpd.control.times import seconds
 from qmpd.control.values import MISSING
-from qmpd.machine import GuestAction, GuestPhase, MachineError, RunState, WakeupReason
+from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
 
 if TYPE_CHECKING:
     from qmpd.guest.side import GuestSide
@@ -181,7 +182,7 @@ class GuestControl(Group):
         self._guest.require_running()
         try:
             _ = system.tree
-        except MachineError as error:
+        except NotModelled as error:
             raise ControlError(error.message) from None
         return GuestSide(system.machine, system.inventory)
 

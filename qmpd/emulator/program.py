@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qmpd.common.output import complete_streams, finish, tell
@@ -193,21 +194,21 @@ def _serve(options: EmulatorOptions, start: Start, configured: dict[str, str], c
             case "extension":
                 settings.extensions += tuple(each.value.split(","))
             case "reboot-reset":
-                settings.machine.reboot_reset = True
+                settings.machine = replace(settings.machine, reboot_reset=True)
             case "v" | "vv":
                 log.level = min(log.level + len(each.option.name), 2)
     if settings.machine.machine_type == "none":
         # A program that is asked about itself has no guest, and the same options.
         settings.control = settings.transcript = None
-        settings.machine.reboot_reset = False
+        settings.machine = replace(settings.machine, reboot_reset=False)
     elif guest:
-        puppet_options.apply_guest(settings.machine, guest)
+        settings.machine = puppet_options.with_guest(settings.machine, guest)
     log.name, log.timestamp = complaints.program, complaints.timestamp
     process = options.process
     settings.descriptors = list(process.descriptors)
     try:
         process.begin()
-        return serve(settings, on_start=process.settle, tell=complaints.line)
+        return serve(settings, on_start=process.settle, tell=complaints.line, inventory=start.inventory)
     except ListenError:
         return 1
     except PidFileError as error:

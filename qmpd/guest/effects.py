@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PVPANIC = frozenset({"pvpanic", "pvpanic-pci"})
 WATCHDOGS = frozenset({"ib700", "i6300esb"})
 DEBUG_EXIT = frozenset({"isa-debug-exit"})
+ACTING = PVPANIC | WATCHDOGS | DEBUG_EXIT
+"""The drivers of all devices that do something to the machine, whether it is known what they are made of or not."""
 
 
 def has_device(machine: Machine, drivers: frozenset[str]) -> bool:

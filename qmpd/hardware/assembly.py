@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from qmpd.hardware.memory import Region
+from qmpd.hardware.memory import MemoryLayout, Region
 from qmpd.hardware.processors import Place, set_properties
 from qmpd.qom.node import Node, Shape
 
@@ -20,21 +20,6 @@ _ALONE, _FIRST, _OTHER = range(3)
 _FOUR_GIBIBYTES = 4 << 30
 _LOW_MEMORY, _DEVICE_MEMORY = "ram-below-4g[0]", "device-memory[0]"
 _TRUE = frozenset({"on", "yes", "true", "y"})
-# How much memory there may be before it is split, by how much of it then is below 4 GiB (hw/i386/pc_piix.c, pc_q35.c).
-_SPLIT_AT = {0xC0000000: 0xE0000000, 0x80000000: 0xB0000000}
-
-
-class MemoryLayout:
-    """Where a machine's memory is: sizes in bytes."""
-
-    __slots__ = ("above", "below", "size")
-
-    def __init__(self, size: int, low: int | None) -> None:
-        """`low` is what is below 4 GiB where there is more than fits there; None where that is not known."""
-        self.size = size
-        split = low is not None and size >= _SPLIT_AT.get(low, low)
-        self.below = low if split and low is not None else size
-        self.above = size - self.below
 
 
 def family(settings: MachineSettings) -> str:
@@ -45,17 +30,20 @@ def family(settings: MachineSettings) -> str:
     return "q35" if "q35" in machine_type else "pc"
 
 
-def assemble(builder: Builder, captured: dict[str, Any], settings: MachineSettings, type_name: str | None) -> Node:
-    """The tree of a machine, its root.
-
-    `captured` is a machine of `qmpd.qapi.hardware`; `type_name` is what the machine's type is called, None where it is
-    the captured one.
-    """
+def frame(builder: Builder, captured: dict[str, Any], settings: MachineSettings) -> Node:
+    """The tree of a machine whose board is not finished, its root; `captured` is a machine of `qmpd.qapi.hardware`."""
     root = builder.build(captured["tree"])
     machine = root.children["machine"]
-    if type_name is not None and type_name != machine.type:
+    type_name = f"{settings.machine_name}-machine"
+    if settings.machine_name and type_name != machine.type:
         machine.set_value("type", type_name)
         root.retype("machine", f"child<{type_name}>")
+    return root
+
+
+def make_board(builder: Builder, captured: dict[str, Any], settings: MachineSettings, root: Node) -> None:
+    """Give a machine the memory and the CPUs that it is to have, and fill in its own properties."""
+    machine = root.children["machine"]
     unattached = machine.children.get("unattached")
     layout = MemoryLayout(settings.memory, captured.get("low-memory"))
     if unattached is not None and layout.above:
@@ -67,7 +55,6 @@ def assemble(builder: Builder, captured: dict[str, Any], settings: MachineSettin
     if "cpu" in captured:
         _add_cpus(builder, root, captured, settings)
     _fill_in(machine, settings)
-    return root
 
 
 # CPUs

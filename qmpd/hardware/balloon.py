@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from qmpd.hardware import memory
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from qmpd.hardware.buses import Device
-    from qmpd.machine.machine import Machine
+    from qmpd.hardware.home import Listener
 
 BALLOON = "virtio-balloon-device"
 """The type of the part of a device that has the balloon."""
 
 _PAGE = 4096
+
+
+class BalloonHome(Protocol):
+    """The machine that has the balloon (`qmpd.hardware.inventory.Inventory`)."""
+
+    @property
+    def memory(self) -> int:
+        """What it has, in bytes: what it began with, and what is plugged in."""
+
+    @property
+    def guest(self) -> Listener | None:
+        """Its guest; None without one."""
+
+    def emit(self, name: str, data: dict[str, object] | None = None) -> None:
+        """Emit an event."""
 
 
 class Balloon:
@@ -23,41 +36,32 @@ class Balloon:
     change of what it has BALLOON_CHANGE is emitted.
     """
 
-    __slots__ = ("_machine", "device", "taken", "wanted")
+    __slots__ = ("_home", "device", "taken", "wanted")
 
-    def __init__(self, machine: Machine, device: Device | None) -> None:
-        self._machine = machine
+    def __init__(self, home: BalloonHome, device: Device | None) -> None:
+        self._home = home
         self.device = device
         self.taken = self.wanted = 0
 
     @property
-    def memory(self) -> int:
-        """What the machine has, in bytes: what it began with, and what is plugged in."""
-        inventory = self._machine.inventory
-        plugged = 0
-        if inventory is not None and inventory.has_devices:
-            plugged = memory.total(inventory.tree, inventory.devices.buses.devices.values())
-        return self._machine.settings.memory + plugged
-
-    @property
     def actual(self) -> int:
         """What the guest has, in bytes."""
-        return self.memory - self.taken
+        return self._home.memory - self.taken
 
     def inflate_to(self, size: int) -> None:
         """Ask the guest to do with `size` bytes: whole pages are taken from what the machine has."""
-        has = self.memory
+        has = self._home.memory
         self.wanted = (has - min(size, has)) // _PAGE * _PAGE
-        if self._machine.guest is not None:
-            self._machine.guest.balloon_asked()
+        if self._home.guest is not None:
+            self._home.guest.balloon_asked()
 
     def follow(self) -> None:
         """The guest has done what it was asked."""
-        self.settle(self.memory - self.wanted)
+        self.settle(self._home.memory - self.wanted)
 
     def settle(self, size: int) -> None:
         """The guest has `size` bytes now, whatever it was asked."""
-        taken = self.memory - size
+        taken = self._home.memory - size
         if self.taken != taken:
             self.taken = taken
-            self._machine.emit("BALLOON_CHANGE", {"actual": size})
+            self._home.emit("BALLOON_CHANGE", {"actual": size})

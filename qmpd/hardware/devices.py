@@ -15,8 +15,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.common.identifiers import is_identifier
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.hardware import controllers, firmware, limits, memory, places, processors, virtio
-from qmpd.hardware.assembly import MemoryLayout, family
+from qmpd.hardware.assembly import family
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
 from qmpd.machine.errors import DeviceNotFound, MachineError
@@ -24,11 +25,11 @@ from qmpd.qom import reader as reading
 from qmpd.qom.naming import ID, rename
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from qmpd.common.texts import Texts
     from qmpd.hardware.backends import Backends
-    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.hardware.home import Home
     from qmpd.qom.node import Node
     from qmpd.qom.tree import Builder, ObjectTree, Types
 
@@ -45,6 +46,8 @@ _NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
 _NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
 _CPU = "-x86_64-cpu"
 _NO_BOARD = "none"
+# Boards with PCI Express have these in place of a refusal; they were captured on one without.
+_REMAPPING, _EXPRESS = ("intel-iommu", "amd-iommu"), "q35"
 # What is no value of a property that is needed, where that is not the same as of others.
 _EMPTY = {"serial": (None,)}
 _BUS_MASTER = "bus master[0]"
@@ -91,11 +94,11 @@ class DeviceRules(Protocol):
 
 
 class Devices:
-    """The devices of one machine.  `emit` sends an event, `later` does something after the reply."""
+    """The devices of one machine, their `home`."""
 
     __slots__ = (
-        "_anonymous", "_backends", "_builder", "_emit", "_gone", "_later", "_rules", "_settings", "_texts", "_tree",
-        "_types", "_unattached", "buses", "in_use", "reader",
+        "_anonymous", "_backends", "_builder", "_gone", "_home", "_rules", "_texts", "_tree", "_types", "_unattached",
+        "buses", "in_use", "reader",
     )  # fmt: skip
 
     def __init__(
@@ -106,20 +109,17 @@ class Devices:
         backends: Backends,
         texts: Texts,
         rules: DeviceRules,
-        emit: Callable[[str, dict[str, object]], None],
-        later: Callable[[Callable[[], None]], None],
-        settings: MachineSettings,
+        home: Home,
+        reader: reading.Reader,
     ) -> None:
-        self._settings = settings
+        self._home = home
         self._tree = tree
         self._builder = builder
         self._types = types
         self._backends = backends
         self._texts = texts
         self._rules = rules
-        self._emit = emit
-        self._later = later
-        self.reader = reading.Reader(tree, backends, texts, block_sizes_apart=rules.block_sizes_apart)
+        self.reader = reader
         self.buses = Buses(tree, types)
         for device in self.buses.devices.values():
             places.restore(device)
@@ -136,18 +136,19 @@ class Devices:
     def add(self, options: Options, *, cold: bool = False, text: bool = False) -> Device:
         """Add a device, as `device_add` does, or as `-device` does while the machine is put together (`cold`).
 
-        `options` are in the order in which they are set; `text`: they are text, as on the command line.
+        `options` are in the order in which they are set; `text`: they are text, as on the command line.  The id of a
+        cold device has been looked at by then, where the release looks at it at all.
 
         :raise MachineError: it is refused.
         """
         texts = self._texts
         identifier = options.get("id")
-        text = text or self._rules.device_options_are_text
+        text = text or (self._rules.device_options_are_text and not cold)
         if text:
             options = {name: spelt for name, value in options.items() if (spelt := reading.as_text(value)) is not None}
         # A number is no id, even where it counts as text.
         identifier = identifier if isinstance(identifier, str) else None
-        check = self._rules.device_id_check
+        check = "none" if cold else self._rules.device_id_check
         if identifier is not None and check in ("options", "identifier") and not is_identifier(identifier):
             raise MachineError("Parameter 'id' expects an identifier")
         if check == "options" and identifier in self.in_use:
@@ -181,7 +182,7 @@ class Devices:
         try:
             given = self._set(node, options, text=text)
             self._realize(device, bus, captured, given)
-        except MachineError:
+        except Refusal:
             container.remove(name)
             raise
         if identifier is not None:
@@ -207,8 +208,10 @@ class Devices:
         if not cold and _NOT_PLUGGABLE.search(refused):
             raise MachineError(refused)
         if "dynamic sysbus" in captured.get("refusal", ""):
+            if real in _REMAPPING and family(self._home.settings) == _EXPRESS:
+                raise NotModelled(f"adding a device of type {driver}")
             raise MachineError(captured["refusal"])
-        bare = family(self._settings) == _NO_BOARD and self._rules.keyval_options
+        bare = family(self._home.settings) == _NO_BOARD and self._rules.keyval_options
         if bare and "sys-bus-device" in self._types.is_a(real):
             raise MachineError("Parameter 'driver' expects a dynamic sysbus device type for the machine")
         return real, captured
@@ -219,7 +222,7 @@ class Devices:
         model = self._builder.captured("cpu", driver.removesuffix(_CPU)) or {"values": {}}
         if not driver.endswith(_CPU) or self._types.is_abstract(driver):
             return None
-        machine = self._builder.captured("machine", family(self._settings)) or {}
+        machine = self._builder.captured("machine", family(self._home.settings)) or {}
         if "cpu" not in machine:
             return {}
         return {"tree": machine["cpu"][-1], "values": model["values"]}
@@ -243,7 +246,7 @@ class Devices:
                 raise MachineError(captured["hot"])
             if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
                 raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
-            if bus is None and family(self._settings) == _NO_BOARD:
+            if bus is None and family(self._home.settings) == _NO_BOARD:
                 raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
         return bus
 
@@ -253,7 +256,7 @@ class Devices:
         unset = needed not in options if needed else not any(name not in _ASIDE for name in options)
         if "refusal" in captured and unset:
             raise MachineError(captured["refusal"].replace(ID, identifier or ""))
-        raise MachineError(f"qmpd does not model adding a device of type {driver}")
+        raise NotModelled(f"adding a device of type {driver}")
 
     def check_needed(self, driver: str, options: Options) -> None:
         """Refuse a type that could not be captured where it was not given what it cannot do without.
@@ -317,7 +320,7 @@ class Devices:
             if bus is not None:
                 virtio.check(node, bus, given)
             self._backends.attach(device, given, captured)
-        except MachineError:
+        except Refusal:
             if bus is not None:
                 bus.remove(device)
             raise
@@ -356,14 +359,14 @@ class Devices:
         self._backends.release(device)
         parts = [part for part in device.node.below() if part.property("hotplugged") is not None]
         self._gone.append([(Device(part, part.type, None, cold=False), part.path) for part in parts[1:]])
-        self._later(self._tell)
+        self._home.later(self._tell)
 
     def _plug_into_machine(self, device: Device) -> None:
         """What the machine itself has to say to a CPU or to memory.
 
         :raise MachineError: it does not take it.
         """
-        others, settings = self.buses.devices.values(), self._settings
+        others, settings = self.buses.devices.values(), self._home.settings
         if processors.is_processor(device.node):
             processors.plug(device.node, device.driver.removesuffix(_CPU), settings, others)
         elif device.driver in memory.KINDS:
@@ -371,7 +374,7 @@ class Devices:
             if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):
                 raise MachineError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
             machine = self._builder.captured("machine", family(settings)) or {}
-            region = memory.Region(settings, MemoryLayout(settings.memory, machine.get("low-memory")))
+            region = memory.Region(settings, memory.MemoryLayout(settings.memory, machine.get("low-memory")))
             memory.plug(self._tree, device.node, region, others, self._backends.used_objects)
 
     def _add_hub(self, bus: Bus, cold: bool) -> None:
@@ -394,6 +397,12 @@ class Devices:
             bus = self.buses.first(name=name)
             if bus is not None:
                 self._add_own(driver, bus, {"addr": address}, cold=True)
+
+    def add_usb_device(self, driver: str) -> None:
+        """Add a device that belongs to the machine to its first USB bus, where it has one (`-usbdevice`)."""
+        bus = self.buses.first(kind="usb-bus")
+        if bus is not None:
+            self._add_own(driver, bus, {}, cold=True)
 
     # Removing
 
@@ -459,7 +468,7 @@ class Devices:
 
     def _check_processor(self, device: Device, *, guest_listens: bool) -> None:
         others = self.buses.devices.values()
-        number = next(index for index, node in processors.plugged(others, self._settings) if node is device.node)
+        number = next(index for index, node in processors.plugged(others, self._home.settings) if node is device.node)
         processors.check_unplug(number)
         if self._rules.cpu_unplug_needs_guest and not guest_listens:
             raise MachineError(f"acpi: device unplug request for not supported device type: {device.node.type}")
@@ -474,7 +483,7 @@ class Devices:
         self._gone.append([(each, each.path) for each in leaving])
         for each in leaving:
             self._let_go(each)
-        self._later(self._tell)
+        self._home.later(self._tell)
 
     def _let_go(self, device: Device) -> None:
         if device.bus is not None:
@@ -496,14 +505,14 @@ class Devices:
             self._backends.release(device)
             identifier = device.identifier
             data: dict[str, object] = {} if identifier is None else {"device": identifier}
-            self._emit("DEVICE_DELETED", {**data, "path": path})
+            self._home.emit("DEVICE_DELETED", {**data, "path": path})
             if identifier is not None:
                 self.in_use.discard(identifier)
 
     def goes_on(self) -> None:
         """What was to be told in another process is told in this one."""
         for _ in self._gone:
-            self._later(self._tell)
+            self._home.later(self._tell)
 
     def pending(self) -> list[Device]:
         """The devices that the guest has been asked to let go of."""

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qmpd.block.graph import BlockGraph
-from qmpd.hardware.assembly import MemoryLayout, assemble, family
+from qmpd.common.refusals import NotModelled
+from qmpd.hardware import memory, own_memory
+from qmpd.hardware.assembly import family, frame, make_board
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import BALLOON, Balloon
 from qmpd.hardware.devices import DeviceRules, Devices
+from qmpd.hardware.home import Workbench
+from qmpd.hardware.memory import MemoryLayout
 from qmpd.hardware.network import Network
 from qmpd.hardware.user_objects import Objects
 from qmpd.qom.node import Node, Shape
+from qmpd.qom.reader import Reader
 from qmpd.qom.tree import Builder, ObjectTree
 
 if TYPE_CHECKING:
@@ -25,8 +30,10 @@ if TYPE_CHECKING:
     from qmpd.block.graph import Drive
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
-    from qmpd.machine.machine import Machine
+    from qmpd.hardware.home import Home, Listener
+    from qmpd.machine.blueprint import MachineSettings
     from qmpd.qom.tree import Types
+    from qmpd.schedule.clock import Clock
 
 _CHARDEVS = "/chardevs"
 
@@ -43,46 +50,116 @@ class InventoryRules(DeviceRules, Protocol):
         """Whether `netdev_add` looks at its id."""
 
 
-class Inventory:
-    """The parts of one machine.
+class NotCaptured(NotModelled):
+    """Nothing is known of what machines of a type are made of."""
 
-    `builder` is shared by all machines of a release.
+    __slots__ = ()
+
+    def __init__(self, release: str, machine_type: str | None) -> None:
+        """`machine_type` is None where the release has no machine of which anything is known."""
+        super().__init__(f"the objects of machine {machine_type}")
+        if machine_type is None:
+            self.message = (
+                f"qmpd does not know what the machines of release {release} are made of: qmpd capture --hardware "
+                "finds out"
+            )
+        else:
+            self.message = f"qmpd does not know the objects of machine {machine_type}"
+
+
+class Source(NamedTuple):
+    """What is known of a release's machines, for all of them.
+
+    `release` is its name, `captured` whether anything was captured of what its machines are made of.
     """
 
+    release: str
+    captured: bool
+    builder: Builder
+    types: Types
+    texts: Texts
+    rules: InventoryRules
+
+
+class Inventory:
+    """The parts of one machine, their `home`."""
+
     __slots__ = (
-        "_balloon", "_devices", "_machine", "_objects", "_tree", "backends", "builder", "rules", "texts", "types",
+        "_balloon", "_board_is_made", "_devices", "_home", "_objects", "_release", "_tree", "backends", "builder",
+        "captured", "reader", "rules", "texts", "types",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        machine: Machine,
-        builder: Builder,
-        types: Types,
-        texts: Texts,
-        rules: InventoryRules,
-    ) -> None:
-        self._machine = machine
-        self.builder = builder
-        self.types = types
-        self.texts = texts
-        self.rules = rules
-        self.backends = Backends(Network(texts, unique=rules.netdev_ids_checked), BlockGraph(texts), texts)
+    def __init__(self, home: Home, source: Source) -> None:
+        self._home = home
+        self._release = source.release
+        self.captured = source.captured
+        self.builder = source.builder
+        self.types = source.types
+        self.texts = source.texts
+        self.rules = source.rules
+        network = Network(source.texts, unique=source.rules.netdev_ids_checked)
+        self.backends = Backends(network, BlockGraph(source.texts), source.texts)
+        self.reader: Reader | None = None
         self._tree: ObjectTree | None = None
+        self._board_is_made = False
         self._devices: Devices | None = None
         self._objects: Objects | None = None
         self._balloon: Balloon | None = None
+
+    # The machine that has the parts
+
+    @property
+    def settings(self) -> MachineSettings:
+        """What the machine was started with."""
+        return self._home.settings
+
+    @property
+    def clock(self) -> Clock:
+        """The machine's clock."""
+        return self._home.clock
+
+    @property
+    def guest(self) -> Listener | None:
+        """The machine's guest."""
+        return self._home.guest
+
+    def emit(self, name: str, data: dict[str, object] | None = None) -> None:
+        """Emit an event."""
+        self._home.emit(name, data)
+
+    def later(self, action: Callable[[], None]) -> None:
+        """Do something after the reply to the command that is being executed."""
+        self._home.later(action)
+
+    def move_to(self, home: Home) -> None:
+        """Be this machine's parts from now on."""
+        before, self._home = self._home, home
+        if isinstance(before, Workbench):
+            before.clear(home)
+
+    @property
+    def memory(self) -> int:
+        """How much memory there is, in bytes: what the machine began with, and what is plugged in."""
+        return self.settings.memory + self.plugged_memory
+
+    @property
+    def plugged_memory(self) -> int:
+        """How much memory is plugged in, in bytes."""
+        return 0 if self._devices is None else memory.total(self.tree, self._devices.buses.devices.values())
+
+    # Parts
 
     @property
     def devices(self) -> Devices:
         """The devices.
 
-        :raise LookupError: nothing was captured of machines of this type.
+        :raise NotCaptured: nothing is known of machines of this type.
         """
         if self._devices is None:
-            machine = self._machine
+            tree = self.tree
+            assert self.reader is not None
             self._devices = Devices(
-                self.tree, self.builder, self.types, self.backends, self.texts, self.rules, machine.emit, machine.later,
-                settings=machine.settings,
+                tree, self.builder, self.types, self.backends, self.texts, self.rules, self, self.reader
             )
         return self._devices
 
@@ -90,12 +167,12 @@ class Inventory:
     def objects(self) -> Objects:
         """The objects that users made.
 
-        :raise LookupError: nothing was captured of machines of this type.
+        :raise NotCaptured: nothing is known of machines of this type.
         """
         if self._objects is None:
-            self._objects = Objects(
-                self.tree, self.builder, self.types, self.backends, self.texts, self.devices.reader
-            )
+            tree = self.skeleton
+            assert self.reader is not None
+            self._objects = Objects(tree, self.builder, self.types, self.backends, self.texts, self.reader)
         return self._objects
 
     @property
@@ -108,7 +185,7 @@ class Inventory:
         """The memory balloon; a device that comes after another one brings a balloon of its own."""
         device = self.backends.single(BALLOON)
         if self._balloon is None or self._balloon.device is not device:
-            self._balloon = Balloon(self._machine, device)
+            self._balloon = Balloon(self, device)
         return self._balloon
 
     def move_tray(self, drive: Drive, *, opened: bool) -> None:
@@ -116,13 +193,13 @@ class Inventory:
         if drive.has_tray and drive.tray_open is not opened:
             drive.tray_open = opened
             data: dict[str, object] = {"device": drive.name, "id": drive.qdev, "tray-open": opened}
-            self._machine.emit("DEVICE_TRAY_MOVED", data)
+            self.emit("DEVICE_TRAY_MOVED", data)
 
     def open_port(self, port: Device, *, opened: bool) -> None:
         """The guest opens or closes a virtio-serial port, which is told of where that has an id."""
         self.backends.open_port(port, opened=opened)
         if port.identifier is not None:
-            self._machine.emit("VSERPORT_CHANGE", {"id": port.identifier, "open": opened})
+            self.emit("VSERPORT_CHANGE", {"id": port.identifier, "open": opened})
 
     def reset(self) -> None:
         """The devices have been reset: with the machine, or as the guest wakes.
@@ -142,14 +219,14 @@ class Inventory:
 
         :raise MachineError: it is refused.
         """
-        guest = self._machine.guest
+        guest = self.guest
         device = self.devices.remove(identifier, guest_listens=guest is not None and guest.listens)
-        if device is not None and self._machine.guest is not None:
-            self._machine.guest.unplug_asked(device.path)
+        if device is not None and self.guest is not None:
+            self.guest.unplug_asked(device.path)
 
     def ask_again(self) -> None:
         """Ask the guest once more for what it has not done yet."""
-        guest = self._machine.guest
+        guest = self.guest
         if guest is None:
             return
         if self._devices is not None:
@@ -170,46 +247,62 @@ class Inventory:
         device.unplug_pending = False
         if self.rules.unplug_refusal_event:
             named = {} if device.identifier is None else {"device": device.identifier}
-            self._machine.emit(self.rules.unplug_refusal_event, {**named, "path": path})
+            self.emit(self.rules.unplug_refusal_event, {**named, "path": path})
+
+    @property
+    def skeleton(self) -> ObjectTree:
+        """All objects, whether those of the board are finished or not.
+
+        :raise NotCaptured: nothing is known of machines of this type.
+        """
+        if self._tree is None:
+            self._have(self.around(frame(self.builder, self._captured(), self.settings)))
+        assert self._tree is not None
+        return self._tree
 
     @property
     def tree(self) -> ObjectTree:
-        """All objects.
+        """All objects; the board is finished when this is first asked for, as the machine's settings say by then.
 
-        :raise LookupError: nothing was captured of machines of this type.
+        :raise NotCaptured: nothing is known of machines of this type.
         """
-        if self._tree is None:
-            settings = self._machine.settings
-            type_name = f"{settings.machine_name}-machine" if settings.machine_name else None
-            self._tree = self.around(assemble(self.builder, self._captured(), settings, type_name))
-        return self._tree
+        tree = self.skeleton
+        if not self._board_is_made:
+            self._board_is_made = True
+            make_board(self.builder, self._captured(), self.settings, tree.root)
+            own_memory.choose(self.builder, tree, self.settings)
+        return tree
 
     def around(self, root: Node) -> ObjectTree:
-        """The tree that has this root, with this machine's numbers.
-
-        :raise LookupError: nothing was captured of machines of this type.
-        """
-        settings = self._machine.settings
-        layout = MemoryLayout(settings.memory, self._captured().get("low-memory"))
+        """The tree that has this root, with this machine's numbers."""
         values: dict[str, Callable[[], Any]] = {
-            "memory": lambda: layout.size,
-            "memory below 4 GiB": lambda: layout.below,
-            "memory above 4 GiB": lambda: layout.above,
-            "cpus": lambda: settings.topology.cpus,
+            "memory": lambda: self.settings.memory,
+            "memory below 4 GiB": lambda: self._layout.below,
+            "memory above 4 GiB": lambda: self._layout.above,
+            "cpus": lambda: self.settings.topology.cpus,
             "time": self._time,
             # No thread stands behind anything: the process is what there is.
             "thread": os.getpid,
         }
         return ObjectTree(root, values, self.types, self.texts)
 
+    @property
+    def _layout(self) -> MemoryLayout:
+        return MemoryLayout(self.settings.memory, self._captured().get("low-memory"))
+
     def _captured(self) -> dict[str, Any]:
         """What was captured of machines like this one."""
-        settings = self._machine.settings
-        machine_type = settings.machine_name or settings.machine_type
+        settings = self.settings
         captured = self.builder.captured("machine", family(settings))
         if captured is None:
-            raise LookupError(machine_type)
+            raise NotCaptured(
+                self._release, (settings.machine_name or settings.machine_type) if self.captured else None
+            )
         return captured
+
+    def _have(self, tree: ObjectTree) -> None:
+        self._tree = tree
+        self.reader = Reader(tree, self.backends, self.texts, block_sizes_apart=self.rules.block_sizes_apart)
 
     def parts(self) -> dict[str, Any]:
         """What there is by now; None for what nobody has asked for."""
@@ -221,8 +314,10 @@ class Inventory:
 
     def take_over(self, tree: ObjectTree | None, parts: Mapping[str, Any]) -> None:
         """Have these parts, which another process has made (`qmpd.hardware.snapshot`)."""
-        self._tree = tree
         self.backends = parts["backends"]
+        if tree is not None:
+            self._have(tree)
+            self._board_is_made = True
         self._devices, self._objects = parts.get("devices"), parts.get("objects")
         self._balloon = parts.get("balloon")
         if self._devices is not None:
@@ -230,7 +325,7 @@ class Inventory:
 
     def _time(self) -> dict[str, int]:
         """What the guest's clock shows, as QEMU's `struct tm`."""
-        now = time.gmtime(self._machine.clock.wall_microseconds() // 1_000_000)
+        now = time.gmtime(self.clock.wall_microseconds() // 1_000_000)
         return {
             "tm_year": now.tm_year - 1900,
             "tm_mon": now.tm_mon - 1,
@@ -250,7 +345,7 @@ class Inventory:
             container.remove(name)
         for label, kind, connected, address in chardevs:
             node = container.children.get(label)
-            if node is None:
+            if node is None or node.type != f"chardev-{kind}":
                 node = self._chardev(f"chardev-{kind}")
                 container.add_child(label, node)
             if node.property("connected") is not None:

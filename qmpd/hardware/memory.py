@@ -9,7 +9,6 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qmpd.hardware.assembly import MemoryLayout
     from qmpd.hardware.buses import Device
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.qom.node import Node
@@ -23,6 +22,21 @@ _ALIGNMENT = 2 << 20
 _GIBIBYTE = 1 << 30
 _FOUR_GIBIBYTES = 4 << 30
 _UNASSIGNED = -1
+# How much memory there may be before it is split, by how much of it then is below 4 GiB (hw/i386/pc_piix.c, pc_q35.c).
+_SPLIT_AT = {0xC0000000: 0xE0000000, 0x80000000: 0xB0000000}
+
+
+class MemoryLayout:
+    """Where a machine's memory is: sizes in bytes."""
+
+    __slots__ = ("above", "below", "size")
+
+    def __init__(self, size: int, low: int | None) -> None:
+        """`low` is what is below 4 GiB where there is more than fits there; None where that is not known."""
+        self.size = size
+        split = low is not None and size >= _SPLIT_AT.get(low, low)
+        self.below = low if split and low is not None else size
+        self.above = size - self.below
 
 
 class Region:

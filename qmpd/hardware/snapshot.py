@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qmpd.hardware.inventory import Inventory
-    from qmpd.machine.machine import Machine
 
     Refer = Callable[[Any], int]
     Find = Callable[[int, type], Any]
@@ -103,8 +102,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
 
 CONTEXT = frozenset({
-    "_backends", "_builder", "_emit", "_later", "_machine", "_reader", "_rules", "_settings", "_texts", "_tree",
-    "_types", "_unique", "reader",
+    "_backends", "_builder", "_home", "_reader", "_rules", "_texts", "_tree", "_types", "_unique", "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -156,7 +154,7 @@ def take(inventory: Inventory) -> dict[str, Any]:
     return {**state, "known": _known(), "things": content}
 
 
-def put(inventory: Inventory, machine: Machine, state: Mapping[str, Any]) -> None:
+def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     """Make a new inventory what `take` made `state` of.
 
     :raise ValueError: the state is not one that this program's `take` makes.
@@ -186,10 +184,9 @@ def put(inventory: Inventory, machine: Machine, state: Mapping[str, Any]) -> Non
     apart = inventory.rules.block_sizes_apart
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, block_sizes_apart=apart)
     context = {
-        "_backends": parts["backends"], "_builder": inventory.builder, "_emit": machine.emit, "_later": machine.later,
-        "_machine": machine, "_reader": reader, "_rules": inventory.rules, "_settings": machine.settings,
-        "_texts": inventory.texts, "_tree": tree,
-        "_types": inventory.types, "_unique": inventory.rules.netdev_ids_checked, "reader": reader,
+        "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
+        "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,
+        "_unique": inventory.rules.netdev_ids_checked, "reader": reader,
     }  # fmt: skip
     for thing in things:
         for name in CONTEXT.intersection(type(thing).__slots__):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.integers import INTEGER_RANGES
+from qmpd.common.refusals import NotModelled
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import rename
 from qmpd.qom.reader import Target, target
@@ -60,7 +61,7 @@ class Objects:
         if "tree" not in captured:
             if "refusal" in captured and not properties:
                 raise MachineError(captured["refusal"].replace("«id»", identifier))
-            raise MachineError(f"qmpd does not model objects of type {kind}")
+            raise NotModelled(f"objects of type {kind}")
         node = self._builder.build(captured["tree"], owns=True)
         rename(node, lambda name, _: name.replace("«id»", identifier))
         for name, value in properties.items():
@@ -95,7 +96,8 @@ class Objects:
         container = self._tree.container(OBJECTS)
         container.forget_order()
         for name, node in self._own.items():
-            container.add_child(name, node)
+            if name not in container.children:
+                container.add_child(name, node)
         self._own = {}
 
     def _unknown(self, kind: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import NotModelled
 from qmpd.hardware.network import Card, Netdev
-from qmpd.monitor.errors import CommandError
 
 if TYPE_CHECKING:
     from qmpd.hardware.network import Network
@@ -48,7 +48,7 @@ def _hubs(network: Network) -> str:
             if port.type != _HUB_PORT or port.options.get("hubid") != hub:
                 continue
             if "netdev" in port.options:
-                raise CommandError("qmpd does not model 'info network' where a hub is connected to a backend")
+                raise NotModelled("'info network' where a hub is connected to a backend")
             card = cards.get(id(port))
             said += f" \\ {port.identifier}" + (f": {_card(card)}" if card is not None else "\n")
     return said
@@ -60,7 +60,7 @@ def _card(card: Card) -> str:
 
 def _backend(netdev: Netdev) -> str:
     if netdev.type != "user":
-        raise CommandError(f"qmpd does not model 'info network' with backends of type {netdev.type}")
+        raise NotModelled(f"'info network' with backends of type {netdev.type}")
     restricted = netdev.options.get("restrict") in (True, "on", "yes", "true", "y")
     shown = f"net={_network_address(netdev.options.get('net'))},restrict={'on' if restricted else 'off'}"
     return f"{netdev.identifier}: index=0,type=user,{shown}\n"
@@ -79,4 +79,4 @@ def _network_address(given: str | None) -> str:
     try:
         return str(IPv4Network(f"{address}/{mask}", strict=False).network_address)
     except ValueError:
-        raise CommandError(f"qmpd does not model 'info network' with the network {given}") from None
+        raise NotModelled(f"'info network' with the network {given}") from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from qmpd.common.identifiers import is_identifier
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.monitor.commands import handlers
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
@@ -212,7 +212,7 @@ def _chardev_add(system: System, line: Line) -> str:
     kind, identifier = options.pop("backend", ""), options.pop("id")
     if kind not in ("null", "ringbuf", "memory", "testdev", "msmouse", "pty", "file"):
         if kind in ("socket", "udp", "pipe", "serial", "parallel", "stdio", "vc", "mux", "braille", "wctablet"):
-            raise CommandError(f"qmpd does not model adding character devices of type {kind} here")
+            raise NotModelled(f"adding character devices of type {kind} here")
         raise CommandError(f"'{kind}' is not a valid char driver name")
     if any(each.label == identifier for each in system.chardevs):
         raise CommandError(f"attempt to add duplicate property '{identifier}' to object (type 'container')")
@@ -285,7 +285,7 @@ def _change(system: System, line: Line) -> str:
         if filename not in ("passwd", "password"):
             return "Expected 'password' after 'vnc'\n"
         if kind is None:
-            raise CommandError("qmpd does not model 'change vnc password' that asks for the password")
+            raise NotModelled("'change vnc password' that asks for the password")
         return _execute(system, "change-vnc-password", {"password": kind})
     if mode is not None and mode not in ("retain", "read-only", "read-write"):
         raise CommandError(f"invalid parameter value: {mode}")
@@ -433,7 +433,7 @@ def _info_block(system: System, line: Line) -> str:
     wanted = line.word()
     line.end()
     if wanted in ("-n", "-v"):
-        raise CommandError(f"qmpd does not model 'info block {wanted}'")
+        raise NotModelled(f"'info block {wanted}'")
     said = [
         _drive(each) for each in _ask(system, "query-block") if wanted is None or wanted == each["device"]
     ]

@@ -1,8 +1,13 @@
-"""What a virtual machine is started with, in the words of QEMU's command line."""
+"""What a virtual machine is started with, in the words of QEMU's command line.
+
+All of it is frozen: any number of machines may be made of the same settings, and what happens to one of them changes
+nothing of the others.  Whoever wants other settings makes them with `dataclasses.replace`.
+"""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -94,7 +99,7 @@ class GuestUnplug(enum.StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSettings:
     """What the virtual guest is like (`-guest`); times are in nanoseconds of the machine's own time.
 
@@ -159,10 +164,10 @@ class GuestSettings:
 
 
 FIRMWARE_ALONE = GuestSettings(operating_system=False)
-"""The guest of a machine that has nothing to boot; shared, so not to be changed."""
+"""The guest of a machine that has nothing to boot."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CPUTopology:
     """`-smp`: how many virtual CPUs there are and how they are arranged; all counts, no unit."""
 
@@ -176,15 +181,15 @@ class CPUTopology:
     threads: int = 1
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One `-device`: the driver and its properties, as they were spelled."""
 
     driver: str
-    properties: dict[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSettings:
     """Everything about a virtual machine that its command line decides.
 
@@ -207,6 +212,9 @@ class MachineSettings:
     memory: int = 128 << 20
     memory_slots: int = 0
     memory_limit: int = 0
+    # The file that the memory is in (`-mem-path`), and whether all of it is had at once (`-mem-prealloc`).
+    memory_path: str | None = None
+    memory_prealloc: bool = False
     cpu_model: str = "qemu64"
     topology: CPUTopology = field(default_factory=CPUTopology)
     name: str | None = None
@@ -221,30 +229,30 @@ class MachineSettings:
     watchdog: WatchdogAction = WatchdogAction.RESET
     reboot_reset: bool = False
     guest: GuestSettings | None = None
-    devices: list[Device] = field(default_factory=list)
+    devices: tuple[Device, ...] = ()
     machine_name: str = ""
-    objects: list[dict[str, object]] = field(default_factory=list)
-    netdevs: list[dict[str, object]] = field(default_factory=list)
-    blockdevs: list[dict[str, object]] = field(default_factory=list)
-    drives: list[dict[str, str]] = field(default_factory=list)
+    objects: tuple[Mapping[str, object], ...] = ()
+    netdevs: tuple[Mapping[str, object], ...] = ()
+    blockdevs: tuple[Mapping[str, object], ...] = ()
+    drives: tuple[Mapping[str, str], ...] = ()
     kvm: bool = False
     usb: bool = False
     qtest_log: str | None = None
     # The NUMA node of each CPU that may be there, None for none; empty where there are no nodes.
-    cpu_nodes: list[int | None] = field(default_factory=list)
+    cpu_nodes: tuple[int | None, ...] = ()
     # What `-cpu` sets of the model's properties, as it was spelled; and the features of the model and of these that the
     # accelerator lacks, in QEMU's order, None where they are the model's own.
-    cpu_properties: dict[str, str] = field(default_factory=dict)
-    cpu_unavailable: list[str] | None = None
+    cpu_properties: Mapping[str, str] = field(default_factory=dict)
+    cpu_unavailable: tuple[str, ...] | None = None
     # Properties that `-machine` gives, as they were spelled.
-    machine_options: dict[str, str] = field(default_factory=dict)
+    machine_options: Mapping[str, str] = field(default_factory=dict)
     # The id of each VNC display, and whether it asks for a password.
-    vnc: list[tuple[str, bool]] = field(default_factory=list)
+    vnc: tuple[tuple[str, bool], ...] = ()
 
     # What each `-numa` and `set-numa-node` said, in the order in which they did.
-    numa: list[dict[str, object]] = field(default_factory=list)
+    numa: tuple[Mapping[str, object], ...] = ()
     # How much memory each NUMA node has, in bytes.
-    node_memory: list[int] = field(default_factory=list)
+    node_memory: tuple[int, ...] = ()
 
     @property
     def board(self) -> str:

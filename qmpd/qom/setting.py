@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.integers import INTEGER_RANGES
+from qmpd.common.refusals import NotModelled
 from qmpd.machine.errors import DeviceNotFound, MachineError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Text
     if limits is not None and isinstance(value, int) and not limits[0] <= value <= limits[1]:
         raise MachineError(f"Parameter '{name}' expects {found.kind}_t")
     if name == "realized" and value != node.value(name):
-        raise MachineError(f"qmpd does not model setting '{name}'")
+        raise NotModelled(f"setting '{name}'")
     return value
 
 

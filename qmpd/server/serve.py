@@ -16,6 +16,7 @@ from qmpd.server.virtual_machine import VirtualMachine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from qmpd.hardware.inventory import Inventory
     from qmpd.server.settings import VMSettings
 
 
@@ -24,11 +25,13 @@ def serve(
     on_listening: Callable[[], None] | None = None,
     on_start: Callable[[], None] | None = None,
     tell: Callable[[str], None] | None = None,
+    inventory: Inventory | None = None,
 ) -> int:
     """Listen, call `on_listening`, and serve until the machine ends; the result is its exit status.
 
     `on_start` is called when the machine starts: after the clients that are waited for have come, and before any of
-    them is served.  `tell` is told why a socket cannot be made, while those that were are still there.
+    them is served.  `tell` is told why a socket cannot be made, while those that were are still there.  `inventory` is
+    what was built for the machine by now.
 
     Signals end the machine as they end QEMU; this must be the process's main thread.
 
@@ -38,7 +41,7 @@ def serve(
     """
     # From here on a signal is one to the machine, lest the socket files outlive the process.
     signals.block()
-    vm = VirtualMachine(settings)
+    vm = VirtualMachine(settings, inventory=inventory)
     vm.listen(tell)
     try:
         if settings.pid_file is not None:

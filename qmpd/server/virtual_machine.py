@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from qmpd.control.dispatcher import ControlDispatcher
     from qmpd.control.puppeteer import Puppeteer
+    from qmpd.hardware.inventory import Inventory
     from qmpd.machine import Clock
     from qmpd.server.chardevs.devices import CharacterDevices
     from qmpd.server.listener import Listener
@@ -65,8 +66,12 @@ class VirtualMachine:
 
     nursery: trio.Nursery
 
-    def __init__(self, settings: VMSettings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: VMSettings, clock: Clock | None = None, inventory: Inventory | None = None
+    ) -> None:
         """Prepare the machine.  Without a clock it gets the one that the settings ask for.
+
+        `inventory` is what was built for it; without one its parts are built when they are asked for.
 
         :raise UnknownRelease: there is no release of that name.
         :raise ValueError: the settings' clock is none.
@@ -97,7 +102,7 @@ class VirtualMachine:
         release = load_release(settings.release, settings.extensions)
         # A test program ends the machine with a signal as a matter of course.
         report = ignore_report if settings.clock == "stepped" else log.error
-        self.system = System(release, settings.machine, self.clock, self.loop.wake, chardevs, report)
+        self.system = System(release, settings.machine, self.clock, self.loop.wake, chardevs, report, inventory)
         self.system.machine.sender_name = signals.name_of
         self.system.chardev_host = self
         self.dispatcher = Dispatcher(self.system)

@@ -1,19 +1,23 @@
-"""What a machine is given on its command line: backends, then devices, in QEMU's order (system/vl.c)."""
+"""Building a machine: the same operations for what a command line gives it and for what comes while it runs.
+
+Whoever reads a command line calls the methods of `Building` in the order of QEMU's phases (system/vl.c); `furnish` does
+so with all that is in a blueprint.  What they make is the inventory of the machine that is then served.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from qmpd.block.graph import Drive
 from qmpd.block.opening import Opener
 from qmpd.common.dictionary_order import in_order
+from qmpd.common.refusals import Refusal
 from qmpd.common.texts import Texts
-from qmpd.hardware.inventory import Inventory
-from qmpd.hardware.network import Netdev
+from qmpd.hardware.home import Workbench
+from qmpd.hardware.inventory import Inventory, Source
 from qmpd.machine.errors import MachineError
-from qmpd.qapi.behaviour import Behaviour
 from qmpd.qom.node import Property
 from qmpd.qom.reader import Target
 from qmpd.qom.tree import Builder
@@ -21,28 +25,37 @@ from qmpd.qom.tree import Builder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from qmpd.hardware.inventory import InventoryRules
-    from qmpd.machine import Machine, MachineSettings
+    from qmpd.hardware.home import Home
+    from qmpd.machine import MachineSettings
     from qmpd.qapi import Release
     from qmpd.system.chardev import Chardev
 
     Connected = Callable[[str], bool]
+    Refuse = Callable[[Refusal], None]
 
-_builders: WeakKeyDictionary[Release, Builder] = WeakKeyDictionary()
+_sources: WeakKeyDictionary[Release, Source] = WeakKeyDictionary()
 # How many flash chips a board has (`-machine pflash0=`).
 _FLASHES = 2
+# Properties that are other objects.
+_OBJECTS = ("child<", "link<")
+# What the name of a file begins with that is none.
+_PROTOCOLS = ("null-co", "null-aio")
+_FORMATS = ("raw", "qcow2")
 
 
-class ColdPlugError(Exception):
-    """A part of the machine is refused: number `index` of the settings' list `kind`; the text is QEMU's own."""
-
-    __slots__ = ("index", "kind", "message")
-
-    def __init__(self, kind: str, index: int, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.index = index
-        self.message = message
+def make_inventory(release: Release, home: Home) -> Inventory:
+    """A new inventory for a machine, without what the machine's settings give it."""
+    source = _sources.get(release)
+    if source is None:
+        source = _sources[release] = Source(
+            release.name,
+            bool(release.hardware),
+            Builder(release.hardware),
+            release.object_types,
+            Texts(release.hardware.texts),
+            release.behaviour,
+        )
+    return Inventory(home, source)
 
 
 def has_parts(settings: MachineSettings) -> bool:
@@ -57,182 +70,113 @@ def has_parts(settings: MachineSettings) -> bool:
     )
 
 
-def make_inventory(release: Release, machine: Machine, rules: InventoryRules | None = None) -> Inventory:
-    """A new inventory for a machine, without what the machine's settings give it; `rules` instead of the release's."""
-    builder = _builders.get(release)
-    if builder is None:
-        builder = _builders[release] = Builder(release.hardware)
-    return Inventory(machine, builder, release.object_types, Texts(release.hardware.texts), rules or release.behaviour)
+class Building:
+    """Puts an inventory together, part by part.
 
-
-def build(release: Release, machine: Machine, chardevs: list[Chardev], is_connected: Connected) -> Inventory:
-    """Build what the command line gave the machine, and have the machine keep it.
-
-    What cannot be had is left out: whoever reads a command line refuses it before (`check`).
+    Each method raises what the part itself raises: a `Refusal` where QEMU refuses it, the kind `NotModelled` where QEMU
+    would do what qmpd does not know; nothing of the part is left then.
     """
-    inventory = machine.inventory = make_inventory(release, machine)
-    if has_parts(machine.settings):
-        with suppress(LookupError):
-            show_chardevs(inventory, chardevs, is_connected)
-            furnish(inventory, machine.settings)
-    return inventory
 
+    __slots__ = ("_begun", "inventory")
 
-def furnish(inventory: Inventory, settings: MachineSettings) -> list[ColdPlugError]:
-    """Give the machine its parts; the result is what was refused, and is left out."""
-    refused: list[ColdPlugError] = []
-    if settings.objects:
-        inventory.objects.begin()
-        _add(_objects(inventory, settings), refused)
-        inventory.objects.end()
-    _add(_others(inventory, settings), refused)
-    if settings.devices:
-        inventory.devices.settle()
-    return refused
-
-
-def _add(parts: Iterator[tuple[str, int, _Part]], refused: list[ColdPlugError]) -> None:
-    for kind, index, add in parts:
-        try:
-            add()
-        except MachineError as error:
-            refused.append(ColdPlugError(kind, index, error.message))
-
-
-def check(release: Release, settings: MachineSettings) -> None:
-    """Find out whether a machine can be put together as the settings say, as far as its parts are known.
-
-    :raise ColdPlugError: it cannot.
-    """
-    if not release.hardware:
-        return
-    from qmpd.machine import Machine, SystemClock
-    machine = Machine(settings, release.behaviour, SystemClock(), lambda _: None, lambda: None)
-    refused = furnish(make_inventory(release, machine), settings)
-    if refused:
-        raise refused[0]
-
-
-class Assembly:
-    """A machine that is put together part by part, to find out what QEMU would refuse."""
-
-    def __init__(self, release: Release, settings: MachineSettings) -> None:
-        from qmpd.machine import Machine, SystemClock
-
-        machine = Machine(settings, release.behaviour, SystemClock(), lambda _: None, lambda: None)
-        # A command line's JSON has types, whatever the commands make of theirs, and nobody looks at its ids.
-        rules = Behaviour(**{**vars(release.behaviour), "device_options_are_text": False, "device_id_check": "none"})
-        self.inventory = make_inventory(release, machine, rules)
-
-    def add(self, kind: str, arguments: Mapping[str, object]) -> None:
-        """Add a part: an object, netdev, blockdev, drive or device, with what it was given.
-
-        :raise ColdPlugError: it is refused.
-        """
-        try:
-            _PARTS[kind](self.inventory, dict(arguments))()
-        except MachineError as error:
-            raise ColdPlugError(kind, 0, error.message) from None
-
-    def begin_objects(self, any_wanted: bool) -> None:
-        """Users' objects come next, if any, before those that the machine makes for itself."""
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
         self._begun = False
-        if any_wanted:
-            with suppress(LookupError):
-                self.inventory.objects.begin()
-                self._begun = True
+
+    def begin_objects(self) -> None:
+        """Users' objects come next, before those that the machine makes for itself.
+
+        :raise NotCaptured: nothing is known of machines of this type.
+        """
+        self.inventory.objects.begin()
+        self._begun = True
 
     def end_objects(self) -> None:
         """All of the users' objects are there."""
         if self._begun:
             self.inventory.objects.end()
+            self._begun = False
 
-    def add_usb(self) -> None:
-        """Add the board's USB controller."""
-        with suppress(LookupError, MachineError):
-            self.inventory.devices.add_usb()
+    def add_object(self, arguments: Mapping[str, object]) -> None:
+        """Add an object (`-object`), with what `object-add` is given.
+
+        :raise Refusal: it is refused.
+        """
+        properties = {name: value for name, value in arguments.items() if name not in ("qom-type", "id")}
+        ordered = {name: properties[name] for name in in_order(tuple(properties))}
+        kind, identifier = cast("str", arguments["qom-type"]), cast("str", arguments["id"])
+        text = not self.inventory.rules.keyval_options
+        self.inventory.objects.add(kind, identifier, ordered, checked=True, text=text)
 
     def add_netdev(self, arguments: Mapping[str, Any]) -> None:
-        """Add a network backend whose id nobody looks at."""
+        """Add a network backend (`-netdev`), with what `netdev_add` is given."""
         options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
-        netdev = Netdev(str(arguments["id"]), str(arguments["type"]), options)
-        self.inventory.backends.network.netdevs.append(netdev)
+        self.inventory.backends.network.add(str(arguments["id"]), str(arguments["type"]), options, cold=True)
+
+    def add_node(self, arguments: Mapping[str, Any]) -> None:
+        """Add a block node (`-blockdev`), with what `blockdev-add` is given.
+
+        :raise Refusal: it is refused.
+        """
+        Opener(self.inventory.backends.block).open(arguments, owned=True)
+
+    def add_drive(self, pairs: Mapping[str, Any]) -> None:
+        """Add a drive (`-drive`).
+
+        :raise Refusal: it is refused.
+        """
+        add_drive(self.inventory, pairs)
+
+    def add_usb(self) -> None:
+        """Add the board's USB controller (`-usb`).
+
+        :raise Refusal: it is refused.
+        """
+        self.inventory.devices.add_usb()
+
+    def add_usb_device(self, driver: str) -> None:
+        """Add a USB device that has no id (`-usbdevice`).
+
+        :raise Refusal: it is refused.
+        """
+        self.inventory.devices.add_usb_device(driver)
+
+    def add_flashes(self) -> None:
+        """Put the nodes of `-machine pflash0=` and the like into the board's flash chips."""
+        block, options = self.inventory.backends.block, self.inventory.settings.machine_options
+        for number in range(_FLASHES):
+            node = block.nodes.get(options.get(f"pflash{number}", ""))
+            if node is not None:
+                path, free = f"/machine/system.flash{number}", node.read_only
+                block.attach(Drive("", node=node, qdev=path, label=path, writes=not free, shares=free))
 
     def add_device(self, arguments: Mapping[str, object], *, text: bool) -> None:
-        """Add a device; `text`: what it was given is text.
+        """Add a device (`-device`); `text`: what it was given is text.
 
-        :raise ColdPlugError: it is refused.
+        :raise Refusal: it is refused.
         """
-        try:
-            self.inventory.devices.add(arguments, cold=True, text=text)
-        except MachineError as error:
-            raise ColdPlugError("devices", 0, error.message) from None
+        self.inventory.devices.add(arguments, cold=True, text=text)
+
+    def settle(self) -> None:
+        """All devices are there."""
+        if self.inventory.has_devices:
+            self.inventory.devices.settle()
 
     def check_properties(
         self, driver: str, types: Mapping[str, str], given: Mapping[str, object], *, text: bool
     ) -> None:
         """Look at the properties of a device that cannot be added here.
 
-        :raise ColdPlugError: there is no such property, or it does not take its value, or one is missing.
+        :raise MachineError: there is no such property, or it does not take its value, or one is missing.
         """
-        reader = self.inventory.devices.reader
-        try:
-            for name, value in given.items():
-                if name not in types:
-                    raise MachineError(f"Property '{driver}.{name}' not found")
-                if types[name].startswith(_OBJECTS) or not isinstance(value, (str, int)):
-                    continue
-                reader.read(Target(Property(name, types[name]), name, driver), value, text=text)
-            self.inventory.devices.check_needed(driver, given)
-        except MachineError as error:
-            raise ColdPlugError("devices", 0, error.message) from None
-
-
-# Properties that are other objects.
-_OBJECTS = ("child<", "link<")
-# What the name of a file begins with that is none.
-_PROTOCOLS = ("null-co", "null-aio")
-_FORMATS = ("raw", "qcow2")
-
-
-class _Part:
-    """Something to add, with what it is called."""
-
-    def __init__(self, inventory: Inventory, arguments: dict[str, Any]) -> None:
-        self.inventory = inventory
-        self.arguments = arguments
-
-    def __call__(self) -> None:
-        """Add it.
-
-        :raise MachineError: it is refused.
-        """
-        raise NotImplementedError
-
-
-class _Object(_Part):
-    def __call__(self) -> None:
-        properties = {name: value for name, value in self.arguments.items() if name not in ("qom-type", "id")}
-        ordered = {name: properties[name] for name in in_order(tuple(properties))}
-        kind, identifier = cast("str", self.arguments["qom-type"]), cast("str", self.arguments["id"])
-        text = not self.inventory.rules.keyval_options
-        self.inventory.objects.add(kind, identifier, ordered, checked=True, text=text)
-
-
-class _Netdev(_Part):
-    def __call__(self) -> None:
-        options = {name: value for name, value in self.arguments.items() if name not in ("type", "id")}
-        self.inventory.backends.network.add(self.arguments["id"], self.arguments["type"], options)
-
-
-class _Node(_Part):
-    def __call__(self) -> None:
-        Opener(self.inventory.backends.block).open(self.arguments, owned=True)
-
-
-class _Drive(_Part):
-    def __call__(self) -> None:
-        add_drive(self.inventory, self.arguments)
+        devices = self.inventory.devices
+        for name, value in given.items():
+            if name not in types:
+                raise MachineError(f"Property '{driver}.{name}' not found")
+            if types[name].startswith(_OBJECTS) or not isinstance(value, (str, int)):
+                continue
+            devices.reader.read(Target(Property(name, types[name]), name, driver), value, text=text)
+        devices.check_needed(driver, given)
 
 
 def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
@@ -245,7 +189,9 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     if given.get("file"):
         read_only = given.get("readonly", given.get("read-only", "off")) in ("on", "yes", "true")
         driver = next((each for each in _PROTOCOLS if given["file"].startswith(f"{each}://")), None)
-        file = {"driver": "file", "filename": given["file"]} if driver is None else {"driver": driver}
+        file = {"driver": driver}
+        if driver is None:
+            file = {"driver": given.get("protocol", "file"), "filename": given["file"]}
         options = {"driver": given.get("format") or "raw", "file": file, "read-only": read_only}
         if "node-name" in given:
             options["node-name"] = given["node-name"]
@@ -265,46 +211,46 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     block.drives.append(drive)
 
 
-class _Flash(_Part):
-    """A flash chip of the board, whose content is a node."""
-
-    def __call__(self) -> None:
-        block = self.inventory.backends.block
-        node = block.nodes.get(self.arguments["node"])
-        if node is None:
-            return
-        path = f"/machine/{self.arguments['name']}"
-        block.attach(Drive("", node=node, qdev=path, label=path, writes=not node.read_only, shares=node.read_only))
-
-
-class _Device(_Part):
-    def __call__(self) -> None:
-        self.inventory.devices.add(self.arguments, cold=True, text=True)
-
-
-def _objects(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[str, int, _Part]]:
-    for index, each in enumerate(settings.objects):
-        yield "objects", index, _Object(inventory, dict(each))
-
-
-def _others(inventory: Inventory, settings: MachineSettings) -> Iterator[tuple[str, int, _Part]]:
-    for index, each in enumerate(settings.netdevs):
-        yield "netdevs", index, _Netdev(inventory, dict(each))
-    for index, each in enumerate(settings.blockdevs):
-        yield "blockdevs", index, _Node(inventory, dict(each))
-    for index, drive in enumerate(settings.drives):
-        yield "drives", index, _Drive(inventory, dict(drive))
+def _parts(building: Building, settings: MachineSettings) -> Iterator[tuple[str, Callable[[], None]]]:
+    """What is to be done to build what the settings say, and the options that ask for it, in QEMU's order."""
+    if settings.objects:
+        yield "-object", building.begin_objects
+    for each in settings.objects:
+        yield f"-object {each['qom-type']},id={each['id']}", partial(building.add_object, each)
+    yield "-object", building.end_objects
+    for each in settings.netdevs:
+        yield f"-netdev {each['type']},id={each['id']}", partial(building.add_netdev, each)
+    for each in settings.blockdevs:
+        yield f"-blockdev {each['driver']}", partial(building.add_node, each)
+    for drive in settings.drives:
+        given = ",".join(f"{name}={value}" for name, value in drive.items())
+        yield f"-drive {given}", partial(building.add_drive, drive)
     if settings.usb:
-        inventory.devices.add_usb()
-    for number in range(_FLASHES):
-        node = settings.machine_options.get(f"pflash{number}")
-        if node is not None:
-            yield "blockdevs", 0, _Flash(inventory, {"name": f"system.flash{number}", "node": node})
-    for index, device in enumerate(settings.devices):
-        yield "devices", index, _Device(inventory, {"driver": device.driver, **device.properties})
+        yield "-usb", building.add_usb
+    yield "-machine", building.add_flashes
+    for device in settings.devices:
+        arguments = {"driver": device.driver, **device.properties}
+        yield f"-device {device.driver}", partial(building.add_device, arguments, text=True)
+    yield "-device", building.settle
 
 
-_PARTS: dict[str, type[_Part]] = {"objects": _Object, "netdevs": _Netdev, "blockdevs": _Node, "drives": _Drive}
+def furnish(inventory: Inventory, refuse: Refuse) -> None:
+    """Give the machine what its settings say; `refuse` is told of each part that is refused, and is left out."""
+    for option, add in _parts(Building(inventory), inventory.settings):
+        try:
+            add()
+        except Refusal as refusal:
+            refuse(refusal.at(option))
+
+
+def build(release: Release, settings: MachineSettings, refuse: Refuse) -> Inventory:
+    """Build what the settings say, for a machine that is still to come (`Inventory.move_to`).
+
+    `refuse` is told of each part that is refused; it may raise that.
+    """
+    inventory = make_inventory(release, Workbench(settings))
+    furnish(inventory, refuse)
+    return inventory
 
 
 def show_chardevs(inventory: Inventory, chardevs: list[Chardev], is_connected: Connected) -> None:

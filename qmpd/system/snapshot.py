@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.plain import to_plain
 from qmpd.machine import snapshot as machine_snapshot
 from qmpd.system.chardev import Chardev
 
@@ -13,10 +15,15 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 
+# What clients decide while the machine is not made.
+_NUMA = ("numa", "cpu_nodes", "node_memory")
+
+
 def take(system: System) -> dict[str, object]:
     """All that the machine is beside its settings."""
     return {
         "machine": system.machine.snapshot(),
+        "numa": {name: to_plain(getattr(system.settings, name)) for name in _NUMA},
         "migration-capabilities": system.migration_capabilities,
         "modules-loaded": system.modules_loaded,
         "chardevs": [[getattr(chardev, name) for name in Chardev.__slots__] for chardev in system.chardevs],
@@ -38,6 +45,8 @@ def put(system: System, state: Mapping[str, Any]) -> None:
     :raise KeyError, ValueError: the state is not one that `take` made.
     """
     machine = system.machine
+    numa: dict[str, Any] = {name: tuple(state["numa"][name]) for name in _NUMA}
+    machine.settings = replace(machine.settings, **numa)
     machine_snapshot.put(machine, state["machine"])
     system.migration_capabilities = state["migration-capabilities"]
     system.modules_loaded = state["modules-loaded"]
@@ -47,5 +56,6 @@ def put(system: System, state: Mapping[str, Any]) -> None:
         from qmpd.hardware import snapshot as inventory_snapshot
         from qmpd.system.build import make_inventory
 
-        machine.inventory = make_inventory(system.release, machine)
-        inventory_snapshot.put(machine.inventory, machine, state["inventory"])
+        inventory = make_inventory(system.release, machine)
+        inventory_snapshot.put(inventory, state["inventory"])
+        system.keep(inventory)

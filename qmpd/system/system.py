@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from qmpd.machine import Machine, MachineError
+from qmpd.common.refusals import NotModelled
+from qmpd.machine import Machine
 from qmpd.machine.machine import ignore_event, ignore_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from qmpd.common.refusals import Refusal
     from qmpd.hardware.devices import Devices
     from qmpd.hardware.inventory import Inventory
     from qmpd.hardware.user_objects import Objects
@@ -60,7 +62,6 @@ class System:
         "modules_loaded",
         "release",
         "report_defect",
-        "settings",
         "threads",
         "updater",
     )
@@ -73,9 +74,10 @@ class System:
         wake: Callable[[], None],
         chardevs: list[Chardev] | None = None,
         report: Callable[[str], None] = ignore_report,
+        inventory: Inventory | None = None,
     ) -> None:
+        """`inventory` is what was built for the machine; None where that is left until it is needed."""
         self.release = release
-        self.settings = settings
         self.clock = clock
         self.chardevs = chardevs if chardevs is not None else []
         self.clients: Collection[Client] = ()
@@ -92,6 +94,13 @@ class System:
         # Who is told what qmpd itself fails at.
         self.report_defect = report
         self.machine = Machine(settings, release.behaviour, clock, ignore_event, wake, report)
+        if inventory is not None:
+            self.keep(inventory)
+
+    @property
+    def settings(self) -> MachineSettings:
+        """What the machine was started with, and what clients have decided since that was still open then."""
+        return self.machine.settings
 
     # The main loop
 
@@ -105,16 +114,32 @@ class System:
 
     @property
     def inventory(self) -> Inventory:
-        """The machine's inventory; built when it is first asked for, with what the command line gave the machine.
+        """The machine's inventory; built when it is first asked for, with what the machine's settings say.
 
-        What cannot be had is left out: whoever reads a command line refuses it before (`qmpd.system.build.check`).
+        They have been tried out by then (`qmpd.system.build.build`), so what cannot be had any more is told.
         """
         inventory = self.machine.inventory
-        if inventory is None:
-            from qmpd.system.build import build
+        return self.build(self._leave_out) if inventory is None else inventory
 
-            inventory = build(self.release, self.machine, self.chardevs, self.is_connected)
+    def build(self, refuse: Callable[[Refusal], None]) -> Inventory:
+        """Build what the machine's settings say; `refuse` is told of each part that is refused, and may raise that."""
+        from qmpd.system.build import furnish, make_inventory
+
+        inventory = make_inventory(self.release, self.machine)
+        inventory.backends.chardevs = dict.fromkeys((each.label for each in self.chardevs), False)
+        furnish(inventory, refuse)
+        self.keep(inventory)
         return inventory
+
+    def keep(self, inventory: Inventory) -> None:
+        """Have this inventory from now on."""
+        self.machine.inventory = inventory
+        inventory.move_to(self.machine)
+
+    def _leave_out(self, refusal: Refusal) -> None:
+        if not isinstance(refusal, NotModelled):
+            message = self.release.refusals.message(refusal)
+            self.machine.report(f"{refusal.location}: warning: {message}; it is left out")
 
     @property
     def built(self) -> Inventory | None:
@@ -133,7 +158,7 @@ class System:
         """Whether anything is known of the objects of machines of this type; where not, none can be added either."""
         try:
             _ = self.tree
-        except MachineError:
+        except NotModelled:
             return False
         return True
 
@@ -141,20 +166,12 @@ class System:
     def tree(self) -> ObjectTree:
         """The tree of the machine's objects.
 
-        :raise MachineError: nothing is known of the objects of machines of this type.
+        :raise NotModelled: nothing is known of the objects of machines of this type.
         """
         from qmpd.system.build import show_chardevs
 
         inventory = self.inventory
-        try:
-            tree = inventory.tree
-        except LookupError as error:
-            if not self.release.hardware:
-                raise MachineError(
-                    f"qmpd does not know what the machines of release {self.release.name} are made of: "
-                    "qmpd capture --hardware finds out"
-                ) from None
-            raise MachineError(f"qmpd does not know the objects of machine {error.args[0]}") from None
+        tree = inventory.tree
         show_chardevs(inventory, self.chardevs, self.is_connected)
         return tree
 
@@ -162,7 +179,7 @@ class System:
     def devices(self) -> Devices:
         """The machine's devices.
 
-        :raise MachineError: nothing is known of the objects of machines of this type.
+        :raise NotModelled: nothing is known of the objects of machines of this type.
         """
         _ = self.tree
         return self.inventory.devices
@@ -171,7 +188,7 @@ class System:
     def objects(self) -> Objects:
         """The objects that users made.
 
-        :raise MachineError: nothing is known of the objects of machines of this type.
+        :raise NotModelled: nothing is known of the objects of machines of this type.
         """
         _ = self.tree
         return self.inventory.objects

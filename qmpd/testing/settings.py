@@ -90,12 +90,13 @@ def settings(
         parsed = command_line.parse(arguments(machine, None, release, options))
         if parsed is None:
             raise StartError("the options ask for help")
-        result, _, warnings = parsed
+        result, _, warnings, _ = parsed
         if guest is not None:
             if result.machine.machine_type == "none":
                 raise StartError("machine 'none' has no guest")
             changes = guest_options.parse(list(guest))
-            result.machine.guest = replace(result.machine.guest or GuestSettings(), **changes)
+            changed = replace(result.machine.guest or GuestSettings(), **changes)
+            result.machine = replace(result.machine, guest=changed)
         PuppetClock.parse(clock)
     except (OptionError, ValueError) as error:
         raise StartError(str(error)) from None

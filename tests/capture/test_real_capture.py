@@ -217,7 +217,7 @@ def test_a_twin_s_file_is_a_release(vm: VM, tmp_path: Path) -> None:
 def test_a_served_twin_is_that_vm_and_lives_on(vm: VM, tmp_path: Path) -> None:
     path, monitor = str(tmp_path / "original.twin"), str(tmp_path / "twin.sock")
     assert main(["capture", "--socket", vm.path, "-o", path]) == 0
-    settings, _, _ = parse(["--twin", path, "-name", "other"]) or pytest.fail("help")
+    settings, _, _, _ = parse(["--twin", path, "-name", "other"]) or pytest.fail("help")
     machine = settings.machine
     assert (machine.name, machine.uuid, machine.memory, machine.topology.cpus) == ("other", UUID, 48 << 20, 2)
     assert machine.start_paused

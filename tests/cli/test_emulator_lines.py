@@ -17,6 +17,7 @@ from tests.golden import emulator_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from qmpd.hardware.inventory import Inventory
     from qmpd.server.settings import VMSettings
 
 OURS, THEIRS = "qmpd-system-x86_64", "qemu-system-x86_64"
@@ -27,10 +28,13 @@ LEFT_OUT = emulator_line.left_out()
 
 
 def without_serving(
-    settings: VMSettings, on_start: Callable[[], None] | None = None, tell: Callable[[str], None] | None = None
+    settings: VMSettings,
+    on_start: Callable[[], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    inventory: Inventory | None = None,
 ) -> int:
     """Open everything, as a served machine does, and close it again."""
-    vm = VirtualMachine(settings)
+    vm = VirtualMachine(settings, inventory=inventory)
     vm.listen(tell)
     if on_start is not None:
         on_start()
@@ -63,8 +67,8 @@ def test_lines(release: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert not differences, "\n".join(differences)
 
 
-def run(line: str, capsys: pytest.CaptureFixture[Any]) -> tuple[int, list[str], str]:
-    """The exit status, standard error and standard output of one command line."""
+def run(line: str, capsys: pytest.CaptureFixture[Any], *more: str) -> tuple[int, list[str], str]:
+    """The exit status, standard error and standard output of one command line, with `more` options in front."""
     capsys.readouterr()
     text, options = parsed = emulator_line.parse(line)
     with contextlib.ExitStack() as stack:
@@ -74,7 +78,7 @@ def run(line: str, capsys: pytest.CaptureFixture[Any]) -> tuple[int, list[str], 
             options = parsed.with_file(path)
         elif text is not None:
             stack.enter_context(descriptor(text))
-        status = emulator.main([*emulator_line.ALWAYS, *options])
+        status = emulator.main([*emulator_line.ALWAYS, *more, *options])
     out, err = (each.replace(OURS, THEIRS) for each in capsys.readouterr())
     return status, (err.replace(path, "CONFIG") if path else err).splitlines(), out
 

@@ -59,7 +59,7 @@ def difference(release: str, row: dict[str, Any]) -> str | None:
             return f"refused: {error}"
         return None if str(error) == errors[0] else f"got  {error}\n    want {errors[0]}"
     assert parsed is not None
-    settings, _, warned = parsed
+    settings, _, warned, _ = parsed
     if row["status"] != 0:
         return None if any(text in errors[0] for text in LATER) else f"taken, want {errors[0]}"
     lines = [warning.splitlines()[0] for warning in warned]

@@ -63,12 +63,12 @@ def test_monitors() -> None:
 
 def test_devices() -> None:
     parsed = serve.parse(
-        shlex.split("""-device ib700,id=w -device '{"driver": "pvpanic", "ioport": 1285, "x": true}'""")
+        shlex.split("""-device ib700,id=w -device '{"driver": "pvpanic", "ioport": 1285, "events": 3}'""")
     )
     assert parsed is not None
     assert [(device.driver, device.properties) for device in parsed[0].machine.devices] == [
         ("ib700", {"id": "w"}),
-        ("pvpanic", {"ioport": "1285", "x": "on"}),
+        ("pvpanic", {"ioport": "1285", "events": "3"}),
     ]
 
 

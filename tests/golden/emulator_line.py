@@ -95,27 +95,7 @@ def left_out() -> dict[str, set[str]]:
 
 def run(program: list[str], line: str) -> dict[str, Any]:
     """What the program makes of a line."""
-    parsed = parse(line)
-    argv = [*program, *ALWAYS, "-qmp", "stdio"]
-    if parsed.text is not None and parsed.has_file:
-        root = program[1] if program[0] == "chroot" else ""
-        with config_file(parsed.text, root) as path:
-            row = _run([*argv, *parsed.with_file(path)], line)
-        row["stderr"] = [text.replace(path, _CONFIG) for text in row["stderr"]]
-        return row
-    if parsed.text is None:
-        return _run([*argv, *parsed.options], line)
-    number = os.memfd_create("line")
-    try:
-        os.write(number, parsed.text)
-        opened = f"exec {DESCRIPTOR}</proc/{os.getpid()}/fd/{number}; exec \"$@\""
-        return _run(["bash", "-c", opened, "bash", *argv, *parsed.options], line)
-    finally:
-        os.close(number)
-
-
-def _run(argv: list[str], line: str) -> dict[str, Any]:
-    ended = subprocess.run(argv, input=_TALK, capture_output=True, timeout=30, check=False)
+    ended = converse(program, line, _TALK)
     said = ended.stderr.decode("utf-8", "surrogateescape").splitlines()
     said = [text for text in said if not (text.startswith("qemu: module ") and "not found" in text)]
     row: dict[str, Any] = {"line": line, "status": ended.returncode, "stderr": said}
@@ -123,6 +103,31 @@ def _run(argv: list[str], line: str) -> dict[str, Any]:
     if listed and '"QMP"' not in listed:
         row["stdout"] = listed
     return row
+
+
+def converse(program: list[str], line: str, said: bytes) -> subprocess.CompletedProcess[bytes]:
+    """How the program ends and what it says where this is said to its monitor, its configuration file called CONFIG."""
+    parsed = parse(line)
+    argv = [*program, *ALWAYS, "-qmp", "stdio"]
+    if parsed.text is not None and parsed.has_file:
+        root = program[1] if program[0] == "chroot" else ""
+        with config_file(parsed.text, root) as path:
+            ended = _run([*argv, *parsed.with_file(path)], said)
+        ended.stderr = ended.stderr.replace(path.encode(), _CONFIG.encode())
+        return ended
+    if parsed.text is None:
+        return _run([*argv, *parsed.options], said)
+    number = os.memfd_create("line")
+    try:
+        os.write(number, parsed.text)
+        opened = f"exec {DESCRIPTOR}</proc/{os.getpid()}/fd/{number}; exec \"$@\""
+        return _run(["bash", "-c", opened, "bash", *argv, *parsed.options], said)
+    finally:
+        os.close(number)
+
+
+def _run(argv: list[str], said: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(argv, input=said, capture_output=True, timeout=30, check=False)
 
 
 def record(release: str, program: list[str]) -> None:

@@ -250,7 +250,7 @@ class _Odd:
 
 def test_settings_survive_as_plain_data() -> None:
     guest = GuestSettings(on_sleep=GuestAction.NONE, sleep_time=5)
-    machine = MachineSettings(guest=guest, devices=[Device(driver="pvpanic", properties={"ioport": "1"})])
+    machine = MachineSettings(guest=guest, devices=(Device(driver="pvpanic", properties={"ioport": "1"}),))
     settings = VMSettings(machine=machine, monitors=[MonitorSettings(path="/x")], extensions=("live-update",))
     plain = to_plain(settings)
     assert from_plain(VMSettings, plain) == settings

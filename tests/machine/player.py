@@ -59,44 +59,44 @@ class Played:
 
 def settings_of(scenario: dict[str, Any], firmware_resets: int = 1) -> MachineSettings:
     """The settings that a scenario's command line asks for."""
-    settings = MachineSettings()
+    settings: dict[str, Any] = {"devices": ()}
     words = iter(scenario["options"])
     for word in words:
         _option(settings, word, words)
     resets = (firmware_resets, firmware_resets)
     if scenario["guest"] is not None:
-        settings.guest = GuestSettings(on_boot=ON_BOOT[scenario["guest"]], firmware_resets=resets)
+        guest = GuestSettings(on_boot=ON_BOOT[scenario["guest"]], firmware_resets=resets)
     else:
-        settings.guest = GuestSettings(operating_system=False, firmware_resets=resets)
-    return settings
+        guest = GuestSettings(operating_system=False, firmware_resets=resets)
+    return MachineSettings(**settings, guest=guest)
 
 
-def _option(settings: MachineSettings, word: str, words: Iterator[str]) -> None:
+def _option(settings: dict[str, Any], word: str, words: Iterator[str]) -> None:
     match word:
         case "-S":
-            settings.start_paused = True
+            settings["start_paused"] = True
         case "-no-reboot":
-            settings.reboot = RebootAction.SHUTDOWN
+            settings["reboot"] = RebootAction.SHUTDOWN
         case "-no-shutdown":
-            settings.shutdown = ShutdownAction.PAUSE
+            settings["shutdown"] = ShutdownAction.PAUSE
         case "-preconfig":
-            settings.preconfig = True
+            settings["preconfig"] = True
         case "-nodefaults":
             pass
         case "-machine":
-            settings.machine_type = next(words).split(",")[0]
+            settings["machine_type"] = next(words).split(",")[0]
         case "-display" | "-m":
             next(words)
         case "-incoming":
-            settings.incoming = next(words)
+            settings["incoming"] = next(words)
         case "-device":
-            settings.devices.append(Device(driver=next(words)))
+            settings["devices"] += (Device(driver=next(words)),)
         case "-watchdog-action":
-            settings.watchdog = WatchdogAction(next(words))
+            settings["watchdog"] = WatchdogAction(next(words))
         case "-action":
             for pair in next(words).split(","):
                 name, _, value = pair.partition("=")
-                setattr(settings, name, _ACTIONS[name](value))
+                settings[name] = _ACTIONS[name](value)
         case _:
             raise ValueError(f"unknown option {word}")
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from endurance.inputs import Maker
 
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine import VirtualClock
 from qmpd.machine.blueprint import Device, MachineSettings
 from qmpd.monitor.commands import modelled
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.qapi.hardware import FILE
-from qmpd.system import build as cold_plug
+from qmpd.system.build import build
 from qmpd.system.system import System
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 PARTS = MachineSettings(
-    devices=[Device(driver="pvpanic"), Device(driver="e1000", properties={"id": "e", "netdev": "n"})],
-    netdevs=[{"type": "user", "id": "n"}],
-    objects=[{"qom-type": "iothread", "id": "i"}],
-    blockdevs=[{"driver": "null-co", "node-name": "b"}],
-    drives=[{"if": "ide"}],
+    devices=(Device(driver="pvpanic"), Device(driver="e1000", properties={"id": "e", "netdev": "n"}),),
+    netdevs=({"type": "user", "id": "n"},),
+    objects=({"qom-type": "iothread", "id": "i"},),
+    blockdevs=({"driver": "null-co", "node-name": "b"},),
+    drives=({"if": "ide"},),
 )
 
 
@@ -66,7 +67,10 @@ def client(release: str, settings: MachineSettings) -> tuple[System, Callable[..
 def test_no_command_fails(captured: str, release: str, settings: MachineSettings) -> None:
     system, ask, defects = client(captured if release == "captured" else release, settings)
     maker = Maker(random.Random(7))
-    cold_plug.check(system.release, settings)
+    told: list[Refusal] = []
+    build(system.release, settings, told.append)
+    assert all(isinstance(refusal, NotModelled) for refusal in told)
+    assert bool(told) == bool(settings.devices)
     for name in sorted(modelled(system.release) & system.release.commands.keys() - {"quit"}):
         for _ in range(20):
             arguments = maker.of_type(system.release, system.release.introspection.command(name).arguments)

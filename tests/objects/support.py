@@ -71,7 +71,7 @@ class InProcess:
         chardevs = [Chardev(each.label, each.backend, False, False, each.listened) for each in settings.chardevs]
         chardevs.append(Chardev("compat_monitor0", f"unix:{SOCKET}"))
         self.clock = VirtualClock()
-        self.system = System(known, settings.machine, self.clock, lambda: None, chardevs)
+        self.system = System(known, settings.machine, self.clock, lambda: None, chardevs, inventory=start.inventory)
         self.dispatcher = Dispatcher(self.system)
         self.system.machine.start()
         self.session = self.dispatcher.open_session()

@@ -11,6 +11,7 @@ import trio
 
 from qmpd.control.session import PuppetSession
 from qmpd.human.editor import LineEditor
+from qmpd.machine import MachineSettings
 from qmpd.monitor.session import Session
 from qmpd.server import log
 from qmpd.server.settings import MonitorSettings, VMSettings
@@ -80,8 +81,9 @@ class Machine:
             "qtest": MonitorSettings(path=str(folder / "qtest"), mode="qtest"),
         }
         control = MonitorSettings(path=str(folder / "control"), chardev="control") if with_control else None
-        self.vm = VirtualMachine(VMSettings(release="7.2", monitors=list(kinds.values()), control=control))
-        self.vm.settings.machine.qtest_log = "none"
+        machine = MachineSettings(qtest_log="none")
+        settings = VMSettings(release="7.2", machine=machine, monitors=list(kinds.values()), control=control)
+        self.vm = VirtualMachine(settings)
         self.vm.listen()
         self.status: int | None = None
         self.clients: list[Client] = []

@@ -8,6 +8,7 @@ then the machine's type, its memory and its CPUs.  What a release does in its ow
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmpd.common.identifiers import is_identifier
@@ -105,7 +106,8 @@ class MachineOptions:
         self._release = release
         self._full_name = "pc-i440fx-{}.{}".format(*release.version)
         self._warn = warn
-        self._settings = MachineSettings()
+        # What has been found out by now.
+        self.settings = MachineSettings()
         self._machine: key_values.Tree = {}
         self._machine_location: str | None = None
         self._smp: dict[str, int] = {}
@@ -142,7 +144,7 @@ class MachineOptions:
     @property
     def machine_name(self) -> str:
         """The full name of the machine's type, once `finish` has found it."""
-        return self._full_name if self._settings.machine_type == "pc" else self._settings.machine_type
+        return self._full_name if self.settings.machine_type == "pc" else self.settings.machine_type
 
     def merge(self, tree: key_values.Tree) -> None:
         """Add properties of the machine, a tree of keys."""
@@ -150,12 +152,12 @@ class MachineOptions:
 
     def set_incoming(self, uri: str) -> None:
         """Let the machine wait for one that migrates to here."""
-        self._settings.incoming = uri
+        self.settings = replace(self.settings, incoming=uri)
 
     def set_name(self, name: str | None) -> None:
         """Call the virtual machine this."""
         if name is not None:
-            self._settings.name = name
+            self.settings = replace(self.settings, name=name)
 
     def take_memory(self, values: Mapping[str, str], location: str) -> None:
         """Take what a list says about the memory.
@@ -201,31 +203,39 @@ class MachineOptions:
 
         :raise OptionError: the options are wrong together.
         """
-        settings = self.begin()
+        self.begin()
         self.finish_memory()
         self.check_slots()
         self._check_machine()
         self.finish_topology()
-        return settings
+        return self.settings
 
-    def begin(self) -> MachineSettings:
-        """The settings with the machine's type; what else there is to say about the machine comes later.
+    def begin(self) -> None:
+        """Find out the machine's type; what else there is to say about the machine comes later.
 
         :raise OptionError: there is no such type, or options exclude each other.
         """
         self.check_actions()
-        settings = self._settings
+        settings = self.settings
         if settings.preconfig and settings.incoming is not None and not self._behaviour.keyval_options:
             raise OptionError("'preconfig' and 'incoming' options are mutually exclusive")
-        settings.machine_type = self._machine_type()
-        return settings
+        machine_type = self._machine_type()
+        self.settings = replace(self.settings, machine_type=machine_type)
 
     def finish_memory(self) -> None:
         """Find out how much memory there is.
 
         :raise OptionError: it cannot be had.
         """
-        self._settings.memory = self._memory_size()
+        given = self._machine.get("memory")
+        if isinstance(given, dict) and "size" not in self._memory:
+            self._memory |= {
+                name: key_values.size(f"memory.{name}", text)
+                for name, member in (("size", "size"), ("slots", "slots"), ("maxmem", "max-size"))
+                if isinstance(text := given.get(member), str)
+            }
+        size = self._memory_size()
+        self.settings = replace(self.settings, memory=size)
 
     def finish_topology(self) -> None:
         """Find out how the CPUs are arranged.
@@ -234,19 +244,19 @@ class MachineOptions:
         """
         from qmpd.emulator.phases.topology import arrange
 
-        settings = self._settings
-        settings.topology = arrange(
+        topology = arrange(
             self._smp_counts(),
-            settings.machine_type,
+            self.settings.machine_type,
             self.machine_name,
             self._behaviour,
             lambda text: self._warn(f"warning: {text}"),
             self._most_cpus(),
         )
+        self.settings = replace(self.settings, topology=topology)
 
     def _most_cpus(self) -> int | None:
         """How many CPUs the machine can have; None where the release does not tell."""
-        if not self._settings.machine_name:
+        if not self.settings.machine_name:
             return None
         return next(
             (known.get("cpu-max") for known in machines(self._release) if known["name"] == self.machine_name), None
@@ -255,7 +265,7 @@ class MachineOptions:
     @property
     def incoming(self) -> str | None:
         """What `-incoming` says."""
-        return self._settings.incoming
+        return self.settings.incoming
 
     @property
     def has_memory_size(self) -> bool:
@@ -266,7 +276,7 @@ class MachineOptions:
     @property
     def wants_slots(self) -> bool:
         """Whether memory could be added."""
-        return bool(self._memory.get("slots")) or self._memory.get("maxmem", 0) > self._settings.memory
+        return bool(self._memory.get("slots")) or self._memory.get("maxmem", 0) > self.settings.memory
 
     def check_slots(self) -> None:
         """See whether the machine can have that many slots for memory.
@@ -274,7 +284,7 @@ class MachineOptions:
         :raise OptionError: it cannot.
         """
         slots = self._memory.get("slots")
-        if slots is not None and slots > _MAXIMUM_SLOTS and self._settings.machine_type == "pc":
+        if slots is not None and slots > _MAXIMUM_SLOTS and self.settings.machine_type == "pc":
             raise OptionError(f"unsupported amount of memory slots: {slots}", location=NOWHERE)
 
     def _flat_list(self, given: Given, implied: str | None = None) -> list[tuple[str, str]]:
@@ -317,12 +327,12 @@ class MachineOptions:
     def _take_name(self, given: Given) -> None:
         values = key_values.check_flat_list(self._flat_list(given, "guest"), _NAME)
         if "guest" in values:
-            self._settings.name = str(values["guest"])
+            self.settings = replace(self.settings, name=str(values["guest"]))
 
     def _take_uuid(self, given: Given) -> None:
         if _UUID.match(given.value) is None:
             raise OptionError("failed to parse UUID string: wrong format")
-        self._settings.uuid = given.value.lower()
+        self.settings = replace(self.settings, uuid=given.value.lower())
 
     def _take_device(self, given: Given) -> None:
         if given.value.startswith("{") and self._behaviour.keyval_options:
@@ -339,13 +349,14 @@ class MachineOptions:
         driver = properties.pop("driver", None)
         if driver is None:
             raise OptionError("Parameter 'driver' is missing")
-        self._settings.devices.append(Device(driver=driver, properties=properties))
+        device = Device(driver=driver, properties=properties)
+        self.settings = replace(self.settings, devices=(*self.settings.devices, device))
 
     def _take_start_paused(self, _given: Given) -> None:
-        self._settings.start_paused = True
+        self.settings = replace(self.settings, start_paused=True)
 
     def _take_preconfig(self, _given: Given) -> None:
-        self._settings.preconfig = True
+        self.settings = replace(self.settings, preconfig=True)
 
     def _take_incoming(self, given: Given) -> None:
         uri = given.value
@@ -353,7 +364,7 @@ class MachineOptions:
             if uri.startswith(_MIGRATION_PROTOCOLS):
                 raise OptionError("no machine migrates to here; only 'defer' is served")
             raise OptionError(self._behaviour.unknown_incoming.format(uri=uri))
-        self._settings.incoming = uri
+        self.settings = replace(self.settings, incoming=uri)
 
     def _take_action(self, given: Given) -> None:
         if not self._behaviour.keyval_options:
@@ -379,7 +390,7 @@ class MachineOptions:
     def _take_cpu(self, given: Given) -> None:
         if not given.value:
             raise OptionError("-cpu option cannot be empty", location=NOWHERE)
-        self._settings.cpu_model = given.value.split(",")[0]
+        self.settings = replace(self.settings, cpu_model=given.value.split(",")[0])
 
     # -- the options together
 
@@ -388,7 +399,8 @@ class MachineOptions:
             action = _ACTIONS[event](value)
         except ValueError:
             raise OptionError(f"Parameter '{event}' does not accept value '{value}'", location) from None
-        setattr(self._settings, event, action)
+        change: dict[str, Any] = {event: action}
+        self.settings = replace(self.settings, **change)
 
     def _machine_type(self) -> str:
         name = self._machine.get("type", "pc")
@@ -398,7 +410,8 @@ class MachineOptions:
             return str(name)
         for known in machines(self._release):
             if name in (known["name"], known.get("alias")):
-                self._full_name = self._settings.machine_name = known["name"]
+                self._full_name = known["name"]
+                self.settings = replace(self.settings, machine_name=self._full_name)
                 return "pc"
         raise OptionError(
             self._behaviour.unknown_machine.format(name=name),
@@ -408,7 +421,7 @@ class MachineOptions:
 
     def _memory_size(self) -> int:
         """The bytes of memory: QEMU's default where none or nothing was asked for."""
-        default = 128 << 20 if self._settings.machine_type == "pc" else 0
+        default = 128 << 20 if self.settings.machine_type == "pc" else 0
         size = self._memory.get("size", 0)
         if self._memory_text is not None and self._memory_text[-1:].isdigit():
             # A number alone means MiB, which only this option knows.
@@ -447,7 +460,7 @@ class MachineOptions:
                 f"invalid value of {option}maxmem: memory slots were specified but maximum memory size "
                 f"(0x{limit:x}) is equal to the initial memory size (0x{size:x})"
             )
-        self._settings.memory_slots, self._settings.memory_limit = slots or 0, limit or 0
+        self.settings = replace(self.settings, memory_slots=slots or 0, memory_limit=limit or 0)
 
     def _check_machine(self) -> None:
         accelerators = self._machine.get("accel")

@@ -31,8 +31,8 @@ def guest(given: Given) -> list[tuple[str, str]]:
     return pairs
 
 
-def apply_guest(machine: MachineSettings, pairs: list[tuple[str, str]]) -> None:
-    """Give a machine the guest that all its `-guest` options describe.
+def with_guest(machine: MachineSettings, pairs: list[tuple[str, str]]) -> MachineSettings:
+    """The same machine with the guest that all its `-guest` options describe.
 
     :raise OptionError: the machine is one without a guest.
     """
@@ -41,7 +41,8 @@ def apply_guest(machine: MachineSettings, pairs: list[tuple[str, str]]) -> None:
 
     if machine.machine_type == "none":
         raise OptionError("machine 'none' has no guest", "-guest")
-    machine.guest = replace(machine.guest or GuestSettings(), **guest_options.parse(pairs))
+    guest = replace(machine.guest or GuestSettings(), **guest_options.parse(pairs))
+    return replace(machine, guest=guest)
 
 
 def clock(given: Given) -> str:

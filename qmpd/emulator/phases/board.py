@@ -20,8 +20,8 @@ from qmpd.option_language.property_values import check_member, check_text
 if TYPE_CHECKING:
     from qmpd.emulator.command_line.machine import MachineOptions
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.hardware.inventory import Inventory
     from qmpd.option_language.groups import Entry, OptionGroups
-    from qmpd.system.build import Assembly
 
 _BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "int", "reboot-timeout": "int",
          "strict": "bool"}  # fmt: skip
@@ -123,10 +123,6 @@ class Board:
     def other_cards(self) -> tuple[str, ...]:
         """Network cards that it can have beside those for PCI."""
         return _OTHER_CARDS if self._family != "none" else ()
-
-    def takes_remapping(self, driver: str) -> bool:
-        """Whether it can have this device that remaps memory."""
-        return self._family == "q35" and driver in ("intel-iommu", "amd-iommu")
 
     def takes_drive(self, interface: str, bus: int, unit: int) -> bool:
         """Whether it has a place for a drive."""
@@ -361,7 +357,7 @@ class Board:
 
     # The board itself
 
-    def init(self, tree: key_values.Tree, entries: list[Entry], assembly: Assembly) -> None:
+    def init(self, tree: key_values.Tree, entries: list[Entry], inventory: Inventory) -> None:
         """Make the board.
 
         :raise OptionError: it cannot be made.
@@ -371,7 +367,7 @@ class Board:
             return
         if entries:
             seen: set[str] = set()
-            for node in assembly.inventory.tree.root.below():
+            for node in inventory.tree.root.below():
                 if node.type not in seen and not node.type.endswith("-cpu"):
                     seen.add(node.type)
                     self.apply_globals(entries, node.type, NOWHERE)

@@ -16,19 +16,17 @@ if TYPE_CHECKING:
     from qmpd.emulator.phases.board import Board
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.option_language.groups import Entry
-    from qmpd.server.settings import VMSettings
 
 _DATE = re.compile(r"[-+]?\d+-[-+]?\d+-[-+]?\d+")
 
 
 class EntryChecks:
-    """Looks at the options of one command line; `settings` are what has come of it so far."""
+    """Looks at the options of one command line."""
 
-    def __init__(self, options: EmulatorOptions, board: Board, settings: VMSettings) -> None:
+    def __init__(self, options: EmulatorOptions, board: Board) -> None:
         self._options = options
         self._groups = options.groups
         self._board = board
-        self._settings = settings
         self._warn = options.complaints.line
 
     def check_icount_recording(self) -> None:
@@ -160,7 +158,8 @@ class EntryChecks:
         if address != "none":
             self.check_vnc_address(entry, address)
         credentials = entry.get("tls-creds")
-        if credentials is not None and all(each["id"] != credentials for each in self._settings.machine.objects):
+        objects = self._options.machine.settings.objects
+        if credentials is not None and all(each["id"] != credentials for each in objects):
             raise entry.error(f"No TLS credentials with id '{credentials}'")
         if entry.get("tls-authz") is not None and credentials is None:
             raise entry.error("'tls-authz' provided but TLS is not enabled")
@@ -173,7 +172,7 @@ class EntryChecks:
             text = "audiodev '{}' not found" if self._options.since(8, 2) else "Audiodev '{}' not found"
             raise entry.error(text.format(audio))
         shown = entry.get("display")
-        known = {device.properties.get("id") for device in self._settings.machine.devices}
+        known = {device.properties.get("id") for device in self._options.machine.settings.devices}
         if shown is not None and shown not in known:
             raise entry.error(f"Device '{shown}' not found")
 
@@ -218,7 +217,7 @@ class EntryChecks:
                 )
             if ways[0] == "gen_id":
                 wanted = entry.get("gen_id")
-                if all(each["id"] != wanted for each in self._settings.machine.objects):
+                if all(each["id"] != wanted for each in self._options.machine.settings.objects):
                     raise entry.error(f"Cannot find object ID '{wanted}'")
             path = entry.get("file")
             if path:
@@ -236,7 +235,7 @@ class EntryChecks:
 
         :raise OptionError: it is refused.
         """
-        for drive in self._settings.machine.drives:
+        for drive in self._options.machine.settings.drives:
             if drive.get("format") != "qcow2" and drive.get("readonly") == "off":
                 name = drive.get("id", f"{drive['if']}0")
                 raise OptionError(f"Device '{name}' is writable but does not support snapshots", NOWHERE)
@@ -246,7 +245,7 @@ class EntryChecks:
         """See that the PCI devices that the firmware's tables name are there; later releases look when it asks."""
         if self._options.since(8, 0):
             return
-        known = {device.properties.get("id") for device in self._settings.machine.devices}
+        known = {device.properties.get("id") for device in self._options.machine.settings.devices}
         for entry in self._groups.find("smbios"):
             wanted = entry.get("pcidev")
             if wanted is not None and wanted not in known:

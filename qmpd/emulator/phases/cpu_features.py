@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -29,15 +30,18 @@ _AMD = "AuthenticAMD"
 class CPUs:
     """The CPUs of a machine that is being put together."""
 
-    def __init__(self, options: EmulatorOptions, machine: MachineSettings, board: Board) -> None:
+    def __init__(self, options: EmulatorOptions, board: Board) -> None:
         self._options = options
         self._release = options.release
-        self._machine = machine
         self._board = board
-        self._type = f"{machine.cpu_model}-x86_64-cpu"
+        self._type = f"{self._machine.cpu_model}-x86_64-cpu"
         self._signed: list[tuple[str, bool]] = []
         self._properties: list[tuple[str, str]] = []
         self._mixes = False
+
+    @property
+    def _machine(self) -> MachineSettings:
+        return self._options.machine.settings
 
     def parse(self) -> None:
         """Take `-cpu` apart.
@@ -124,7 +128,7 @@ class CPUs:
             if name not in known:
                 raise OptionError(f"Property '{self._type}.{name}' not found", NOWHERE)
         signed = {name: "on" if is_on else "off" for name, is_on in self._in_turn()}
-        self._machine.cpu_properties = dict(self._properties) | signed
+        self._options.machine.settings = replace(self._machine, cpu_properties=dict(self._properties) | signed)
         if not self._machine.kvm:
             self._warn_of_features()
         self._check_address_bits()
@@ -172,7 +176,8 @@ class CPUs:
             and (given.get("svm", True) or not text.startswith(_SVM_LEAF))
         ]
         if given:
-            self._machine.cpu_unavailable = [text.partition(" ")[0].rpartition(".")[2] for text in missing]
+            lacking = tuple(text.partition(" ")[0].rpartition(".")[2] for text in missing)
+            self._options.machine.settings = replace(self._machine, cpu_unavailable=lacking)
         if not (given.get("check", True) or enforced):
             return
         for _ in range(1 if enforced else self._machine.topology.cpus):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.phases.board import Board
 from qmpd.emulator.phases.checks import EntryChecks
@@ -20,16 +22,23 @@ from qmpd.emulator.reading.chardevs import probe_file
 from qmpd.emulator.reading.drives import Drives
 from qmpd.emulator.reading.incoming import check_incoming
 from qmpd.emulator.reading.networks import Networks
+from qmpd.guest.effects import ACTING
+from qmpd.hardware.home import Workbench
+from qmpd.hardware.inventory import NotCaptured
 from qmpd.hardware.numa import Numa
 from qmpd.machine.blueprint import Device, Firmware, GuestSettings
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.groups import HELP
 from qmpd.qom.reader import size_of
 from qmpd.server.settings import VMSettings
-from qmpd.system.build import Assembly, ColdPlugError
+from qmpd.system.build import Building, make_inventory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.emulator.reading.options import EmulatorOptions, Values
+    from qmpd.hardware.inventory import Inventory
+    from qmpd.machine.blueprint import MachineSettings
     from qmpd.option_language.groups import Entry
 
 _SANDBOX = {
@@ -47,7 +56,6 @@ _VGA = {
 }  # fmt: skip
 _VGA_MODULES = {"qxl": "qemu-system-modules-spice", "tcx": "qemu-system-modules-opengl"}
 _DISPLAY_MODULES = {"gtk": "qemu-system-gui", "sdl": "qemu-system-gui", "spice-app": "qemu-system-modules-spice"}
-_NOT_MODELLED = "qmpd does not model"
 _USB = {
     "mouse": "usb-mouse",
     "tablet": "usb-tablet",
@@ -67,13 +75,29 @@ class Start:
         self._release = options.release
         self._groups = options.groups
         self._settings = VMSettings()
+        self._bench = Workbench(options.machine.settings)
+        self._building = Building(make_inventory(options.release, self._bench))
         self._tree = options.machine.machine
         self._warn = options.complaints.line
         self._networks = Networks(options, self._warn)
         self._board = Board(options)
-        self._checks = EntryChecks(options, self._board, self._settings)
+        self._checks = EntryChecks(options, self._board)
         self._accelerators: list[str] = []
         self._location_of_numa = ""
+
+    @property
+    def _machine(self) -> MachineSettings:
+        """What has been found out about the machine by now."""
+        return self._options.machine.settings
+
+    def _change(self, **changes: Any) -> None:
+        """Find out more."""
+        self._options.machine.settings = replace(self._machine, **changes)
+
+    @property
+    def inventory(self) -> Inventory:
+        """The parts that the machine has been given."""
+        return self._building.inventory
 
     # Before the machine
 
@@ -168,17 +192,17 @@ class Start:
         options = self._options
         self._checks.check_icount_recording()
         self._checks.check_clock()
-        machine = options.machine.begin()
+        options.machine.begin()
         settings = self._settings
-        settings.machine = machine
-        machine.machine_options = {name: value for name, value in self._tree.items() if isinstance(value, str)}
+        given = {name: value for name, value in self._tree.items() if isinstance(value, str)}
+        self._change(machine_options=given)
         settings.pid_file = options.process.pid_file
         settings.thread_names = options.process.debug_threads
         settings.descriptors = options.process.descriptors
         self._board.choose(options.machine.machine_name)
         self._create_defaults()
-        machine.usb = self._board.has_usb and self._tree.get("usb") in ("on", "yes", "true", "y")
-        self._assembly = Assembly(self._release, machine)
+        self._change(usb=self._board.has_usb and self._tree.get("usb") in ("on", "yes", "true", "y"))
+        self._bench.settings = self._machine
         self._early_backends()
         accelerators = self._tree.pop("accel", None)
         self._check_memory_backend()
@@ -187,22 +211,24 @@ class Start:
             self._tree.pop(key.replace("-", "_"), None)
         self._board.apply(self._tree)
         self._configure_accelerators(accelerators if isinstance(accelerators, str) else None)
-        machine.kvm = self._accelerators[:1] == ["kvm"]
+        self._change(kvm=self._accelerators[:1] == ["kvm"])
         self._board.warn_of_age()
         self._late_backends()
-        cpus = CPUs(options, machine, self._board)
+        cpus = CPUs(options, self._board)
         cpus.parse()
         self._resolve_memory()
         numa = self._numa()
         for entry in self._groups.find("numa"):
             self._location_of_numa = f"{entry.location}: "
-            machine.numa.append(numa_options.take(self._release, numa, entry))
+            taken = numa_options.take(self._release, numa, entry)
+            self._change(numa=(*self._machine.numa, taken))
         self._location_of_numa = ""
         self._board_init(cpus, numa)
         self._devices()
         self._complete()
         options.chardevs.finish(settings)
         self._set_test_clock()
+        settings.machine = self._bench.settings = self._machine
         return settings
 
     def _create_defaults(self) -> None:
@@ -265,38 +291,47 @@ class Start:
 
     # Back ends
 
-    def _add(self, kind: str, arguments: Values, location: str) -> None:
-        """Put a part into the machine that is tried out."""
-        try:
-            self._assembly.add(kind, arguments)
-        except LookupError:
-            return
-        except ColdPlugError as error:
-            if not error.message.startswith(_NOT_MODELLED):
-                raise self._refusal(error.message, location) from None
+    def _add(self, add: Callable[[], None], what: str, location: str) -> bool:
+        """Give the machine a part, unless it is one that qmpd does not model, which is told; whether it has it.
 
-    @staticmethod
-    def _refusal(message: str, location: str) -> OptionError:
-        hint: tuple[str, ...] = ()
+        :raise OptionError: it is refused.
+        """
+        try:
+            add()
+        except NotModelled as refusal:
+            self._leave_out(refusal, what, location)
+            return False
+        except Refusal as refusal:
+            raise self._refused(refusal, location) from None
+        return True
+
+    def _leave_out(self, refusal: NotModelled, what: str, location: str) -> None:
+        place = f"{location}: " if location else ""
+        self._warn(f"{place}warning: {refusal.message}; {what} is left out")
+
+    def _refused(self, refusal: Refusal, location: str) -> OptionError:
+        words = self._release.refusals
+        message, *lines = words.message(refusal).split("\n")
+        hint = words.hint(refusal)
         if message == "Parameter 'id' expects an identifier":
             hint = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
-        message, *lines = message.split("\n")
         return OptionError(message, location, (*lines, *hint))
 
     def _early_backends(self) -> None:
-        options, machine = self._options, self._settings.machine
+        options = self._options
         if options.values.get("display-window-close") and options.singles.display_type not in ("gtk", "sdl"):
             self._warn("window-close is only valid for GTK and SDL, ignoring option")
         if options.values.get("display-gl") == "on" and options.singles.display_type == "none":
             if options.since(8, 1):
                 raise OptionError("OpenGL is not supported by display backend 'none'", NOWHERE)
             raise OptionError("OpenGL is not supported by the display", NOWHERE)
-        self._assembly.begin_objects(bool(options.objects))
+        if options.objects:
+            self._add(self._building.begin_objects, "-object", NOWHERE)
         for location, arguments in options.objects:
             if _LATE.fullmatch(str(arguments["qom-type"])) is None:
                 self._add_object(location, arguments)
         options.chardevs.create()
-        self._assembly.inventory.backends.chardevs = options.chardevs.labels
+        self.inventory.backends.chardevs = options.chardevs.labels
         for entry in self._groups.find("fsdev"):
             self._checks.check_file_system(entry)
         self._blockdevs()
@@ -307,7 +342,6 @@ class Start:
                 if not options.since(8, 0):
                     raise BareError(f"audio: {text}", NOWHERE)
                 raise OptionError(f"{text}. Perhaps you want to install qemu-system-gui package?", NOWHERE)
-        del machine
 
     def _add_object(self, location: str, arguments: Values) -> None:
         if self._release.behaviour.keyval_options:
@@ -315,32 +349,31 @@ class Start:
         elif "id" not in arguments:
             raise OptionError("Parameter 'id' is missing", location)
         self._board.check_object(arguments, location)
-        self._add("objects", arguments, location)
-        self._settings.machine.objects.append(arguments)
+        if self._add(partial(self._building.add_object, arguments), str(arguments["id"]), location):
+            self._change(objects=(*self._machine.objects, arguments))
 
     def _blockdevs(self) -> None:
-        options, machine = self._options, self._settings.machine
+        options = self._options
         for location, arguments in options.blockdevs:
             if "node-name" not in arguments:
                 raise OptionError("'node-name' must be specified for the root node", location)
             if arguments["driver"] == "throttle" and all(
-                each["id"] != arguments["throttle-group"] for each in machine.objects
+                each["id"] != arguments["throttle-group"] for each in self._machine.objects
             ):
                 raise OptionError(f"Throttle group '{arguments['throttle-group']}' does not exist", location)
-            self._add("blockdevs", arguments, location)
-            machine.blockdevs.append(arguments)
+            if self._add(partial(self._building.add_node, arguments), str(arguments["node-name"]), location):
+                self._change(blockdevs=(*self._machine.blockdevs, arguments))
         self._drives = Drives(options, self._board.drive_interface, self._board.disk_units)
         for entry in self._groups.find("drive"):
 
             def add(values: dict[str, str], entry: Entry = entry) -> None:
                 shown = {key: value for key, value in values.items() if key not in ("path", "protocol")}
-                if values.get("protocol") == "host_device":
-                    shown.pop("file", None)
-                tried = dict(shown)
+                tried = dict(values)
                 if "file" in tried:
-                    tried["file"] = values["path"]
-                self._add("drives", {**tried}, entry.location)
-                machine.drives.append(shown)
+                    tried["file"] = tried.pop("path")
+                name = tried.get("id", "the drive")
+                if self._add(partial(self._building.add_drive, tried), name, entry.location):
+                    self._change(drives=(*self._machine.drives, shown))
 
             try:
                 self._drives.create(entry, add)
@@ -399,13 +432,13 @@ class Start:
             options.chardevs.make_qtest(given)
         self._networks.create()
         for arguments in self._networks.backends:
-            self._assembly.add_netdev(arguments)
+            self._building.add_netdev(arguments)
             if not str(arguments["id"]).startswith("#"):
-                self._settings.machine.netdevs.append(arguments)
+                self._change(netdevs=(*self._machine.netdevs, arguments))
         for location, arguments in options.objects:
             if _LATE.fullmatch(str(arguments["qom-type"])) is not None:
                 self._add_object(location, arguments)
-        self._assembly.end_objects()
+        self._building.end_objects()
         for entry in self._groups.find("tpmdev"):
             self._checks.check_tpm(entry)
         options.chardevs.create_monitors()
@@ -414,7 +447,7 @@ class Start:
                 options.chardevs.make_port(given, kind)
         for given in options.given.get("debugcon", ()):
             self._make_debug_console(given.value, given.location)
-        self._assembly.inventory.backends.chardevs = options.chardevs.labels
+        self.inventory.backends.chardevs = options.chardevs.labels
 
     def _make_debug_console(self, text: str, location: str) -> None:
         try:
@@ -429,7 +462,7 @@ class Start:
 
     def _object_size(self, name: str) -> int | None:
         """The size of an object that holds memory; None where there is none of this name."""
-        for arguments in self._settings.machine.objects:
+        for arguments in self._machine.objects:
             if arguments["id"] == name and str(arguments["qom-type"]).startswith("memory-backend"):
                 return size_of(arguments.get("size")) or 0
         return None
@@ -442,12 +475,11 @@ class Start:
         if size is None:
             raise OptionError(f"Memory backend '{name}' not found", NOWHERE)
         if not self._options.machine.has_memory_size:
-            self._settings.machine.memory = size
+            self._change(memory=size)
 
     def _numa(self) -> Numa:
-        machine = self._settings.machine
         return Numa(
-            machine.topology,
+            self._machine.topology,
             lambda text: self._warn(f"{self._location_of_numa}warning: {text}"),
             hmat=self._tree.get("hmat") in ("on", "yes", "true", "y"),
             supported=self._board.has_numa,
@@ -456,16 +488,16 @@ class Start:
         )
 
     def _board_init(self, cpus: CPUs, numa: Numa) -> None:
-        options, machine, board = self._options, self._settings.machine, self._board
+        options, board = self._options, self._board
         for path in options.singles.plugins:
             self._checks.load_plugin(path)
         board.check_memory(options.machine)
-        if not machine.preconfig:
-            numa_options.check(lambda: numa.check(machine.memory))
+        if not self._machine.preconfig:
+            numa_options.check(lambda: numa.check(self._machine.memory))
         if numa.has_backends and self._memory_backend is not None:
             text = "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive"
             raise OptionError(text, NOWHERE)
-        board.check_memory_object(self._memory_backend, self._object_size, machine.memory)
+        board.check_memory_object(self._memory_backend, self._object_size, self._machine.memory)
         store = options.values.get("mem-path")
         if store is not None and board.has_memory and not os.path.exists(store):
             try:
@@ -475,8 +507,11 @@ class Start:
                 raise OptionError(text, NOWHERE) from None
         cpus.create(self._globals())
         numa_options.check(numa.check_cpus)
-        machine.cpu_nodes, machine.node_memory = numa.nodes_of_cpus(), numa.memory_of_nodes()
-        board.init(self._tree, self._globals(), self._assembly)
+        self._change(cpu_nodes=tuple(numa.nodes_of_cpus()), node_memory=tuple(numa.memory_of_nodes()))
+        self._change(memory_path=store, memory_prealloc="mem-prealloc" in options.values)
+        self._bench.settings = self._machine
+        board.init(self._tree, self._globals(), self.inventory)
+        self._building.add_flashes()
         if board.has_pci and options.since(9, 0) and self._globals():
             for kind in options.lists.network_cards("pci-device"):
                 self._apply_globals(kind, NOWHERE)
@@ -496,10 +531,10 @@ class Start:
         self._board.apply_globals(self._globals(), kind, location)
 
     def _devices(self) -> None:
-        options, machine = self._options, self._settings.machine
+        options = self._options
         self._checks.firmware_files()
-        if machine.usb:
-            self._assembly.add_usb()
+        if self._machine.usb:
+            self._add(self._building.add_usb, "the USB controller", NOWHERE)
         if self._tree.get("usb") in ("on", "yes", "true", "y"):
             for given in options.given.get("usbdevice", ()):
                 self._add_usb(given.value, given.location)
@@ -510,7 +545,7 @@ class Start:
             self._add_device(values, entry.location, is_text=True)
         for location, values in options.devices:
             self._add_device(values, location, is_text=False)
-        del machine
+        self._building.settle()
 
     def _add_device(self, values: Values, location: str, *, is_text: bool) -> None:
         driver = values.get("driver")
@@ -520,17 +555,14 @@ class Start:
         arguments = dict(ordered)
         self._check_connected(arguments.get("drive"), location)
         self._apply_globals(driver, location)
+        missing: NotModelled | None = None
         try:
-            self._assembly.add_device(arguments, text=is_text)
-        except LookupError:
-            pass
-        except ColdPlugError as error:
-            modelled = not error.message.startswith(_NOT_MODELLED)
-            # Boards with PCI Express take these; their refusal is that of the others.
-            if modelled and not ("dynamic sysbus" in error.message and self._board.takes_remapping(driver)):
-                raise self._refusal(error.message, location) from None
-            if not modelled:
-                self._check_properties(driver, arguments, location, is_text=is_text)
+            self._building.add_device(arguments, text=is_text)
+        except NotModelled as refusal:
+            self._check_properties(driver, arguments, location, is_text=is_text)
+            missing = refusal
+        except Refusal as refusal:
+            raise self._refused(refusal, location) from None
         properties = {
             name: _as_text(value) for name, value in ordered.items() if name != "driver" and value is not None
         }
@@ -539,16 +571,21 @@ class Start:
             properties.pop("id")
         self._board.check_device(driver, arguments, location)
         self._check_media(driver, properties, location)
-        self._settings.machine.devices.append(Device(driver=driver, properties=properties))
+        if missing is not None and not (isinstance(missing, NotCaptured) and driver in ACTING):
+            self._leave_out(missing, str(values.get("id") or driver), location)
+        device = Device(driver=driver, properties=properties)
+        self._change(devices=(*self._machine.devices, device))
 
     def _check_properties(self, driver: str, arguments: Values, location: str, *, is_text: bool) -> None:
         types = {**self._options.lists.properties(driver), **self._options.lists.device_properties(driver)}
         given = {name: value for name, value in arguments.items() if name not in ("driver", "id", "bus")}
         if types:
             try:
-                self._assembly.check_properties(driver, types, given, text=is_text)
-            except ColdPlugError as error:
-                raise self._refusal(error.message, location) from None
+                self._building.check_properties(driver, types, given, text=is_text)
+            except NotModelled:
+                return
+            except Refusal as refusal:
+                raise self._refused(refusal, location) from None
 
     def _check_connected(self, wanted: object, location: str) -> None:
         """Refuse a drive that has a device of its own."""
@@ -565,7 +602,7 @@ class Start:
         wanted = properties.get("drive")
         if not wanted or driver.endswith("-cd") or driver in ("floppy", "sd-card", "usb-storage"):
             return
-        for drive in self._settings.machine.drives:
+        for drive in self._machine.drives:
             if drive.get("id") == wanted and not {"file", "format", "driver", "readonly"} & set(drive):
                 raise OptionError("Device needs media, but drive is empty", location)
 
@@ -589,12 +626,12 @@ class Start:
             kind = None
         if kind is None:
             raise OptionError(f"could not add USB device '{name}'", location)
+        self._add(partial(self._building.add_usb_device, kind), name, location)
 
     # The end
 
     def _complete(self) -> None:
-        options = self._options
-        machine = self._settings.machine
+        options, machine = self._options, self._machine
         if self._networks.is_asked_for or any(self._board.is_card(device.driver) for device in machine.devices):
             self._networks.plug(machine.devices, self._board.is_card)
         if not (self._accelerators[:1] == ["qtest"] and "nodefaults" in options.values):
@@ -619,7 +656,8 @@ class Start:
             check_incoming(options, incoming)
         for entry in self._groups.find("vnc"):
             self._checks.check_vnc(entry)
-            self._settings.machine.vnc.append((entry.identifier or "default", entry.flag("password")))
+            display = entry.identifier or "default", entry.flag("password")
+            self._change(vnc=(*self._machine.vnc, display))
 
     def _check_debugger(self, text: str, location: str) -> None:
         if not text and self._options.since(9, 0):
@@ -642,9 +680,8 @@ class Start:
         if self._accelerators[:1] == ["qtest"]:
             # No CPU runs, so there is no firmware either, and time passes when the test program says so.
             self._settings.clock = "stepped"
-            machine = self._settings.machine
-            machine.guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)
-            machine.qtest_log = self._options.values.get("qtest-log")
+            guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)
+            self._change(guest=guest, qtest_log=self._options.values.get("qtest-log"))
 
 
 def _as_text(value: object) -> str:

@@ -221,7 +221,7 @@ class Networks:
 
     # What has no peer
 
-    def plug(self, devices: list[Device], is_card: Callable[[str], bool]) -> None:
+    def plug(self, devices: Iterable[Device], is_card: Callable[[str], bool]) -> None:
         """Connect the cards among these devices."""
         counts: dict[str, int] = {}
         for device in devices:

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.common.refusals import NotModelled
 from qmpd.common.table_order import object_order
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
@@ -52,7 +53,7 @@ def chardev_add(system: System, session: Client, arguments: Arguments) -> object
         system.chardevs.append(Chardev(label, _NOTHING[kind], False, False, False))
         return EMPTY
     if kind not in _OPENED or system.chardev_host is None:
-        raise CommandError(f"qmpd does not model adding character devices of type {kind}")
+        raise NotModelled(f"adding character devices of type {kind}")
     failure = system.release.behaviour.chardev_failure
     try:
         path = system.chardev_host.open_chardev(label, kind, _with_file(system, session, options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qmpd.hardware import memory, processors
@@ -173,7 +174,7 @@ def exit_preconfig(system: System, session: Client, arguments: Arguments) -> obj
             machine.report(error.message)
             system.exit_status = 1
             return EMPTY
-        settings.cpu_nodes = numa.nodes_of_cpus()
+        machine.settings = replace(settings, cpu_nodes=tuple(numa.nodes_of_cpus()))
     machine.exit_preconfig()
     return EMPTY
 
@@ -208,8 +209,12 @@ def set_numa_node(system: System, session: Client, arguments: Arguments) -> obje
         raise CommandError(f"The command is permitted only {when}")
     numa = _numa(system)
     numa.take(arguments)
-    settings.numa.append(dict(arguments))
-    settings.cpu_nodes, settings.node_memory = numa.owners(), numa.memory_of_nodes()
+    system.machine.settings = replace(
+        settings,
+        numa=(*settings.numa, dict(arguments)),
+        cpu_nodes=tuple(numa.owners()),
+        node_memory=tuple(numa.memory_of_nodes()),
+    )
     return EMPTY
 
 

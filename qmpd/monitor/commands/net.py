@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.common.refusals import NotModelled
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
@@ -28,7 +29,7 @@ def netdev_add(system: System, session: Client, arguments: Arguments) -> object:
         inventory.backends.network.check_id(identifier)
         if kind in _NO_BACKEND:
             raise CommandError(inventory.texts("netdev-type", type=kind))
-        raise CommandError(f"qmpd does not model network backends of type {kind}")
+        raise NotModelled(f"network backends of type {kind}")
     options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
     inventory.backends.network.add(identifier, kind, options)
     return EMPTY

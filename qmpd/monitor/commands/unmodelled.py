@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import NotModelled
 from qmpd.monitor.errors import CommandError
 from qmpd.qapi.captured import LOADING_MODULES
 from qmpd.wire import Encoded
@@ -45,6 +46,6 @@ def answer_unmodelled(name: str) -> Handler:
     return handler
 
 
-def refusal(name: str) -> CommandError:
+def refusal(name: str) -> NotModelled:
     """What is said of a command that would act on what qmpd does not model."""
-    return CommandError(f"qmpd does not model the command {name}")
+    return NotModelled(f"the command {name}")

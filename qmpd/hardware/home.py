@@ -1,0 +1,75 @@
+"""What the parts of a machine see of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from qmpd.schedule.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.schedule.clock import Clock
+
+
+class Listener(Protocol):
+    """The guest, as far as parts ask it for something (`qmpd.guest.course.Guest`)."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether an operating system runs."""
+
+    def unplug_asked(self, path: str) -> None:
+        """It is asked to let go of the device at this path."""
+
+    def balloon_asked(self) -> None:
+        """It is asked to do with another amount of memory."""
+
+
+class Home(Protocol):
+    """The machine that has the parts (`qmpd.machine.machine.Machine`)."""
+
+    @property
+    def settings(self) -> MachineSettings:
+        """What it was started with."""
+
+    @property
+    def clock(self) -> Clock:
+        """Its clock."""
+
+    @property
+    def guest(self) -> Listener | None:
+        """Its guest; None without one."""
+
+    def emit(self, name: str, data: dict[str, object] | None = None) -> None:
+        """Emit an event."""
+
+    def later(self, action: Callable[[], None]) -> None:
+        """Do something after the reply to the command that is being executed."""
+
+
+class Workbench:
+    """Where parts are put together before there is a machine: nobody hears of it, and what is for later waits.
+
+    `settings` are what is known of the machine by now.
+    """
+
+    def __init__(self, settings: MachineSettings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.guest: Listener | None = None
+        self._waiting: list[Callable[[], None]] = []
+
+    def emit(self, name: str, data: dict[str, object] | None = None) -> None:
+        """Emit an event, which nobody hears."""
+
+    def later(self, action: Callable[[], None]) -> None:
+        """Keep something that is to be done once there is a machine."""
+        self._waiting.append(action)
+
+    def clear(self, home: Home) -> None:
+        """Leave what waits to the machine."""
+        for action in self._waiting:
+            home.later(action)
+        self._waiting.clear()
