@@ -27,10 +27,10 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def run(checkout: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(checkout: Path, script: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [checkout / "scripts" / script, *arguments],
-        env={"PATH": str(checkout.parent / "bin")},
+        env={"PATH": str(checkout.parent / "bin"), **{name: str(value) for name, value in variables.items()}},
         capture_output=True,
         text=True,
         timeout=20,
@@ -91,6 +91,26 @@ def test_a_failed_installation_is_not_taken_for_a_ready_one(checkout: Path) -> N
     assert ended.returncode == 1
     assert ended.stderr.endswith(f"qmpd: cannot install what pyproject.toml asks for into {checkout}/.venv\n")
     assert not (checkout / ".venv" / "made-from-pyproject.toml").exists()
+
+
+def test_another_environment_of_another_python(checkout: Path) -> None:
+    """As `.ci/run` has it for each Python: made afresh with that one, while the developer's own stays as it is."""
+    environment = checkout.parent / "other"
+    # It makes an environment whose python only writes down what it is asked to do.
+    making = 'case $2 in *ensurepip*|*version_info*) exit 0 ;; esac\nmkdir -p "$4/bin"\ncp "$0" "$4/bin/python"\n'
+    noting = 'case ${0##*/} in python) echo "$@" >>"${0%/*}/calls"; exit 0 ;; esac\n'
+    program(checkout.parent / "other-python3", noting + making)
+    for name in ("ruff", "mypy", "lint-imports"):
+        program(environment / "bin" / name, "exit 1\n")
+    variables = {"ENVIRONMENT": environment, "PYTHON": checkout.parent / "other-python3"}
+    ended = run(checkout, "test", "--tests", "tests/wire", **variables)
+    assert (ended.returncode, ended.stdout) == (0, "== pytest\n")
+    assert ended.stderr == f"qmpd: making a virtual environment in {environment}, once\n"
+    calls = (environment / "bin" / "calls").read_text().splitlines()
+    assert any("install" in call and call.endswith(f"-e {checkout}[test]") for call in calls)
+    assert calls[-1].startswith("-m pytest ")
+    assert calls[-1].endswith(" tests/wire")
+    assert not (checkout / ".venv").exists()
 
 
 def test_a_link_to_the_script_finds_its_checkout(checkout: Path) -> None:
