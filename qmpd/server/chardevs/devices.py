@@ -65,10 +65,17 @@ class CharacterDevices:
     def add(self, settings: ChardevSettings) -> Device:
         """Open one more, while the machine runs.
 
-        :raise ListenError: it cannot be opened.
+        :raise ListenError: it cannot be opened; nothing is left of it then.
         """
         device = _KINDS.get(settings.backend, Device)(self._vm, settings)
-        device.open()
+        known = self._vm.system.chardevs
+        count = len(known)
+        try:
+            device.open()
+        except BaseException:
+            device.close()
+            del known[count:]
+            raise
         self._devices.append(device)
         self._vm.nursery.start_soon(self._carry, device)
         return device
@@ -128,7 +135,13 @@ def settings_of(label: str, backend: str, options: Mapping[str, Any]) -> Chardev
     :raise ValueError: it is one that is not opened here.
     """
     if backend == "file":
-        return ChardevSettings(label=label, backend="file", path=options["out"], append=options.get("append", False))
+        return ChardevSettings(
+            label=label,
+            backend="file",
+            path=options["out"],
+            input_path=options.get("in", ""),
+            append=options.get("append", False),
+        )
     if backend == "pty":
         return ChardevSettings(label=label, backend="pty")
     address = options["addr"]
