@@ -7,85 +7,73 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qmpd.cli.grammar import STATUS, Parser, UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Step = Callable[[str], None]
 
-_HELP = """\
-usage: qmpd capture --qemu PROGRAM [--hardware] [-o DIR]
-       qmpd capture --socket PATH -o FILE
 
-Ask a real QEMU what it is and write it down, so that qmpd can answer as it does.
-
-  --qemu PROGRAM  start PROGRAM (a command line: "chroot DIR qemu-system-x86_64"
-                  will do) with -machine none and with the reference machine, and
-                  write a release's folder; serve --release DIR then serves it
-  --hardware      with --qemu: also take machines, devices, backends and CPU models
-                  apart, so that device_add, object-add and qom-set work with this
-                  release. Every type of device is added once, which takes some ten
-                  minutes; without this a folder keeps what it has of it
-  --socket PATH   copy the face of the VM whose QMP monitor listens at PATH; serve
-                  --twin FILE then answers as that VM. Only query-*, qom-list* and
-                  device-list-properties are sent: nothing is changed there
-  -o DIR, -o FILE where to write; for --qemu qemu-RELEASE in the current folder
-                  unless said otherwise
-
-It shows its progress on a terminal and prints nothing in a pipe. Asking the same
-program again changes nothing.
-"""
-
-
-class _UsageError(Exception):
-    """A command line that makes no sense; the text says why."""
+def parser() -> Parser:
+    """The declaration of the subcommand."""
+    result = Parser(
+        "capture",
+        "Ask a real QEMU what it is and write it down, so that qmpd can answer as it does.\n\n"
+        "It shows its progress on a terminal and prints nothing in a pipe. Asking the same\n"
+        "program again changes nothing.",
+        usage="qmpd capture --qemu PROGRAM [--hardware] [-o DIR]\n       qmpd capture --socket PATH -o FILE",
+        examples="  qmpd capture --qemu qemu-system-x86_64 -o mine\n"
+        "  qmpd capture --socket /run/real/qmp.sock -o vm.twin\n",
+    )
+    result.add_argument(
+        "--qemu", metavar="PROGRAM",
+        help='start PROGRAM (a command line: "chroot DIR qemu-system-x86_64" will do) with -machine none and with the '
+        "reference machine, and write a release's folder; serve --release DIR then serves it",
+    )  # fmt: skip
+    result.add_argument(
+        "--hardware", action="store_true",
+        help="with --qemu: also take machines, devices, backends and CPU models apart, so that device_add, object-add "
+        "and qom-set work with this release. Every type of device is added once, which takes some ten minutes; without "
+        "this a folder keeps what it has of it",
+    )  # fmt: skip
+    result.add_argument(
+        "--socket", metavar="PATH",
+        help="copy what the VM tells whose QMP monitor listens at PATH; serve --twin FILE then answers as that VM. "
+        "Only query-*, qom-list* and device-list-properties are sent: nothing is changed there",
+    )  # fmt: skip
+    result.add_argument(
+        "-o", dest="output", metavar="DIR|FILE",
+        help="where to write; for --qemu qemu-RELEASE in the current folder unless said otherwise",
+    )  # fmt: skip
+    return result
 
 
 def main(arguments: list[str]) -> int:
     """Run `qmpd capture`; the result is the exit status."""
-    if any(each in ("-h", "-help", "--help") for each in arguments):
-        print(_HELP, end="")
-        return 0
     from qmpd.capture.client import CaptureError
 
     try:
-        options = _parse(arguments)
-        if "qemu" in options:
-            _capture_program(options["qemu"], options.get("o"), hardware="hardware" in options)
+        given = parser().read(arguments)
+        if given is None:
+            return 0
+        if (given.qemu is None) == (given.socket is None):
+            raise UsageError("one of --qemu and --socket is needed")
+        if given.qemu is not None:
+            _capture_program(given.qemu, given.output, hardware=given.hardware)
+        elif given.hardware:
+            raise UsageError("--hardware needs --qemu: a VM that somebody may depend on is not taken apart")
+        elif given.output is None:
+            raise UsageError("--socket needs -o FILE")
         else:
-            _capture_vm(options["socket"], options["o"])
-    except _UsageError as error:
+            _capture_vm(given.socket, given.output)
+    except UsageError as error:
         sys.stderr.write(f"qmpd capture: {error} (--help tells more)\n")
-        return 1
+        return STATUS
     except (CaptureError, OSError) as error:
         sys.stderr.write(f"qmpd capture: {error}\n")
-        return 1
+        return STATUS
     return 0
-
-
-def _parse(arguments: list[str]) -> dict[str, str]:
-    options: dict[str, str] = {}
-    rest = iter(arguments)
-    for word in rest:
-        name, equals, value = word.lstrip("-").partition("=")
-        if word in ("-hardware", "--hardware"):
-            options[name] = "on"
-            continue
-        if not word.startswith("-") or name not in ("qemu", "socket", "o"):
-            raise _UsageError(f"{word}: no such option")
-        if not equals:
-            value = next(rest, "")
-        if not value:
-            raise _UsageError(f"{word}: needs a value")
-        if name in options:
-            raise _UsageError(f"{word}: given twice")
-        options[name] = value
-    if ("qemu" in options) == ("socket" in options):
-        raise _UsageError("one of --qemu and --socket is needed")
-    if "socket" in options and "hardware" in options:
-        raise _UsageError("--hardware needs --qemu: a VM that somebody may depend on is not taken apart")
-    if "socket" in options and "o" not in options:
-        raise _UsageError("--socket needs -o FILE")
-    return options
 
 
 def _capture_program(command: str, output: str | None, *, hardware: bool) -> None:

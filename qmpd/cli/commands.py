@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.cli.grammar import STATUS, Parser, UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
@@ -17,39 +19,39 @@ KINDS = {
     "refused": "arguments are checked, then an error says that qmpd does not model the command",
 }
 
-_HELP = """\
-usage: qmpd commands [--release RELEASE]
-       qmpd commands --table
 
-List the commands of a release and how each one is answered, or count them for
-every release as a table in Markdown.
+def parser() -> Parser:
+    """The declaration of the subcommand."""
+    from qmpd.qapi import DEFAULT_RELEASE
 
-"""
+    kinds = "\n".join(f"  {kind:9} {meaning}" for kind, meaning in KINDS.items())
+    result = Parser(
+        "commands",
+        "List the commands of a release and how each one is answered, or count them for\n"
+        f"every release as a table in Markdown.\n\n{kinds}",
+    )
+    result.add_argument(
+        "--release", default=DEFAULT_RELEASE, metavar="RELEASE", help=f"{DEFAULT_RELEASE} unless said otherwise"
+    )
+    result.add_argument("--table", action="store_true", help="print the table of all releases")
+    return result
 
 
 def main(arguments: list[str]) -> int:
     """Run `qmpd commands`; the result is the exit status."""
-    from qmpd.qapi import DEFAULT_RELEASE, BadRelease, UnknownRelease
+    from qmpd.qapi import BadRelease, UnknownRelease
 
-    release = DEFAULT_RELEASE
-    rest = iter(arguments)
-    for word in rest:
-        name, equals, value = word.lstrip("-").partition("=")
-        if word in ("-h", "-help", "--help"):
-            print(_HELP + "".join(f"  {kind:9} {meaning}\n" for kind, meaning in KINDS.items()), end="")
-            return 0
-        if word in ("-table", "--table"):
-            sys.stdout.write(table())
-            return 0
-        if not word.startswith("-") or name != "release":
-            sys.stderr.write(f"qmpd commands: {word}: no such option (--help tells more)\n")
-            return 1
-        release = value if equals else next(rest, "")
     try:
-        run(release, sys.stdout)
-    except (UnknownRelease, BadRelease) as error:
+        given = parser().read(arguments)
+        if given is None:
+            return 0
+        if given.table:
+            sys.stdout.write(table())
+        else:
+            run(given.release, sys.stdout)
+    except (UsageError, UnknownRelease, BadRelease) as error:
         sys.stderr.write(f"qmpd commands: {error}\n")
-        return 1
+        return STATUS
     return 0
 
 

@@ -4,101 +4,83 @@ from __future__ import annotations
 
 import gc
 import sys
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING
 
 from qmpd.cli import serve
+from qmpd.cli.grammar import Parser, UsageError
 from qmpd.common.integers import from_digits
 from qmpd.common.output import tell
 from qmpd.option_language.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qmpd.server.fleet import Fleet
     from qmpd.server.settings import VMSettings
-
-_HELP = """\
-usage: qmpd fleet --count N --dir DIR [--no-control] [--metrics [HOST:]PORT] [OPTION]...
-
-Serve N virtual machines in one process: number 42 at DIR/vm-00042/qmp.sock, with
-its control socket beside it. Each is started with OPTION..., which are those of
-`qmpd serve` but for its sockets and files.
-
-  --count N                how many machines there are at first; 0 is fine
-  --dir DIR                the folder of their sockets; it is made where it is missing
-  --no-control             leave out the machines' control sockets (half the open files)
-  --metrics [HOST:]PORT    serve counts to Prometheus over HTTP, at /metrics and /healthz (127.0.0.1 unless said
-                           otherwise; port 0 is any that is free)
-
-More are created, listed and destroyed through DIR/fleet.sock:
-  qmpd control DIR/fleet.sock create name=mine release=7.2 'options=["-machine","none"]'
-  qmpd control DIR/fleet.sock query-statistics
-"""
-
 
 MOST_MACHINES = 1_000_000
 
 
-class _Arguments:
-    def __init__(self, arguments: list[str]) -> None:
-        """Split the fleet's own options from those of its machines.
-
-        :raise OptionError: one of the fleet's is wrong or missing.
-        """
-        self.count = -1
-        self.directory = ""
-        self.control = True
-        self.metrics: tuple[str, str] | None = None
-        self.help = False
-        self.machines: list[str] = []
-        words = iter(arguments)
-        for word in words:
-            name, equals, value = word.partition("=")
-            name = name.lstrip("-") if word.startswith("-") else ""
-            if name in ("count", "dir", "metrics"):
-                self._take(name, value if equals else next(words, None), word)
-            elif name == "no-control":
-                self.control = False
-            elif name in ("h", "help"):
-                self.help = True
-            else:
-                self.machines.append(word)
-        if not self.help and (self.count < 0 or not self.directory):
-            raise OptionError("fleet takes --count N and --dir DIR (see qmpd fleet --help)")
-
-    def _take(self, name: str, value: str | None, word: str) -> None:
-        if value is None:
-            raise OptionError("requires an argument", word)
-        if name == "dir":
-            self.directory = value
-        elif name == "count":
-            self.count = _number(value)
-            if self.count < 0:
-                raise OptionError(f"'{value}' is not a number of machines", "--count")
-            if self.count > MOST_MACHINES:
-                raise OptionError(f"there are at most {MOST_MACHINES} machines", "--count")
-        else:
-            host, _, port = value.rpartition(":")
-            if not 0 <= _number(port) <= 65535:
-                raise OptionError(f"'{value}' is not a port to listen on", "--metrics")
-            self.metrics = (host.removeprefix("[").removesuffix("]") or "127.0.0.1", port)
+def parser() -> Parser:
+    """The declaration of the subcommand."""
+    result = Parser(
+        "fleet",
+        "Serve N virtual machines in one process: number 42 at DIR/vm-00042/qmp.sock, with\n"
+        "its control socket beside it. Each is started with OPTION..., which are those of\n"
+        "qmpd serve but for its sockets and files. More are created, listed and destroyed\n"
+        "through DIR/fleet.sock.",
+        usage="qmpd fleet --count N --dir DIR [--no-control] [--metrics [HOST:]PORT] [OPTION]...",
+        examples="  qmpd fleet --count 1000 --dir /run/vms -machine none\n"
+        "  qmpd control /run/vms/fleet.sock create name=mine release=7.2\n"
+        "  qmpd control /run/vms/fleet.sock query-statistics\n",
+    )
+    result.add_argument("--count", metavar="N", type=_count, help="how many machines there are at first; 0 is fine")
+    result.add_argument("--dir", metavar="DIR", help="the folder of their sockets; it is made where it is missing")
+    result.add_argument(
+        "--no-control", dest="control", action="store_false",
+        help="leave out the machines' control sockets (half the open files)",
+    )  # fmt: skip
+    result.add_argument(
+        "--metrics", metavar="[HOST:]PORT", type=_place,
+        help="serve counts to Prometheus over HTTP, at /metrics and /healthz (127.0.0.1 unless said otherwise; port 0 "
+        "is any that is free)",
+    )  # fmt: skip
+    return result
 
 
-def _number(text: str) -> int:
-    """The number that the text is; -1 where it is none."""
+def _count(text: str) -> int:
     try:
-        return from_digits(text)
+        number = from_digits(text)
     except ValueError:
-        return -1
+        raise ArgumentTypeError(f"'{text}' is not a number of machines") from None
+    if number > MOST_MACHINES:
+        raise ArgumentTypeError(f"there are at most {MOST_MACHINES} machines")
+    return number
+
+
+def _place(text: str) -> tuple[str, str]:
+    """The address and the port that the text says."""
+    host, _, port = text.rpartition(":")
+    try:
+        fits = 0 <= from_digits(port) <= 65535
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ArgumentTypeError(f"'{text}' is not a port to listen on")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", port
 
 
 def main(arguments: list[str]) -> int:
     """Run `qmpd fleet`; the result is the exit status."""
     try:
-        given = _Arguments(arguments)
-        if given.help:
-            print(_HELP, end="")
+        given, machines = parser().read_known(arguments)
+        if given is None:
             return 0
-        template, verbosity = _parse(given.machines)
-    except OptionError as error:
+        if given.count is None or given.dir is None:
+            raise UsageError("fleet takes --count N and --dir DIR (see qmpd fleet --help)")
+        template, verbosity = _parse(machines, parser().names)
+    except (UsageError, OptionError) as error:
         serve.complain(str(error))
         return 1
     from qmpd.control.errors import ControlError
@@ -106,15 +88,15 @@ def main(arguments: list[str]) -> int:
     from qmpd.server.fleet import Fleet, FleetError
     from qmpd.server.listener import ListenError
 
-    log.level = verbosity
+    log.level, log.json_lines = verbosity, template.json_log
 
     def parse(release: str | None, options: list[str]) -> VMSettings:
         try:
-            return _parse([*given.machines, *(["--release", release] if release else []), *options])[0]
+            return _parse([*machines, *(["--release", release] if release else []), *options])[0]
         except OptionError as error:
             raise ControlError(str(error)) from None
 
-    fleet = Fleet(given.directory, template, parse, given.control)
+    fleet = Fleet(given.dir, template, parse, given.control)
     try:
         fleet.raise_file_limit(given.count)
         fleet.listen()
@@ -126,8 +108,8 @@ def main(arguments: list[str]) -> int:
         fleet.close()
 
 
-def _parse(options: list[str]) -> tuple[VMSettings, int]:
-    parsed = serve.parse(options)
+def _parse(options: list[str], also: Sequence[str] = ()) -> tuple[VMSettings, int]:
+    parsed = serve.parse(options, also)
     if parsed is None:
         raise OptionError("help is no option of a machine (see qmpd serve --help)")
     settings, verbosity, warnings, _ = parsed

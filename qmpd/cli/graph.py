@@ -4,46 +4,41 @@ from __future__ import annotations
 
 import sys
 
+from qmpd.cli.grammar import STATUS, Parser, UsageError, choice
 from qmpd.diagram.mermaid import mermaid
 from qmpd.diagram.model import DIAGRAMS
 from qmpd.diagram.svg import svg
 
 FORMATS = {"mermaid": mermaid, "svg": svg}
 
-USAGE = """\
-usage: qmpd graph [run-states|update-stages] [--format mermaid|svg]
 
-Print a state diagram: of a machine's run states, or of the stages of a live
-update. It is drawn from the table of transitions that the program itself obeys.
-Mermaid is text that many renderers of Markdown draw; SVG is a picture.
-
-examples:
-  qmpd graph
-  qmpd graph update-stages --format svg > update-stages.svg
-"""
+def parser() -> Parser:
+    """The declaration of the subcommand."""
+    result = Parser(
+        "graph",
+        "Print a state diagram: of a machine's run states, or of the stages of a live\n"
+        "update. It is drawn from the table of transitions that the program itself obeys.\n"
+        "Mermaid is text that many renderers of Markdown draw; SVG is a picture.",
+        examples="  qmpd graph\n  qmpd graph update-stages --format svg > update-stages.svg\n",
+    )
+    result.add_argument(
+        "diagram", nargs="?", default="run-states", type=choice("diagram", DIAGRAMS), metavar="|".join(DIAGRAMS),
+        help="what to draw (run-states unless said otherwise)",
+    )  # fmt: skip
+    result.add_argument(
+        "--format", default="mermaid", type=choice("format", FORMATS), metavar="|".join(FORMATS),
+        help="how to draw it (mermaid unless said otherwise)",
+    )  # fmt: skip
+    return result
 
 
 def main(arguments: list[str]) -> int:
     """Run `qmpd graph`; the result is the exit status."""
-    name, kind = "run-states", "mermaid"
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in ("-h", "-help", "--help"):
-            print(USAGE, end="")
-            return 0
-        option, equals, value = argument.partition("=")
-        if option in ("--format", "-format"):
-            kind = value if equals else next(rest, "")
-            if kind not in FORMATS:
-                return _refuse(f"{argument}: there are {' and '.join(FORMATS)}")
-        elif argument in DIAGRAMS:
-            name = argument
-        else:
-            return _refuse(f"{argument}: there are {' and '.join(DIAGRAMS)}")
-    print(FORMATS[kind](DIAGRAMS[name]()), end="")
+    try:
+        given = parser().read(arguments)
+    except UsageError as error:
+        sys.stderr.write(f"qmpd graph: {error}\n")
+        return STATUS
+    if given is not None:
+        print(FORMATS[given.format](DIAGRAMS[given.diagram]()), end="")
     return 0
-
-
-def _refuse(text: str) -> int:
-    sys.stderr.write(f"qmpd: graph: {text}\n")
-    return 1

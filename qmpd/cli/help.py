@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _COLUMN = 26
 
-_OWN = ("socket", "release", "twin", "control", "guest", "transcript", "clock", "extension", "help")
+_OWN = ("socket", "release", "twin", "control", "guest", "transcript", "clock", "extension", "log-format", "help")
 
-_SERVE = """\
-usage: qmpd serve [OPTION]...
-
+SERVE = """\
 Serve one virtual machine as QEMU's monitor protocol (QMP) shows it. Options are
 spelled as QEMU spells them, with one dash or two. Without -qmp and --socket it
 listens in $XDG_RUNTIME_DIR, or in a folder of its own in the temporary folder.
+
+-machine takes every machine type of the release (-machine help of the program
+qmpd-system-x86_64 lists them). That program takes QEMU's whole command line:
+-chardev, -netdev, -blockdev, -object, -daemonize and all the rest.
 """
 
-_SERVE_END = """\
-examples:
+SERVE_EXAMPLES = """\
   qmpd serve --socket /tmp/vm.sock -machine none
   qmpd serve -S -no-shutdown -name vm1 -qmp unix:/tmp/vm.sock,server=on,wait=off
 """
@@ -38,10 +39,10 @@ def serve_help(options: Iterable[Option]) -> str:
     for option in options:
         if option.meaning is not None:
             sections.setdefault(option.section, []).append(_entry(option))
-    parts = [_SERVE]
+    parts = ["usage: qmpd serve [OPTION]...\n", SERVE]
     parts += [f"{section}:\n{''.join(entries)}" for section, entries in sections.items()]
     parts.append(_wrapped("Releases: ", ", ".join(release_names()) + f" ({DEFAULT_RELEASE} unless said otherwise)."))
-    parts.append(_SERVE_END)
+    parts.append(f"examples:\n{SERVE_EXAMPLES}")
     return "\n".join(parts)
 
 

@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "timeline": "draw a transcript: who sent what, when, and in which run state",
     "graph": "draw the run states, or the stages of a live update",
     "capture": "write down what a real QEMU, or a running VM, is",
+    "completion": "print the script by which a shell completes the arguments",
 }
 
 _USAGE = """\
@@ -73,6 +74,11 @@ def _run(arguments: list[str]) -> int:
     if not name:
         sys.stderr.write(usage())
     else:
+        from qmpd.common.suggestions import suggestion
+
         kind = "option" if name.startswith("-") else "subcommand"
-        sys.stderr.write(f"qmpd: {name}: no such {kind} (qmpd --help lists them)\n")
+        known = ("--help", "--version") if name.startswith("-") else SUBCOMMANDS
+        hint = suggestion(name, known) if name else ""
+        meant = hint if "did you mean" in hint else " (qmpd --help lists them)"
+        sys.stderr.write(f"qmpd: {name}: no such {kind}{meant}\n")
     return 1

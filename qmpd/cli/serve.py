@@ -20,6 +20,10 @@ from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from qmpd.cli.grammar import Parser
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine import MachineSettings
     from qmpd.option_language.options import Given
@@ -34,7 +38,7 @@ OPTIONS = (
     *machine_options.OPTIONS,
     Option("release", "RELEASE", _SECTION, "the release of QEMU to stand in for: a name (7.2) or a captured folder"),
     Option("twin", "FILE", _SECTION, "be the VM whose face qmpd capture --socket has copied; other options change it"),
-    Option("control", "unix:PATH", _SECTION, "the puppeteer's socket: guest actions, clock, faults (see qmpd control)"),
+    Option("control", "PATH", _SECTION, "the puppeteer's socket: guest actions, clock, faults (see qmpd control)"),
     Option("guest", "OPTION=VALUE[,...]", _SECTION, "an operating system for machine pc, like boot-time=2s"),
     Option("transcript", "FILE", _SECTION, "write what happens to this file, a line of JSON each"),
     Option("clock", "real|scaled=FACTOR|virtual", _SECTION, "at what pace the machine's time passes"),
@@ -43,6 +47,7 @@ OPTIONS = (
     Option("pidfile", "PATH", _SECTION, "hold the process's id in this file, locked while it runs"),
     Option("v", None, _SECTION, "log each connection and change of state to standard error"),
     Option("vv", None, _SECTION, "log each message, too"),
+    Option("log-format", "text|json", _SECTION, "how the log is written: lines, or a JSON object each"),
     Option("h", None, _SECTION, None),
     Option("help", None, _SECTION, "print this and exit"),
 )
@@ -60,15 +65,37 @@ class Parsed(NamedTuple):
     inventory: Inventory | None
 
 
-def parse(arguments: list[str]) -> Parsed | None:
+def parser() -> Parser:
+    """The declaration of the subcommand, for those who describe it; its own reader is QEMU's (`parse`)."""
+    from qmpd.cli.grammar import Parser
+    from qmpd.cli.help import SERVE, SERVE_EXAMPLES, spelling
+
+    result = Parser("serve", SERVE, usage="qmpd serve [OPTION]...", examples=SERVE_EXAMPLES)
+    groups: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.meaning is None or option.name == "help":
+            continue
+        group = groups.get(option.section) or result.add_argument_group(option.section)
+        groups[option.section] = group
+        name, _, argument = spelling(option).partition(" ")
+        meaning = option.meaning.replace("%", "%%")
+        if argument:
+            group.add_argument(name, metavar=argument, help=meaning)
+        else:
+            group.add_argument(name, action="store_true", help=meaning)
+    return result
+
+
+def parse(arguments: list[str], also: Sequence[str] = ()) -> Parsed | None:
     """What `qmpd serve` with these arguments is asked for.
 
-    None where the arguments ask for help.  The settings have no monitor where none was asked for.
+    None where the arguments ask for help.  The settings have no monitor where none was asked for.  `also` are options
+    that somebody else takes, for a suggestion.
 
     :raise OptionError: an argument is wrong.
     """
     known = {option.name: option for option in OPTIONS}
-    given, others = scan(arguments, known)
+    given, others = _scan(arguments, known, also)
     twin = next((_twin(each.value) for each in reversed(given) if each.option.name == "twin"), None)
     if twin is not None:
         # As if somebody had typed what it was, before everything else.
@@ -98,6 +125,35 @@ def parse(arguments: list[str]) -> Parsed | None:
     except Refusal as error:
         words = release.refusals
         raise OptionError(words.message(error), error.location, words.hint(error)) from None
+
+
+def _scan(
+    arguments: list[str], known: dict[str, Option], also: Sequence[str] = ()
+) -> tuple[list[Given], list[str]]:
+    """The options of a command line, `--name=value` among them, and what is none.
+
+    :raise OptionError: an option is wrong; the text says which was meant, where it can be told.
+    """
+    words: list[str] = []
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        option = known.get(name[2:]) if name.startswith("--") and equals else None
+        words += [word] if option is None or option.argument is None else [name, value]
+    try:
+        return scan(words, known)
+    except OptionError as error:
+        wrong = next((word for word in words if word.startswith("-") and word.lstrip("-") not in known), None)
+        if wrong is None or error.location != wrong or wrong.partition("=")[0].lstrip("-") in known:
+            raise
+        from qmpd.cli.help import spelling
+        from qmpd.common.suggestions import suggestion
+
+        spelled = {option.name: spelling(option).partition(" ")[0] for option in OPTIONS if option.meaning is not None}
+        spelled |= {name.lstrip("-"): name for name in also}
+        hint = suggestion(wrong.partition("=")[0].lstrip("-"), spelled)
+        for name in spelled if "did you mean" in hint else ():
+            hint = hint.replace(f"'{name}'", f"'{spelled[name]}'")
+        raise OptionError(error.message + hint, error.location, error.hint) from None
 
 
 def _settings(settings: VMSettings, given: list[Given], release: Release) -> Parsed:
@@ -134,6 +190,8 @@ def _settings(settings: VMSettings, given: list[Given], release: Release) -> Par
                 verbosity += 1
             case "vv":
                 verbosity += 2
+            case "log-format":
+                settings.json_log = _log_format(each)
             case _:
                 machine.take(each)
     settings.machine = replace(machine.finish(), reboot_reset=reboot_reset)
@@ -158,6 +216,18 @@ def _build(release: Release, machine: MachineSettings, warnings: list[str]) -> I
             warnings.append(f"{refusal.location}: warning: {refusal.message}; it is left out")
 
     return build(release, machine, refuse) if has_parts(machine) else None
+
+
+def _log_format(given: Given) -> bool:
+    """Whether the log is to be JSON.
+
+    :raise OptionError: it is to be neither text nor JSON.
+    """
+    if given.value not in ("text", "json"):
+        from qmpd.common.suggestions import suggestion
+
+        raise OptionError(f"there is no such format{suggestion(given.value, ('text', 'json'))}", given.location)
+    return given.value == "json"
 
 
 def _twin(path: str) -> Twin:
@@ -256,7 +326,7 @@ def _serve(settings: VMSettings, verbosity: int, folder: str | None, inventory: 
     from qmpd.server.pid_file import PidFileError
     from qmpd.server.serve import serve
 
-    log.level = verbosity
+    log.level, log.json_lines = verbosity, settings.json_log
     try:
         return serve(settings, on_listening=lambda: _announce(settings), inventory=inventory)
     except (ListenError, PidFileError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.suggestions import suggestion
 from qmpd.machine import ScaledClock, VirtualClock
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class PuppetClock:
             return cls(ClockKind.SCALED, number)
         if text in ("real", "virtual"):
             return cls(ClockKind(text))
-        raise ValueError(f"'{text}' is not a clock: real, scaled=FACTOR and virtual are")
+        hint = suggestion(text.partition("=")[0], ("real", "scaled", "virtual"))
+        meant = hint if "did you mean" in hint else ""
+        raise ValueError(f"'{text}' is not a clock: real, scaled=FACTOR and virtual are{meant}")
 
     def set(self, kind: ClockKind, factor: float = 1.0) -> None:
         """Change the pace.  `factor` is for a scaled clock.

@@ -7,6 +7,7 @@ import typing
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from qmpd.common.integers import from_digits
+from qmpd.common.suggestions import suggestion
 from qmpd.control.ranges import Range, bounds, spell
 from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import wire_name, without_plain_strings
@@ -82,7 +83,8 @@ def parse(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     for key, text in pairs:
         name = key.replace("-", "_")
         if name not in hints or "_" in key:
-            raise ValueError(f"Invalid parameter '{key}'")
+            known = [wire_name(each) for each in hints]
+            raise ValueError(f"Invalid parameter '{key}'{suggestion(key, known)}")
         result[name] = _value(key, text, hints[name])
     return changes(result)
 
@@ -104,8 +106,7 @@ def _value(key: str, text: str, kind: Any) -> object:
         try:
             return kind(text)
         except ValueError:
-            known = ", ".join(kind)
-            raise ValueError(f"Parameter '{key}' does not accept value '{text}' (there are {known})") from None
+            raise ValueError(f"Parameter '{key}' does not accept value '{text}'{suggestion(text, kind)}") from None
     try:
         if not (key == "sleep-time" and text == NEVER):
             nanoseconds(text)

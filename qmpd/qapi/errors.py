@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qmpd.common.refusals import Worded
+from qmpd.common.suggestions import suggestion
 
 
 class ArgumentError(Worded):
@@ -24,7 +25,7 @@ class UnknownExtension(Exception):  # noqa: N818 - the name says what happened
     """No extension has the name that was asked for; the text lists those that there are."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"unknown extension '{name}': there are {', '.join(known)}")
+        super().__init__(f"unknown extension '{name}'{suggestion(name, known)}")
         self.name = name
         self.known = known
 

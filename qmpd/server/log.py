@@ -12,11 +12,16 @@ level = 0
 name = "qmpd"
 timestamp = False
 """Whether the time stands in front of each line."""
+json_lines = False
+"""Whether each line is a JSON object: `time`, `level` (error, info or message), `program` and `text`."""
+
+_COLOURS = {"error": "\x1b[31m", "info": "\x1b[36m", "message": "\x1b[2m"}
+_PLAIN = "\x1b[0m"
 
 
 def error(text: str) -> None:
     """Something went wrong: always printed."""
-    _print(text)
+    _print("error", text)
 
 
 def defect(what: str, failure: BaseException) -> None:
@@ -30,17 +35,17 @@ def defect(what: str, failure: BaseException) -> None:
 def info(text: str) -> None:
     """A connection or a change of state: printed with -v."""
     if level >= 1:
-        _print(text)
+        _print("info", text)
 
 
 def message(text: str) -> None:
     """One message: printed with -vv."""
     if level >= 2:
-        _print(text)
+        _print("message", text)
 
 
-def _print(text: str) -> None:
-    line = f"{_time()}{name}: {text}\n"
+def _print(kind: str, text: str) -> None:
+    line = _line(kind, text)
     try:
         if line.isascii() or not hasattr(sys.stderr, "buffer"):
             sys.stderr.write(line)
@@ -52,9 +57,19 @@ def _print(text: str) -> None:
         pass  # whoever reads the log is gone; the machine goes on
 
 
-def _time() -> str:
-    if not timestamp:
-        return ""
+def _line(kind: str, text: str) -> str:
+    if json_lines:
+        import json
+
+        return json.dumps({"time": _now(), "level": kind, "program": name, "text": text}) + "\n"
+    time = f"{_now()} " if timestamp else ""
+    # QEMU's own lines, under its name, are never coloured.
+    if name == "qmpd" and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        return f"{time}{_COLOURS[kind]}{name}:{_PLAIN} {text}\n"
+    return f"{time}{name}: {text}\n"
+
+
+def _now() -> str:
     from datetime import UTC, datetime
 
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ ")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -79,5 +79,7 @@ class VMSettings:
     folder: str | None = None
     chardevs: list[ChardevSettings] = field(default_factory=list)
     thread_names: bool = False
+    # Whether the log is a JSON object a line.
+    json_log: bool = False
     # Open files of the caller's to begin with, as (set, number, opaque).
     descriptors: list[tuple[int, int, str | None]] = field(default_factory=list)

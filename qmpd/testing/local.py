@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,13 @@ import trio
 from qmpd.common.refusals import Refusal
 from qmpd.control.clock import PuppetClock
 from qmpd.control.errors import ControlError
+from qmpd.control.transcript import EntryKind
+from qmpd.server.hand_over.snapshot import put, take_alone
 from qmpd.server.listener import ListenError
 from qmpd.server.virtual_machine import VirtualMachine
 from qmpd.testing import background
 from qmpd.testing.settings import Folder, StartError, release_of
+from qmpd.testing.snapshot import Snapshot
 from qmpd.testing.vm import VM
 from qmpd.testing.watch import Watch
 
@@ -39,14 +43,12 @@ class LocalVM(VM):
         """
         super().__init__(release_of(settings), [monitor.path for monitor in settings.monitors], Watch())
         self._folder = folder
-        self._status: int | None = None
+        self._settings = settings
         self._failure: BaseException | None = None
         self._closed = False
-        self._began = threading.Event()
-        self._done = threading.Event()
-        self._scope = trio.CancelScope()
         self._background = background.acquire()
         self._finalizer = weakref.finalize(self, _release, folder)
+        self._prepare()
         try:
             self._served, self._puppeteer = self._background.call(lambda: self._make(settings))
         except BaseException as error:
@@ -59,6 +61,13 @@ class LocalVM(VM):
         if not any(monitor.wait for monitor in settings.monitors):
             self._began.wait(GRACE)
             self._catch_up()
+
+    def _prepare(self) -> None:
+        """Begin a life: the VM has not ended yet."""
+        self._status: int | None = None
+        self._began = threading.Event()
+        self._done = threading.Event()
+        self._scope = trio.CancelScope()
 
     def _make(self, settings: VMSettings) -> tuple[VirtualMachine, Any]:
         vm = VirtualMachine(settings, PuppetClock.parse(settings.clock))
@@ -126,6 +135,60 @@ class LocalVM(VM):
             raise RuntimeError("the VM has failed") from self._failure
         assert self._status is not None
         return self._status
+
+    def snapshot(self) -> Snapshot:
+        """Keep the VM as it is: run state, guest, clock, devices, faults and overrides; not who is connected.
+
+        :raise ControlError: it has ended, or has what cannot be kept.
+        """
+        __tracebackhide__ = True
+        self._catch_up()
+        if self._closed or self._done.is_set():
+            raise ControlError("the VM has ended")
+        try:
+            return Snapshot(self, self._background.call(lambda: take_alone(self._served)))
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Be as the VM was when the snapshot was made, also where it has ended since; clients are disconnected.
+
+        The transcript goes on: what was seen before is still there.
+
+        :raise ControlError: the snapshot is another VM's, or the VM has been closed.
+        :raise StartError: a socket cannot be made.
+        """
+        __tracebackhide__ = True
+        if self._closed:
+            raise ControlError("the VM has been closed")
+        if snapshot.vm is not self:
+            raise ControlError("the snapshot is another VM's")
+        before = self.run_state
+        self._background.call(self._scope.cancel)
+        self._done.wait(GRACE)
+        if self._failure is not None:
+            raise RuntimeError("the VM has failed") from self._failure
+        self._prepare()
+        try:
+            self._served, self._puppeteer = self._background.call(lambda: self._make_again(snapshot, before))
+        except ListenError as error:
+            self._done.set()
+            raise StartError(str(error)) from None
+        self._background.spawn(self._serve)
+        self._began.wait(GRACE)
+
+    def _make_again(self, snapshot: Snapshot, before: str) -> tuple[VirtualMachine, Any]:
+        vm = VirtualMachine(self._settings, PuppetClock.parse(self._settings.clock))
+        put(vm, copy.deepcopy(snapshot.state), None)
+        # It has started long ago, and waits for nobody.
+        vm.started = True
+        puppeteer = vm.play()
+        self._watch.reopen()
+        puppeteer.recorder.follow(self._watch.add, from_start=False)
+        if puppeteer.machine.state != before:
+            puppeteer.recorder.record(EntryKind.RUN_STATE, from_=before, to=str(puppeteer.machine.state))
+        vm.listen()
+        return vm, puppeteer
 
     def close(self) -> None:
         """End the VM, whatever it is doing, and take its sockets away; nothing happens where that has been done.

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from qmpd.control.clock import ClockKind
+from qmpd.control.errors import ControlError
 from qmpd.control.faults import FaultControl
 from qmpd.control.guest import GuestControl
 from qmpd.control.puppeteer import GROUPS
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.qapi import Release
     from qmpd.testing.patterns import Command, CommandPattern, Event, Pattern
+    from qmpd.testing.snapshot import Snapshot
     from qmpd.testing.watch import Watch
     from qmpd.timeline.transcript import Entry
 
@@ -93,6 +95,20 @@ class VM(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the VM, whatever it is doing, and take its sockets away; nothing happens where that has been done."""
+
+    def snapshot(self) -> Snapshot:
+        """Keep the VM as it is, to `restore` it as often as needed: a slow set-up is made once for many tests.
+
+        :raise ControlError: it cannot be kept.
+        """
+        raise ControlError("only a VM in this process can be kept")
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Be as the VM was when the snapshot was made.
+
+        :raise ControlError: it cannot.
+        """
+        raise ControlError("only a VM in this process can be kept")
 
     @abstractmethod
     def _initial_state(self) -> str:

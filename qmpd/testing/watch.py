@@ -83,6 +83,11 @@ class Watch:
             if waiter.future.set_running_or_notify_cancel():
                 waiter.future.set_exception(WatchEndedError())
 
+    def reopen(self) -> None:
+        """More will happen, after all."""
+        with self._lock:
+            self._closed = False
+
     def forget(self) -> None:
         """Begin anew: `entries`, and what is waited for, are only what comes from now on."""
         with self._lock:

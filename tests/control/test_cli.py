@@ -46,10 +46,31 @@ async def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
             (("guest-wake",), "Unable to wake up: guest is not in suspended state"),
             (("no-such",), "The command no-such has not been found"),
             (("clock-advance", "90"), "'90' is not KEY=VALUE"),
-            (("--fast",), "--fast: no such option (--help tells more)"),
+            (("guest-rebot",), "The command guest-rebot has not been found; did you mean 'guest-reboot'?"),
+            (("guest-set", "on-powerdwn=none"), "guest-set takes no 'on-powerdwn'; did you mean 'on-powerdown'?"),
+            (
+                ("guest-set", "on-unplug=ignroe"),
+                "Parameter 'on-unplug' does not accept value 'ignroe'; did you mean 'ignore'?",
+            ),
+            (("--fast",), "--fast: no such option; there are '--follow' and '--help'"),
         ]:
             assert await run(machine.control_path, *arguments) == 1
             assert capsys.readouterr().err == f"qmpd control: {complaint}\n"
+
+
+async def test_help_behind_a_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with played(tmp_path, machine_type="pc") as machine:
+        assert await run(machine.control_path, "--help") == 0
+        assert "guest-reboot " in capsys.readouterr().out
+        assert await run(f"unix:{machine.control_path}", "guest-wake", "--help") == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "Wake a suspended guest, as a device does; the reason is told to the guest alone.",
+            "",
+            "arguments:",
+            "  reason  rtc|pmtimer|other (optional)",
+        ]
+        assert await run(machine.control_path, "fault-clear", "--help") == 0
+        assert "  id  " in capsys.readouterr().out
 
 
 async def test_what_is_no_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +104,6 @@ async def test_following(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["--help"]) == 0
-    assert "usage: qmpd control PATH COMMAND" in capsys.readouterr().out
+    assert "usage: qmpd control PATH [COMMAND" in capsys.readouterr().out
     assert command_line.main([]) == 1
-    assert "usage: qmpd control PATH COMMAND" in capsys.readouterr().err
+    assert "usage: qmpd control PATH [COMMAND" in capsys.readouterr().err

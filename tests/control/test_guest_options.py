@@ -66,12 +66,12 @@ def test_options_come_back_as_they_were_given() -> None:
     ("line", "message"),
     [
         ("speed=1", "-guest speed=1: Invalid parameter 'speed'"),
-        ("boot_time=1s", "-guest boot_time=1s: Invalid parameter 'boot_time'"),
+        ("boot_time=1s", "-guest boot_time=1s: Invalid parameter 'boot_time'; did you mean 'boot-time'?"),
         ("boot-time=2x", "-guest boot-time=2x: Parameter 'boot-time': '2x' is not a time: "
          "a number with one of the units ns, us, ms, s, m, h is"),
         ("operating-system=maybe", "-guest operating-system=maybe: Parameter 'operating-system' expects 'on' or 'off'"),
-        ("firmware=uefi", "-guest firmware=uefi: Parameter 'firmware' does not accept value 'uefi' "
-         "(there are seabios, once, none)"),
+        ("firmware=uefi", "-guest firmware=uefi: Parameter 'firmware' does not accept value 'uefi'; "
+         "there are 'none', 'once' and 'seabios'"),
         ("firmware-resets=-1", "-guest firmware-resets=-1: 'firmware-resets' is a number from 0 to 1000, "
          "or two of them like 2-3"),
         ("debug-exit-value=256", "-guest debug-exit-value=256: 'debug-exit-value' is a number from 0 to 255"),
@@ -104,7 +104,7 @@ def test_what_is_no_clock(clock: str) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("tcp:localhost:1", "only unix:PATH is served"),
+        ("tcp:localhost:1", "only a path, or unix:PATH, is served"),
         ("unix:", "a path is missing"),
         ("unix:/x,server=on", "Invalid parameter 'server'"),
         ("unix:" + "x" * 108, "is too long"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -101,3 +102,9 @@ def test_the_traceback_ends_in_the_test(pytester: pytest.Pytester) -> None:
     outcome.assert_outcomes(failed=8)
     frames = [line for line in outcome.outlines if re.match(r"\S*qmpd/\S+\.py:\d+: in ", line)]
     assert frames == []
+
+
+def test_pydoc_shows_the_api() -> None:
+    text = pydoc.plain(pydoc.render_doc(qmpd.testing))
+    for name in ("class VM", "wait_for_event", "assert_sent", "class VMFactory", "class VMTestCase", "start(*"):
+        assert name in text

@@ -181,7 +181,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["lost.jsonl", "-o", "out.svg"], "lost.jsonl: line 1: an entry of kind 'sent' has a client"),
         (["empty.jsonl", "-o", "out.svg", "-from", "x"], "-from: 'x' is no number"),
         (["empty.jsonl", "-o", "none/out.svg"], "empty.jsonl: there is nothing to draw"),
-        (["t.jsonl", "-foo"], "-foo: invalid option"),
+        (["t.jsonl", "-foo"], "-foo: no such option; there are '--from', '--help', '--title' and '--to'"),
     ],
 )
 def test_what_the_command_complains_about(
@@ -201,4 +201,4 @@ def test_what_the_command_complains_about(
 
 def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert timeline.main(["--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: qmpd timeline FILE")
+    assert capsys.readouterr().out.startswith("usage: qmpd timeline")

@@ -67,13 +67,15 @@ def monitor(given: Given, index: int) -> MonitorSettings:
 
 
 def control(given: Given) -> MonitorSettings:
-    """The control socket that `-control unix:PATH` asks for; it listens and does not wait.
+    """The control socket that `-control PATH` or `-control unix:PATH` asks for; it listens and does not wait.
 
     :raise OptionError: the address is wrong.
     """
     try:
         if not given.value.startswith("unix:"):
-            raise OptionError("only unix:PATH is served")
+            if given.value.startswith(_OTHER_DEVICES + _MORE_DEVICES):
+                raise OptionError("only a path, or unix:PATH, is served")
+            return MonitorSettings(path=_checked_path(given.value), chardev="control")
         values = dict(key_values.flat_list(given.value[len("unix:") :], "path"))
         path = values.pop("path", "")
         pretty = key_values.boolean("pretty", values.pop("pretty", "off"))

@@ -6,6 +6,7 @@ data, which names each by its number in the list, so that the same data without 
 
 from __future__ import annotations
 
+import copy
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,22 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
     if vm.puppet_host is not None and vm.puppet_host.transcript is not None:
         taken.state["transcript"] = taken.keep(vm.puppet_host.transcript.descriptor)
     return taken
+
+
+def take_alone(vm: VirtualMachine) -> dict[str, Any]:
+    """The machine as it is now without its clients: what `put` makes of it has none, and listens nowhere yet.
+
+    :raise ValueError: it has character devices of its own, whose files cannot be had twice.
+    """
+    if vm.devices is not None:
+        raise ValueError("a machine with character devices of its own cannot be kept")
+    state = copy.deepcopy(take(vm).state)
+    state |= {"clients": [], "ready": [], "listeners": [], "pid_file": None}
+    state.pop("transcript", None)
+    if state["puppeteer"] is not None:
+        # Replies that are kept back belong to clients.
+        state["puppeteer"]["kept"] = []
+    return state
 
 
 def _take_listener(taken: Taken, listener: Listener) -> list[object]:
