@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,10 +35,10 @@ def known() -> dict[str, frozenset[str]]:
 def compare(release: str, answers: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """See that each answer is real QEMU's, but for those that are known not to be; gives a line for the report.
 
-    Where real QEMU ends by a fault of its own nothing is compared.
+    Where real QEMU ends by a fault of its own nothing is compared, nor where only root is let, as the recordings were.
     """
     left_out = known()[release]
-    differences, no_longer, right = [], [], 0
+    differences, no_longer, right, forbidden = [], [], 0, 0
     for key, answer in answers.items():
         want = theirs.get(key)
         assert want is not None, f"{key}\n    is not recorded: python -m tests.refusals.record {release}"
@@ -46,11 +48,19 @@ def compare(release: str, answers: Mapping[str, Any], theirs: Mapping[str, Any])
             right += 1
             if key in left_out:
                 no_longer.append(key)
+        elif _is_forbidden(answer):
+            forbidden += 1
         elif key not in left_out:
             differences.append(f"{key}\n    got  {_spelled(answer)}\n    want {_spelled(want)}")
     assert not differences, f"{release}: {len(differences)} answers differ\n" + "\n".join(differences)
     assert not no_longer, f"{release}: these are right now, and to be taken out of known.txt\n" + "\n".join(no_longer)
-    return f"refusals, {release}: {right} of {len(answers)} answers are real QEMU's"
+    without = f" ({forbidden} are for root alone)" if forbidden else ""
+    return f"refusals, {release}: {right} of {len(answers)} answers are real QEMU's{without}"
+
+
+def _is_forbidden(answer: Any) -> bool:
+    """Whether the system has kept a file or a port from somebody who is not root."""
+    return os.geteuid() != 0 and os.strerror(errno.EACCES) in _spelled(answer)
 
 
 def _spelled(answer: Any) -> str:
