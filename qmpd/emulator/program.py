@@ -44,11 +44,8 @@ def _main(program: str, arguments: list[str]) -> int:
     try:
         settings = configuration()
         release = complaints.release = _release(settings)
-        options = {**_OTHER_TARGETS, **release.command_line.options}
-        given = scan_all(
-            arguments, {name: Option(name, "ARGUMENT" if takes else None, "", None) for name, takes in options.items()}
-        )
-        return _run(release, given, settings, complaints)
+        options, start = read(release, arguments, complaints)
+        return _serve(options, start, settings, complaints)
     except OptionList as listed:
         for hint in listed.hint:
             sys.stderr.write(f"{hint}\n")
@@ -145,24 +142,26 @@ def _release(settings: dict[str, str]) -> Release:
         raise OptionError(str(error)) from None
 
 
-def _run(
-    release: Release,
-    given: list[Given | str],
-    settings: dict[str, str],
-    complaints: Complaints,
-) -> int:
+def read(release: Release, arguments: list[str], complaints: Complaints) -> tuple[EmulatorOptions, Start]:
+    """Look at a command line as QEMU does until it makes the machine; `Start.finish` does that.
+
+    :raise OptionList: it asks for a list.
+    :raise Refusal: something in it is wrong.
+    """
     from qmpd.emulator.phases.start import Start
     from qmpd.emulator.reading.options import EmulatorOptions
 
+    known = {**_OTHER_TARGETS, **release.command_line.options}
+    table = {name: Option(name, "ARGUMENT" if takes else None, "", None) for name, takes in known.items()}
     options = EmulatorOptions(release, complaints)
-    for each in given:
+    for each in scan_all(arguments, table):
         if isinstance(each, str):
             options.take_image(each)
         else:
             options.take(each)
     start = Start(options)
     start.before()
-    return _serve(options, start, settings, complaints)
+    return options, start
 
 
 def _print(listed: OptionList) -> int:

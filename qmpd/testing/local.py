@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qmpd.control.declaration import Declaration
+    from qmpd.hardware.inventory import Inventory
     from qmpd.server.settings import VMSettings
 
 GRACE = 10.0
@@ -36,8 +37,8 @@ GRACE = 10.0
 class LocalVM(VM):
     """A VM in this process.  Ending as if it were killed, it leaves its sockets, and this process runs on."""
 
-    def __init__(self, settings: VMSettings, folder: Folder) -> None:
-        """Start it.
+    def __init__(self, settings: VMSettings, folder: Folder, inventory: Inventory | None = None) -> None:
+        """Start it; `inventory` is what was built for it.
 
         :raise StartError: a socket cannot be made.
         """
@@ -50,7 +51,7 @@ class LocalVM(VM):
         self._finalizer = weakref.finalize(self, _release, folder)
         self._prepare()
         try:
-            self._served, self._puppeteer = self._background.call(lambda: self._make(settings))
+            self._served, self._puppeteer = self._background.call(lambda: self._make(settings, inventory))
         except BaseException as error:
             self._finalizer()
             if isinstance(error, ListenError):
@@ -69,8 +70,8 @@ class LocalVM(VM):
         self._done = threading.Event()
         self._scope = trio.CancelScope()
 
-    def _make(self, settings: VMSettings) -> tuple[VirtualMachine, Any]:
-        vm = VirtualMachine(settings, PuppetClock.parse(settings.clock))
+    def _make(self, settings: VMSettings, inventory: Inventory | None) -> tuple[VirtualMachine, Any]:
+        vm = VirtualMachine(settings, PuppetClock.parse(settings.clock), inventory)
         puppeteer = vm.play()
         puppeteer.recorder.follow(self._watch.add, from_start=True)
         vm.listen()

@@ -11,17 +11,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qmpd.cli import serve as command_line
+from qmpd.common.refusals import Refusal
 from qmpd.control import guest_options
 from qmpd.control.clock import PuppetClock
 from qmpd.machine.blueprint import GuestSettings
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import OptionError
-from qmpd.qapi import load_release
+from qmpd.qapi import BadRelease, UnknownRelease, load_release
 from qmpd.server.settings import MonitorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qmpd.hardware.inventory import Inventory
+    from qmpd.machine import MachineSettings
     from qmpd.qapi import Release
     from qmpd.server.settings import VMSettings
 
@@ -92,11 +95,7 @@ def settings(
             raise StartError("the options ask for help")
         result, _, warnings, _ = parsed
         if guest is not None:
-            if result.machine.machine_type == "none":
-                raise StartError("machine 'none' has no guest")
-            changes = guest_options.parse(list(guest))
-            changed = replace(result.machine.guest or GuestSettings(), **changes)
-            result.machine = replace(result.machine, guest=changed)
+            result.machine = _with_guest(result.machine, guest)
         PuppetClock.parse(clock)
     except (OptionError, ValueError) as error:
         raise StartError(str(error)) from None
@@ -104,6 +103,59 @@ def settings(
         sys.stderr.write(f"qmpd: {warning}\n")
     result.clock = clock
     return result
+
+
+def _with_guest(machine: MachineSettings, guest: Sequence[tuple[str, str]]) -> MachineSettings:
+    """The machine with an operating system.
+
+    :raise ValueError: an option of the guest is wrong.
+    """
+    if machine.machine_type == "none":
+        raise StartError("machine 'none' has no guest")
+    changes = guest_options.parse(list(guest))
+    return replace(machine, guest=replace(machine.guest or GuestSettings(), **changes))
+
+
+_OF_A_PROCESS = ("daemonize", "chroot", "runas", "pidfile", "sandbox", "qtest", "add-fd")
+
+
+def of_command_line(
+    line: Sequence[str], guest: Sequence[tuple[str, str]] | None, release: str, clock: str
+) -> tuple[VMSettings, Inventory]:
+    """The settings of a VM that QEMU's own command line asks for, and what was built for it.
+
+    :raise StartError: something is wrong with it, in QEMU's words, or takes a process of its own.
+    """
+    from qmpd.emulator.program import Complaints, read
+    from qmpd.option_language.errors import OptionList
+
+    class Warnings(Complaints):
+        def line(self, text: str) -> None:
+            sys.stderr.write(f"qmpd: {text}\n")
+
+    for word in line:
+        if word.startswith("-") and word.lstrip("-") in _OF_A_PROCESS:
+            raise StartError(f"{word}: takes a process of its own: start qmpd-system-x86_64")
+    complaints = Warnings("qmpd")
+    try:
+        found = complaints.release = load_release(release)
+    except (UnknownRelease, BadRelease) as error:
+        raise StartError(str(error)) from None
+    try:
+        _, start = read(found, list(line), complaints)
+        result = start.finish()
+        if guest is not None:
+            result.machine = _with_guest(result.machine, guest)
+        PuppetClock.parse(clock)
+    except OptionList:
+        raise StartError("the command line asks for a list") from None
+    except Refusal as error:
+        message = found.refusals.message(error)
+        raise StartError(f"{error.location}: {message}" if error.location else message) from None
+    except ValueError as error:
+        raise StartError(str(error)) from None
+    result.release, result.clock = release, clock
+    return result, start.inventory
 
 
 def release_of(settings: VMSettings) -> Release:

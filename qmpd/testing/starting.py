@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.qapi import DEFAULT_RELEASE
 from qmpd.testing import settings as asked
 from qmpd.testing.local import LocalVM
+from qmpd.testing.settings import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ def start(
     release: str = RELEASE,
     clock: str = "real",
     options: Sequence[str] = (),
+    command_line: Sequence[str] | None = None,
     monitors: int = 1,
     exclusive: bool = False,
     wait: bool = False,
@@ -39,6 +41,9 @@ def start(
     :param clock: `real`, `scaled=FACTOR`, or `virtual`, where time passes when `vm.clock` is told so.
     :param options: more of QEMU's options, as on its command line: `["-S", "-device", "pvpanic"]`.  Where a `-qmp` is
         among them there are no other QMP sockets.
+    :param command_line: QEMU's own command line, whole, as the program `qmpd-system-x86_64` takes it, in place of
+        `machine` and `options`: `["-machine", "q35", "-chardev", "pty,id=c0", "-netdev", "user,id=n0", "-device",
+        "virtio-net-pci,netdev=n0"]`.
     :param monitors: how many QMP sockets there are (`vm.qmp_paths`).
     :param exclusive: they serve one client at a time, as QEMU does.
     :param wait: the machine starts with the first client.
@@ -46,7 +51,13 @@ def start(
     :raise StartError: an option is wrong, or a socket cannot be made.
     """
     pairs = None if guest is None else asked.guest_pairs(guest)
-    made = asked.settings(machine, pairs, release, clock, options)
+    inventory = None
+    if command_line is None:
+        made = asked.settings(machine, pairs, release, clock, options)
+    elif options or subprocess:
+        raise StartError("command_line is the whole command line, of a VM in this process")
+    else:
+        made, inventory = asked.of_command_line(command_line, pairs, release, clock)
     folder = asked.Folder()
     try:
         if not made.monitors:
@@ -55,7 +66,7 @@ def start(
             from qmpd.testing.process import ProcessVM
 
             return ProcessVM(made, folder, asked.arguments(machine, pairs, release, options))
-        return LocalVM(made, folder)
+        return LocalVM(made, folder, inventory)
     except BaseException:
         folder.remove()
         raise
