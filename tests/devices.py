@@ -23,6 +23,7 @@ def _without_pseudo_terminals() -> str:
     return ""
 
 
-_REASON = _without_pseudo_terminals()
+WITHOUT_PSEUDO_TERMINALS = _without_pseudo_terminals()
+"""Why there are none; empty where there are."""
 
-needs_pseudo_terminals = pytest.mark.skipif(bool(_REASON), reason=_REASON)
+needs_pseudo_terminals = pytest.mark.skipif(bool(WITHOUT_PSEUDO_TERMINALS), reason=WITHOUT_PSEUDO_TERMINALS)

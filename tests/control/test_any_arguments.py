@@ -110,12 +110,23 @@ class RunningFleet:
                 [sys.executable, "-m", "qmpd", "fleet", "--count", "0", "--dir", f"{folder}/fleet"],
                 stdout=subprocess.DEVNULL, stderr=errors, cwd=ROOT,
             )  # fmt: skip
+        try:
+            self.client = self._connect()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def _connect(self) -> Client:
         end = time.monotonic() + PATIENCE
-        while not os.path.exists(self.path):
-            assert self.process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        self.client = Client(self.path)
+        while True:
+            try:
+                return Client(self.path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                # The socket is not there, or not listening yet.
+                assert self.process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.02)
 
     def returned(self, command: str, **arguments: object) -> Any:
         return self.client.ask({"execute": command, "arguments": arguments})["return"]

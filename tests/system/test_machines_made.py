@@ -11,6 +11,7 @@ import pytest
 from qmpd.server import log
 from qmpd.server.virtual_machine import VirtualMachine
 from tests.cli.test_emulator_lines import KVM, run
+from tests.devices import WITHOUT_PSEUDO_TERMINALS
 from tests.golden import emulator_line, machine_made
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def test_machines(release: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         line = row["line"]
         status, said, _ = run(line, capsys, "-qmp", "stdio")
         answers, asking.answers = asking.answers, None
+        if answers is None and WITHOUT_PSEUDO_TERMINALS and any("Failed to create PTY" in text for text in said):
+            continue
         if answers is None:
             differences.append(f"{line}\n    ends with status {status} and {said}")
             continue
