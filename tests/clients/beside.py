@@ -84,6 +84,17 @@ class Client:
             return message["event"] if reason is None else f"{message['event']} {reason}"
         return "ok" if "return" in message else "greeting" if "QMP" in message else "error"
 
+    def raw(self, data: bytes) -> bytes:
+        """Send bytes; the next line."""
+        self._socket.sendall(data)
+        self._socket.settimeout(PATIENCE)
+        while b"\n" not in self._buffer:
+            more = self._socket.recv(1 << 16)
+            assert more
+            self._buffer += more
+        line, end, self._buffer = self._buffer.partition(b"\n")
+        return line + end
+
     def until(self, name: str) -> None:
         """Wait for a message that is this in short."""
         while (line := self.line()) != name:

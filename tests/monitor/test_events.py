@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qmpd.common.table_order import object_order
 from qmpd.machine import Event, VirtualClock
@@ -53,6 +55,77 @@ def test_limits_hold_for_each_device_and_not_for_other_events() -> None:
         ("STOP", None),
         ("STOP", None),
     ]
+
+
+OFFERS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, RATE // 3, RATE - 1, RATE, RATE + 1, 3 * RATE]),
+        st.sampled_from([("WATCHDOG", None), ("VSERPORT_CHANGE", "a"), ("VSERPORT_CHANGE", "b"), ("STOP", None)]),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+@settings(deadline=None)
+@given(OFFERS)
+def test_each_event_goes_out_in_its_time_with_its_own_moment(
+    offers: list[tuple[int, tuple[str, str | None], bool]],
+) -> None:
+    """Of each kind at most one a second, the last of those that waited; also where another process goes on with it.
+
+    The model: the events of one kind, looked at by themselves. Times are in nanoseconds, timestamps in microseconds.
+    """
+    clock = VirtualClock()
+    delivered: list[tuple[int, Event]] = []
+
+    def deliver(each: Event) -> None:
+        delivered.append((clock.monotonic_nanoseconds(), each))
+
+    def run_until(moment: int) -> None:
+        while (deadline := limiter.next_deadline()) is not None and deadline <= moment:
+            clock.advance(deadline - clock.monotonic_nanoseconds())
+            limiter.run()
+            assert limiter.next_deadline() != deadline
+        clock.advance(moment - clock.monotonic_nanoseconds())
+
+    limiter = RateLimiter(clock, deliver)
+    offered: dict[tuple[str, str | None], list[tuple[int, Event]]] = {}
+    now = 0
+    for pause, (name, identity), taken_over in offers:
+        now += pause
+        run_until(now)
+        if taken_over:
+            state = json.loads(json.dumps(limiter.snapshot()))
+            limiter = RateLimiter(clock, deliver)
+            limiter.restore(state)
+        each = Event(name, None if identity is None else {"id": identity}, clock.wall_microseconds())
+        offered.setdefault((name, identity), []).append((now, each))
+        limiter.offer(each)
+    run_until(now + 2 * RATE)
+    for kind, mine in offered.items():
+        told = [(moment, each) for moment, each in delivered if (each.name, (each.data or {}).get("id")) == kind]
+        assert told == (mine if kind[0] == "STOP" else _limited(mine))
+
+
+def _limited(offers: list[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """When which events of one kind go out."""
+    told: list[tuple[int, Event]] = []
+    waiting: Event | None = None
+    until = 0
+    for moment, each in [*offers, (offers[-1][0] + 2 * RATE, None)]:
+        while waiting is not None and until <= moment:
+            told.append((until, waiting))
+            until += RATE
+            waiting = None
+        if each is None:
+            break
+        if moment >= until:
+            told.append((moment, each))
+            until = moment + RATE
+        else:
+            waiting = each
+    return told
 
 
 @pytest.mark.parametrize("data", [{}, {"action": "pause"}, {"guest": True, "reason": "guest-reset"}])
