@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qmpd.cli.grammar import STATUS, Parser, UsageError
+from qmpd.common.interruption import end_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ def main(arguments: list[str]) -> int:
             return 0
         if (given.qemu is None) == (given.socket is None):
             raise UsageError("one of --qemu and --socket is needed")
+        end_in_order()
         if given.qemu is not None:
             _capture_program(given.qemu, given.output, hardware=given.hardware)
         elif given.hardware:

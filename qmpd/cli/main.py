@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from qmpd.common.interruption import end_at_once
 from qmpd.common.output import complete_streams, discard, finish
 
 # Each subcommand is the module of its name in this package, imported when it is asked for.
@@ -36,8 +37,12 @@ def usage() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `qmpd` with these arguments, the process's own by default; the result is the exit status."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+        if arguments[:1] != ["take-over"]:
+            end_at_once()
     complete_streams()
-    return finish(_run(sys.argv[1:] if arguments is None else arguments), "qmpd")
+    return finish(_run(arguments), "qmpd")
 
 
 def _run(arguments: list[str]) -> int:

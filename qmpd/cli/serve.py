@@ -293,14 +293,9 @@ def main(arguments: list[str]) -> int:
     settings, verbosity, warnings, inventory = parsed
     for warning in warnings:
         complain(warning)
-    folder = None
     if "LISTEN_FDS" in os.environ and not _adopt(settings):
         return 1
-    if not settings.monitors:
-        path, folder = _default_socket()
-        settings.folder = folder
-        settings.monitors.append(MonitorSettings(path=path))
-    return _serve(settings, verbosity, folder, inventory)
+    return _serve(settings, verbosity, inventory)
 
 
 def _adopt(settings: VMSettings) -> bool:
@@ -320,22 +315,27 @@ def _adopt(settings: VMSettings) -> bool:
     return True
 
 
-def _serve(settings: VMSettings, verbosity: int, folder: str | None, inventory: Inventory | None) -> int:
-    from qmpd.server import log
+def _serve(settings: VMSettings, verbosity: int, inventory: Inventory | None) -> int:
+    from qmpd.server import log, signals
     from qmpd.server.listener import ListenError
     from qmpd.server.pid_file import PidFileError
     from qmpd.server.serve import serve
 
     log.level, log.json_lines = verbosity, settings.json_log
+    # From here on there is something to take away.
+    signals.block()
+    if not settings.monitors:
+        path, settings.folder = _default_socket()
+        settings.monitors.append(MonitorSettings(path=path))
     try:
         return serve(settings, on_listening=lambda: _announce(settings), inventory=inventory)
     except (ListenError, PidFileError) as error:
         complain(str(error))
         return 1
     finally:
-        if folder is not None:
+        if settings.folder is not None:
             try:
-                os.rmdir(folder)
+                os.rmdir(settings.folder)
             except OSError:
                 pass  # something else was put there: it is not ours to remove
 

@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qmpd.common.interruption import end_at_once
 from qmpd.common.output import complete_streams, finish, tell
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import BareError, OptionError, OptionList
@@ -35,8 +36,11 @@ _OWN = ("guest", "control", "clock", "transcript", "extension", "reboot-reset", 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program with these arguments, the process's own by default; the result is the exit status."""
     program = os.path.basename(sys.argv[0]) or "qemu"
+    if arguments is None:
+        arguments = sys.argv[1:]
+        end_at_once()
     complete_streams()
-    return finish(_main(program, sys.argv[1:] if arguments is None else arguments), program)
+    return finish(_main(program, arguments), program)
 
 
 def _main(program: str, arguments: list[str]) -> int:

@@ -66,6 +66,24 @@ class MainLoop:
         if more or vm.system.exit_status is not None or self.next_deadline() != self._deadline:
             self.wake()
 
+    async def until(self, event: trio.Event) -> None:
+        """Wait for what has to come before the machine starts, or for its end: by a signal, or by the puppeteer."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wake_after, event)
+            while not event.is_set():
+                self._woken = False
+                if self.take_signals is not None:
+                    self.take_signals()
+                if self._vm.system.exit_status is not None:
+                    break
+                if not self._woken:
+                    await self._park()
+            nursery.cancel_scope.cancel()
+
+    async def _wake_after(self, event: trio.Event) -> None:
+        await event.wait()
+        self.wake()
+
     async def run(self) -> None:
         """Go round until the machine has ended, or is another process's."""
         vm = self._vm

@@ -54,7 +54,10 @@ def serve(
             from qmpd.server.systemd import notify
 
             notify("READY=1")
-        return depart(trio.run(serve_process, vm, (), on_start))
+        status = trio.run(serve_process, vm, (), on_start)
+        if vm.puppet_host is None or not vm.puppet_host.killed:
+            clean_up(vm)
+        return depart(status)
     finally:
         clean_up(vm)
 
@@ -115,6 +118,9 @@ async def serve_process(
 
 
 def terminate(vm: VirtualMachine, signal: signals.Signal) -> None:
-    """End the machine as a signal does."""
-    vm.system.machine.request_shutdown_by_signal(*signal)
+    """End the machine as a signal does; before it has started, the process as any other."""
+    if vm.started:
+        vm.system.machine.request_shutdown_by_signal(*signal)
+    elif vm.system.exit_status is None:
+        vm.system.exit_status = -signal[0]
     vm.loop.wake()

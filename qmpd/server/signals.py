@@ -30,6 +30,10 @@ _SET_SIZE = 128
 def block() -> None:
     """Hold the signals back in every thread started from now on; call it before there is a second thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
+        # One that is ignored would not wait, either. Like QEMU, a server does not heed what nohup and the like ignore.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Inbox:

@@ -190,7 +190,8 @@ class VirtualMachine:
                 self.running = True
                 try:
                     await self._begin(on_start)
-                    await self.loop.run()
+                    if self.system.exit_status is None:
+                        await self.loop.run()
                     if not self.handed_over:
                         await self._end()
                 finally:
@@ -221,7 +222,9 @@ class VirtualMachine:
             place = f"{monitor.location}: " if monitor.location else ""
             address = monitor.address or f"unix:{monitor.path}"
             log.error(f"{place}info: QEMU waiting for connection on: disconnected:{address}{suffix}")
-            await first.wait()
+            await self.loop.until(first)
+            if self.system.exit_status is not None:
+                return
         if on_start is not None:
             on_start()
         self.start()

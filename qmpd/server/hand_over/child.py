@@ -59,6 +59,7 @@ class InheritedMachine(VirtualMachine):
         :raise OSError: the pid file cannot be written.
         """
         self.update.enter(UpdateStage.CHILD_COMMIT)
+        self.started = True
         self._clients = snapshot.put(self, state, descriptors)
         if self.puppeteer is not None:
             if not state["goes_on"]:
@@ -83,7 +84,6 @@ class InheritedMachine(VirtualMachine):
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
         """Take the first turn, tell the parent, and go to the clients when it leaves them."""
-        self.started = True
         self.update.enter(UpdateStage.NONE)
         if self.system.machine.pending:
             self.system.turn()
