@@ -127,6 +127,7 @@ def _run(fleet: Fleet, count: int, metrics: tuple[str, str] | None) -> int:
     from qmpd.server import log, signals
 
     signals.block()
+    log.never_wait()
     port = None if metrics is None else fleet.listen_for_metrics(*metrics)
 
     async def run() -> None:
@@ -149,7 +150,10 @@ def _run(fleet: Fleet, count: int, metrics: tuple[str, str] | None) -> int:
         gc.disable()
         await fleet.run(count, ready, progress.show)
 
-    trio.run(run)
+    try:
+        trio.run(run)
+    finally:
+        log.finish()
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 
 
@@ -23,12 +24,24 @@ def complete_streams() -> None:
 
 
 def tell(text: str) -> None:
-    """Write to standard output at once; where that cannot be, it and all that follows is lost."""
+    """Write to standard output at once; where that cannot be, it and all that follows is lost.
+
+    What nobody reads is not waited for, either.
+    """
+    if not _takes_more(1):
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except (OSError, ValueError):
         discard(1)
+
+
+def _takes_more(number: int) -> bool:
+    """Whether a few lines can be written without waiting for somebody to read what is there already."""
+    looking = select.poll()
+    looking.register(number, select.POLLOUT)
+    return any(events & (select.POLLOUT | select.POLLERR | select.POLLNVAL) for _, events in looking.poll(0))
 
 
 def discard(number: int) -> None:

@@ -35,7 +35,8 @@ class EntryKind(enum.StrEnum):
     came from one).  `run-state`: a change, `from` one state `to` another.  `event`: one that was emitted, with its
     `data`, whoever hears of it.  `guest`: a step of the guest's course.  `control`: a `command` of the puppeteer's,
     with its `arguments`.  `fault`: one that took effect, and on which `command`.  `override`: a reply that was made
-    up.  `ended`: the machine, with its exit `status`.
+    up.  `lost`: `count` entries up to this one, in a file that did not take them in time.  `ended`: the machine, with
+    its exit `status`.
     """
 
     STARTED = "started"
@@ -49,6 +50,7 @@ class EntryKind(enum.StrEnum):
     CONTROL = "control"
     FAULT = "fault"
     OVERRIDE = "override"
+    LOST = "lost"
     ENDED = "ended"
 
 
@@ -89,6 +91,7 @@ class TranscriptEntry:
     status: int | None = None
     release: str | None = None
     name: str | None = None
+    count: int | None = None
 
 
 KeptEntry = tuple[int, int, int, EntryKind, dict[str, Any]]

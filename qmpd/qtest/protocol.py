@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.session import Session
@@ -43,7 +42,7 @@ class QtestSession(Session):
     __slots__ = ("_bus", "_clock", "_commands", "_input", "_log", "_size", "_started", "_system")
 
     def __init__(
-        self, system: System, dispatcher: SessionDispatcher, label: str, log: TextIO | None = None
+        self, system: System, dispatcher: SessionDispatcher, label: str, log: Callable[[str], None] | None = None
     ) -> None:
         super().__init__(dispatcher, label=label)
         clock = system.clock
@@ -126,8 +125,7 @@ class QtestSession(Session):
 
     def _note(self, kind: str, text: str) -> None:
         if self._log is not None:
-            self._log.write(f"[{kind} +{time.monotonic() - self._started:f}] {text}\n")
-            self._log.flush()
+            self._log(f"[{kind} +{time.monotonic() - self._started:f}] {text}\n")
 
     @staticmethod
     def _arguments(words: list[str], least: int, answer: str) -> str:
@@ -206,14 +204,13 @@ def _size(text: str) -> int:
 
 def open_qtest(system: System, dispatcher: SessionDispatcher, label: str) -> Session:
     """A new test program; nothing is said to it first."""
-    session = QtestSession(system, dispatcher, label, _log(system.settings.qtest_log))
+    session = QtestSession(system, dispatcher, label, _log(system))
     dispatcher.add(session)
     return session
 
 
-def _log(name: str | None) -> TextIO | None:
-    if name is None:
-        return sys.stderr
-    if name in ("none", "/dev/null"):
+def _log(system: System) -> Callable[[str], None] | None:
+    name = system.settings.qtest_log
+    if name in ("none", "/dev/null") or system.chardev_host is None:
         return None
-    return open(name, "a", encoding="utf-8")
+    return system.chardev_host.open_log(name)

@@ -29,8 +29,9 @@ class MainLoop:
         self._vm = vm
         # What `live-update-commit` has asked for and the loop is to carry out, or what a command waits for.
         self.hand_over: HandOver | Waiting | None = None
-        # Lets the machine know of the signals that have come; None where they are not the machine's.
-        self.take_signals: Callable[[], None] | None = None
+        # Lets the machine know of the signals that have come, and says whether there were some; None where they are
+        # not the machine's.
+        self.take_signals: Callable[[], bool] | None = None
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
         # The deadline that the loop's task sleeps to.
@@ -115,7 +116,10 @@ class MainLoop:
         and ends the wait for input without any, so that timers and the turn are next.
         """
         if self.hand_over is not None:
-            return False
+            if not (isinstance(self.hand_over, Waiting) and self.take_signals is not None and self.take_signals()):
+                return False
+            # What is waited for is left: the machine ends.
+            self.hand_over = None
         if self.take_signals is not None:
             self.take_signals()
         system, dispatcher = self._vm.system, self._vm.dispatcher
@@ -154,6 +158,8 @@ class MainLoop:
             await trio.lowlevel.wait_readable(waiting.descriptor)
         finally:
             os.close(waiting.descriptor)
+        if self.hand_over is not waiting:
+            return
         self.hand_over = None
         self._vm.dispatcher.finish_waiting(waiting)
         self.wake()

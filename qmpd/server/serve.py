@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import trio
 
-from qmpd.server import signals
+from qmpd.server import log, signals
 from qmpd.server.threads import IdleThreads
 from qmpd.server.virtual_machine import VirtualMachine
 
@@ -54,17 +53,20 @@ def serve(
             from qmpd.server.systemd import notify
 
             notify("READY=1")
+        log.never_wait()
         status = trio.run(serve_process, vm, (), on_start)
         if vm.puppet_host is None or not vm.puppet_host.killed:
             clean_up(vm)
         return depart(status)
     finally:
         clean_up(vm)
+        log.finish()
 
 
 def depart(status: int) -> int:
     """The exit status, unless it is the negative of a signal's number: then the process ends by that signal."""
     if status < 0:
+        log.finish()
         from qmpd.server.puppet_host import die
 
         die(-status)
@@ -92,11 +94,14 @@ async def serve_process(
     vm.system.threads = IdleThreads(named=vm.settings.thread_names)
     inbox = signals.Inbox()
 
-    def take_signals() -> None:
+    def take_signals() -> bool:
         # Once the machine is another process's, that process is told.
-        if not vm.handed_over:
-            for signal in inbox.take():
-                terminate(vm, signal)
+        if vm.handed_over:
+            return False
+        taken = inbox.take()
+        for signal in taken:
+            terminate(vm, signal)
+        return bool(taken)
 
     vm.loop.take_signals = take_signals
     trio.lowlevel.spawn_system_task(inbox.watch, vm.loop.wake)
@@ -111,8 +116,7 @@ async def serve_process(
     if vm.handed_over:
         parent.last_words()
         # Nothing is left to clean up, and taking this process apart would only keep the computer from the child.
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
+        log.finish()
         os._exit(0)
     return status
 

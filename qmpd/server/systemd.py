@@ -44,6 +44,7 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]
     with (
         contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+        # One that does not listen is not waited for.
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as manager,
     ):
         manager.sendto(state.encode(), address)

@@ -275,13 +275,19 @@ class VirtualMachine:
         address = self.system.chardevs[-1].address
         return address.removeprefix("pty:") if backend == "pty" else None
 
-    def write_file(self, path: str, content: bytes) -> None:
-        """Write a file (`qmpd.system.chardev.ChardevHost`).
+    def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
+        """Write a file in a thread (`qmpd.system.chardev.ChardevHost`)."""
+        from qmpd.server.slow_file import write_file
 
-        :raise OSError: it cannot be written.
-        """
-        with open(path, "wb") as file:
-            file.write(content)
+        return write_file(path, content)
+
+    def open_log(self, path: str | None) -> Callable[[str], None]:
+        """What writes lines to a file, or to standard error (`qmpd.system.chardev.ChardevHost`)."""
+        if path is None:
+            return log.raw
+        from qmpd.server.slow_file import appender
+
+        return appender(path)
 
     def close_chardev(self, label: str) -> None:
         """Close a character device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Chardev:
@@ -53,10 +53,17 @@ class ChardevHost(Protocol):
         :raise ValueError: it cannot be opened; the text says why.
         """
 
-    def write_file(self, path: str, content: bytes) -> None:
+    def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
         """Write a file that a client asks for.
 
-        :raise OSError: it cannot be written.
+        The descriptor that this gives can be read when that is done or has failed; the function raises OSError then
+        where it has.
+        """
+
+    def open_log(self, path: str | None) -> Callable[[str], None]:
+        """What writes lines to the file of this name, behind what is there, or to standard error.
+
+        Nobody waits for the file; where it cannot be written that is told, and the lines are lost.
         """
 
     def close_chardev(self, label: str) -> None:

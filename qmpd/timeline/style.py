@@ -37,6 +37,7 @@ MARKS = {
     "control": Look("circle", "#006a78", "puppeteer's command"),
     "fault": Look("flash", "#b54708", "fault", bold=True),
     "override": Look("hexagon", "#7a5600", "made-up reply"),
+    "lost": Look("burst", "#b3261e", "missing entries", bold=True),
     "struck": Look("ring", "#b54708", "client that it strikes"),
     "connected": Look("open", "#4c5561", "connected"),
     "disconnected": Look("cross", "#4c5561", "disconnected"),

@@ -21,6 +21,7 @@ KINDS = (
     "control",
     "fault",
     "override",
+    "lost",
     "ended",
 )
 """The kinds of entries that are drawn (`qmpd.control.transcript.EntryKind`)."""

@@ -93,6 +93,8 @@ def spell_entry(entry: Entry) -> str:
             return str(members.get("fault")) + (f" on {command}" if command else "")
         case "override":
             return f"reply to {members.get('command')} made up"
+        case "lost":
+            return f"{members.get('count')} entries are missing here"
         case "connected":
             return f"connected to {members['monitor']}" if "monitor" in members else "connected"
         case "started":

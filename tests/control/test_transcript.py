@@ -124,6 +124,9 @@ async def test_it_is_written_to_a_file(tmp_path: Path) -> None:
     async with played(tmp_path, machine_type="none", transcript=path, control=False) as machine:
         client = await machine.connect()
         await client.execute("query-name")
+        assert machine.vm.puppet_host is not None
+        assert machine.vm.puppet_host.transcript is not None
+        assert machine.vm.puppet_host.transcript.settle(5)
         assert json.loads(path.read_text().splitlines()[-1])["message"] == {"return": {}, "id": "execute"}
         await client.send(b'{"execute": "quit"}')
         assert await machine.end() == 0

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from qmpd.monitor.commands.ui import _png
 from tests.objects.support import PC, InProcess, Request
 from tests.objects.test_differential import play
 from tests.real_qemu import programs
@@ -87,22 +86,6 @@ def test_qmpd_says_what_qemu_says(release: str, kind: str) -> None:
     options, requests = LINES[kind]
     for request, ours, theirs in play(release, [*PC, *options], requests):
         assert (request, ours) == (request, theirs)
-
-
-def test_a_picture_is_written(tmp_path: Path) -> None:
-    class Host:
-        def write_file(self, path: str, content: bytes) -> None:
-            Path(path).write_bytes(content)
-
-    machine = InProcess("7.2", [*PC, "-device", "VGA"])
-    machine.system.chardev_host = Host()  # type: ignore[assignment]
-    path = tmp_path / "screen"
-    assert machine.said("screendump", {"filename": str(path)}) == [b'{"return": {}}']
-    assert path.read_bytes() == b"P6\n640 480\n255\n" + bytes(640 * 480 * 3)
-    machine.said("screendump", {"filename": str(path), "format": "png"})
-    assert path.read_bytes() == _png(640, 480)
-    refused = machine.said("screendump", {"filename": str(tmp_path)})
-    assert b"failed to open file" in refused[0]
 
 
 def test_a_file_grows_in_name_only(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ SERVERS: dict[str, Sequence[str]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _environment() -> None:
+    """The scripts have what they need, and say nothing about it later."""
+    for name in ("qmpd", "qmpd-system-x86_64"):
+        subprocess.run([str(SCRIPTS / name), "--version"], check=True, capture_output=True)
+
+
 class Server:
     """One of them, started in a folder of its own."""
 

@@ -10,12 +10,13 @@ import zlib
 from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
-from qmpd.monitor.errors import CommandError
+from qmpd.monitor.errors import CommandError, Waiting
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
+    from qmpd.monitor.session import Session
     from qmpd.qom.node import Node
     from qmpd.system.system import System
 
@@ -51,12 +52,18 @@ def screendump(system: System, session: Client, arguments: Arguments) -> object:
     path = cast("str", arguments["filename"])
     if system.chardev_host is None:
         return EMPTY
-    try:
-        system.chardev_host.write_file(path, (_png if arguments.get("format") == "png" else _ppm)(width, height))
-    except OSError as error:
-        refusal = system.release.behaviour.screendump_refusal
-        raise CommandError(refusal.format(path=path, reason=error.strerror)) from None
-    return EMPTY
+    picture = (_png if arguments.get("format") == "png" else _ppm)(width, height)
+    written, outcome = system.chardev_host.write_file(path, picture)
+
+    def finish() -> object:
+        try:
+            outcome()
+        except OSError as error:
+            refusal = system.release.behaviour.screendump_refusal
+            raise CommandError(refusal.format(path=path, reason=error.strerror)) from None
+        return EMPTY
+
+    raise Waiting(cast("Session", session), written, finish)
 
 
 def _find(system: System, name: str) -> Node:

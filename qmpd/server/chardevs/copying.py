@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from qmpd.server.writer import Writer
+
 if TYPE_CHECKING:
     import socket
 
 CHUNK = 1 << 16
 """Bytes that are copied at once."""
+
+MOST = 1 << 18
+"""Bytes that wait to be written."""
+
+PATIENCE = 0.01
+"""Seconds until it is tried again to hand over what the thread has no room for."""
+
+FAREWELL = 1.0
+"""Seconds that a device is given to take the rest when the machine has ended."""
 
 
 def _can_wait(number: int) -> bool:
@@ -28,13 +39,6 @@ def _can_wait(number: int) -> bool:
 async def _readable(number: int, can_wait: bool) -> None:
     if can_wait:
         await trio.lowlevel.wait_readable(number)
-    else:
-        await trio.lowlevel.checkpoint()
-
-
-async def _writable(number: int, can_wait: bool) -> None:
-    if can_wait:
-        await trio.lowlevel.wait_writable(number)
     else:
         await trio.lowlevel.checkpoint()
 
@@ -63,34 +67,37 @@ async def copy_in(reads: int, ours: socket.socket) -> None:
 
 
 async def copy_out(ours: socket.socket, writes: int) -> None:
-    """Write what the monitor says; when the machine ends, all that it has said by then."""
-    can_wait = _can_wait(writes)
-    data = memoryview(b"")
+    """Write what the monitor says; when the machine ends, all that it has said by then.
+
+    Whoever reads it may take his time: a thread writes, and the monitor's socket holds back what is not taken.
+    """
+    writer = Writer(writes, MOST, owned=False)
     try:
         while True:
             await trio.lowlevel.wait_readable(ours)
-            data = memoryview(ours.recv(CHUNK))
+            data = ours.recv(CHUNK)
             if not data:
                 return
-            while data:
-                await _writable(writes, can_wait)
-                try:
-                    data = data[os.write(writes, data) :]
-                except BlockingIOError:
-                    continue
+            while not writer.write(data):
+                if writer.error is not None:
+                    return  # nobody reads it any more
+                await trio.sleep(PATIENCE)
     except OSError:
-        return  # nobody reads it any more
+        return
     finally:
-        _drain(ours, writes, data)
+        _drain(ours, writer)
 
 
-def _drain(ours: socket.socket, writes: int, data: memoryview) -> None:
-    while True:
-        try:
-            while data:
-                data = data[os.write(writes, data) :]
-            data = memoryview(ours.recv(CHUNK))
-        except OSError:
-            return
-        if not data:
-            return
+def _drain(ours: socket.socket, writer: Writer) -> None:
+    try:
+        while writer.error is None:
+            data = ours.recv(CHUNK)
+            if not data:
+                break
+            while not writer.write(data):
+                if not writer.settle(FAREWELL):
+                    return
+    except OSError:
+        pass  # there is no more
+    finally:
+        writer.close(FAREWELL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import stat
 import termios
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,17 @@ def _open(path: str, way: int, files: Descriptors | None) -> int:
     try:
         if head == "/dev/fdset" and number.isdecimal() and files is not None:
             return files.open(int(number), way)
+        if stat.S_ISFIFO(_mode(path)):
+            # Opened for one way it would be waited for until somebody opens the other.
+            way = way & ~os.O_ACCMODE | os.O_RDWR
         return os.open(path, way, 0o666)
     except OSError as error:
         raise ListenError(f"Could not open '{path}': {error.strerror}") from None
+
+
+def _mode(path: str) -> int:
+    """The mode of a file; 0 where there is none."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0

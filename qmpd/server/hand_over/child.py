@@ -159,10 +159,12 @@ async def _take_over(channel: socket.socket) -> int:
         # Whatever is wrong with this process, its parent has to know, and goes on.
         parent.send({"kind": "refused", "reason": f"it fails with {error!r}"})
         return 1
+    log.never_wait()
     try:
         return depart(await serve_process(vm, received))
     finally:
         clean_up(vm)
+        log.finish()
 
 
 def prepare(parent: frames.Channel, channel: socket.socket) -> InheritedMachine:

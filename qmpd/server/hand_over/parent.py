@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from qmpd.server.signals import Inbox, Signal
     from qmpd.server.virtual_machine import VirtualMachine
 
+SETTLING = 0.2
+"""Seconds that what is written to the transcript may take before a hand-over."""
+
 PATIENCE = 1.0
 """Seconds that a child which serves has to take the signals that came too late for the hand-over."""
 
@@ -103,10 +106,8 @@ class Parent:
 
     def commit(self, request: HandOver) -> bool:
         """Leave the machine to the child, and say whether it has it.  Where not, the parent replies and goes on."""
-        control = self._vm.control
-        if control is not None and control.unfinished:
-            reason: str | None = "a command of the control socket is being executed"
-        else:
+        reason = self._busy()
+        if reason is None:
             reason = self._hand_over(request)
         if reason is None:
             return True
@@ -114,6 +115,15 @@ class Parent:
         reply = self._vm.dispatcher.late_reply(request.session, request.message, text)
         request.session.send(reply)
         return False
+
+    def _busy(self) -> str | None:
+        """Why the machine cannot be handed over just now; None where it can.  The child stays as it is."""
+        control, host = self._vm.control, self._vm.puppet_host
+        if control is not None and control.unfinished:
+            return "a command of the control socket is being executed"
+        if host is not None and host.transcript is not None and not host.transcript.settle(SETTLING):
+            return "the transcript is not written yet"
+        return None
 
     # The child's life
 

@@ -88,7 +88,9 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         "puppeteer": None if puppeteer is None else puppeteer_snapshot.take(puppeteer, places),
     }
     if vm.puppet_host is not None and vm.puppet_host.transcript is not None:
-        taken.state["transcript"] = taken.keep(vm.puppet_host.transcript.descriptor)
+        descriptor = vm.puppet_host.transcript.descriptor
+        if descriptor is not None:
+            taken.state["transcript"] = taken.keep(descriptor)
     return taken
 
 
