@@ -61,7 +61,7 @@ class PuppetSession(Session):
     def receive(self, data: bytes) -> None:
         """Take bytes from the client, and write down what they complete."""
         messages = self.decoder.feed(data)
-        self._record(messages, len(data))
+        self._record(messages)
         if messages:
             if self._backlog is not None:
                 self._backlog.extend(messages)
@@ -76,19 +76,18 @@ class PuppetSession(Session):
         messages = self.decoder.feed_plain(data)
         if messages is None:
             return False
-        self._record(messages, len(data))
+        self._record(messages)
         self._admit(messages)
         return True
 
-    def _record(self, messages: list[object], size: int) -> None:
-        """Write down what has been received, `size` bytes altogether."""
+    def _record(self, messages: list[object]) -> None:
+        """Write down what has been received."""
         client = self.client
         for message in messages:
             if isinstance(message, ParseError):
-                client.recorder.record(EntryKind.RECEIVED, client=client.number, error=message.message, size=size)
+                client.recorder.record(EntryKind.RECEIVED, client=client.number, error=message.message)
             else:
-                client.recorder.record(EntryKind.RECEIVED, client=client.number, message=message, size=size)
-            size = 0
+                client.recorder.record(EntryKind.RECEIVED, client=client.number, message=message)
 
     def send(self, data: bytes) -> None:
         """Owe `data` to the client, unless a fault keeps it."""

@@ -14,7 +14,7 @@ from qmpd.control.faults import Fault, FaultKind
 from qmpd.control.interceptor import Kept
 from qmpd.control.replies import ReplyOverride
 from qmpd.control.session import PuppetSession
-from qmpd.control.transcript import EntryKind
+from qmpd.control.transcript import EntryKind, Spelled
 from qmpd.control.values import MISSING
 
 if TYPE_CHECKING:
@@ -91,14 +91,30 @@ def put_client(puppeteer: Puppeteer, session: Session, state: Mapping[str, Any])
 def take_entries(entries: Sequence[KeptEntry]) -> list[list[Any]]:
     """Entries of the transcript."""
     return [
-        [number, monotonic, wall, str(kind), {name: value for name, value in members.items() if value is not MISSING}]
+        [number, monotonic, wall, str(kind), _take_members(members)]
         for number, monotonic, wall, kind, members in entries
     ]
 
 
 def put_entries(entries: Sequence[Sequence[Any]]) -> list[KeptEntry]:
     """The entries that `take_entries` was given."""
-    return [(number, monotonic, wall, EntryKind(kind), members) for number, monotonic, wall, kind, members in entries]
+    return [
+        (number, monotonic, wall, EntryKind(kind), _put_members(members))
+        for number, monotonic, wall, kind, members in entries
+    ]
+
+
+def _take_members(members: dict[str, Any]) -> dict[str, Any]:
+    """Values that are kept as text become lists of it, to be told from other bytes."""
+    return {
+        name: [value.decode()] if type(value) is Spelled else value
+        for name, value in members.items()
+        if value is not MISSING
+    }
+
+
+def _put_members(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: Spelled(value[0].encode()) if type(value) is list else value for name, value in members.items()}
 
 
 def _take_override(override: ReplyOverride) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from qmpd.control.declaration import Group, command
-from qmpd.control.spelling import read
+from qmpd.control.spelling import read, spell
 from qmpd.control.values import MISSING, wire_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LIMIT = 100_000
 """Entries that are kept."""
 
 SIZE_LIMIT = 64 << 20
-"""Bytes of messages that are kept."""
+"""Bytes of messages and other values that are kept; an entry takes some 400 beside them."""
 
 
 class EntryKind(enum.StrEnum):
@@ -94,6 +94,15 @@ class TranscriptEntry:
     count: int | None = None
 
 
+class Spelled(bytes):
+    """A value as JSON text: that is all the memory that it takes, whatever it consists of."""
+
+    __slots__ = ()
+
+
+# Members that can be any value.
+_VALUES = ("message", "data", "arguments")
+
 KeptEntry = tuple[int, int, int, EntryKind, dict[str, Any]]
 """An entry as it is kept: its number, the monotonic time, the time of day, and what depends on its kind."""
 
@@ -146,14 +155,16 @@ class Recorder:
     def record(self, kind: EntryKind, **members: Any) -> None:
         """Write down that something happens now; the members are those of `TranscriptEntry`.
 
-        What was sent comes as `raw`, the bytes, and is read when somebody asks; `size` is that of what was received.
+        What was sent comes as `raw`, the bytes, and is read when somebody asks.
         """
         self._number += 1
         clock = self._clock
-        kept = (self._number, clock.monotonic_nanoseconds(), clock.wall_microseconds(), kind, members)
-        self._entries.append(kept)
-        for follower in self._followers:
-            follower(wire_entry(kept))
+        moment = (self._number, clock.monotonic_nanoseconds(), clock.wall_microseconds(), kind)
+        self._entries.append((*moment, _spelled(members)))
+        if self._followers:
+            entry = wire_entry((*moment, members))
+            for follower in self._followers:
+                follower(entry)
 
     def follow(self, follower: Callable[[dict[str, Any]], None], from_start: bool = False) -> None:
         """Give each entry from now on to `follower`, after all those that are kept where it wants them."""
@@ -198,13 +209,23 @@ class Recorder:
 
 
 def _size(kept: KeptEntry) -> int:
-    members = kept[4]
-    return members.get("size", 0) or len(members.get("raw", b""))
+    return sum(len(value) for value in kept[4].values() if isinstance(value, bytes | str))
+
+
+def _spelled(members: dict[str, Any]) -> dict[str, Any]:
+    """The same, with values of any kind as text."""
+    for name in _VALUES:
+        value = members.get(name, MISSING)
+        if value is not MISSING:
+            members = {**members, name: Spelled(spell(value).encode())}
+    return members
 
 
 def _members(kept: KeptEntry) -> dict[str, Any]:
-    """The members that depend on the kind, with what was sent read."""
-    members = {name: value for name, value in kept[4].items() if name not in ("raw", "size")}
+    """The members that depend on the kind, with values and what was sent read."""
+    members = {
+        name: read(value) if type(value) is Spelled else value for name, value in kept[4].items() if name != "raw"
+    }
     raw = kept[4].get("raw")
     if raw is None:
         return members

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import trio
 
 from qmpd.control import transcript as transcript_module
@@ -13,8 +16,6 @@ from tests.control.support import played
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def short(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -172,3 +173,31 @@ async def test_what_is_sent_in_one_go_is_written_down_as_well(tmp_path: Path) ->
             for kind in ("received", "sent"):
                 ids = [entry["message"]["id"] for entry in entries if entry["kind"] == kind]
                 assert ids == list(range(count))
+
+
+@pytest.mark.parametrize("id_", [b"1", b"[" + b"[]," * 3000 + b"1]", b'"' + b"x" * 20_000 + b'"'])
+async def test_memory_stays_flat_once_the_bound_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id_: bytes
+) -> None:
+    """Whatever the messages consist of: a list of empty lists takes twenty times the memory of its text."""
+    monkeypatch.setattr(transcript_module, "LIMIT", 2000)
+    monkeypatch.setattr(transcript_module, "SIZE_LIMIT", 2 << 20)
+    async with played(tmp_path) as machine:
+        client = await machine.connect()
+        command = b'{"execute": "query-name", "id": %b}' % id_
+
+        async def fill() -> int:
+            for _ in range(1200 if len(id_) < 10 else 100):
+                await client.ask(command)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            full = await fill()
+            later = [await fill() for _ in range(3)]
+        finally:
+            tracemalloc.stop()
+        assert full - before < (2 << 20) + 2000 * 700
+        assert max(later) < full + 100_000
