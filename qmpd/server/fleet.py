@@ -161,7 +161,10 @@ class Fleet:
                     if number % BATCH == BATCH - 1:
                         on_progress(number + 1)
                         await trio.lowlevel.checkpoint()
-                on_ready()
+                    if self._ended.is_set():
+                        break
+                else:
+                    on_ready()
                 await self._ended.wait()
                 await self._farewell()
                 nursery.cancel_scope.cancel()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from qmpd.server import log, signals
+from qmpd.server.connecting import Interrupted
 from qmpd.server.threads import IdleThreads
 from qmpd.server.virtual_machine import VirtualMachine
 
@@ -41,7 +42,11 @@ def serve(
     # From here on a signal is one to the machine, lest the socket files outlive the process.
     signals.block()
     vm = VirtualMachine(settings, inventory=inventory)
-    vm.listen(tell)
+    try:
+        vm.listen(tell)
+    except Interrupted as signal:
+        clean_up(vm)
+        return depart(-signal.number)
     try:
         if settings.pid_file is not None:
             from qmpd.server.pid_file import PidFile

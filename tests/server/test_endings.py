@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from tests.emulator.support import connect, environment
 from tests.real_qemu import programs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -147,3 +149,47 @@ def test_signals_that_were_ignored_end_a_server_all_the_same(tmp_path: Path) -> 
         assert "terminating on signal" in server.end(number)
         assert server.process.returncode == 0
         assert server.left() == []
+
+
+def test_while_a_peer_is_connected_to_that_does_not_answer(tmp_path: Path) -> None:
+    """Its queue of clients is full; QEMU waits, too."""
+    with full(tmp_path / "full"):
+        for number in SIGNALS:
+            command = ("qmpd-system-x86_64", "-qmp", "unix:{0}/qmp,server=on,wait=off", "-pidfile", "{0}/pid",
+                       "-chardev", f"socket,id=c,path={tmp_path}/full")  # fmt: skip
+            server = Server(command, str(tmp_path))
+            connect_nobody(tmp_path / "qmp")
+            assert server.process.poll() is None
+            server.end(number)
+            assert server.process.returncode == -number
+            assert server.left() == [str(tmp_path / "full")]
+
+
+def test_a_machine_that_runs_does_not_wait_for_such_a_peer_for_long(tmp_path: Path) -> None:
+    with full(tmp_path / "full"):
+        server = Server(SERVERS["serve"], str(tmp_path))
+        with connect(tmp_path / "qmp") as client:
+            client.recv(1 << 16)
+            client.sendall(b'{"execute": "qmp_capabilities"}')
+            client.recv(1 << 16)
+            client.sendall(
+                b'{"execute": "chardev-add", "arguments": {"id": "c", "backend": {"type": "socket", "data": {"addr": '
+                b'{"type": "unix", "data": {"path": "%b"}}, "server": false}}}}' % str(tmp_path / "full").encode()
+            )
+            assert b"Failed to connect to" in client.recv(1 << 16)
+        server.end(signal.SIGTERM)
+        assert server.process.returncode == 0
+
+
+@contextmanager
+def full(path: Path) -> Iterator[None]:
+    """A socket that listens and takes nobody in, with as many clients waiting as it lets."""
+    with socket.socket(socket.AF_UNIX) as listening, ExitStack() as clients:
+        listening.bind(str(path))
+        listening.listen(0)
+        while True:
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            if client.connect_ex(str(path)):
+                break
+        yield

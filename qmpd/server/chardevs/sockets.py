@@ -12,6 +12,7 @@ import trio
 from qmpd.server import log
 from qmpd.server.chardevs.copying import CHUNK
 from qmpd.server.chardevs.device import Device
+from qmpd.server.connecting import connect, connect_host
 from qmpd.server.listener import (
     ONE_AT_A_TIME,
     Listener,
@@ -86,17 +87,17 @@ class ConnectingSocket(SocketDevice):
         settings = self.settings
         self._entry = self.enter(f"disconnected:{_address(settings)}", yankable=True)
         if not settings.reconnect:
-            self.held = self._connect()
+            self.held = self._connect(starting=not self.vm.started)
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, starting: bool = False) -> socket.socket:
         settings = self.settings
         try:
             if settings.descriptor is not None:
                 client = socket.socket(fileno=os.dup(settings.descriptor))
             elif settings.host is not None:
-                client = socket.create_connection((settings.host, settings.port))
+                client = connect_host(settings.host, settings.port, starting=starting)
             else:
-                client = _connect_unix(settings.path)
+                client = connect(socket.AF_UNIX, settings.path, starting=starting)
         except socket.gaierror as error:
             raise ListenError(
                 f"address resolution failed for {settings.host}:{settings.port}: {error.strerror}"
@@ -191,13 +192,3 @@ def _address(settings: ChardevSettings) -> str:
     if settings.host is not None:
         return f"tcp:{settings.host}:{settings.port}"
     return f"unix:{settings.path}"
-
-
-def _connect_unix(path: str) -> socket.socket:
-    client = socket.socket(socket.AF_UNIX)
-    try:
-        client.connect(path)
-    except OSError:
-        client.close()
-        raise
-    return client
