@@ -388,3 +388,10 @@ async def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
             with pytest.raises(Refused, match=message):
                 await control(command, **arguments)
         assert await control("query-faults") == []
+
+
+async def test_a_machine_that_waits_for_its_first_client_can_be_killed(tmp_path: Path) -> None:
+    async with played(tmp_path, wait=True) as machine:
+        control = await machine.control()
+        await control("fault-kill", signal=9)
+        assert await machine.end() == -9
