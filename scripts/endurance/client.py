@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds after which something that has to come counts as lost."""
 
+TCP_ROOM = 60_000
+"""Bytes that a TCP client has at least for what it has not read."""
+
 EVENT = b'{"timestamp"'
 END = b"\r\n"
 
@@ -56,6 +59,8 @@ class Client:
         if not isinstance(address, str):
             self.socket.close()
             self.socket = socket.socket(socket.AF_INET)
+            # With less the system itself takes its time over each packet.
+            room = max(room, TCP_ROOM) if room else 0
         if room:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         self.socket.connect(address)

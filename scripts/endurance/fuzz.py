@@ -18,15 +18,18 @@ import trio
 
 from endurance import decoders
 from endurance.inputs import Maker
+from endurance.plans import plan
+from endurance.process import adopt_orphans
 from endurance.shorten import shorten
-from endurance.storm import FLEET, Fault, Tally, plan, storm
+from endurance.storm import Fault, Tally, storm
+from endurance.targets import FLEET, TARGETS
 from qmpd.qapi import load_release, release_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from endurance.storm import Step
+    from endurance.plans import Step
 
 INPUTS = 30
 """Inputs that the decoder's ways are compared on in each round."""
@@ -203,15 +206,22 @@ def load_releases() -> None:
 
 
 class Fuzz:
-    """A run.  `seconds` is how long it takes; `show` is called after each round."""
+    """A run.  `seconds` is how long it takes; `show` is called after each round; `targets` are those of `TARGETS`."""
 
-    def __init__(self, seed: int, seconds: float, show: Callable[[Fuzz], None] = lambda fuzz: None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        seconds: float,
+        show: Callable[[Fuzz], None] = lambda fuzz: None,
+        targets: Sequence[int] = range(len(TARGETS)),
+    ) -> None:
         self.seed = seed
         self.seconds = seconds
         self.tally = Tally()
         self.inputs = 0
         self.input_bytes = 0
         self._show = show
+        self._targets = targets
         self._plan: list[Step] = []
 
     def run(self) -> None:
@@ -219,6 +229,7 @@ class Fuzz:
 
         :raise Finding: something is wrong.
         """
+        adopt_orphans(True)
         try:
             trio.run(self._run)
         except Finding as finding:
@@ -236,7 +247,7 @@ class Fuzz:
         load_releases()
         end = time.monotonic() + self.seconds
         finding: Finding | None = None
-        async with storm(self.tally) as clients:
+        async with storm(self.tally, self._targets) as clients:
             while time.monotonic() < end and finding is None:
                 maker = Maker(random.Random(f"{self.seed}/{self.tally.rounds}"))
                 try:
@@ -245,7 +256,7 @@ class Fuzz:
                     finding = found
                     break
                 self.inputs += INPUTS
-                self._plan = plan(maker)
+                self._plan = plan(maker, self._targets)
                 await clients.take(self._plan)
                 self.tally.rounds += 1
                 if self.tally.rounds % MEASURED == 0:
@@ -262,7 +273,8 @@ class Fuzz:
         return (
             f"seed {self.seed}: {tally.rounds} rounds; the decoder's ways compared on {self.inputs} inputs"
             f" ({self.input_bytes / 1e6:.1f} MB); {tally.clients} clients sent {tally.bytes / 1e6:.1f} MB in"
-            f" {tally.steps} steps, {tally.commands} commands were executed, {tally.ended} machines ended by command;"
+            f" {tally.steps} steps, {tally.commands} commands were executed, {tally.answers} honest clients answered,"
+            f" {tally.updates} processes were replaced, {tally.ended} machines ended by command;"
             f" memory {memory[len(memory) // 4]:.0f} MB after a quarter, {memory[-1]:.0f} MB at the end\n"
         )
 
@@ -285,7 +297,7 @@ def replay(case: dict[str, Any]) -> str | None:
 
 
 def _step(step: list[Any]) -> Step:
-    return (*step[:2], step[2].encode("latin-1")) if step[0] == "send" else tuple(step)
+    return (*step[:2], step[2].encode("latin-1"), *step[3:]) if step[0] in ("send", "files") else tuple(step)
 
 
 def write(finding: Finding, folder: str | Path) -> str:

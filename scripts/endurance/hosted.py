@@ -35,6 +35,9 @@ STEADY = 2
 UNREAD = 160 << 20
 """Bytes by which a process may grow while a client does not read what it has asked for."""
 
+TRANSCRIPT = 96 << 20
+"""What a full transcript takes, where there is a control socket: 64 MiB of messages, and their entries."""
+
 NO_FILE = "No file descriptor supplied via SCM_RIGHTS"
 _TIMESTAMP = re.compile(r'"timestamp": \{"seconds": (\d+), "microseconds": (\d+)\}')
 _NO_TIME = f'"timestamp": {{"seconds": {EPOCH // 1_000_000}, "microseconds": 0}}'
@@ -250,6 +253,8 @@ class Program(Hosted):
         self.process = Process(folder, [*SYSTEM, *options], QMPD_RELEASE=release, QMPD_OPTIONS=own)
         for door in (doors[-1], *([control] if control else [])):
             await self.process.listens(door)
+        if self.plays:
+            self.process.growth += TRANSCRIPT
         self.place = Place(release, doors, control, exclusive=True)
         self._expect(release, self.plays)
         self._begun = time.time_ns() // 1000
@@ -457,6 +462,7 @@ class Updated(Hosted):
         self.process = Process(folder, [*SERVE, *options, *guest])
         await self.process.listens(door)
         await self.process.listens(control)
+        self.process.growth += TRANSCRIPT
         self.place = Place(f"{release}+live-update", [door], control)
         self._expect(release, True)
 

@@ -41,6 +41,19 @@ LIVELY = (
 )  # fmt: skip
 # These would write files of any name.
 WRITING = ("screendump", "chardev-add")
+# These would leave open files behind that nobody knows of.
+KEEPING = ("getfd",)
+GHOSTS = ("ghost0", "ghost1")
+"""What character devices are called that cannot be made."""
+
+FAILING_BACKENDS = (
+    {"type": "file", "data": {"out": "/nonexistent/out"}},
+    {"type": "file", "data": {"out": "/nonexistent/out", "in": "/dev/null"}},
+    {"type": "file", "data": {"out": "/dev/null", "in": "/nonexistent/in"}},
+    {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": "/nonexistent/s"}}, "server": False}},
+    {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": "/nonexistent/s"}}, "wait": False}},
+    {"type": "pipe", "data": {"device": "/nonexistent/pipe"}},
+)
 SHORTEST_DEPTH = 4
 
 
@@ -123,6 +136,9 @@ class Maker:
         """A command of the release: valid, nearly so, or wrong; `lively` is the share of those that do something."""
         random = self.random
         name, arguments = self._chosen(release, lively)
+        if name == "chardev-add" and arguments is not None and arguments["id"] in GHOSTS:
+            # Nothing else may come of it: it could write a file.
+            return spell({"execute": name, "arguments": arguments})
         message: dict[str, Any] = {"exec-oob" if random.random() < 0.08 else "execute": name}
         if arguments is not None:
             message["arguments"] = arguments
@@ -140,12 +156,26 @@ class Maker:
                 return plugging.command(random)
             if "guest-release-device" in release.commands:
                 return plugging.guest_part(random)
+        if random.random() < 0.03 and "chardev-add" in release.commands:
+            return "chardev-add", {
+                "id": random.choice(GHOSTS),
+                "backend": random.choice(FAILING_BACKENDS),
+            }
         name = random.choice(LIVELY) if random.random() < lively else random.choice(list(release.commands))
-        if name in WRITING or (name == "quit" and random.random() < 0.8):
+        if name in WRITING or name in KEEPING or (name == "quit" and random.random() < 0.8):
             name = "stop"
         if name not in release.commands or random.random() < 0.05:
             return name, None
         return name, self.of_type(release, release.introspection.command(name).arguments)
+
+    def with_files(self) -> bytes:
+        """A few commands that take open files which come with them, or leave them."""
+        parts = [b'{"execute":"qmp_capabilities"}']
+        for _ in range(self.random.choice([1, 1, 2, 3])):
+            name = self.random.choice(("add-fd", "getfd", "query-name"))
+            arguments = {"getfd": {"fdname": self.random.choice(("fuzz0", "fuzz1", "fuzz2"))}}.get(name)
+            parts.append(spell({"execute": name} | ({"arguments": arguments} if arguments else {})))
+        return b"\n".join(parts)
 
     def _spoil(self, message: dict[str, Any]) -> None:
         """Make one thing about a value wrong."""

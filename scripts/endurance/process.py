@@ -55,6 +55,8 @@ class Process:
         self.pid_file = folder / "pid"
         self.errors = folder / "stderr"
         self.memory: list[int] = []
+        # What it may grow by.
+        self.growth = GROWTH
         # One that was killed has left it.
         self.pid_file.unlink(missing_ok=True)
         with self.errors.open("wb") as errors:
@@ -75,14 +77,20 @@ class Process:
         :raise Lost: nobody does.
         """
         deadline = time.monotonic() + PATIENCE
-        while True:
-            client = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-            with client:
-                if client.connect_ex(address) == 0:
-                    return
-            if self.ended() or time.monotonic() > deadline:
-                raise Lost(f"nobody listens at {address}: {self.errors.read_text()}")
+        while not self.try_to_connect(address, deadline):  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.02)
+
+    def try_to_connect(self, address: Address, deadline: float) -> bool:
+        """Whether somebody listens there by now.
+
+        :raise Lost: the process has ended, or it is past the deadline on the monotonic clock.
+        """
+        with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as client:
+            if client.connect_ex(address) == 0:
+                return True
+        if self.ended() or time.monotonic() > deadline:
+            raise Lost(f"nobody listens at {address}: {self.errors.read_text()}")
+        return False
 
     def look(self) -> None:
         """Note who serves, and how much memory that takes."""
@@ -104,17 +112,26 @@ class Process:
         quarter = len(self.memory) // 4
         if quarter < 5:
             return False
-        return min(self.memory[-quarter:]) > max(self.memory[quarter : 2 * quarter]) + GROWTH
+        return min(self.memory[-quarter:]) > max(self.memory[quarter : 2 * quarter]) + self.growth
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Its open files by number, each as device and inode."""
-        folder = Path(f"/proc/{self.pid}/fd")
-        found = {}
-        for entry in folder.iterdir():
-            with contextlib.suppress(OSError):
-                status = entry.stat()
-                found[entry.name] = (status.st_dev, status.st_ino)
+        found: dict[str, tuple[int, int]] = {}
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    status = entry.stat()
+                    found[entry.name] = (status.st_dev, status.st_ino)
         return found
+
+    def sockets(self) -> int:
+        """How many of its open files are sockets."""
+        count = 0
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    count += os.readlink(entry).startswith("socket:")
+        return count
 
     def children(self) -> list[int]:
         """The processes that it has started and that are still there."""

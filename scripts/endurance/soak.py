@@ -27,10 +27,9 @@ from endurance.ledger import Ledger
 from endurance.pressure import Kept, Player
 from endurance.process import adopt_orphans
 from endurance.steady import Unexpected
-from endurance.storm import Log, files, memory
+from endurance.storm import Log, connections, files, memory
 from endurance.storm import parse as parse_options
 from qmpd.server import log
-from qmpd.server.connection import Connection
 from qmpd.server.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -234,7 +233,7 @@ class Soak:
     async def _nothing_is_left(self, fleet: Client, actors: list[Actor], before: int) -> None:
         """When clients are gone nothing is left of them, and of machines that are gone no open file is."""
         living = {id(member.vm) for member in self._fleet._members.values()}
-        left = await _settled(lambda: connections(living))
+        left = await _settled(lambda: connections(living).splitlines())
         for actor in actors:
             message = {"execute": "destroy", "arguments": {"name": actor.name}}
             await fleet.send(json.dumps(message).encode())
@@ -270,13 +269,6 @@ async def _settled(look: Callable[[], list[str]]) -> list[str]:
         if not left:
             break
     return left
-
-
-def connections(machines: set[int]) -> list[str]:
-    """What there is in this process of the clients of these machines (by `id`)."""
-    gc.collect()
-    found = [each for each in gc.get_objects() if type(each) is Connection and id(each._vm) in machines]
-    return [f"{len(found)} connections of clients that are gone"] if found else []
 
 
 @contextmanager

@@ -1,15 +1,18 @@
-"""Many clients that misbehave, against a fleet in this process, over real sockets.
+"""Many clients that misbehave, over real sockets, against the machines of `endurance.targets`.
 
-A round is a plan: steps that one task takes one after another, so that it can be written to a file, taken again, and
-made shorter.  What the server does in between is up to trio.
+One task takes the steps of a round (`endurance.plans`) one after another.  What the server does in between is up to
+trio, and what other processes do is up to the computer.
 """
 
 from __future__ import annotations
 
+import array
 import gc
+import json
 import os
 import resource
 import socket
+import struct
 import tempfile
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,47 +21,32 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from endurance.inputs import Maker
+from endurance.client import TCP_ROOM, Lost
+from endurance.honest import NEGOTIATION, Honest
+from endurance.inputs import GHOSTS
+from endurance.targets import CONTROL, FLEET, FLEET_SIZE, PATIENCE, PROGRAM, PUPPETS, TARGETS, Hosted
+from endurance.updating import Conversation, update
 from qmpd.cli import serve
 from qmpd.control.errors import ControlError
-from qmpd.control.interface import interface as control_interface
 from qmpd.option_language.errors import OptionError
-from qmpd.qapi import load_release
 from qmpd.server import log
+from qmpd.server.connection import Connection
 from qmpd.server.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
+    from endurance.client import Address
+    from endurance.plans import Step
+    from endurance.targets import Door
     from qmpd.server.settings import VMSettings
     from qmpd.server.virtual_machine import VirtualMachine
 
-PATIENCE = 20.0
-"""Seconds after which a server that does not answer counts as hung."""
+READ = 1 << 20
+"""Bytes that are read at once, unless a client takes its time."""
 
-MACHINES = (
-    ("7.2", ["-machine", "none"]),
-    ("7.2", ["-machine", "pc", "-guest", "boot-time=0,firmware=none", "-device", "pvpanic"]),
-    ("5.2", ["-machine", "pc", "-preconfig"]),
-    ("5.2", ["-machine", "none", "-no-shutdown"]),
-    ("10.0", ["-machine", "pc", "-action", "shutdown=pause", "-guest", "on-powerdown=reboot,firmware=none"]),
-    ("11.1", ["-machine", "pc", "-S"]),
-    ("11.1", ["-machine", "none", "-name", "x"]),
-    ("2.x-live-update", ["-machine", "none"]),
-)
-"""Releases and options of the fleet's machines; which of them a plan means it says by number."""
-
-PUPPETS = (4, 5)
-"""Those whose control socket is attacked, too; they are made anew after each round in which it was."""
-
-FLEET = -1
-"""Stands for the fleet's own control socket."""
-
-GREETED = b'{"execute":"qmp_capabilities"}{"execute":"query-version","id":"healthy"}'
-FORBIDDEN = (b"quit", b"create", b"destroy")
-"""What does not go to the fleet's socket: it would change what the fuzz counts on."""
-
-Step = tuple[Any, ...]
+NAMES = ("fuzz0", "fuzz1", "fuzz2")
+"""What files that come with commands are called."""
 
 
 class Fault(Exception):  # noqa: N818 (of the server, not of this program)
@@ -82,6 +70,8 @@ class Tally:
     rounds: int = 0
     clients: int = 0
     bytes: int = 0
+    answers: int = 0
+    updates: int = 0
     ended: int = 0
     steps: int = 0
     memory: list[int] = field(default_factory=list)
@@ -94,83 +84,67 @@ def parse(release: str | None, options: list[str]) -> VMSettings:
         parsed = serve.parse([*(["--release", release] if release else []), *options])
     except OptionError as error:
         raise ControlError(str(error)) from None
-    assert parsed is not None
+    if parsed is None:
+        raise ControlError("these options make no machine")
     return parsed[0]
 
 
-def plan(maker: Maker) -> list[Step]:
-    """A round's steps: `connect`, `send`, `read`, `half-close`, `close` (each with the client's number), `pass`."""
-    random = maker.random
-    scripts = [list(_script(maker, number)) for number in range(random.choice([1, 3, 8, 16]))]
-    steps: list[Step] = []
-    while scripts:
-        script = random.choice(scripts)
-        # One client does a few things in a row now and then.
-        count = random.choice([1, 1, 1, 3])
-        steps += script[:count]
-        del script[:count]
-        if not script:
-            scripts.remove(script)
-        if random.random() < 0.4:
-            steps.append(("pass", random.choice([1, 1, 2, 5])))
-    return steps
+@dataclass
+class Visitor:
+    """A client of a round: its socket, where that leads to, and what it has asked for where it is honest."""
 
-
-def _script(maker: Maker, number: int) -> Iterator[Step]:
-    random = maker.random
-    where = random.randrange(len(MACHINES)) if random.random() < 0.95 else FLEET
-    control = where == FLEET or (where in PUPPETS and random.random() < 0.2)
-    yield ("connect", number, where, control)
-    release = load_release(MACHINES[where][0])
-    data = _control_stream(maker, where == FLEET) if control else maker.stream(release, random.random() < 0.8)
-    reads = random.random() < 0.7
-    for piece in maker.slices(data):
-        yield ("send", number, piece)
-        if reads and random.random() < 0.5:
-            yield ("read", number)
-    if random.random() < 0.3:
-        yield ("half-close", number)
-        yield ("pass", 3)
-        yield ("read", number)
-    yield ("close", number)
-
-
-def _control_stream(maker: Maker, fleet: bool) -> bytes:
-    from qmpd.control.fleet import fleet_interface
-
-    interface = fleet_interface() if fleet else control_interface()
-    parts = [b'{"execute":"qmp_capabilities"}']
-    for _ in range(maker.random.randrange(1, 6)):
-        part = maker.noise() if maker.random.random() < 0.1 else maker.command(interface, lively=0)
-        if not (fleet and any(each in part for each in FORBIDDEN)):
-            parts.append(part)
-    return b"\n".join(parts)
+    socket: socket.socket
+    where: int
+    door: Door
+    honest: Honest | None = None
 
 
 class Storm:
-    """A fleet that runs, and the clients of a round."""
+    """The targets, and the clients of a round."""
 
     def __init__(self, folder: str, fleet: Fleet, errors: Log, tally: Tally) -> None:
         self.folder = folder
         self.fleet = fleet
         self.errors = errors
         self.tally = tally
-        self.clients: dict[int, socket.socket] = {}
+        self.clients: dict[int, Visitor] = {}
+        self.hosted: dict[int, Hosted] = {}
         self.touched: set[int] = set()
         self.puppets: set[int] = set()
+        self.base = 0
 
     def name(self, number: int) -> str:
         return f"m{number}"
 
     def lives(self, number: int) -> bool:
         """Whether machine `number` is there."""
-        return self.name(number) in self.fleet._members
+        if number < FLEET_SIZE:
+            return self.name(number) in self.fleet._members
+        return number in self.hosted and not self.hosted[number].process.ended()
 
     def make(self, number: int) -> None:
         """Make machine `number`, unless it is there."""
-        if not self.lives(number):
-            release, options = MACHINES[number]
-            self.fleet.create_machine(self.name(number), release, options)
+        if self.lives(number):
+            return
+        target = TARGETS[number]
+        if number < FLEET_SIZE:
+            self.fleet.create_machine(self.name(number), target.release, list(target.options))
+            return
+        if number in self.hosted:
+            self.hosted.pop(number).process.kill()
+        self.hosted[number] = Hosted(Path(self.folder) / f"hosted{number}", target)
+        self.hosted[number].wait()
+        self.hosted[number].settle()
+
+    def address(self, where: int, door: Door) -> Address:
+        """What a client connects to."""
+        if where == FLEET:
+            return self.fleet.path
+        if where >= FLEET_SIZE:
+            return self.hosted[where].door(door)
+        return f"{self.folder}/{self.name(where)}/{'control' if door == CONTROL else 'qmp'}.sock"
+
+    # The steps
 
     async def take(self, steps: list[Step]) -> None:
         """Take the steps, then see that all is well.
@@ -188,41 +162,97 @@ class Storm:
             elif step[1] in self.clients:
                 await self._act(self.clients[step[1]], step)
         for client in self.clients.values():
-            client.close()
+            client.socket.close()
         self.clients.clear()
         await self._look()
 
-    def _connect(self, number: int, where: int, control: bool) -> None:
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        if where == FLEET:
-            path = self.fleet.path
-        else:
+    def _connect(self, number: int, where: int, door: Door, room: int) -> None:
+        if where != FLEET:
             self.touched.add(where)
-            if control:
+            if where in PUPPETS and door == CONTROL:
                 self.puppets.add(where)
-            path = f"{self.folder}/{self.name(where)}/{'control' if control else 'qmp'}.sock"
+        address = self.address(where, door)
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        client = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        if room:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room if isinstance(address, str) else TCP_ROOM)
         try:
-            client.connect(path)
+            with suppress(BlockingIOError):
+                if client.connect_ex(address) not in (0, 115):
+                    raise OSError
         except OSError:
-            # A machine that another client has just ended, or that takes no clients by order of its control socket.
+            # A machine that another client has just ended, or that takes no clients for now.
             client.close()
             return
-        self.clients[number] = client
+        self.clients[number] = Visitor(client, where, door)
         self.tally.clients += 1
 
-    async def _act(self, client: socket.socket, step: Step) -> None:
-        kind = step[0]
-        if kind == "close":
-            client.close()
+    async def _act(self, client: Visitor, step: Step) -> None:
+        kind, opened = step[0], client.socket
+        if kind in ("close", "reset"):
+            if kind == "reset":
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            opened.close()
             del self.clients[step[1]]
         elif kind == "half-close":
             with suppress(OSError):
-                client.shutdown(socket.SHUT_WR)
-        elif kind == "read":
-            with suppress(OSError):
-                client.recv(1 << 20)
+                opened.shutdown(socket.SHUT_WR)
+        elif kind in ("read", "sip"):
+            self._read(client, step[2] if kind == "sip" else READ)
+        elif kind == "settle":
+            await self._settle(client)
+        elif kind == "update":
+            await self._update(client, step[2])
+        elif kind == "files":
+            self._send_files(opened, step[2], step[3])
+        elif kind == "ask":
+            if client.honest is None:
+                client.honest = Honest()
+                await self._send(opened, NEGOTIATION.encode())
+            client.honest.asks(step[3])
+            await self._send(opened, step[2].encode())
         else:
-            await self._send(client, step[2])
+            await self._send(opened, step[2])
+
+    def _read(self, client: Visitor, size: int) -> bool:
+        """Read what is there; whether that is the end."""
+        try:
+            data = client.socket.recv(size)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        if client.honest is not None:
+            what = client.honest.take(data)
+            if what is not None:
+                raise Fault(f"a client of {self.name(client.where)} does as it should: {what}")
+        return not data
+
+    async def _settle(self, client: Visitor) -> None:
+        """Have a client read all that it has asked for, unless the machine ends meanwhile."""
+        if client.honest is None:
+            return
+        if client.where == PROGRAM:
+            # There each monitor has one client at a time.
+            for number, other in list(self.clients.items()):
+                if other is not client and (other.where, other.door) == (client.where, client.door):
+                    other.socket.close()
+                    del self.clients[number]
+        with trio.move_on_after(PATIENCE):
+            while not client.honest.answered:
+                if self._read(client, READ):
+                    # Others may tell a machine to end.
+                    with trio.move_on_after(PATIENCE):
+                        while self.lives(client.where) and client.where not in self.puppets:  # noqa: ASYNC110
+                            await trio.sleep(0.01)
+                        return
+                    raise Fault(f"a client of {self.name(client.where)} does as it should, and is sent away")
+                with trio.move_on_after(0.1), suppress(OSError):
+                    await trio.lowlevel.wait_readable(client.socket)
+            self.tally.answers += 1
+            return
+        if client.where not in self.puppets:
+            raise Fault(f"a client of {self.name(client.where)} does as it should, and is not answered")
 
     async def _send(self, client: socket.socket, data: bytes) -> None:
         """Send as much as the server takes without being waited for."""
@@ -239,6 +269,20 @@ class Storm:
             if not data:
                 return
 
+    def _send_files(self, client: socket.socket, data: bytes, count: int) -> None:
+        if client.family != socket.AF_UNIX:
+            return
+        files = [os.memfd_create("fuzz") for _ in range(count)]
+        with suppress(OSError):
+            client.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
+        for each in files:
+            os.close(each)
+
+    async def _update(self, client: Visitor, child: str) -> None:
+        hosted = self.hosted[client.where]
+        self.tally.updates += await update(client.socket, child, hosted.folder)
+        hosted.process.look()
+
     # After the clients have gone
 
     async def _look(self) -> None:
@@ -249,10 +293,14 @@ class Storm:
                     with suppress(ControlError):
                         self.fleet.destroy_machine(self.name(number))
                     self.make(number)
+                # What they have sent is done with before anybody looks.
+                while left := self._busy():  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+                left = ["a healthy client"]
                 for number in sorted(self.touched):
                     await self._healthy(number)
                 await self._fleet_healthy()
-                while left := self._left():  # noqa: ASYNC110 (nobody tells when a task of others has ended)
+                while left := self._left():  # noqa: ASYNC110
                     await trio.sleep(0.001)
         except trio.TooSlowError:
             self._failed()
@@ -266,47 +314,112 @@ class Storm:
             raise Fault("a machine has failed:\n" + "\n".join(self.errors.lines))
         if any(line.startswith("Traceback") for line in self.errors.lines):
             raise Fault("a command has failed:\n" + "\n".join(self.errors.lines))
+        for number in self.touched & set(self.hosted):
+            process = self.hosted[number].process
+            if process.ended() and process.status:
+                raise Fault(
+                    f"{self.name(number)} has ended with status {process.status}:\n{process.errors.read_text()}"
+                )
+            for text in process.complaints():
+                raise Fault(f"{self.name(number)} has said:\n{text}")
 
     async def _healthy(self, number: int) -> None:
         """A new client is greeted and answered, by a new machine if the clients have ended the old one."""
-        path = f"{self.folder}/{self.name(number)}/qmp.sock"
+        if number >= FLEET_SIZE:
+            await self._hosted_healthy(number)
+            return
         for attempt in range(100):
             if not self.lives(number):
                 self.tally.ended += 1
                 self.make(number)
-            answer = await _ask(path)
-            if answer is not None and b'"id": "healthy"' in answer:
-                if b'"return"' not in answer.splitlines()[-1]:
-                    raise Fault(f"{self.name(number)} answers a healthy client: {answer!r}")
-                return
+            with Conversation(self.address(number, 0)) as talk:
+                if await talk.begin():
+                    await self._no_ghosts(number, talk)
+                    return
             self._failed()
             # It was about to end.
             await trio.sleep(0.001 * attempt)
         raise Fault(f"{self.name(number)} serves no healthy client")
 
+    async def _no_ghosts(self, number: int, talk: Conversation) -> None:
+        """Nothing is left of a character device that could not be made."""
+        devices = await talk.ask("query-chardev")
+        if devices is None or any(f'"{each}"' in json.dumps(devices) for each in GHOSTS):
+            raise Fault(f"{self.name(number)} answers a healthy client: {devices!r}")
+
+    async def _hosted_healthy(self, number: int) -> None:
+        """Each monitor greets and answers a new client; what clients have left there is given back."""
+        if not self.lives(number):
+            self._failed()
+            self.tally.ended += 1
+            self.make(number)
+        hosted = self.hosted[number]
+        hosted.process.look()
+        for door in hosted.doors:
+            with Conversation(door) as talk:
+                if not await talk.begin():
+                    self._failed()
+                    raise Fault(f"{self.name(number)} serves no healthy client at {door}")
+                if number == PROGRAM:
+                    await self._give_back(talk)
+                else:
+                    await talk.ask("live-update-cancel")
+                await self._no_ghosts(number, talk)
+
+    @staticmethod
+    async def _give_back(talk: Conversation) -> None:
+        """Have the machine close what clients have sent along."""
+        for name in NAMES:
+            await talk.ask("closefd", fdname=name)
+        await talk.ask("cont")
+        for each in (await talk.ask("query-fdsets") or {}).get("return", []):
+            await talk.ask("remove-fd", **{"fdset-id": each["fdset-id"]})
+
     async def _fleet_healthy(self) -> None:
-        answer = await _ask(self.fleet.path)
-        if answer is None or b'"id": "healthy"' not in answer:
-            raise Fault(f"the fleet's socket answers a healthy client: {answer!r}")
+        with Conversation(self.fleet.path) as talk:
+            if not await talk.begin():
+                raise Fault("the fleet's socket serves no healthy client")
 
     def _left(self) -> list[str]:
-        """What should be gone by now and is not: tasks of clients, open files."""
+        """What should be gone by now and is not: tasks of clients, open files, children."""
         names = [task.name for task in tasks(self.fleet.nursery)]
-        left = [name for name in names if name.endswith("Acceptor.serve") or "Connection." in name]
-        expected = sum(_open_files(member.vm) for member in self.fleet._members.values())
+        left = [name for name in names if name.endswith("._serve") or "Connection." in name]
+        members = self.fleet._members.values()
+        expected = sum(_open_files(member.vm) for member in members)
         open_now = files() - self.base
         if open_now > expected:
             left.append(f"{open_now - expected} open files")
-        sessions = sum(len(member.vm.dispatcher.sessions) for member in self.fleet._members.values())
-        if sessions or self.fleet.dispatcher.sessions:
+        if self.fleet.dispatcher.sessions or any(
+            each.vm.dispatcher.sessions or each.vm.acceptor.connections for each in members
+        ):
             left.append("sessions")
+        for number in self.touched & set(self.hosted):
+            left += self._left_of(number)
         return left
 
-    base = 0
+    def _busy(self) -> list[str]:
+        """Where clients are still connected."""
+        hosted = [(number, self.hosted[number]) for number in self.touched & set(self.hosted)]
+        return [f"a client of {self.name(number)}" for number, each in hosted if each.process.sockets() > each.sockets]
+
+    def _left_of(self, number: int) -> list[str]:
+        hosted = self.hosted[number]
+        opened = hosted.process.files()
+        left = [f"a child of {self.name(number)}"] if hosted.process.children() else []
+        if len(opened) > hosted.files:
+            left.append(f"{len(opened) - hosted.files} open files of {self.name(number)}")
+        return left
 
     def measure(self) -> None:
-        """Note how much memory is in use; what clients have plugged in goes with the machines, which are made anew."""
-        for number in range(len(MACHINES)):
+        """Note how much memory is in use; what clients have plugged in goes with the machines, which are made anew.
+
+        :raise Fault: there are objects of clients that are gone.
+        """
+        living = {id(member.vm) for member in self.fleet._members.values()}
+        left = connections(living)
+        if left:
+            raise Fault(left)
+        for number in range(FLEET_SIZE):
             with suppress(ControlError):
                 self.fleet.destroy_machine(self.name(number))
             self.make(number)
@@ -315,24 +428,11 @@ class Storm:
         self.tally.commands = self.fleet.statistics().commands
 
 
-async def _ask(path: str) -> bytes | None:
-    """What a client that asks for the version gets; None where there is nobody."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
-        try:
-            client.connect(path)
-            client.send(GREETED)
-            answer = b""
-            while b'"id": "healthy"' not in answer or not answer.endswith(b"\n"):
-                await trio.lowlevel.wait_readable(client)
-                data = client.recv(1 << 16)
-                if not data:
-                    return None
-                answer += data
-        except OSError:
-            return None
-        finally:
-            trio.lowlevel.notify_closing(client)
-        return answer
+def connections(machines: set[int]) -> str:
+    """What there is in this process of the clients of these machines (by `id`); nothing where they are forgotten."""
+    gc.collect()
+    found = [each for each in gc.get_objects() if type(each) is Connection and id(each._vm) in machines]
+    return f"{len(found)} connections of clients that are gone are kept" if found else ""
 
 
 def _open_files(vm: VirtualMachine) -> int:
@@ -367,10 +467,10 @@ def memory() -> int:
 
 
 @asynccontextmanager
-async def storm(tally: Tally, numbers: Iterable[int] = range(len(MACHINES))) -> AsyncIterator[Storm]:
-    """A fleet of those of `MACHINES` in a folder of its own.
+async def storm(tally: Tally, numbers: Iterable[int] = range(len(TARGETS))) -> AsyncIterator[Storm]:
+    """Those of `TARGETS`, in a folder of their own.
 
-    :raise Fault: the fleet itself has failed.
+    :raise Fault: the fleet itself has failed, or a process does not start.
     """
     errors, former, log.error = Log(), log.error, Log()
     log.error = errors
@@ -378,11 +478,11 @@ async def storm(tally: Tally, numbers: Iterable[int] = range(len(MACHINES))) -> 
         fleet = Fleet(folder, parse(None, []), parse)
         fleet.listen()
         ready = trio.Event()
+        result = Storm(folder, fleet, errors, tally)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fleet.run, 0, ready.set, lambda number: None)
                 await ready.wait()
-                result = Storm(folder, fleet, errors, tally)
                 result.base = files()
                 for number in numbers:
                     result.make(number)
@@ -390,17 +490,16 @@ async def storm(tally: Tally, numbers: Iterable[int] = range(len(MACHINES))) -> 
                     yield result
                 finally:
                     for client in result.clients.values():
-                        client.close()
+                        client.socket.close()
                     nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            # Not `except*`: what is raised in there comes out in a group or as it is, as the release of Python has it.
-            for wanted in (KeyboardInterrupt, SystemExit, Fault):
-                found = group.subgroup(wanted)
-                if found is not None:
-                    raise _first(found) from None
+        except* (Fault, Lost) as group:
+            raise Fault(str(_first(group))) from None
+        except* (KeyboardInterrupt, SystemExit):
             raise
         finally:
             log.error = former
+            for hosted in result.hosted.values():
+                hosted.process.kill()
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -11,6 +11,7 @@ import trio
 from endurance import decoders, fuzz, storm
 from endurance.inputs import Maker
 from endurance.shorten import shorten
+from endurance.targets import FLEET_SIZE
 
 from qmpd.machine import Machine
 from qmpd.server.acceptor import Acceptor
@@ -33,7 +34,7 @@ def test_a_few_seconds_of_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 def found(seconds: float = 60.0) -> fuzz.Finding:
     with pytest.raises(fuzz.Finding) as caught:
-        fuzz.Fuzz(1, seconds).run()
+        fuzz.Fuzz(1, seconds, targets=range(FLEET_SIZE)).run()
     return caught.value
 
 
@@ -68,10 +69,10 @@ def test_a_machine_that_fails_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 async def test_what_is_left_behind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[Any] = [("connect", 0, 0, False), ("send", 0, b"{}"), ("pass", 3), ("close", 0)]
+    steps: list[Any] = [("connect", 0, 0, 0, 0), ("send", 0, b"{}"), ("pass", 3), ("close", 0)]
     monkeypatch.setattr(storm, "PATIENCE", 0.3)
     kept: list[Any] = []
-    async with storm.storm(storm.Tally()) as clients:
+    async with storm.storm(storm.Tally(), [0]) as clients:
         await clients.take(steps)
         keep = open("/dev/null")  # noqa: SIM115, ASYNC230
         with pytest.raises(storm.Fault, match="1 open files"):
