@@ -342,6 +342,24 @@ async def test_what_was_plugged_in_stays(tmp_path: Path) -> None:
         await client.returned("device_add", driver="virtio-net-pci", id="nic", netdev="net")
 
 
+async def test_what_was_left_for_later_is_told(tmp_path: Path) -> None:
+    """A reset takes a device out and the process is replaced in one write: DEVICE_DELETED comes, once."""
+    options = ["-machine", "pc", "-S", "-extension", "live-update"]
+    async with running(tmp_path, *options, release="10.0") as server:
+        client = await server.connect()
+        await client.returned("device_add", driver="e1000", id="nic")
+        await client.returned("device_del", id="nic")
+        await client.prepare()
+        await client.send(
+            b'{"execute": "system_reset"}{"execute": "live-update-commit", "arguments": {"timeout": 20000}}'
+            b'{"execute": "query-uuid", "id": "end"}'
+        )
+        heard = []
+        while (message := await client.message()).get("id") != "end":
+            heard.append(message.get("event"))
+        assert heard.count("DEVICE_DELETED") == 1
+
+
 @needs_pseudo_terminals
 async def test_a_pseudo_terminal_stays(tmp_path: Path) -> None:
     async with running(tmp_path, "-extension", "live-update", "-machine", "none", release="10.0") as server:
