@@ -106,5 +106,7 @@ def test_the_traceback_ends_in_the_test(pytester: pytest.Pytester) -> None:
 
 def test_pydoc_shows_the_api() -> None:
     text = pydoc.plain(pydoc.render_doc(qmpd.testing))
-    for name in ("class VM", "wait_for_event", "assert_sent", "class VMFactory", "class VMTestCase", "start(*"):
+    for name in ("class VM", "wait_for_event", "assert_sent", "class VMFactory", "class VMTestCase"):
         assert name in text
+    # Python 3.13 puts the parameters of a long signature on lines of their own.
+    assert "start(*" in "".join(text.replace("|", " ").split())
