@@ -167,8 +167,7 @@ class Served:
         return came
 
     def _next_deadline(self) -> int | None:
-        deadlines = (self.vm.system.machine.next_deadline(), self.vm.dispatcher.limiter.next_deadline())
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return self.vm.system.machine.next_deadline()
 
     async def end(self, patience: float) -> int | None:
         """The exit status if the machine ends by itself in time; it is ended otherwise."""

@@ -16,9 +16,13 @@ from qmpd.control.errors import ControlError
 from qmpd.control.times import Time, nanoseconds
 from qmpd.control.transcript import EntryKind
 from qmpd.control.values import MISSING
+from qmpd.schedule.schedule import Time as TimeBase
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from qmpd.control.puppeteer import Puppeteer
+    from qmpd.schedule.schedule import Schedule
 
 GARBAGE = "\x00\xff\xfe}]{{ not JSON\r\n"
 
@@ -236,6 +240,8 @@ class FaultControl(Group):
         """Have these faults."""
         self._faults = faults
         self._last = last
+        for fault in faults:
+            self._watch(fault)
 
     # Making, using and ending them.
 
@@ -259,12 +265,18 @@ class FaultControl(Group):
     def _begin(self, kind: FaultKind, time: int | None) -> Fault:
         fault = Fault(id=self._next(), kind=kind)
         if time is not None:
-            fault.deadline = self._now() + time
+            fault.deadline = self._schedule.now(TimeBase.CLOCK) + time
+            self._watch(fault)
         self._faults.append(fault)
         return fault
 
-    def _now(self) -> int:
-        return self._puppeteer.host.clock.monotonic_nanoseconds()
+    @property
+    def _schedule(self) -> Schedule:
+        return self._puppeteer.machine.schedule
+
+    def _watch(self, fault: Fault) -> None:
+        if fault.deadline is not None:
+            self._schedule.set_at(self, fault.id, fault.deadline, TimeBase.CLOCK)
 
     def _happens(self, fault: Fault, client: int | None = None, command: str | None = None) -> None:
         self._puppeteer.recorder.record(
@@ -274,6 +286,7 @@ class FaultControl(Group):
     def _remove(self, fault: Fault) -> None:
         if fault in self._faults:
             self._faults.remove(fault)
+        self._schedule.cancel(self, fault.id)
         if fault.kind in (FaultKind.STALL, FaultKind.DELAY_REPLY):
             self._puppeteer.interceptor.release(fault.id)
         elif fault.kind is FaultKind.REFUSE_CONNECTIONS and not self.holds(fault.kind):
@@ -322,16 +335,10 @@ class FaultControl(Group):
                 self._faults.remove(fault)
                 break
 
-    def next_deadline(self) -> int | None:
-        """When the next fault ends by itself, in monotonic nanoseconds."""
-        return min((fault.deadline for fault in self._faults if fault.deadline is not None), default=None)
-
-    def run_timers(self) -> None:
-        """End the faults whose time has passed."""
-        now = self._now()
-        for fault in list(self._faults):
-            if fault.deadline is not None and fault.deadline <= now:
-                self._remove(fault)
+    def timer_due(self, name: Hashable) -> None:
+        """End a fault whose time has passed (`qmpd.schedule.schedule.Owner`)."""
+        for fault in [fault for fault in self._faults if fault.id == name]:
+            self._remove(fault)
 
 
 def _time(time: Time) -> int:

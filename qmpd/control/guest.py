@@ -12,11 +12,12 @@ from qmpd.control.errors import ControlError
 from qmpd.control.guest_options import GuestOptions, changes, options
 from qmpd.control.times import seconds
 from qmpd.control.values import MISSING
-from qmpd.machine import GuestAction, GuestPhase, RunState, WakeupReason
+from qmpd.guest.course import GuestPhase
+from qmpd.machine import GuestAction, RunState, WakeupReason
 
 if TYPE_CHECKING:
+    from qmpd.guest.course import Guest
     from qmpd.guest.side import GuestSide
-    from qmpd.machine import Guest
 
 
 class IoOperation(enum.StrEnum):
@@ -75,7 +76,7 @@ class GuestControl(Group):
 
     @property
     def _guest(self) -> Guest:
-        guest = self._puppeteer.machine.guest
+        guest = self._puppeteer.host.system.guest
         if guest is None:
             raise ControlError("the machine has no guest")
         return guest

@@ -1,7 +1,6 @@
 """Between the clients and their commands: where faults and overrides take effect and the transcript is written.
 
-It takes the place of the dispatcher's own hot path (`Dispatcher.interceptor`), which stays as lean as it is for
-machines that nobody plays with.
+It hangs on the points of the dispatcher's loop (`Dispatcher.points`), which are nobody's for almost all machines.
 """
 
 from __future__ import annotations
@@ -17,8 +16,11 @@ from qmpd.control.transcript import EntryKind
 from qmpd.machine import Event
 from qmpd.monitor.events import event_value
 from qmpd.monitor.session import Session
+from qmpd.schedule.schedule import Time
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from qmpd.control.puppeteer import Puppeteer
 
 AT_REPLY = (FaultKind.DROP_CONNECTION, FaultKind.STALL, FaultKind.GARBAGE)
@@ -53,23 +55,14 @@ class Interceptor:
         self.kept: list[Kept] = []
         self.numbers = 0
 
-    # What the dispatcher leaves to it.
+    # The points of the dispatcher's work (`qmpd.monitor.dispatcher.Points`).
 
-    def open_session(self, label: str, pretty: bool) -> Session:
-        """Make and greet a session."""
-        dispatcher = self._dispatcher
-        session = self.new_session(label, pretty)
-        dispatcher.sessions[session] = None
+    def opened(self, session: Session) -> None:
+        """A client is about to be greeted."""
         early = self._faults.take((FaultKind.EARLY_EVENT,))
         if early is not None and early.event is not None:
             event = Event(*early.event, self._system.clock.wall_microseconds())
-            session.send(dispatcher.spell(session, event_value(event)))
-        session.send(dispatcher.greeting(session))
-        return session
-
-    def new_session(self, label: str, pretty: bool) -> PuppetSession:
-        """Make a session."""
-        return self.adopt(Session(self._dispatcher, label=label, pretty=pretty))
+            session.send(self._dispatcher.spell(session, event_value(event)))
 
     def adopt(self, session: Session) -> PuppetSession:
         """Come between a session and its commands from now on."""
@@ -79,68 +72,29 @@ class Interceptor:
         self._recorder.record(EntryKind.CONNECTED, client=client.number, monitor=session.label)
         return PuppetSession.adopt(session, client, commands)
 
-    def close_session(self, session: Session) -> None:
+    def closed(self, session: Session) -> None:
         """The client is gone: nothing is kept for it any more."""
         if isinstance(session, PuppetSession):
             session.end()
             for kept in [kept for kept in self.kept if kept.session is session]:
                 self._forget(kept)
 
-    def run_requests(self, limit: int) -> bool:
-        """Execute requests that wait; True where some are left."""
-        dispatcher = self._dispatcher
-        ready = dispatcher.ready
-        while ready and self._system.exit_status is None:
-            if limit == 0:
-                return True
-            limit -= 1
-            session = ready.popleft()
-            if not session.queue:
-                session.scheduled = False
-                continue
-            message = session.queue.popleft()
-            if not self._execute(session, message):
-                session.queue.appendleft(message)
-                ready.appendleft(session)
-                return False
-            session.refill()
-            if isinstance(session, PuppetSession) and session.client.held:
-                continue  # it stays scheduled, so nothing makes it ready before the reply has gone out
-            if session.queue:
-                ready.append(session)
-            else:
-                session.scheduled = False
-        return False
+    def executes(self, session: Session, message: object) -> bool:
+        """A request is about to be executed; False where the main loop comes to a stop before."""
+        if not isinstance(session, PuppetSession):
+            return True
+        name = _name(message)
+        if not session.client.resumed and self._faults.take_hang(session.client.number, name):
+            session.client.resumed = True
+            return False
+        session.client.resumed = False
+        fatal = self._faults.take((FaultKind.KILL,), session.client.number, name)
+        if fatal is not None:
+            self._puppeteer.host.kill(fatal.signal)
+        return fatal is None
 
-    def execute_out_of_band(self, session: Session, message: object) -> None:
-        """Execute a request that overtakes the others."""
-        self._deliver(session, message, self._dispatcher.answer(session, message, out_of_band=True), in_band=False)
-
-    def _execute(self, session: Session, message: object) -> bool:
-        """Execute a request; False where the main loop has come to a stop before."""
-        dispatcher = self._dispatcher
-        if isinstance(session, PuppetSession):
-            name = _name(message)
-            if not session.client.resumed and self._faults.take_hang(session.client.number, name):
-                session.client.resumed = True
-                return False
-            session.client.resumed = False
-            fatal = self._faults.take((FaultKind.KILL,), session.client.number, name)
-            if fatal is not None:
-                self._puppeteer.host.kill(fatal.signal)
-                return False
-        reply = dispatcher.answer(session, message)
-        if not dispatcher.reply_after_turn:
-            self._deliver(session, message, reply)
-        if self._system.machine.pending:
-            self._system.turn()
-        if dispatcher.reply_after_turn:
-            self._deliver(session, message, reply)
-        return True
-
-    # Replies, and what becomes of them.
-
-    def _deliver(self, session: Session, message: object, reply: bytes, in_band: bool = True) -> None:
+    def replies(self, session: Session, message: object, reply: bytes, *, in_band: bool) -> None:
+        """A request has been executed, and this is its reply."""
         if not isinstance(session, PuppetSession):
             session.send(reply)
             return
@@ -149,8 +103,10 @@ class Interceptor:
         if delay is None:
             self._send(session, name, reply)
             return
-        session.client.held |= in_band
-        self.kept.append(Kept(delay.id, session, self._deadline(delay), reply, name, in_band))
+        session.held |= in_band
+        self.keep(Kept(delay.id, session, self._deadline(delay), reply, name, in_band))
+
+    # Replies, and what becomes of them.
 
     def _deadline(self, fault: Fault) -> int | None:
         if fault.time is None:
@@ -168,7 +124,7 @@ class Interceptor:
         elif fault.kind is FaultKind.STALL:
             session.send(reply[: len(reply) // 2])
             session.stall(fault.id, reply[len(reply) // 2 :])
-            self.kept.append(Kept(fault.id, session, self._deadline(fault)))
+            self.keep(Kept(fault.id, session, self._deadline(fault)))
         else:
             if fault.when != GarbageMoment.AFTER:
                 session.send(fault.data)
@@ -198,14 +154,15 @@ class Interceptor:
 
     # What is kept, until its time has come.
 
-    def next_deadline(self) -> int | None:
-        """When something that is kept goes out by itself, in monotonic nanoseconds."""
-        return min((kept.deadline for kept in self.kept if kept.deadline is not None), default=None)
+    def keep(self, kept: Kept) -> None:
+        """Keep something back until its time has come."""
+        self.kept.append(kept)
+        if kept.deadline is not None:
+            self._system.machine.schedule.set_at(self, id(kept), kept.deadline, Time.CLOCK)
 
-    def run_timers(self) -> None:
-        """Send what was kept long enough."""
-        now = self._system.clock.monotonic_nanoseconds()
-        for kept in [kept for kept in self.kept if kept.deadline is not None and kept.deadline <= now]:
+    def timer_due(self, name: Hashable) -> None:
+        """Send what was kept long enough (`qmpd.schedule.schedule.Owner`)."""
+        for kept in [kept for kept in self.kept if id(kept) == name]:
             self._release(kept)
 
     def release(self, fault: int) -> None:
@@ -221,14 +178,11 @@ class Interceptor:
             return
         self._send(session, kept.command, kept.reply)
         if kept.in_band:
-            session.client.held = False
-            if session.queue:
-                self._dispatcher.ready.append(session)
-            else:
-                session.scheduled = False
+            self._dispatcher.go_on(session)
 
     def _forget(self, kept: Kept) -> None:
         self.kept.remove(kept)
+        self._system.machine.schedule.cancel(self, id(kept))
         if all(other.fault != kept.fault for other in self.kept):
             self._faults.is_over(kept.fault)
 

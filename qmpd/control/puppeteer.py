@@ -82,7 +82,7 @@ class Puppeteer:
         self.transcript = TranscriptControl(self)
         self.interceptor = Interceptor(self)
         self._performing = False
-        host.dispatcher.interceptor = self.interceptor
+        host.dispatcher.points = self.interceptor
         self.watch()
         self.recorder.record(EntryKind.STARTED, release=self.release.name, name=host.system.settings.name)
         for session in host.dispatcher.sessions:
@@ -172,8 +172,7 @@ class Puppeteer:
 
     def run(self) -> bool:
         """What the puppeteer has to do in each pass of the main loop; whether that is all that may happen in it."""
-        self.faults.run_timers()
-        self.interceptor.run_timers()
+        self.machine.schedule.run((self.faults, self.interceptor))
         return self.hung
 
     def catch_up(self) -> None:
@@ -191,10 +190,8 @@ class Puppeteer:
 
     def next_deadline(self) -> int | None:
         """When the next timer of any kind is due, on the clock's monotonic nanoseconds; None without one."""
-        deadlines = [self.faults.next_deadline(), self.interceptor.next_deadline()]
-        if not self.hung and not self.host.away:
-            deadlines += [self.machine.next_deadline(), self.host.dispatcher.limiter.next_deadline()]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        goes_on = not self.hung and not self.host.away
+        return self.machine.schedule.next_deadline(None if goes_on else (self.faults, self.interceptor))
 
     def finish(self, status: int) -> None:
         """The machine has ended."""

@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 class Client:
     """What is kept about a client.
 
-    `number` is its in the transcript.  `held`: a reply is being delayed, and the requests behind it wait.
+    `number` is its in the transcript.
     `resumed`: the request at the head of the queue has been through a fault that hung the main loop.
     `stalled_by`: the fault (its id) that keeps everything from the client; what is owed waits in `kept`.
     `gone`: the client has left.
     """
 
-    __slots__ = ("gone", "held", "kept", "number", "recorder", "resumed", "stalled_by")
+    __slots__ = ("gone", "kept", "number", "recorder", "resumed", "stalled_by")
 
     def __init__(self, number: int, recorder: Recorder) -> None:
         self.number = number
         self.recorder = recorder
-        self.held = False
         self.resumed = False
         self.stalled_by: int | None = None
         self.kept: deque[bytes] = deque()
@@ -103,7 +102,7 @@ class PuppetSession(Session):
     @property
     def drained(self) -> bool:
         """Whether everything received has been executed, and no fault keeps anything back."""
-        return super().drained and not self.client.held and self.client.stalled_by is None
+        return super().drained and self.client.stalled_by is None
 
     def stall(self, fault: int, rest: bytes) -> None:
         """Send nothing more until `resume`; `rest` is what comes first then."""

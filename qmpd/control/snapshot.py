@@ -59,7 +59,7 @@ def put(puppeteer: Puppeteer, state: Mapping[str, Any], sessions: Sequence[Sessi
         session = sessions[place]
         if not isinstance(session, PuppetSession):
             raise ValueError("a reply is kept for a client without a puppeteer")
-        interceptor.kept.append(Kept(fault, session, deadline, reply, command, in_band))
+        interceptor.keep(Kept(fault, session, deadline, reply, command, in_band))
     if puppeteer.faults.holds(FaultKind.EXHAUST_DESCRIPTORS):
         puppeteer.host.exhaust_descriptors(True)
 
@@ -71,7 +71,7 @@ def take_client(session: Session) -> dict[str, object] | None:
     client = session.client
     return {
         "number": client.number,
-        "held": client.held,
+        "held": session.held and session.deferred is None,
         "resumed": client.resumed,
         "stalled_by": client.stalled_by,
         "kept": list(client.kept),
@@ -82,7 +82,7 @@ def put_client(puppeteer: Puppeteer, session: Session, state: Mapping[str, Any])
     """Come between a session and its commands again."""
     client = puppeteer.interceptor.adopt(session).client
     client.number = state["number"]
-    client.held = state["held"]
+    session.held = state["held"]
     client.resumed = state["resumed"]
     client.stalled_by = state["stalled_by"]
     client.kept = deque(state["kept"])

@@ -17,14 +17,17 @@ from qmpd.guest import effects as devices
 from qmpd.guest import seabios
 from qmpd.machine.blueprint import FIRMWARE_ALONE, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 from qmpd.machine.errors import NOT_SUSPENDED, MachineError
+from qmpd.machine.machine import Machine, ignore_report
 from qmpd.machine.requests import ShutdownCause, WakeupReason
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.schedule.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
-    from qmpd.machine.machine import Machine
+    from qmpd.machine.behaviour import CoreBehaviour
+    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.machine.events import Event
+    from qmpd.schedule.clock import Clock
 
 MILLISECOND = 1_000_000
 
@@ -66,12 +69,11 @@ class Guest:
     """
 
     __slots__ = (
-        "_machine", "_timers", "firmware_has_run", "phase", "resets_due", "settings", "starts", "wakeup_reason",
+        "_machine", "firmware_has_run", "phase", "resets_due", "settings", "starts", "wakeup_reason",
     )  # fmt: skip
 
     def __init__(self, machine: Machine, settings: GuestSettings | None) -> None:
         self._machine = machine
-        self._timers = Timers(machine.clock)
         self.settings = FIRMWARE_ALONE if settings is None else settings
         self.phase = GuestPhase.RESET
         # SeaBIOS's note to itself.
@@ -85,14 +87,6 @@ class Guest:
 
     # What happens to the guest.
 
-    def time_runs(self) -> None:
-        """The machine's time goes on."""
-        self._timers.run()
-
-    def time_stops(self) -> None:
-        """The machine's time stands still."""
-        self._timers.stop()
-
     def vcpus_run(self) -> None:
         """The vCPUs are set going; after a reset the firmware starts."""
         if self.phase is GuestPhase.RESET:
@@ -100,25 +94,25 @@ class Guest:
 
     def reset(self) -> None:
         """The machine has been reset."""
-        self._timers.clear()
+        self._machine.schedule.clear(self)
         self.phase = GuestPhase.RESET
 
     def suspended(self) -> None:
         """The machine has entered S3."""
-        self._timers.clear()
+        self._machine.schedule.clear(self)
         self.phase = GuestPhase.SUSPENDED
         if self.settings.sleep_time is not None:
-            self._timers.set("alarm", self.settings.sleep_time)
+            self._set("alarm", self.settings.sleep_time)
 
     def woken(self, reason: WakeupReason) -> None:
         """The machine has left S3: the firmware runs, and hands over to the operating system if that left it a way."""
         self.wakeup_reason = reason
-        self._timers.clear()
+        self._machine.schedule.clear(self)
         if self.phase is not GuestPhase.SUSPENDED:
             return
         if self.settings.wakeup() is GuestWakeup.RESUME:
             self.phase = GuestPhase.RESUMING
-            self._timers.set("resumed", START)
+            self._set("resumed", START)
         else:
             self.phase = GuestPhase.RESET
 
@@ -126,18 +120,18 @@ class Guest:
         """The power button was pressed; only an operating system that runs heeds it."""
         if self.phase is GuestPhase.RUNNING and self.settings.powerdown_action() is not GuestAction.NONE:
             self.phase = GuestPhase.SHUTTING_DOWN
-            self._timers.set("power-button", self.settings.powerdown_delay)
+            self._set("power-button", self.settings.powerdown_delay)
 
     def sleep_button(self) -> None:
         """The sleep button was pressed; only an operating system that runs heeds it."""
         if self.phase is GuestPhase.RUNNING and self.settings.sleep_action() is not GuestAction.NONE:
-            self._timers.set("sleep-button", 0)
+            self._set("sleep-button", 0)
 
     def nmi(self) -> None:
         """A non-maskable interrupt has come."""
         heeded = self.settings.on_nmi is not GuestAction.NONE
         if heeded and self.phase in (GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN):
-            self._timers.set("nmi", 0)
+            self._set("nmi", 0)
 
     @property
     def listens(self) -> bool:
@@ -147,27 +141,28 @@ class Guest:
     def unplug_asked(self, path: str) -> None:
         """It is asked to let go of the device at this path; an operating system that does not run yet hears it then."""
         if self.phase is GuestPhase.RUNNING and self.settings.unplug_answer() is not GuestUnplug.IGNORE:
-            self._timers.set(f"{_UNPLUG}{path}", self.settings.unplug_delay)
+            self._set(f"{_UNPLUG}{path}", self.settings.unplug_delay)
 
     def balloon_asked(self) -> None:
         """It is asked to do with another amount of memory; an operating system that does not run yet hears it then."""
         if self.phase is GuestPhase.RUNNING and self.settings.heeds_balloon():
-            self._timers.set("balloon", self.settings.balloon_delay)
+            self._set("balloon", self.settings.balloon_delay)
 
     def _hear(self) -> None:
         """It runs from now on, and hears what it was asked before."""
         self.phase = GuestPhase.RUNNING
-        if self._machine.inventory is not None:
-            self._machine.inventory.ask_again()
+        if self._machine.parts is not None:
+            self._machine.parts.ask_again()
 
-    def next_deadline(self) -> int | None:
-        """When the guest's next step is due, on the clock's monotonic nanoseconds; None without one."""
-        return self._timers.next_deadline()
+    def timer_due(self, name: Hashable) -> None:
+        """Take a step (`qmpd.schedule.schedule.Owner`)."""
+        self._step(str(name))
 
-    def run_timers(self) -> None:
-        """Take the steps that are due."""
-        while (name := self._timers.take_due()) is not None:
-            self._step(name)
+    def _set(self, name: str, delay: int) -> None:
+        self._machine.schedule.set(self, name, delay)
+
+    def _remaining(self) -> dict[str, int]:
+        return {str(name): left for name, left in self._machine.schedule.remaining(self).items()}
 
     # What whoever plays the guest makes it do.
 
@@ -272,10 +267,10 @@ class Guest:
         """
         if self._machine.state not in LIVE:
             raise MachineError(NOT_RUNNING)
-        remaining = self._timers.remaining()
+        remaining = self._remaining()
         if not remaining:
             raise MachineError("the guest waits for nothing")
-        self._timers.set(min(remaining, key=remaining.__getitem__), 0)
+        self._set(min(remaining, key=remaining.__getitem__), 0)
         self._machine.notify()
 
     def configure(self, **changes: object) -> None:
@@ -290,7 +285,7 @@ class Guest:
         return {
             "phase": str(self.phase),
             "firmware-has-run": self.firmware_has_run,
-            "steps": self._timers.remaining(),
+            "steps": self._remaining(),
         }
 
     def snapshot(self) -> dict[str, object]:
@@ -302,7 +297,7 @@ class Guest:
             "resets_due": self.resets_due,
             "starts": self.starts,
             "wakeup_reason": None if self.wakeup_reason is None else str(self.wakeup_reason),
-            "timers": self._timers.remaining(),
+            "timers": self._remaining(),
             "settings": {name: _plain(value) for name, value in settings.items()},
         }
 
@@ -321,9 +316,9 @@ class Guest:
         self.starts = state["starts"]
         reason = state["wakeup_reason"]
         self.wakeup_reason = None if reason is None else WakeupReason(reason)
-        self._timers.clear()
+        self._machine.schedule.clear(self)
         for name, remaining in state["timers"].items():
-            self._timers.set(name, remaining)
+            self._set(name, remaining)
 
     def found(self, state: RunState) -> None:
         """Be the guest of a machine that is found in this run state; one that could go on starts anew."""
@@ -341,13 +336,13 @@ class Guest:
             self._boot(START)
         elif self._firmware_restarts():
             self.phase = GuestPhase.FIRMWARE_RESTART
-            self._timers.set("firmware-reset", seabios.RESET)
+            self._set("firmware-reset", seabios.RESET)
         elif self.resets_due > 0:
             self.phase = GuestPhase.FIRMWARE_RESTART
-            self._timers.set("firmware-reset", seabios.RESET_AGAIN)
+            self._set("firmware-reset", seabios.RESET_AGAIN)
         else:
             self.phase = GuestPhase.FIRMWARE
-            self._timers.set("firmware-note", seabios.note(self.starts))
+            self._set("firmware-note", seabios.note(self.starts))
 
     def _firmware_restarts(self) -> bool:
         """Whether SeaBIOS finds that it has run before, and then adds resets."""
@@ -362,7 +357,7 @@ class Guest:
     def _boot(self, after: int = 0) -> None:
         if self.settings.operating_system:
             self.phase = GuestPhase.BOOTING
-            self._timers.set("booted", after + self.settings.boot_time)
+            self._set("booted", after + self.settings.boot_time)
         else:
             self.phase = GuestPhase.NOTHING_TO_BOOT
 
@@ -376,7 +371,7 @@ class Guest:
             self._act(GuestAction.REBOOT)
         elif name == "firmware-note":
             self.firmware_has_run = True
-            self._timers.set("firmware-end", seabios.END - seabios.note(self.starts))
+            self._set("firmware-end", seabios.END - seabios.note(self.starts))
         elif name == "firmware-end":
             self._boot()
         elif name == "booted":
@@ -391,11 +386,11 @@ class Guest:
             self._act(self.settings.sleep_action())
         elif name == "nmi":
             self._act(self.settings.on_nmi)
-        elif name == "balloon" and self._machine.inventory is not None:
-            self._machine.inventory.balloon.follow()
-        elif name.startswith(_UNPLUG) and self._machine.inventory is not None:
+        elif name == "balloon" and self._machine.parts is not None:
+            self._machine.parts.balloon_followed()
+        elif name.startswith(_UNPLUG) and self._machine.parts is not None:
             releases = self.settings.unplug_answer() is GuestUnplug.RELEASE
-            self._machine.inventory.guest_answers(name.removeprefix(_UNPLUG), releases=releases)
+            self._machine.parts.guest_answers(name.removeprefix(_UNPLUG), releases=releases)
         elif name == "alarm" and self._machine.state is RunState.SUSPENDED:
             self._machine.system_wakeup(WakeupReason.RTC)
 
@@ -428,7 +423,7 @@ class Guest:
 
     def _stop(self, phase: GuestPhase) -> None:
         """Do nothing more until something happens to the guest."""
-        self._timers.clear()
+        self._machine.schedule.clear(self)
         self.phase = phase
 
     def require_running(self) -> None:
@@ -483,3 +478,18 @@ _SETTING_KINDS: dict[str, Callable[[str], enum.StrEnum]] = {
     "on_wakeup": GuestWakeup,
     "on_unplug": GuestUnplug,
 }
+
+
+def make_machine(
+    settings: MachineSettings,
+    behaviour: CoreBehaviour,
+    clock: Clock,
+    emit: Callable[[Event], None],
+    wake: Callable[[], None],
+    report: Callable[[str], None] = ignore_report,
+) -> tuple[Machine, Guest | None]:
+    """A machine (`qmpd.machine.machine.Machine` says what it takes) with its guest; machine `none` has none."""
+    machine = Machine(settings, behaviour, clock, emit, wake, report)
+    guest = None if settings.machine_type == "none" else Guest(machine, settings.guest)
+    machine.guest = guest
+    return machine, guest

@@ -24,8 +24,8 @@ ACTING = PVPANIC | WATCHDOGS | DEBUG_EXIT
 
 def has_device(machine: Machine, drivers: frozenset[str]) -> bool:
     """Whether the machine has a device of one of these drivers."""
-    if machine.inventory is not None and machine.inventory.has_devices:
-        return not drivers.isdisjoint(machine.inventory.devices.drivers())
+    if machine.parts is not None and machine.parts.has_devices:
+        return not drivers.isdisjoint(machine.parts.drivers())
     return any(device.driver in drivers for device in machine.settings.devices)
 
 

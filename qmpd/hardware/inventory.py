@@ -201,7 +201,16 @@ class Inventory:
         if port.identifier is not None:
             self.emit("VSERPORT_CHANGE", {"id": port.identifier, "open": opened})
 
+    def drivers(self) -> set[str]:
+        """The types of the devices."""
+        return self.devices.drivers()
+
+    def balloon_followed(self) -> None:
+        """The guest has done with its memory what it was asked."""
+        self.balloon.follow()
+
     def reset(self) -> None:
+        """The machine has been reset."""
         """The devices have been reset: with the machine, or as the guest wakes.
 
         Trays close without a word, and what the balloon has taken stays (measured on the releases).

@@ -1,8 +1,7 @@
-"""The run-state core: run states, pending requests, the main loop's turn and the virtual guest."""
+"""The run-state core: run states, pending requests and the main loop's turn."""
 
 from __future__ import annotations
 
-from qmpd.guest.course import Guest, GuestPhase
 from qmpd.machine.behaviour import CoreBehaviour
 from qmpd.machine.blueprint import (
     CPUTopology,
@@ -32,9 +31,7 @@ __all__ = [
     "Device",
     "Event",
     "Firmware",
-    "Guest",
     "GuestAction",
-    "GuestPhase",
     "GuestSettings",
     "GuestUnplug",
     "GuestWakeup",

@@ -7,22 +7,21 @@ main loop only leave a request here; the rest take effect at once, as in QEMU (`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from qmpd.guest.course import Guest
-from qmpd.machine import main_loop, snapshot
 from qmpd.machine.blueprint import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 from qmpd.machine.errors import NOT_SUSPENDED, InvalidTransition, MachineError
 from qmpd.machine.events import Event
 from qmpd.machine.requests import Requests, ShutdownCause, WakeupReason
-from qmpd.machine.run_state import NEEDS_RESET, RunState, transitions
+from qmpd.machine.run_state import LIVE, NEEDS_RESET, RunState, transitions
+from qmpd.schedule.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from qmpd.hardware.inventory import Inventory
     from qmpd.machine.behaviour import CoreBehaviour
     from qmpd.machine.blueprint import MachineSettings
+    from qmpd.machine.parts import Guest, Parts
     from qmpd.schedule.clock import Clock
 
 RESET_REQUIRED = "Resetting the Virtual Machine is required"
@@ -71,10 +70,10 @@ class Machine:
     """
 
     __slots__ = (
-        "_later", "_transitions", "_wake", "autostart", "behaviour", "clock", "deliver", "exit_code", "exit_status",
-        "guest", "inventory", "observer", "panic_action", "pending", "preconfig", "reboot_action", "reboot_reset",
-        "report", "requests", "sender_name", "settings", "shutdown_action", "stage_check", "state", "was_suspended",
-        "watchdog_action",
+        "_transitions", "_wake", "autostart", "behaviour", "clock", "deliver", "exit_code", "exit_status",
+        "guest", "observer", "panic_action", "parts", "pending", "preconfig", "reboot_action", "reboot_reset",
+        "report", "requests", "schedule", "sender_name", "settings", "shutdown_action", "stage_check", "state",
+        "was_suspended", "watchdog_action",
     )
 
     def __init__(
@@ -112,11 +111,11 @@ class Machine:
         # The status that a shutdown requested by isa-debug-exit ends with.
         self.exit_code = 0
         self.exit_status: int | None = None
-        self.guest = None if settings.machine_type == "none" else Guest(self, settings.guest)
-        # What is done after the reply to the command that asked for it.
-        self._later: list[Callable[[], None]] | None = None
+        self.schedule = Schedule(clock)
+        # Whoever makes the machine gives it a guest; None for a machine without one.
+        self.guest: Guest | None = None
         # Its objects and devices; None until somebody asks for them.
-        self.inventory: Inventory | None = None
+        self.parts: Parts | None = None
         # Asked at the start of every turn while a live update is under way.
         self.stage_check: Callable[[], None] | None = None
 
@@ -160,9 +159,7 @@ class Machine:
 
     def later(self, action: Callable[[], None]) -> None:
         """Do something once the main loop has nothing more to execute, as what QEMU leaves to a callback."""
-        if self._later is None:
-            self._later = []
-        self._later.append(action)
+        self.schedule.soon(action)
         self._wake()
 
     def end(self, status: int) -> None:
@@ -185,8 +182,7 @@ class Machine:
                 return
         self.was_suspended = old is RunState.SUSPENDED
         self.set_state(state)
-        if self.guest is not None:
-            self.guest.time_stops()
+        self.schedule.stop()
         self.emit("STOP")
 
     def vm_start(self) -> None:
@@ -204,8 +200,7 @@ class Machine:
         self.emit("RESUME")
         self.set_state(RunState.SUSPENDED if self.was_suspended else RunState.RUNNING)
         self.was_suspended = False
-        if self.guest is not None:
-            self.guest.time_runs()
+        self.schedule.go_on()
         self.resume_all_vcpus()
         if self.requests.suspend:
             self.notify()
@@ -231,59 +226,26 @@ class Machine:
         :raise ValueError: there is no such run state as the settings have it begin in.
         """
         if self.settings.run_state is not None:
-            snapshot.find(self, RunState(self.settings.run_state))
+            self._find(RunState(self.settings.run_state))
         elif not self.preconfig:
             self.create()
 
-    def turn(self) -> int | None:
-        """One pass of the main loop over the pending requests; the exit status where the loop has ended.
-
-        May leave `pending` set: then one more turn is due, without waiting for anything.
-        """
-        return main_loop.turn(self)
+    def _find(self, state: RunState) -> None:
+        """Be in a run state that nobody saw it enter: a copy of a machine that is in it."""
+        self.preconfig = self.autostart = False
+        self.state = state
+        if self.guest is not None:
+            self.guest.found(state)
+        if state in LIVE:
+            self.schedule.go_on()
 
     def next_deadline(self) -> int | None:
         """When the earliest timer is due, on the clock's monotonic nanoseconds; None without one."""
-        if self._later is not None:
-            return 0
-        return None if self.guest is None else self.guest.next_deadline()
+        return self.schedule.next_deadline()
 
     def run_timers(self) -> None:
         """Run what is due by now."""
-        if self._later is not None:
-            due, self._later = self._later, None
-            for action in due:
-                action()
-        if self.guest is not None:
-            self.guest.run_timers()
-
-    def snapshot(self) -> dict[str, object]:
-        """All that this machine is beside its settings, as plain data: for a process that takes it over.
-
-        The guest's timers are given by what they still have, so the machine's time stands still meanwhile.
-        """
-        return snapshot.take(self)
-
-    @classmethod
-    def restore(
-        cls,
-        state: Mapping[str, Any],
-        settings: MachineSettings,
-        behaviour: CoreBehaviour,
-        clock: Clock,
-        emit: Callable[[Event], None],
-        wake: Callable[[], None],
-        report: Callable[[str], None] = ignore_report,
-    ) -> Machine:
-        """The machine that `snapshot` made `state` of, to go on where it was (without `start`).
-
-        Pending requests are pending again, and `wake` is called for them.
-
-        :raise KeyError, ValueError: the state is not one that `snapshot` made.
-        """
-        machine = cls(settings, behaviour, clock, emit, wake, report)
-        snapshot.put(machine, state)
-        return machine
+        self.schedule.run()
 
     # Operations, named as QEMU names them.
 

@@ -118,8 +118,8 @@ def _reset(machine: Machine, cause: ShutdownCause) -> None:
     machine.requests.suspend = False
     if machine.guest is not None:
         machine.guest.reset()
-    if machine.inventory is not None:
-        machine.inventory.reset()
+    if machine.parts is not None:
+        machine.parts.reset()
     if cause not in SILENT_RESETS:
         machine.emit_cause("RESET", cause)
     machine.was_suspended = False
@@ -135,8 +135,8 @@ def _wakeup(machine: Machine) -> None:
     """Reset the devices in silence and tell the guest why it wakes; then forget why, run, and emit WAKEUP."""
     reason = machine.requests.wakeup
     assert reason is not None
-    if machine.inventory is not None:
-        machine.inventory.reset()
+    if machine.parts is not None:
+        machine.parts.reset()
     if machine.guest is not None:
         machine.guest.woken(reason)
     machine.requests.wakeup = None

@@ -53,17 +53,7 @@ def put(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.requests = Requests.restore(state["requests"])
     if machine.guest is not None:
         machine.guest.restore(state["guest"])
-        if machine.state in LIVE:
-            machine.guest.time_runs()
+    if machine.state in LIVE:
+        machine.schedule.go_on()
     if state["pending"]:
         machine.notify()
-
-
-def find(machine: Machine, state: RunState) -> None:
-    """Let a new machine be in a run state that nobody saw it enter: a copy of one that is in it."""
-    machine.preconfig = machine.autostart = False
-    machine.state = state
-    if machine.guest is not None:
-        machine.guest.found(state)
-        if state in LIVE:
-            machine.guest.time_runs()

@@ -8,19 +8,23 @@ the releases that did so (`Behaviour.reply_after_turn`).
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.monitor import envelope
 from qmpd.monitor.defects import UNEXPECTED, reported, said
-from qmpd.monitor.errors import CommandError, HandOver, Waiting
+from qmpd.monitor.errors import CommandError
 from qmpd.monitor.events import RateLimiter, encode_event, event_value
 from qmpd.monitor.results import EMPTY, greeting
 from qmpd.monitor.session import Session
 from qmpd.monitor.table import command_tables
+from qmpd.system.deferred import Deferred
 from qmpd.wire import Encoded, ParseError, encode, encode_pretty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.machine import Event
     from qmpd.monitor.entry import Entry
     from qmpd.system.system import System
@@ -29,26 +33,23 @@ NO_ARGUMENTS: dict[str, object] = {}
 NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"
 
 
-class Interceptor(Protocol):
-    """Somebody who comes between the clients and their commands (`Dispatcher.interceptor`); see `qmpd.control`.
+class Points(Protocol):
+    """Somebody who hangs on the points of the dispatcher's work (`Dispatcher.points`); see `qmpd.control`."""
 
-    Each method does what the dispatcher's of the same name does, as it sees fit.
-    """
+    def adopt(self, session: Session) -> Session:
+        """A session has been made; the same object, as it is to be from now on."""
 
-    def open_session(self, label: str, pretty: bool) -> Session:
-        """Make and greet a session."""
+    def opened(self, session: Session) -> None:
+        """A client is about to be greeted."""
 
-    def new_session(self, label: str, pretty: bool) -> Session:
-        """Make a session."""
+    def closed(self, session: Session) -> None:
+        """A client is being forgotten."""
 
-    def close_session(self, session: Session) -> None:
-        """A client is being forgotten; the dispatcher does its part, too."""
+    def executes(self, session: Session, message: object) -> bool:
+        """A request is about to be executed; False where the main loop comes to a stop before."""
 
-    def run_requests(self, limit: int) -> bool:
-        """Execute requests that wait; True where some are left."""
-
-    def execute_out_of_band(self, session: Session, message: object) -> None:
-        """Execute a request that overtakes the others."""
+    def replies(self, session: Session, message: object, reply: bytes, *, in_band: bool) -> None:
+        """A request has been executed: send its reply, or hold the session (`Session.held`) until that has gone out."""
 
 
 # Whole replies without an id, by results in their spelling.  A result that is sent again and again is one object, and
@@ -79,10 +80,10 @@ class Dispatcher:
         "emitted",
         "executed",
         "float_format",
-        "interceptor",
         "json_parser",
         "limiter",
         "negotiation_commands",
+        "points",
         "ready",
         "reply_after_turn",
         "sessions",
@@ -105,9 +106,9 @@ class Dispatcher:
         # How many commands were executed and events broadcast, for whoever keeps count.
         self.executed = 0
         self.emitted = 0
-        # Who comes between the clients and their commands; None, almost always.
-        self.interceptor: Interceptor | None = None
-        self.limiter = RateLimiter(system.clock, self.broadcast)
+        # Who hangs on the points of this work; None, almost always.
+        self.points: Points | None = None
+        self.limiter = RateLimiter(system.machine.schedule, self.broadcast)
         system.clients = self.sessions
         system.machine.deliver = self.limiter.offer
 
@@ -115,9 +116,9 @@ class Dispatcher:
 
     def open_session(self, label: str = "compat_monitor0", pretty: bool = False) -> Session:
         """A new client: it is greeted at once."""
-        if self.interceptor is not None:
-            return self.interceptor.open_session(label, pretty)
         session = self.new_session(label, pretty)
+        if self.points is not None:
+            self.points.opened(session)
         session.send(self.greeting(session))
         return session
 
@@ -127,10 +128,9 @@ class Dispatcher:
 
     def new_session(self, label: str, pretty: bool) -> Session:
         """A client that has been greeted elsewhere."""
-        if self.interceptor is not None:
-            session = self.interceptor.new_session(label, pretty)
-        else:
-            session = Session(self, label=label, pretty=pretty)
+        session = Session(self, label=label, pretty=pretty)
+        if self.points is not None:
+            session = self.points.adopt(session)
         self.sessions[session] = None
         return session
 
@@ -140,8 +140,8 @@ class Dispatcher:
 
     def close_session(self, session: Session) -> None:
         """Forget a client: what it asked for and was not executed is dropped."""
-        if self.interceptor is not None:
-            self.interceptor.close_session(session)
+        if self.points is not None:
+            self.points.closed(session)
         session.ended = True
         self.sessions.pop(session, None)
         session.queue.clear()
@@ -169,9 +169,7 @@ class Dispatcher:
 
     def run_requests(self, limit: int = 512) -> bool:
         """Execute up to `limit` requests that wait; True where some are left."""
-        if self.interceptor is not None:
-            return self.interceptor.run_requests(limit)
-        ready = self.ready
+        ready, points = self.ready, self.points
         system, answer, reply_after_turn = self.system, self.answer, self.reply_after_turn
         machine = system.machine
         while ready and system.exit_status is None:
@@ -181,7 +179,16 @@ class Dispatcher:
             queue, send = session.queue, session.send
             while queue:
                 limit -= 1
-                reply = answer(session, queue.popleft())
+                message = queue.popleft()
+                if points is not None:
+                    if not points.executes(session, message):
+                        queue.appendleft(message)
+                        ready.appendleft(session)
+                        return False
+                    send = partial(points.replies, session, message, in_band=True)
+                reply = answer(session, message)
+                if reply is None:
+                    break
                 if not machine.pending:
                     send(reply)
                 elif reply_after_turn:
@@ -193,33 +200,65 @@ class Dispatcher:
                 if session.out_of_band:
                     session.refill()
                 # A client that is alone keeps its turn.
-                if ready or limit <= 0 or system.exit_status is not None:
+                if ready or session.held or limit <= 0 or system.exit_status is not None:
                     break
+            if session.held:
+                continue  # it stays scheduled, so nothing makes it ready before the reply has gone out
             if queue:
                 ready.append(session)
             else:
                 session.scheduled = False
         return False
 
-    def resume(self, session: Session) -> None:
-        """Go on with a session one of whose requests has left `run_requests` (`HandOver`)."""
+    def go_on(self, session: Session) -> None:
+        """Go on with a session that was held, now that its reply has gone out."""
+        session.held = False
         session.refill()
         if session.queue:
             self.ready.append(session)
         else:
             session.scheduled = False
 
+    def _defer(self, session: Session, message: object, deferred: Deferred) -> None:
+        """Hold a session until its reply is known."""
+        session.held = True
+        session.deferred = message
+        deferred.bind(session, message, lambda compute: self._finish(session, message, compute))
+
+    def _finish(self, session: Session, message: object, compute: Callable[[], object]) -> None:
+        """Execute the rest of a command whose reply comes later, and go on with its session."""
+        try:
+            reply = self._reply(session, {"return": compute()}, message)
+        except Refusal as error:
+            reply = self._refuse(session, message, error)
+        except UNEXPECTED as error:
+            reply = self._defect(session, message, error)
+        session.deferred = None
+        if session.ended:
+            return
+        session.held = False
+        if self.points is not None:
+            self.points.replies(session, message, reply, in_band=True)
+        else:
+            session.send(reply)
+        if not session.held:
+            self.go_on(session)
+
     def execute_out_of_band(self, session: Session, message: object) -> None:
         """Execute a request that overtakes the others; where there is no such thing it waits with them."""
         if not self.system.release.behaviour.out_of_band:
             session.queue.append(message)
-        elif self.interceptor is not None:
-            self.interceptor.execute_out_of_band(session, message)
+            return
+        reply = self.answer(session, message, out_of_band=True)
+        if reply is None:
+            return
+        if self.points is not None:
+            self.points.replies(session, message, reply, in_band=False)
         else:
-            session.send(self.answer(session, message, out_of_band=True))
+            session.send(reply)
 
-    def answer(self, session: Session, message: object, out_of_band: bool = False) -> bytes:
-        """Execute one request; the reply that is to be sent."""
+    def answer(self, session: Session, message: object, out_of_band: bool = False) -> bytes | None:
+        """Execute one request; the reply that is to be sent, None where it comes later."""
         arguments: object
         self.executed += 1
         try:
@@ -253,12 +292,15 @@ class Dispatcher:
                 raise CommandError(self.system.release.behaviour.preconfig_refusal.format(command=name))
             entry.check(arguments)
             value = entry.handler(self.system, session, arguments)
-            if session.pretty:
-                return self._reply(session, {"return": value}, message)
-            if type(value) is Encoded:
+            if type(value) is Encoded and not session.pretty:
                 if not with_id:
                     return _whole_replies.get(value) or _whole_reply(value)
                 result: bytes = value
+            elif type(value) is Deferred:
+                self._defer(session, message, value)
+                return None
+            elif session.pretty:
+                return self._reply(session, {"return": value}, message)
             else:
                 result = encode(value, self.float_format)
             if with_id:
@@ -267,9 +309,6 @@ class Dispatcher:
                     return b'{"return": %b, "id": %d}\r\n' % (result, identity)
                 return b'{"return": %b, "id": %b}\r\n' % (result, encode(identity, self.float_format))
             return b'{"return": %b}\r\n' % result
-        except (HandOver, Waiting) as left:
-            left.message = message
-            raise
         except Refusal as error:
             return self._refuse(session, message, error)
         except UNEXPECTED as error:
@@ -279,25 +318,13 @@ class Dispatcher:
         instead = self.system.release.behaviour.lexical_error
         return instead if instead and "parse error, stray " in error.message else error.message
 
-    def finish_waiting(self, waiting: Waiting) -> None:
-        """Execute the rest of a command that has waited, send its reply and go on with its session."""
-        session, message = waiting.session, waiting.message
-        try:
-            reply = self._reply(session, {"return": waiting.finish()}, message)
-        except Refusal as error:
-            reply = self._refuse(session, message, error)
-        except UNEXPECTED as error:
-            reply = self._defect(session, message, error)
-        session.send(reply)
-        self.resume(session)
-
     def _defect(self, session: Session, message: object, error: BaseException) -> bytes:
         """The reply to a command that qmpd itself failed at."""
         self.system.report_defect(reported(error))
         return self._error(session, message, "GenericError", said(error))
 
     def late_reply(self, session: Session, message: object, error: str | None) -> bytes:
-        """The reply to a command that left the main loop (`HandOver`): an error, where there is one."""
+        """The reply to a command that left the main loop (`Deferred`): an error, where there is one."""
         if error is not None:
             return self._error(session, message, "GenericError", error)
         return self._reply(session, {"return": EMPTY}, message)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.machine import Event
+from qmpd.schedule.schedule import Time
 from qmpd.wire import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
-    from qmpd.machine import Clock
+    from qmpd.schedule.schedule import Schedule
 
 RATE_LIMITED: dict[str, str | None] = {
     "RTC_CHANGE": None,
@@ -55,12 +56,13 @@ class RateLimiter:
     """Holds back the events of `RATE_LIMITED`: the first goes out at once, and of those that come within the
     next second the last goes out when it has passed, with the timestamp of its own moment."""
 
-    __slots__ = ("_clock", "_deliver", "_waiting")
+    __slots__ = ("_deliver", "_schedule", "_waiting")
 
-    def __init__(self, clock: Clock, deliver: Callable[[Event], None]) -> None:
-        self._clock = clock
+    def __init__(self, schedule: Schedule, deliver: Callable[[Event], None]) -> None:
+        self._schedule = schedule
         self._deliver = deliver
-        self._waiting: dict[tuple[str, object], tuple[int, Event | None]] = {}
+        # What waits until its time has passed, if anything does, by kind and key.
+        self._waiting: dict[tuple[str, object], Event | None] = {}
 
     def offer(self, event: Event) -> None:
         """Deliver the event now, or keep it for later."""
@@ -70,43 +72,31 @@ class RateLimiter:
         member = RATE_LIMITED[event.name]
         key = (event.name, event.data.get(member) if member and event.data else None)
         if key in self._waiting:
-            self._waiting[key] = (self._waiting[key][0], event)
+            self._waiting[key] = event
         else:
-            self._waiting[key] = (self._clock.monotonic_nanoseconds() + RATE, None)
+            self._wait(key, RATE)
             self._deliver(event)
 
-    def next_deadline(self) -> int | None:
-        """When `run` has something to do next, in monotonic nanoseconds; None: never."""
-        if not self._waiting:
-            return None
-        return min(deadline for deadline, _ in self._waiting.values())
+    def _wait(self, key: tuple[str, object], time: int, event: Event | None = None) -> None:
+        self._waiting[key] = event
+        self._schedule.set(self, key, time, Time.CLOCK)
 
-    def run(self) -> None:
-        """Deliver what has waited long enough, in the order in which its time is over (as QEMU's timers fire)."""
-        if not self._waiting:
-            return
-        now = self._clock.monotonic_nanoseconds()
-        for key, (deadline, event) in sorted(self._waiting.items(), key=lambda waiting: waiting[1][0]):
-            if deadline > now:
-                break
-            # What begins a second now comes behind all that have begun one.
-            del self._waiting[key]
-            if event is not None:
-                self._waiting[key] = (now + RATE, None)
-                self._deliver(event)
+    def timer_due(self, name: Hashable) -> None:
+        """Deliver what has waited long enough (`qmpd.schedule.schedule.Owner`)."""
+        key = cast("tuple[str, object]", name)
+        event = self._waiting.pop(key)
+        if event is not None:
+            self._wait(key, RATE)
+            self._deliver(event)
 
     def snapshot(self) -> list[list[object]]:
         """The state as plain data: kind, key, nanoseconds left, the event that waits."""
-        now = self._clock.monotonic_nanoseconds()
+        left = self._schedule.left(self)
         return [
-            [name, key, deadline - now, None if event is None else list(event)]
-            for (name, key), (deadline, event) in self._waiting.items()
+            [*key, left[key], None if event is None else list(event)] for key, event in self._waiting.items()
         ]
 
     def restore(self, state: list[list[Any]]) -> None:
         """Become the limiter that `snapshot` made this of."""
-        now = self._clock.monotonic_nanoseconds()
-        self._waiting = {
-            (name, key): (now + remaining, None if event is None else Event(*event))
-            for name, key, remaining, event in state
-        }
+        for name, key, remaining, event in state:
+            self._wait((name, key), remaining, None if event is None else Event(*event))

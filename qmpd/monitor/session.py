@@ -58,8 +58,10 @@ class Session:
         "client",
         "commands",
         "decoder",
+        "deferred",
         "dispatcher",
         "ended",
+        "held",
         "label",
         "negotiated",
         "out_of_band",
@@ -90,6 +92,9 @@ class Session:
         self.broken: str | None = None
         self.severed = False
         self.ended = False
+        # Whether the reply to its last request is still to come, and that request where it is being executed.
+        self.held = False
+        self.deferred: object = None
         self.owner: object = None
         # What an interceptor keeps about the client.
         self.client: object = None
@@ -164,7 +169,7 @@ class Session:
     @property
     def drained(self) -> bool:
         """Whether everything received has been executed."""
-        return self._backlog is None and not self.queue
+        return self._backlog is None and not self.queue and not self.held
 
     def backlog(self) -> list[object]:
         """What was received and neither executed nor queued."""

@@ -40,7 +40,8 @@ def take_session(session: Session) -> dict[str, Any]:
         "negotiated": session.negotiated,
         "out_of_band": session.out_of_band,
         "decoder": session.decoder.snapshot(),
-        "queue": _plain(session.queue),
+        # A request that is being executed has done nothing yet, and is executed again.
+        "queue": _plain(session.queue if session.deferred is None else [session.deferred, *session.queue]),
         "backlog": _plain(session.backlog()) if session.backlog() else None,
         "outgoing": b"".join(session.outgoing),
     }

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.guest import effects as devices
-from qmpd.machine.run_state import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from qmpd.machine.machine import Machine
     from qmpd.schedule.clock import SteppedClock
@@ -21,6 +20,7 @@ _IB700_DISABLE, _IB700_ENABLE = 0x441, 0x443
 _PVPANIC = 0x505
 _PVPANIC_PANICKED, _PVPANIC_CRASHLOADED = 1, 2
 _DEBUG_EXIT = 0x501
+_WATCHDOG = "watchdog"
 _SECOND = 1_000_000_000
 # What a value written to ib700's port means, in seconds.
 _IB700_TIMES = (30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0)
@@ -37,7 +37,6 @@ class TestBus:
         self._clock = clock
         self._size = machine.settings.memory
         self._pages: dict[int, bytearray] = {}
-        self._watchdog: int | None = None
         self._outputs: dict[int, Callable[[int], None]] = {}
         if devices.has_device(machine, frozenset({"ib700"})):
             self._outputs[_IB700_ENABLE] = self._enable_watchdog
@@ -86,10 +85,14 @@ class TestBus:
             act(value)
 
     def _enable_watchdog(self, value: int) -> None:
-        self._watchdog = self._clock.monotonic_nanoseconds() + _IB700_TIMES[value & 15] * _SECOND
+        self._machine.schedule.set(self, _WATCHDOG, _IB700_TIMES[value & 15] * _SECOND)
 
     def _disable_watchdog(self, _value: int) -> None:
-        self._watchdog = None
+        self._machine.schedule.cancel(self, _WATCHDOG)
+
+    def timer_due(self, name: Hashable) -> None:
+        """The watchdog has run out (`qmpd.schedule.schedule.Owner`)."""
+        devices.watchdog_expired(self._machine)
 
     def _panic(self, value: int) -> None:
         if value & _PVPANIC_PANICKED:
@@ -99,32 +102,22 @@ class TestBus:
 
     # Time
 
-    def _next_deadline(self) -> int | None:
-        # Timers stand still while the machine is stopped.
-        watchdog = self._watchdog if self._machine.state is RunState.RUNNING else None
-        known = [each for each in (watchdog, self._machine.next_deadline()) if each is not None]
-        return min(known, default=None)
-
     def step(self, nanoseconds: int | None) -> int:
         """Let time pass, to the next timer where no length is given; gives the time then."""
         clock, machine = self._clock, self._machine
         now = clock.monotonic_nanoseconds()
         if nanoseconds is None:
-            deadline = self._next_deadline()
+            deadline = machine.next_deadline()
             end = now if deadline is None else max(deadline, now)
         else:
             end = now + nanoseconds
         while True:
-            deadline = self._next_deadline()
+            deadline = machine.next_deadline()
             moment = end if deadline is None else min(deadline, end)
             clock.advance(max(moment - clock.monotonic_nanoseconds(), 0))
             if deadline is None or deadline > end:
                 return clock.monotonic_nanoseconds()
-            if self._watchdog is not None and self._watchdog <= moment:
-                self._watchdog = None
-                devices.watchdog_expired(machine)
-            else:
-                machine.run_timers()
+            machine.run_timers()
 
 
 def _number(text: str | None, default: int) -> int:

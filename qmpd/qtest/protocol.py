@@ -211,6 +211,6 @@ def open_qtest(system: System, dispatcher: SessionDispatcher, label: str) -> Ses
 
 def _log(system: System) -> Callable[[str], None] | None:
     name = system.settings.qtest_log
-    if name in ("none", "/dev/null") or system.chardev_host is None:
+    if name in ("none", "/dev/null") or system.host is None:
         return None
-    return system.chardev_host.open_log(name)
+    return system.host.open_log(name)

@@ -6,12 +6,11 @@ what takes time; while that sleeps, a pass of the loop is made by the task of th
 
 from __future__ import annotations
 
-import os
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
 
-from qmpd.monitor.errors import HandOver, Waiting
 from qmpd.server.connection import Connection
 
 if TYPE_CHECKING:
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
 class MainLoop:
     """Runs one machine.  Only `wake` and `work` are for its clients' tasks."""
 
-    __slots__ = ("_deadline", "_task", "_vm", "_woken", "hand_over", "take_signals")
+    __slots__ = ("_asked", "_deadline", "_task", "_vm", "_woken", "take_signals")
 
     def __init__(self, vm: MachineOwner) -> None:
         self._vm = vm
-        # What `live-update-commit` has asked for and the loop is to carry out, or what a command waits for.
-        self.hand_over: HandOver | Waiting | None = None
+        # What is to be done by the loop's own task.
+        self._asked: deque[Callable[[], None]] = deque()
         # Lets the machine know of the signals that have come, and says whether there were some; None where they are
         # not the machine's.
         self.take_signals: Callable[[], bool] | None = None
@@ -44,6 +43,16 @@ class MainLoop:
         if task is not None:
             self._task = None
             trio.lowlevel.reschedule(task)
+
+    def ask(self, action: Callable[[], None]) -> None:
+        """Have something done by the loop's own task, between two passes: what must not run in a client's."""
+        self._asked.append(action)
+        self.wake()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is something to be done so."""
+        return bool(self._asked)
 
     def work(self) -> None:
         """Do what a client has just asked for: at once, in the place of the main loop's task, where that sleeps.
@@ -64,7 +73,7 @@ class MainLoop:
         more = self.step()
         self.flush()
         self._task = task
-        if more or vm.system.exit_status is not None or self.next_deadline() != self._deadline:
+        if more or self._asked or vm.system.exit_status is not None or self.next_deadline() != self._deadline:
             self.wake()
 
     async def until(self, event: trio.Event) -> None:
@@ -95,12 +104,9 @@ class MainLoop:
                 more = False
             else:
                 more = self.step()
-            if isinstance(self.hand_over, HandOver):
-                self._hand_over(self.hand_over)
-                more = True
-            elif self.hand_over is not None and not self.hand_over.started:
-                self.hand_over.started = True
-                vm.nursery.start_soon(self._wait, self.hand_over)
+                while self._asked:
+                    self._asked.popleft()()
+                    more = True
             self.flush()
             if system.exit_status is not None:
                 return
@@ -115,54 +121,17 @@ class MainLoop:
         In this order real QEMU comes to them that was stopped while they came: its signal handler runs before all else,
         and ends the wait for input without any, so that timers and the turn are next.
         """
-        if self.hand_over is not None:
-            if not (isinstance(self.hand_over, Waiting) and self.take_signals is not None and self.take_signals()):
-                return False
-            # What is waited for is left: the machine ends.
-            self.hand_over = None
         if self.take_signals is not None:
             self.take_signals()
         system, dispatcher = self._vm.system, self._vm.dispatcher
-        machine, limiter = system.machine, dispatcher.limiter
-        deadline = machine.next_deadline()
-        limited = limiter.next_deadline()
-        if limited is not None or deadline is not None:
-            now = self._vm.clock.monotonic_nanoseconds()
-            # QEMU runs the timers of the real clock before those of the machine's time.
-            if limited is not None and limited <= now:
-                limiter.run()
-            if deadline is not None and deadline <= now:
-                machine.run_timers()
+        machine = system.machine
+        deadline = machine.schedule.next_deadline()
+        if deadline is not None and deadline <= self._vm.clock.monotonic_nanoseconds():
+            machine.schedule.run()
         if machine.pending:
             system.turn()
-        try:
-            more = bool(dispatcher.ready) and dispatcher.run_requests()
-        except (HandOver, Waiting) as left:
-            self.hand_over = left
-            return True
+        more = bool(dispatcher.ready) and dispatcher.run_requests()
         return more or machine.pending
-
-    def _hand_over(self, hand_over: HandOver) -> None:
-        """Leave the machine to another process; where that fails, go on."""
-        vm = self._vm
-        assert vm.updater is not None
-        vm.dispatcher.resume(hand_over.session)
-        if vm.updater.commit(hand_over):
-            vm.handed_over = True
-            vm.system.exit_status = 0
-        self.hand_over = None
-
-    async def _wait(self, waiting: Waiting) -> None:
-        """Wait until a command can go on; the main loop does nothing else until then, as QEMU's does not."""
-        try:
-            await trio.lowlevel.wait_readable(waiting.descriptor)
-        finally:
-            os.close(waiting.descriptor)
-        if self.hand_over is not waiting:
-            return
-        self.hand_over = None
-        self._vm.dispatcher.finish_waiting(waiting)
-        self.wake()
 
     def _run_puppeteer(self) -> bool:
         """Execute what the control socket asks for; whether a fault keeps the main loop from all else."""
@@ -177,10 +146,7 @@ class MainLoop:
         vm = self._vm
         if vm.puppeteer is not None:
             return vm.puppeteer.next_deadline()
-        machine, limiter = vm.system.machine.next_deadline(), vm.dispatcher.limiter.next_deadline()
-        if machine is None or limiter is None:
-            return machine if limiter is None else limiter
-        return min(machine, limiter)
+        return vm.system.machine.schedule.next_deadline()
 
     def seconds_to_timer(self) -> float | None:
         """How long it is to the next timer, in seconds of the computer's time, negative where it is due.

@@ -14,16 +14,8 @@ if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.machine import Clock
     from qmpd.monitor.dispatcher import Dispatcher
-    from qmpd.monitor.errors import HandOver
     from qmpd.server.settings import MonitorSettings, VMSettings
     from qmpd.system.system import System
-
-
-class Updater(Protocol):
-    """Who can leave the machine to another process (`qmpd.server.hand_over.parent`)."""
-
-    def commit(self, request: HandOver) -> bool:
-        """Leave the machine to the child, and say whether it has it."""
 
 
 class Owner(Protocol):
@@ -54,10 +46,6 @@ class MachineOwner(Owner, Protocol):
     @property
     def system(self) -> System:
         """The machine."""
-
-    @property
-    def updater(self) -> Updater | None:
-        """Who can leave the machine to another process; None where nobody can."""
 
     @property
     def dispatcher(self) -> Dispatcher:

@@ -108,7 +108,7 @@ class PuppetHost:
     @property
     def away(self) -> bool:
         """Whether the main loop runs no timers for now: it has not begun, or waits for something else."""
-        return not self._vm.started or self._vm.loop.hand_over is not None
+        return not self._vm.started or self._vm.loop.is_asked
 
     def wake(self) -> None:
         """Tell the main loop that there is work."""

@@ -116,7 +116,7 @@ async def serve_process(
         return await vm.run(on_start)
     from qmpd.server.hand_over.parent import Parent
 
-    parent = vm.updater = vm.system.updater = Parent(vm, inbox)
+    parent = vm.system.updater = Parent(vm, inbox)
     status = await vm.run(on_start)
     if vm.handed_over:
         parent.last_words()

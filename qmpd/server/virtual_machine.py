@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from qmpd.machine import Clock
     from qmpd.server.chardevs.devices import CharacterDevices
     from qmpd.server.listener import Listener
-    from qmpd.server.owner import Updater
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
@@ -61,7 +62,6 @@ class VirtualMachine:
         "settings",
         "started",
         "system",
-        "updater",
     )
 
     nursery: trio.Nursery
@@ -86,7 +86,6 @@ class VirtualMachine:
         self.devices: CharacterDevices | None = None
         # Whether another process serves the machine by now.
         self.handed_over = False
-        self.updater: Updater | None = None
         # Who plays the machine (`play`), and what it is done with; None for almost all machines.
         self.puppeteer: Puppeteer | None = None
         self.puppet_host: PuppetHost | None = None
@@ -104,7 +103,7 @@ class VirtualMachine:
         report = ignore_report if settings.clock == "stepped" else log.error
         self.system = System(release, settings.machine, self.clock, self.loop.wake, chardevs, report, inventory)
         self.system.machine.sender_name = signals.name_of
-        self.system.chardev_host = self
+        self.system.host = self
         self.dispatcher = Dispatcher(self.system)
         self.system.report_defect = log.error
         if settings.descriptors:
@@ -260,7 +259,7 @@ class VirtualMachine:
     # Character devices that come and go while the machine runs
 
     def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
-        """Open a character device (`qmpd.system.chardev.ChardevHost`).
+        """Open a character device (`qmpd.system.ports.Host`).
 
         :raise ValueError: it cannot be opened.
         """
@@ -276,18 +275,41 @@ class VirtualMachine:
         return address.removeprefix("pty:") if backend == "pty" else None
 
     def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
-        """Write a file in a thread (`qmpd.system.chardev.ChardevHost`)."""
+        """Write a file in a thread (`qmpd.system.ports.Host`)."""
         from qmpd.server.slow_file import write_file
 
         return write_file(path, content)
 
     def open_log(self, path: str | None) -> Callable[[str], None]:
-        """What writes lines to a file, or to standard error (`qmpd.system.chardev.ChardevHost`)."""
+        """What writes lines to a file, or to standard error (`qmpd.system.ports.Host`)."""
         if path is None:
             return log.raw
         from qmpd.server.slow_file import appender
 
         return appender(path)
+
+    def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
+        """Have `then` done in the main loop once somebody has written to this named pipe (`qmpd.system.ports.Host`)."""
+        try:
+            if not stat.S_ISFIFO(os.stat(path).st_mode):
+                return False
+            # A reader that does not block waits for the first writer's end of file.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            return False  # whoever opens it says what is wrong with it
+        self.when_readable(descriptor, then)
+        return True
+
+    async def _wait(self, descriptor: int, then: Callable[[], None]) -> None:
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
+        self.system.machine.later(then)
+
+    def when_readable(self, descriptor: int, then: Callable[[], None]) -> None:
+        """Have `then` done in the main loop once this can be read; it is closed (`qmpd.system.ports.Host`)."""
+        self.nursery.start_soon(self._wait, descriptor, then)
 
     def close_chardev(self, label: str) -> None:
         """Close a character device."""

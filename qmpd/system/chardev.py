@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 
 class Chardev:
     """One character device: its id, its backend's address, and whether it is a socket that listens.
@@ -42,32 +37,6 @@ class Chardev:
         if connected or self.held:
             return _with_suffix(self.connected_address or self.address, listening_suffix)
         return f"disconnected:{self.address}{listening_suffix}"
-
-
-class ChardevHost(Protocol):
-    """Who opens character devices while the machine runs: the server.  What it opens it enters among the others."""
-
-    def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
-        """Open one: `backend` and `options` are as `chardev-add` has them.  Gives the path of a pseudo-terminal.
-
-        :raise ValueError: it cannot be opened; the text says why.
-        """
-
-    def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
-        """Write a file that a client asks for.
-
-        The descriptor that this gives can be read when that is done or has failed; the function raises OSError then
-        where it has.
-        """
-
-    def open_log(self, path: str | None) -> Callable[[str], None]:
-        """What writes lines to the file of this name, behind what is there, or to standard error.
-
-        Nobody waits for the file; where it cannot be written that is told, and the lines are lost.
-        """
-
-    def close_chardev(self, label: str) -> None:
-        """Close one that was opened so, or when the machine started."""
 
 
 def _with_suffix(address: str, suffix: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from qmpd.machine.live_update import LiveUpdate
+    from qmpd.system.deferred import Deferred
 
 
 class Updater(Protocol):
@@ -29,4 +30,10 @@ class Updater(Protocol):
         """End the child.
 
         :raise MachineError: no update is under way.
+        """
+
+    def commit(self, timeout: float, deferred: Deferred) -> None:
+        """Leave the machine to the child, which has `timeout` seconds to take over and then replies.
+
+        That is done in the main loop, in its turn; where it fails `deferred` is refused, and this process goes on.
         """

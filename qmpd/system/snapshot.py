@@ -22,7 +22,7 @@ _NUMA = ("numa", "cpu_nodes", "node_memory")
 def take(system: System) -> dict[str, object]:
     """All that the machine is beside its settings."""
     return {
-        "machine": system.machine.snapshot(),
+        "machine": machine_snapshot.take(system.machine),
         "numa": {name: to_plain(getattr(system.settings, name)) for name in _NUMA},
         "migration-capabilities": system.migration_capabilities,
         "modules-loaded": system.modules_loaded,

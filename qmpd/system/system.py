@@ -11,7 +11,8 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import NotModelled
-from qmpd.machine import Machine
+from qmpd.guest.course import make_machine
+from qmpd.machine import main_loop
 from qmpd.machine.machine import ignore_event, ignore_report
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from qmpd.machine import Clock, MachineSettings
     from qmpd.qapi import Release
     from qmpd.qom.tree import ObjectTree
-    from qmpd.system.chardev import Chardev, ChardevHost
+    from qmpd.system.chardev import Chardev
     from qmpd.system.descriptors import Descriptors
     from qmpd.system.live_update import Updater
+    from qmpd.system.ports import Host
     from qmpd.system.threads import Threads
 
 _CPU_THREAD = "CPU {}/{}"
@@ -46,17 +48,19 @@ class System:
     """One machine.  `wake` is called when its main loop has something to do, `report` with what goes to standard error.
 
     `clients` are those that are connected, `exit_status` is set once the main loop has ended.  What only a server has
-    is None where there is none: `chardev_host` opens character devices, `threads` stand behind CPUs, `updater` carries
+    is None where there is none: `host` has files and sockets, `threads` stand behind CPUs, `updater` carries
     out live updates.
     """
 
     __slots__ = (
-        "chardev_host",
+        "built",
         "chardevs",
         "clients",
         "clock",
         "descriptors",
         "exit_status",
+        "guest",
+        "host",
         "machine",
         "migration_capabilities",
         "modules_loaded",
@@ -81,7 +85,7 @@ class System:
         self.clock = clock
         self.chardevs = chardevs if chardevs is not None else []
         self.clients: Collection[Client] = ()
-        self.chardev_host: ChardevHost | None = None
+        self.host: Host | None = None
         self.threads: Threads | None = None
         self.updater: Updater | None = None
         # The open files that clients have handed over; None where none was.
@@ -93,7 +97,9 @@ class System:
         self.exit_status: int | None = None
         # Who is told what qmpd itself fails at.
         self.report_defect = report
-        self.machine = Machine(settings, release.behaviour, clock, ignore_event, wake, report)
+        self.machine, self.guest = make_machine(settings, release.behaviour, clock, ignore_event, wake, report)
+        # Its objects and devices, where they were built or somebody has asked for them.
+        self.built: Inventory | None = None
         if inventory is not None:
             self.keep(inventory)
 
@@ -106,7 +112,7 @@ class System:
 
     def turn(self) -> None:
         """Let the main loop look at what is pending, once."""
-        status = self.machine.turn()
+        status = main_loop.turn(self.machine)
         if status is not None and self.exit_status is None:
             self.exit_status = status
 
@@ -118,8 +124,7 @@ class System:
 
         They have been tried out by then (`qmpd.system.build.build`), so what cannot be had any more is told.
         """
-        inventory = self.machine.inventory
-        return self.build(self._leave_out) if inventory is None else inventory
+        return self.build(self._leave_out) if self.built is None else self.built
 
     def build(self, refuse: Callable[[Refusal], None]) -> Inventory:
         """Build what the machine's settings say; `refuse` is told of each part that is refused, and may raise that."""
@@ -133,18 +138,13 @@ class System:
 
     def keep(self, inventory: Inventory) -> None:
         """Have this inventory from now on."""
-        self.machine.inventory = inventory
+        self.built = self.machine.parts = inventory
         inventory.move_to(self.machine)
 
     def _leave_out(self, refusal: Refusal) -> None:
         if not isinstance(refusal, NotModelled):
             message = self.release.refusals.message(refusal)
             self.machine.report(f"{refusal.location}: warning: {message}; it is left out")
-
-    @property
-    def built(self) -> Inventory | None:
-        """The machine's inventory, where somebody has asked for it."""
-        return self.machine.inventory
 
     @property
     def is_bare(self) -> bool:

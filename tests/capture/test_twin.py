@@ -11,7 +11,7 @@ from qmpd.capture import guests
 from qmpd.cli.control import main as control
 from qmpd.cli.main import main
 from qmpd.cli.serve import parse
-from qmpd.machine import GuestPhase
+from qmpd.guest.course import GuestPhase
 from qmpd.option_language.errors import OptionError
 from qmpd.qapi.twin import load_twin
 from tests.clients.beside import Client, Side, kinds, running, wait_until

@@ -11,7 +11,8 @@ from qmpd.control.errors import ControlError
 from qmpd.control.faults import FaultKind, ReplyMoment
 from qmpd.control.guest import GuestStep
 from qmpd.control.transcript import EntryKind
-from qmpd.machine import GuestAction, GuestPhase, GuestSettings, MachineError, RunState, WakeupReason
+from qmpd.guest.course import GuestPhase
+from qmpd.machine import GuestAction, GuestSettings, MachineError, RunState, WakeupReason
 from tests.control.support import played
 
 if TYPE_CHECKING:

@@ -226,7 +226,7 @@ def test_a_machine_that_nobody_has_asked_has_nothing_to_hand_over() -> None:
     state = transferred(parent)
     assert state["system"]["inventory"] is None
     child = taken_over(parent, "10.0")
-    assert child.vm.system.machine.inventory is None
+    assert child.vm.system.built is None
 
 
 def test_what_has_come_and_gone_is_not_kept() -> None:

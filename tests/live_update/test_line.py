@@ -90,7 +90,7 @@ async def watched(
 
 async def running(server: Served) -> None:
     """Wait until the operating system runs."""
-    guest = server.vm.system.machine.guest
+    guest = server.vm.system.guest
     assert guest is not None
     with trio.fail_after(5):
         while guest.phase != "running":  # noqa: ASYNC110 - the guest tells nobody
@@ -98,9 +98,9 @@ async def running(server: Served) -> None:
 
 
 def act(server: Served, action: GuestAction) -> None:
-    machine = server.vm.system.machine
-    assert machine.guest is not None
-    machine.guest.act(action)
+    guest = server.vm.system.guest
+    assert guest is not None
+    guest.act(action)
     server.vm.loop.wake()
 
 
@@ -286,14 +286,14 @@ class Watchman:
     """Looks at a machine as it emits WAKEUP."""
 
     def __init__(self, server: Served) -> None:
-        self._machine = server.vm.system.machine
+        self._machine, self._guest = server.vm.system.machine, server.vm.system.guest
         self.seen: list[tuple[object, object]] = []
         self._machine.observer = self
 
     def emitted(self, event: Event) -> None:
         if event.name == "WAKEUP":
-            assert self._machine.guest is not None
-            self.seen.append((self._machine.guest.wakeup_reason, self._machine.requests.wakeup))
+            assert self._guest is not None
+            self.seen.append((self._guest.wakeup_reason, self._machine.requests.wakeup))
 
     def state_changed(self, old: RunState, new: RunState) -> None:
         pass
@@ -443,7 +443,7 @@ async def test_a_guests_reboot_is_seen_through(
         names += await client.until(expected[1])
         assert names == expected
         assert await client.state() == state
-        guest = server.vm.system.machine.guest
+        guest = server.vm.system.guest
         assert guest is not None
         if state == "running":
             # It comes up again, and that was all.
@@ -467,10 +467,10 @@ async def test_sleep_and_wakeup(tmp_path: Path, place: tuple[str, tuple[str, ...
         assert await client.until("WAKEUP") == ["WAKEUP"]
         assert await client.state() == "running"
         await running(server)
-        machine = server.vm.system.machine
-        assert machine.guest is not None
+        machine, guest = server.vm.system.machine, server.vm.system.guest
+        assert guest is not None
         # The guest was told why, the request is forgotten, and no RESET was announced.
-        assert (machine.guest.wakeup_reason, machine.requests.wakeup) == ("other", None)
+        assert (guest.wakeup_reason, machine.requests.wakeup) == ("other", None)
         assert client.names() == []
 
 

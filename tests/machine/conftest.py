@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from qmpd.machine import Guest, Machine, MachineSettings, VirtualClock
+from qmpd.guest.course import Guest, make_machine
+from qmpd.machine import MachineSettings, VirtualClock, main_loop
 from qmpd.machine.behaviour import CoreBehaviour
 from qmpd.qapi import load_release
 
@@ -26,15 +27,17 @@ class Bench:
         self.reports: list[str] = []
         self.wakes = 0
         self.exit_status: int | None = None
-        self.machine = Machine(settings, behaviour, self.clock, self.emitted, self.woken, self.reports.append)
+        self.machine, self._guest = make_machine(
+            settings, behaviour, self.clock, self.emitted, self.woken, self.reports.append
+        )
         self.machine.start()
         self.turns()
 
     @property
     def guest(self) -> Guest:
         """The machine's guest, where it has one."""
-        assert self.machine.guest is not None
-        return self.machine.guest
+        assert self._guest is not None
+        return self._guest
 
     def emitted(self, event: tuple[str, dict[str, object] | None, int]) -> None:
         name, data, _ = event
@@ -48,7 +51,7 @@ class Bench:
     def turns(self) -> None:
         """Take turns while there is something to do."""
         while self.machine.pending and self.exit_status is None:
-            self.exit_status = self.machine.turn()
+            self.exit_status = main_loop.turn(self.machine)
 
     def advance(self, nanoseconds: int) -> None:
         """Let time pass, step by step."""

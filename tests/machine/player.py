@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from qmpd.guest.course import make_machine
 from qmpd.machine import (
     Device,
     Event,
@@ -25,6 +26,7 @@ from qmpd.machine import (
     ShutdownAction,
     VirtualClock,
     WatchdogAction,
+    main_loop,
 )
 from qmpd.qapi import Release, load_release
 
@@ -120,7 +122,7 @@ class Player:
         self.last_line = 0
         self.last_watchdog = -SECOND
         self.exit_status: int | None = None
-        self.machine = Machine(settings, self.behaviour, self.clock, self._event, lambda: None)
+        self.machine, _ = make_machine(settings, self.behaviour, self.clock, self._event, lambda: None)
         self.machine.start()
         self._turns()
 
@@ -142,7 +144,7 @@ class Player:
 
     def _turns(self) -> None:
         while self.machine.pending and self.exit_status is None:
-            self.exit_status = self.machine.turn()
+            self.exit_status = main_loop.turn(self.machine)
 
     def advance(self, until: int) -> None:
         """Let time pass up to `until`, or to the machine's end."""

@@ -13,6 +13,7 @@ from qmpd.machine import (
     RunState,
     ShutdownAction,
     ShutdownCause,
+    main_loop,
 )
 from qmpd.qapi import Behaviour, load_release
 from tests.machine.conftest import SECOND, Bench
@@ -198,7 +199,7 @@ def test_sleep_comes_after_powerdown_and_before_vmstop() -> None:
     vm.take()
     vm.machine.system_sleep()
     vm.machine.system_powerdown()
-    vm.machine.turn()
+    main_loop.turn(vm.machine)
     steps = vm.guest.query()["steps"]
     assert isinstance(steps, dict)
     # The guest heeds the power button, which came first, and is no longer awake to the other.

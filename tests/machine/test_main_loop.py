@@ -13,6 +13,7 @@ from qmpd.machine import (
     ShutdownAction,
     ShutdownCause,
     WatchdogAction,
+    main_loop,
 )
 from tests.machine.conftest import Build
 
@@ -25,7 +26,7 @@ def test_requests_are_served_in_order(bench: Build) -> None:
     machine.system_powerdown()
     machine.system_reset()
     machine.system_shutdown(ShutdownCause.GUEST_SHUTDOWN)
-    assert machine.turn() is None
+    assert main_loop.turn(machine) is None
     # The shutdown has stopped the machine, so the reset leaves prelaunch and the stop finds nothing to do.
     assert vm.take() == ["SHUTDOWN", "STOP", "RESET", "POWERDOWN"]
     assert machine.state == "prelaunch"
@@ -62,16 +63,16 @@ def test_shutdown_that_ends_leaves_the_rest_unserved(bench: Build) -> None:
     vm.machine.system_powerdown()
     vm.machine.system_reset()
     vm.machine.quit()
-    assert vm.machine.turn() == 0
+    assert main_loop.turn(vm.machine) == 0
     assert vm.take() == ["SHUTDOWN"]
-    assert vm.machine.turn() == 0
+    assert main_loop.turn(vm.machine) == 0
     assert vm.take() == []
 
 
 def test_shutdown_under_no_shutdown_takes_one_more_turn(bench: Build) -> None:
     vm = bench(machine_type="none", shutdown=ShutdownAction.PAUSE)
     vm.machine.system_shutdown(ShutdownCause.GUEST_SHUTDOWN)
-    assert [(vm.machine.turn(), vm.machine.pending) for _ in range(2)] == [(None, True), (None, False)]
+    assert [(main_loop.turn(vm.machine), vm.machine.pending) for _ in range(2)] == [(None, True), (None, False)]
     with pytest.raises(MachineError, match="Resetting the Virtual Machine is required"):
         vm.machine.cont()
 
@@ -79,7 +80,7 @@ def test_shutdown_under_no_shutdown_takes_one_more_turn(bench: Build) -> None:
 def test_quit_ends_in_spite_of_no_shutdown(bench: Build) -> None:
     vm = bench(shutdown=ShutdownAction.PAUSE)
     vm.machine.quit()
-    assert vm.machine.turn() == 0
+    assert main_loop.turn(vm.machine) == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_signal_says_who_sent_it(bench: Build) -> None:
     vm.machine.request_shutdown_by_signal(15, 4711)
     vm.machine.sender_name = {4711: "kill"}.get
     assert vm.reports == []
-    assert vm.machine.turn() == 0
+    assert main_loop.turn(vm.machine) == 0
     assert vm.reports == ["terminating on signal 15 from pid 4711 (kill)"]
     assert vm.data[-1] == {"guest": False, "reason": "host-signal"}
 

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from qmpd.guest.course import make_machine
 from qmpd.machine import (
     Device,
     Event,
@@ -32,6 +33,8 @@ from qmpd.machine import (
     VirtualClock,
     WakeupReason,
     WatchdogAction,
+    main_loop,
+    snapshot,
     transitions,
 )
 from qmpd.qapi import Behaviour, load_release
@@ -87,7 +90,7 @@ class RandomOperations(RuleBasedStateMachine):
         self.events: list[str] = []
         self.status: int | None = None
         self.settings, self.behaviour = settings, behaviour
-        self.machine = Machine(settings, behaviour, self.clock, self.emitted, lambda: None)
+        self.machine, self.guest = make_machine(settings, behaviour, self.clock, self.emitted, lambda: None)
         self.machine.start()
 
     def emitted(self, event: Event) -> None:
@@ -96,15 +99,15 @@ class RandomOperations(RuleBasedStateMachine):
 
     def attempt(self, operation: Any, *arguments: Any) -> None:
         """Do it; a refusal changes nothing."""
-        before = self.machine.snapshot()
+        before = snapshot.take(self.machine)
         try:
             operation(*arguments)
         except MachineError:
-            assert self.machine.snapshot() == before
+            assert snapshot.take(self.machine) == before
 
     @rule()
     def turn(self) -> None:
-        status = self.machine.turn()
+        status = main_loop.turn(self.machine)
         assert self.status is None or status == self.status
         self.status = status
 
@@ -168,33 +171,34 @@ class RandomOperations(RuleBasedStateMachine):
 
     @rule(action=st.sampled_from(GuestAction))
     def guest_acts(self, action: GuestAction) -> None:
-        if self.machine.guest is not None:
-            self.attempt(self.machine.guest.act, action)
+        if self.guest is not None:
+            self.attempt(self.guest.act, action)
 
     @rule(name=st.sampled_from(["panic", "crash_load", "proceed", "wake"]))
     def guest_does(self, name: str) -> None:
-        if self.machine.guest is not None:
-            self.attempt(getattr(self.machine.guest, name))
+        if self.guest is not None:
+            self.attempt(getattr(self.guest, name))
 
     @rule(action=st.sampled_from(["stop", "report", "ignore"]))
     def guest_meets_an_io_error(self, action: str) -> None:
-        if self.machine.guest is not None:
-            self.machine.guest.io_error({"device": "ide0-hd0", "action": action})
+        if self.guest is not None:
+            self.guest.io_error({"device": "ide0-hd0", "action": action})
 
     @rule(guest=guests)
     def guest_changes(self, guest: GuestSettings) -> None:
-        if self.machine.guest is not None:
-            self.machine.guest.settings = guest
+        if self.guest is not None:
+            self.guest.settings = guest
 
     @rule()
     def is_taken_over(self) -> None:
         """By a machine made of its state, which is as plain as JSON."""
-        state = self.machine.snapshot()
+        state = snapshot.take(self.machine)
         handed_over = json.loads(json.dumps(state))
-        self.machine = Machine.restore(
-            handed_over, self.settings, self.behaviour, self.clock, self.emitted, lambda: None
+        self.machine, self.guest = make_machine(
+            self.settings, self.behaviour, self.clock, self.emitted, lambda: None
         )
-        assert self.machine.snapshot() == state
+        snapshot.put(self.machine, handed_over)
+        assert snapshot.take(self.machine) == state
 
     @invariant()
     def state_is_one_of_the_releases(self) -> None:

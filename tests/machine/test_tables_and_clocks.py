@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Hashable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmpd.guest.course import make_machine
 from qmpd.machine import (
     Event,
     GuestSettings,
@@ -23,11 +25,12 @@ from qmpd.machine import (
     SystemClock,
     VirtualClock,
     WakeupReason,
+    snapshot,
     transitions,
 )
 from qmpd.machine.requests import Requests
 from qmpd.qapi import load_release
-from qmpd.schedule.timers import Timers
+from qmpd.schedule.schedule import Schedule, Time
 from tests.machine.conftest import SECOND, Build
 
 
@@ -114,35 +117,81 @@ steps = st.lists(
 def test_timers_count_only_while_time_runs(steps: list[tuple[str, str, int]]) -> None:
     """Against a model that counts the nanoseconds one by one."""
     clock = VirtualClock()
-    timers = Timers(clock)
+    schedule = Schedule(clock)
+    owner = Due()
     left: dict[str, int] = {}
     runs = False
     for operation, name, number in steps:
         if operation == "set":
-            timers.set(name, number)
+            schedule.set(owner, name, number)
             left.pop(name, None)
             left[name] = number
         elif operation == "cancel":
-            timers.cancel(name)
+            schedule.cancel(owner, name)
             left.pop(name, None)
         elif operation == "advance":
             clock.advance(number)
             if runs:
                 left = {key: value - number for key, value in left.items()}
         elif operation == "stop":
-            timers.stop()
+            schedule.stop()
             runs = False
         else:
-            timers.run()
+            schedule.go_on()
             runs = True
-        assert timers.remaining() == {key: max(0, value) for key, value in left.items()}
-        due = timers.next_deadline()
+        assert schedule.remaining(owner) == {key: max(0, value) for key, value in left.items()}
+        due = schedule.next_deadline()
         assert due == (clock.monotonic_nanoseconds() + min(left.values()) if runs and left else None)
-        while (taken := timers.take_due()) is not None:
+        schedule.run()
+        for taken in owner.names:
             assert left[taken] == min(left.values()) <= 0
             assert runs
             del left[taken]
+        owner.names.clear()
         assert not runs or all(value > 0 for value in left.values())
+
+
+class Due:
+    """Has timers, and keeps the names of those that were due."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def timer_due(self, name: Hashable) -> None:
+        self.names.append(str(name))
+
+
+several = st.tuples(st.sampled_from(Time), st.integers(0, 1), st.integers(0, 3), st.integers(0, 50))
+
+
+@given(st.lists(several, max_size=12))
+def test_all_timers_are_in_one_order(timers: list[tuple[Time, int, int, int]]) -> None:
+    """The clock's first, then by their moments, then as they were set; those of some owners alone on demand."""
+    clock = VirtualClock()
+    schedule = Schedule(clock)
+    schedule.go_on()
+    owners = Due(), Due()
+    model: dict[tuple[Time, int, int], int] = {}
+    said: list[str] = []
+    schedule.soon(lambda: said.append("soon"))
+    assert schedule.next_deadline() == 0
+    for base, number, name, delay in timers:
+        schedule.set(owners[number], (str(base), name), delay, base)
+        model.pop((base, number, name), None)
+        model[base, number, name] = delay
+    assert schedule.next_deadline(owners[:1]) == min((at for key, at in model.items() if key[1] == 0), default=None)
+    clock.advance(25)
+    schedule.run(owners[:1])
+    assert said == []
+    due = {key for key, at in model.items() if at <= 25}
+    assert len(owners[0].names) == sum(key[1] == 0 for key in due)
+    assert owners[1].names == []
+    schedule.run()
+    assert said == ["soon"]
+    for number, owner in enumerate(owners):
+        own = [key for key in model if key in due and key[1] == number]
+        expected = sorted(own, key=lambda key: (key[0] is Time.MACHINE, model[key]))
+        assert owner.names == [str((str(base), name)) for base, _, name in expected]
 
 
 requests = st.fixed_dictionaries(
@@ -179,10 +228,11 @@ def test_a_machine_taken_over_goes_on_where_it_was(bench: Build) -> None:
     vm.advance(SECOND // 50)
     vm.machine.system_powerdown()
     vm.take()
-    state = vm.machine.snapshot()
+    state = snapshot.take(vm.machine)
     old = vm.machine
     vm.clock.advance(10 * SECOND)
-    vm.machine = Machine.restore(state, old.settings, old.behaviour, vm.clock, vm.emitted, vm.woken)
+    vm.machine, vm._guest = make_machine(old.settings, old.behaviour, vm.clock, vm.emitted, vm.woken)
+    snapshot.put(vm.machine, state)
     vm.turns()
     vm.advance(SECOND // 50)
     assert vm.take() == ["POWERDOWN", "RESET"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from qmpd.common.table_order import object_order
 from qmpd.machine import Event, VirtualClock
 from qmpd.monitor.events import RATE, RateLimiter, encode_event, event_value
+from qmpd.schedule.schedule import Schedule
 
 
 def event(name: str, **data: object) -> Event:
@@ -19,31 +20,32 @@ def event(name: str, **data: object) -> Event:
 
 def test_the_last_event_of_a_second_waits_for_its_end() -> None:
     clock, delivered = VirtualClock(), list[Event]()
-    limiter = RateLimiter(clock, delivered.append)
+    schedule = Schedule(clock)
+    limiter = RateLimiter(schedule, delivered.append)
     for action in ("reset", "pause", "debug"):
         limiter.offer(event("WATCHDOG", action=action))
     assert [each.data for each in delivered] == [{"action": "reset"}]
     clock.advance(RATE - 1)
-    limiter.run()
+    schedule.run()
     assert len(delivered) == 1
     clock.advance(1)
-    limiter.run()
+    schedule.run()
     assert [each.data for each in delivered] == [{"action": "reset"}, {"action": "debug"}]
     # The delayed one starts a second of its own; when nothing came in it, the next goes out at once.
     limiter.offer(event("WATCHDOG", action="none"))
     assert len(delivered) == 2
     clock.advance(RATE)
-    limiter.run()
+    schedule.run()
     clock.advance(RATE)
-    limiter.run()
-    assert limiter.next_deadline() is None
+    schedule.run()
+    assert schedule.next_deadline() is None
     limiter.offer(event("WATCHDOG", action="pause"))
     assert [each.data for each in delivered][2:] == [{"action": "none"}, {"action": "pause"}]
 
 
 def test_limits_hold_for_each_device_and_not_for_other_events() -> None:
     delivered: list[Event] = []
-    limiter = RateLimiter(VirtualClock(), delivered.append)
+    limiter = RateLimiter(Schedule(VirtualClock()), delivered.append)
     for identity in ("a", "b", "a"):
         limiter.offer(event("VSERPORT_CHANGE", id=identity, open=True))
     for _ in range(3):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from qmpd.machine import Event, VirtualClock
 from qmpd.monitor.events import RATE_LIMITED, RateLimiter
+from qmpd.schedule.schedule import Schedule
 
 SECOND = 1_000_000_000
 
@@ -72,7 +73,8 @@ LATE = [("offer", "WATCHDOG", "a"), ("offer", "WATCHDOG", "b"), ("pass", SECOND 
 @settings(max_examples=400, deadline=None)
 def test_any_events_at_any_times(steps: list[tuple[str, object, object]]) -> None:
     clock, told, rule = VirtualClock(), list[Event](), Rule()
-    limiter = RateLimiter(clock, told.append)
+    schedule = Schedule(clock)
+    limiter = RateLimiter(schedule, told.append)
     started = 0
     for number, (what, first, second) in enumerate(steps):
         if what == "offer":
@@ -90,7 +92,7 @@ def test_any_events_at_any_times(steps: list[tuple[str, object, object]]) -> Non
             clock.advance(first)
             rule.now += first
             if second:
-                limiter.run()
+                schedule.run()
                 rule.look()
         else:
             # The other process's clock begins anywhere; time goes on meanwhile.
@@ -98,20 +100,22 @@ def test_any_events_at_any_times(steps: list[tuple[str, object, object]]) -> Non
             state = limiter.snapshot()
             started = rule.now - first
             clock = VirtualClock(monotonic=first)
-            limiter = RateLimiter(clock, told.append)
+            schedule = Schedule(clock)
+            limiter = RateLimiter(schedule, told.append)
             limiter.restore(state)
         assert [tuple(each) for each in told] == rule.told
         coming = rule.next()
-        assert limiter.next_deadline() == (None if coming is None else coming - started)
+        assert schedule.next_deadline() == (None if coming is None else coming - started)
 
 
 @pytest.mark.parametrize("name", sorted(RATE_LIMITED))
 def test_each_of_them_comes_once_a_second_with_its_own_time(name: str) -> None:
     clock, told = VirtualClock(), list[Event]()
-    limiter = RateLimiter(clock, told.append)
+    schedule = Schedule(clock)
+    limiter = RateLimiter(schedule, told.append)
     for number in range(3):
         limiter.offer(Event(name, {"id": "a"}, number))
         clock.advance(SECOND // 10)
     clock.advance(SECOND)
-    limiter.run()
+    schedule.run()
     assert told == [Event(name, {"id": "a"}, 0), Event(name, {"id": "a"}, 2)]

@@ -18,7 +18,8 @@ from qmpd.control.clock import ClockKind
 from qmpd.control.faults import FaultKind, ReplyMoment
 from qmpd.control.guest import GuestState
 from qmpd.control.transcript import EntryKind
-from qmpd.machine import GuestAction, GuestPhase
+from qmpd.guest.course import GuestPhase
+from qmpd.machine import GuestAction
 from qmpd.testing import VM, ControlError, StartError, WaitTimeoutError, command, start
 from tests.testing.client import Client
 

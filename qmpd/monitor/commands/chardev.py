@@ -52,11 +52,11 @@ def chardev_add(system: System, session: Client, arguments: Arguments) -> object
     if kind in _NOTHING:
         system.chardevs.append(Chardev(label, _NOTHING[kind], False, False, False))
         return EMPTY
-    if kind not in _OPENED or system.chardev_host is None:
+    if kind not in _OPENED or system.host is None:
         raise NotModelled(f"adding character devices of type {kind}")
     failure = system.release.behaviour.chardev_failure
     try:
-        path = system.chardev_host.open_chardev(label, kind, _with_file(system, session, options))
+        path = system.host.open_chardev(label, kind, _with_file(system, session, options))
     except ValueError as error:
         raise CommandError(failure.format(id=label, reason=error)) from None
     return EMPTY if path is None else {"pty": path}
@@ -89,7 +89,7 @@ def chardev_remove(system: System, session: Client, arguments: Arguments) -> obj
     inventory = system.built
     if chardev.frontend_open or (inventory is not None and inventory.backends.chardev_is_busy(label)):
         raise CommandError(f"Chardev '{label}' is busy")
-    if system.chardev_host is not None:
-        system.chardev_host.close_chardev(label)
+    if system.host is not None:
+        system.host.close_chardev(label)
     system.chardevs.remove(chardev)
     return EMPTY

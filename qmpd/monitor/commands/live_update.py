@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 from qmpd.machine.live_update import UpdateStage
 from qmpd.monitor.commands import command
-from qmpd.monitor.errors import CommandError, HandOver
+from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
+from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
-    from qmpd.monitor.session import Session
     from qmpd.system.live_update import Updater
     from qmpd.system.system import System
 
@@ -63,9 +63,12 @@ def live_update_query(system: System, session: Client, arguments: Arguments) -> 
 @command("live-update-commit")
 def live_update_commit(system: System, session: Client, arguments: Arguments) -> object:
     """The child replies, once it has taken over; the parent, where it could not."""
-    if _updater(system).update.stage is not UpdateStage.PARENT_CHILD_READY:
+    updater = _updater(system)
+    if updater.update.stage is not UpdateStage.PARENT_CHILD_READY:
         raise CommandError("There is no child that is ready to take over")
-    raise HandOver(cast("Session", session), _seconds(arguments, COMMIT_TIMEOUT, LONGEST_COMMIT))
+    deferred = Deferred()
+    updater.commit(_seconds(arguments, COMMIT_TIMEOUT, LONGEST_COMMIT), deferred)
+    return deferred
 
 
 @command("live-update-cancel")

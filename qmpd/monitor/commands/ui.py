@@ -10,13 +10,13 @@ import zlib
 from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
-from qmpd.monitor.errors import CommandError, Waiting
+from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
+from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
-    from qmpd.monitor.session import Session
     from qmpd.qom.node import Node
     from qmpd.system.system import System
 
@@ -47,13 +47,13 @@ def screendump(system: System, session: Client, arguments: Arguments) -> object:
         raise CommandError("'head' must be specified together with 'device'")
     elif not _screens(system):
         raise CommandError("There is no console to take a screendump from")
-    guest = system.machine.guest
+    guest = system.guest
     width, height = _AS_TEXT if guest is not None and guest.firmware_has_run else _AT_START
     path = cast("str", arguments["filename"])
-    if system.chardev_host is None:
+    if system.host is None:
         return EMPTY
     picture = (_png if arguments.get("format") == "png" else _ppm)(width, height)
-    written, outcome = system.chardev_host.write_file(path, picture)
+    written, outcome = system.host.write_file(path, picture)
 
     def finish() -> object:
         try:
@@ -63,7 +63,9 @@ def screendump(system: System, session: Client, arguments: Arguments) -> object:
             raise CommandError(refusal.format(path=path, reason=error.strerror)) from None
         return EMPTY
 
-    raise Waiting(cast("Session", session), written, finish)
+    deferred = Deferred()
+    system.host.when_readable(written, lambda: deferred.finish(finish))
+    return deferred
 
 
 def _find(system: System, name: str) -> Node:

@@ -1,23 +1,21 @@
-"""Commands that keep the main loop waiting, because they open a pipe that nobody writes to yet.
+"""Commands that wait, because they open a pipe that nobody writes to yet.
 
 QEMU's driver blkdebug reads its configuration file when the node is made, so a named pipe blocks `blockdev-add` until
-somebody opens the other end; meanwhile only out-of-band commands are executed.  (tests/qtest/qmp-test relies on it.)
+somebody opens the other end; there all of QEMU waits but out-of-band commands, here the client alone does.
+(tests/qtest/qmp-test relies on it.)
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from qmpd.monitor.errors import Waiting
+from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments, Handler
-    from qmpd.monitor.session import Session
     from qmpd.system.system import System
 
 
@@ -25,15 +23,15 @@ def waits_for_pipes(handler: Handler) -> Handler:
     """The same handler, after each pipe among its arguments' files has been written."""
 
     def waiting(system: System, session: Client, arguments: Arguments) -> object:
-        for path in _configurations(arguments):
-            try:
-                if not stat.S_ISFIFO(os.stat(path).st_mode):
-                    continue
-                # A reader that does not block waits for the first writer's end of file.
-                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                continue  # the handler says what is wrong with it
-            raise Waiting(cast("Session", session), descriptor, lambda: handler(system, session, arguments))
+        deferred = Deferred()
+
+        def go_on() -> None:
+            deferred.finish(lambda: handler(system, session, arguments))
+
+        if system.host is not None:
+            for path in _configurations(arguments):
+                if system.host.wait_for_writer(path, go_on):
+                    return deferred
         return handler(system, session, arguments)
 
     return waiting

@@ -31,7 +31,7 @@ import gc
 import os
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import trio
 
@@ -46,16 +46,25 @@ from qmpd.server.systemd import notify
 
 if TYPE_CHECKING:
     from qmpd.control.transcript import Recorder
-    from qmpd.monitor.errors import HandOver
+    from qmpd.monitor.session import Session
     from qmpd.server.settings import MonitorSettings
     from qmpd.server.signals import Inbox, Signal
     from qmpd.server.virtual_machine import VirtualMachine
+    from qmpd.system.deferred import Deferred
 
 SETTLING = 0.2
 """Seconds that what is written to the transcript may take before a hand-over."""
 
 PATIENCE = 1.0
 """Seconds that a child which serves has to take the signals that came too late for the hand-over."""
+
+
+class Request(NamedTuple):
+    """Who has asked for the hand-over, with what message, and how many seconds the child has."""
+
+    session: Session
+    message: object
+    timeout: float
 
 
 class Parent:
@@ -104,17 +113,29 @@ class Parent:
         else:
             raise CommandError("No live update is under way")
 
-    def commit(self, request: HandOver) -> bool:
-        """Leave the machine to the child, and say whether it has it.  Where not, the parent replies and goes on."""
+    def commit(self, timeout: float, deferred: Deferred) -> None:
+        """Leave the machine to the child, which then replies; where that fails this process does, and goes on.
+
+        It is done by the main loop's own task, so that nothing else touches a socket meanwhile.
+        """
+        self._vm.loop.ask(lambda: self._commit(timeout, deferred))
+
+    def _commit(self, timeout: float, deferred: Deferred) -> None:
+        vm = self._vm
+        session = cast("Session", deferred.session)
+        # Whoever goes on, the client's next request may be executed.
+        session.deferred = None
+        vm.dispatcher.go_on(session)
+        request = Request(session, deferred.message, timeout)
         reason = self._busy()
         if reason is None:
             reason = self._hand_over(request)
         if reason is None:
-            return True
+            vm.handed_over = True
+            vm.system.exit_status = 0
+            return
         text = f"The child could not take over: {reason}"
-        reply = self._vm.dispatcher.late_reply(request.session, request.message, text)
-        request.session.send(reply)
-        return False
+        session.send(vm.dispatcher.late_reply(session, request.message, text))
 
     def _busy(self) -> str | None:
         """Why the machine cannot be handed over just now; None where it can.  The child stays as it is."""
@@ -195,7 +216,7 @@ class Parent:
 
     # The hand-over
 
-    def _hand_over(self, request: HandOver) -> str | None:
+    def _hand_over(self, request: Request) -> str | None:
         """Go through the hand-over; why it failed, None where the child serves now."""
         child = self._child
         if child is None or child.channel is None:
@@ -247,7 +268,7 @@ class Parent:
         for signal in received:
             self._vm.system.machine.request_shutdown_by_signal(*signal)
 
-    def _exchange(self, request: HandOver, child: Child, deadline: float, received: list[Signal]) -> None:
+    def _exchange(self, request: Request, child: Child, deadline: float, received: list[Signal]) -> None:
         """Hand over, and return when the machine is the child's; the signals that it was told are put in `received`.
 
         :raise TimeoutError, OSError, Disconnected, BadFrame, TooLarge, Refused: it is not.

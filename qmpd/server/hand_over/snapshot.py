@@ -74,7 +74,8 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
             "puppet": None if puppeteer is None else puppeteer_snapshot.take_client(session),
             "socket": taken.keep(connection.socket.fileno()),
         })
-    ready = [*dispatcher.ready, *(control.ready if control is not None else ())]
+    deferred = [session for session in dispatcher.sessions if session.deferred is not None]
+    ready = [*deferred, *dispatcher.ready, *(control.ready if control is not None else ())]
     taken.state = {
         "system": system_snapshot.take(vm.system),
         "dispatcher": monitor_snapshot.take(dispatcher),

@@ -1,0 +1,46 @@
+"""What a machine asks of the process that serves it: the ways out, which the server alone has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+
+class Host(Protocol):
+    """Who serves the machine: its files and sockets (`qmpd.server.virtual_machine.VirtualMachine`)."""
+
+    def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
+        """Open a character device and enter it among the others; `backend` and `options` are as `chardev-add` has them.
+
+        Gives the path of a pseudo-terminal.
+
+        :raise ValueError: it cannot be opened; the text says why.
+        """
+
+    def close_chardev(self, label: str) -> None:
+        """Close one that was opened so, or when the machine started."""
+
+    def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
+        """Write a file that a client asks for.
+
+        The descriptor that this gives can be read when that is done or has failed; the function raises OSError then
+        where it has.
+        """
+
+    def open_log(self, path: str | None) -> Callable[[str], None]:
+        """What writes lines to the file of this name, behind what is there, or to standard error.
+
+        Nobody waits for the file; where it cannot be written that is told, and the lines are lost.
+        """
+
+    def when_readable(self, descriptor: int, then: Callable[[], None]) -> None:
+        """Have `then` done in the main loop once this descriptor can be read; it is closed by then."""
+
+    def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
+        """Have `then` done in the main loop once somebody has written to this named pipe.
+
+        False where there is no pipe to wait for: then nothing is done.
+        """
