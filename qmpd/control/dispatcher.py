@@ -7,7 +7,6 @@ while a fault keeps that loop from doing anything else.
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -147,7 +146,7 @@ class ControlDispatcher:
         dispatcher = puppeteer.host.dispatcher
         self.puppeteer = puppeteer
         self.unsent: list[Session] = dispatcher.unsent
-        self.ready: deque[Session] = deque()
+        self.ready: list[Session] = []
         self.sessions: dict[Session, None] = {}
         # Requests that take long; others have their turn in between.
         self.unfinished: list[_Request] = []
@@ -235,7 +234,7 @@ class ControlDispatcher:
             self._go_on(request)
         ready = self.ready
         while ready:
-            session = ready.popleft()
+            session = ready.pop(0)
             if session.queue:
                 # It stays in the queue until it is answered: so it is known that the client is owed something.
                 message = session.queue[0]

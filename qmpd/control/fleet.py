@@ -175,7 +175,7 @@ class FleetDispatcher(ControlDispatcher):
         self._host = host
         self.puppeteer = cast("Puppeteer", FleetPuppeteer(host))
         self.unsent = []
-        self.ready: deque[Session] = deque()
+        self.ready: list[Session] = []
         self.sessions = {}
         self.unfinished = []
         self._followers = {}

@@ -7,7 +7,6 @@ the releases that did so (`Behaviour.reply_after_turn`).
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -101,7 +100,8 @@ class Dispatcher:
         self.float_format = behaviour.float_format
         self.reply_after_turn = behaviour.reply_after_turn
         self.sessions: dict[Session, None] = {}
-        self.ready: deque[Session] = deque()
+        # A list: an empty deque would be a fifth of what a machine takes that nobody talks to.
+        self.ready: list[Session] = []
         self.unsent: list[Session] = []
         # How many commands were executed and events broadcast, for whoever keeps count.
         self.executed = 0
@@ -175,7 +175,7 @@ class Dispatcher:
         while ready and system.exit_status is None:
             if limit <= 0:
                 return True
-            session = ready.popleft()
+            session = ready.pop(0)
             queue, send = session.queue, session.send
             while queue:
                 limit -= 1
@@ -183,7 +183,7 @@ class Dispatcher:
                 if points is not None:
                     if not points.executes(session, message):
                         queue.appendleft(message)
-                        ready.appendleft(session)
+                        ready.insert(0, session)
                         return False
                     send = partial(points.replies, session, message, in_band=True)
                 reply = answer(session, message)

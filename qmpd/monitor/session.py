@@ -33,7 +33,7 @@ class SessionDispatcher(Protocol):
     commands: dict[str, Entry | None]
     negotiation_commands: dict[str, Entry | None]
     json_parser: str
-    ready: deque[Session]
+    ready: list[Session]
     unsent: list[Session]
 
     def execute_out_of_band(self, session: Session, message: object) -> None:

@@ -6,7 +6,6 @@ what takes time; while that sleeps, a pass of the loop is made by the task of th
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -27,7 +26,7 @@ class MainLoop:
     def __init__(self, vm: MachineOwner) -> None:
         self._vm = vm
         # What is to be done by the loop's own task.
-        self._asked: deque[Callable[[], None]] = deque()
+        self._asked: list[Callable[[], None]] | None = None
         # Lets the machine know of the signals that have come, and says whether there were some; None where they are
         # not the machine's.
         self.take_signals: Callable[[], bool] | None = None
@@ -46,13 +45,15 @@ class MainLoop:
 
     def ask(self, action: Callable[[], None]) -> None:
         """Have something done by the loop's own task, between two passes: what must not run in a client's."""
+        if self._asked is None:
+            self._asked = []
         self._asked.append(action)
         self.wake()
 
     @property
     def is_asked(self) -> bool:
         """Whether there is something to be done so."""
-        return bool(self._asked)
+        return self._asked is not None
 
     def work(self) -> None:
         """Do what a client has just asked for: at once, in the place of the main loop's task, where that sleeps.
@@ -73,7 +74,8 @@ class MainLoop:
         more = self.step()
         self.flush()
         self._task = task
-        if more or self._asked or vm.system.exit_status is not None or self.next_deadline() != self._deadline:
+        more = more or self.is_asked or vm.system.exit_status is not None
+        if more or self.next_deadline() != self._deadline:
             self.wake()
 
     async def until(self, event: trio.Event) -> None:
@@ -104,9 +106,10 @@ class MainLoop:
                 more = False
             else:
                 more = self.step()
-                while self._asked:
-                    self._asked.popleft()()
-                    more = True
+                if self._asked is not None:
+                    asked, self._asked, more = self._asked, None, True
+                    for action in asked:
+                        action()
             self.flush()
             if system.exit_status is not None:
                 return

@@ -366,13 +366,13 @@ with start(machine="none") as vm:
 
 
 def test_a_vm_that_fails_tells_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from qmpd.machine.machine import Machine
+    from qmpd.system.system import System
 
-    def fail(self: Machine) -> None:
+    def fail(self: System) -> None:
         raise LookupError("a bug")
 
     vm = start(machine="none")
-    monkeypatch.setattr(Machine, "turn", fail)
+    monkeypatch.setattr(System, "turn", fail)
     with Client(vm.qmp_path) as client:
         client.send("system_reset")
         with pytest.raises(RuntimeError, match="the VM has failed") as caught:
