@@ -14,7 +14,6 @@ from qmpd.control.dispatcher import ControlDispatcher, SessionControl, VersionIn
 from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Mapping
 
     from qmpd.control.declaration import Declaration, Steps
@@ -170,7 +169,6 @@ class FleetDispatcher(ControlDispatcher):
     session_groups: ClassVar[dict[str, type[SessionControl]]] = {"session": SessionControl}
 
     def __init__(self, host: FleetHost) -> None:
-        from collections import deque
 
         self._host = host
         self.puppeteer = cast("Puppeteer", FleetPuppeteer(host))
