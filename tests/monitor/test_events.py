@@ -85,13 +85,14 @@ def test_each_event_goes_out_in_its_time_with_its_own_moment(
         delivered.append((clock.monotonic_nanoseconds(), each))
 
     def run_until(moment: int) -> None:
-        while (deadline := limiter.next_deadline()) is not None and deadline <= moment:
+        while (deadline := schedule.next_deadline()) is not None and deadline <= moment:
             clock.advance(deadline - clock.monotonic_nanoseconds())
-            limiter.run()
-            assert limiter.next_deadline() != deadline
+            schedule.run()
+            assert schedule.next_deadline() != deadline
         clock.advance(moment - clock.monotonic_nanoseconds())
 
-    limiter = RateLimiter(clock, deliver)
+    schedule = Schedule(clock)
+    limiter = RateLimiter(schedule, deliver)
     offered: dict[tuple[str, str | None], list[tuple[int, Event]]] = {}
     now = 0
     for pause, (name, identity), taken_over in offers:
@@ -99,7 +100,8 @@ def test_each_event_goes_out_in_its_time_with_its_own_moment(
         run_until(now)
         if taken_over:
             state = json.loads(json.dumps(limiter.snapshot()))
-            limiter = RateLimiter(clock, deliver)
+            schedule = Schedule(clock)
+            limiter = RateLimiter(schedule, deliver)
             limiter.restore(state)
         each = Event(name, None if identity is None else {"id": identity}, clock.wall_microseconds())
         offered.setdefault((name, identity), []).append((now, each))
