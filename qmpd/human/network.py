@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import NotModelled
 from qmpd.hardware.network import Card, Netdev
 
 if TYPE_CHECKING:
     from qmpd.hardware.network import Network
-    from qmpd.human.parts import Line
     from qmpd.system.system import System
+
+
+class Rest(Protocol):
+    """What follows the command's name (`qmpd.human.parts.Line`)."""
+
+    def end(self) -> None:
+        """Refuse what follows."""
+
 
 _HUB_PORT = "hubport"
 _DEFAULT_NETWORK = "10.0.2.0"
 
 
-def info_network(system: System, line: Line) -> str:
+def info_network(system: System, line: Rest) -> str:
     """The text.
 
     :raise Misread: something follows.

@@ -45,6 +45,14 @@ _KINDS: dict[str, tuple[type, str]] = {
 }
 
 
+def set_property(tree: ObjectTree, node: Node, name: str, value: Any, texts: Texts) -> None:
+    """Set a property, as qom-set does.
+
+    :raise MachineError: it cannot be set, or not to that.
+    """
+    node.set_value(name, check(tree, node, tree.require(node, name), value, texts))
+
+
 def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Texts) -> Any:
     """The value that the property takes for `value`.
 

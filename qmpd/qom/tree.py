@@ -233,13 +233,3 @@ class ObjectTree:
         if owner is None:
             return text
         return text.replace("«self»", owner.path).replace("«id»", owner.name)
-
-    def set(self, node: Node, name: str, value: Any) -> None:
-        """Set a property, as qom-set does.
-
-        :raise MachineError: it cannot be set, or not to that.
-        """
-        from qmpd.qom.setting import check
-
-        found = self.require(node, name)
-        node.set_value(name, check(self, node, found, value, self._texts))

@@ -1,11 +1,10 @@
-"""QAPI modules `misc` and `yank`."""
+"""QAPI module `yank`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
 from qmpd.monitor.commands import command
-from qmpd.monitor.commands.machine import has_cpus
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
 
@@ -13,17 +12,6 @@ if TYPE_CHECKING:
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
-
-
-@command("human-monitor-command")
-def human_monitor_command(system: System, session: Client, arguments: Arguments) -> object:
-    from qmpd.human.monitor import execute_line
-
-    cpu = arguments.get("cpu-index")
-    cpus = system.settings.topology.cpus if has_cpus(system) else 0
-    if cpu is not None and not 0 <= cast("int", cpu) < cpus:
-        raise CommandError("Parameter 'cpu-index' expects a CPU number")
-    return execute_line(system, cast("str", arguments["command-line"])).replace("\n", "\r\n")
 
 
 @command("query-yank")

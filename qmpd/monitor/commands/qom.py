@@ -9,6 +9,7 @@ from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
+from qmpd.qom.setting import set_property
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
@@ -42,7 +43,8 @@ def qom_get(system: System, session: Client, arguments: Arguments) -> object:
 def qom_set(system: System, session: Client, arguments: Arguments) -> object:
     tree = system.tree
     node = tree.resolve_unique(cast("str", arguments["path"]))
-    tree.set(node, cast("str", arguments["property"]), arguments["value"])
+    texts = system.inventory.texts
+    set_property(tree, node, cast("str", arguments["property"]), arguments["value"], texts)
     return EMPTY
 
 
