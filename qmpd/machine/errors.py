@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qmpd.common.refusals import Worded
+from qmpd.schedule import activity
 
 NOT_SUSPENDED = "Unable to wake up: guest is not in suspended state"
 """What refuses to wake a guest that does not sleep."""
@@ -21,5 +22,5 @@ class DeviceNotFound(MachineError):  # noqa: N818 - QAPI's name for it
     error_class = "DeviceNotFound"
 
 
-class InvalidTransition(AssertionError):  # noqa: N818 - it is a bug of the core, named after what happened
-    """The core tried to leave a run state for one that the table does not allow.  QEMU aborts there."""
+# The core's own tables are held to by the same error as those of activities.  QEMU aborts there.
+InvalidTransition = activity.InvalidTransition

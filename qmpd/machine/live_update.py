@@ -21,9 +21,9 @@ parent's main loop in `father-prepare` asks whether the clone is complete; the o
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from qmpd.machine.errors import InvalidTransition
+from qmpd.schedule.activity import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,31 +67,46 @@ UNDER_WAY = frozenset({_U.PARENT_PREPARE, _U.PARENT_CHILD_READY, _U.PARENT_COMMI
 """The parent's stages in which there is a child to take over."""
 
 
-class LiveUpdate:
+class LiveUpdate(Activity[UpdateStage]):
     """The live update of one machine, as one of the two processes sees it.
 
     `stage` and `reason` (why it failed, else empty) are to be read.
     """
 
-    __slots__ = ("_is_complete", "_machine", "reason", "stage")
+    CALLED = "live update stage"
+    TRANSITIONS = STAGE_TRANSITIONS
+    VERBS: ClassVar = {
+        "prepare": frozenset({_U.NONE, _U.FAILED}),
+        "commit": frozenset({_U.PARENT_CHILD_READY}),
+        "cancel": UNDER_WAY | {_U.FAILED},
+    }
+
+    __slots__ = ("_is_complete", "_machine", "reason")
 
     def __init__(self, machine: Machine) -> None:
+        super().__init__(UpdateStage.NONE)
         self._machine = machine
         self._is_complete: Callable[[], bool] | None = None
-        self.stage = UpdateStage.NONE
         self.reason = ""
 
-    def enter(self, stage: UpdateStage, reason: str = "") -> None:
-        """Go on to `stage`.
+    @property
+    def stage(self) -> UpdateStage:
+        """The state, by the name that the commands have for it."""
+        return self.state
+
+    def entered(self, old: UpdateStage) -> None:
+        """Look for a clone no longer; nothing is known of a failure but what `fail` says."""
+        if old is UpdateStage.PARENT_PREPARE:
+            self._machine.stage_check = None
+            self._is_complete = None
+        self.reason = ""
+
+    def fail(self, reason: str) -> None:
+        """Go on to the stage `failed`, for this reason.
 
         :raise InvalidTransition: the table does not allow it.
         """
-        if stage not in STAGE_TRANSITIONS[self.stage]:
-            raise InvalidTransition(f"invalid live update stage transition: '{self.stage}' -> '{stage}'")
-        if self.stage is UpdateStage.PARENT_PREPARE:
-            self._machine.stage_check = None
-            self._is_complete = None
-        self.stage = stage
+        self.enter(UpdateStage.FAILED)
         self.reason = reason
 
     def prepare(self, is_complete: Callable[[], bool]) -> None:

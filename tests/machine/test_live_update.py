@@ -23,10 +23,10 @@ def test_the_table_names_every_stage_and_leads_back_to_none() -> None:
 @pytest.mark.parametrize("following", STAGES)
 def test_only_the_tables_transitions_are_taken(bench: Build, stage: UpdateStage, following: UpdateStage) -> None:
     update = LiveUpdate(bench(machine_type="none").machine)
-    update.stage = stage
+    update.state = stage
     if following in STAGE_TRANSITIONS[stage]:
-        update.enter(following, "why")
-        assert (update.stage, update.reason) == (following, "why")
+        update.enter(following)
+        assert (update.stage, update.reason) == (following, "")
     else:
         with pytest.raises(InvalidTransition, match=f"'{stage}' -> '{following}'"):
             update.enter(following)
@@ -76,7 +76,7 @@ def test_a_failed_or_cancelled_preparation_is_asked_no_more(bench: Build, stage:
     vm.take()
     update = LiveUpdate(vm.machine)
     update.prepare(lambda: True)
-    update.enter(stage, "why")
+    update.enter(stage)
     vm.machine.notify()
     vm.turns()
     assert (vm.take(), update.stage) == ([], stage)
@@ -85,7 +85,8 @@ def test_a_failed_or_cancelled_preparation_is_asked_no_more(bench: Build, stage:
 def test_after_a_failure_the_next_one_may_begin(bench: Build) -> None:
     update = LiveUpdate(bench(machine_type="none").machine)
     update.prepare(lambda: False)
-    update.enter(UpdateStage.FAILED, "the child is gone")
+    update.fail("the child is gone")
+    assert (update.stage, update.reason) == (UpdateStage.FAILED, "the child is gone")
     update.prepare(lambda: False)
     assert (update.stage, update.reason) == (UpdateStage.PARENT_PREPARE, "")
     with pytest.raises(InvalidTransition):

@@ -64,7 +64,7 @@ def live_update_query(system: System, session: Client, arguments: Arguments) -> 
 def live_update_commit(system: System, session: Client, arguments: Arguments) -> object:
     """The child replies, once it has taken over; the parent, where it could not."""
     updater = _updater(system)
-    if updater.update.stage is not UpdateStage.PARENT_CHILD_READY:
+    if not updater.update.allows("commit"):
         raise CommandError("There is no child that is ready to take over")
     deferred = Deferred()
     updater.commit(_seconds(arguments, COMMIT_TIMEOUT, LONGEST_COMMIT), deferred)

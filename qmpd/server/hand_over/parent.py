@@ -91,7 +91,7 @@ class Parent:
 
         :raise CommandError: an update is under way.
         """
-        if self.update.stage not in (UpdateStage.NONE, UpdateStage.FAILED):
+        if not self.update.allows("prepare"):
             raise CommandError("A live update is under way")
         if self._vm.settings.chardevs or any(_unusual(monitor) for monitor in self._vm.settings.monitors):
             raise CommandError("Only the listening Unix sockets of 'qmpd serve' can be handed over")
@@ -171,7 +171,7 @@ class Parent:
 
     def _fail(self, reason: str) -> None:
         log.error(f"live update: {reason}")
-        self.update.enter(UpdateStage.FAILED, reason)
+        self.update.fail(reason)
 
     async def _accompany(self, child: Child, program: str | None, patience: float) -> str:
         """Bring the child to where it can take over, and wait for its end; why it has ended."""
