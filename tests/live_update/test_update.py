@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from tests.devices import needs_pseudo_terminals
-from tests.live_update.process import Process, before, child, ended, gone, running
+from tests.live_update.process import Process, before, child, ended, gone, running, until
 
 PLACES = {"2.x-live-update": (), "7.2": ("-extension", "live-update,reboot-reset,sleep")}
 
@@ -208,6 +208,8 @@ async def test_what_a_puppeteer_did_stays_done(tmp_path: Path) -> None:
         while (line := await follower.line()) is not None:
             followed.append(json.loads(line))
         numbers = [message["data"]["number"] for message in followed if message.get("event") == "TRANSCRIPT"]
+        # The file is written in a thread, which the clients do not wait for.
+        await until(lambda: '"ended"' in transcript.read_text())
         written = [json.loads(line) for line in transcript.read_text().splitlines()]
         assert [entry["number"] for entry in written] == list(range(1, len(written) + 1))
         (ended_with,) = [entry["number"] for entry in written if entry["kind"] == "ended"]
