@@ -193,10 +193,9 @@ class ControlDispatcher:
 
     def close_session(self, session: Session) -> None:
         """Forget a client."""
-        session.ended = True
         self.follow(session, False)
         self.sessions.pop(session, None)
-        session.queue.clear()
+        session.withdraw()
 
     def follow(self, session: Session, enable: bool) -> None:
         """Send the transcript's entries to this client, or no longer."""
@@ -235,7 +234,9 @@ class ControlDispatcher:
         ready = self.ready
         while ready:
             session = ready.pop(0)
-            if session.queue:
+            if session.congested:
+                session.park()
+            elif session.queue:
                 # It stays in the queue until it is answered: so it is known that the client is owed something.
                 message = session.queue[0]
                 self._go_on(_Request(session, message, self._answer(session, message)))

@@ -24,6 +24,8 @@ class Terminal(Session):
     """A session with a person in it."""
 
     __slots__ = ("_editor", "_system")
+    # A line can print much, or take long.
+    slices = (1 << 5, 1 << 8)
 
     def __init__(self, system: System, dispatcher: SessionDispatcher, label: str) -> None:
         super().__init__(dispatcher, label=label)
@@ -40,6 +42,10 @@ class Terminal(Session):
             self._print(self._editor.take_output())
             if line is not None and self._system.exit_status is None:
                 self._execute(line)
+
+    def receive_plain(self, data: bytes) -> bool:
+        """Nothing here is JSON."""
+        return False
 
     def fail(self, text: str) -> None:
         """Say what went wrong with what was typed."""

@@ -15,6 +15,7 @@ from qmpd.monitor import envelope
 from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.events import RateLimiter, encode_event, event_value
+from qmpd.monitor.pace import FEW, Pace
 from qmpd.monitor.results import EMPTY, greeting
 from qmpd.monitor.session import Session
 from qmpd.monitor.table import command_tables
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from qmpd.machine import Event
     from qmpd.monitor.entry import Entry
     from qmpd.system.system import System
+
+ENOUGH = 1 << 18
+"""Bytes of replies that are made until they are handed out and the others have their turn."""
 
 NO_ARGUMENTS: dict[str, object] = {}
 NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"
@@ -142,9 +146,8 @@ class Dispatcher:
         """Forget a client: what it asked for and was not executed is dropped."""
         if self.points is not None:
             self.points.closed(session)
-        session.ended = True
         self.sessions.pop(session, None)
-        session.queue.clear()
+        session.withdraw()
 
     # Events
 
@@ -167,18 +170,25 @@ class Dispatcher:
 
     # Requests
 
-    def run_requests(self, limit: int = 512) -> bool:
-        """Execute up to `limit` requests that wait; True where some are left."""
+    def run_requests(self, limit: int = ENOUGH) -> bool:
+        """Execute requests that wait, one at least, until their replies have `limit` bytes or they have taken long.
+
+        True where some are left.
+        """
         ready, points = self.ready, self.points
         system, answer, reply_after_turn = self.system, self.answer, self.reply_after_turn
         machine = system.machine
+        count = FEW
+        pace: Pace | None = None
         while ready and system.exit_status is None:
             if limit <= 0:
                 return True
             session = ready.pop(0)
+            if session.congested:
+                session.park()
+                continue
             queue, send = session.queue, session.send
             while queue:
-                limit -= 1
                 message = queue.popleft()
                 if points is not None:
                     if not points.executes(session, message):
@@ -189,6 +199,7 @@ class Dispatcher:
                 reply = answer(session, message)
                 if reply is None:
                     break
+                limit -= len(reply)
                 if not machine.pending:
                     send(reply)
                 elif reply_after_turn:
@@ -199,6 +210,13 @@ class Dispatcher:
                     system.turn()
                 if session.out_of_band:
                     session.refill()
+                count -= 1
+                if count <= 0 and (queue or ready):
+                    if pace is None:
+                        pace = Pace()
+                    count = pace.look()
+                    if not count:
+                        limit = 0
                 # A client that is alone keeps its turn.
                 if ready or session.held or limit <= 0 or system.exit_status is not None:
                     break

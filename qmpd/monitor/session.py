@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 QUEUE_LIMIT = 8
 """In-band requests that may wait, once out-of-band execution is negotiated (QMP_REQ_QUEUE_LEN_MAX)."""
 
-OUTGOING_LIMIT = 64 << 20
-"""Bytes owed to a client that does not read; beyond it the session is broken."""
+
+PIECE = 1 << 20
+"""Bytes that are handed out at once: some more than a socket takes."""
 
 
 class SessionDispatcher(Protocol):
@@ -50,13 +51,20 @@ class SessionDispatcher(Protocol):
 
 
 class Session:
-    """One client.  `serve` hands in bytes with `receive` and takes out what `take_outgoing` gives."""
+    """One client.  `serve` hands in bytes with `receive` and takes out what `take_outgoing` gives.
+
+    `slices` are how many bytes are best handed in at once, at first and as long as it goes quickly: what is no JSON
+    costs some 10 microseconds a byte, and the others wait for it.
+    """
+
+    slices = (1 << 10, 1 << 12)
 
     __slots__ = (
         "_backlog",
         "broken",
         "client",
         "commands",
+        "congested",
         "decoder",
         "deferred",
         "dispatcher",
@@ -68,6 +76,7 @@ class Session:
         "outgoing",
         "outgoing_size",
         "owner",
+        "parked",
         "pretty",
         "queue",
         "scheduled",
@@ -88,6 +97,9 @@ class Session:
         self.outgoing: list[bytes] = []
         self.outgoing_size = 0
         self.scheduled = False
+        # So much is owed to the client that its requests wait (`congested`); whether one does.
+        self.congested = False
+        self.parked = False
         self.unsent = False
         self.broken: str | None = None
         self.severed = False
@@ -164,7 +176,18 @@ class Session:
     @property
     def paused(self) -> bool:
         """Whether nothing more is to be read from this client for now."""
-        return self._backlog is not None or len(self.queue) >= QUEUE_LIMIT
+        return self.congested or self._backlog is not None or len(self.queue) >= QUEUE_LIMIT
+
+    def park(self) -> None:
+        """Leave the requests where they are until `relieve`: the session has been taken out of `ready`."""
+        self.parked = True
+
+    def relieve(self) -> None:
+        """Be congested no more: go on with the requests."""
+        self.congested = False
+        if self.parked:
+            self.parked = False
+            self.dispatcher.ready.append(self)
 
     @property
     def drained(self) -> bool:
@@ -182,8 +205,6 @@ class Session:
         if not self.unsent:
             self.unsent = True
             self.dispatcher.unsent.append(self)
-        if self.outgoing_size > OUTGOING_LIMIT:
-            self.broken = "it does not read what is sent to it"
 
     def sever(self, reason: str) -> None:
         """Have the connection closed at once; nothing that is still owed arrives."""
@@ -193,13 +214,38 @@ class Session:
             self.unsent = True
             self.dispatcher.unsent.append(self)
 
-    def take_outgoing(self) -> bytes:
-        """Everything owed so far, as one piece; the caller now answers for its delivery."""
+    def take_outgoing(self, most: int = PIECE) -> bytes:
+        """What is owed, as one piece of some `most` bytes; the caller now answers for its delivery."""
         outgoing = self.outgoing
-        data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
-        outgoing.clear()
-        self.outgoing_size = 0
+        if self.outgoing_size <= most:
+            data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
+            outgoing.clear()
+            self.outgoing_size = 0
+            return data
+        size = count = 0
+        while size < most:
+            size += len(outgoing[count])
+            count += 1
+        data = outgoing[0] if count == 1 else b"".join(outgoing[:count])
+        del outgoing[:count]
+        self.outgoing_size -= size
         return data
+
+    def withdraw(self) -> None:
+        """Have nothing more to do with the dispatcher; what was asked for and not executed is dropped."""
+        self.ended = True
+        self.queue.clear()
+        self._backlog = None
+        # Where nothing happens it would be remembered there for ever.
+        if self in self.dispatcher.ready:
+            self.dispatcher.ready.remove(self)
+        if not self.severed and self in self.dispatcher.unsent:
+            self.dispatcher.unsent.remove(self)
+
+    def drop_outgoing(self) -> None:
+        """Owe the client nothing: it is gone."""
+        self.outgoing.clear()
+        self.outgoing_size = 0
 
     def negotiate(self, out_of_band: bool) -> None:
         """Leave negotiation mode for command mode."""

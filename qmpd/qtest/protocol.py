@@ -105,6 +105,10 @@ class QtestSession(Session):
         elif piece:
             self._input.append(piece)
 
+    def receive_plain(self, data: bytes) -> bool:
+        """Nothing here is JSON."""
+        return False
+
     def fail(self, text: str) -> None:
         """Answer that a line could not be read."""
         self.send(f"FAIL {' '.join(text.split())}\n".encode())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from time import perf_counter
+from time import thread_time
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,17 +23,29 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 """Bytes that are read at once."""
 
-SLICE, LARGEST_SLICE = 1 << 10, 1 << 12
-"""Bytes that are taken in at once: what is no JSON costs some 10 microseconds a byte, and the others wait for it.
-
-As long as it goes quickly slices become larger.
-"""
+LARGEST_PLAIN = 1 << 14
+"""Bytes that are taken in at once where they are plain JSON."""
 
 QUICK = 0.0005
-"""Seconds in which a slice is taken in that goes quickly."""
+"""Seconds of the processor's time in which a slice (`Session.slices`) is taken in that goes quickly."""
 
-TURN = 0.005
-"""Seconds that taking in may last until the others have their turn."""
+TURN = 0.001
+"""Seconds of the processor's time that taking in may last until the others have their turn."""
+
+ROOM = 1 << 20
+"""Bytes that are owed to a client that reads before its further requests wait until it has read some."""
+
+LIMIT = 64 << 20
+"""Bytes that are owed to a client that does not read before it is disconnected."""
+
+LIMIT_OF_ALL = 2 * LIMIT
+"""The same for all such clients of this process together: beyond it their further requests wait."""
+
+GRACE = 1.0
+"""Seconds after which a client that takes nothing counts as one that does not read."""
+
+# Those that do not read, of all machines in this process.
+_not_reading: set[Connection] = set()
 
 
 class Connection:
@@ -41,6 +53,7 @@ class Connection:
 
     __slots__ = (
         "_blocked",
+        "_overdrawn",
         "_progress",
         "_vm",
         "closed",
@@ -63,14 +76,17 @@ class Connection:
         self.closed = False
         # Nothing more is read: the session has failed at what was, and does not know where the next message begins.
         self.deaf = False
+        # Whether the socket takes no more.
         self._blocked = False
+        # What ends the task that looks at whether too much gets less.
+        self._overdrawn: trio.CancelScope | None = None
         self._progress: trio.Event | None = None
         session.owner = self
 
     async def run(self) -> None:
         """Read until the client closes; then answer what it had sent, and close."""
         vm, session, client = self._vm, self.session, self.socket
-        number, work = client.fileno(), vm.work
+        number, work, at_once = client.fileno(), vm.work, session.slices[0]
         try:
             self.flush()
             if self.unread:
@@ -90,9 +106,9 @@ class Connection:
                     break
                 if log.level >= 2:
                     log.message(f"client {self.number} > {data!r}")
-                if len(data) <= SLICE:
+                if len(data) <= at_once:
                     self._receive(data)
-                elif not self._receive_plain(data):
+                else:
                     self.unread = data
                     await self._take_in()
                 if session.unsent:
@@ -108,25 +124,43 @@ class Connection:
                 log.info(f"client {self.number} disconnected")
 
     async def _take_in(self) -> None:
-        """Take in what was read, in slices; where they take long, the others have their turn in between."""
-        session, size = self.session, SLICE
-        now = perf_counter()
-        turn = now + TURN
+        """Take in what was read; where that takes long, the others have their turn in between."""
+        if self.session.paused:
+            await self.settled()  # it was another process that has read this
         while self.unread and not self.closed:
+            plain = self._slice(LARGEST_PLAIN)
+            if not self._receive_plain(plain):
+                self.unread = plain + self.unread
+                await self._take_in_slices(len(plain))
+            if self.unread:
+                await self._let_others()
+
+    async def _take_in_slices(self, length: int) -> None:
+        """Take in this much of what was read, in slices as small as it takes for others not to wait long."""
+        session = self.session
+        smallest, largest = session.slices
+        size = smallest
+        rest = len(self.unread) - length
+        now = thread_time()
+        turn = now + TURN
+        while len(self.unread) > rest and not self.closed:
             began = now
-            self._receive(self._slice(size))
-            now = perf_counter()
-            size = min(size * 2, LARGEST_SLICE) if now < began + QUICK else SLICE
-            if now < turn:
-                continue
-            if session.unsent:
-                self.flush()
-            self._vm.work()
-            await trio.lowlevel.checkpoint()
-            if session.paused:
-                await self.settled()
-            now = perf_counter()
-            turn = now + TURN
+            self._receive(self._slice(min(size, len(self.unread) - rest)))
+            now = thread_time()
+            size = min(size * 2, largest) if now < began + QUICK else smallest
+            if now >= turn or session.congested:
+                await self._let_others()
+                now = thread_time()
+                turn = now + TURN
+
+    async def _let_others(self) -> None:
+        """Have executed what was taken in, let the others have their turn, and go on when there is room for more."""
+        if self.session.unsent:
+            self.flush()
+        self._vm.work()
+        await trio.lowlevel.checkpoint()
+        if self.session.paused:
+            await self.settled()
 
     def _slice(self, size: int) -> bytes:
         """The next slice of what was read; it ends between two messages where that is easily seen."""
@@ -204,12 +238,14 @@ class Connection:
             self._progress.set()
             self._progress = None
 
+    # What is owed to the client
+
     def flush(self) -> None:
         """Hand what is owed to the socket; what it does not take follows as soon as it does."""
         session = self.session
         session.unsent = False
         if self.closed:
-            session.take_outgoing()
+            session.drop_outgoing()
             return
         if session.broken is not None:
             if not session.severed:
@@ -217,6 +253,8 @@ class Connection:
             self.abort()
             return
         if self._blocked:
+            self._look_at_debt()
+            self._progressed()
             return
         data = session.take_outgoing()
         if log.level >= 2:
@@ -228,31 +266,94 @@ class Connection:
         except OSError:
             self.abort()
             return
-        if sent < len(data):
-            self.pending = data[sent:]
+        if sent < len(data) or session.outgoing:
+            self.pending = memoryview(data)[sent:]
             self._blocked = True
+            self._look_at_debt()
             self._vm.nursery.start_soon(self._write_pending)
         self._progressed()
+
+    def _look_at_debt(self) -> None:
+        """Have requests wait whose replies would only lie here, or see to it that what lies here gets less."""
+        session = self.session
+        if session.outgoing_size > LIMIT:
+            session.congested = True
+            if self._overdrawn is None:
+                self._overdrawn = trio.CancelScope()
+                self._vm.nursery.start_soon(self._settle_or_leave)
+        elif session.outgoing_size > self._room():
+            session.congested = True
+
+    def _room(self) -> int:
+        """Bytes that may be owed before requests wait."""
+        if self in _not_reading:
+            return LIMIT if sum(each.owed for each in _not_reading) < LIMIT_OF_ALL else ROOM
+        return LIMIT // 2 if self._vm.keeps_up else ROOM
+
+    def _reads(self) -> None:
+        """The client reads, or is gone: there is more room for those that do not."""
+        if self in _not_reading:
+            _not_reading.discard(self)
+            for other in list(_not_reading):
+                other._relieve()
+
+    async def _settle_or_leave(self) -> None:
+        """Disconnect a client to which too much is owed, unless that gets less."""
+        assert self._overdrawn is not None
+        with self._overdrawn:
+            while (owed := self.owed) > LIMIT and not self.closed:
+                await trio.sleep(GRACE)
+                if self.owed >= owed:
+                    log.error(f"client {self.number} is disconnected: it does not read what is sent to it")
+                    self.abort()
+        self._overdrawn = None
+
+    def _relieve(self) -> None:
+        """Go on with the requests that waited, where there is room for their replies."""
+        if self.session.congested and self.session.outgoing_size <= self._room():
+            self.session.relieve()
+            self._progressed()
+            self._vm.work()
 
     async def _write_pending(self) -> None:
         try:
             while not self.closed:
-                self.pending = memoryview(self.pending)
                 while self.pending:
-                    await trio.lowlevel.wait_writable(self.socket)
+                    await self._until_writable()
                     try:
                         self.pending = self.pending[self.socket.send(self.pending) :]
                     except BlockingIOError:
                         continue
+                    self._reads()
                 if not self.session.outgoing:
                     break
-                self.pending = self.session.take_outgoing()
+                self.pending = memoryview(self.session.take_outgoing())
+                self._relieve()
         except (OSError, trio.ClosedResourceError):
             self.abort()
         finally:
             self.pending = b""
             self._blocked = False
             self._progressed()
+        if not self.closed:
+            self._relieve()
+
+    async def _until_writable(self) -> None:
+        """Wait until the socket takes more.
+
+        As long as the client reads its further requests are best executed when it has read. Where it does not they are
+        executed all the same, as QEMU does, up to the limit.
+        """
+        with trio.move_on_after(float("inf") if self in _not_reading else GRACE) as waiting:
+            await trio.lowlevel.wait_writable(self.socket)
+        if waiting.cancelled_caught and not self.closed:
+            _not_reading.add(self)
+            self._relieve()
+
+    @property
+    def owed(self) -> int:
+        """Bytes that are on their way to this client."""
+        return self.session.outgoing_size + len(self.pending)
 
     @property
     def owes(self) -> bool:
@@ -279,4 +380,8 @@ class Connection:
             trio.lowlevel.notify_closing(self.socket)
             self.socket.close()
         self.session.dispatcher.close_session(self.session)
+        self.session.drop_outgoing()
+        self._reads()
+        if self._overdrawn is not None:
+            self._overdrawn.cancel()
         self._progressed()

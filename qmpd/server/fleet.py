@@ -103,6 +103,7 @@ class Fleet:
         self.dispatcher = FleetDispatcher(self)
         # The connections of the fleet's own socket look for this; a fleet is not updated live.
         self.handed_over = False
+        self.keeps_up = False
         self._created = self._destroyed = self._failed = 0
         self._past_commands = self._past_events = self._past_connections = 0
 

@@ -29,6 +29,10 @@ class Owner(Protocol):
     def handed_over(self) -> bool:
         """Whether the clients are another process's by now."""
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether what clients have sent is executed before anything else goes on, though they do not read."""
+
     def work(self) -> None:
         """Do what a client has just asked for."""
 

@@ -234,6 +234,11 @@ class VirtualMachine:
             self.system.machine.start()
             self.started = True
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether what clients have sent is executed before anything else goes on: a puppeteer counts on it."""
+        return self.puppeteer is not None
+
     def work(self) -> None:
         """Do what a client has just asked for."""
         self.loop.work()

@@ -14,7 +14,7 @@ from qmpd.server.settings import MonitorSettings, VMSettings
 from qmpd.server.virtual_machine import VirtualMachine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 
@@ -131,16 +131,17 @@ async def served(
     wait: bool = False,
     release: str = "7.2",
     extensions: tuple[str, ...] = (),
+    more: Sequence[MonitorSettings] = (),
     **machine: object,
 ) -> AsyncIterator[Served]:
-    """Serve a machine of type `none` (unless told otherwise) for as long as the block lasts."""
+    """Serve a machine of type `none` (unless told otherwise) for as long as the block lasts; `more` are monitors."""
     path = str(folder / "qmp.sock")
     machine.setdefault("machine_type", "none")
     settings = VMSettings(
         release=release,
         extensions=extensions,
         machine=MachineSettings(**machine),  # type: ignore[arg-type]
-        monitors=[MonitorSettings(path=path, exclusive=exclusive, pretty=pretty, wait=wait)],
+        monitors=[MonitorSettings(path=path, exclusive=exclusive, pretty=pretty, wait=wait), *more],
     )
     vm = VirtualMachine(settings, SystemClock())
     vm.listen()

@@ -75,7 +75,8 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
             "socket": taken.keep(connection.socket.fileno()),
         })
     deferred = [session for session in dispatcher.sessions if session.deferred is not None]
-    ready = [*deferred, *dispatcher.ready, *(control.ready if control is not None else ())]
+    parked = [session for session in sessions if session.parked]
+    ready = [*deferred, *dispatcher.ready, *(control.ready if control is not None else ()), *parked]
     taken.state = {
         "system": system_snapshot.take(vm.system),
         "dispatcher": monitor_snapshot.take(dispatcher),
