@@ -95,6 +95,16 @@ def test_a_character_device_on_a_socket_that_was_handed_over(tmp_path: Path) -> 
         assert client.ask("chardev-add", id="c", backend=named("pipe")) == f"{refused} 'pipe' is not a socket"
         assert client.ask("chardev-add", id="c", backend=named("channel")) == {}
         assert client.ask("chardev-add", id="d", backend=named("channel")).endswith("'channel' has not been found")
+        ours, theirs = socket.socketpair()
+        client.ask("getfd", (theirs.fileno(),), fdname="peer")
+        backend = named("peer")
+        backend["data"] = {"addr": backend["data"]["addr"], "server": False}  # type: ignore[index]
+        assert client.ask("chardev-add", id="e", backend=backend) == {}
+        assert client.ask("chardev-remove", id="e") == {}
+        theirs.close()
+        ours.settimeout(10)
+        assert ours.recv(1) == b"", "no copy of it is left open"
+        ours.close()
         names = {each["label"]: each["filename"] for each in client.ask("query-chardev")}
         assert names["c"] == f"disconnected:unix:{channel},server=on"
         client.lines.close()

@@ -179,7 +179,7 @@ async def test_commands_that_take_long_and_say_little(tmp_path: Path, monkeypatc
             assert await polite.execute("query-name") == {"return": {}, "id": "execute"}
             times.append(time.thread_time() - before)
         assert sum(times) > 0.05
-        assert max(times) < 0.1
+        assert max(times) < 0.25
 
 
 # In this process, with small limits

@@ -7,6 +7,7 @@ copy between it and the device.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -76,6 +77,9 @@ class CharacterDevices:
             device.close()
             del known[count:]
             raise
+        finally:
+            if settings.backend == "connect" and settings.descriptor is not None:
+                os.close(settings.descriptor)  # the device has a copy
         self._devices.append(device)
         self._vm.nursery.start_soon(self._carry, device)
         return device
