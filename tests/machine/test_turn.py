@@ -58,6 +58,34 @@ def test_what_was_served_is_forgotten(bench: Build, name: str) -> None:
     assert vm.take() == []
 
 
+# Asked the other way round. Of two that are pending QEMU serves the first one first (`main_loop_should_exit`); what the
+# second finds then is what the first has left.
+PAIRS: dict[tuple[str, str], tuple[list[str], str]] = {
+    ("debug", "suspend"): (["STOP"], "debug"),
+    ("debug", "shutdown"): (["STOP", "SHUTDOWN"], "debug"),
+    ("debug", "power button"): (["STOP", "POWERDOWN"], "debug"),
+    ("debug", "stop"): (["STOP"], "debug"),
+    ("suspend", "shutdown"): (["SUSPEND", "SHUTDOWN"], "suspended"),
+    ("suspend", "power button"): (["SUSPEND", "POWERDOWN"], "suspended"),
+    ("suspend", "stop"): (["SUSPEND"], "suspended"),
+    ("shutdown", "reset"): (["SHUTDOWN", "STOP", "RESET"], "prelaunch"),
+    ("shutdown", "power button"): (["SHUTDOWN", "STOP", "POWERDOWN"], "shutdown"),
+    ("shutdown", "stop"): (["SHUTDOWN", "STOP"], "shutdown"),
+    ("reset", "power button"): (["RESET", "POWERDOWN"], "running"),
+    ("reset", "stop"): (["RESET", "STOP"], "watchdog"),
+    ("power button", "stop"): (["POWERDOWN", "STOP"], "watchdog"),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_of_two_requests_the_first_is_served_first(bench: Build, first: str, second: str) -> None:
+    vm = running(bench)
+    for name in (second, first):
+        ASKED[name][0](vm.machine)
+    vm.turns()
+    assert (vm.take(), str(vm.machine.state)) == PAIRS[first, second]
+
+
 def test_a_machine_is_made_once(bench: Build) -> None:
     vm = bench(preconfig=True)
     vm.machine.exit_preconfig()

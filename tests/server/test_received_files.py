@@ -1,0 +1,115 @@
+"""Files that come with commands (SCM_RIGHTS): each command takes the first of its own, and none stays open for nothing.
+
+What is taken is QEMU's: the first file that came with the bytes of the command, or with those of one before it that
+has not taken it; the others are closed, as are all when more come or the client leaves.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.emulator.support import QUIET, connect, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Identity = tuple[int, int]
+
+
+class Sender:
+    """A client, and the process that it talks to."""
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self.connection = connection
+        self.pid = pid
+        self.lines = connection.makefile("rb")
+        self.lines.readline()
+        self.send("qmp_capabilities")
+        self.reply()
+
+    def send(self, name: str, files: tuple[int, ...] = (), **arguments: object) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
+        self.connection.sendmsg([json.dumps({"execute": name, "arguments": arguments}).encode()], rights)
+
+    def reply(self) -> dict[str, Any]:
+        reply: dict[str, Any] = json.loads(self.lines.readline())
+        return reply
+
+    def opened(self) -> set[Identity]:
+        found = set()
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(identity(entry.stat()))
+        return found
+
+    def keeps(self, files: list[int], kept: set[int]) -> None:
+        """Of these files the process comes to have open those of `kept`, and no others."""
+        wanted = {identity(os.fstat(file)) for file in kept}
+        ours = {identity(os.fstat(file)) for file in files}
+        deadline = time.monotonic() + 10
+        while self.opened() & ours != wanted:
+            assert time.monotonic() < deadline, "files stay open, or are not taken"
+            time.sleep(0.01)
+
+
+def identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+@pytest.fixture
+def files() -> Iterator[list[int]]:
+    made = [os.memfd_create(f"file{number}") for number in range(12)]
+    yield made
+    for each in made:
+        os.close(each)
+
+
+@pytest.fixture
+def sender(tmp_path: Path) -> Iterator[Sender]:
+    path = tmp_path / "qmp"
+    options = [*QUIET, "-machine", "none", "-qmp", f"unix:{path},server=on,wait=off"]
+    with running(*options, release="10.0") as process, connect(path) as connection:
+        made = Sender(connection, process.pid)
+        yield made
+        made.lines.close()
+
+
+def test_the_first_is_taken_and_the_others_are_closed(sender: Sender, files: list[int]) -> None:
+    first, named, *_ = files
+    sender.send("add-fd", tuple(files[:5:2]))
+    number = sender.reply()["return"]["fd"]
+    assert identity(Path(f"/proc/{sender.pid}/fd/{number}").stat()) == identity(os.fstat(first))
+    sender.send("getfd", (named, *files[5:9]), fdname="a")
+    assert sender.reply() == {"return": {}}
+    sender.keeps(files, {first, named})
+    sender.send("closefd", fdname="a")
+    sender.send("remove-fd", (), **{"fdset-id": 0})
+    assert [sender.reply(), sender.reply()] == [{"return": {}}] * 2
+    sender.keeps(files, set())
+
+
+def test_what_nobody_takes_is_closed_when_more_come_and_at_the_end(sender: Sender, files: list[int]) -> None:
+    sender.send("query-name", (files[0], files[1]))
+    sender.reply()
+    sender.keeps(files, {files[0], files[1]})
+    sender.send("query-name", (files[2], files[3]))
+    sender.reply()
+    sender.keeps(files, {files[2], files[3]})
+    sender.connection.shutdown(socket.SHUT_RDWR)
+    sender.keeps(files, set())
+
+
+def test_a_refused_command_keeps_none(sender: Sender, files: list[int]) -> None:
+    sender.send("getfd", (files[0], files[1]), fdname="1")
+    sender.send("add-fd", (files[2], files[3]), **{"fdset-id": -1})
+    assert all("error" in sender.reply() for _ in range(2))
+    sender.keeps(files, set())
