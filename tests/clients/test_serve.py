@@ -241,6 +241,7 @@ def test_a_wrong_command_line_is_refused_in_one_line() -> None:
 
 
 def test_other_words_are_refused() -> None:
-    assert refused("srve") == "qmpd: srve: no such subcommand (qmpd --help lists them)\n"
-    assert refused("--srve") == "qmpd: --srve: no such option (qmpd --help lists them)\n"
+    assert refused("srve") == "qmpd: srve: no such subcommand; did you mean 'serve'?\n"
+    assert refused("xyz") == "qmpd: xyz: no such subcommand (qmpd --help lists them)\n"
+    assert refused("--xyz") == "qmpd: --xyz: no such option (qmpd --help lists them)\n"
     assert refused().startswith("usage: qmpd ")
