@@ -226,6 +226,7 @@ class Start:
         self._board_init(cpus, numa)
         self._devices()
         self._complete()
+        settings.machine = self._machine
         options.chardevs.finish(settings)
         self._set_test_clock()
         settings.machine = self._bench.settings = self._machine
