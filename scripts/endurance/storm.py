@@ -492,9 +492,14 @@ async def storm(tally: Tally, numbers: Iterable[int] = range(len(TARGETS))) -> A
                     for client in result.clients.values():
                         client.socket.close()
                     nursery.cancel_scope.cancel()
-        except* (Fault, Lost) as group:
-            raise Fault(str(_first(group))) from None
-        except* (KeyboardInterrupt, SystemExit):
+        except BaseExceptionGroup as group:
+            # Not `except*`: what is raised in there comes out in a group or as it is, as the release of Python has it.
+            ended = group.subgroup((KeyboardInterrupt, SystemExit))
+            if ended is not None:
+                raise _first(ended) from None
+            lost = group.subgroup((Fault, Lost))
+            if lost is not None:
+                raise Fault(str(_first(lost))) from None
             raise
         finally:
             log.error = former
