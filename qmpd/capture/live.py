@@ -1,4 +1,4 @@
-"""Copying the face of a running VM into a twin's file (`qmpd.qapi.twin`).
+"""Copying what a running VM tells into a twin's file (`qmpd.qapi.twin`).
 
 Somebody may depend on that VM, so it is only asked what changes nothing and cannot end it: `query-*` (but not
 query-cpu-model-expansion, which builds a CPU) and `qom-list` through its tree. Its types are those of a shipped release

@@ -37,7 +37,7 @@ OPTIONS = (
     *monitor_options.OPTIONS,
     *machine_options.OPTIONS,
     Option("release", "RELEASE", _SECTION, "the release of QEMU to stand in for: a name (7.2) or a captured folder"),
-    Option("twin", "FILE", _SECTION, "be the VM whose face qmpd capture --socket has copied; other options change it"),
+    Option("twin", "FILE", _SECTION, "be the VM that qmpd capture --socket has copied; other options change it"),
     Option("control", "PATH", _SECTION, "the puppeteer's socket: guest actions, clock, faults (see qmpd control)"),
     Option("guest", "OPTION=VALUE[,...]", _SECTION, "an operating system for machine pc, like boot-time=2s"),
     Option("transcript", "FILE", _SECTION, "write what happens to this file, a line of JSON each"),
