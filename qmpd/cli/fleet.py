@@ -113,7 +113,8 @@ def _parse(options: list[str], also: Sequence[str] = ()) -> tuple[VMSettings, in
     if parsed is None:
         raise OptionError("help is no option of a machine (see qmpd serve --help)")
     settings, verbosity, warnings, _ = parsed
-    if settings.monitors or settings.control is not None or settings.pid_file or settings.transcript:
+    has_sockets = settings.monitors or settings.control is not None or settings.debugger is not None
+    if has_sockets or settings.pid_file or settings.transcript:
         raise OptionError("the machines of a fleet have their sockets in its folder, and no files")
     for warning in warnings:
         serve.complain(warning)

@@ -17,7 +17,7 @@ from qmpd.machine import RunState
 from qmpd.option_language.errors import OptionError
 from qmpd.option_language.options import Option, scan
 from qmpd.qapi import BadRelease, UnknownExtension, UnknownRelease, load_release
-from qmpd.server.settings import MonitorSettings, VMSettings
+from qmpd.server.settings import ChardevSettings, MonitorSettings, VMSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,6 +182,8 @@ def _settings(settings: VMSettings, given: list[Given], release: Release) -> Par
                 if "reboot-reset" not in release.extensions:
                     raise OptionError("takes -extension reboot-reset", each.location)
                 reboot_reset = True
+            case "gdb" | "s":
+                settings.debugger = _debugger(each, settings.debugger, release)
             case "extension" | "release" | "twin":
                 pass
             case "pidfile":
@@ -228,6 +230,25 @@ def _log_format(given: Given) -> bool:
 
         raise OptionError(f"there is no such format{suggestion(given.value, ('text', 'json'))}", given.location)
     return given.value == "json"
+
+
+def _debugger(given: Given, before: ChardevSettings | None, release: Release) -> ChardevSettings:
+    """Where debuggers connect.
+
+    :raise OptionError: there is no such device.
+    """
+    from qmpd.server import debugging
+
+    try:
+        found = debugging.read_device(given.value if given.option.name == "gdb" else debugging.USUAL, given.location)
+        if found.backend != debugging.NO_DEVICE:
+            debugging.check_free(before, release)
+        if found.backend == debugging.OF_ANOTHER:
+            raise NotModelled(f"another character device for debuggers than one of their own: {given.value}")
+        return found
+    except Refusal as error:
+        lines = debugging.messages(release.refusals, error) or ["no such character device"]
+        raise OptionError(lines[0], given.location, tuple(lines[1:])) from None
 
 
 def _twin(path: str) -> Twin:

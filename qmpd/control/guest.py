@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from qmpd.common.refusals import NotModelled
+from qmpd.control.addresses import Address, number
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
 from qmpd.control.guest_options import GuestOptions, changes, options
@@ -16,8 +17,15 @@ from qmpd.guest.course import GuestPhase
 from qmpd.machine import GuestAction, RunState, WakeupReason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.debugger.target import Target
     from qmpd.guest.course import Guest
     from qmpd.guest.side import GuestSide
+
+
+_LARGEST_ACCESS = 4096
+"""Bytes that a CPU may read or write at once, for `guest-access-memory`."""
 
 
 class IoOperation(enum.StrEnum):
@@ -41,6 +49,20 @@ class RxState(enum.StrEnum):
     NORMAL = "normal"
     NONE = "none"
     ALL = "all"
+
+
+class MemoryAccess(enum.StrEnum):
+    """What a CPU does with memory."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class DebuggerStop:
+    """Whether a breakpoint or watchpoint of a debugger's has stopped the machine."""
+
+    stopped: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +194,45 @@ class GuestControl(Group):
             "qom-path": qom_path or f"/machine/peripheral/{device}",
         }
         self._guest.io_error({name: data[name] for name in data if name in members and data[name] is not None})
+
+    # A debugger's breakpoints
+
+    @property
+    def _target(self) -> Target:
+        from qmpd.debugger.session import stub_of
+
+        self._guest.require_running()
+        stub = stub_of(self._puppeteer.host.system)
+        if stub is None:
+            raise ControlError("no debugger can connect to the machine: that takes -gdb or -s")
+        return stub.target
+
+    @command("guest-reach-address")
+    def reach_address(self, address: Address, cpu: int = 0) -> DebuggerStop:
+        """Come to an address; where a debugger has a breakpoint there the machine stops in `debug`.
+
+        The CPU's program counter is `address` then. Beyond 4 GiB it runs 64-bit code from now on.
+        """
+        return self._stop(lambda target: target.arrive(cpu, number(address)))
+
+    @command("guest-access-memory")
+    def access_memory(
+        self, address: Address, access: MemoryAccess | str = MemoryAccess.WRITE, size: int = 1, cpu: int = 0
+    ) -> DebuggerStop:
+        """Read or write `size` bytes; where a debugger watches one of them the machine stops in `debug`."""
+        from qmpd.debugger.breakpoints import Access
+
+        if not 1 <= size <= _LARGEST_ACCESS:
+            raise ControlError(f"'size' is a number from 1 to {_LARGEST_ACCESS}")
+        return self._stop(lambda target: target.touch(cpu, Access(access), number(address), size))
+
+    def _stop(self, happen: Callable[[Target], bool]) -> DebuggerStop:
+        try:
+            return DebuggerStop(happen(self._target))
+        except LookupError as error:
+            raise ControlError(f"there is no CPU {error.args[0]}") from None
+        except ValueError as error:
+            raise ControlError(str(error)) from None
 
     # Hot plug, media and cards
 

@@ -1,8 +1,8 @@
 """The control socket's interface: introspection, argument checks and JSON Schema, all made of the declarations.
 
 The types of QAPI that can be written as annotations: `str`, `int`, `float`, `bool`, `Any`, enumerations
-(`enum.StrEnum`), lists, objects (dataclasses, and TypedDicts for keyword arguments), and `Time` and `Range`, which are
-alternates of a number and a string.  `X | None` is an optional member.
+(`enum.StrEnum`), lists, objects (dataclasses, and TypedDicts for keyword arguments), and `Time`, `Range`
+and `Address`, which are alternates of a number and a string.  `X | None` is an optional member.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from qmpd.control.addresses import Address
 from qmpd.control.declaration import Declaration, declarations
 from qmpd.control.ranges import Range
 from qmpd.control.times import Time
@@ -39,11 +40,11 @@ _BUILTINS: dict[Any, tuple[str, str]] = {
     Any: ("any", "value"),
 }
 
-_ALTERNATES: tuple[tuple[str, type, type], ...] = (("Time", float, str), ("Range", int, str))
+_ALTERNATES: tuple[tuple[str, type, type], ...] = (("Time", float, str), ("Range", int, str), ("Address", int, str))
 
 
 def _alternate(annotation: Any) -> tuple[str, type, type] | None:
-    for annotated, alternate in zip((Time, Range), _ALTERNATES, strict=True):
+    for annotated, alternate in zip((Time, Range, Address), _ALTERNATES, strict=True):
         if annotation == annotated:
             return alternate
     return None

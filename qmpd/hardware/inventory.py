@@ -286,8 +286,8 @@ class Inventory:
         """The tree that has this root, with this machine's numbers."""
         values: dict[str, Callable[[], Any]] = {
             "memory": lambda: self.settings.memory,
-            "memory below 4 GiB": lambda: self._layout.below,
-            "memory above 4 GiB": lambda: self._layout.above,
+            "memory below 4 GiB": lambda: self.layout.below,
+            "memory above 4 GiB": lambda: self.layout.above,
             "cpus": lambda: self.settings.topology.cpus,
             "time": self._time,
             # No thread stands behind anything: the process is what there is.
@@ -296,7 +296,11 @@ class Inventory:
         return ObjectTree(root, values, self.types, self.texts)
 
     @property
-    def _layout(self) -> MemoryLayout:
+    def layout(self) -> MemoryLayout:
+        """Where the machine's memory is.
+
+        :raise LookupError: nothing was captured of machines of this type.
+        """
         return MemoryLayout(self.settings.memory, self._captured().get("low-memory"))
 
     def _captured(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from qmpd.common.identifiers import is_identifier
-from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.refusals import NotModelled, Refusal, Worded
 from qmpd.monitor.commands import handlers
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
@@ -372,6 +372,25 @@ def _migrate_recover(system: System, line: Line) -> str:
     return ""
 
 
+def _gdbserver(system: System, line: Line) -> str:
+    device = line.word()
+    device = "tcp::1234" if device is None else device
+    line.end()
+    if system.host is None:
+        raise NotModelled("debuggers here")
+    try:
+        if system.host.open_debugger(device):
+            return f"Waiting for gdb connection on device '{device}'\n"
+        return "Disabled gdbserver\n"
+    except Worded:
+        raise
+    except Refusal as error:
+        words = system.release.refusals
+        whole = words.message(Refusal("gdbserver-failed", why=error, device=device))
+        said = [str(error.values.get("reason", "")), *whole.split("\n")]
+        return "".join(f"{each}\n" for each in said if each)
+
+
 PARTS: dict[str, Part] = {
     "exit_preconfig": _without_arguments("x-exit-preconfig"),
     "migrate_cancel": _without_arguments("migrate_cancel"),
@@ -385,6 +404,7 @@ PARTS: dict[str, Part] = {
     "netdev_add": _netdev_add,
     "netdev_del": _netdev_del,
     "set_link": _set_link,
+    "gdbserver": _gdbserver,
     "chardev-add": _chardev_add,
     "chardev-remove": _chardev_remove,
     "object_add": _object_add,
@@ -524,6 +544,7 @@ MEANINGS = {
     "device_del": "DEVICE -- take a device out",
     "netdev_add": "TYPE,id=ID[,OPTION=VALUE]... -- add a network backend",
     "netdev_del": "ID -- take a network backend away",
+    "gdbserver": "[DEVICE|none] -- let a debugger connect, or none any more",
     "set_link": "NAME on|off -- put a network link up or down",
     "chardev-add": "BACKEND,id=ID[,OPTION=VALUE]... -- add a character device",
     "chardev-remove": "ID -- take a character device away",

@@ -43,6 +43,21 @@ class Observer(Protocol):
         """The guest takes the next step of its course, named as in `Guest.query`."""
 
 
+class Debugger(Protocol):
+    """What is there for debuggers (`qmpd.debugger.stub.Stub`); `listens`: they can connect."""
+
+    listens: bool
+
+    def stopped(self, state: RunState) -> None:
+        """The vCPUs have stopped, and the machine is in `state`."""
+
+    def reset(self) -> None:
+        """The machine was reset."""
+
+    def ended(self, status: int) -> None:
+        """The process is about to end with this exit status."""
+
+
 def ignore_event(event: Event) -> None:
     """What becomes of an event where nobody listens."""
 
@@ -65,15 +80,16 @@ class Machine:
 
     Attributes to read: `state`; `pending`: a turn has something to do; `exit_status`: set once the main
     loop has ended; `preconfig`: the machine waits for `x-exit-preconfig`; `autostart`; the four actions and
-    `reboot_reset`; `requests`; `guest`: the virtual guest, or None.  `observer`: who watches, None by default.
-    `sender_name` gives the name of the process with this id, for the report of a signal; None where there is none.
+    `reboot_reset`; `requests`; `guest`: the virtual guest, or None.  `observer`: who watches, and `debugger`: what
+    debuggers talk to; both None by default.  `sender_name` gives the name of the process with this id, for the report
+    of a signal; None where there is none.
     """
 
     __slots__ = (
-        "_transitions", "_wake", "autostart", "behaviour", "clock", "deliver", "exit_code", "exit_status",
+        "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver", "exit_code", "exit_status",
         "guest", "observer", "panic_action", "parts", "pending", "preconfig", "reboot_action", "reboot_reset",
         "report", "requests", "schedule", "sender_name", "settings", "shutdown_action", "stage_check", "state",
-        "was_suspended", "watchdog_action",
+        "was_suspended", "watchdog_action", "when_created",
     )
 
     def __init__(
@@ -116,6 +132,10 @@ class Machine:
         self.guest: Guest | None = None
         # Its objects and devices; None until somebody asks for them.
         self.parts: Parts | None = None
+        # What there is to do once the machine exists.
+        self.when_created: Callable[[], None] | None = None
+        # What debuggers talk to, once there is something.
+        self.debugger: Debugger | None = None
         # Asked at the start of every turn while a live update is under way.
         self.stage_check: Callable[[], None] | None = None
 
@@ -165,6 +185,8 @@ class Machine:
     def end(self, status: int) -> None:
         """End the process with `status`, without SHUTDOWN: what a device does that calls exit()."""
         if self.exit_status is None:
+            # A debugger is not told, either.
+            self.debugger = None
             self.exit_status = status
             self.notify()
 
@@ -183,6 +205,8 @@ class Machine:
         self.was_suspended = old is RunState.SUSPENDED
         self.set_state(state)
         self.schedule.stop()
+        if self.debugger is not None:
+            self.debugger.stopped(state)
         self.emit("STOP")
 
     def vm_start(self) -> None:
@@ -213,6 +237,8 @@ class Machine:
     def create(self) -> None:
         """What follows the end of configuration: the machine exists, and starts unless it waits for something."""
         self.preconfig = False
+        if self.when_created is not None:
+            self.when_created()
         if self.settings.incoming is None:
             self.set_state(RunState.PRELAUNCH)
             if self.autostart:

@@ -120,6 +120,8 @@ def _reset(machine: Machine, cause: ShutdownCause) -> None:
         machine.guest.reset()
     if machine.parts is not None:
         machine.parts.reset()
+    if machine.debugger is not None:
+        machine.debugger.reset()
     if cause not in SILENT_RESETS:
         machine.emit_cause("RESET", cause)
     machine.was_suspended = False

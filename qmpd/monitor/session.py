@@ -54,10 +54,12 @@ class Session:
     """One client.  `serve` hands in bytes with `receive` and takes out what `take_outgoing` gives.
 
     `slices` are how many bytes are best handed in at once, at first and as long as it goes quickly: what is no JSON
-    costs some 10 microseconds a byte, and the others wait for it.
+    costs some 10 microseconds a byte, and the others wait for it.  `lives_on`: another process can go on with it (a
+    live update).
     """
 
     slices = (1 << 10, 1 << 12)
+    lives_on = True
 
     __slots__ = (
         "_backlog",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.captured import Answers, CapturedError
     from qmpd.qapi.command_line import CommandLine
     from qmpd.qapi.cpu_models import CPUModels
+    from qmpd.qapi.debugger import DebuggerFace
     from qmpd.qapi.hardware import Hardware
     from qmpd.qapi.human_monitor import HumanMonitorTable
     from qmpd.qapi.introspection import Introspection
@@ -338,6 +339,21 @@ class Release:
         from qmpd.qapi.hardware import FILE, Hardware
 
         return Hardware(self._captured_lines(FILE))
+
+    @cached_property
+    def debugger(self) -> DebuggerFace | None:
+        """What a debugger sees of the release's machines; None where that was not captured.
+
+        :raise BadRelease: the file cannot be read.
+        """
+        from qmpd.qapi.debugger import FILE, DebuggerFace
+
+        try:
+            return DebuggerFace.from_json(orjson.loads(self._read(FILE)))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadRelease(f"{self.directory / FILE}: {error}") from error
 
     @cached_property
     def refusals(self) -> Wordings:

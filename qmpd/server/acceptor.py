@@ -10,7 +10,15 @@ import trio
 
 from qmpd.server import log
 from qmpd.server.connection import Connection
-from qmpd.server.listener import BACKLOG, ONE_AT_A_TIME, Listener, ListenError, describe_connection, listen_tcp
+from qmpd.server.listener import (
+    BACKLOG,
+    ONE_AT_A_TIME,
+    Listener,
+    ListenError,
+    describe_connection,
+    listen_tcp,
+    send_at_once,
+)
 from qmpd.server.owner import MachineOwner
 
 if TYPE_CHECKING:
@@ -127,7 +135,12 @@ class Acceptor:
                     chardev.connected_address = describe_connection(client, address)
         session = self._open_session(monitor)
         log.info(f"client {self.numbers} connected to {session.label}")
-        return Connection(vm, client, session, self.numbers)
+        connection = Connection(vm, client, session, self.numbers)
+        if monitor.mode == "gdb":
+            send_at_once(client)
+            # The machine has stopped, which others hear of.
+            vm.work()
+        return connection
 
     def _open_session(self, monitor: MonitorSettings) -> Session:
         system, dispatcher = self._vm.system, self._vm.dispatcher
@@ -139,6 +152,10 @@ class Acceptor:
             from qmpd.qtest.protocol import open_qtest
 
             return open_qtest(system, dispatcher, monitor.chardev)
+        if monitor.mode == "gdb":
+            from qmpd.debugger.session import open_debugger
+
+            return open_debugger(system, dispatcher, monitor.chardev)
         return dispatcher.open_session(monitor.chardev, monitor.pretty)
 
 

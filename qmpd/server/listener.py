@@ -234,6 +234,21 @@ def describe_listener(listening: socket.socket) -> str:
     return f"unix:{name}" if listening.family == socket.AF_UNIX else f"tcp:{name[0]}:{name[1]}"
 
 
+def inherited_name(descriptor: int) -> tuple[str, str]:
+    """The path that an inherited socket listens at, or else how query-chardev names its address."""
+    with socket.socket(fileno=os.dup(descriptor)) as listening:
+        name = listening.getsockname()
+    if isinstance(name, str):
+        return name, ""
+    return "", f"tcp:{name[0]}:{name[1]}" if isinstance(name, tuple) else f"fd:{descriptor}"
+
+
+def send_at_once(client: socket.socket) -> None:
+    """Have small packets sent without waiting for more."""
+    if client.family in (socket.AF_INET, socket.AF_INET6):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def describe_connection(client: socket.socket, there: Any = None) -> str:
     """A connected socket in the words of query-chardev; `there` is the client's address, where that is known."""
     if client.family == socket.AF_UNIX:

@@ -79,6 +79,10 @@ class DeviceOwner(MachineOwner, Protocol):
     """Whoever serves a virtual machine with character devices."""
 
     @property
+    def running(self) -> bool:
+        """Whether it has a nursery for tasks."""
+
+    @property
     def accepts(self) -> bool:
         """Whether it has this process for itself, standard input and output included."""
 

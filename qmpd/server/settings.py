@@ -39,7 +39,8 @@ class ChardevSettings:
 
     `backend` is the name that `-chardev` has for it.  `monitor` is what talks through it, None for a device that
     nothing here uses.  `reconnect` is the seconds after which a lost connection is made again, 0 for never.
-    `listened`: a device of the board's (a serial port, say) uses it.
+    `listened`: a device of the board's (a serial port, say) uses it.  `wait`: a listening socket holds the machine's
+    start until a client has come.
     """
 
     label: str
@@ -56,6 +57,7 @@ class ChardevSettings:
     reconnect: float = 0.0
     signal: bool = True
     listened: bool = False
+    wait: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +67,8 @@ class VMSettings:
     `control` is where the control socket listens, None where there is none; `transcript` the file that the transcript
     is written to; `clock` is what `-clock` takes: `real`, `scaled=FACTOR` or `virtual`, or `stepped` under qtest.
     `extensions` are what the release is given beside its own (`qmpd.qapi.extension`).  `folder` was made for the
-    sockets and is removed at the end.  With `thread_names` the kernel shows which thread is which CPU's.
+    sockets and is removed at the end.  With `thread_names` the kernel shows which thread is which CPU's.  `debugger` is
+    the device that debuggers connect to (`qmpd.server.debugging`), None where there is none.
     """
 
     release: str = "10.0"
@@ -81,5 +84,6 @@ class VMSettings:
     thread_names: bool = False
     # Whether the log is a JSON object a line.
     json_log: bool = False
+    debugger: ChardevSettings | None = None
     # Open files of the caller's to begin with, as (set, number, opaque).
     descriptors: list[tuple[int, int, str | None]] = field(default_factory=list)

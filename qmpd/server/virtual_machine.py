@@ -153,10 +153,15 @@ class VirtualMachine:
 
                 self.devices = CharacterDevices(self)
                 self.devices.open()
+            if self.settings.debugger is not None:
+                from qmpd.server import debugging
+
+                debugging.begin(self, self.settings.debugger)
             self.write_transcript()
         except BaseException as error:
             if tell is not None and isinstance(error, ListenError):
-                tell(str(error))
+                for line in str(error).splitlines():
+                    tell(line)
             self.close_listeners()
             raise
 
@@ -216,6 +221,8 @@ class VirtualMachine:
             if first is not None:
                 waiting.append((monitor, first))
             self.acceptor.start(monitor, listener, first)
+        if self.devices is not None:
+            waiting += self.devices.waiting()
         for monitor, first in waiting:
             suffix = self.system.release.behaviour.listening_chardev_suffix
             place = f"{monitor.location}: " if monitor.location else ""
@@ -245,6 +252,10 @@ class VirtualMachine:
 
     async def _end(self) -> None:
         """Let everybody know that the machine has ended."""
+        machine, status = self.system.machine, self.system.exit_status
+        if machine.debugger is not None and status is not None and status >= 0:
+            machine.debugger.ended(status)
+            self.loop.flush()
         if self.puppet_host is not None:
             self.puppet_host.ended()
         await self._farewell()
@@ -263,17 +274,32 @@ class VirtualMachine:
 
     # Character devices that come and go while the machine runs
 
+    def character_devices(self) -> CharacterDevices:
+        """The machine's character devices, also where there are none yet."""
+        from qmpd.server.chardevs.devices import CharacterDevices
+
+        if self.devices is None:
+            self.devices = CharacterDevices(self)
+        return self.devices
+
+    def open_debugger(self, device: str) -> bool:
+        """Let debuggers connect (`qmpd.system.chardev.ChardevHost`).
+
+        :raise Refusal: the device cannot be opened, or the machine takes no debugger.
+        """
+        from qmpd.server import debugging
+
+        return debugging.change_device(self, device)
+
     def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
         """Open a character device (`qmpd.system.ports.Host`).
 
         :raise ValueError: it cannot be opened.
         """
-        from qmpd.server.chardevs.devices import CharacterDevices, settings_of
+        from qmpd.server.chardevs.devices import settings_of
 
-        if self.devices is None:
-            self.devices = CharacterDevices(self)
         try:
-            self.devices.add(settings_of(label, backend, options))
+            self.character_devices().add(settings_of(label, backend, options))
         except ListenError as error:
             raise ValueError(str(error)) from None
         address = self.system.chardevs[-1].address

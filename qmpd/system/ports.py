@@ -23,6 +23,12 @@ class Host(Protocol):
     def close_chardev(self, label: str) -> None:
         """Close one that was opened so, or when the machine started."""
 
+    def open_debugger(self, device: str) -> bool:
+        """Let debuggers connect to a device, in its short form, or to none; whether they can now.
+
+        :raise Refusal: it cannot be opened, or the machine takes no debugger.
+        """
+
     def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
         """Write a file that a client asks for.
 

@@ -27,6 +27,8 @@ OPTIONS = (
         "qmp", _ADDRESS, _SECTION, "a QMP socket; wait=on starts with its first client, exclusive=on has one at a time"
     ),
     Option("qmp-pretty", _ADDRESS, _SECTION, "the same, indented for reading"),
+    Option("gdb", "DEVICE", _SECTION, "a debugger may connect there: tcp:[HOST]:PORT, or unix:PATH,server=on,wait=off"),
+    Option("s", None, _SECTION, "short for -gdb tcp::1234"),
 )
 
 _TYPES = {

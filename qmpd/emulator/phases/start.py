@@ -17,6 +17,7 @@ from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.phases.board import Board
 from qmpd.emulator.phases.checks import EntryChecks
 from qmpd.emulator.phases.cpu_features import CPUs
+from qmpd.emulator.phases.debuggers import take_debuggers
 from qmpd.emulator.reading import numa as numa_options
 from qmpd.emulator.reading.chardevs import probe_file
 from qmpd.emulator.reading.drives import Drives
@@ -646,10 +647,7 @@ class Start:
                 "No VGA device has been created"
             )
         self._board.check_boot_files(self._tree, self._groups)
-        for name in ("s", "gdb"):
-            for given in options.given.get(name, ()):
-                if name == "gdb":
-                    self._check_debugger(given.value, given.location)
+        take_debuggers(options, self._settings)
         if "loadvm" in options.values:
             self._checks.load_snapshot()
         incoming = options.machine.incoming
@@ -659,23 +657,6 @@ class Start:
             self._checks.check_vnc(entry)
             display = entry.identifier or "default", entry.flag("password")
             self._change(vnc=(*self._machine.vnc, display))
-
-    def _check_debugger(self, text: str, location: str) -> None:
-        if not text and self._options.since(9, 0):
-            raise OptionError("gdbstub: missing connection string", location)
-        if text == "none":
-            return
-        if text.startswith("tcp"):
-            text += ",wait=off,nodelay=on,server=on"
-        try:
-            self._options.chardevs.try_out("gdb", text, location)
-        except OptionError as error:
-            lines = [error.message] if error.message else []
-            if self._options.since(9, 0):
-                lines.append("gdbstub: couldn't create chardev")
-            if not lines:
-                raise self._options.lists.failure() from None
-            raise OptionError("\n".join(lines), location) from None
 
     def _set_test_clock(self) -> None:
         if self._accelerators[:1] == ["qtest"]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import socket
 import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -18,6 +16,8 @@ from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, OptionError, OptionList
 from qmpd.option_language.groups import HELP
+from qmpd.server.chardevs import short_form
+from qmpd.server.listener import inherited_name
 from qmpd.server.settings import ChardevSettings, MonitorSettings
 
 if TYPE_CHECKING:
@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 
 # A path with its final NUL has to fit into sockaddr_un.
 _PATH_LIMIT = 108
-_TCP = re.compile(r"(\[[^\]]*\]|[^:,\[]*):([^,]+)((?:,.*)?)\Z", re.DOTALL)
-_UDP = re.compile(r"([^:]*):([^@,]+)(?:@([^:]*):([^,]+))?")
-_CONSOLE = re.compile(r"vc:\d+C?x\d+C?\Z")
-_BARE = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")
 _BACKENDS = (
-    *(*_BARE, "socket", "file", "pipe", "serial", "tty", "parallel", "parport", "udp", "vc", "ringbuf", "memory"),
-    *("mux", "spicevmc", "spiceport", "qemu-vdagent", "dbus", "console"),
+    *(*short_form.BARE, "socket", "file", "pipe", "serial", "tty", "parallel", "parport", "udp", "vc", "ringbuf"),
+    *("memory", "mux", "spicevmc", "spiceport", "qemu-vdagent", "dbus", "console"),
 )
 _ALIASES = {"tty": "serial", "parport": "parallel"}
 _SPICE = ("vdagent", "smartcard", "usbredir")
@@ -97,7 +93,7 @@ class ChardevOptions:
             self._compatible += 1
             try:
                 values = self.short(text)
-            except _ParseError as error:
+            except short_form.ShortFormError as error:
                 first = f"{error}\n" if str(error) else ""
                 raise OptionError(f"{first}parse error: {text}") from None
             device = self._groups.create("chardev", label, given.location)
@@ -166,7 +162,7 @@ class ChardevOptions:
             return
         try:
             values = self.short(text)
-        except _ParseError as error:
+        except short_form.ShortFormError as error:
             raise OptionError(str(error)) from None
         if label in self._devices:
             raise OptionError(f"attempt to add duplicate property '{label}' to object (type 'container')")
@@ -191,6 +187,16 @@ class ChardevOptions:
             except OSError as error:
                 what = f"Failed to bind socket to {path}" if listens else f"Failed to connect to '{path}'"
                 raise OptionError(f"{what}: {error.strerror}") from None
+
+    def lend(self, label: str, monitor: MonitorSettings) -> None:
+        """Have this on a device that exists.
+
+        :raise OptionError: somebody else uses it, or there is none of that name.
+        """
+        device = self._devices.get(label)
+        if device is None or device.monitor is not None or device.taken:
+            raise OptionError("" if device is None else self._groups.in_use(label))
+        device.monitor = monitor
 
     def make_port(self, given: Given, kind: str) -> None:
         """`-serial` or `-parallel`.
@@ -233,52 +239,16 @@ class ChardevOptions:
         option = Option("monitor", "DEVICE", "", None)
         self.take_short(Given(option, "-monitor", "stdio" if nographic else "vc:80Cx24C"), "readline")
 
-    # The short form
-
     def short(self, text: str) -> dict[str, str]:
         """What a device in its short form is as a list.
 
-        :raise _ParseError: it is none.
+        :raise short_form.ShortFormError: it is none.
         """
-        if text.startswith("mon:"):
-            values = self.short(text.removeprefix("mon:"))
-            return {**values, "mux": "on", **({"signal": "off"} if values["backend"] == "stdio" else {})}
-        if text in _BARE:
-            return {"backend": text}
-        if text.startswith("vc"):
-            if text.startswith("vc:") and _CONSOLE.match(text) is None:
-                raise _ParseError("")
-            return {"backend": "vc"}
-        if text == "con:":
-            return {"backend": "console"}
-        head, colon, rest = text.partition(":")
-        if colon:
-            if head in ("file", "pipe", "serial", "tty"):
-                return {"backend": head, "path": rest}
-            if head == "unix":
-                return {"backend": "socket", **self._list(rest, "path")}
-            if head in ("tcp", "telnet", "tn3270", "websocket"):
-                match = _TCP.match(rest)
-                if match is None:
-                    raise _ParseError("")
-                values = {"backend": "socket", "host": match[1].strip("[]"), "port": match[2]}
-                if head != "tcp":
-                    values[head] = "on"
-                return values | self._list(match[3][1:], None)
-            if head == "udp":
-                return _datagrams(rest)
-        if text.startswith("/dev/parport"):
-            return {"backend": "parallel", "path": text}
-        if text.startswith("/dev/"):
-            return {"backend": "serial", "path": text}
-        raise _ParseError(f"'{text}' is not a valid char driver")
-
-    def _list(self, text: str, implied: str | None) -> dict[str, str]:
-        pairs = key_values.flat_list(text, implied)
+        pairs = short_form.read(text)
         try:
             key_values.check_flat_list(pairs, self._groups.keys("chardev"))
         except OptionError as error:
-            raise _ParseError(error.message) from None
+            raise short_form.ShortFormError(error.message) from None
         return dict(pairs)
 
     # Devices
@@ -333,10 +303,6 @@ class ChardevOptions:
         """Put the devices and the monitors into a machine's settings."""
         for device in self._devices.values():
             _place(device, settings)
-
-
-class _ParseError(Exception):
-    """A device's short form that is none; the text is QEMU's first line, which can be empty."""
 
 
 def _check_socket(device: _Device) -> None:
@@ -493,17 +459,6 @@ _CHECKS: dict[str, Callable[[_Device], None]] = {
 }
 
 
-def _datagrams(text: str) -> dict[str, str]:
-    """A UDP socket in its short form: HOST:PORT@LOCALHOST:LOCALPORT."""
-    match = _UDP.match(text)
-    if match is None:
-        raise _ParseError("")
-    values = {"backend": "udp", "host": match[1], "port": match[2]}
-    if match[4]:
-        values |= {"localaddr": match[3], "localport": match[4]}
-    return values
-
-
 def _place(device: _Device, settings: VMSettings) -> None:
     """Put a device where the server looks for it."""
     values, monitor = device.values, device.monitor
@@ -515,7 +470,7 @@ def _place(device: _Device, settings: VMSettings) -> None:
         monitor.path = values.get("path", "")
         if descriptor is not None:
             monitor.descriptor = descriptor
-            monitor.path, monitor.address = _name_of(descriptor)
+            monitor.path, monitor.address = inherited_name(descriptor)
         elif "host" in values:
             monitor.host, monitor.port = values["host"], values["port"]
             monitor.address = f"tcp:{monitor.host}:{monitor.port}"
@@ -543,12 +498,3 @@ def _place(device: _Device, settings: VMSettings) -> None:
             signal=device.flag("signal", True),
         )
     )
-
-
-def _name_of(descriptor: int) -> tuple[str, str]:
-    """The path that an inherited socket listens at, or else how query-chardev names its address."""
-    with socket.socket(fileno=os.dup(descriptor)) as listening:
-        name = listening.getsockname()
-    if isinstance(name, str):
-        return name, ""
-    return "", f"tcp:{name[0]}:{name[1]}" if isinstance(name, tuple) else f"fd:{descriptor}"

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 class Device:
-    """A device that nothing passes through: `null` and the like."""
+    """A device that nothing passes through: `null` and the like.
+
+    `first` is to be set when a client comes, where somebody waits for one.
+    """
+
+    first: trio.Event | None = None
 
     def __init__(self, vm: DeviceOwner, settings: ChardevSettings) -> None:
         self.vm = vm

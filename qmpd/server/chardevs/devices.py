@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from qmpd.server.chardevs.device import Keep
     from qmpd.server.owner import DeviceOwner
+    from qmpd.server.settings import MonitorSettings
 
 _KINDS: dict[str, type[Device]] = {
     "stdio": StandardStreams,
@@ -64,7 +65,7 @@ class CharacterDevices:
             raise
 
     def add(self, settings: ChardevSettings) -> Device:
-        """Open one more, while the machine runs.
+        """Open one more; it is carried at once where the machine runs.
 
         :raise ListenError: it cannot be opened; nothing is left of it then.
         """
@@ -81,7 +82,8 @@ class CharacterDevices:
             if settings.backend == "connect" and settings.descriptor is not None:
                 os.close(settings.descriptor)  # the device has a copy
         self._devices.append(device)
-        self._vm.nursery.start_soon(self._carry, device)
+        if self._vm.running:
+            self._vm.nursery.start_soon(self._carry, device)
         return device
 
     async def _carry(self, device: Device) -> None:
@@ -100,11 +102,24 @@ class CharacterDevices:
             device.close()
             self._devices.remove(device)
 
+    def remove_last(self) -> None:
+        """Close the one that was opened last, which nothing has passed through."""
+        self._devices.pop().close()
+
     async def run(self) -> None:
         """Carry what passes through them until the machine ends."""
         async with trio.open_nursery() as nursery:
             for device in self._devices:
                 nursery.start_soon(self._carry, device)
+
+    def waiting(self) -> list[tuple[MonitorSettings, trio.Event]]:
+        """Those that hold the machine's start, with what tells that a client has come."""
+        found = []
+        for device in self._devices:
+            if device.settings.wait and device.settings.monitor is not None:
+                device.first = trio.Event()
+                found.append((device.settings.monitor, device.first))
+        return found
 
     def close(self) -> None:
         """Give them up."""

@@ -161,6 +161,8 @@ class ListeningSocket(SocketDevice):
         if self.held is not None:
             await self.hold(self.held)  # another process has let it in
         while (accepted := await self._listener.accept(f"a client of {self.settings.label}")) is not None:
+            if self.first is not None:
+                self.first.set()
             await self.hold(*accepted)
 
     def close(self) -> None:

@@ -58,6 +58,8 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         connection = session.owner
         if not isinstance(connection, Connection) or connection.closed or session.broken is not None:
             continue  # it ends with this process
+        if not session.lives_on:
+            continue
         places[session] = len(clients)
         state = monitor_snapshot.take_session(session)
         outgoing = bytes(connection.pending) + state["outgoing"]
@@ -86,6 +88,7 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         "clients": clients,
         "ready": [places[session] for session in ready if session in places],
         "devices": None if vm.devices is None else vm.devices.take(taken.keep),
+        "debugger": vm.system.machine.debugger is not None and vm.system.machine.debugger.listens,
         "pid_file": None if vm.pid_file is None else [vm.pid_file.path, taken.keep(vm.pid_file.descriptor)],
         "puppeteer": None if puppeteer is None else puppeteer_snapshot.take(puppeteer, places),
     }
@@ -165,6 +168,10 @@ def put(
 
         vm.devices = CharacterDevices(vm)
         vm.devices.put(state["devices"], descriptors)
+    if state.get("debugger"):
+        from qmpd.server import debugging
+
+        debugging.open_again(vm)
     if "transcript" in state:
         if vm.puppet_host is None or vm.settings.transcript is None:
             raise ValueError("a transcript is handed over to a machine that writes none")
