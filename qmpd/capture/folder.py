@@ -11,6 +11,7 @@ from qmpd.capture.behaviour import describe, measure
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
 from qmpd.capture.command_line import command_line
 from qmpd.capture.cpu_models import cpu_models
+from qmpd.capture.debugger import debugger, document
 from qmpd.capture.hardware import STEPS as STEPS_OF_HARDWARE
 from qmpd.capture.hardware import hardware
 from qmpd.capture.lines import join, spell, write
@@ -21,6 +22,7 @@ from qmpd.capture.reference import NO_MACHINE, OPTIONS
 from qmpd.capture.transfer import transfer
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.captured import elements
+from qmpd.qapi.debugger import FILE as DEBUGGER_FILE
 from qmpd.qapi.hardware import FILE as HARDWARE_FILE
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.json_schema import derive
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STEPS", "STEPS_OF_HARDWARE", "capture", "nearest", "release_of"]
 
-STEPS = 7 + len(OPTIONS)
+STEPS = 8 + len(OPTIONS)
 """How many steps `capture` announces; there are `STEPS_OF_HARDWARE` more with the hardware."""
 
 
@@ -155,6 +157,8 @@ def capture(
         objects = object_tree(command, machines, report)
         step("command line")
         options = command_line(command, face.option_groups, report)
+        step("what a debugger sees")
+        debugged = debugger(command, report)
         type_lines = types.result()
     taken_apart = hardware(command, step, report) if with_hardware else None
     step("schema")
@@ -176,6 +180,8 @@ def capture(
         "objects.jsonl.gz": join(objects),
         "command-line.jsonl.gz": join(options),
     }
+    if debugged is not None:
+        files[DEBUGGER_FILE] = document(debugged)
     words = nearest(face.numbers).own_words
     if words is not None:
         files[REFUSALS_FILE] = words
