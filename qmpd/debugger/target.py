@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from qmpd.debugger.breakpoints import WATCHPOINTS, Access, Breakpoints, Watchpoint
 from qmpd.debugger.memory import pages
 from qmpd.debugger.registers import Registers
-from qmpd.guest.course import GuestPhase
 from qmpd.machine import RunState
 from qmpd.machine.run_state import NEEDS_RESET
 
@@ -44,8 +43,6 @@ OTHER_SIGNAL = 143
 """The signal by which a stop in any other run state is told: one that GDB does not know."""
 
 _TRAP = 5
-# Where a guest is once it has set its other CPUs going.
-_ALL_RUN = frozenset({GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN})
 
 
 class Processor:
@@ -163,7 +160,7 @@ class Target:
     def is_halted(self, processor: Processor) -> bool:
         """Whether a CPU waits to be woken: all but the first do until the guest has set them going."""
         guest = self.machine.guest
-        started = guest is not None and guest.phase in _ALL_RUN
+        started = guest is not None and guest.all_cpus_run
         return processor.index > 0 and not (processor.arrived or started)
 
     # Execution

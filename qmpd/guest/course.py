@@ -138,6 +138,11 @@ class Guest:
         """Whether an operating system runs."""
         return self.phase is GuestPhase.RUNNING
 
+    @property
+    def all_cpus_run(self) -> bool:
+        """Whether the first virtual CPU has set the others going: an operating system does, once it runs."""
+        return self.phase in {GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN}
+
     def unplug_asked(self, path: str) -> None:
         """It is asked to let go of the device at this path; an operating system that does not run yet hears it then."""
         if self.phase is GuestPhase.RUNNING and self.settings.unplug_answer() is not GuestUnplug.IGNORE:

@@ -19,6 +19,10 @@ class Guest(Protocol):
     def listens(self) -> bool:
         """Whether an operating system runs."""
 
+    @property
+    def all_cpus_run(self) -> bool:
+        """Whether the first virtual CPU has set the others going."""
+
     def vcpus_run(self) -> None:
         """The virtual CPUs are set going."""
 
