@@ -12,6 +12,7 @@ import orjson
 
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import NotModelled, Refusal, Worded
+from qmpd.machine.errors import MachineError
 from qmpd.monitor.commands import handlers
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
@@ -332,6 +333,8 @@ def _drive_add(system: System, line: Line) -> str:
         add_drive(system.inventory, options)
     except CommandError as error:
         return f"{prefix}{error.description}\n"
+    except MachineError as error:
+        return f"{prefix}{error.message}\n"
     return "OK\n"
 
 

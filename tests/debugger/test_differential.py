@@ -47,7 +47,7 @@ class Talker:
         if choice == 0:
             return data[:-2] + b"00"
         if choice == 1:
-            return self._random.choice([b"+", b"-", b"garbage", b"++-"]) + data
+            return self._random.choice([b"+", b"-", b"garbage", b"+" + b"+-"]) + data
         if choice == 2:
             return b"+" + data
         if choice == 3:

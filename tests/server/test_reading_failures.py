@@ -157,8 +157,11 @@ async def test_a_qmp_client_with_much_in_one_piece(
     async def fail(machine: Machine) -> None:
         client = await machine.connect("qmp")
         await client.send(b'{"execute":"query-version"}' * 100 + b'{"execute":"poison"}')
-        # A piece is read as a whole, and so it fails.
-        assert await client.message() == {"error": {"class": "GenericError", "desc": FAILURE}}
+        # What was read before is answered.
+        message = await client.message()
+        while "return" in message:
+            message = await client.message()
+        assert message == {"error": {"class": "GenericError", "desc": FAILURE}}
         assert await client.line() is None
 
     await with_machine(tmp_path, fail)
