@@ -10,12 +10,11 @@ import trio
 from qmpd.control.time import ClockControl
 from qmpd.human import terminal
 from qmpd.machine import MachineSettings
-from qmpd.monitor.commands import handlers
-from qmpd.qapi import load_release
 from qmpd.qtest.bus import TestBus
 from qmpd.server.fleet import Fleet
 from qmpd.server.settings import MonitorSettings, VMSettings
 from tests.control.support import Played, served
+from tests.server.support import release_with
 from tests.server.test_fleet import running
 
 if TYPE_CHECKING:
@@ -53,9 +52,7 @@ def expected(error: type[BaseException]) -> str:
 async def test_qmp(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: type[BaseException]
 ) -> None:
-    # A release is one of its own by each spelling of its folder: the others keep their commands as they are.
-    release = str(load_release("7.2").directory) + "/" * (1 + DEFECTS.index(error))
-    monkeypatch.setitem(handlers(load_release(release)), "query-uuid", failing(error))
+    release = release_with(tmp_path, "7.2", monkeypatch, "query-uuid", failing(error))
     settings = VMSettings(release=release, monitors=[MonitorSettings(path=str(tmp_path / "qmp.sock"))])
     async with served(settings, tmp_path) as machine:
         client = await machine.connect()

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from qmpd.machine import MachineSettings, SystemClock
+from qmpd.monitor.commands import handlers
+from qmpd.qapi import load_release
 from qmpd.server.settings import MonitorSettings, VMSettings
 from qmpd.server.virtual_machine import VirtualMachine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    import pytest
+
+    from qmpd.monitor.entry import Handler
 
 
 class Client:
@@ -120,6 +126,18 @@ class Served:
         reply = await client.execute("query-name")
         assert reply == {"return": {}, "id": "execute"}
         await client.stream.aclose()
+
+
+def release_with(folder: Path, release: str, monkeypatch: pytest.MonkeyPatch, name: str, handler: Handler) -> str:
+    """A release that executes the command `name` with `handler`; what to give for `release`.
+
+    A release keeps the commands that it has found, so this one is of its own, by a folder of its own: whoever comes
+    later has the shipped one as it is.
+    """
+    path = folder / release
+    path.symlink_to(load_release(release).directory)
+    monkeypatch.setitem(handlers(load_release(str(path))), name, handler)
+    return str(path)
 
 
 @asynccontextmanager

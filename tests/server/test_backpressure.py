@@ -19,13 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qmpd.machine import Event
-from qmpd.monitor.commands import handlers
 from qmpd.monitor.session import Session
-from qmpd.qapi import load_release
 from qmpd.server import connection as connection_module
 from qmpd.server.settings import MonitorSettings
 from tests.clients.programs import read_lines, serving
-from tests.server.support import served
+from tests.server.support import release_with, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,8 +165,7 @@ async def test_commands_that_take_long_and_say_little(tmp_path: Path, monkeypatc
             pass
         return {}
 
-    monkeypatch.setitem(handlers(load_release("7.2")), "query-uuid", slow)
-    async with served(tmp_path) as server:
+    async with served(tmp_path, release=release_with(tmp_path, "7.2", monkeypatch, "query-uuid", slow)) as server:
         polite = await server.connect()
         for _ in range(3):
             # Nobody is served meanwhile: this does not wait.

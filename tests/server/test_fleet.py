@@ -15,12 +15,10 @@ import trio
 
 from qmpd.cli import serve
 from qmpd.control.errors import ControlError
-from qmpd.monitor.commands import handlers
 from qmpd.option_language.errors import OptionError
-from qmpd.qapi import load_release
 from qmpd.server import fleet as fleet_module
 from qmpd.server.fleet import Fleet, FleetError
-from tests.server.support import Client
+from tests.server.support import Client, release_with
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -187,11 +185,10 @@ async def test_a_failing_machine_takes_down_itself_alone(
         system.machine.later(fail)
         return {}
 
-    monkeypatch.setitem(handlers(load_release("10.0")), "query-uuid", fail_later)
+    release = release_with(tmp_path, "10.0", monkeypatch, "query-uuid", fail_later)
     async with running(tmp_path / "fleet", 2) as fleet:
         control = await fleet.control()
-        # By its folder the release is one of its own: the others keep their commands as they are.
-        await control.execute("create", name="other", release=str(load_release("10.0").directory))
+        await control.execute("create", name="other", release=release)
         bad, good = await fleet.connect(f"{fleet.fleet.directory}/other/qmp.sock"), await fleet.machine(1)
         await bad.send(b'{"execute":"query-uuid"}')
         assert await bad.line() == b'{"return": {}}'
@@ -209,10 +206,10 @@ async def test_a_failing_command_costs_nobody_else_anything(
     def fail(*_: object) -> object:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setitem(handlers(load_release("7.2")), "query-uuid", fail)
+    release = release_with(tmp_path, "7.2", monkeypatch, "query-uuid", fail)
     async with running(tmp_path / "fleet", 1) as fleet:
         control = await fleet.control()
-        await control.execute("create", name="other", release=str(load_release("7.2").directory))
+        await control.execute("create", name="other", release=release)
         client = await fleet.connect(f"{fleet.fleet.directory}/other/qmp.sock")
         assert "which is a defect of qmpd" in (await client.execute("query-uuid"))["error"]["desc"]  # type: ignore[index]
         assert (await client.execute("query-name"))["return"] == {}
