@@ -2,7 +2,9 @@
 
 from qmpd.qapi.behaviour import Behaviour
 from qmpd.qapi.errors import ArgumentError, BadRelease, UnknownExtension, UnknownRelease
-from qmpd.qapi.release import DEFAULT_RELEASE, Command, Release, load_release, release_names
+from qmpd.qapi.folders import release_names
+from qmpd.qapi.loading import DEFAULT_RELEASE, load_release
+from qmpd.qapi.release import Command, Release
 
 __all__ = [
     "DEFAULT_RELEASE",

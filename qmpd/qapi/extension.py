@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from qmpd.qapi.errors import UnknownExtension
+from qmpd.qapi.folders import schema_folder
 from qmpd.qapi.naming import Names
-from qmpd.qapi.release import Release, schema_folder
+from qmpd.qapi.release import Release
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

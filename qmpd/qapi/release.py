@@ -1,22 +1,23 @@
 """A release of QEMU, as its folder in `schemas/` describes it.
 
-`load_release` reads only `release.json`; the command table, the introspection and the captured answers
+A new `Release` has read only `release.json`; the command table, the introspection and the captured answers
 are read when they are first asked for, so that a server greets before it has read them.
 """
 
 from __future__ import annotations
 
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import orjson
 
 from qmpd.qapi.behaviour import Behaviour
-from qmpd.qapi.errors import BadRelease, UnknownRelease
+from qmpd.qapi.errors import BadRelease
+from qmpd.qapi.folders import PREFIX, common_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Mapping
+    from pathlib import Path
     from typing import Any
 
     from qmpd.qapi.arguments import ArgumentCompiler
@@ -31,107 +32,6 @@ if TYPE_CHECKING:
     from qmpd.qapi.object_tree import ObjectTree
     from qmpd.qapi.object_types import ObjectTypes
     from qmpd.qapi.refusals import Wordings
-
-DEFAULT_RELEASE = "10.0"
-"""The release that qmpd is unless told otherwise."""
-
-_PREFIX = "qemu-"
-_PACKAGE = Path(__file__).parent.parent
-# An installed wheel has the folders inside the package, a checkout beside it.
-_PLACES = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
-
-_loaded: dict[tuple[str, ...], Release] = {}
-
-
-def release_names() -> list[str]:
-    """The names of the releases that are shipped, oldest first (`5.2`, `7.2`, ...)."""
-    for place in _PLACES:
-        names = [folder.name.removeprefix(_PREFIX) for folder in place.glob(_PREFIX + "*")]
-        if names:
-            return sorted(names, key=_by_number)
-    return []
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
-
-
-def load_release(name: str, extensions: Iterable[str] = ()) -> Release:
-    """The release of this name (`7.2`), or the one whose folder this is; the same object each time.
-
-    Where it is the name of a file, that is a twin's (`qmpd.qapi.twin`).
-
-    `extensions` are those that it is given beside its own (`qmpd.qapi.extension`).
-
-    :raise UnknownRelease: there is neither.
-    :raise UnknownExtension: there is no such extension.
-    :raise BadRelease: the folder's release.json, or the file, cannot be read.
-    """
-    key = (name, *sorted(set(extensions)))
-    release = _loaded.get(key)
-    if release is None:
-        release = _open(name)
-        if release.extensions or extensions:
-            from qmpd.qapi.extension import ExtendedRelease
-
-            release = ExtendedRelease(release, key[1:])
-        _loaded[key] = release
-    return release
-
-
-def _open(name: str) -> Release:
-    try:
-        return Release(_folder(name))
-    except UnknownRelease:
-        path = Path(name)
-        if not _is_file(path):
-            raise
-        from qmpd.qapi.twin import load_twin
-
-        return load_twin(path)
-
-
-def schema_folder(name: str) -> Path:
-    """The folder of this name in `schemas/`.
-
-    :raise BadRelease: there is none.
-    """
-    for place in _PLACES:
-        if (place / name).is_dir():
-            return place / name
-    raise BadRelease(f"{_PLACES[0] / name}: there is no such folder")
-
-
-@cache
-def _common_words() -> dict[str, Any]:
-    """The words that refusals have in most releases."""
-    from qmpd.qapi.refusals import FILE
-
-    for place in _PLACES:
-        path = place / FILE
-        if path.is_file():
-            return orjson.loads(path.read_bytes())  # type: ignore[no-any-return]
-    raise BadRelease(f"{_PLACES[0] / FILE}: there is no such file")
-
-
-def _folder(name: str) -> Path:
-    if name and "/" not in name:
-        for place in _PLACES:
-            folder = place / (_PREFIX + name)
-            if _is_file(folder / "release.json"):
-                return folder
-    folder = Path(name)
-    if name and _is_file(folder / "release.json"):
-        return folder
-    raise UnknownRelease(name, release_names())
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False  # its name is too long, or the way to it is closed
-
 
 class Command:
     """One command of a release.
@@ -195,7 +95,7 @@ class Release:
         :raise BadRelease: it is missing or not a release file.
         """
         self.directory = directory
-        self.name = directory.resolve().name.removeprefix(_PREFIX)
+        self.name = directory.resolve().name.removeprefix(PREFIX)
         path = directory / "release.json"
         try:
             members = orjson.loads(self._read("release.json"))
@@ -367,7 +267,7 @@ class Release:
             own = orjson.loads(self.own_words or b"{}")
         except (OSError, ValueError) as error:
             raise BadRelease(f"{self.directory / FILE}: {error}") from error
-        return Wordings(_common_words(), own, self.hardware.texts)
+        return Wordings(common_words(), own, self.hardware.texts)
 
     @property
     def own_words(self) -> bytes | None:

@@ -15,10 +15,10 @@ import orjson
 
 from qmpd.qapi import object_tree
 from qmpd.qapi.errors import BadRelease
-from qmpd.qapi.release import Release, load_release
+from qmpd.qapi.release import Release
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -48,8 +48,8 @@ class TwinFacts:
 class Twin(Release):
     """A release whose answers are those of one VM."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file.
+    def __init__(self, path: Path, load: Callable[[str], Release]) -> None:
+        """Read the file; `load` gives the release that it builds on.
 
         :raise BadRelease: it is no twin's file.
         """
@@ -59,7 +59,7 @@ class Twin(Release):
             self.facts = TwinFacts(**orjson.loads(self._files["twin.json"]))
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
             raise BadRelease(f"{path}: no twin's file ({error})") from error
-        self._base = load_release(self.facts.base)
+        self._base = load(self.facts.base)
         super().__init__(path)
         self.name = self._base.name
         # Whoever looks for the schema document finds the nearest release's.
@@ -89,12 +89,3 @@ class Twin(Release):
         if own is not None or command in object_tree.COMMANDS:
             return own
         return self._base.captured(command, arguments, machine_type, values, modules=modules)
-
-
-def load_twin(path: Path) -> Twin:
-    """The twin that a file holds.
-
-    :raise BadRelease: it is no twin's file.
-    :raise UnknownRelease: the release that it builds on is not there.
-    """
-    return Twin(path)

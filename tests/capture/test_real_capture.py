@@ -25,7 +25,7 @@ from qmpd.cli.main import main
 from qmpd.cli.serve import parse
 from qmpd.qapi import BadRelease, load_release
 from qmpd.qapi.captured import CapturedError
-from qmpd.qapi.twin import Twin, load_twin
+from qmpd.qapi.twin import Twin
 from tests.devices import needs_pseudo_terminals
 from tests.real_qemu import programs
 
@@ -111,7 +111,7 @@ def vm(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VM]:
 def twin(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Twin:
     path = tmp_path_factory.mktemp("twin") / "original.twin"
     assert main(["capture", "--socket", vm.path, "-o", str(path)]) == 0
-    return load_twin(path)
+    return Twin(path, load_release)
 
 
 def spelled(found: bytes | CapturedError | None) -> bytes:
@@ -177,7 +177,7 @@ def test_only_harmless_commands_are_sent(vm: VM, tmp_path: Path, monkeypatch: py
     assert main(["capture", "--socket", vm.path, "-o", str(tmp_path / "other.twin")]) == 0
     others = {command for command in sent if not command.startswith("query-")}
     assert others == {"qom-list", "qom-list-types", "device-list-properties"}
-    other = load_twin(tmp_path / "other.twin")
+    other = Twin(tmp_path / "other.twin", load_release)
     asked = {"typename": "pvpanic"}
     assert other.captured("device-list-properties", asked, "pc", {}) == twin.captured(
         "device-list-properties", asked, "pc", {}

@@ -13,7 +13,8 @@ from qmpd.cli.main import main
 from qmpd.cli.serve import parse
 from qmpd.guest.course import GuestPhase
 from qmpd.option_language.errors import OptionError
-from qmpd.qapi.twin import load_twin
+from qmpd.qapi import load_release
+from qmpd.qapi.twin import Twin
 from tests.clients.beside import Client, Side, kinds, running, wait_until
 from tests.clients.programs import serving
 
@@ -103,7 +104,7 @@ def test_a_twin_goes_on_as_its_vm_does(tmp_path: Path, name: str) -> None:
             side.client.close()
             path = tmp_path / f"{real}.twin"
             capture(side.address, path)
-            assert load_twin(path).facts.status == situation.state
+            assert Twin(path, load_release).facts.status == situation.state
             with serving(tmp_path / "twin.sock", "--twin", str(path)) as server:
                 server.connect().close()
                 original, twin = Client(side.address), Client(str(server.path))

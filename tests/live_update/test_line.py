@@ -23,7 +23,7 @@ from qmpd.machine import (
 )
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.extension import extension_names
-from qmpd.qapi.release import schema_folder
+from qmpd.qapi.folders import schema_folder
 from qmpd.qapi.validation import Schemas, explain, validate_event, validate_reply
 from tests.server.support import Client, Served, served
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from qmpd.qapi import load_release
 from qmpd.qapi.arguments import compile_checker
 from qmpd.qapi.errors import ArgumentError
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.naming import Names
-from qmpd.qapi.release import load_release
 from qmpd.qapi.unexpected import first_unexpected
 from tests.golden import RELEASES, load
 

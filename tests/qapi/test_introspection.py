@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from qmpd.qapi import load_release, release_names
 from qmpd.qapi.arguments import ArgumentCompiler
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Introspection, Object, Type
-from qmpd.qapi.release import load_release, release_names
 
 
 @pytest.fixture(scope="module")
