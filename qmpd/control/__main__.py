@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from qmpd.control.interface import interface
+from qmpd.control.whole import interface
 
 
 def documents() -> dict[str, str]:

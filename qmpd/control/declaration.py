@@ -9,45 +9,26 @@ argument checks and the JSON Schema of it.  Underscores become dashes on the wir
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from qmpd.control.errors import ControlError
+from qmpd.control.performance import Declaration
 
 if TYPE_CHECKING:
-    from qmpd.control.puppeteer import Puppeteer
+    from qmpd.control.stage import Stage
 
 P = ParamSpec("P")
 R = TypeVar("R")
 G = TypeVar("G", bound="Group")
 
-Steps = Generator[None, None, R]
-"""A command that takes long, in steps; others have their turn between them."""
-
-
 class Group:
-    """Commands that belong together; `Puppeteer` has one object of each group."""
+    """Commands that belong together; `Puppeteer` has one object of each group, and is the stage that they act on."""
 
-    __slots__ = ("_puppeteer",)
+    __slots__ = ("_stage",)
 
-    def __init__(self, puppeteer: Puppeteer) -> None:
-        self._puppeteer = puppeteer
-
-
-class Declaration:
-    """One command: its name on the wire, the function that executes it, and whether the transcript tells of it."""
-
-    __slots__ = ("function", "name", "silent")
-
-    def __init__(self, name: str, function: Callable[..., Any], silent: bool) -> None:
-        self.name = name
-        self.function = function
-        self.silent = silent
-
-    @property
-    def summary(self) -> str:
-        """What it does, in a line."""
-        return (self.function.__doc__ or "").strip().partition("\n")[0]
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
 
 
 def command(
@@ -72,18 +53,13 @@ def command(
             except (ControlError, TypeError) as error:
                 # What is wrong is wrong in the caller's line.
                 raise error.with_traceback(None) from None
-            result: R = group._puppeteer.perform(declaration, group, given, named)
+            result: R = group._stage.perform(declaration, group, given, named)
             return result
 
         perform.declaration = declaration  # type: ignore[attr-defined]
         return perform
 
     return declare
-
-
-def in_steps(steps: Steps[R]) -> R:
-    """What a method that takes long returns: whoever performs it takes the steps, and has the result."""
-    return cast("R", steps)
 
 
 def declarations(group: type[Group]) -> list[Declaration]:

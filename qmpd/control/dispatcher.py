@@ -6,16 +6,14 @@ while a fault keeps that loop from doing anything else.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.common.refusals import Refusal
-from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
+from qmpd.control.own_commands import SESSION_GROUPS, SessionControl, VersionInfo, VersionTriple
+from qmpd.control.recorder import wire_entry
 from qmpd.control.spelling import spell
-from qmpd.control.transcript import wire_entry
-from qmpd.control.values import Verbatim
 from qmpd.monitor import envelope
 from qmpd.monitor.defects import UNEXPECTED, reported, said
 from qmpd.monitor.errors import CommandError
@@ -23,94 +21,14 @@ from qmpd.monitor.session import Session
 from qmpd.wire import ParseError
 
 if TYPE_CHECKING:
-    from qmpd.control.declaration import Steps
     from qmpd.control.interface import Interface
+    from qmpd.control.performance import Steps
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.monitor.entry import Entry
     from qmpd.qapi.refusals import Wordings
 
 NEGOTIATION_REQUIRED = "Expecting capabilities negotiation with 'qmp_capabilities'"
 PACKAGE = "qmpd control socket"
-
-
-class Capability(enum.StrEnum):
-    """QMP's capabilities; this socket offers none."""
-
-    OOB = "oob"
-
-
-@dataclass(frozen=True, slots=True)
-class VersionTriple:
-    """A version of QEMU."""
-
-    major: int
-    minor: int
-    micro: int
-
-
-@dataclass(frozen=True, slots=True)
-class VersionInfo:
-    """The release that the machine shows, and what kind of socket this is."""
-
-    qemu: VersionTriple
-    package: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommandInfo:
-    """One command of this socket, and what it does."""
-
-    name: str
-    summary: str
-
-
-class SessionControl(Group):
-    """The commands that QMP itself has: negotiation, and what there is."""
-
-    __slots__ = ("dispatcher", "session")
-
-    def __init__(self, puppeteer: Puppeteer, dispatcher: ControlDispatcher, session: Session) -> None:
-        super().__init__(puppeteer)
-        self.dispatcher = dispatcher
-        self.session = session
-
-    @command("qmp_capabilities", silent=True)
-    def capabilities(self, enable: list[Capability] | None = None) -> None:
-        """Negotiate; the first command of every client."""
-        if self.session.negotiated:
-            raise CommandError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
-        if enable:
-            raise ControlError(f"Capability {enable[0]} is not offered")
-        self.session.negotiate(False)
-
-    @command("query-version")
-    def query_version(self) -> VersionInfo:
-        """Tell which release the machine shows."""
-        return self.dispatcher.version
-
-    @command("query-commands")
-    def query_commands(self) -> list[CommandInfo]:
-        """List the commands of this socket."""
-        commands = self.dispatcher.interface.commands
-        return [CommandInfo(name, each.declaration.summary) for name, each in commands.items()]
-
-    @command("query-qmp-schema")
-    def query_qmp_schema(self) -> list[Any]:
-        """Give this socket's introspection, in the form of QMP's."""
-        return Verbatim(self.dispatcher.interface.entries)
-
-
-class Following(SessionControl):
-    """What a client of a machine's control socket may ask for itself, beside that."""
-
-    __slots__ = ()
-
-    @command("transcript-follow", silent=True)
-    def follow(self, enable: bool = True, from_start: bool = False) -> None:
-        """Have each entry of the transcript sent to this client as an event TRANSCRIPT, or no more."""
-        self.dispatcher.follow(self.session, enable)
-        if enable and from_start:
-            self.dispatcher.tell_all(self.session)
 
 
 @dataclass(slots=True)
@@ -128,7 +46,7 @@ class ControlDispatcher:
     `session_groups`: the commands that are about the client's own session.
     """
 
-    session_groups: ClassVar[dict[str, type[SessionControl]]] = {"session": SessionControl, "following": Following}
+    session_groups: ClassVar[dict[str, type[SessionControl]]] = SESSION_GROUPS
 
     __slots__ = (
         "_followers",
@@ -164,7 +82,7 @@ class ControlDispatcher:
     @property
     def interface(self) -> Interface:
         """The commands, made when the first is executed."""
-        from qmpd.control.interface import interface
+        from qmpd.control.whole import interface
 
         return interface()
 

@@ -10,15 +10,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from qmpd.control.declaration import Group, command
-from qmpd.control.dispatcher import ControlDispatcher, SessionControl, VersionInfo, VersionTriple
+from qmpd.control.dispatcher import ControlDispatcher
+from qmpd.control.own_commands import SessionControl, VersionInfo, VersionTriple
 from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qmpd.control.declaration import Declaration, Steps
     from qmpd.control.interface import Interface
+    from qmpd.control.performance import Declaration, Steps
     from qmpd.control.puppeteer import Puppeteer
+    from qmpd.control.stage import Stage
     from qmpd.monitor.session import Session
 
 PACKAGE = "qmpd fleet socket"
@@ -94,8 +96,8 @@ class FleetControl(Group):
 
     __slots__ = ("_host",)
 
-    def __init__(self, puppeteer: Puppeteer, host: FleetHost) -> None:
-        super().__init__(puppeteer)
+    def __init__(self, stage: Stage, host: FleetHost) -> None:
+        super().__init__(stage)
         self._host = host
 
     @command("create")
@@ -143,7 +145,7 @@ class FleetPuppeteer:
     __slots__ = ("fleet",)
 
     def __init__(self, host: FleetHost) -> None:
-        self.fleet = FleetControl(cast("Puppeteer", self), host)
+        self.fleet = FleetControl(cast("Stage", self), host)
 
     def steps(
         self, declaration: Declaration, group: Group, arguments: tuple[Any, ...], options: Mapping[str, Any]

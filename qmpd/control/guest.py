@@ -98,7 +98,7 @@ class GuestControl(Group):
 
     @property
     def _guest(self) -> Guest:
-        guest = self._puppeteer.host.system.guest
+        guest = self._stage.host.system.guest
         if guest is None:
             raise ControlError("the machine has no guest")
         return guest
@@ -181,7 +181,7 @@ class GuestControl(Group):
         `device` is the drive's name; a release whose event has the path of the drive's device gets `qom_path`,
         `/machine/peripheral/` and the name by default.
         """
-        release = self._puppeteer.release
+        release = self._stage.release
         event = release.introspection.event("BLOCK_IO_ERROR")
         members = {member.name for member in release.introspection.object(event.data).members}
         data: dict[str, object] = {
@@ -202,7 +202,7 @@ class GuestControl(Group):
         from qmpd.debugger.session import stub_of
 
         self._guest.require_running()
-        stub = stub_of(self._puppeteer.host.system)
+        stub = stub_of(self._stage.host.system)
         if stub is None:
             raise ControlError("no debugger can connect to the machine: that takes -gdb or -s")
         return stub.target
@@ -240,7 +240,7 @@ class GuestControl(Group):
     def _side(self) -> GuestSide:
         from qmpd.guest.side import GuestSide
 
-        system = self._puppeteer.host.system
+        system = self._stage.host.system
         self._guest.require_running()
         try:
             _ = system.tree
@@ -310,7 +310,7 @@ class GuestControl(Group):
     @command("guest-inject-nmi")
     def inject_nmi(self) -> None:
         """Inject a non-maskable interrupt; what comes of it is the guest's option `on-nmi`."""
-        self._puppeteer.machine.inject_nmi()
+        self._stage.machine.inject_nmi()
 
     @command("guest-proceed")
     def proceed(self) -> None:
@@ -332,7 +332,7 @@ class GuestControl(Group):
         state: Any = guest.query()
         return GuestState(
             phase=guest.phase,
-            run_state=self._puppeteer.machine.state,
+            run_state=self._stage.machine.state,
             firmware_has_run=guest.firmware_has_run,
             steps=[GuestStep(step, seconds(remaining)) for step, remaining in state["steps"].items()],
             options=options(guest.settings),

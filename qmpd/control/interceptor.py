@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qmpd.control.client import Client
 from qmpd.control.errors import ControlError
-from qmpd.control.faults import Fault, FaultKind, GarbageMoment, ReplyMoment
-from qmpd.control.replies import OverriddenCommands
-from qmpd.control.session import Client, PuppetSession
-from qmpd.control.transcript import EntryKind
+from qmpd.control.fault_list import Fault, FaultKind, GarbageMoment, ReplyMoment
+from qmpd.control.overrides import OverriddenCommands
+from qmpd.control.recorder import EntryKind
+from qmpd.control.session import PuppetSession
 from qmpd.machine import Event
 from qmpd.monitor.events import event_value
 from qmpd.monitor.session import Session
@@ -21,7 +22,10 @@ from qmpd.schedule.schedule import Time
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from qmpd.control.puppeteer import Puppeteer
+    from qmpd.control.fault_list import FaultList
+    from qmpd.control.host import Host
+    from qmpd.control.overrides import Overrides
+    from qmpd.control.recorder import Recorder
 
 AT_REPLY = (FaultKind.DROP_CONNECTION, FaultKind.STALL, FaultKind.GARBAGE)
 
@@ -44,14 +48,16 @@ class Interceptor:
     `kept` is what faults keep back, `numbers` how many clients have come.
     """
 
-    __slots__ = ("_dispatcher", "_faults", "_puppeteer", "_recorder", "_system", "kept", "numbers")
+    __slots__ = ("_dispatcher", "_faults", "_host", "_overrides", "_recorder", "_system", "kept", "numbers")
 
-    def __init__(self, puppeteer: Puppeteer) -> None:
-        self._puppeteer = puppeteer
-        self._system = puppeteer.host.system
-        self._dispatcher = puppeteer.host.dispatcher
-        self._faults = puppeteer.faults
-        self._recorder = puppeteer.recorder
+    def __init__(self, host: Host, recorder: Recorder, faults: FaultList, overrides: Overrides) -> None:
+        self._host = host
+        self._system = host.system
+        self._dispatcher = host.dispatcher
+        self._faults = faults
+        self._overrides = overrides
+        self._recorder = recorder
+        faults.let_go = self.release
         self.kept: list[Kept] = []
         self.numbers = 0
 
@@ -68,7 +74,7 @@ class Interceptor:
         """Come between a session and its commands from now on."""
         self.numbers += 1
         client = Client(self.numbers, self._recorder)
-        commands = OverriddenCommands(self._dispatcher, self._puppeteer.replies, client, session.negotiated)
+        commands = OverriddenCommands(self._dispatcher, self._overrides, client, session.negotiated)
         self._recorder.record(EntryKind.CONNECTED, client=client.number, monitor=session.label)
         return PuppetSession.adopt(session, client, commands)
 
@@ -90,7 +96,7 @@ class Interceptor:
         session.client.resumed = False
         fatal = self._faults.take((FaultKind.KILL,), session.client.number, name)
         if fatal is not None:
-            self._puppeteer.host.kill(fatal.signal)
+            self._host.kill(fatal.signal)
         return fatal is None
 
     def replies(self, session: Session, message: object, reply: bytes, *, in_band: bool) -> None:
@@ -135,7 +141,7 @@ class Interceptor:
 
     def _drop(self, session: PuppetSession) -> None:
         # What came before the fault has gone out by then, as far as the client reads.
-        self._puppeteer.host.flush()
+        self._host.flush()
         session.sever("a fault drops its connection")
         self._dispatcher.close_session(session)
 

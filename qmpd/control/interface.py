@@ -13,11 +13,12 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qmpd.control.addresses import Address
-from qmpd.control.declaration import Declaration, declarations
+from qmpd.control.declaration import declarations
+from qmpd.control.performance import Declaration
 from qmpd.control.ranges import Range
 from qmpd.control.times import Time
 from qmpd.control.values import wire_name, without_plain_strings
@@ -123,15 +124,6 @@ class Interface:
             definition = document["$defs"][f"{command.name}.arguments"]
             document["$defs"][f"{command.name}.arguments"] = {"description": command.declaration.summary, **definition}
         return document
-
-
-@cache
-def interface() -> Interface:
-    """The interface of every control socket."""
-    from qmpd.control.dispatcher import ControlDispatcher
-    from qmpd.control.puppeteer import EVENTS, GROUPS
-
-    return Interface({**ControlDispatcher.session_groups, **GROUPS}, EVENTS)
 
 
 def _signature(function: Callable[..., Any]) -> tuple[list[Parameter], Any]:

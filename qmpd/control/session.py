@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
-from qmpd.control.transcript import EntryKind
+from qmpd.control.recorder import EntryKind
 from qmpd.monitor.session import Session
 from qmpd.wire import ParseError
 
 if TYPE_CHECKING:
-    from qmpd.control.replies import OverriddenCommands
-    from qmpd.control.transcript import Recorder
-
-
-class Client:
-    """What is kept about a client.
-
-    `number` is its in the transcript.
-    `resumed`: the request at the head of the queue has been through a fault that hung the main loop.
-    `stalled_by`: the fault (its id) that keeps everything from the client; what is owed waits in `kept`.
-    `gone`: the client has left.
-    """
-
-    __slots__ = ("gone", "kept", "number", "recorder", "resumed", "stalled_by")
-
-    def __init__(self, number: int, recorder: Recorder) -> None:
-        self.number = number
-        self.recorder = recorder
-        self.resumed = False
-        self.stalled_by: int | None = None
-        self.kept: deque[bytes] = deque()
-        self.gone = False
+    from qmpd.control.client import Client
+    from qmpd.control.overrides import OverriddenCommands
 
 
 class PuppetSession(Session):

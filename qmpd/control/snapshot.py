@@ -10,26 +10,26 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.plain import from_plain, to_plain
-from qmpd.control.faults import Fault, FaultKind
+from qmpd.control.fault_list import Fault, FaultKind
 from qmpd.control.interceptor import Kept
-from qmpd.control.replies import ReplyOverride
+from qmpd.control.overrides import ReplyOverride
+from qmpd.control.recorder import EntryKind, Spelled
 from qmpd.control.session import PuppetSession
-from qmpd.control.transcript import EntryKind, Spelled
 from qmpd.control.values import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qmpd.control.puppeteer import Puppeteer
-    from qmpd.control.transcript import KeptEntry
+    from qmpd.control.recorder import KeptEntry
     from qmpd.monitor.session import Session
 
 
 def take(puppeteer: Puppeteer, places: Mapping[Session, int]) -> dict[str, object]:
     """The faults, the overrides and what is kept back; `places` has the number of each session."""
     interceptor = puppeteer.interceptor
-    faults, last_fault = puppeteer.faults.state()
-    overrides, last_override = puppeteer.replies.state()
+    faults, last_fault = puppeteer.fault_list.state()
+    overrides, last_override = puppeteer.overrides.state()
     return {
         "faults": [to_plain(fault) for fault in faults],
         "last_fault": last_fault,
@@ -50,9 +50,9 @@ def put(puppeteer: Puppeteer, state: Mapping[str, Any], sessions: Sequence[Sessi
 
     Its sessions are there by now (`put_client`); its sockets suffer from their faults again.
     """
-    puppeteer.faults.restore([from_plain(Fault, fault) for fault in state["faults"]], state["last_fault"])
+    puppeteer.fault_list.restore([from_plain(Fault, fault) for fault in state["faults"]], state["last_fault"])
     overrides = [ReplyOverride(**override) for override in state["overrides"]]
-    puppeteer.replies.restore(overrides, state["last_override"])
+    puppeteer.overrides.restore(overrides, state["last_override"])
     interceptor = puppeteer.interceptor
     interceptor.numbers = state["clients"]
     for fault, place, deadline, reply, command, in_band in state["kept"]:
@@ -60,7 +60,7 @@ def put(puppeteer: Puppeteer, state: Mapping[str, Any], sessions: Sequence[Sessi
         if not isinstance(session, PuppetSession):
             raise ValueError("a reply is kept for a client without a puppeteer")
         interceptor.keep(Kept(fault, session, deadline, reply, command, in_band))
-    if puppeteer.faults.holds(FaultKind.EXHAUST_DESCRIPTORS):
+    if puppeteer.fault_list.holds(FaultKind.EXHAUST_DESCRIPTORS):
         puppeteer.host.exhaust_descriptors(True)
 
 
@@ -120,4 +120,3 @@ def _put_members(members: dict[str, Any]) -> dict[str, Any]:
 def _take_override(override: ReplyOverride) -> dict[str, Any]:
     found = {field.name: getattr(override, field.name) for field in fields(override)}
     return {name: value for name, value in found.items() if value is not MISSING}
-

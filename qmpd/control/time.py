@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qmpd.control.clock import ClockKind, PuppetClock
-from qmpd.control.declaration import Group, Steps, command, in_steps
+from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
+from qmpd.control.performance import Steps, in_steps
 from qmpd.control.times import Time, nanoseconds, seconds
 
 LIMIT = "24h"
@@ -41,7 +42,7 @@ class ClockControl(Group):
 
     @property
     def _clock(self) -> PuppetClock:
-        clock = self._puppeteer.host.clock
+        clock = self._stage.host.clock
         if not isinstance(clock, PuppetClock):
             raise ControlError("the machine was not started with a clock that can be changed")
         return clock
@@ -64,7 +65,7 @@ class ClockControl(Group):
     def _advance(self, end: int) -> Steps[None]:
         yield from self._pass(end, None)
         clock = self._clock
-        if not self._puppeteer.ended:
+        if not self._stage.ended:
             clock.advance(max(0, end - clock.monotonic_nanoseconds()))
 
     @command("clock-run-until-quiet")
@@ -73,26 +74,26 @@ class ClockControl(Group):
         return in_steps(self._run_until_quiet(_nanoseconds(limit), timers))
 
     def _run_until_quiet(self, limit: int, timers: int) -> Steps[QuietState]:
-        clock, puppeteer = self._clock, self._puppeteer
+        clock, stage = self._clock, self._stage
         start = clock.monotonic_nanoseconds()
         passed = yield from self._pass(start + limit, timers)
         return QuietState(
-            quiet=puppeteer.ended or puppeteer.next_deadline() is None,
+            quiet=stage.ended or stage.next_deadline() is None,
             advanced=seconds(clock.monotonic_nanoseconds() - start),
             timers=passed,
         )
 
     def _pass(self, end: int, most: int | None) -> Steps[int]:
         """Go from timer to timer, up to `end` and past `most` of them; how many were passed."""
-        clock, puppeteer = self._clock, self._puppeteer
-        puppeteer.settle()
+        clock, stage = self._clock, self._stage
+        stage.settle()
         passed = 0
-        while not puppeteer.ended and (most is None or passed < most):
-            deadline = puppeteer.next_deadline()
+        while not stage.ended and (most is None or passed < most):
+            deadline = stage.next_deadline()
             if deadline is None or deadline > end:
                 break
             clock.advance(max(0, deadline - clock.monotonic_nanoseconds()))
-            puppeteer.settle()
+            stage.settle()
             passed += 1
             if passed % TURN == 0:
                 yield
@@ -101,7 +102,7 @@ class ClockControl(Group):
     @command("query-clock")
     def query(self) -> ClockState:
         """Tell the clock's kind, its time, and when the next timer is due."""
-        clock, deadline = self._clock, self._puppeteer.next_deadline()
+        clock, deadline = self._clock, self._stage.next_deadline()
         now = clock.monotonic_nanoseconds()
         return ClockState(
             kind=clock.kind,

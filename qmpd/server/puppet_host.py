@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from qmpd.control.faults import FaultKind
+from qmpd.control.fault_list import FaultKind
 from qmpd.server import log
 from qmpd.server.acceptor import listen
 from qmpd.server.listener import Listener, ListenError
@@ -178,7 +178,7 @@ class PuppetHost:
 
     def turns_away(self) -> bool:
         """Whether the client that has just been accepted is not to be served."""
-        return self.puppeteer.faults.take((FaultKind.CLOSE_CONNECTIONS,)) is not None
+        return self.puppeteer.fault_list.take((FaultKind.CLOSE_CONNECTIONS,)) is not None
 
     def exhaust_descriptors(self, exhausted: bool) -> None:
         """Accept nobody, as if there were no file descriptor left, or accept again."""

@@ -10,14 +10,14 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+from qmpd.control.recorder import EntryKind
 from qmpd.control.spelling import spell
-from qmpd.control.transcript import EntryKind
 from qmpd.server import log
 from qmpd.server.listener import ListenError
 from qmpd.server.writer import Writer
 
 if TYPE_CHECKING:
-    from qmpd.control.transcript import Recorder
+    from qmpd.control.recorder import Recorder
 
 MOST = 16 << 20
 """Bytes that wait to be written."""

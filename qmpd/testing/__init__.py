@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qmpd.control.clock import ClockKind
     from qmpd.control.errors import ControlError
-    from qmpd.control.faults import FaultKind, GarbageMoment, ReplyMoment
-    from qmpd.control.transcript import EntryKind
+    from qmpd.control.fault_list import FaultKind, GarbageMoment, ReplyMoment
+    from qmpd.control.recorder import EntryKind
     from qmpd.machine import GuestAction, WakeupReason
     from qmpd.testing.asynchronous import AsyncVM, AsyncVMFactory
     from qmpd.testing.factory import VMFactory
@@ -62,12 +62,12 @@ _HOMES = {
     "Command": "qmpd.testing.patterns",
     "CommandPattern": "qmpd.testing.patterns",
     "ControlError": "qmpd.control.errors",
-    "EntryKind": "qmpd.control.transcript",
+    "EntryKind": "qmpd.control.recorder",
     "Event": "qmpd.testing.patterns",
-    "FaultKind": "qmpd.control.faults",
-    "GarbageMoment": "qmpd.control.faults",
+    "FaultKind": "qmpd.control.fault_list",
+    "GarbageMoment": "qmpd.control.fault_list",
     "GuestAction": "qmpd.machine",
-    "ReplyMoment": "qmpd.control.faults",
+    "ReplyMoment": "qmpd.control.fault_list",
     "StartError": "qmpd.testing.settings",
     "UnknownNameError": "qmpd.testing.names",
     "VMFactory": "qmpd.testing.factory",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.control.values import wire_name, without_plain_strings
 
 if TYPE_CHECKING:
-    from qmpd.control.declaration import Declaration
+    from qmpd.control.performance import Declaration
 
 
 @cache

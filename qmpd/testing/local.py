@@ -13,7 +13,7 @@ import trio
 from qmpd.common.refusals import Refusal
 from qmpd.control.clock import PuppetClock
 from qmpd.control.errors import ControlError
-from qmpd.control.transcript import EntryKind
+from qmpd.control.recorder import EntryKind
 from qmpd.server.hand_over.snapshot import put, take_alone
 from qmpd.server.listener import ListenError
 from qmpd.server.virtual_machine import VirtualMachine
@@ -26,7 +26,7 @@ from qmpd.testing.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qmpd.control.declaration import Declaration
+    from qmpd.control.performance import Declaration
     from qmpd.hardware.inventory import Inventory
     from qmpd.server.settings import VMSettings
 

@@ -16,8 +16,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qmpd.control.declaration import Declaration
 from qmpd.control.errors import ControlError
+from qmpd.control.performance import Declaration
 from qmpd.control.values import MISSING, to_wire, wire_name
 from qmpd.machine import RunState
 from qmpd.testing.decoding import decode, result_type

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from qmpd.control.declaration import Declaration, Group
+    from qmpd.control.declaration import Group
+    from qmpd.control.performance import Declaration
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.qapi import Release
     from qmpd.testing.patterns import Command, CommandPattern, Event, Pattern

@@ -24,7 +24,7 @@ KINDS = (
     "lost",
     "ended",
 )
-"""The kinds of entries that are drawn (`qmpd.control.transcript.EntryKind`)."""
+"""The kinds of entries that are drawn (`qmpd.control.recorder.EntryKind`)."""
 
 _OF_A_CLIENT = frozenset({"connected", "disconnected", "received", "sent"})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from endurance.children import FAILING, MOMENTS, NEVER_READY
 from endurance.honest import questions
 from endurance.targets import CONTROL, FLEET, PROGRAM, PUPPETS, TARGETS, UPDATED
-from qmpd.control.interface import interface as control_interface
+from qmpd.control.whole import interface as control_interface
 from qmpd.qapi import load_release
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from qmpd.control.interface import interface
+from qmpd.control.whole import interface
 from qmpd.machine import Device, GuestSettings, MachineSettings
 from qmpd.qapi.validation import Schemas, explain
 from qmpd.server.settings import MonitorSettings, VMSettings

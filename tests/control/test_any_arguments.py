@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from qmpd.control.fleet import fleet_interface
-from qmpd.control.interface import interface
 from qmpd.control.spelling import read, spell
+from qmpd.control.whole import interface
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Object
 from tests.control.client import PATIENCE, Client, Nested
 

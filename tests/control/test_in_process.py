@@ -8,9 +8,9 @@ import pytest
 
 from qmpd.control.clock import ClockKind
 from qmpd.control.errors import ControlError
-from qmpd.control.faults import FaultKind, ReplyMoment
+from qmpd.control.fault_list import FaultKind, ReplyMoment
 from qmpd.control.guest import GuestStep
-from qmpd.control.transcript import EntryKind
+from qmpd.control.recorder import EntryKind
 from qmpd.guest.course import GuestPhase
 from qmpd.machine import GuestAction, GuestSettings, MachineError, RunState, WakeupReason
 from tests.control.support import played

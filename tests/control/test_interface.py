@@ -11,8 +11,8 @@ import trio
 from jsonschema import Draft202012Validator
 
 from qmpd.control.__main__ import documents
-from qmpd.control.interface import interface
 from qmpd.control.puppeteer import GROUPS, Puppeteer
+from qmpd.control.whole import interface
 from tests.control.support import Refused, played
 
 if TYPE_CHECKING:

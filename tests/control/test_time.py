@@ -78,7 +78,7 @@ async def transcript(folder: Path, scenario: Scenario, guest: GuestSettings) -> 
         recorder = machine.vm.play().recorder
         await scenario(machine)
         taken = time.monotonic() - start
-        from qmpd.control.transcript import wire_entry
+        from qmpd.control.recorder import wire_entry
 
         return [wire_entry(entry) for entry in recorder.entries()], taken
 

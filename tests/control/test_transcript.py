@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from qmpd.control import transcript as transcript_module
+from qmpd.control import recorder as transcript_module
 from qmpd.machine import GuestAction, GuestSettings
 from tests.control.support import played
 

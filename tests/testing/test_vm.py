@@ -15,9 +15,9 @@ import trio
 from trio.testing import MockClock
 
 from qmpd.control.clock import ClockKind
-from qmpd.control.faults import FaultKind, ReplyMoment
+from qmpd.control.fault_list import FaultKind, ReplyMoment
 from qmpd.control.guest import GuestState
-from qmpd.control.transcript import EntryKind
+from qmpd.control.recorder import EntryKind
 from qmpd.guest.course import GuestPhase
 from qmpd.machine import GuestAction
 from qmpd.testing import VM, ControlError, StartError, WaitTimeoutError, command, start

@@ -28,7 +28,7 @@ from qmpd.server.virtual_machine import VirtualMachine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.control.transcript import KeptEntries
+    from qmpd.control.recorder import KeptEntries
     from qmpd.server.connection import Connection
     from qmpd.server.listener import Listener
     from qmpd.server.settings import MonitorSettings
@@ -74,8 +74,8 @@ class InheritedMachine(VirtualMachine):
 
     def take_entries(self, entries: list[list[Any]]) -> KeptEntries:
         """Know of these entries of the transcript as well; all that are known."""
+        from qmpd.control.recorder import KeptEntries
         from qmpd.control.snapshot import put_entries
-        from qmpd.control.transcript import KeptEntries
 
         if self._entries is None:
             self._entries = KeptEntries()

@@ -12,7 +12,7 @@ import trio
 from qmpd.server.hand_over import frames
 
 if TYPE_CHECKING:
-    from qmpd.control.transcript import Recorder
+    from qmpd.control.recorder import Recorder
 
 # The same program: this interpreter, with the module path of this process.
 _ENTRY = (

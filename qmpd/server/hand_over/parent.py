@@ -45,7 +45,7 @@ from qmpd.server.hand_over.child_process import Child, Refused, require
 from qmpd.server.systemd import notify
 
 if TYPE_CHECKING:
-    from qmpd.control.transcript import Recorder
+    from qmpd.control.recorder import Recorder
     from qmpd.monitor.session import Session
     from qmpd.server.settings import MonitorSettings
     from qmpd.server.signals import Inbox, Signal

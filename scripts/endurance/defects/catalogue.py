@@ -266,7 +266,7 @@ DEFECTS = (
         "transcript-unbounded",
         "transcript",
         "a transcript's messages have no bound",
-        "qmpd/control/transcript.py",
+        "qmpd/control/recorder.py",
         "        while self._size > SIZE_LIMIT or len(self._entries) > LIMIT:\n",
         "        while len(self._entries) > LIMIT:\n",
         ("tests/control/test_transcript.py",),
