@@ -27,7 +27,10 @@ class Device:
     `identifier` is None for one without an id; `number` is its place on the bus.
     """
 
-    __slots__ = ("bus", "buses", "cold", "driver", "identifier", "node", "number", "slot", "unplug_pending", "used")
+    __slots__ = (
+        "asked_early", "bus", "buses", "cold", "driver", "identifier", "node", "number", "slot", "unplug_pending",
+        "used",
+    )  # fmt: skip
 
     def __init__(self, node: Node, driver: str, identifier: str | None, *, cold: bool) -> None:
         self.node = node
@@ -41,6 +44,8 @@ class Device:
         self.slot: object = None
         # Whether the guest has been asked to let go of it.
         self.unplug_pending = False
+        # Whether that was before the machine had ever run.
+        self.asked_early = False
         # Whether it was there when the machine was last reset.
         self.used = cold
 

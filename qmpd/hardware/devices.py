@@ -70,7 +70,7 @@ class DeviceRules(Protocol):
 
     @property
     def unplug_asked_once(self) -> bool:
-        """Whether `device_del` is refused while the guest has not answered."""
+        """Whether `device_del` is refused once a device was asked to go before the machine had run, until it goes."""
 
     @property
     def cpu_unplug_needs_guest(self) -> bool:
@@ -436,7 +436,9 @@ class Devices:
         """
         device = self.find(identifier)
         by = controllers.controller(self._tree, device.bus)
-        once = by is Controller.EXPRESS or (by is Controller.ACPI and self._rules.unplug_asked_once)
+        # ACPI's request lapses after no time at all, but one that came while the clock stood at 0 never does.
+        lasts = by is Controller.ACPI and self._rules.unplug_asked_once and device.asked_early
+        once = by is Controller.EXPRESS or lasts
         if device.unplug_pending and once:
             raise MachineError(f"Device {identifier} is already in the process of unplug")
         self.check_removable(device)
@@ -446,6 +448,7 @@ class Devices:
             self.take_away(device)
             return None
         device.unplug_pending = True
+        device.asked_early = not self._home.has_run
         return device
 
     def _is_asked(self, device: Device, by: Controller, *, guest_listens: bool) -> bool:

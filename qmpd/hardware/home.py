@@ -39,6 +39,10 @@ class Home(Protocol):
         """Its clock."""
 
     @property
+    def has_run(self) -> bool:
+        """Whether its vCPUs have ever run."""
+
+    @property
     def guest(self) -> Listener | None:
         """Its guest; None without one."""
 
@@ -58,6 +62,7 @@ class Workbench:
     def __init__(self, settings: MachineSettings) -> None:
         self.settings = settings
         self.clock = SystemClock()
+        self.has_run = False
         self.guest: Listener | None = None
         self._waiting: list[Callable[[], None]] = []
 

@@ -119,6 +119,11 @@ class Inventory:
         return self._home.clock
 
     @property
+    def has_run(self) -> bool:
+        """Whether the machine's vCPUs have ever run."""
+        return self._home.has_run
+
+    @property
     def guest(self) -> Listener | None:
         """The machine's guest."""
         return self._home.guest

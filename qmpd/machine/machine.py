@@ -87,9 +87,9 @@ class Machine:
 
     __slots__ = (
         "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver", "exit_code", "exit_status",
-        "guest", "observer", "panic_action", "parts", "pending", "preconfig", "reboot_action", "reboot_reset",
-        "report", "requests", "schedule", "sender_name", "settings", "shutdown_action", "stage_check", "state",
-        "was_suspended", "watchdog_action", "when_created",
+        "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig", "reboot_action",
+        "reboot_reset", "report", "requests", "schedule", "sender_name", "settings", "shutdown_action", "stage_check",
+        "state", "was_suspended", "watchdog_action", "when_created",
     )
 
     def __init__(
@@ -124,6 +124,8 @@ class Machine:
         self.reboot_reset = settings.reboot_reset
         # Whether the guest slept (ACPI S3) when the machine was stopped, and still would.
         self.was_suspended = False
+        # Whether the vCPUs have ever run: QEMU's virtual clock stands at 0 until then.
+        self.has_run = False
         # The status that a shutdown requested by isa-debug-exit ends with.
         self.exit_code = 0
         self.exit_status: int | None = None
@@ -224,6 +226,7 @@ class Machine:
         self.emit("RESUME")
         self.set_state(RunState.SUSPENDED if self.was_suspended else RunState.RUNNING)
         self.was_suspended = False
+        self.has_run = True
         self.schedule.go_on()
         self.resume_all_vcpus()
         if self.requests.suspend:
@@ -260,6 +263,7 @@ class Machine:
         """Be in a run state that nobody saw it enter: a copy of a machine that is in it."""
         self.preconfig = self.autostart = False
         self.state = state
+        self.has_run = state not in {RunState.PRELAUNCH, RunState.INMIGRATE}
         if self.guest is not None:
             self.guest.found(state)
         if state in LIVE:

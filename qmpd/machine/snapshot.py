@@ -21,6 +21,7 @@ def take(machine: Machine) -> dict[str, object]:
         "preconfig": machine.preconfig,
         "autostart": machine.autostart,
         "was_suspended": machine.was_suspended,
+        "has_run": machine.has_run,
         "exit_code": machine.exit_code,
         "exit_status": machine.exit_status,
         "pending": machine.pending,
@@ -42,6 +43,7 @@ def put(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.preconfig = state["preconfig"]
     machine.autostart = state["autostart"]
     machine.was_suspended = state["was_suspended"]
+    machine.has_run = state["has_run"]
     machine.exit_code = state["exit_code"]
     machine.exit_status = state["exit_status"]
     action = state["actions"]
