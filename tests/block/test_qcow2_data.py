@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from qmpd.block.images.errors import ImageError
-from qmpd.block.images.qcow2 import check, snapshots
+from qmpd.block.images.qcow2 import check, snapshot_table, snapshots
 from qmpd.block.images.qcow2.creation import Options, create
 from qmpd.block.images.qcow2.image import Qcow2
 from qmpd.server.disk_files import FileStorage
@@ -50,7 +50,7 @@ class Sequence:
         )
         self.image = self._with_below(create(storage, self.options))
         self.model = bytearray(b"" if below is None else below[:size]).ljust(size, b"\0")
-        self.kept: dict[str, tuple[snapshots.Snapshot, bytes]] = {}
+        self.kept: dict[str, tuple[snapshot_table.Snapshot, bytes]] = {}
         self.most = min(4, (1 << min(self.options.refcount_bits, 3)) - 3) if self.options.refcount_bits > 1 else 0
 
     def _with_below(self, image: Qcow2) -> Qcow2:
@@ -306,7 +306,7 @@ def test_hostile_images() -> None:
         begun = time.process_time()
         with contextlib.suppress(ImageError, OSError):
             damaged = Qcow2(MemoryStorage(bytes(content)), read_only=chosen.choice([True, False]))
-            snapshots.read_snapshots(damaged)
+            snapshot_table.read_snapshots(damaged)
             damaged.read(0, min(damaged.size, 1 << 20))
             if not damaged.read_only:
                 damaged.write(0, b"z" * 5000)

@@ -12,7 +12,7 @@ from qmpd.block.images.qcow2.header import write_header
 from qmpd.block.images.qcow2.mapping import decode
 
 if TYPE_CHECKING:
-    from qmpd.block.images.qcow2.image import Qcow2
+    from qmpd.block.images.qcow2.reading import ReadImage
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class StoredBitmap:
     extra: bytes = b""
 
 
-def read_directory(image: Qcow2) -> list[StoredBitmap]:
+def read_directory(image: ReadImage) -> list[StoredBitmap]:
     """The bitmaps in the image, in the directory's order.
 
     :raise ImageError: the directory is not what it should be.
@@ -83,7 +83,7 @@ def _encode(bitmap: StoredBitmap) -> bytes:
     return entry.ljust((len(entry) + 7) // 8 * 8, b"\0")
 
 
-def write_directory(image: Qcow2, bitmaps: list[StoredBitmap]) -> None:
+def write_directory(image: ReadImage, bitmaps: list[StoredBitmap]) -> None:
     """Write the directory anew, to another place, and let the header point there.
 
     :raise ImageError: the image cannot have bitmaps.
@@ -109,12 +109,12 @@ def write_directory(image: Qcow2, bitmaps: list[StoredBitmap]) -> None:
         image.refcounts.change(old[2] >> header.cluster_bits, clusters, -1)
 
 
-def bitmap_bytes(image: Qcow2, granularity_bits: int) -> int:
+def bitmap_bytes(image: ReadImage, granularity_bits: int) -> int:
     """How many bytes the bits of a bitmap take."""
     return -(-image.size // (8 << granularity_bits))
 
 
-def load(image: Qcow2, bitmap: StoredBitmap) -> bytearray:
+def load(image: ReadImage, bitmap: StoredBitmap) -> bytearray:
     """The bits of a bitmap, the lowest bit of the first byte first.
 
     :raise ImageError: the bitmap's table is not what it should be.
@@ -135,7 +135,7 @@ def load(image: Qcow2, bitmap: StoredBitmap) -> bytearray:
     return bits
 
 
-def store(image: Qcow2, bitmap: StoredBitmap, bits: bytes | bytearray) -> None:
+def store(image: ReadImage, bitmap: StoredBitmap, bits: bytes | bytearray) -> None:
     """Write the bits of a bitmap, to new clusters; `bitmap` tells then where its table is.
 
     The directory has to be written by the caller, who can then release what the bitmap had before.
@@ -160,7 +160,7 @@ def store(image: Qcow2, bitmap: StoredBitmap, bits: bytes | bytearray) -> None:
         image.storage.write(bitmap.table_offset, content)
 
 
-def release(image: Qcow2, bitmap: StoredBitmap) -> None:
+def release(image: ReadImage, bitmap: StoredBitmap) -> None:
     """Give back the clusters of a bitmap that the directory no longer has.
 
     :raise OSError: the counts cannot be written.
@@ -169,7 +169,7 @@ def release(image: Qcow2, bitmap: StoredBitmap) -> None:
         image.refcounts.change(first, count, -1)
 
 
-def clusters_of(image: Qcow2, bitmap: StoredBitmap) -> list[tuple[int, int]]:
+def clusters_of(image: ReadImage, bitmap: StoredBitmap) -> list[tuple[int, int]]:
     """The clusters of a bitmap and of its table, as their first and their number."""
     header = image.header
     if not bitmap.table_size:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from qmpd.block.images.qcow2 import bitmaps, layout, snapshots
+from qmpd.block.images.qcow2 import bitmaps, layout, snapshot_table
 from qmpd.block.images.qcow2.mapping import Entry, decode
+from qmpd.block.images.qcow2.uses import mark_copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qmpd.block.images.qcow2.image import Qcow2
     from qmpd.block.images.qcow2.mapping import Mapping
+    from qmpd.block.images.qcow2.reading import ReadImage
 
 
 class Faults(NamedTuple):
@@ -22,7 +23,7 @@ class Faults(NamedTuple):
     leaks: list[int]
 
 
-def uses(image: Qcow2) -> Counter[int]:
+def uses(image: ReadImage) -> Counter[int]:
     """How often each cluster of the file is used, by all that the header leads to.
 
     :raise CorruptImage: a table points to nowhere.
@@ -42,10 +43,10 @@ def uses(image: Qcow2) -> Counter[int]:
         count(block, header.cluster_size)
     count(header.l1_offset, header.l1_size * 8)
     found.update(_of_mapping(image, image.mapping))
-    count(header.snapshots_offset, snapshots.table_length(image))
-    for snapshot in snapshots.read_snapshots(image):
+    count(header.snapshots_offset, snapshot_table.table_length(image))
+    for snapshot in snapshot_table.read_snapshots(image):
         count(snapshot.l1_offset, max(snapshot.l1_size * 8, 1))
-        found.update(_of_mapping(image, snapshots.mapping_of(image, snapshot)))
+        found.update(_of_mapping(image, snapshot_table.mapping_of(image, snapshot)))
     if header.bitmaps is not None:
         count(header.bitmaps[2], header.bitmaps[1])
         for bitmap in bitmaps.read_directory(image):
@@ -54,7 +55,7 @@ def uses(image: Qcow2) -> Counter[int]:
     return found
 
 
-def _of_mapping(image: Qcow2, mapping: Mapping) -> Iterator[int]:
+def _of_mapping(image: ReadImage, mapping: Mapping) -> Iterator[int]:
     header = image.header
     for index, _ in mapping.l1_entries():
         offset = mapping.l2_offset(index)
@@ -69,7 +70,7 @@ def _of_mapping(image: Qcow2, mapping: Mapping) -> Iterator[int]:
                 yield from mapping.host_clusters(Entry(value))
 
 
-def check(image: Qcow2) -> Faults:
+def check(image: ReadImage) -> Faults:
     """Compare the reference counts with who really uses what.
 
     :raise OSError: the image cannot be read.
@@ -82,10 +83,10 @@ def check(image: Qcow2) -> Faults:
     return Faults(errors, leaks)
 
 
-def repair(image: Qcow2) -> None:
+def repair(image: ReadImage) -> None:
     """Set the reference counts right, and who is told to be alone; for an image that was not closed.
 
     :raise OSError: it cannot be written.
     """
     image.refcounts.set_all(dict(uses(image)))
-    snapshots.mark_copied(image)
+    mark_copied(image)

@@ -1,137 +1,48 @@
-"""One open image: reading, writing, zeros, discard, resizing."""
+"""One open image: writing, zeros, discard, resizing."""
 
 from __future__ import annotations
 
 import errno
-import os
-import zlib
 from typing import TYPE_CHECKING
 
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
-from qmpd.block.images.qcow2.header import read_header, write_header
-from qmpd.block.images.qcow2.mapping import EMPTY, Entry, Kind, Mapping, Piece
-from qmpd.block.images.qcow2.refcounts import Refcounts
+from qmpd.block.images.qcow2.check import repair
+from qmpd.block.images.qcow2.header import write_header
+from qmpd.block.images.qcow2.mapping import EMPTY, Entry, Kind
+from qmpd.block.images.qcow2.reading import ReadImage, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from qmpd.block.images.qcow2.mapping import Table
     from qmpd.block.images.storage import Storage
 
-    Below = Callable[[int, int], bytes]
-    """What the image below has: its bytes from an offset on, so many of them."""
 
-_ALLOCATED = (Kind.DATA, Kind.ZERO_ALLOCATED)
+class Qcow2(ReadImage):
+    """An open image."""
 
-
-def _nothing(offset: int, length: int) -> bytes:
-    return bytes(length)
-
-
-class Qcow2:
-    """An open image.
-
-    `below` gives what shows where the image has nothing: the `below_size` bytes of the backing file, or zeros;
-    `below_is_zero` tells whether they are known to be zeros.  `data` is the external data file, if there is one.
-    """
-
-    __slots__ = (
-        "_compressed",
-        "_corrupt",
-        "_data",
-        "below",
-        "below_is_zero",
-        "below_size",
-        "header",
-        "mapping",
-        "read_only",
-        "refcounts",
-        "storage",
-    )
+    __slots__ = ()
 
     def __init__(self, storage: Storage, *, read_only: bool, data: Storage | None = None) -> None:
-        """Open it.
+        """Open it; one that was not closed is repaired first where it is to be written.
 
         :raise ImageError: QEMU would not open it.
         :raise OSError: it cannot be read.
         """
-        self.storage = storage
-        self.read_only = read_only
-        self.below: Below = _nothing
-        self.below_size = 0
-        self.below_is_zero: Callable[[int, int], bool] = self._is_behind_below
-        self.header = read_header(storage, read_only=read_only)
-        if self.header.incompatible & layout.DATA_FILE and data is None:
-            raise ImageError("'data-file' is required for this image")
-        self._data = storage if data is None else data
-        self.refcounts = Refcounts(storage, self.header)
-        self.mapping = Mapping(storage, self.header, self.refcounts, self.header.l1_offset, self.header.l1_size)
-        self._compressed: tuple[int, bytes] | None = None
-        self._corrupt = False
+        super().__init__(storage, read_only=read_only, data=data)
         if not read_only:
             self._become_writable()
 
     def _become_writable(self) -> None:
         header = self.header
         if header.incompatible & layout.DIRTY:
-            from qmpd.block.images.qcow2.check import repair
-
             repair(self)
             header.incompatible &= ~layout.DIRTY
             write_header(header, self.storage)
         if header.version >= 3 and header.autoclear & ~layout.KNOWN_AUTOCLEAR:
             header.autoclear &= layout.KNOWN_AUTOCLEAR
             write_header(header, self.storage)
-
-    @property
-    def size(self) -> int:
-        """How large the guest's disk is, in bytes."""
-        return self.header.size
-
-    @property
-    def external(self) -> bool:
-        """Whether the guest's data is in a file of its own."""
-        return self._data is not self.storage
-
-    # Reading
-
-    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
-        """What a part of the disk is (`Mapping.pieces`)."""
-        return self.mapping.pieces(offset, length)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """The guest's bytes.
-
-        :raise CorruptImage: the image contradicts itself there.
-        :raise OSError: they cannot be read.
-        """
-        if length == 0:
-            return b""
-        parts = []
-        for piece in self.mapping.pieces(offset, length):
-            parts.append(self._read_piece(piece, offset))
-            offset += piece.length
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _read_piece(self, piece: Piece, offset: int) -> bytes:
-        if piece.kind is Kind.DATA:
-            return self._data.read(piece.host, piece.length)
-        if piece.kind is Kind.UNALLOCATED:
-            return self.below(offset, piece.length)
-        if piece.kind is Kind.COMPRESSED:
-            within = offset % self.header.cluster_size
-            return self._decompressed(piece)[within : within + piece.length]
-        return bytes(piece.length)
-
-    def _decompressed(self, piece: Piece) -> bytes:
-        if self._compressed is not None and self._compressed[0] == piece.host:
-            return self._compressed[1]
-        stored = self.storage.read(piece.host, piece.stored)
-        size = self.header.cluster_size
-        content = _inflate_zstd(stored, size) if self.header.zstd else _inflate(stored, size)
-        self._compressed = piece.host, content
-        return content
 
     # Writing
 
@@ -297,7 +208,7 @@ class Qcow2:
         for first, index, count in self._runs(offset // size * size, -(-(offset + length) // size) * size):
             table = self.mapping.writable_table(first)
             place = self._place(first * self.header.l1_reach + index * size, count)
-            bitmap = 0xFFFF_FFFF if self.header.extended and self.below is _nothing else 0
+            bitmap = 0xFFFF_FFFF if self.header.extended and self.below is nothing else 0
             entries = [Entry(place + each * size | layout.COPIED, bitmap) for each in range(count)]
             self.mapping.set_entries(table, index, entries)
 
@@ -366,9 +277,6 @@ class Qcow2:
             begin += piece.length
         return True
 
-    def _is_behind_below(self, offset: int, length: int) -> bool:
-        return offset >= self.below_size
-
     def _zero_clusters(self, begin: int, end: int, *, unmap: bool) -> None:
         for first, index, count in self._runs(begin, end):
             table = self.mapping.writable_table(first)
@@ -405,10 +313,10 @@ class Qcow2:
         begin, end = -(-offset // size) * size, (offset + length) // size * size
         if offset + length == self.size:
             end = -(-self.size // size) * size
-        if self.header.version < 3 and self.below is not _nothing and not wholly:
+        if self.header.version < 3 and self.below is not nothing and not wholly:
             return
         for first, index, count in self._runs(begin, max(begin, end)):
-            if not self.mapping.l2_offset(first) and (wholly or self.below is _nothing):
+            if not self.mapping.l2_offset(first) and (wholly or self.below is nothing):
                 continue
             table = self.mapping.writable_table(first)
             old = [self.mapping.entry(table, index + each) for each in range(count)]
@@ -421,7 +329,7 @@ class Qcow2:
         if wholly:
             return EMPTY
         allocated = bool(entry.value & (layout.COMPRESSED | layout.OFFSET))
-        if not allocated and (self.below is _nothing or self._is_zero(entry)):
+        if not allocated and (self.below is nothing or self._is_zero(entry)):
             return entry
         if self.header.extended:
             return Entry(0, 0xFFFF_FFFF << 32)
@@ -489,27 +397,3 @@ class Qcow2:
 
 def _bits(first: int, end: int) -> int:
     return (1 << end) - (1 << first) if end > first else 0
-
-
-def _inflate(stored: bytes, size: int) -> bytes:
-    try:
-        content = zlib.decompressobj(-12).decompress(stored, size)
-    except zlib.error:
-        content = b""
-    if len(content) != size:
-        raise ImageError(os.strerror(errno.EIO), errno.EIO)
-    return content
-
-
-def _inflate_zstd(stored: bytes, size: int) -> bytes:
-    try:
-        import zstandard  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise ImageError("zstd clusters need the Python package zstandard (pip install 'qmpd[disks]')") from None
-    try:
-        content: bytes = zstandard.ZstdDecompressor().decompressobj().decompress(stored)[:size]
-    except zstandard.ZstdError:
-        content = b""
-    if len(content) != size:
-        raise ImageError(os.strerror(errno.EIO), errno.EIO)
-    return content
