@@ -41,18 +41,22 @@ class GuestSide:
         """Let go of a device, as `device_del` asks for (ACPI's eject); a guest may do so unasked, too."""
         devices = self._inventory.devices
         device = devices.find(identifier)
-        if not device.unplug_pending:
-            if device.bus is None or not devices.asks(device):
-                raise MachineError(f"the guest has no say in removing '{identifier}'")
-            devices.check_removable(device)
-        devices.take_away(device)
+        removal = devices.removal
+        if removal.is_asked_for(device):
+            removal.answer(device.path, releases=True)
+            return
+        if device.bus is None or not removal.asks(device):
+            raise MachineError(f"the guest has no say in removing '{identifier}'")
+        removal.check_removable(device)
+        removal.take_away(device)
 
     def refuse(self, identifier: str) -> None:
         """Refuse to let go of a device that `device_del` has asked for."""
-        device = self._inventory.devices.find(identifier)
-        if not device.unplug_pending:
+        devices = self._inventory.devices
+        device = devices.find(identifier)
+        if not devices.removal.is_asked_for(device):
             raise MachineError(f"the guest is not asked to let go of '{identifier}'")
-        self._inventory.guest_answers(device.path, releases=False)
+        devices.removal.answer(device.path, releases=False)
 
     def set_balloon(self, size: int) -> None:
         """Have `size` bytes of memory from now on, in whole pages; BALLOON_CHANGE tells of a change."""

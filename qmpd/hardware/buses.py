@@ -27,10 +27,7 @@ class Device:
     `identifier` is None for one without an id; `number` is its place on the bus.
     """
 
-    __slots__ = (
-        "asked_early", "bus", "buses", "cold", "driver", "identifier", "node", "number", "slot", "unplug_pending",
-        "used",
-    )  # fmt: skip
+    __slots__ = ("bus", "buses", "cold", "driver", "identifier", "node", "number", "slot", "used")
 
     def __init__(self, node: Node, driver: str, identifier: str | None, *, cold: bool) -> None:
         self.node = node
@@ -42,10 +39,6 @@ class Device:
         self.number = 0
         # Where it is on its bus, in the way of that bus: PCI's devfn, SCSI's (id, lun), a port's number or path.
         self.slot: object = None
-        # Whether the guest has been asked to let go of it.
-        self.unplug_pending = False
-        # Whether that was before the machine had ever run.
-        self.asked_early = False
         # Whether it was there when the machine was last reset.
         self.used = cold
 

@@ -1,11 +1,8 @@
-"""Adding devices to a machine and taking them away (QEMU's system/qdev-monitor.c).
+"""Adding devices to a machine (QEMU's system/qdev-monitor.c); `qmpd.hardware.removal` takes them away.
 
 A device goes through the same steps whenever it is added: its type is looked up, a bus is found for it, it gets its id,
 its properties are set one after another, and at last it is realized: it takes a place on the bus, and what it is made
 of comes into being.  Each step has its own reasons to refuse, and those of an earlier one come first.
-
-A device on a PCI bus goes when the guest lets go of it, any other at once.  Either way DEVICE_DELETED comes a little
-later, when nobody uses what it was made of any more.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from qmpd.hardware import controllers, firmware, limits, memory, places, process
 from qmpd.hardware.assembly import family
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
+from qmpd.hardware.removal import BACKEND, Removal, RemovalRules
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.qom import reader as reading
 from qmpd.qom.naming import ID, rename
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     Options = Mapping[str, object]
 
 PERIPHERAL = "/machine/peripheral"
-BACKEND = "/backend"
 PERIPHERAL_ANON = "/machine/peripheral-anon"
 UNATTACHED = "/machine/unattached"
 # The controllers that boards have by the name of their first PCI bus, and where they are on it.
@@ -53,7 +50,7 @@ _EMPTY = {"serial": (None,)}
 _BUS_MASTER = "bus master[0]"
 
 
-class DeviceRules(Protocol):
+class DeviceRules(RemovalRules, Protocol):
     """What releases differ in when devices come and go (`qmpd.qapi.behaviour.Behaviour`)."""
 
     @property
@@ -67,14 +64,6 @@ class DeviceRules(Protocol):
     @property
     def keyval_options(self) -> bool:
         """Whether `-object` takes typed values, and `-device` looks at what a board takes; both came together."""
-
-    @property
-    def unplug_asked_once(self) -> bool:
-        """Whether `device_del` is refused once a device was asked to go before the machine had run, until it goes."""
-
-    @property
-    def cpu_unplug_needs_guest(self) -> bool:
-        """Whether a CPU cannot be unplugged before the guest has looked at the machine's CPUs."""
 
     @property
     def send_queue_limit(self) -> int:
@@ -97,8 +86,8 @@ class Devices:
     """The devices of one machine, their `home`."""
 
     __slots__ = (
-        "_anonymous", "_backends", "_builder", "_gone", "_home", "_rules", "_texts", "_tree", "_types", "_unattached",
-        "buses", "in_use", "reader",
+        "_anonymous", "_backends", "_builder", "_home", "_rules", "_texts", "_tree", "_types", "_unattached", "buses",
+        "reader", "removal",
     )  # fmt: skip
 
     def __init__(
@@ -124,10 +113,7 @@ class Devices:
         for device in self.buses.devices.values():
             places.restore(device)
         self._anonymous = 0
-        # Ids that count as taken, though the device is gone from the tree: its options are still there.
-        self.in_use: set[str] = set()
-        # Those that were let go of together, with their paths: what is to be told later.
-        self._gone: list[list[tuple[Device, str]]] = []
+        self.removal = Removal(tree, self.buses, backends, rules, home)
         numbers = [name[len("device[") : -1] for name in tree.container(UNATTACHED).children if name[:7] == "device["]
         self._unattached = 1 + max(map(int, numbers), default=-1)
 
@@ -151,7 +137,7 @@ class Devices:
         check = "none" if cold else self._rules.device_id_check
         if identifier is not None and check in ("options", "identifier") and not is_identifier(identifier):
             raise MachineError("Parameter 'id' expects an identifier")
-        if check == "options" and identifier in self.in_use:
+        if check == "options" and identifier in self.removal.in_use:
             raise MachineError(texts("device-id-duplicate", id=identifier))
         driver = options.get("driver")
         if not isinstance(driver, str):
@@ -186,7 +172,7 @@ class Devices:
             container.remove(name)
             raise
         if identifier is not None:
-            self.in_use.add(identifier)
+            self.removal.in_use.add(identifier)
         return device
 
     def _type(self, driver: str, cold: bool) -> tuple[str, dict[str, Any]]:
@@ -358,8 +344,8 @@ class Devices:
         self._backends.detach(device)
         self._backends.release(device)
         parts = [part for part in device.node.below() if part.property("hotplugged") is not None]
-        self._gone.append([(Device(part, part.type, None, cold=False), part.path) for part in parts[1:]])
-        self._home.later(self._tell)
+        gone = [(Device(part, part.type, None, cold=False), part.path) for part in parts[1:]]
+        self.removal.take_apart(gone, device.path)
 
     def _plug_into_machine(self, device: Device) -> None:
         """What the machine itself has to say to a CPU or to memory.
@@ -404,7 +390,7 @@ class Devices:
         if bus is not None:
             self._add_own(driver, bus, {}, cold=True)
 
-    # Removing
+    # Finding
 
     def find(self, identifier: str) -> Device:
         """The device of this id, or at this path.
@@ -426,110 +412,6 @@ class Devices:
         """Some releases take no id at all for the container of devices."""
         text = self._texts("device-unnamed")
         return DeviceNotFound(text) if text.endswith("not found") else MachineError(text)
-
-    def remove(self, identifier: str, *, guest_listens: bool = False) -> Device | None:
-        """Remove a device, as `device_del` does; gives the device where the guest has to let go of it first.
-
-        `guest_listens`: there is an operating system that runs.
-
-        :raise MachineError: it is refused.
-        """
-        device = self.find(identifier)
-        by = controllers.controller(self._tree, device.bus)
-        # ACPI's request lapses after no time at all, but one that came while the clock stood at 0 never does.
-        lasts = by is Controller.ACPI and self._rules.unplug_asked_once and device.asked_early
-        once = by is Controller.EXPRESS or lasts
-        if device.unplug_pending and once:
-            raise MachineError(f"Device {identifier} is already in the process of unplug")
-        self.check_removable(device)
-        if processors.is_processor(device.node):
-            self._check_processor(device, guest_listens=guest_listens)
-        if not self._is_asked(device, by, guest_listens=guest_listens):
-            self.take_away(device)
-            return None
-        device.unplug_pending = True
-        device.asked_early = not self._home.has_run
-        return device
-
-    def _is_asked(self, device: Device, by: Controller, *, guest_listens: bool) -> bool:
-        """Whether the guest, that listens or not, has to let go of a device first."""
-        if by is Controller.STANDARD:
-            return device.used or guest_listens
-        # The guest has never seen a function whose slot has no function 0.
-        return by is not Controller.BUS and not (by is Controller.EXPRESS and controllers.is_hidden(device))
-
-    def check_removable(self, device: Device) -> None:
-        """Refuse to take away what belongs to the machine for good.
-
-        :raise MachineError: it does.
-        """
-        bus = device.bus
-        if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
-            raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
-        if not device.node.value("hotpluggable"):
-            raise MachineError(f"Device '{device.driver}' does not support hotplugging")
-
-    def _check_processor(self, device: Device, *, guest_listens: bool) -> None:
-        others = self.buses.devices.values()
-        number = next(index for index, node in processors.plugged(others, self._home.settings) if node is device.node)
-        processors.check_unplug(number)
-        if self._rules.cpu_unplug_needs_guest and not guest_listens:
-            raise MachineError(f"acpi: device unplug request for not supported device type: {device.node.type}")
-
-    def asks(self, device: Device) -> bool:
-        """Whether removing a device takes the guest's consent."""
-        return controllers.controller(self._tree, device.bus) is not Controller.BUS
-
-    def take_away(self, device: Device) -> None:
-        """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
-        leaving = list(device.below())
-        self._gone.append([(each, each.path) for each in leaving])
-        for each in leaving:
-            self._let_go(each)
-        self._home.later(self._tell)
-
-    def _let_go(self, device: Device) -> None:
-        if device.bus is not None:
-            places.give_back(device.bus, device)
-            device.bus.remove(device)
-        for part in device.node.below():
-            self.buses.devices.pop(id(part), None)
-        self._backends.detach(device)
-        screens = self._tree.find(BACKEND)
-        if screens is not None:
-            for name in [name for name, each in screens.children.items() if each.owner is device.node]:
-                screens.remove(name)
-        holder = device.node.parent
-        if holder is not None and holder.shape.static is not None:
-            holder.remove(device.node.name)
-
-    def _tell(self) -> None:
-        for device, path in self._gone.pop(0):
-            self._backends.release(device)
-            identifier = device.identifier
-            data: dict[str, object] = {} if identifier is None else {"device": identifier}
-            self._home.emit("DEVICE_DELETED", {**data, "path": path})
-            if identifier is not None:
-                self.in_use.discard(identifier)
-
-    def goes_on(self) -> None:
-        """What was to be told in another process is told in this one."""
-        for _ in self._gone:
-            self._home.later(self._tell)
-
-    def pending(self) -> list[Device]:
-        """The devices that the guest has been asked to let go of."""
-        found = [device for device in self.buses.devices.values() if device.unplug_pending]
-        return sorted(found, key=controllers.order)
-
-    def reset(self) -> None:
-        """The machine has been reset: ACPI lets go of the devices that are to go, and all others are in use now."""
-        for device in self.pending():
-            if id(device.node) in self.buses.devices:
-                if controllers.controller(self._tree, device.bus) is Controller.ACPI:
-                    self.take_away(device)
-        for device in self.buses.devices.values():
-            device.used = not controllers.is_hidden(device)
 
     def settle(self) -> None:
         """The machine has been put together."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from qmpd.schedule.activity import Activities
 from qmpd.schedule.clock import SystemClock
+from qmpd.schedule.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.schedule.clock import Clock
 
@@ -49,12 +49,13 @@ class Home(Protocol):
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event."""
 
-    def later(self, action: Callable[[], None]) -> None:
-        """Do something after the reply to the command that is being executed."""
+    @property
+    def activities(self) -> Activities:
+        """Its long work."""
 
 
 class Workbench:
-    """Where parts are put together before there is a machine: nobody hears of it, and what is for later waits.
+    """Where parts are put together before there is a machine: nobody hears of it, and its activities wait.
 
     `settings` are what is known of the machine by now.
     """
@@ -64,17 +65,17 @@ class Workbench:
         self.clock = SystemClock()
         self.has_run = False
         self.guest: Listener | None = None
-        self._waiting: list[Callable[[], None]] = []
+        self.activities = Activities(Schedule(self.clock), _wake_nobody)
 
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event, which nobody hears."""
 
-    def later(self, action: Callable[[], None]) -> None:
-        """Keep something that is to be done once there is a machine."""
-        self._waiting.append(action)
-
     def clear(self, home: Home) -> None:
         """Leave what waits to the machine."""
-        for action in self._waiting:
-            home.later(action)
-        self._waiting.clear()
+        for _ in self.activities:
+            home.activities.adopt(self.activities)
+            break
+
+
+def _wake_nobody() -> None:
+    """There is no main loop yet."""

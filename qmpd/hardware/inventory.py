@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qmpd.hardware.home import Home, Listener
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.qom.tree import Types
+    from qmpd.schedule.activity import Activities
     from qmpd.schedule.clock import Clock
 
 _CHARDEVS = "/chardevs"
@@ -132,9 +133,10 @@ class Inventory:
         """Emit an event."""
         self._home.emit(name, data)
 
-    def later(self, action: Callable[[], None]) -> None:
-        """Do something after the reply to the command that is being executed."""
-        self._home.later(action)
+    @property
+    def activities(self) -> Activities:
+        """The machine's long work."""
+        return self._home.activities
 
     def move_to(self, home: Home) -> None:
         """Be this machine's parts from now on."""
@@ -225,7 +227,7 @@ class Inventory:
         for port in list(self.backends.open_ports):
             self.open_port(port, opened=False)
         if self._devices is not None:
-            self._devices.reset()
+            self._devices.removal.reset()
         self.backends.network.reset()
 
     def remove_device(self, identifier: str) -> None:
@@ -234,9 +236,11 @@ class Inventory:
         :raise MachineError: it is refused.
         """
         guest = self.guest
-        device = self.devices.remove(identifier, guest_listens=guest is not None and guest.listens)
-        if device is not None and self.guest is not None:
-            self.guest.unplug_asked(device.path)
+        device = self.devices.find(identifier)
+        listens = guest is not None and guest.listens
+        asked = self.devices.removal.remove(device, identifier, guest_listens=listens)
+        if asked and guest is not None:
+            guest.unplug_asked(device.path)
 
     def ask_again(self) -> None:
         """Ask the guest once more for what it has not done yet."""
@@ -244,24 +248,14 @@ class Inventory:
         if guest is None:
             return
         if self._devices is not None:
-            for device in self._devices.pending():
+            for device in self._devices.removal.pending():
                 guest.unplug_asked(device.path)
         if self._balloon is not None and self.balloon.taken != self.balloon.wanted:
             guest.balloon_asked()
 
     def guest_answers(self, path: str, *, releases: bool) -> None:
         """The guest lets go of the device at this path, or will not."""
-        node = self.tree.find(path)
-        device = None if node is None else self.devices.buses.devices.get(id(node))
-        if device is None or not device.unplug_pending:
-            return
-        if releases:
-            self.devices.take_away(device)
-            return
-        device.unplug_pending = False
-        if self.rules.unplug_refusal_event:
-            named = {} if device.identifier is None else {"device": device.identifier}
-            self.emit(self.rules.unplug_refusal_event, {**named, "path": path})
+        self.devices.removal.answer(path, releases=releases)
 
     @property
     def skeleton(self) -> ObjectTree:
@@ -338,8 +332,6 @@ class Inventory:
             self._board_is_made = True
         self._devices, self._objects = parts.get("devices"), parts.get("objects")
         self._balloon = parts.get("balloon")
-        if self._devices is not None:
-            self._devices.goes_on()
 
     def _time(self) -> dict[str, int]:
         """What the guest's clock shows, as QEMU's `struct tm`."""

@@ -17,6 +17,7 @@ from qmpd.hardware.balloon import Balloon
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.devices import Devices
 from qmpd.hardware.network import Card, Netdev, Network
+from qmpd.hardware.removal import Removal
 from qmpd.hardware.user_objects import Objects
 from qmpd.qom.node import Node, Property, Shape
 from qmpd.qom.reader import Reader
@@ -69,8 +70,8 @@ _BY_NODE = Field(
     lambda plain, find: {id(find(node, Node)): find(device, Device) for node, device in plain},
 )
 _GROUPS = Field(
-    lambda value, refer: [[(refer(device), path) for device, path in group] for group in value],
-    lambda plain, find: [[(find(device, Device), path) for device, path in group] for group in plain],
+    lambda value, refer: {name: [(refer(device), path) for device, path in gone] for name, gone in value.items()},
+    lambda plain, find: {name: [(find(device, Device), path) for device, path in gone] for name, gone in plain.items()},
 )
 _PROPERTIES = Field(
     lambda value, refer: None if value is None else [tuple(each) for each in value.values()],
@@ -85,7 +86,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Device: {"node": one(Node), "bus": one(Bus), "buses": many(Bus)},
     Bus: {"node": one(Node), "device": one(Device), "children": many(Device)},
     Buses: {"root": one(Bus), "devices": _BY_NODE},
-    Devices: {"buses": one(Buses), "_gone": _GROUPS},
+    Devices: {"buses": one(Buses), "removal": one(Removal)},
+    Removal: {"_buses": one(Buses), "_gone": _GROUPS},
     Objects: {"_own": named(Node)},
     Balloon: {"device": one(Device)},
     Netdev: {"peer": one(Device)},

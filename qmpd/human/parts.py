@@ -160,7 +160,7 @@ def _device_add(system: System, line: Line) -> str:
     options = _pairs(line.word() or "", "driver")
     devices = system.devices
     identifier = options.get("id")
-    taken = system.release.behaviour.device_id_check == "options" and identifier in devices.in_use
+    taken = system.release.behaviour.device_id_check == "options" and identifier in devices.removal.in_use
     _check_options(identifier, taken)
     line.end()
     devices.add(options, text=True)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, ClassVar
 
-from qmpd.schedule.activity import Activity
+from qmpd.schedule.activity import Activity, Carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,20 +73,26 @@ class LiveUpdate(Activity[UpdateStage]):
     `stage` and `reason` (why it failed, else empty) are to be read.
     """
 
+    KIND = "live-update"
     CALLED = "live update stage"
     TRANSITIONS = STAGE_TRANSITIONS
     VERBS: ClassVar = {
         "prepare": frozenset({_U.NONE, _U.FAILED}),
         "commit": frozenset({_U.PARENT_CHILD_READY}),
         "cancel": UNDER_WAY | {_U.FAILED},
+        "fail": frozenset({_U.PARENT_PREPARE, _U.PARENT_CHILD_READY}),
     }
+    ENDS = ENDS
+    # The two processes each have their own.
+    carried = Carried.HERE
 
-    __slots__ = ("_is_complete", "_machine", "reason")
+    __slots__ = ("_end_child", "_is_complete", "_machine", "reason")
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(UpdateStage.NONE)
         self._machine = machine
         self._is_complete: Callable[[], bool] | None = None
+        self._end_child: Callable[[], None] | None = None
         self.reason = ""
 
     @property
@@ -100,6 +106,10 @@ class LiveUpdate(Activity[UpdateStage]):
             self._machine.stage_check = None
             self._is_complete = None
         self.reason = ""
+        if self.state is UpdateStage.NONE:
+            self._machine.activities.forget(self.KIND)
+        elif self.state is UpdateStage.FAILED and self._end_child is not None:
+            self._end_child()
 
     def fail(self, reason: str) -> None:
         """Go on to the stage `failed`, for this reason.
@@ -109,19 +119,24 @@ class LiveUpdate(Activity[UpdateStage]):
         self.enter(UpdateStage.FAILED)
         self.reason = reason
 
-    def prepare(self, is_complete: Callable[[], bool]) -> None:
+    def prepare(self, is_complete: Callable[[], bool], end_child: Callable[[], None] | None = None) -> None:
         """Begin, as the parent; from now on every turn asks `is_complete` whether the clone is.
+
+        `end_child` is called where the update fails, and may be when the child has ended by itself.
 
         :raise InvalidTransition: an update is under way.
         """
         if self.stage is UpdateStage.FAILED:
             self.enter(UpdateStage.NONE)
         self.enter(UpdateStage.PARENT_PREPARE)
-        self._is_complete = is_complete
-        self._machine.stage_check = self._check
+        self._is_complete, self._end_child = is_complete, end_child
+        activities = self._machine.activities
+        activities.begin(self.KIND, self, None)
+        self._machine.stage_check = lambda: activities.step_now(self.KIND)
 
-    def _check(self) -> None:
+    def step(self) -> int | None:
         """Look whether the clone is complete: what each turn does in `father-prepare`."""
         if self._is_complete is not None and self._is_complete():
             self.enter(UpdateStage.PARENT_CHILD_READY)
             self._machine.emit("INIT_COMPLETE")
+        return None

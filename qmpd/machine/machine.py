@@ -14,6 +14,7 @@ from qmpd.machine.errors import NOT_SUSPENDED, InvalidTransition, MachineError
 from qmpd.machine.events import Event
 from qmpd.machine.requests import Requests, ShutdownCause, WakeupReason
 from qmpd.machine.run_state import LIVE, NEEDS_RESET, RunState, transitions
+from qmpd.schedule.activity import Activities
 from qmpd.schedule.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -86,8 +87,10 @@ class Machine:
     """
 
     __slots__ = (
-        "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver", "exit_code", "exit_status",
-        "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig", "reboot_action",
+        "_activities", "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver", "exit_code",
+        "exit_status", "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig",
+        "reboot_action", "reboot_reset", "report", "requests", "schedule", "sender_name", "settings",
+        "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action", "when_created",
         "reboot_reset", "report", "requests", "schedule", "sender_name", "settings", "shutdown_action", "stage_check",
         "state", "was_suspended", "watchdog_action", "when_created",
     )
@@ -130,6 +133,7 @@ class Machine:
         self.exit_code = 0
         self.exit_status: int | None = None
         self.schedule = Schedule(clock)
+        self._activities: Activities | None = None
         # Whoever makes the machine gives it a guest; None for a machine without one.
         self.guest: Guest | None = None
         # Its objects and devices; None until somebody asks for them.
@@ -268,6 +272,13 @@ class Machine:
             self.guest.found(state)
         if state in LIVE:
             self.schedule.go_on()
+
+    @property
+    def activities(self) -> Activities:
+        """Its long work; most machines have none, and nothing is kept for it."""
+        if self._activities is None:
+            self._activities = Activities(self.schedule, self._wake)
+        return self._activities
 
     def next_deadline(self) -> int | None:
         """When the earliest timer is due, on the clock's monotonic nanoseconds; None without one."""

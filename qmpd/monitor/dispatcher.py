@@ -241,7 +241,13 @@ class Dispatcher:
         """Hold a session until its reply is known."""
         session.held = True
         session.deferred = message
-        deferred.bind(session, message, lambda compute: self._finish(session, message, compute))
+        deferred.bind(
+            self.system.activities,
+            session,
+            message,
+            lambda compute: self._finish(session, message, compute),
+            lambda: session.ended,
+        )
 
     def _finish(self, session: Session, message: object, compute: Callable[[], object]) -> None:
         """Execute the rest of a command whose reply comes later, and go on with its session."""

@@ -1,37 +1,113 @@
-"""Replies that come later: what a command gives that takes time, in place of a value."""
+"""Replies that come later: what a command gives that takes time, in place of a value.
+
+    def handler(system, session, arguments):
+        later = Deferred(lambda: what_is_replied())
+        port.do_something(then=later.ready)
+        return later
+
+The dispatcher binds it to the client that has asked, who waits for it; the main loop, and all others, go on.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+from typing import TYPE_CHECKING, ClassVar
+
+from qmpd.common.refusals import Worded
+from qmpd.schedule.activity import Activity, Carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qmpd.schedule.activity import Activities
+
     Compute = Callable[[], object]
 
 
-class Deferred:
-    """A reply that comes later.  The client that asked waits for it; the main loop, and all others, go on.
+class ReplyState(enum.StrEnum):
+    """How far a reply is that comes later."""
+
+    WAITING = "waiting"
+    REPLIED = "replied"
+    FAILED = "failed"
+    HANDED_OVER = "handed-over"
+
+
+class Deferred(Activity[ReplyState]):
+    """A reply that comes later: `compute` gives its value, or refuses.
 
     The command that gives it has done nothing yet that a process which takes the machine over would have to know: there
     the command is executed again.
     """
 
-    __slots__ = ("_deliver", "message", "session")
+    KIND = "reply"
+    TRANSITIONS: ClassVar = {
+        ReplyState.WAITING: frozenset({ReplyState.REPLIED, ReplyState.FAILED, ReplyState.HANDED_OVER}),
+        ReplyState.REPLIED: frozenset(),
+        ReplyState.FAILED: frozenset(),
+        ReplyState.HANDED_OVER: frozenset(),
+    }
+    VERBS: ClassVar = {"fail": frozenset({ReplyState.WAITING})}
+    ENDS = frozenset({ReplyState.REPLIED, ReplyState.FAILED, ReplyState.HANDED_OVER})
+    carried = Carried.AGAIN
 
-    def __init__(self) -> None:
-        self._deliver: Callable[[Compute], None] | None = None
+    __slots__ = ("_activities", "_compute", "_deliver", "_has_left", "_name", "_ready", "message", "session")
+
+    def __init__(self, compute: Compute) -> None:
+        super().__init__(ReplyState.WAITING)
+        self._compute = compute
+        self._activities: Activities | None = None
+        self._name = ""
+        self._ready = False
         # Who is owed the reply, and the request, once `bind` was called.
         self.session: object = None
         self.message: object = None
 
-    def bind(self, session: object, message: object, deliver: Callable[[Compute], None]) -> None:
-        """Whoever executes commands takes it; `deliver` sends the reply to the request `message`."""
-        self.session, self.message = session, message
-        self._deliver = deliver
+    def bind(
+        self,
+        activities: Activities,
+        session: object,
+        message: object,
+        deliver: Callable[[Compute], None],
+        has_left: Callable[[], bool],
+    ) -> None:
+        """Whoever executes commands takes it, and it is one of the machine's activities from now on.
 
-    def finish(self, compute: Compute) -> None:
-        """Reply with what `compute` gives, or with its refusal; to be called in the machine's main loop, and once."""
-        deliver, self._deliver = self._deliver, None
-        if deliver is not None:
-            deliver(compute)
+        `deliver` sends the reply to the request `message`; `has_left` tells whether the client has gone.
+        """
+        self.session, self.message = session, message
+        self._deliver, self._has_left = deliver, has_left
+        self._activities, self._name = activities, activities.new_name(self.KIND)
+        activities.begin(self._name, self, 0 if self._ready else None)
+
+    def ready(self) -> None:
+        """What it has waited for has come: the reply follows, in the machine's main loop."""
+        self._ready = True
+        if self._activities is not None:
+            self._activities.wake(self._name)
+
+    def step(self) -> int | None:
+        """Reply with what is computed now, or with its refusal."""
+        self.enter(ReplyState.REPLIED)
+        self._deliver(self._compute)
+        return None
+
+    def fail(self, reason: str) -> None:
+        """Reply with an error, and compute nothing."""
+        self.require("fail")
+        self.enter(ReplyState.FAILED)
+
+        def refuse() -> object:
+            raise Worded(reason)
+
+        self._deliver(refuse)
+
+    def hand_over(self) -> None:
+        """Somebody else sends the reply."""
+        self.enter(ReplyState.HANDED_OVER)
+        if self._activities is not None:
+            self._activities.forget(self._name)
+
+    def hindrance(self) -> str | None:
+        """A command of nobody's is not executed again."""
+        return "a command whose client has left is being executed" if self._has_left() else None

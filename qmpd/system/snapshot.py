@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.plain import to_plain
 from qmpd.machine import snapshot as machine_snapshot
+from qmpd.system.activities import make_activity
 from qmpd.system.chardev import Chardev
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def take(system: System) -> dict[str, object]:
         "modules-loaded": system.modules_loaded,
         "chardevs": [[getattr(chardev, name) for name in Chardev.__slots__] for chardev in system.chardevs],
         "inventory": _take_inventory(system),
+        "activities": system.activities.snapshot(),
     }
 
 
@@ -59,3 +62,4 @@ def put(system: System, state: Mapping[str, Any]) -> None:
         inventory = make_inventory(system.release, machine)
         inventory_snapshot.put(inventory, state["inventory"])
         system.keep(inventory)
+    system.activities.restore(state["activities"], partial(make_activity, system))

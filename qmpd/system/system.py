@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qmpd.machine import Clock, MachineSettings
     from qmpd.qapi import Release
     from qmpd.qom.tree import ObjectTree
+    from qmpd.schedule.activity import Activities
     from qmpd.system.chardev import Chardev
     from qmpd.system.descriptors import Descriptors
     from qmpd.system.live_update import Updater
@@ -109,6 +110,11 @@ class System:
         return self.machine.settings
 
     # The main loop
+
+    @property
+    def activities(self) -> Activities:
+        """The machine's long work: what a command begins and does not finish at once (`qmpd.schedule.activity`)."""
+        return self.machine.activities
 
     def turn(self) -> None:
         """Let the main loop look at what is pending, once."""

@@ -66,7 +66,7 @@ def live_update_commit(system: System, session: Client, arguments: Arguments) ->
     updater = _updater(system)
     if not updater.update.allows("commit"):
         raise CommandError("There is no child that is ready to take over")
-    deferred = Deferred()
+    deferred = Deferred(lambda: EMPTY)
     updater.commit(_seconds(arguments, COMMIT_TIMEOUT, LONGEST_COMMIT), deferred)
     return deferred
 

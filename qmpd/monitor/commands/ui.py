@@ -63,8 +63,8 @@ def screendump(system: System, session: Client, arguments: Arguments) -> object:
             raise CommandError(refusal.format(path=path, reason=error.strerror)) from None
         return EMPTY
 
-    deferred = Deferred()
-    system.host.when_readable(written, lambda: deferred.finish(finish))
+    deferred = Deferred(finish)
+    system.host.when_readable(written, deferred.ready)
     return deferred
 
 

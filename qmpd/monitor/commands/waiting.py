@@ -23,14 +23,10 @@ def waits_for_pipes(handler: Handler) -> Handler:
     """The same handler, after each pipe among its arguments' files has been written."""
 
     def waiting(system: System, session: Client, arguments: Arguments) -> object:
-        deferred = Deferred()
-
-        def go_on() -> None:
-            deferred.finish(lambda: handler(system, session, arguments))
-
+        deferred = Deferred(lambda: handler(system, session, arguments))
         if system.host is not None:
             for path in _configurations(arguments):
-                if system.host.wait_for_writer(path, go_on):
+                if system.host.wait_for_writer(path, deferred.ready):
                     return deferred
         return handler(system, session, arguments)
 

@@ -96,7 +96,7 @@ class Parent:
         if self._vm.settings.chardevs or any(_unusual(monitor) for monitor in self._vm.settings.monitors):
             raise CommandError("Only the listening Unix sockets of 'qmpd serve' can be handed over")
         child = self._child = Child()
-        self.update.prepare(lambda: child.complete)
+        self.update.prepare(lambda: child.complete, child.scope.cancel)
         self._vm.nursery.start_soon(self._raise, child, program, timeout)
 
     def cancel(self) -> None:
@@ -124,6 +124,7 @@ class Parent:
         vm = self._vm
         session = cast("Session", deferred.session)
         # Whoever goes on, the client's next request may be executed.
+        deferred.hand_over()
         session.deferred = None
         vm.dispatcher.go_on(session)
         request = Request(session, deferred.message, timeout)
@@ -144,7 +145,7 @@ class Parent:
             return "a command of the control socket is being executed"
         if host is not None and host.transcript is not None and not host.transcript.settle(SETTLING):
             return "the transcript is not written yet"
-        return None
+        return self._vm.system.activities.hindrance()
 
     # The child's life
 

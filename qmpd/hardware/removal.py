@@ -1,0 +1,294 @@
+"""Taking devices away from a machine (QEMU's system/qdev-monitor.c, `device_del`).
+
+A device on a PCI bus goes when the guest lets go of it, any other at once.  Either way DEVICE_DELETED comes a little
+later, when nobody uses what it was made of any more.  All that is an activity (`Unplug`).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from qmpd.hardware import controllers, places, processors
+from qmpd.hardware.controllers import Controller
+from qmpd.machine.errors import MachineError
+from qmpd.schedule.activity import Activity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from qmpd.hardware.backends import Backends
+    from qmpd.hardware.buses import Buses, Device
+    from qmpd.hardware.home import Home
+    from qmpd.qom.tree import ObjectTree
+
+BACKEND = "/backend"
+
+
+class RemovalRules(Protocol):
+    """What releases differ in when devices go (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def unplug_asked_once(self) -> bool:
+        """Whether `device_del` is refused once a device was asked to go before the machine had run, until it goes."""
+
+    @property
+    def cpu_unplug_needs_guest(self) -> bool:
+        """Whether a CPU cannot be unplugged before the guest has looked at the machine's CPUs."""
+
+    @property
+    def unplug_refusal_event(self) -> str:
+        """The event that tells that the guest will not let go of a device; empty: there is none."""
+
+
+class UnplugState(enum.StrEnum):
+    """How far a device has gone."""
+
+    ASKED = "asked"
+    """The guest has been asked to let go of it."""
+    REFUSED = "refused"
+    """It will not."""
+    LEAVING = "leaving"
+    """It is nowhere any more, and that is about to be told."""
+    GONE = "gone"
+
+
+class Unplug(Activity[UnplugState]):
+    """The way of one device out of the machine, with all that hangs on it; `path` is where it is, or was."""
+
+    KIND = "unplug"
+    TRANSITIONS: ClassVar = {
+        UnplugState.ASKED: frozenset({UnplugState.REFUSED, UnplugState.LEAVING}),
+        UnplugState.REFUSED: frozenset(),
+        UnplugState.LEAVING: frozenset({UnplugState.GONE}),
+        UnplugState.GONE: frozenset(),
+    }
+    VERBS: ClassVar = {"answer": frozenset({UnplugState.ASKED}), "fail": frozenset({UnplugState.ASKED})}
+    ENDS = frozenset({UnplugState.REFUSED, UnplugState.GONE})
+
+    __slots__ = ("_removal", "answer", "early", "name", "path")
+
+    def __init__(self, removal: Removal, name: str, path: str) -> None:
+        super().__init__(UnplugState.ASKED)
+        self._removal = removal
+        self.name = name
+        self.path = path
+        # Whether the guest lets go of it; None while it has not said.
+        self.answer: bool | None = None
+        # Whether it was asked for before the machine had ever run.
+        self.early = False
+
+    def step(self) -> int | None:
+        """Do what the guest has answered; a device that is nowhere any more is told of."""
+        if self.state is UnplugState.LEAVING:
+            self.enter(UnplugState.GONE)
+            self._removal.tell(self)
+        elif self.answer:
+            self._removal.let_go(self)
+        elif self.answer is not None:
+            self.fail("the guest refuses")
+        return None
+
+    def fail(self, reason: str) -> None:
+        """The device stays; the event has no place for a reason.
+
+        :raise VerbRefused: it is gone.
+        """
+        self.require("fail")
+        self.enter(UnplugState.REFUSED)
+        self._removal.stays(self)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Its state, the device's path, what the guest has said, and whether the machine had run by then."""
+        return {**super().snapshot(), "path": self.path, "answer": self.answer, "early": self.early}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `snapshot` made this of."""
+        super().restore(state)
+        self.answer, self.early = state["answer"], state["early"]
+
+
+class Removal:
+    """How devices leave one machine, their `home`.
+
+    `in_use` are the ids that count as taken, though their devices may be gone from the tree: the options are there yet.
+    """
+
+    __slots__ = ("_backends", "_buses", "_gone", "_home", "_rules", "_tree", "in_use")
+
+    def __init__(self, tree: ObjectTree, buses: Buses, backends: Backends, rules: RemovalRules, home: Home) -> None:
+        self._tree = tree
+        self._buses = buses
+        self._backends = backends
+        self._rules = rules
+        self._home = home
+        self.in_use: set[str] = set()
+        # Those that have been let go of together, with their paths, by the activity that tells of them.
+        self._gone: dict[str, list[tuple[Device, str]]] = {}
+
+    # Asking
+
+    def remove(self, device: Device, identifier: str, *, guest_listens: bool) -> bool:
+        """Remove a device, called so, as `device_del` does; whether the guest has to let go of it first.
+
+        `guest_listens`: there is an operating system that runs.
+
+        :raise MachineError: it is refused.
+        """
+        by = controllers.controller(self._tree, device.bus)
+        unplug = self._unplug(device.path)
+        # ACPI's request lapses after no time at all, but one that came while the clock stood at 0 never does.
+        lasts = by is Controller.ACPI and self._rules.unplug_asked_once and unplug is not None and unplug.early
+        if unplug is not None and (by is Controller.EXPRESS or lasts):
+            raise MachineError(f"Device {identifier} is already in the process of unplug")
+        self.check_removable(device)
+        if processors.is_processor(device.node):
+            self._check_processor(device, guest_listens=guest_listens)
+        if not self._is_asked(device, by, guest_listens=guest_listens):
+            self.take_away(device)
+            return False
+        if unplug is None:
+            unplug = self._begin(device.path)
+        unplug.early = not self._home.has_run
+        return True
+
+    def _begin(self, path: str) -> Unplug:
+        activities = self._home.activities
+        name = f"{Unplug.KIND} {path}"
+        if activities.find(name) is not None:
+            # Another device was there, and its end is not told yet.
+            name = activities.new_name(name)
+        unplug = Unplug(self, name, path)
+        activities.begin(name, unplug, None)
+        return unplug
+
+    def _is_asked(self, device: Device, by: Controller, *, guest_listens: bool) -> bool:
+        """Whether the guest, that listens or not, has to let go of a device first."""
+        if by is Controller.STANDARD:
+            return device.used or guest_listens
+        # The guest has never seen a function whose slot has no function 0.
+        return by is not Controller.BUS and not (by is Controller.EXPRESS and controllers.is_hidden(device))
+
+    def check_removable(self, device: Device) -> None:
+        """Refuse to take away what belongs to the machine for good.
+
+        :raise MachineError: it does.
+        """
+        bus = device.bus
+        if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
+            raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+        if not device.node.value("hotpluggable"):
+            raise MachineError(f"Device '{device.driver}' does not support hotplugging")
+
+    def _check_processor(self, device: Device, *, guest_listens: bool) -> None:
+        others = self._buses.devices.values()
+        number = next(index for index, node in processors.plugged(others, self._home.settings) if node is device.node)
+        processors.check_unplug(number)
+        if self._rules.cpu_unplug_needs_guest and not guest_listens:
+            raise MachineError(f"acpi: device unplug request for not supported device type: {device.node.type}")
+
+    def asks(self, device: Device) -> bool:
+        """Whether removing a device takes the guest's consent."""
+        return controllers.controller(self._tree, device.bus) is not Controller.BUS
+
+    # What the guest was asked
+
+    def _asked(self) -> Iterator[Unplug]:
+        for _, activity in self._home.activities:
+            if isinstance(activity, Unplug) and activity.state is UnplugState.ASKED:
+                yield activity
+
+    def _unplug(self, path: str) -> Unplug | None:
+        return next((each for each in self._asked() if each.path == path), None)
+
+    def is_asked_for(self, device: Device) -> bool:
+        """Whether the guest has been asked to let go of a device, and has not answered."""
+        return self._unplug(device.path) is not None
+
+    def pending(self) -> list[Device]:
+        """The devices that the guest has been asked to let go of."""
+        found = [device for each in self._asked() if (device := self._at(each.path)) is not None]
+        return sorted(found, key=controllers.order)
+
+    def _at(self, path: str) -> Device | None:
+        node = self._tree.find(path)
+        return None if node is None else self._buses.devices.get(id(node))
+
+    def answer(self, path: str, *, releases: bool) -> None:
+        """The guest lets go of the device at this path, or will not; nothing where it was not asked."""
+        unplug = self._unplug(path)
+        if unplug is not None:
+            unplug.answer = releases
+            self._home.activities.step_now(unplug.name)
+
+    # Going
+
+    def let_go(self, unplug: Unplug) -> None:
+        """The guest has let go of a device."""
+        device = self._at(unplug.path)
+        if device is not None:
+            self.take_away(device)
+
+    def take_away(self, device: Device) -> None:
+        """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
+        leaving = [(each, each.path) for each in device.below()]
+        activities = self._home.activities
+        unplug = self._unplug(device.path) or self._begin(device.path)
+        for each, path in leaving:
+            asked = None if each is device else self._unplug(path)
+            if asked is not None:
+                activities.forget(asked.name)
+        for each, _ in leaving:
+            self._take(each)
+        self._leave(unplug, leaving)
+
+    def take_apart(self, parts: list[tuple[Device, str]], path: str) -> None:
+        """Tell of the parts, with their paths, of a device that was refused when they were there already."""
+        self._leave(self._begin(path), parts)
+
+    def _leave(self, unplug: Unplug, leaving: list[tuple[Device, str]]) -> None:
+        self._gone[unplug.name] = leaving
+        unplug.enter(UnplugState.LEAVING)
+        self._home.activities.wake(unplug.name)
+
+    def _take(self, device: Device) -> None:
+        if device.bus is not None:
+            places.give_back(device.bus, device)
+            device.bus.remove(device)
+        for part in device.node.below():
+            self._buses.devices.pop(id(part), None)
+        self._backends.detach(device)
+        screens = self._tree.find(BACKEND)
+        if screens is not None:
+            for name in [name for name, each in screens.children.items() if each.owner is device.node]:
+                screens.remove(name)
+        holder = device.node.parent
+        if holder is not None and holder.shape.static is not None:
+            holder.remove(device.node.name)
+
+    def tell(self, unplug: Unplug) -> None:
+        """Tell of what has been let go of together."""
+        for device, path in self._gone.pop(unplug.name):
+            self._backends.release(device)
+            self._home.emit("DEVICE_DELETED", {**_named(device), "path": path})
+            if device.identifier is not None:
+                self.in_use.discard(device.identifier)
+
+    def stays(self, unplug: Unplug) -> None:
+        """Tell that a device does not go."""
+        device = self._at(unplug.path)
+        if device is not None and self._rules.unplug_refusal_event:
+            self._home.emit(self._rules.unplug_refusal_event, {**_named(device), "path": unplug.path})
+
+    def reset(self) -> None:
+        """The machine has been reset: ACPI lets go of the devices that are to go, and all others are in use now."""
+        for device in self.pending():
+            if id(device.node) in self._buses.devices:
+                if controllers.controller(self._tree, device.bus) is Controller.ACPI:
+                    self.take_away(device)
+        for device in self._buses.devices.values():
+            device.used = not controllers.is_hidden(device)
+
+
+def _named(device: Device) -> dict[str, object]:
+    return {} if device.identifier is None else {"device": device.identifier}
