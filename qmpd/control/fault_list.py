@@ -1,4 +1,4 @@
-"""Faults: what goes wrong with a connection, a main loop or a process, when it is asked to.
+"""Faults: what goes wrong with a connection, a main loop, long work or a process, when it is asked to.
 
 A fault on replies waits for a command: any, or one by name, of any client or of one by number, the next `count`
 times or until it is cleared.  The others hold from the moment they are made, for a `time` on the machine's clock
@@ -34,6 +34,8 @@ class FaultKind(enum.StrEnum):
     REFUSE_CONNECTIONS = "refuse-connections"
     EXHAUST_DESCRIPTORS = "exhaust-descriptors"
     HANG_MAIN_LOOP = "hang-main-loop"
+    HOLD_ACTIVITY = "hold-activity"
+    FAIL_ACTIVITY = "fail-activity"
     KILL = "kill"
 
 
@@ -56,7 +58,10 @@ class GarbageMoment(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FaultState:
-    """A fault that holds: its id, what it is, and what it waits for; `count` is how often it will still happen."""
+    """A fault that holds: its id, what it is, and what it waits for; `count` is how often it will still happen.
+
+    `activity` is the name or the kind of the long work that it is about.
+    """
 
     id: int
     fault: FaultKind
@@ -64,6 +69,7 @@ class FaultState:
     client: int | None = None
     count: int | None = None
     when: str | None = None
+    activity: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,10 +88,12 @@ class Fault:
     event: tuple[str, dict[str, object] | None] | None = None
     signal: int = 9
     armed: bool = False
+    activity: str | None = None
+    reason: str = ""
 
     def describe(self) -> FaultState:
         """What the control socket says of it."""
-        return FaultState(self.id, self.kind, self.command, self.client, self.count, self.when)
+        return FaultState(self.id, self.kind, self.command, self.client, self.count, self.when, self.activity)
 
 
 class FaultList:
@@ -130,9 +138,12 @@ class FaultList:
         """Have one more."""
         self._faults.append(fault)
 
-    def begin(self, kind: FaultKind, time: int | None) -> Fault:
-        """Have a fault that holds from now on, for `time` in nanoseconds or until it is cleared."""
-        fault = Fault(id=self.next(), kind=kind)
+    def begin(self, kind: FaultKind, time: int | None, activity: str | None = None) -> Fault:
+        """Have a fault that holds from now on, for `time` in nanoseconds or until it is cleared.
+
+        `activity`: it is about long work of this name or kind.
+        """
+        fault = Fault(id=self.next(), kind=kind, activity=activity)
         if time is not None:
             fault.deadline = self._schedule.now(Time.CLOCK) + time
             self._watch(fault)
@@ -147,10 +158,12 @@ class FaultList:
         if fault.deadline is not None:
             self._schedule.set_at(self, fault.id, fault.deadline, Time.CLOCK)
 
-    def happens(self, fault: Fault, client: int | None = None, command: str | None = None) -> None:
-        """Write down that a fault happens, to this client and in this command."""
+    def happens(
+        self, fault: Fault, client: int | None = None, command: str | None = None, name: str | None = None
+    ) -> None:
+        """Write down that a fault happens, to this client and in this command, or to the long work of this name."""
         self._recorder.record(
-            EntryKind.FAULT, fault=str(fault.kind), id=fault.id, client=client, command=command
+            EntryKind.FAULT, fault=str(fault.kind), id=fault.id, client=client, command=command, name=name
         )
 
     def remove(self, fault: Fault) -> None:
@@ -164,6 +177,8 @@ class FaultList:
             self._host.refuse_connections(False)
         elif fault.kind is FaultKind.EXHAUST_DESCRIPTORS and not self.holds(fault.kind):
             self._host.exhaust_descriptors(False)
+        elif fault.kind is FaultKind.HOLD_ACTIVITY:
+            self._host.system.activities.release()
 
     def holds(self, kind: FaultKind) -> bool:
         """Whether a fault of this kind holds now."""
@@ -184,6 +199,23 @@ class FaultList:
                     if fault.count == 0 and fault.kind not in (FaultKind.STALL, FaultKind.DELAY_REPLY):
                         self._faults.remove(fault)
                 self.happens(fault, client, command)
+                return fault
+        return None
+
+    def holds_activity(self, kind: str, name: str) -> bool:
+        """Whether a fault holds this piece of long work."""
+        holding = (each for each in self._faults if each.kind is FaultKind.HOLD_ACTIVITY)
+        return any(each.activity in (None, kind, name) for each in holding)
+
+    def take_failure(self, kind: str, name: str) -> Fault | None:
+        """The fault that has this piece of long work fail, which happens now."""
+        for fault in self._faults:
+            if fault.kind is FaultKind.FAIL_ACTIVITY and fault.activity in (None, kind, name):
+                if fault.count is not None:
+                    fault.count -= 1
+                    if fault.count == 0:
+                        self._faults.remove(fault)
+                self.happens(fault, name=name)
                 return fault
         return None
 

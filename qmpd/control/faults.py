@@ -11,6 +11,7 @@ from qmpd.control.overrides import event_data
 from qmpd.control.times import Time, nanoseconds
 from qmpd.control.values import MISSING
 
+FAILED = "a fault has it fail"
 GARBAGE = "\x00\xff\xfe}]{{ not JSON\r\n"
 
 
@@ -117,6 +118,20 @@ class FaultControl(Group):
             time=_optional_time(time),
             armed=True,
         )
+
+    @command("fault-hold-activity")
+    def hold_activity(self, activity: str | None = None, time: Time | None = None) -> FaultState:
+        """Hold long work, all or by its kind or name: it takes no step, and nobody else waits for it."""
+        fault = self._list.begin(FaultKind.HOLD_ACTIVITY, _optional_time(time), activity)
+        self._list.happens(fault)
+        return fault.describe()
+
+    @command("fault-fail-activity")
+    def fail_activity(
+        self, activity: str | None = None, reason: str = FAILED, count: int | None = None
+    ) -> FaultState:
+        """Have long work, any or by its kind or name, fail at its next step."""
+        return self._add(FaultKind.FAIL_ACTIVITY, activity=activity, reason=reason, count=count)
 
     @command("fault-kill")
     def kill(self, signal: int = 9, command: str | None = None, client: int | None = None) -> FaultState:

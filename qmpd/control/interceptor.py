@@ -6,7 +6,7 @@ It hangs on the points of the dispatcher's loop (`Dispatcher.points`), which are
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qmpd.control.client import Client
 from qmpd.control.errors import ControlError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qmpd.control.host import Host
     from qmpd.control.overrides import Overrides
     from qmpd.control.recorder import Recorder
+    from qmpd.schedule.activity import Activity
 
 AT_REPLY = (FaultKind.DROP_CONNECTION, FaultKind.STALL, FaultKind.GARBAGE)
 
@@ -111,6 +112,18 @@ class Interceptor:
             return
         session.held |= in_band
         self.keep(Kept(delay.id, session, self._deadline(delay), reply, name, in_band))
+
+    # The point of long work (`qmpd.schedule.activity.Points`).
+
+    def activity_steps(self, name: str, activity: Activity[Any]) -> bool:
+        """Long work is about to go on; False where a fault holds it, and it may have failed of one."""
+        if self._faults.holds_activity(activity.KIND, name):
+            return False
+        if activity.allows("fail"):
+            fault = self._faults.take_failure(activity.KIND, name)
+            if fault is not None:
+                activity.fail(fault.reason)
+        return True
 
     # Replies, and what becomes of them.
 

@@ -69,6 +69,7 @@ class Puppeteer(Stage):
     def watch(self) -> None:
         """Watch the machine; to be called again where the host has got another one."""
         self.machine.observer = self
+        self.machine.activities.points = self.interceptor
 
     def finish(self, status: int) -> None:
         """The machine has ended."""

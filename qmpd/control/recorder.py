@@ -33,7 +33,8 @@ class EntryKind(enum.StrEnum):
     `received` and `sent`: a `message` from or to a client, or `text` that is none (with the parse `error` where it
     came from one).  `run-state`: a change, `from` one state `to` another.  `event`: one that was emitted, with its
     `data`, whoever hears of it.  `guest`: a step of the guest's course.  `control`: a `command` of the puppeteer's,
-    with its `arguments`.  `fault`: one that took effect, and on which `command`.  `override`: a reply that was made
+    with its `arguments`.  `fault`: one that took effect, and on which `command`, or on the long
+    work of which `name`.  `override`: a reply that was made
     up.  `lost`: `count` entries up to this one, in a file that did not take them in time.  `ended`: the machine, with
     its exit `status`.
     """

@@ -27,6 +27,20 @@ class ClockState:
 
 
 @dataclass(frozen=True, slots=True)
+class ActivityState:
+    """A piece of long work: its name, its kind, its state, the seconds to its next step, and whether a fault holds it.
+
+    Without `next_step` it waits for something outside, or for the guest.
+    """
+
+    name: str
+    kind: str
+    state: str
+    held: bool
+    next_step: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QuietState:
     """What `clock-run-until-quiet` found: whether no timer is left, and how many seconds and timers it took."""
 
@@ -98,6 +112,12 @@ class ClockControl(Group):
             if passed % TURN == 0:
                 yield
         return passed
+
+    @command("query-activities")
+    def activities(self) -> list[ActivityState]:
+        """List the long work that is under way: replies that come later, devices that leave, a live update."""
+        found = self._stage.machine.activities.describe()
+        return [ActivityState(*each[:4], None if each.left is None else seconds(each.left)) for each in found]
 
     @command("query-clock")
     def query(self) -> ClockState:

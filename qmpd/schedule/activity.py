@@ -159,8 +159,8 @@ class Found(NamedTuple):
     name: str
     kind: str
     state: str
-    left: int | None
     held: bool
+    left: int | None
 
 
 class Activities:
@@ -252,7 +252,7 @@ class Activities:
         """All of them, in the order in which they began."""
         left = self._schedule.remaining(self)
         return [
-            Found(name, activity.KIND, str(activity.state), left.get(name), name in self._held)
+            Found(name, activity.KIND, str(activity.state), name in self._held, left.get(name))
             for name, activity in self
         ]
 
