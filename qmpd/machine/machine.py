@@ -91,8 +91,6 @@ class Machine:
         "exit_status", "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig",
         "reboot_action", "reboot_reset", "report", "requests", "schedule", "sender_name", "settings",
         "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action", "when_created",
-        "reboot_reset", "report", "requests", "schedule", "sender_name", "settings", "shutdown_action", "stage_check",
-        "state", "was_suspended", "watchdog_action", "when_created",
     )
 
     def __init__(

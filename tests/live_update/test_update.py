@@ -216,6 +216,42 @@ async def test_what_a_puppeteer_did_stays_done(tmp_path: Path) -> None:
         assert numbers == list(range(numbers[0], ended_with + 1))
 
 
+async def test_long_work_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A device whose leaving a fault holds still leaves in the next process, when that fault ends there."""
+    control = str(tmp_path / "control.sock")
+    options = ["-machine", "pc", "-guest", "boot-time=0", "-clock", "virtual", "-extension", "live-update"]
+    async with running(tmp_path, *options, "-control", f"unix:{control}", release="10.0") as server:
+        client, puppeteer = await server.connect(), await server.connect(path=control)
+        await puppeteer.returned("clock-advance", time=1)
+        await client.returned("device_add", driver="e1000", id="nic")
+        await puppeteer.returned("fault-hold-activity", activity="unplug", time=600)
+        await client.returned("device_del", id="nic")
+        await puppeteer.returned("clock-advance", time=60)
+        held = [{"name": "unplug /machine/peripheral/nic", "kind": "unplug", "state": "asked", "held": True}]
+        assert await puppeteer.returned("query-activities") == held
+
+        # So is a live update held, while one that fails leaves the machine where it is.
+        await puppeteer.returned("fault-fail-activity", activity="live-update", reason="no", count=1)
+        await client.returned("live-update-prepare")
+        failed = await client.stage_other_than("father-prepare")
+        assert (failed["stage"], failed["reason"]) == ("failed", "no")
+        hold = await puppeteer.returned("fault-hold-activity", activity="live-update")
+        await client.returned("live-update-prepare")
+        with trio.fail_after(30):
+            while not all(each["held"] for each in await puppeteer.returned("query-activities")):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        assert "INIT_COMPLETE" not in client.events
+        await puppeteer.returned("fault-clear", id=hold["id"])
+        await client.event("INIT_COMPLETE")
+        assert await client.returned("live-update-commit", timeout=20_000) == {}
+
+        assert await puppeteer.returned("query-activities") == held
+        assert "DEVICE_DELETED" not in client.events
+        await puppeteer.returned("clock-advance", time=600)
+        await client.event("DEVICE_DELETED")
+        assert await puppeteer.returned("query-activities") == []
+
+
 async def test_an_exclusive_listener_has_its_one_client(tmp_path: Path) -> None:
     second = str(tmp_path / "second.sock")
     options = ["-qmp", f"unix:{tmp_path}/qmp.sock,server=on,wait=off,exclusive=on", "--socket", second]
