@@ -35,10 +35,10 @@ class Talking:
         return await self.reply()
 
     async def reply(self) -> Any:
-        message: Any
         while "event" in (message := await self.client.message()):
             self.events.append((message["event"], message.get("data")))
-        return message["return"] if "return" in message else message["error"]["desc"]
+        error: Any = message.get("error")
+        return message["return"] if error is None else error["desc"]
 
     async def gone(self) -> bool:
         """Whether DEVICE_DELETED has told of the device by now."""
