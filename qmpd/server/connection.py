@@ -15,6 +15,7 @@ import trio
 
 from qmpd.monitor.defects import UNEXPECTED, said
 from qmpd.server import log
+from qmpd.server.descriptors import DescriptorSocket, FilesAhead
 
 if TYPE_CHECKING:
     from qmpd.monitor.session import Session
@@ -82,6 +83,8 @@ class Connection:
         self._overdrawn: trio.CancelScope | None = None
         self._progress: trio.Event | None = None
         session.owner = self
+        if isinstance(client, DescriptorSocket):
+            client.is_idle = lambda: session.drained
 
     async def run(self) -> None:
         """Read until the client closes; then answer what it had sent, and close."""
@@ -98,6 +101,9 @@ class Connection:
                 try:
                     await trio.lowlevel.wait_readable(number)
                     data = client.recv(CHUNK)
+                except FilesAhead:
+                    await self._executed()
+                    continue
                 except BlockingIOError:
                     continue
                 except (OSError, trio.ClosedResourceError):
@@ -221,6 +227,11 @@ class Connection:
     async def settled(self) -> None:
         """Wait until the session takes more input."""
         while self.session.paused and not self.closed:
+            await self.progress()
+
+    async def _executed(self) -> None:
+        """Wait until all that was read is executed."""
+        while not self.closed and not self.session.drained:
             await self.progress()
 
     async def _finish(self) -> None:

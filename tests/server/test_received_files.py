@@ -10,6 +10,8 @@ import array
 import contextlib
 import json
 import os
+import random
+import signal
 import socket
 import time
 from pathlib import Path
@@ -113,3 +115,56 @@ def test_a_refused_command_keeps_none(sender: Sender, files: list[int]) -> None:
     sender.send("add-fd", (files[2], files[3]), **{"fdset-id": -1})
     assert all("error" in sender.reply() for _ in range(2))
     sender.keeps(files, set())
+
+
+def sequences() -> list[list[tuple[str, int]]]:
+    """Commands, and how many files come with each."""
+    chance = random.Random(1)
+    names = ("add-fd", "getfd", "query-name", "query-qmp-schema")
+    found: list[list[tuple[str, int]]] = [
+        [("query-qmp-schema", 0), ("add-fd", 1), ("add-fd", 1)],
+        [("getfd", 1), ("query-name", 0), ("getfd", 1), ("getfd", 1)],
+    ]
+    return found + [
+        [(chance.choice(names), chance.choice((0, 0, 1, 1, 2))) for _ in range(chance.randint(2, 7))] for _ in range(10)
+    ]
+
+
+@pytest.mark.parametrize("sequence", sequences(), ids=str)
+@pytest.mark.parametrize("together", [False, True], ids=["apart", "in one piece"])
+def test_commands_take_their_own_files(
+    sender: Sender, files: list[int], sequence: list[tuple[str, int]], together: bool
+) -> None:
+    """All that is sent waits already when the server comes to the first of it; some have no file, or more than one."""
+    os.kill(sender.pid, signal.SIGSTOP)
+    rest, waiting = list(files), list[int]()
+    wanted: list[tuple[str, int | None]] = []
+    for number, (name, count) in enumerate(sequence):
+        sent = [rest.pop() for _ in range(min(count, len(rest)))]
+        waiting = sent or waiting
+        taken = None
+        if name in ("add-fd", "getfd") and waiting:
+            taken, waiting = waiting[0], []
+        wanted.append((name, taken))
+        arguments = {"add-fd": {"fdset-id": number}, "getfd": {"fdname": f"f{number}"}}.get(name, {})
+        text = json.dumps({"execute": name, "arguments": arguments}).encode()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", sent))] if sent else []
+        # A command may be cut, and the rest of it come with what is behind it.
+        cut = len(text) if together else number % len(text) + 1
+        sender.connection.sendmsg([text[:cut]], rights)
+        if text[cut:]:
+            sender.connection.send(text[cut:])
+    os.kill(sender.pid, signal.SIGCONT)
+    sets, named = set(), set()
+    for name, taken in wanted:
+        reply = sender.reply()
+        if taken is None:
+            assert ("return" in reply) == name.startswith("query"), reply
+        elif name == "add-fd":
+            number = reply["return"]["fd"]
+            assert identity(Path(f"/proc/{sender.pid}/fd/{number}").stat()) == identity(os.fstat(taken))
+            sets.add(taken)
+        else:
+            assert reply == {"return": {}}
+            named.add(taken)
+    sender.keeps(files, sets | named | set(waiting))
