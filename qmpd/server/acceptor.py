@@ -10,6 +10,7 @@ import trio
 
 from qmpd.server import log
 from qmpd.server.connection import Connection
+from qmpd.server.descriptors import DescriptorSocket
 from qmpd.server.listener import (
     BACKLOG,
     ONE_AT_A_TIME,
@@ -125,9 +126,7 @@ class Acceptor:
             client.close()
             return None
         self.numbers += 1
-        if monitor.location and monitor.mode == "control" and client.family == AF_UNIX:
-            from qmpd.server.descriptors import DescriptorSocket
-
+        if monitor.mode == "control" and client.family == AF_UNIX:
             client = DescriptorSocket.adopt(client)
         if monitor.host is not None:
             for chardev in vm.system.chardevs:

@@ -2,13 +2,14 @@
 
 QEMU reads one byte at a time, and not before it has executed what it has read, so a command takes files that came with
 its own bytes or with those before it, never with those behind.  Here bytes are read as many as there are, as long as no
-files wait among them; where some do, one command is read and executed after another.
+files wait among them, which takes a look beforehand; where some do, one command is read and executed after another.
 """
 
 from __future__ import annotations
 
 import array
 import errno
+import math
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 _MOST = 16
 """Files that one message may bring, as in QEMU (TCP_MAX_FDS)."""
 _ROOM = socket.CMSG_SPACE(_MOST * array.array("i").itemsize)
-
-
+_LOOK = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
 _END = b"}"
 """No command ends before the first of these."""
 
@@ -41,6 +41,8 @@ class DescriptorSocket(socket.socket):
     """
 
     _received: tuple[int, ...] = ()
+    # How often it is still looked whether files come; for ever once some have come.
+    _looks: float = 1000
     is_idle: Callable[[], bool] | None = None
 
     @classmethod
@@ -57,23 +59,33 @@ class DescriptorSocket(socket.socket):
         """
         if flags & socket.MSG_PEEK:
             return super().recv(size, flags)
-        ahead, ancillary, _, _ = self.recvmsg(size, _ROOM, socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
-        found = _files(ancillary)
-        if not found:
+        if not self._looks:
+            data, ancillary, _, _ = self.recvmsg(size, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            if ancillary:
+                self._keep(ancillary)
+            return data
+        ahead, ancillary, _, _ = self.recvmsg(size, _ROOM, _LOOK)
+        if not ancillary:
+            self._looks -= 1
             # No more than was looked at.
             return super().recv(len(ahead) or size)
         # The system has opened them for the look.
-        for number in found:
+        for number in _files(ancillary):
             os.close(number)
         if self.is_idle is not None and not self.is_idle():
             raise FilesAhead
         # A look does not tell before which byte they come.
         data, ancillary, _, _ = self.recvmsg(ahead.find(_END) + 1 or len(ahead), _ROOM, socket.MSG_CMSG_CLOEXEC)
+        self._keep(ancillary)
+        return data
+
+    def _keep(self, ancillary: Ancillary) -> None:
+        """Keep the files that have come, and close those that came before."""
+        self._looks = math.inf
         found = _files(ancillary)
         if found:
             self._drop()
             self._received = tuple(found)
-        return data
 
     def take_descriptor(self) -> int | None:
         """The first file that came with the latest bytes that brought any, the others being closed; None without one.
