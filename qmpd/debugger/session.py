@@ -35,6 +35,7 @@ class DebuggerSession(Session):
     """A debugger that is connected.  In another process it would meet a stub that knows nothing of it."""
 
     lives_on = False
+    is_monitor = False
     __slots__ = ("_stub",)
 
     def __init__(self, dispatcher: SessionDispatcher, label: str, stub: Stub) -> None:

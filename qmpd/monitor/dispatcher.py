@@ -148,6 +148,8 @@ class Dispatcher:
             self.points.closed(session)
         self.sessions.pop(session, None)
         session.withdraw()
+        if session.is_monitor:
+            self.system.monitor_left()
 
     # Events
 

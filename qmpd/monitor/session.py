@@ -55,11 +55,12 @@ class Session:
 
     `slices` are how many bytes are best handed in at once, at first and as long as it goes quickly: what is no JSON
     costs some 10 microseconds a byte, and the others wait for it.  `lives_on`: another process can go on with it (a
-    live update).
+    live update).  `is_monitor`: it is a client of a monitor, QMP or human.
     """
 
     slices = (1 << 10, 1 << 12)
     lives_on = True
+    is_monitor = True
 
     __slots__ = (
         "_backlog",

@@ -63,6 +63,8 @@ ABOUT: dict[str, str] = {
     "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
     "removed_files_close_at_once": "remove-fd closes a file at once; false: only while the machine runs, and until then"
     " it is still told of",
+    "unused_files_close": "the files of the sets are closed when the last client of a monitor leaves while the machine"
+    " runs, but for sets that something uses",
     "screendump_refusal": "the text of screendump for a file that cannot be written",
     "vnc_missing": "the text that refuses a password for a VNC display that there is not",
     "vnc_password_disabled": "the text that refuses a password for a VNC display that asks for none",
@@ -127,6 +129,7 @@ class Behaviour:
     netdev_ids_checked: bool = True
     device_options_are_text: bool = False
     removed_files_close_at_once: bool = True
+    unused_files_close: bool = False
     screendump_refusal: str = "failed to open file '{path}': {reason}"
     vnc_missing: str = "Could not set password"
     vnc_password_disabled: str = "Could not set password"

@@ -39,6 +39,8 @@ class _Fail(Exception):  # noqa: N818 - what the answer says
 class QtestSession(Session):
     """A test program's connection."""
 
+    is_monitor = False
+
     __slots__ = ("_bus", "_clock", "_commands", "_input", "_log", "_size", "_started", "_system")
 
     def __init__(

@@ -215,6 +215,11 @@ class Connection:
             self.abort()
 
     @property
+    def received_files(self) -> tuple[int, ...]:
+        """The files that have come with what was read, and that nobody has taken."""
+        return self.socket.received if isinstance(self.socket, DescriptorSocket) else ()
+
+    @property
     def at_end(self) -> bool:
         """Whether the client has closed its end and nothing is left to read."""
         if self.unread:

@@ -37,10 +37,10 @@ class FilesAhead(BlockingIOError):  # noqa: N818 - it says what is there
 class DescriptorSocket(socket.socket):
     """A Unix socket that keeps the files that came with the latest bytes which brought any.
 
-    `is_idle` says whether all that was read is executed.
+    `is_idle` says whether all that was read is executed, `received` are the files.
     """
 
-    _received: tuple[int, ...] = ()
+    received: tuple[int, ...] = ()
     # How often it is still looked whether files come; for ever once some have come.
     _looks: float = 1000
     is_idle: Callable[[], bool] | None = None
@@ -85,24 +85,24 @@ class DescriptorSocket(socket.socket):
         found = _files(ancillary)
         if found:
             self._drop()
-            self._received = tuple(found)
+            self.received = tuple(found)
 
     def take_descriptor(self) -> int | None:
         """The first file that came with the latest bytes that brought any, the others being closed; None without one.
 
         Each is handed out once, and the caller closes it.
         """
-        if not self._received:
+        if not self.received:
             return None
-        first, *others = self._received
-        self._received = tuple(others)
+        first, *others = self.received
+        self.received = tuple(others)
         self._drop()
         return first
 
     def _drop(self) -> None:
-        for number in self._received:
+        for number in self.received:
             os.close(number)
-        self._received = ()
+        self.received = ()
 
     def close(self) -> None:
         """Close the socket, and the files that nobody has taken."""

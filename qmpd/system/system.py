@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import NotModelled
 from qmpd.guest.course import make_machine
-from qmpd.machine import main_loop
+from qmpd.machine import RunState, main_loop
 from qmpd.machine.machine import ignore_event, ignore_report
 
 if TYPE_CHECKING:
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
 _CPU_THREAD = "CPU {}/{}"
 _OBJECT_THREAD = "IO {}"
+_FILE_SETS = "/dev/fdset"
 
 
 class Client(Protocol):
-    """Who is connected to a character device of the machine."""
+    """Who is connected to a character device of the machine: a client of a monitor, or something else."""
 
     label: str
+    is_monitor: bool
 
     def sever(self, reason: str) -> None:
         """Close the connection at once."""
@@ -202,6 +204,29 @@ class System:
     def is_connected(self, label: str) -> bool:
         """Whether somebody is connected to the character device of this name."""
         return any(client.label == label for client in self.clients)
+
+    # The files that clients have handed over
+
+    @property
+    def removed_files_close(self) -> bool:
+        """Whether files that were removed from their sets are closed now."""
+        return self.release.behaviour.removed_files_close_at_once or self.machine.state is RunState.RUNNING
+
+    def monitor_left(self) -> None:
+        """A client of a monitor has left, with which files that it has handed over may have no more use."""
+        if (
+            self.descriptors is not None
+            and self.release.behaviour.unused_files_close
+            and self.machine.state is RunState.RUNNING
+        ):
+            last = not any(client.is_monitor for client in self.clients)
+            self.descriptors.clean_up(last, self._sets_of_nodes() if last else ())
+
+    def _sets_of_nodes(self) -> list[int]:
+        """The sets of files that disks are in."""
+        nodes = self.built.backends.block.nodes.values() if self.built is not None else ()
+        places = [node.filename.rpartition("/") for node in nodes]
+        return [int(number) for folder, _, number in places if folder == _FILE_SETS and number.isdecimal()]
 
     # Threads of the host: their numbers are told to clients, who pin them
 

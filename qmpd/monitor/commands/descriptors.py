@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
-from qmpd.machine import RunState
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
@@ -66,8 +65,8 @@ def add_fd(system: System, session: Client, arguments: Arguments) -> object:
 
 @command("remove-fd")
 def remove_fd(system: System, session: Client, arguments: Arguments) -> object:
-    at_once = system.release.behaviour.removed_files_close_at_once or system.machine.state is RunState.RUNNING
-    _table(system).remove(cast("int", arguments["fdset-id"]), cast("int | None", arguments.get("fd")), at_once)
+    identifier, number = cast("int", arguments["fdset-id"]), cast("int | None", arguments.get("fd"))
+    _table(system).remove(identifier, number, system.removed_files_close)
     return EMPTY
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qmpd.server.chardevs.device import Keep
-    from qmpd.system.descriptors import Descriptors
 
 PTY_POLL = 0.2
 """Seconds between two looks at whether somebody has opened a pseudo-terminal; nothing tells of it."""
@@ -70,16 +69,32 @@ class FileDevice(Device):
 
     _writes = -1
     _reads: int | None = None
+    # The sets whose files these are, where they are such.
+    _sets: tuple[int, ...] = ()
 
     def open(self) -> None:
         """See `Device`."""
         self.enter("file")
         settings = self.settings
         way = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if settings.append else os.O_TRUNC)
-        files = self.vm.system.descriptors
-        self._writes = _open(settings.path, way, files)
+        self._writes = self._open(settings.path, way)
         if settings.input_path:
-            self._reads = _open(settings.input_path, os.O_RDONLY | os.O_CLOEXEC, files)
+            self._reads = self._open(settings.input_path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _open(self, path: str, way: int) -> int:
+        """Open a file, or the one of a set that `/dev/fdset/NUMBER` stands for.
+
+        :raise ListenError: it cannot be opened.
+        """
+        files, found = self.vm.system.descriptors, _set_of(path)
+        try:
+            if files is not None and found is not None:
+                number = files.open(found, way)
+                self._sets += (found,)
+                return number
+            return _open(path, way)
+        except OSError as error:
+            raise ListenError(f"Could not open '{path}': {error.strerror}") from None
 
     async def run(self) -> None:
         """See `Device`."""
@@ -92,6 +107,11 @@ class FileDevice(Device):
             if number is not None and number >= 0:
                 os.close(number)
         self._writes, self._reads = -1, None
+        sets, self._sets = self._sets, ()
+        system = self.vm.system
+        for each in sets:
+            assert system.descriptors is not None
+            system.descriptors.let_go(each, system.removed_files_close)
 
     def take(self, keep: Keep) -> Any:
         """See `Device`."""
@@ -101,6 +121,12 @@ class FileDevice(Device):
         """See `Device`."""
         writes, reads = state
         self._writes, self._reads = descriptors[writes], None if reads is None else descriptors[reads]
+        files = self.vm.system.descriptors
+        found = [_set_of(path) for path in (self.settings.path, self.settings.input_path)]
+        if files is not None:
+            self._sets = tuple(each for each in found if each is not None)
+            for each in self._sets:
+                files.use(each)
 
 
 class PseudoTerminal(Device):
@@ -153,21 +179,18 @@ class PseudoTerminal(Device):
         self._master = descriptors[state]
 
 
-def _open(path: str, way: int, files: Descriptors | None) -> int:
-    """Open a file, or the one of a set that `/dev/fdset/NUMBER` stands for.
-
-    :raise ListenError: it cannot be opened.
-    """
+def _set_of(path: str) -> int | None:
+    """The number of the set that `/dev/fdset/NUMBER` stands for; None where this is another path."""
     head, _, number = path.rpartition("/")
-    try:
-        if head == "/dev/fdset" and number.isdecimal() and files is not None:
-            return files.open(int(number), way)
-        if stat.S_ISFIFO(_mode(path)):
-            # Opened for one way it would be waited for until somebody opens the other.
-            way = way & ~os.O_ACCMODE | os.O_RDWR
-        return os.open(path, way, 0o666)
-    except OSError as error:
-        raise ListenError(f"Could not open '{path}': {error.strerror}") from None
+    return int(number) if head == "/dev/fdset" and number.isdecimal() else None
+
+
+def _open(path: str, way: int) -> int:
+    """:raise OSError: the file cannot be opened."""
+    if stat.S_ISFIFO(_mode(path)):
+        # Opened for one way it would be waited for until somebody opens the other.
+        way = way & ~os.O_ACCMODE | os.O_RDWR
+    return os.open(path, way, 0o666)
 
 
 def _mode(path: str) -> int:

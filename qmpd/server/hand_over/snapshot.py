@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.machine import SystemClock
 from qmpd.monitor import snapshot as monitor_snapshot
 from qmpd.server.connection import Connection
+from qmpd.server.descriptors import DescriptorSocket
 from qmpd.server.listener import Listener
 from qmpd.server.pid_file import PidFile
 from qmpd.system import snapshot as system_snapshot
@@ -75,6 +76,7 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
             "follows": puppeteered and control is not None and control.follows(session),
             "puppet": None if puppeteer is None else puppeteer_snapshot.take_client(session),
             "socket": taken.keep(connection.socket.fileno()),
+            "files": [taken.keep(number) for number in connection.received_files],
         })
     deferred = [session for session in dispatcher.sessions if session.deferred is not None]
     parked = [session for session in sessions if session.parked]
@@ -87,6 +89,7 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         "listeners": [_take_listener(taken, listener) for _, listener in vm.listeners],
         "clients": clients,
         "ready": [places[session] for session in ready if session in places],
+        "files": None if vm.system.descriptors is None else vm.system.descriptors.snapshot(taken.keep),
         "devices": None if vm.devices is None else vm.devices.take(taken.keep),
         "debugger": vm.system.machine.debugger is not None and vm.system.machine.debugger.listens,
         "pid_file": None if vm.pid_file is None else [vm.pid_file.path, taken.keep(vm.pid_file.descriptor)],
@@ -102,12 +105,14 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
 def take_alone(vm: VirtualMachine) -> dict[str, Any]:
     """The machine as it is now without its clients: what `put` makes of it has none, and listens nowhere yet.
 
-    :raise ValueError: it has character devices of its own, whose files cannot be had twice.
+    :raise ValueError: it has character devices of its own, or clients' files, which cannot be had twice.
     """
     if vm.devices is not None:
         raise ValueError("a machine with character devices of its own cannot be kept")
+    if vm.system.descriptors is not None and not vm.system.descriptors.is_empty:
+        raise ValueError("a machine to which clients have handed over files cannot be kept")
     state = copy.deepcopy(take(vm).state)
-    state |= {"clients": [], "ready": [], "listeners": [], "pid_file": None}
+    state |= {"files": None, "clients": [], "ready": [], "listeners": [], "pid_file": None}
     state.pop("transcript", None)
     if state["puppeteer"] is not None:
         # Replies that are kept back belong to clients.
@@ -147,8 +152,9 @@ def put(
 
             puppeteer_snapshot.put_client(vm.puppeteer, session, client["puppet"])
         if descriptors is not None:
-            opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[client["socket"]])
+            opened = DescriptorSocket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[client["socket"]])
             opened.setblocking(False)
+            opened.received = tuple(descriptors[number] for number in client["files"])
             connection = Connection(vm, opened, session, client["number"])
             connection.unread = client["unread"]
             connections.append((_monitor(vm, client), connection))
@@ -163,6 +169,10 @@ def put(
     for monitor, (number, identity) in zip(vm.monitors, state["listeners"], strict=True):
         descriptor = None if number is None else descriptors[number]
         vm.listeners.append((monitor, Listener.inherit(monitor.path, descriptor, identity)))
+    if state["files"] is not None:
+        from qmpd.system.descriptors import Descriptors
+
+        vm.system.descriptors = Descriptors.restore(state["files"], descriptors)
     if state["devices"] is not None:
         from qmpd.server.chardevs.devices import CharacterDevices
 
