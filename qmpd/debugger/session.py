@@ -8,7 +8,6 @@ from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.debugger.memory import Memory
 from qmpd.debugger.stub import Stub
 from qmpd.debugger.target import Target
-from qmpd.hardware.assembly import family
 from qmpd.hardware.memory import MemoryLayout
 from qmpd.human.monitor import execute_line
 from qmpd.monitor.commands.machine import cpus, has_cpus
@@ -28,7 +27,6 @@ _MONITOR_LABEL = "#chr000"
 """The id of the one behind which the human monitor's lines of debuggers are executed; QEMU makes one up."""
 
 _FOUR_GIBIBYTES = 4 << 30
-_BOARD = "pc"
 
 
 class DebuggerSession(Session):
@@ -112,8 +110,9 @@ def _mapped(system: System, face: DebuggerFace) -> list[Range]:
         layout = system.inventory.layout
     except LookupError:
         layout = MemoryLayout(system.settings.memory, None)
+    board = system.settings.board
     above = [(_FOUR_GIBIBYTES, _FOUR_GIBIBYTES + layout.above)] if layout.above else []
-    others = face.mapped.get(family(system.settings)) or face.mapped.get(_BOARD, ())
+    others = face.mapped.get(board.family) or face.mapped.get(board.reference, ())
     return [(0, layout.below), *above, *others]
 
 

@@ -353,7 +353,7 @@ class Guest:
         """Whether SeaBIOS finds that it has run before, and then adds resets."""
         if not self.firmware_has_run or self.settings.firmware is not Firmware.SEABIOS:
             return False
-        if self._machine.settings.board not in seabios.RESETTING_BOARDS:
+        if not self._machine.settings.board.resets_twice:
             return False
         usual = self._machine.behaviour.firmware_resets
         self.resets_due = seabios.resets(self.settings.firmware_resets or (usual, usual), self.starts)
@@ -495,6 +495,6 @@ def make_machine(
 ) -> tuple[Machine, Guest | None]:
     """A machine (`qmpd.machine.machine.Machine` says what it takes) with its guest; machine `none` has none."""
     machine = Machine(settings, behaviour, clock, emit, wake, report)
-    guest = None if settings.machine_type == "none" else Guest(machine, settings.guest)
+    guest = Guest(machine, settings.guest) if settings.board.has_cpus else None
     machine.guest = guest
     return machine, guest

@@ -40,9 +40,6 @@ RESET = 35 * _MILLISECOND
 RESET_AGAIN = 1 * _MILLISECOND
 """From that to a further one (`GuestSettings.firmware_resets`), in nanoseconds."""
 
-RESETTING_BOARDS = frozenset({"pc"})
-"""Boards without PCI put all of the firmware back, the note with it (measured: isapc and microvm reset once)."""
-
 
 def note(starts: int) -> int:
     """How long it takes to the note, in nanoseconds, where this is the start of that number."""

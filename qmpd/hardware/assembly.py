@@ -22,14 +22,6 @@ _LOW_MEMORY, _DEVICE_MEMORY = "ram-below-4g[0]", "device-memory[0]"
 _TRUE = frozenset({"on", "yes", "true", "y"})
 
 
-def family(settings: MachineSettings) -> str:
-    """The type among those whose objects are captured that is most like a machine's."""
-    machine_type = settings.machine_name or settings.machine_type
-    if machine_type in ("none", "isapc", "microvm"):
-        return machine_type
-    return "q35" if "q35" in machine_type else "pc"
-
-
 def frame(builder: Builder, captured: dict[str, Any], settings: MachineSettings) -> Node:
     """The tree of a machine whose board is not finished, its root; `captured` is a machine of `qmpd.qapi.hardware`."""
     root = builder.build(captured["tree"])
@@ -49,7 +41,7 @@ def make_board(builder: Builder, captured: dict[str, Any], settings: MachineSett
     if unattached is not None and layout.above:
         _add_high_memory(unattached)
     region = Region(settings, layout)
-    with_region = builder.captured("device-memory", family(settings)) if region.limit else None
+    with_region = builder.captured("device-memory", settings.board.family) if region.limit else None
     if unattached is not None and with_region is not None:
         _add_region(machine, unattached.children[_LOW_MEMORY], region, with_region["names"])
     if "cpu" in captured:

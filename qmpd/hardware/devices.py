@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.hardware import controllers, firmware, limits, memory, places, processors, virtio
-from qmpd.hardware.assembly import family
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
 from qmpd.hardware.removal import BACKEND, Removal, RemovalRules
@@ -42,9 +41,8 @@ _ASIDE = ("driver", "bus", "id")
 _NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
 _NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
 _CPU = "-x86_64-cpu"
-_NO_BOARD = "none"
 # Boards with PCI Express have these in place of a refusal; they were captured on one without.
-_REMAPPING, _EXPRESS = ("intel-iommu", "amd-iommu"), "q35"
+_REMAPPING = ("intel-iommu", "amd-iommu")
 # What is no value of a property that is needed, where that is not the same as of others.
 _EMPTY = {"serial": (None,)}
 _BUS_MASTER = "bus master[0]"
@@ -190,15 +188,14 @@ class Devices:
                 raise MachineError(self._texts("device-abstract"))
         if not captured.get("user", True):
             raise MachineError(self._texts("device-not-pluggable"))
-        refused = captured.get("hot", "")
+        refused, board = captured.get("hot", ""), self._home.settings.board
         if not cold and _NOT_PLUGGABLE.search(refused):
             raise MachineError(refused)
         if "dynamic sysbus" in captured.get("refusal", ""):
-            if real in _REMAPPING and family(self._home.settings) == _EXPRESS:
+            if real in _REMAPPING and board.takes_remapping:
                 raise NotModelled(f"adding a device of type {driver}")
             raise MachineError(captured["refusal"])
-        bare = family(self._home.settings) == _NO_BOARD and self._rules.keyval_options
-        if bare and "sys-bus-device" in self._types.is_a(real):
+        if not board.takes_system_devices and self._rules.keyval_options and "sys-bus-device" in self._types.is_a(real):
             raise MachineError("Parameter 'driver' expects a dynamic sysbus device type for the machine")
         return real, captured
 
@@ -208,7 +205,7 @@ class Devices:
         model = self._builder.captured("cpu", driver.removesuffix(_CPU)) or {"values": {}}
         if not driver.endswith(_CPU) or self._types.is_abstract(driver):
             return None
-        machine = self._builder.captured("machine", family(self._home.settings)) or {}
+        machine = self._builder.captured("machine", self._home.settings.board.family) or {}
         if "cpu" not in machine:
             return {}
         return {"tree": machine["cpu"][-1], "values": model["values"]}
@@ -232,7 +229,7 @@ class Devices:
                 raise MachineError(captured["hot"])
             if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
                 raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
-            if bus is None and family(self._home.settings) == _NO_BOARD:
+            if bus is None and not self._home.settings.board.hotplugs_freely:
                 raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
         return bus
 
@@ -359,7 +356,7 @@ class Devices:
             board = self._tree.find("/machine")
             if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):
                 raise MachineError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
-            machine = self._builder.captured("machine", family(settings)) or {}
+            machine = self._builder.captured("machine", settings.board.family) or {}
             region = memory.Region(settings, memory.MemoryLayout(settings.memory, machine.get("low-memory")))
             memory.plug(self._tree, device.node, region, others, self._backends.used_objects)
 

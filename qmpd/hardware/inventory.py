@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from qmpd.block.graph import BlockGraph
 from qmpd.common.refusals import NotModelled
 from qmpd.hardware import memory, own_memory
-from qmpd.hardware.assembly import family, frame, make_board
+from qmpd.hardware.assembly import frame, make_board
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import BALLOON, Balloon
 from qmpd.hardware.devices import DeviceRules, Devices
@@ -305,7 +305,7 @@ class Inventory:
     def _captured(self) -> dict[str, Any]:
         """What was captured of machines like this one."""
         settings = self.settings
-        captured = self.builder.captured("machine", family(settings))
+        captured = self.builder.captured("machine", settings.board.family)
         if captured is None:
             raise NotCaptured(
                 self._release, (settings.machine_name or settings.machine_type) if self.captured else None

@@ -10,6 +10,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qmpd.machine.boards import Board, board_of
+
 
 class RebootAction(enum.StrEnum):
     """What a reset does (`-action reboot=`, `-no-reboot`; QAPI `RebootAction`)."""
@@ -255,21 +257,21 @@ class MachineSettings:
     node_memory: tuple[int, ...] = ()
 
     @property
-    def board(self) -> str:
-        """What kind of board it is: `none`, `isapc`, `microvm` and `x-remote` lack what all others (`pc`) have."""
-        return self.machine_name if self.machine_name in ("isapc", "microvm", "x-remote") else self.machine_type
+    def board(self) -> Board:
+        """What kind of board it has."""
+        return board_of(self.machine_name or self.machine_type)
 
     @property
     def acpi(self) -> bool:
         """Whether the board has an ACPI device; q35's chipset has it whatever `acpi=off` says (measured)."""
-        if self.board not in ("pc", "microvm"):
-            return False
-        return "q35" in self.machine_name or self.machine_options.get("acpi") not in ("off", "no", "n", "false")
+        board = self.board
+        off = self.machine_options.get("acpi") in ("off", "no", "n", "false")
+        return board.has_acpi and (board.keeps_acpi or not off)
 
     @property
     def wakes(self) -> bool:
         """Whether a suspended guest could be woken: microvm's ACPI device knows nothing of sleep."""
-        return self.board == "pc" and self.acpi
+        return self.board.wakes and self.acpi
 
     def node_of_cpu(self, index: int) -> int | None:
         """The NUMA node that CPU number `index` is in, if any."""

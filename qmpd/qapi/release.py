@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from qmpd.qapi.object_types import ObjectTypes
     from qmpd.qapi.refusals import Wordings
 
+_WITH_MEMORY = {"none": "none with memory"}
+
+
 class Command:
     """One command of a release.
 
@@ -197,8 +200,8 @@ class Release:
     ) -> bytes | CapturedError | None:
         """What a real machine answered: the return value in QEMU's spelling, or the error; None if that isn't known.
 
-        `arguments` are as `Command.check` lets them through.  `machine_type` says which reference machine answers.
-        `values` are what takes the place of the reference machine's own: `memory` in bytes and `cpus`, a count.
+        `arguments` are as `Command.check` lets them through.  `machine_type` is the reference machine that answers,
+        `none` or `pc`.  `values` are what takes the place of its own: `memory` in bytes and `cpus`, a count.
         `modules`: the program has loaded all its modules (`qmpd.qapi.captured.LOADING_MODULES`).
 
         :raise BadRelease: a file of the release cannot be read.
@@ -335,7 +338,5 @@ class Release:
 
 
 def reference_machine(machine_type: str, memory: int | str) -> str:
-    """The reference machine that answers for a machine type: without CPUs (and perhaps without memory), or with."""
-    if machine_type == "none":
-        return "none with memory" if memory else "none"
-    return "pc"
+    """The reference machine that answers: another one where there is memory without CPUs."""
+    return _WITH_MEMORY.get(machine_type, machine_type) if memory else machine_type

@@ -110,7 +110,7 @@ def _with_guest(machine: MachineSettings, guest: Sequence[tuple[str, str]]) -> M
 
     :raise ValueError: an option of the guest is wrong.
     """
-    if machine.machine_type == "none":
+    if not machine.board.has_cpus:
         raise StartError("machine 'none' has no guest")
     changes = guest_options.parse(list(guest))
     return replace(machine, guest=replace(machine.guest or GuestSettings(), **changes))

@@ -39,7 +39,7 @@ def with_guest(machine: MachineSettings, pairs: list[tuple[str, str]]) -> Machin
     from qmpd.control import guest_options
     from qmpd.machine.blueprint import GuestSettings
 
-    if machine.machine_type == "none":
+    if not machine.board.has_cpus:
         raise OptionError("machine 'none' has no guest", "-guest")
     guest = replace(machine.guest or GuestSettings(), **guest_options.parse(pairs))
     return replace(machine, guest=guest)

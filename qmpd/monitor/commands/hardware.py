@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from qmpd.hardware import memory
-from qmpd.hardware.assembly import family
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.results import as_put_in
@@ -56,7 +55,7 @@ def query_pci(system: System, session: Client, arguments: Arguments) -> object:
 
     No firmware numbers the buses behind bridges here, so what is on those is not shown (hw/pci/pci-qmp-cmds.c).
     """
-    captured = system.release.hardware.find("pci", family(system.settings))
+    captured = system.release.hardware.find("pci", system.settings.board.family)
     if captured is None:
         return _captured_pci(system, session, arguments)
     buses: list[dict[str, Any]] = captured["buses"]

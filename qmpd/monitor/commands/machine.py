@@ -59,7 +59,7 @@ def cpus(system: System) -> dict[int, str]:
 
 
 def has_cpus(system: System) -> bool:
-    return system.settings.machine_type != "none"
+    return system.settings.board.has_cpus
 
 
 @command("query-cpus-fast")
@@ -110,7 +110,7 @@ def query_cpus(system: System, session: Client, arguments: Arguments) -> object:
 
 @command("query-hotpluggable-cpus")
 def query_hotpluggable_cpus(system: System, session: Client, arguments: Arguments) -> object:
-    if system.settings.board not in ("pc", "isapc"):
+    if not system.settings.board.lists_cpus:
         raise CommandError(system.release.behaviour.no_hotpluggable_cpus)
     settings = system.settings
     there = {} if system.machine.preconfig else cpus(system)
@@ -191,7 +191,7 @@ def _numa(system: System) -> Numa:
         settings.topology,
         system.machine.report,
         hmat=settings.machine_options.get("hmat") in ("on", "yes", "true", "y"),
-        supported=settings.machine_type != "none",
+        supported=settings.board.has_cpus,
         takes_memory=False,
         memory_backend=sizes.get,
     )

@@ -33,7 +33,7 @@ def migrate_set_capabilities(system: System, session: Client, arguments: Argumen
 @command("query-migrate-capabilities")
 def query_migrate_capabilities(system: System, session: Client, arguments: Arguments) -> object:
     """The release's list, with what was set since."""
-    found = system.release.captured("query-migrate-capabilities", {}, system.settings.machine_type, {})
+    found = system.release.captured("query-migrate-capabilities", {}, system.settings.board.reference, {})
     if not isinstance(found, bytes):
         raise CommandError("qmpd does not know the capabilities of this release")
     if system.migration_capabilities is None:

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from qmpd.monitor.entry import Arguments, Handler
     from qmpd.system.system import System
 
-_BOARDS_WITHOUT = {"query-mice": ("microvm", "x-remote"), "query-sgx": ("microvm", "x-remote")}
-"""Boards that lack what a query is about, so that the answer is that of a machine without any board."""
+_WITHOUT_BOARD = "none"
+_ABOUT_ACPI = "query-acpi-ospm-status"
 
 
-def _board(name: str, settings: MachineSettings) -> str:
-    """The machine type, `none` or `pc`, whose answer to a query fits the machine."""
-    if settings.board in _BOARDS_WITHOUT.get(name, ()) or (name == "query-acpi-ospm-status" and not settings.acpi):
-        return "none"
-    return settings.machine_type
+def _reference(name: str, settings: MachineSettings) -> str:
+    """The reference machine whose answer to a query fits the machine."""
+    board = settings.board
+    if name in board.lacking or (name == _ABOUT_ACPI and not settings.acpi):
+        return _WITHOUT_BOARD
+    return board.reference
 
 
 def answer_unmodelled(name: str) -> Handler:
@@ -33,7 +34,7 @@ def answer_unmodelled(name: str) -> Handler:
         release, settings = system.release, system.settings
         if release.commands[name].captured:
             values = {"memory": settings.memory, "cpus": settings.topology.cpus}
-            found = release.captured(name, arguments, _board(name, settings), values, modules=system.modules_loaded)
+            found = release.captured(name, arguments, _reference(name, settings), values, modules=system.modules_loaded)
             if name == LOADING_MODULES:
                 system.modules_loaded = True
             if isinstance(found, bytes):

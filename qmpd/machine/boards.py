@@ -1,0 +1,118 @@
+"""The boards: what each kind of machine type has, lacks and refuses.
+
+Code asks these fields and knows no board by its name.  Where nothing else is said, a field was measured on QEMU 7.2 and
+is the same in the other captured releases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """One kind of board.
+
+    Whose captures fit it:
+
+    - `family`: the machine type among those whose objects are captured (`qmpd.qapi.hardware`) that is most like it.
+    - `reference`: the reference machine whose answers to queries are its own, `none` or `pc`.
+    - `lacking`: the queries to which it answers as a machine without any board, for it lacks what they are about.
+
+    CPUs and memory:
+
+    - `has_cpus`: it makes CPUs, so there is a guest, firmware with its configuration, and memory nodes can be had.
+    - `levels`: the levels of CPU topology that it can have more than one of, outermost first.
+    - `most_cpus`: how many CPUs it can have where the release does not tell.
+    - `reads_topology`: it reads `-smp` by rules of its own, where a release has such (5.2: its refusal says so).
+    - `lists_cpus`: query-hotpluggable-cpus lists its CPUs.
+    - `memory`: its bytes of memory where none is asked for.
+    - `most_slots`: how many slots for memory it can have; None where it does not count.
+    - `takes_slots`: there may be slots for memory, as far as the command line cares.
+
+    Power:
+
+    - `has_acpi`: it has an ACPI device, `keeps_acpi` whatever `acpi=off` says.
+    - `wakes`: with it, a suspended guest can be woken.
+    - `resets_twice`: SeaBIOS adds a reset of its own once it has run: boards without PCI put all of the firmware back,
+      the note with it.
+
+    Buses and devices:
+
+    - `has_pci`: a PCI bus, and a USB controller where it is asked for.
+    - `takes_vga`: `-vga` makes a card.
+    - `hotplugs_freely`: devices that need no bus can be added to a machine that runs.
+    - `takes_system_devices`: devices of the system bus can be named at all.
+    - `takes_remapping`: there is a place for an IOMMU that remaps interrupts; what it is made of was not captured.
+    - `cards`: network cards that it can have beside those for PCI.
+
+    Drives:
+
+    - `interface`: the interface of drives that name none.
+    - `ide_buses`, and `ide_units` of each; `floppies`; `flashes`: how many there are.
+    """
+
+    family: str
+    reference: str
+    lacking: frozenset[str] = frozenset()
+    has_cpus: bool = True
+    levels: tuple[str, ...] = ("sockets", "dies", "modules", "cores", "threads")
+    most_cpus: int = 255
+    reads_topology: bool = True
+    lists_cpus: bool = True
+    memory: int = 128 << 20
+    most_slots: int | None = 256
+    takes_slots: bool = True
+    has_acpi: bool = True
+    keeps_acpi: bool = False
+    wakes: bool = True
+    resets_twice: bool = True
+    has_pci: bool = True
+    takes_vga: bool = True
+    hotplugs_freely: bool = True
+    takes_system_devices: bool = True
+    takes_remapping: bool = False
+    cards: tuple[str, ...] = ("ne2k_isa", "virtio-net-pci")
+    interface: str = "ide"
+    ide_buses: int = 2
+    ide_units: int = 2
+    floppies: int = 2
+    flashes: int = 2
+
+
+_PC = Board(family="pc", reference="pc")
+_WITHOUT_INPUT = frozenset({"query-mice", "query-sgx"})
+
+# By the whole name of the machine type.
+_NAMED = {
+    "none": Board(
+        family="none", reference="none",
+        has_cpus=False, levels=("sockets", "cores", "threads"), most_cpus=1, reads_topology=False, lists_cpus=False,
+        memory=0, most_slots=None, has_acpi=False, wakes=False, resets_twice=False, has_pci=False, takes_vga=False,
+        hotplugs_freely=False, takes_system_devices=False, cards=(), interface="none", ide_buses=0, floppies=0,
+        flashes=0,
+    ),
+    "isapc": replace(
+        _PC, family="isapc", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False, has_pci=False,
+    ),
+    "microvm": replace(
+        _PC, family="microvm", lacking=_WITHOUT_INPUT, lists_cpus=False, wakes=False, resets_twice=False,
+        has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0,
+    ),
+    "x-remote": replace(
+        _PC, lacking=_WITHOUT_INPUT, lists_cpus=False, has_acpi=False, wakes=False, resets_twice=False,
+    ),
+}  # fmt: skip
+
+# By a part of it; what has none of these is a PC with PCI.
+_ALIKE = {
+    "q35": replace(_PC, family="q35", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1),
+}
+
+
+def board_of(machine_type: str) -> Board:
+    """The board of the machine type of this name: `none`, `pc`, `pc-q35-7.2`, ..."""
+    found = _NAMED.get(machine_type)
+    if found is not None:
+        return found
+    return next((board for part, board in _ALIKE.items() if part in machine_type), _PC)
