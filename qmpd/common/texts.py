@@ -22,7 +22,6 @@ DEFAULTS: dict[str, str] = {
     "bus-full": "No '{bus}' bus found for device '{driver}'",
     "slot-in-use": "PCI: slot {slot} function {function} not available for {driver}, in use by {there},id={id}",
     "drive-missing": "Device '{id}' not found",
-    "device-unnamed": "Device '' not found",
     "device-is-none": "{id} is not a device",
     "chardev-duplicate": "Chardev with id '{id}' already exists",
     "chardev-in-use": "Property '{owner}' can't take value '{id}': chardev '{id}' is already in use",

@@ -7,16 +7,16 @@ of comes into being.  Each step has its own reasons to refuse, and those of an e
 
 from __future__ import annotations
 
-import re
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from qmpd.common.identifiers import is_identifier
-from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.refusals import Refusal
 from qmpd.hardware import controllers, firmware, limits, memory, places, processors, virtio
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
-from qmpd.hardware.removal import BACKEND, Removal, RemovalRules
+from qmpd.hardware.device_types import ASIDE, CPU, DeviceTypes
+from qmpd.hardware.removal import BACKEND, Removal
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.qom import reader as reading
 from qmpd.qom.naming import ID, rename
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from qmpd.common.texts import Texts
     from qmpd.hardware.backends import Backends
+    from qmpd.hardware.device_rules import DeviceRules
     from qmpd.hardware.home import Home
     from qmpd.qom.node import Node
     from qmpd.qom.tree import Builder, ObjectTree, Types
@@ -37,55 +38,17 @@ PERIPHERAL_ANON = "/machine/peripheral-anon"
 UNATTACHED = "/machine/unattached"
 # The controllers that boards have by the name of their first PCI bus, and where they are on it.
 _USB_CONTROLLERS = {"pci.0": ("piix3-usb-uhci", 1 << 3 | 2), "pcie.0": ("ich9-usb-ehci1", 0x1D << 3 | 7)}
-_ASIDE = ("driver", "bus", "id")
-_NOT_PLUGGABLE = re.compile(r"expects (a )?pluggable device type")
-_NO_HOTPLUG = re.compile(r"Device '.*' (does not support hotplugging|can not be hotplugged on this machine)")
-_CPU = "-x86_64-cpu"
-# Boards with PCI Express have these in place of a refusal; they were captured on one without.
-_REMAPPING = ("intel-iommu", "amd-iommu")
 # What is no value of a property that is needed, where that is not the same as of others.
 _EMPTY = {"serial": (None,)}
 _BUS_MASTER = "bus master[0]"
-
-
-class DeviceRules(RemovalRules, Protocol):
-    """What releases differ in when devices come and go (`qmpd.qapi.behaviour.Behaviour`)."""
-
-    @property
-    def device_options_are_text(self) -> bool:
-        """Whether `device_add` takes values for their text."""
-
-    @property
-    def device_id_check(self) -> str:
-        """When an id is looked at: `options` first of all, `identifier` at first for its form, `late`, or `none`."""
-
-    @property
-    def keyval_options(self) -> bool:
-        """Whether `-object` takes typed values, and `-device` looks at what a board takes; both came together."""
-
-    @property
-    def send_queue_limit(self) -> int:
-        """The most entries of the queue in which a virtio network card sends."""
-
-    @property
-    def rng_without_bytes(self) -> bool:
-        """Whether a virtio random number generator may be limited to no bytes at all."""
-
-    @property
-    def block_sizes_apart(self) -> bool:
-        """Whether a size of blocks that is no power of 2 is refused with a text of its own."""
-
-    @property
-    def pci_function_check(self) -> str:
-        """When a function of a slot whose function 0 is there is refused: where it was `asked` for, or `always`."""
 
 
 class Devices:
     """The devices of one machine, their `home`."""
 
     __slots__ = (
-        "_anonymous", "_backends", "_builder", "_home", "_rules", "_texts", "_tree", "_types", "_unattached", "buses",
-        "reader", "removal",
+        "_anonymous", "_backends", "_builder", "_home", "_kinds", "_rules", "_texts", "_tree", "_types", "_unattached",
+        "buses", "reader", "removal",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +63,7 @@ class Devices:
         reader: reading.Reader,
     ) -> None:
         self._home = home
+        self._kinds = DeviceTypes(builder, types, texts, rules, home)
         self._tree = tree
         self._builder = builder
         self._types = types
@@ -140,7 +104,7 @@ class Devices:
         driver = options.get("driver")
         if not isinstance(driver, str):
             raise MachineError("Parameter 'driver' is missing")
-        driver, captured = self._type(driver, cold)
+        driver, captured = self._kinds.find(driver, cold=cold)
         bus = self._bus(driver, captured, options, cold)
         if identifier is not None:
             if check == "late" and not is_identifier(identifier):
@@ -152,7 +116,7 @@ class Devices:
             name = f"device[{self._anonymous}]"
             self._anonymous += 1
         if "tree" not in captured:
-            self._refuse(driver, captured, options, identifier)
+            self._kinds.refuse(driver, captured, options, identifier)
         node = self._build(captured["tree"], identifier)
         for property_name, value in captured.get("values", {}).items():
             node.set_value(property_name, value)
@@ -173,43 +137,6 @@ class Devices:
             self.removal.in_use.add(identifier)
         return device
 
-    def _type(self, driver: str, cold: bool) -> tuple[str, dict[str, Any]]:
-        """The type of device of this name, and what was captured of it."""
-        find = self._builder.captured
-        alias = find("alias", driver)
-        real = driver if alias is None else alias["type"]
-        captured = find("device", real)
-        if captured is None:
-            types = self._types.is_a(driver)
-            if "device" not in types:
-                raise MachineError(f"'{driver}' is not a valid device model name")
-            captured = self._processor(driver) if "cpu" in types else None
-            if captured is None:
-                raise MachineError(self._texts("device-abstract"))
-        if not captured.get("user", True):
-            raise MachineError(self._texts("device-not-pluggable"))
-        refused, board = captured.get("hot", ""), self._home.settings.board
-        if not cold and _NOT_PLUGGABLE.search(refused):
-            raise MachineError(refused)
-        if "dynamic sysbus" in captured.get("refusal", ""):
-            if real in _REMAPPING and board.takes_remapping:
-                raise NotModelled(f"adding a device of type {driver}")
-            raise MachineError(captured["refusal"])
-        if not board.takes_system_devices and self._rules.keyval_options and "sys-bus-device" in self._types.is_a(real):
-            raise MachineError("Parameter 'driver' expects a dynamic sysbus device type for the machine")
-        return real, captured
-
-    def _processor(self, driver: str) -> dict[str, Any] | None:
-        """What a CPU of this type is made of, as the machine has captured it; None for no CPU model."""
-        # A model that does not start everywhere was not captured; its name is known all the same.
-        model = self._builder.captured("cpu", driver.removesuffix(_CPU)) or {"values": {}}
-        if not driver.endswith(_CPU) or self._types.is_abstract(driver):
-            return None
-        machine = self._builder.captured("machine", self._home.settings.board.family) or {}
-        if "cpu" not in machine:
-            return {}
-        return {"tree": machine["cpu"][-1], "values": model["values"]}
-
     def _bus(self, driver: str, captured: dict[str, Any], options: Options, cold: bool) -> Bus | None:
         """The bus that it goes on; None for a device that needs none."""
         kind, path = captured.get("bus"), options.get("bus")
@@ -225,31 +152,19 @@ class Devices:
             if bus.full:
                 raise MachineError(self._texts("bus-full", bus=kind, driver=driver))
         if not cold:
-            if _NO_HOTPLUG.fullmatch(captured.get("hot", "")):
-                raise MachineError(captured["hot"])
+            self._kinds.check_hotplug(captured)
             if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
                 raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
             if bus is None and not self._home.settings.board.hotplugs_freely:
                 raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
         return bus
 
-    def _refuse(self, driver: str, captured: dict[str, Any], options: Options, identifier: str | None) -> None:
-        """Refuse a type that could not be captured: with QEMU's words where nothing was set that might help it."""
-        needed = limits.NEEDED.get(driver)
-        unset = needed not in options if needed else not any(name not in _ASIDE for name in options)
-        if "refusal" in captured and unset:
-            raise MachineError(captured["refusal"].replace(ID, identifier or ""))
-        raise NotModelled(f"adding a device of type {driver}")
-
     def check_needed(self, driver: str, options: Options) -> None:
         """Refuse a type that could not be captured where it was not given what it cannot do without.
 
         :raise MachineError: it was not.
         """
-        needed = limits.NEEDED.get(driver)
-        captured = self._builder.captured("device", driver)
-        if needed is not None and needed not in options and captured is not None and "refusal" in captured:
-            raise MachineError(captured["refusal"])
+        self._kinds.check_needed(driver, options)
 
     def _build(self, captured: list[Any], identifier: str | None) -> Node:
         """The device's objects; a bus whose device has no id is named after its type."""
@@ -267,7 +182,7 @@ class Devices:
         """Set the properties; gives what was set, read."""
         given: dict[str, Any] = {}
         for name, value in options.items():
-            if name in _ASIDE:
+            if name in ASIDE:
                 continue
             to = reading.target(node, name, self._texts)
             given[name] = read = self.reader.read(to, value, text=text)
@@ -351,7 +266,7 @@ class Devices:
         """
         others, settings = self.buses.devices.values(), self._home.settings
         if processors.is_processor(device.node):
-            processors.plug(device.node, device.driver.removesuffix(_CPU), settings, others)
+            processors.plug(device.node, device.driver.removesuffix(CPU), settings, others)
         elif device.driver in memory.KINDS:
             board = self._tree.find("/machine")
             if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):
@@ -407,8 +322,9 @@ class Devices:
 
     def _unnamed(self) -> MachineError:
         """Some releases take no id at all for the container of devices."""
-        text = self._texts("device-unnamed")
-        return DeviceNotFound(text) if text.endswith("not found") else MachineError(text)
+        if self._rules.empty_device_id_found:
+            return MachineError(self._texts("device-is-none", id=""))
+        return DeviceNotFound("Device '' not found")
 
     def settle(self) -> None:
         """The machine has been put together."""

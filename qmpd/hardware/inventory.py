@@ -15,7 +15,8 @@ from qmpd.hardware import memory, own_memory
 from qmpd.hardware.assembly import frame, make_board
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import BALLOON, Balloon
-from qmpd.hardware.devices import DeviceRules, Devices
+from qmpd.hardware.device_rules import DeviceRules
+from qmpd.hardware.devices import Devices
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.memory import MemoryLayout
 from qmpd.hardware.network import Network

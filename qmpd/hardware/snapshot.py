@@ -15,6 +15,7 @@ from qmpd.common.hash_table import HashTable
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import Balloon
 from qmpd.hardware.buses import Bus, Buses, Device
+from qmpd.hardware.device_types import DeviceTypes
 from qmpd.hardware.devices import Devices
 from qmpd.hardware.network import Card, Netdev, Network
 from qmpd.hardware.removal import Removal
@@ -104,7 +105,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
 
 CONTEXT = frozenset({
-    "_backends", "_builder", "_home", "_reader", "_rules", "_texts", "_tree", "_types", "_unique", "reader",
+    "_backends", "_builder", "_home", "_kinds", "_reader", "_rules", "_texts", "_tree", "_types", "_unique", "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -187,6 +188,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, block_sizes_apart=apart)
     context = {
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
+        "_kinds": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,
         "_unique": inventory.rules.netdev_ids_checked, "reader": reader,
     }  # fmt: skip

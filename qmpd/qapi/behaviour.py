@@ -50,6 +50,8 @@ ABOUT: dict[str, str] = {
     "unknown_watchdog_action": "what the human monitor's watchdog_action prints for an action that there is not",
     "device_id_check": "when device_add looks at the id: 'options' before all else, and it stays taken until the device"
     " is gone for good; 'identifier' before all else, for its form alone; 'late', or 'none'",
+    "empty_device_id_found": "device_del of an empty id finds the container of devices, which is no device; false:"
+    " nothing",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
     "cpu_unplug_needs_guest": "device_del of a CPU is refused until the guest has looked at the machine's CPUs",
     "pci_function_check": "when a PCI function whose slot has its function 0 is refused: 'asked' for by address, or"
@@ -119,6 +121,7 @@ class Behaviour:
     pid_file_refusal: str = "Could not create '{path}': {reason}"
     unknown_watchdog_action: str = "Error: invalid parameter value: {action}"
     device_id_check: str = "none"
+    empty_device_id_found: bool = True
     unplug_asked_once: bool = True
     cpu_unplug_needs_guest: bool = True
     pci_function_check: str = "always"

@@ -17,6 +17,10 @@ Its `names` are its properties in the order of qom-list where there is a region 
 A device's `consoles` are the objects that it adds to `/backend`, its `cold-consoles` those that it adds only where it
 is there before the machine is; `cold` is the part of its properties that is then listed in another order.
 
+A device's `hot` is the text that refuses to add it while the machine exists; `hotplug` tells who refuses: the `type`,
+before a bus is looked for, or the `device`, after that; where it is missing, the bus.  Its `refusal` is the text that
+refuses it where nothing is set; `system`: a device of the system bus for which the board has no place.
+
 An object is `[shape, values, children]`: the number of its shape, the values of those properties that are no children,
 and the children, both in the shape's order.  A shape lists the properties as qom-list does.  Where `static` is given
 the object gets more properties while it lives: only the first N are listed in that order, the others in the order in

@@ -10,6 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
+from qmpd.capture.hardware.device_refusals import hot_facts, is_hot, is_of_system
 from qmpd.capture.hardware.insertion import Variant, by_number, insertion_order, of_bus
 from qmpd.capture.hardware.notation import Shapes, entry
 from qmpd.capture.hardware.walk import READ_ONLY, Seen, replace_in, try_setting, walk
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from qmpd.capture.hardware.insertion import Names
 
 _TYPE = re.compile(r'name "([^"]+)"(?:, bus ([^,]+))?(?:, alias "([^"]+)")?(?:, desc "(.*)")?(, no-user)?\Z')
-_NOT_HOT = re.compile(r"does not support hotplugging|expects (a )?pluggable device type|can not be hotplugged")
 _NO_BUS = re.compile(r"No '(.+)' bus found for device '.+'")
 _PERIPHERAL = "/machine/peripheral"
 # What ids begin with, that are part of nothing else.
@@ -145,7 +145,7 @@ class Devices:
         for each in waiting:
             # No bus was found that it could be put on.
             hot = self._hot_refusals.get(each.name)
-            found[each.name] = entry("device", each.name, self._facts(each) | ({} if hot is None else {"hot": hot}))
+            found[each.name] = entry("device", each.name, self._facts(each) | hot_facts(hot))
         yield from (found[name] for name in sorted(found))
         yield from (entry("alias", each.alias, {"type": each.name}) for each in types if each.alias is not None)
 
@@ -176,10 +176,11 @@ class Devices:
                 if chosen.refusal is None:
                     facts["with"] = words
                     break
-        if bare.hot is not None:
-            facts["hot"] = bare.hot
+        facts |= hot_facts(bare.hot)
         if bare.refusal is not None:
             facts["refusal"] = bare.refusal
+            if is_of_system(bare.refusal):
+                facts["system"] = True
         if chosen.seen is None:
             return entry("device", kind.name, facts)
         cold: dict[str, Names] = {}
@@ -213,7 +214,7 @@ class Devices:
     def _add(self, kind: DeviceType, words: dict[str, Any], provider: str | None, *, cold: bool = False) -> _Attempt:
         """Add a device while the machine exists, or before where that is the only way."""
         hot = None if cold else self._add_hot(kind, words, provider)
-        if hot is not None and (hot.refusal is None or _NOT_HOT.search(hot.refusal) is None):
+        if hot is not None and (hot.refusal is None or not is_hot(hot.refusal)):
             return hot
         attempt = self._add_cold(kind, words, provider)
         return attempt._replace(cold=True, hot=None if hot is None else hot.refusal)

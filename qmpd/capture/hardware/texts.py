@@ -69,7 +69,6 @@ _QUESTIONS = (
         [_device("virtio-rng-pci", "zqfull"), _device("virtio-net-device", "zqnone")],
         {"bus": "virtio-bus", "driver": "virtio-net-device"},
     ),
-    Question("device-unnamed", [("device_del", {"id": ""})], {}),
     Question("device-is-none", [("device_del", {"id": "/machine"})], {"id": "/machine"}),
     Question("chardev-duplicate", [_chardev("zqchardev"), _chardev("zqchardev")], {"id": "zqchardev"}),
     Question(

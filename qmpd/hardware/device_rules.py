@@ -1,0 +1,43 @@
+"""What releases differ in where devices are concerned."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from qmpd.hardware.removal import RemovalRules
+
+
+class DeviceRules(RemovalRules, Protocol):
+    """What releases differ in when devices come and go (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def device_options_are_text(self) -> bool:
+        """Whether `device_add` takes values for their text."""
+
+    @property
+    def device_id_check(self) -> str:
+        """When an id is looked at: `options` first of all, `identifier` at first for its form, `late`, or `none`."""
+
+    @property
+    def keyval_options(self) -> bool:
+        """Whether `-object` takes typed values, and `-device` looks at what a board takes; both came together."""
+
+    @property
+    def send_queue_limit(self) -> int:
+        """The most entries of the queue in which a virtio network card sends."""
+
+    @property
+    def rng_without_bytes(self) -> bool:
+        """Whether a virtio random number generator may be limited to no bytes at all."""
+
+    @property
+    def block_sizes_apart(self) -> bool:
+        """Whether a size of blocks that is no power of 2 is refused with a text of its own."""
+
+    @property
+    def pci_function_check(self) -> str:
+        """When a function of a slot whose function 0 is there is refused: where it was `asked` for, or `always`."""
+
+    @property
+    def empty_device_id_found(self) -> bool:
+        """Whether `device_del` of an empty id finds the container of devices, which is no device."""
