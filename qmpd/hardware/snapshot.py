@@ -105,7 +105,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
 
 CONTEXT = frozenset({
-    "_backends", "_builder", "_home", "_kinds", "_reader", "_rules", "_texts", "_tree", "_types", "_unique", "reader",
+    "_backends", "_builder", "_driver_types", "_home", "_reader", "_rules", "_texts", "_tree", "_types", "_unique",
+    "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -188,7 +189,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, block_sizes_apart=apart)
     context = {
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
-        "_kinds": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
+        "_driver_types": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,
         "_unique": inventory.rules.netdev_ids_checked, "reader": reader,
     }  # fmt: skip
