@@ -1,112 +1,45 @@
 """The block graph: nodes that hold each other, and the drives of the devices that use them.
 
-No block is ever read or written for a guest: a node knows how large it is and what it is called.  What a node and a
-drive look like in queries was captured; here it is known which there are and who uses them.
+What a node and a drive look like in queries was captured; here it is known which there are and who uses them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from qmpd.block.nodes import BlockNode, Drive
+from qmpd.block.permissions import check_writable, refresh
 from qmpd.common.identifiers import is_identifier
+from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from qmpd.block.files import OpenDescriptor
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
 
 _LONGEST_NAME = 31
-SECTOR = 512
-# What users of a node do with it, and what they will not have others do (QEMU's BLK_PERM_*); the names are QEMU's.
-_READ, _WRITE, _RESIZE = 1, 2, 8
-_PERMISSIONS = {_READ: "consistent read", _WRITE: "write", _RESIZE: "resize"}
-
-
-@dataclass(slots=True, eq=False)
-class BlockNode:
-    """A node of the graph: what `blockdev-add` opened.
-
-    `size` and `allocated` are in bytes, None for `allocated` where the driver does not tell.  `children` are by their
-    role (`file`, `backing`).  `owned`: `blockdev-del` may delete it; else it goes with the last that holds it.
-    `locked_file` tells which file of the host it is that QEMU would lock, `has_metadata` whether the node keeps its own
-    account of what is where in the node below.
-    """
-
-    name: str
-    driver: str
-    filename: str
-    size: int
-    allocated: int | None = None
-    read_only: bool = False
-    detect_zeroes: str = "off"
-    direct: bool = False
-    no_flush: bool = False
-    owned: bool = False
-    has_metadata: bool = False
-    locked_file: tuple[int, int] | None = None
-    children: dict[str, BlockNode] = field(default_factory=dict)
-    parents: list[BlockNode] = field(default_factory=list)
-    drives: list[Drive] = field(default_factory=list)
-    # What a format says of itself: `cluster-size`, `format-specific`, what is said of the backing file.
-    image: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def virtual_size(self) -> int:
-        """Its size in whole sectors, as queries tell it."""
-        return (self.size + SECTOR - 1) // SECTOR * SECTOR
-
-
-@dataclass(slots=True, eq=False)
-class Drive:
-    """What a device (or nobody yet) sees of the graph: QEMU's BlockBackend.
-
-    `name` is the drive's id, empty for one that a device made for itself; `label` is how texts call who uses it.
-    `writes` and `shares`: the device writes, and lets others write.  `options_id` is the id of the options that it was
-    made of, after `drive_del` has taken its name.
-    """
-
-    name: str
-    device: Device | None = None
-    label: str = ""
-    node: BlockNode | None = None
-    writes: bool = False
-    shares: bool = False
-    tray_open: bool = False
-    locked: bool = False
-    qdev: str = ""
-    removable: bool = False
-    has_tray: bool = False
-    # Whether there is something in it that no node stands for.
-    unmodelled: bool = False
-    # What queries tell of the limits that it was given; None without any.
-    limits: dict[str, Any] | None = None
-    options_id: str = ""
-    # Whether the medium before was read-only, which the next one then is too; None where there was none.
-    was_read_only: bool | None = None
-
-
-def check_writable(node: BlockNode) -> None:
-    """Refuse to write to a node that is read-only, or is on top of one.
-
-    :raise MachineError: it is.
-    """
-    below: BlockNode | None = node
-    while below is not None:
-        if below.read_only:
-            raise MachineError("Block node is read-only")
-        below = below.children.get("file")
 
 
 class BlockGraph:
     """The nodes and drives of one machine, both in the order in which they came."""
 
-    __slots__ = ("_automatic", "_texts", "drives", "nodes")
+    __slots__ = ("_automatic", "_texts", "again", "drives", "happened", "has_group", "json_parser", "nodes", "open_set")
 
     def __init__(self, texts: Texts) -> None:
+        """`open_set` and `has_group` are asked of what others have: sets of open files, throttle groups."""
         self._texts = texts
+        # Events that are still to be told: requests are carried out away from the main loop.
+        self.happened: deque[tuple[str, dict[str, Any]]] = deque()
+        # Has the requests tried again that have stopped the machine; None where there were none.
+        self.again: Callable[[], None] | None = None
+        self.open_set: OpenDescriptor | None = None
+        self.has_group: Callable[[str], bool] | None = None
+        # The rules by which JSON is read (`Behaviour.json_parser`).
+        self.json_parser = "classic"
         self.nodes: dict[str, BlockNode] = {}
         self.drives: list[Drive] = []
         self._automatic = 0
@@ -138,19 +71,60 @@ class BlockGraph:
         if name in self.nodes:
             raise MachineError(self._texts("node-duplicate", node=name))
 
+    def check_group(self, name: str) -> None:
+        """Refuse a throttle group that is not there.
+
+        :raise Refusal: it is not.
+        """
+        if self.has_group is not None and not self.has_group(name):
+            raise Refusal("throttle-group-missing", group=name)
+
     def add(self, node: BlockNode) -> None:
         """Put a node into the graph, on top of its children.
 
-        :raise MachineError: another node has a file of its own in use in a way that excludes this one.
+        :raise Refusal: what it does with them excludes others, or is excluded.
         """
         self.nodes[node.name] = node
         for child in node.children.values():
             child.parents.append(node)
         try:
-            self._lock(node)
-        except MachineError:
+            refresh([node])
+        except Refusal:
             self.release(node, always=True)
             raise
+
+    def set_backing(self, node: BlockNode, child: BlockNode | None) -> None:
+        """Have this behind a node from now on, or nothing.
+
+        :raise Refusal: what it does with it excludes others, or is excluded; it is as before then.
+        """
+        before = node.children.pop("backing", None)
+        node.backing_as_recorded = False
+        if before is not None:
+            before.parents.remove(node)
+        if child is not None:
+            node.children["backing"] = child
+            child.parents.append(node)
+        try:
+            refresh([node] if before is None else [node, before])
+        except Refusal:
+            self._undo_backing(node, before)
+            raise
+        set_behind = getattr(node.content, "set_backing", None)
+        if set_behind is not None:
+            set_behind(None if child is None else child.port)
+        if before is not None:
+            self.release(before)
+
+    def _undo_backing(self, node: BlockNode, before: BlockNode | None) -> None:
+        child = node.children.pop("backing", None)
+        if child is not None:
+            child.parents.remove(node)
+            self.release(child)
+        if before is not None:
+            node.children["backing"] = before
+            before.parents.append(node)
+        refresh([node])
 
     def find(self, name: str) -> BlockNode:
         """The node of this name, or what is in the drive of this name.
@@ -159,7 +133,7 @@ class BlockGraph:
         """
         node = self.lookup(name)
         if node is None:
-            raise MachineError(self._texts("device-or-node-missing", device=name, node=name))
+            raise MachineError(self._texts("device-or-node-missing", node=name))
         return node
 
     def lookup(self, name: str) -> BlockNode | None:
@@ -194,9 +168,20 @@ class BlockGraph:
         if node.owned or node.drives or node.parents or self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
+        if node.content is not None:
+            node.content.close()
         for child in node.children.values():
-            child.parents.remove(node)
+            if node in child.parents:
+                child.parents.remove(node)
             self.release(child)
+            if child.name in self.nodes:
+                refresh([child])
+
+    def close(self) -> None:
+        """The machine has ended: let go of all files."""
+        for node in self.newest_first():
+            if node.content is not None:
+                node.content.close()
 
     # Drives
 
@@ -229,89 +214,39 @@ class BlockGraph:
     def attach(self, drive: Drive) -> None:
         """A device has a drive from now on.
 
-        :raise MachineError: another device uses the node in a way that excludes this one.
+        :raise Refusal: another device uses the node in a way that excludes this one.
         """
         node = drive.node
         if node is not None:
             if drive.writes:
                 check_writable(node)
-            held = drive in node.drives
-            for other in reversed(node.drives):
-                if other is not drive:
-                    self._conflict(node, drive, other)
-            if not held:
-                node.drives.append(drive)
-            try:
-                self._lock(node)
-            except MachineError:
-                if not held:
-                    node.drives.remove(drive)
-                raise
+            self._use(drive, node)
         if drive not in self.drives:
             self.drives.append(drive)
 
     def insert(self, drive: Drive, node: BlockNode) -> None:
         """Put a medium into a drive.
 
-        :raise MachineError: another node uses its file in a way that excludes this one.
+        :raise Refusal: another node uses its file in a way that excludes this one.
         """
         drive.node = node
-        node.drives.append(drive)
         try:
-            self._lock(node)
-        except MachineError:
-            node.drives.remove(drive)
+            self._use(drive, node)
+        except Refusal:
             drive.node = None
             raise
 
-    def _lock(self, node: BlockNode) -> None:
-        """Refuse what QEMU's locks on files would: two nodes that have one file, of which one writes.
-
-        :raise MachineError: the text says which permission cannot be had.
-        """
-        for child in node.children.values():
-            self._lock(child)
-        if node.locked_file is None:
-            return
-        does, excludes = self._use(node)
-        others = [
-            self._use(other)
-            for other in self.nodes.values()
-            if other is not node and other.locked_file == node.locked_file
-        ]
-        for permission, name in _PERMISSIONS.items():
-            if does & permission and any(excluded & permission for _, excluded in others):
-                raise MachineError(f'Failed to get "{name}" lock')
-        for permission, name in _PERMISSIONS.items():
-            if excludes & permission and any(done & permission for done, _ in others):
-                raise MachineError(f'Failed to get shared "{name}" lock')
-
-    def _use(self, node: BlockNode) -> tuple[int, int]:
-        """What those above a node do with it, and what they will not have done (block.c, bdrv_default_perms)."""
-        does = excludes = 0
-        for drive in node.drives:
-            does |= _READ | (_WRITE if drive.writes else 0)
-            excludes |= 0 if drive.writes and drive.shares else _WRITE
-        for parent in node.parents:
-            if parent.children.get("file") is node and parent.has_metadata:
-                does |= _READ | (0 if parent.read_only else _WRITE | _RESIZE)
-                excludes |= _WRITE | _RESIZE
-                continue
-            above, excluded = self._use(parent)
-            if parent.children.get("file") is node:
-                does |= above
-                excludes |= excluded
-            else:
-                does |= above & _READ
-                excludes |= _WRITE | _RESIZE if excluded & _WRITE else 0
-        return does, excludes
-
-    def _conflict(self, node: BlockNode, drive: Drive, other: Drive) -> None:
-        if other.writes and not drive.shares:
-            which = "node-conflict" if not other.shares else "node-conflict-shared"
-            raise MachineError(self._texts(which, node=node.name, user=other.label, other=drive.label))
-        if drive.writes and not other.shares:
-            raise MachineError(self._texts("node-conflict", node=node.name, user=drive.label, other=other.label))
+    def _use(self, drive: Drive, node: BlockNode) -> None:
+        held = drive in node.drives
+        if not held:
+            node.drives.append(drive)
+        try:
+            refresh([node])
+        except Refusal:
+            if not held:
+                node.drives.remove(drive)
+                refresh([node])
+            raise
 
     def detach(self, device: Device) -> None:
         """A device is gone, and with it the drive that it made for itself."""
@@ -326,6 +261,8 @@ class BlockGraph:
             drive.was_read_only = node.read_only
             node.drives.remove(drive)
             self.release(node)
+            if node.name in self.nodes:
+                refresh([node])
 
     def newest_first(self) -> Iterator[BlockNode]:
         """The nodes, the newest first."""

@@ -12,18 +12,17 @@ FEW = 12
 """As many names are listed where none is like the one that was typed."""
 
 
-def suggestion(name: str, known: Iterable[str], *, few: int = FEW) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """What follows a complaint about a name: the one that was meant, what there is, or nothing.
 
-    `; did you mean 'stop'?`, or `; there are 'on' and 'off'` where nothing is alike and there are no more than
-    `few`.
+    `; did you mean 'stop'?`, or `; there are 'on' and 'off'` where nothing is alike and little is known.
     """
     names = sorted(set(known))
     folded = {each.lower().replace("_", "-"): each for each in names}
     close = difflib.get_close_matches(name.lower().replace("_", "-"), folded, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
-    if names and len(names) <= few:
+    if names and len(names) <= FEW:
         return "; there " + ("is " if len(names) == 1 else "are ") + listed(names)
     return ""
 

@@ -55,7 +55,8 @@ class PuppetClock:
             return cls(ClockKind.SCALED, number)
         if text in ("real", "virtual"):
             return cls(ClockKind(text))
-        meant = suggestion(text.partition("=")[0], ("real", "scaled", "virtual"), few=0)
+        hint = suggestion(text.partition("=")[0], ("real", "scaled", "virtual"))
+        meant = hint if "did you mean" in hint else ""
         raise ValueError(f"'{text}' is not a clock: real, scaled=FACTOR and virtual are{meant}")
 
     def set(self, kind: ClockKind, factor: float = 1.0) -> None:

@@ -63,5 +63,6 @@ def command(
 
 
 def declarations(group: type[Group]) -> list[Declaration]:
-    """The commands of a group, in the order in which they stand in its class."""
-    return [member.declaration for member in vars(group).values() if hasattr(member, "declaration")]
+    """The commands of a group, in the order in which they stand in its class; those that it inherits are last."""
+    found = (member for kind in group.__mro__ for member in vars(kind).values())
+    return [member.declaration for member in found if hasattr(member, "declaration")]

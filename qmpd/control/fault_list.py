@@ -36,6 +36,7 @@ class FaultKind(enum.StrEnum):
     HANG_MAIN_LOOP = "hang-main-loop"
     HOLD_ACTIVITY = "hold-activity"
     FAIL_ACTIVITY = "fail-activity"
+    DISK = "disk"
     KILL = "kill"
 
 
@@ -45,6 +46,24 @@ class ReplyMoment(enum.StrEnum):
     BEFORE = "before-reply"
     WITHIN = "within-reply"
     AFTER = "after-reply"
+
+
+class DiskError(enum.StrEnum):
+    """What a disk fails with (errno.h)."""
+
+    EIO = "EIO"
+    ENOSPC = "ENOSPC"
+    EPERM = "EPERM"
+    EINVAL = "EINVAL"
+    ETIMEDOUT = "ETIMEDOUT"
+
+
+class DiskMoment(enum.StrEnum):
+    """At what a disk fails."""
+
+    READ = "read"
+    WRITE = "write"
+    FLUSH = "flush"
 
 
 class GarbageMoment(enum.StrEnum):
@@ -60,7 +79,7 @@ class GarbageMoment(enum.StrEnum):
 class FaultState:
     """A fault that holds: its id, what it is, and what it waits for; `count` is how often it will still happen.
 
-    `activity` is the name or the kind of the long work that it is about.
+    `activity` is the name or the kind of the long work that it is about, `node` the block node whose requests fail.
     """
 
     id: int
@@ -70,6 +89,7 @@ class FaultState:
     count: int | None = None
     when: str | None = None
     activity: str | None = None
+    node: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,10 +110,12 @@ class Fault:
     armed: bool = False
     activity: str | None = None
     reason: str = ""
+    node: str | None = None
 
     def describe(self) -> FaultState:
         """What the control socket says of it."""
-        return FaultState(self.id, self.kind, self.command, self.client, self.count, self.when, self.activity)
+        about = self.activity, self.node
+        return FaultState(self.id, self.kind, self.command, self.client, self.count, self.when, *about)
 
 
 class FaultList:
@@ -177,6 +199,10 @@ class FaultList:
             self._host.refuse_connections(False)
         elif fault.kind is FaultKind.EXHAUST_DESCRIPTORS and not self.holds(fault.kind):
             self._host.exhaust_descriptors(False)
+        elif fault.kind is FaultKind.DISK and fault.node is not None:
+            node = self._host.system.inventory.backends.block.nodes.get(fault.node)
+            if node is not None:
+                node.faults = [each for each in node.faults if each["id"] != fault.id]
         elif fault.kind is FaultKind.HOLD_ACTIVITY:
             self._host.system.activities.release()
 
@@ -206,6 +232,17 @@ class FaultList:
         """Whether a fault holds this piece of long work."""
         holding = (each for each in self._faults if each.kind is FaultKind.HOLD_ACTIVITY)
         return any(each.activity in (None, kind, name) for each in holding)
+
+    def look_at_disks(self) -> None:
+        """Count what those faults have done that nodes carry; one that has happened often enough is over."""
+        for fault in [each for each in self._faults if each.kind is FaultKind.DISK]:
+            nodes = self._host.system.inventory.backends.block.nodes
+            node = nodes.get(fault.node or "")
+            carried = [] if node is None else [each for each in node.faults if each["id"] == fault.id]
+            if not carried or carried[0]["count"] == 0:
+                self.remove(fault)
+            else:
+                fault.count = carried[0]["count"]
 
     def take_failure(self, kind: str, name: str) -> Fault | None:
         """The fault that has this piece of long work fail, which happens now."""

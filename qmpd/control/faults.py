@@ -6,7 +6,16 @@ from typing import Any
 
 from qmpd.control.declaration import Group, command
 from qmpd.control.errors import ControlError
-from qmpd.control.fault_list import Fault, FaultKind, FaultList, FaultState, GarbageMoment, ReplyMoment
+from qmpd.control.fault_list import (
+    DiskError,
+    DiskMoment,
+    Fault,
+    FaultKind,
+    FaultList,
+    FaultState,
+    GarbageMoment,
+    ReplyMoment,
+)
 from qmpd.control.overrides import event_data
 from qmpd.control.times import Time, nanoseconds
 from qmpd.control.values import MISSING
@@ -133,6 +142,26 @@ class FaultControl(Group):
         """Have long work, any or by its kind or name, fail at its next step."""
         return self._add(FaultKind.FAIL_ACTIVITY, activity=activity, reason=reason, count=count)
 
+    @command("fault-disk")
+    def disk(
+        self,
+        node: str,
+        error: DiskError | str = DiskError.EIO,
+        when: DiskMoment | str = DiskMoment.WRITE,
+        sector: int | None = None,
+        count: int | None = None,
+    ) -> FaultState:
+        """Have reads, writes or flushes of a block node fail: all, or those of one sector of 512 bytes."""
+        if sector is not None and sector < 0:
+            raise ControlError("'sector' is a number from 0 on")
+        found = self._stage.host.system.inventory.backends.block.lookup(node)
+        if found is None:
+            raise ControlError(f"there is no block node '{node}'")
+        state = self._add(FaultKind.DISK, when=str(when), count=count, node=found.name)
+        fault = {"id": state.id, "error": str(error), "when": str(when), "sector": sector, "count": count}
+        found.faults = [*found.faults, fault]
+        return state
+
     @command("fault-kill")
     def kill(self, signal: int = 9, command: str | None = None, client: int | None = None) -> FaultState:
         """End as a process that a signal kills, now or before a command: no SHUTDOWN, and the socket files stay."""
@@ -147,6 +176,7 @@ class FaultControl(Group):
     @command("query-faults")
     def query(self) -> list[FaultState]:
         """List the faults that hold."""
+        self._list.look_at_disks()
         return [fault.describe() for fault in self._list]
 
     @command("fault-clear")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from qmpd.common.refusals import NotModelled
 from qmpd.control.addresses import Address, number
-from qmpd.control.declaration import Group, command
+from qmpd.control.declaration import command
 from qmpd.control.errors import ControlError
+from qmpd.control.guest_disks import DiskGuest
 from qmpd.control.guest_options import GuestOptions, changes, options
 from qmpd.control.times import seconds
 from qmpd.control.values import MISSING
@@ -19,6 +20,7 @@ from qmpd.machine import GuestAction, RunState, WakeupReason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qmpd.block.nodes import Drive
     from qmpd.debugger.target import Target
     from qmpd.guest.course import Guest
     from qmpd.guest.side import GuestSide
@@ -88,7 +90,7 @@ class GuestState:
     wakeup_reason: WakeupReason | None = None
 
 
-class GuestControl(Group):
+class GuestControl(DiskGuest):
     """The guest's actions.  All but `wake`, `query` and `set` take a guest that runs, as in a real machine.
 
     Each raises ControlError where the machine has no guest, and MachineError where the guest cannot.
@@ -193,7 +195,14 @@ class GuestControl(Group):
             "reason": reason,
             "qom-path": qom_path or f"/machine/peripheral/{device}",
         }
+        disk = next((each for each in self._drives() if device and device in (each.name, each.qdev)), None)
+        if disk is not None and action == ErrorAction.STOP and disk.io_status == "ok":
+            disk.io_status = "nospace" if nospace else "failed"
         self._guest.io_error({name: data[name] for name in data if name in members and data[name] is not None})
+
+    def _drives(self) -> list[Drive]:
+        system = self._stage.host.system
+        return [] if system.is_bare else system.inventory.backends.block.drives
 
     # A debugger's breakpoints
 

@@ -2,7 +2,7 @@
 
 The types of QAPI that can be written as annotations: `str`, `int`, `float`, `bool`, `Any`, enumerations
 (`enum.StrEnum`), lists, objects (dataclasses, and TypedDicts for keyword arguments), and `Time`, `Range`
-and `Address`, which are alternates of a number and a string.  `X | None` is an optional member.
+`Address` and `Size`, which are alternates of a number and a string.  `X | None` is an optional member.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from qmpd.control.addresses import Address
 from qmpd.control.declaration import declarations
 from qmpd.control.performance import Declaration
 from qmpd.control.ranges import Range
+from qmpd.control.sizes import Size
 from qmpd.control.times import Time
 from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.qapi.arguments import ArgumentCompiler
@@ -41,11 +42,14 @@ _BUILTINS: dict[Any, tuple[str, str]] = {
     Any: ("any", "value"),
 }
 
-_ALTERNATES: tuple[tuple[str, type, type], ...] = (("Time", float, str), ("Range", int, str), ("Address", int, str))
+_ALTERNATES: tuple[tuple[str, type, type], ...] = (
+    ("Time", float, str), ("Range", int, str), ("Address", int, str),
+    ("Size", int, str),
+)
 
 
 def _alternate(annotation: Any) -> tuple[str, type, type] | None:
-    for annotated, alternate in zip((Time, Range, Address), _ALTERNATES, strict=True):
+    for annotated, alternate in zip((Time, Range, Address, Size), _ALTERNATES, strict=True):
         if annotation == annotated:
             return alternate
     return None

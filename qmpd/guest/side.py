@@ -13,7 +13,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qmpd.block.graph import Drive
+    from qmpd.block.nodes import Drive
     from qmpd.hardware.buses import Device
     from qmpd.hardware.inventory import Inventory
     from qmpd.hardware.network import Card

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.block.graph import Drive
+from qmpd.block.nodes import Drive
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import ID
 
@@ -126,6 +126,11 @@ class Backends:
         drive.removable, drive.has_tray = shown["removable"], "tray_open" in shown
         drive.writes = drive.node is not None and not drive.node.read_only and not drive.removable
         drive.shares = bool(given.get("share-rw")) or not drive.writes
+        for name in ("werror", "rerror"):
+            if given.get(name, "auto") != "auto":
+                setattr(drive, name, str(given[name]))
+        if given.get("write-cache") in ("off", False):
+            drive.writeback = False
         self.block.attach(drive)
 
     def detach(self, device: Device) -> None:

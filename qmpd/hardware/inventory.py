@@ -28,7 +28,7 @@ from qmpd.qom.tree import Builder, ObjectTree
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from qmpd.block.graph import Drive
+    from qmpd.block.nodes import Drive
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
     from qmpd.hardware.home import Home, Listener
@@ -101,6 +101,7 @@ class Inventory:
         self.rules = source.rules
         network = Network(source.texts, unique=source.rules.netdev_ids_checked)
         self.backends = Backends(network, BlockGraph(source.texts), source.texts)
+        self.backends.block.has_group = self.has_throttle_group
         self.reader: Reader | None = None
         self._tree: ObjectTree | None = None
         self._board_is_made = False
@@ -154,6 +155,23 @@ class Inventory:
     def plugged_memory(self) -> int:
         """How much memory is plugged in, in bytes."""
         return 0 if self._devices is None else memory.total(self.tree, self._devices.buses.devices.values())
+
+    # Disks
+
+    def vcpus_run(self) -> None:
+        """The virtual CPUs are set going again: requests that have failed are tried again."""
+        if self.backends.block.again is not None:
+            self.backends.block.again()
+
+    def continued(self) -> None:
+        """Somebody has asked for the machine to go on: whatever errors its drives have met are forgotten."""
+        for drive in self.backends.block.drives:
+            drive.io_status = "ok"
+
+    def has_throttle_group(self, name: str) -> bool:
+        """Whether there is a throttle group of this name."""
+        node = None if self._tree is None else self.tree.find(f"/objects/{name}")
+        return node is not None and node.type == "throttle-group"
 
     # Parts
 
@@ -328,6 +346,7 @@ class Inventory:
     def take_over(self, tree: ObjectTree | None, parts: Mapping[str, Any]) -> None:
         """Have these parts, which another process has made (`qmpd.hardware.snapshot`)."""
         self.backends = parts["backends"]
+        self.backends.block.has_group = self.has_throttle_group
         if tree is not None:
             self._have(tree)
             self._board_is_made = True

@@ -8,9 +8,12 @@ these kinds otherwise does not take over (`put`).
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qmpd.block.graph import BlockGraph, BlockNode, Drive
+from qmpd.block.graph import BlockGraph
+from qmpd.block.making import reopen_all
+from qmpd.block.nodes import BlockNode, Drive
 from qmpd.common.hash_table import HashTable
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import Balloon
@@ -105,8 +108,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
 
 CONTEXT = frozenset({
-    "_backends", "_builder", "_driver_types", "_home", "_reader", "_rules", "_texts", "_tree", "_types", "_unique",
-    "reader",
+    "_backends", "_builder", "_home", "_kinds", "_reader", "_rules", "_texts", "_tree", "_types", "_unique", "again",
+    "content", "happened", "has_group", "json_parser", "open_set", "port", "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -188,8 +191,10 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     apart = inventory.rules.block_sizes_apart
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, block_sizes_apart=apart)
     context = {
+        "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None, "again": None,
+        "happened": deque(),
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
-        "_driver_types": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
+        "_kinds": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,
         "_unique": inventory.rules.netdev_ids_checked, "reader": reader,
     }  # fmt: skip
@@ -197,6 +202,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
         for name in CONTEXT.intersection(type(thing).__slots__):
             setattr(thing, name, context[name])
     inventory.take_over(tree, parts)
+    reopen_all(parts["backends"].block)
 
 
 PARTS: dict[str, type] = {

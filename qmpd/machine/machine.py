@@ -231,6 +231,8 @@ class Machine:
         self.has_run = True
         self.schedule.go_on()
         self.resume_all_vcpus()
+        if self.parts is not None:
+            self.parts.vcpus_run()
         if self.requests.suspend:
             self.notify()
 
@@ -312,6 +314,8 @@ class Machine:
             return
         if state is RunState.FINISH_MIGRATE:
             raise MachineError(MIGRATION_NOT_FINALIZED)
+        if self.parts is not None:
+            self.parts.continued()
         if state is RunState.INMIGRATE:
             self.autostart = True
         else:

@@ -73,6 +73,12 @@ class Parts(Protocol):
     def reset(self) -> None:
         """The machine has been reset."""
 
+    def vcpus_run(self) -> None:
+        """The virtual CPUs are set going again."""
+
+    def continued(self) -> None:
+        """Somebody has asked for the machine to go on."""
+
     def ask_again(self) -> None:
         """Ask the guest once more for what it has not done yet."""
 

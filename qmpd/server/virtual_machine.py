@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine import Clock
     from qmpd.server.chardevs.devices import CharacterDevices
+    from qmpd.server.disk_threads import DiskThreads
     from qmpd.server.listener import Listener
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
@@ -62,6 +63,7 @@ class VirtualMachine:
         "settings",
         "started",
         "system",
+        "threads_of_disks",
     )
 
     nursery: trio.Nursery
@@ -89,6 +91,8 @@ class VirtualMachine:
         # Who plays the machine (`play`), and what it is done with; None for almost all machines.
         self.puppeteer: Puppeteer | None = None
         self.puppet_host: PuppetHost | None = None
+        # Who reads and writes the disks; None until somebody does.
+        self.threads_of_disks: DiskThreads | None = None
         self.running = False
         self.started = False
         # Whether clients are accepted here, rather than by somebody who brings them (`Acceptor.serve_client`).
@@ -204,6 +208,8 @@ class VirtualMachine:
                 nursery.cancel_scope.cancel()
         finally:
             self.close_listeners()
+            if self.system.built is not None:
+                self.system.built.backends.block.close()
             if self.puppet_host is not None:
                 self.puppet_host.close()
             for connection in list(self.acceptor.connections):
@@ -258,6 +264,9 @@ class VirtualMachine:
             self.loop.flush()
         if self.puppet_host is not None:
             self.puppet_host.ended()
+        if self.threads_of_disks is not None:
+            # What was begun is written.
+            self.threads_of_disks.settle()
         await self._farewell()
         if self.puppet_host is not None:
             self.puppet_host.close_clients()
@@ -318,6 +327,22 @@ class VirtualMachine:
         from qmpd.server.slow_file import appender
 
         return appender(path)
+
+    def disk_threads(self) -> DiskThreads:
+        """The threads that read and write the machine's disks (`qmpd.system.ports.Host`)."""
+        if self.threads_of_disks is None:
+            from qmpd.control.clock import ClockKind, PuppetClock
+            from qmpd.server.disk_threads import DiskThreads
+
+            clock = self.clock
+
+            def stands_still() -> bool:
+                if isinstance(clock, PuppetClock):
+                    return clock.kind is ClockKind.VIRTUAL
+                return isinstance(clock, SteppedClock)
+
+            self.threads_of_disks = DiskThreads(self.system.machine.later, stands_still)
+        return self.threads_of_disks
 
     def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
         """Have `then` done in the main loop once somebody has written to this named pipe (`qmpd.system.ports.Host`)."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
-from qmpd.block.graph import Drive
+from qmpd.block.nodes import Drive
 from qmpd.block.opening import Opener
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
@@ -186,6 +186,7 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     """
     block = inventory.backends.block
     drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
+    drive.werror, drive.rerror = given.get("werror", "auto"), given.get("rerror", "auto")
     if given.get("file"):
         read_only = given.get("readonly", given.get("read-only", "off")) in ("on", "yes", "true")
         driver = next((each for each in _PROTOCOLS if given["file"].startswith(f"{each}://")), None)
@@ -195,8 +196,7 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
         options = {"driver": given.get("format") or "raw", "file": file, "read-only": read_only}
         if "node-name" in given:
             options["node-name"] = given["node-name"]
-        drive.node = Opener(block).open(options)
-        drive.node.drives.append(drive)
+        block.insert(drive, Opener(block).open(options))
     elif given.get("driver") in _FORMATS:
         # On top of what is not modelled.
         drive.unmodelled = True
@@ -204,8 +204,7 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
         options = {name: given[name] for name in ("driver", "node-name") if name in given}
         if given.get("size", "").isdigit():
             options["size"] = int(given["size"])
-        drive.node = Opener(block).open({**options, "read-only": given.get("readonly") == "on"})
-        drive.node.drives.append(drive)
+        block.insert(drive, Opener(block).open({**options, "read-only": given.get("readonly") == "on"}))
     if drive.name in block.nodes:
         raise MachineError(f"Device name '{drive.name}' conflicts with an existing node name")
     block.drives.append(drive)

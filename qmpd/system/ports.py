@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from qmpd.block.executor import Executor
+
 
 class Host(Protocol):
     """Who serves the machine: its files and sockets (`qmpd.server.virtual_machine.VirtualMachine`)."""
@@ -44,6 +46,9 @@ class Host(Protocol):
 
     def when_readable(self, descriptor: int, then: Callable[[], None]) -> None:
         """Have `then` done in the main loop once this descriptor can be read; it is closed by then."""
+
+    def disk_threads(self) -> Executor:
+        """The threads that read and write the machine's disks; the same each time."""
 
     def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
         """Have `then` done in the main loop once somebody has written to this named pipe.

@@ -7,6 +7,7 @@ devices, the character devices, the open files, and how the machine's main loop 
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from qmpd.schedule.activity import Activities
     from qmpd.system.chardev import Chardev
     from qmpd.system.descriptors import Descriptors
+    from qmpd.system.disks import Disks
     from qmpd.system.live_update import Updater
     from qmpd.system.ports import Host
     from qmpd.system.threads import Threads
@@ -56,6 +58,7 @@ class System:
     """
 
     __slots__ = (
+        "_disks",
         "built",
         "chardevs",
         "clients",
@@ -98,6 +101,8 @@ class System:
         # Whether some command has made QEMU load all its modules; a process that takes over has not.
         self.modules_loaded = False
         self.exit_status: int | None = None
+        # Who reads and writes the disks; None until somebody does.
+        self._disks: Disks | None = None
         # Who is told what qmpd itself fails at.
         self.report_defect = report
         self.machine, self.guest = make_machine(settings, release.behaviour, clock, ignore_event, wake, report)
@@ -148,6 +153,27 @@ class System:
         """Have this inventory from now on."""
         self.built = self.machine.parts = inventory
         inventory.move_to(self.machine)
+        inventory.backends.block.open_set = self._open_of_set
+        inventory.backends.block.json_parser = self.release.behaviour.json_parser
+        self._disks = None
+
+    @property
+    def disks(self) -> Disks:
+        """The machine's disks, for those who read and write them."""
+        if self._disks is None:
+            from qmpd.system.disks import Disks
+
+            self._disks = Disks(self.machine, self.release.introspection, self.inventory, self.host)
+        return self._disks
+
+    def _open_of_set(self, identifier: int, way: int) -> int:
+        """A copy of a file that a client has handed over.
+
+        :raise OSError: there is no such set, or no such file in it.
+        """
+        if self.descriptors is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return self.descriptors.open(identifier, way)
 
     def _leave_out(self, refusal: Refusal) -> None:
         if not isinstance(refusal, NotModelled):
@@ -225,7 +251,7 @@ class System:
     def _sets_of_nodes(self) -> list[int]:
         """The sets of files that disks are in."""
         nodes = self.built.backends.block.nodes.values() if self.built is not None else ()
-        places = [node.filename.rpartition("/") for node in nodes]
+        places = [node.location.rpartition("/") for node in nodes]
         return [int(number) for folder, _, number in places if folder == _FILE_SETS and number.isdecimal()]
 
     # Threads of the host: their numbers are told to clients, who pin them

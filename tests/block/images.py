@@ -40,7 +40,7 @@ class MemoryStorage:
             self.content.extend(bytes(offset - len(self.content)))
         self.content[offset : offset + len(data)] = data
 
-    def zero(self, offset: int, length: int) -> None:
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         self.write(offset, bytes(length))
 
     def truncate(self, size: int) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from qmpd.block.files import FileStorage
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2 import check, snapshot_table, snapshots
 from qmpd.block.images.qcow2.creation import Options, create
 from qmpd.block.images.qcow2.image import Qcow2
-from qmpd.server.disk_files import FileStorage
 from tests.block.images import MemoryStorage, allocation, needs_qemu_img, qemu_img, qemu_io
 
 EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "10"))
@@ -224,7 +224,7 @@ def test_compressed_clusters_are_read(tmp_path: Path) -> None:
 WRITER = """
 import os, random, sys
 from qmpd.block.images.qcow2.creation import Options, create
-from qmpd.server.disk_files import FileStorage
+from qmpd.block.files import FileStorage
 chosen = random.Random(int(sys.argv[2]))
 storage = FileStorage(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT))
 image = create(storage, Options(size=4 << 20, cluster_size=chosen.choice([512, 4096, 65536]), extended_l2=False))

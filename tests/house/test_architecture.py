@@ -17,8 +17,8 @@ WITHOUT = frozenset({
 
 REACHING = {
     # What cannot be refused without a look at the file.
-    "qmpd.block.images.errors", "qmpd.block.images.qcow2.reading", "qmpd.block.opening", "qmpd.hardware.firmware",
-    "qmpd.hardware.user_objects",
+    "qmpd.block.images.errors", "qmpd.block.images.qcow2.reading", "qmpd.block.filenames", "qmpd.block.files",
+    "qmpd.hardware.firmware", "qmpd.hardware.user_objects",
     # Numbers of open files that clients hand over, and of the process.
     "qmpd.monitor.commands.chardev", "qmpd.monitor.commands.descriptors", "qmpd.system.descriptors",
     "qmpd.system.system", "qmpd.hardware.inventory",
@@ -53,12 +53,12 @@ def test_nothing_imports_in_a_circle() -> None:
         package = next((each for each in KNOTS if all(name.startswith(f"{each}.") for name in circle)), None)
         assert package is not None, f"a circle of imports: {' '.join(circle)}"
         knots.add(package)
-    assert knots <= KNOTS
+    assert knots == KNOTS, "untied by now"
 
 
 def test_no_file_is_long() -> None:
     long = {name for name, path in modules().items() if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST}
-    assert long <= LONG
+    assert long == LONG
 
 
 def test_only_the_server_reaches_outside() -> None:

@@ -88,10 +88,10 @@ def test_qmpd_says_what_qemu_says(release: str, kind: str) -> None:
         assert (request, ours) == (request, theirs)
 
 
-def test_a_file_grows_in_name_only(tmp_path: Path) -> None:
+def test_a_file_grows(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(bytes(1 << 20))
     machine = InProcess("7.2", [*PC, "-blockdev", f"raw,node-name=n0,file.driver=file,file.filename={path}"])
     assert machine.said("block_resize", node_name="n0", size=2 << 20) == [b'{"return": {}}']
     assert b'"virtual-size": 2097152' in machine.said("query-named-block-nodes")[0]
-    assert path.stat().st_size == 1 << 20
+    assert path.stat().st_size == 2 << 20

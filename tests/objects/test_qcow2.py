@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmpd.block.qcow2 import Image, read_image
-from qmpd.machine import MachineError
+from qmpd.block.images.errors import ImageError
+from qmpd.block.images.qcow2.header import Header, read_header
+from qmpd.block.images.qcow2.reading import ReadImage
+from qmpd.block.images.qcow2.snapshot_table import read_snapshots
+from tests.block.images import MemoryStorage
 
 FEATURE_NAMES = struct.pack(">II", 0x6803F857, 96) + b"".join(
     struct.pack(">BB46s", 0, bit, name) for bit, name in ((5, b"foo"), (6, b"bar baz"))
@@ -29,28 +32,27 @@ def header(
     )
 
 
-def read(content: bytes, *, read_only: bool = False) -> Image:
-    return read_image(lambda offset, length: content[offset : offset + length], read_only=read_only)
+def read(content: bytes, *, read_only: bool = False) -> Header:
+    return read_header(MemoryStorage(content), read_only=read_only)
 
 
 def test_a_plain_image() -> None:
-    specific = {
-        "compat": "1.1", "compression-type": "zlib", "lazy-refcounts": False, "refcount-bits": 16, "corrupt": False,
-        "extended-l2": False,
-    }  # fmt: skip
-    assert read(header(size=1000)) == Image(512, 65536, specific, [], None, None)
+    found = read(header(size=1000))
+    assert (found.version, found.size, found.cluster_size, found.refcount_order) == (3, 1000, 65536, 4)
+    assert (found.incompatible, found.compression, found.snapshots, found.backing) == (0, 0, 0, None)
 
 
 def test_what_is_below() -> None:
     rest = struct.pack(">II", 0xE2792ACA, 3) + b"raw" + bytes(5) + bytes(8) + b"base.img\0xyz"
     image = read(header(backing=(104 + 24, 12), rest=rest))
-    assert (image.backing, image.backing_format) == ("base.img", "raw")
+    assert (image.backing, image.backing_format) == (b"base.img", b"raw")
 
 
 def test_snapshots_are_listed() -> None:
     table = struct.pack(">QIHHIIQII", 0, 0, 1, 2, 7, 8, 3_000_000_009, 0, 24) + struct.pack(">QQQ", 5, 0, 11) + b"1s1"
     content = header(snapshots=(1, 1 << 18)).ljust(1 << 18, b"\0") + table
-    assert read(content).snapshots == [
+    image = ReadImage(MemoryStorage(content), read_only=True)
+    assert [each.describe() for each in read_snapshots(image)] == [
         {"id": "1", "name": "s1", "vm-state-size": 5, "date-sec": 7, "date-nsec": 8, "vm-clock-sec": 3,
          "vm-clock-nsec": 9, "icount": 11}
     ]  # fmt: skip
@@ -95,20 +97,30 @@ def test_snapshots_are_listed() -> None:
     ],
 )  # fmt: skip
 def test_what_is_refused(fields: dict[str, Any], text: str) -> None:
-    with pytest.raises(MachineError) as raised:
+    with pytest.raises(ImageError) as raised:
         read(header(**fields))
     assert raised.value.message == text
 
 
 def test_a_corrupt_image_can_be_read() -> None:
-    assert read(header(incompatible=2), read_only=True).specific["corrupt"] is True
+    assert read(header(incompatible=2), read_only=True).incompatible == 2
 
 
 def test_what_ends_early_is_filled_with_zeros() -> None:
-    with pytest.raises(MachineError, match=r"Unsupported cluster size: 2\^0"):
+    with pytest.raises(ImageError, match=r"Unsupported cluster size: 2\^0"):
         read(b"QFI\xfb\0\0\0\3")
-    with pytest.raises(MachineError, match="Image is not in qcow2 format"):
+    with pytest.raises(ImageError, match="Image is not in qcow2 format"):
         read(b"")
+
+
+class Counting(MemoryStorage):
+    """Counts how many bytes are asked for."""
+
+    asked = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.asked += length
+        return super().read(offset, length)
 
 
 # A header may tell of many snapshots; how long that takes is not what is looked at.
@@ -116,19 +128,13 @@ def test_what_ends_early_is_filled_with_zeros() -> None:
 @given(st.lists(st.tuples(st.integers(0, 111), st.integers(0, 255)), max_size=8), st.binary(max_size=200))
 def test_no_header_does_harm(changes: list[tuple[int, int]], rest: bytes) -> None:
     content = bytearray(header(length=112, rest=bytes(8) + rest))
-    asked = 0
-
-    def read_some(offset: int, length: int) -> bytes:
-        nonlocal asked
-        asked += length
-        return bytes(content[offset : offset + length])
-
     for place, value in changes:
         content[place] = value
+    storage = Counting(bytes(content))
     try:
-        image = read_image(read_some, read_only=False)
-    except MachineError:
+        image = read_header(storage, read_only=False)
+    except ImageError:
         pass
     else:
         assert image.size < 1 << 63
-    assert asked < 1 << 30
+    assert storage.asked < 1 << 30

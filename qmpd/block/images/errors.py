@@ -32,3 +32,13 @@ def of_system(error: OSError) -> ImageError:
     """An error of the operating system as one of the image, in the system's words."""
     number = error.errno or errno.EIO
     return ImageError(os.strerror(number), number)
+
+
+def failure(number: int) -> OSError:
+    """What the operating system raises with this error number."""
+    return OSError(number, os.strerror(number))
+
+
+def text(number: int) -> str:
+    """What the operating system says of this error number."""
+    return os.strerror(number)

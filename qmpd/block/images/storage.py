@@ -24,8 +24,8 @@ class Storage(Protocol):
         :raise OSError: they cannot be written, or not all of them.
         """
 
-    def zero(self, offset: int, length: int) -> None:
-        """Let these bytes be zeros; the room that they take may be given back.
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Let these bytes be zeros; the room that they take may be given back where `unmap`.
 
         :raise OSError: it cannot be done.
         """

@@ -113,6 +113,7 @@ class Drives:
         settings = {"if": interface}
         if entry.identifier is not None:
             settings["id"] = entry.identifier
+        settings |= {name: own[name] for name in ("werror", "rerror") if name in own}
         if not is_empty:
             settings |= self._open(entry, file, driver, values, read_only)
         if interface == "virtio":

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.description import describe, filename_of
 from qmpd.block.opening import Opener, of_file
-from qmpd.machine.errors import DeviceNotFound, MachineError
+from qmpd.block.requests import keeps_status
+from qmpd.common.refusals import Refusal
+from qmpd.machine.errors import DeviceNotFound
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY, as_put_in
+from qmpd.schedule.schedule import Time
 
 if TYPE_CHECKING:
-    from qmpd.block.graph import BlockGraph, BlockNode, Drive
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode, Drive
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
@@ -61,10 +66,10 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     image: dict[str, Any] = as_put_in(_captured(system, bottom.driver)["info"]["image"])
     if file is not None:
         image = {name: value for name, value in image.items() if name not in _IMAGE_OF_FILE}
-    image |= {"filename": node.filename, "format": node.driver, "virtual-size": node.virtual_size}
+    image |= {"filename": filename_of(node), "format": node.driver, "virtual-size": node.virtual_size}
     if node.allocated is not None:
         image["actual-size"] = node.allocated
-    image |= node.image
+    image |= describe(node)
     if "limits" in image and "cluster-size" in image:
         image["limits"] = {**image["limits"], **dict.fromkeys(_CLUSTER_LIMITS, image["cluster-size"])}
     backing = node.children.get("backing")
@@ -77,14 +82,14 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
     """`BlockDeviceInfo` of a node."""
     information: dict[str, Any] = {}
     if "backing" in node.children:
-        information["backing_file"] = node.children["backing"].filename
+        information["backing_file"] = filename_of(node.children["backing"])
     information |= as_put_in(_captured(system, node.driver)["info"])
     depth, below = 0, node.children.get("backing")
     while below is not None:
         depth, below = depth + 1, below.children.get("backing")
     information |= {
         "node-name": node.name,
-        "file": node.filename,
+        "file": filename_of(node),
         "drv": node.driver,
         "ro": node.read_only,
         "detect_zeroes": node.detect_zeroes,
@@ -123,9 +128,11 @@ def query_block(system: System, session: Client, arguments: Arguments) -> object
         shown: dict[str, Any] = as_put_in(_facts(system, drive).get("block", {}))
         if not shown:
             shown = {"type": "unknown", "removable": drive.removable, "locked": False}
-        if drive.options_id:
+        if drive.options_id or not keeps_status(drive):
             # Once its name is taken away it reports errors, and keeps no account of them.
             shown.pop("io-status", None)
+        if "io-status" in shown:
+            shown["io-status"] = drive.io_status
         shown |= {"device": drive.name, "locked": drive.locked}
         if drive.qdev:
             shown["qdev"] = drive.qdev
@@ -143,6 +150,7 @@ def _node_statistics(system: System, node: BlockNode, *, backing: bool) -> dict[
     if node.children:
         captured.pop("driver-specific", None)
     captured["node-name"] = node.name
+    captured["stats"]["wr_highest_offset"] = node.highest
     file = node.children.get("file")
     if file is not None:
         captured["parent"] = _node_statistics(system, file, backing=backing)
@@ -154,7 +162,6 @@ def _node_statistics(system: System, node: BlockNode, *, backing: bool) -> dict[
 
 @command("query-blockstats")
 def query_blockstats(system: System, session: Client, arguments: Arguments) -> object:
-    """Nothing is ever read or written: all counts are 0."""
     if system.is_bare:
         return []
     graph = _graph(system)
@@ -171,10 +178,15 @@ def query_blockstats(system: System, session: Client, arguments: Arguments) -> o
         if drive.node is not None:
             of_node = _node_statistics(system, drive.node, backing=True)
             shown = {**of_node, **shown} if "stats" in shown else of_node
+            shown["stats"] |= {"wr_highest_offset": drive.node.highest}
             shown.pop("driver-specific", None)
         shown |= {"device": drive.name}
         if drive.qdev:
             shown["qdev"] = drive.qdev
+        if drive.statistics or drive.last_access is not None:
+            shown["stats"] |= drive.statistics
+            if drive.last_access is not None:
+                shown["stats"]["idle_time_ns"] = system.machine.schedule.now(Time.CLOCK) - drive.last_access
         found.append(shown)
     return found
 
@@ -289,7 +301,7 @@ def blockdev_change_medium(system: System, session: Client, arguments: Arguments
             raise CommandError(_locked(arguments))
         _remove_medium(system, drive, _named(arguments))
         graph.insert(drive, node)
-    except (CommandError, MachineError):
+    except Refusal:
         graph.release(node, always=True)
         raise
     system.inventory.move_tray(drive, opened=False)

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.content import text_of
+from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.images.errors import ImageError
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.block import find_drive
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
+from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
-    from qmpd.block.graph import BlockNode, Drive
+    from collections.abc import Callable
+
+    from qmpd.block.executor import Outcome
+    from qmpd.block.nodes import BlockNode, Drive
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
@@ -21,8 +28,8 @@ if TYPE_CHECKING:
 _LARGEST = 10**15
 _KINDS = ("bps", "iops")
 _WAYS = ("", "_rd", "_wr")
-_RESIZABLE = ("raw", "qcow2", "file", "host_device")
 _SECTOR = 512
+_NOT_EXISTING = "."
 
 
 class _Limits:
@@ -98,24 +105,52 @@ def block_set_io_throttle(system: System, session: Client, arguments: Arguments)
 
 @command("block_resize")
 def block_resize(system: System, session: Client, arguments: Arguments) -> object:
-    """The node is as large as that from now on; the file is left as it is."""
+    """The file is made larger or smaller, too."""
     inventory = system.inventory
     graph = inventory.backends.block
     device, name = cast("str", arguments.get("device") or ""), cast("str", arguments.get("node-name") or "")
     drive: Drive | None = graph.drive(device)
     node: BlockNode | None = drive.node if drive is not None else graph.nodes.get(name)
     if node is None:
-        raise CommandError(inventory.texts("device-or-node-missing", device=device, node=name))
+        # The release's own text names one thing twice.
+        text = inventory.texts("device-or-node-missing", node=_NOT_EXISTING).split(_NOT_EXISTING)
+        raise CommandError(device.join(text[:2]) + name + "".join(text[2:]))
     size = cast("int", arguments["size"])
     if size < 0:
         raise CommandError("Parameter 'size' expects a >0 size")
-    if node.driver not in _RESIZABLE:
+    if not DRIVERS[node.driver].grows:
         raise CommandError("Image format driver does not support resize")
     if node.driver == "qcow2" and size % _SECTOR:
         raise CommandError("The new size must be a multiple of 512")
     if node.read_only:
         raise CommandError("Image is read-only")
-    node.size = size
-    if node.driver == "raw":
-        node.children["file"].size = size
-    return EMPTY
+    return in_executor(system, lambda: resized(node, size))
+
+
+def resized(node: BlockNode, size: int) -> None:
+    """Make a node this large.
+
+    :raise OSError, ImageError: it cannot be.
+    """
+    if node.port is not None:
+        node.port.truncate(size)
+
+
+def in_executor(system: System, work: Callable[[], Any]) -> Deferred:
+    """The reply to a command that reads or writes a disk: nothing, once that is done, or why it has failed."""
+    outcomes: list[Outcome] = []
+
+    def finish() -> object:
+        error = outcomes[0].error
+        if error is not None:
+            raise CommandError(error.message if isinstance(error, ImageError) else text_of(error))
+        return EMPTY
+
+    later = Deferred(finish)
+
+    def done(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        later.ready()
+
+    system.disks.executor.do(work, done)
+    return later

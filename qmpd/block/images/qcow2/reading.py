@@ -58,7 +58,7 @@ class ReadImage:
         self.read_only = read_only
         self.below: Below = nothing
         self.below_size = 0
-        self.below_is_zero: Callable[[int, int], bool] = self._is_behind_below
+        self.below_is_zero: Callable[[int, int], bool] = self.is_behind_below
         self.header = read_header(storage, read_only=read_only)
         if self.header.incompatible & layout.DATA_FILE and data is None:
             raise ImageError("'data-file' is required for this image")
@@ -68,7 +68,8 @@ class ReadImage:
         self._compressed: tuple[int, bytes] | None = None
         self._corrupt = False
 
-    def _is_behind_below(self, offset: int, length: int) -> bool:
+    def is_behind_below(self, offset: int, length: int) -> bool:
+        """Whether a part begins behind the end of what is below."""
         return offset >= self.below_size
 
     @property

@@ -1,0 +1,66 @@
+"""What a qcow2 image says of itself, as queries tell it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.images.qcow2 import layout
+from qmpd.block.images.qcow2.reading import ReadImage
+from qmpd.block.images.qcow2.snapshot_table import read_snapshots
+from qmpd.wire import encode
+
+if TYPE_CHECKING:
+    from qmpd.block.nodes import BlockNode
+
+
+def filename_of(node: BlockNode) -> str:
+    """What a node is called in queries: a name that opens it again."""
+    return node.exact_name or "json:" + encode(node.full_options).decode()
+
+
+def describe(node: BlockNode) -> dict[str, Any]:
+    """The members of `ImageInfo` that a format has of its own."""
+    content = node.content
+    if not isinstance(content, Qcow2Content):
+        return {}
+    found: dict[str, Any] = {
+        "cluster-size": content.header.cluster_size,
+        "format-specific": {"type": "qcow2", "data": _specific(node, content)},
+        **node.image,
+    }
+    if content.header.snapshots:
+        image = ReadImage(content.file, read_only=True, data=content.data)
+        found["snapshots"] = [each.describe() for each in read_snapshots(image)]
+    return found
+
+
+def _specific(node: BlockNode, content: Qcow2Content) -> dict[str, Any]:
+    """QAPI's ImageInfoSpecificQCow2."""
+    header = content.header
+    specific: dict[str, Any] = {"compat": "0.10" if header.version == 2 else "1.1"}
+    if header.data_file is not None:
+        specific["data-file"] = header.data_file.decode(errors="surrogateescape")
+    if header.incompatible & layout.DATA_FILE:
+        specific["data-file-raw"] = bool(header.autoclear & layout.AUTOCLEAR_RAW_DATA)
+    specific["compression-type"] = layout.COMPRESSIONS[header.compression]
+    if header.version >= 3:
+        specific["lazy-refcounts"] = bool(header.compatible & layout.LAZY_REFCOUNTS)
+    specific["refcount-bits"] = 1 << header.refcount_order
+    if header.version >= 3:
+        specific["corrupt"] = bool(header.incompatible & layout.CORRUPT)
+        specific["extended-l2"] = header.extended
+        if header.bitmaps is not None:
+            from qmpd.block.images.qcow2.bitmaps import read_directory
+
+            specific["bitmaps"] = [
+                {
+                    "flags": [
+                        name for name, is_set in (("in-use", each.in_use), ("auto", each.auto)) if is_set
+                    ],
+                    "name": each.name,
+                    "granularity": 1 << each.granularity_bits,
+                }
+                for each in read_directory(ReadImage(content.file, read_only=True, data=content.data))
+            ]
+    return specific

@@ -1,0 +1,160 @@
+"""Filters that pass on what is below, and do something on the way."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from qmpd.block.content import Passing
+from qmpd.block.images.errors import failure
+from qmpd.block.nodes import below
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+
+_ALIGNMENT = 65536
+
+
+class Throttle(Passing):
+    """throttle: its limits are on the requests (`qmpd.block.requests`), not on the bytes."""
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        super().__init__(below(node))
+
+
+class CopyOnRead(Passing):
+    """copy-on-read: what is read from behind the image is written into it.  (QEMU's block/copy-on-read.c.)"""
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        super().__init__(below(node))
+        self._node = node
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read, and keep what has come from behind."""
+        if self._node.children["file"].read_only:
+            return self.below.read(offset, length)
+        for begin, count, allocated in list(_placed(self.below, offset, length)):
+            if not allocated:
+                data = self.below.read(begin, count)
+                if data.strip(b"\0"):
+                    self.below.write(begin, data)
+                else:
+                    self.below.zero(begin, count, unmap=False)
+        return self.below.read(offset, length)
+
+
+def _placed(content: Passing | object, offset: int, length: int) -> Iterator[tuple[int, int, bool]]:
+    for count, allocated in content.pieces(offset, length):  # type: ignore[union-attr]
+        yield offset, count, allocated
+        offset += count
+
+
+class CopyBeforeWrite(Passing):
+    """copy-before-write: old bytes are saved in the target before they are overwritten.  (block/copy-before-write.c.)
+
+    Each cluster is saved once.
+    """
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        super().__init__(below(node))
+        self._target = below(node, "target")
+        target = node.children["target"].content
+        header = getattr(target, "header", None)
+        self._cluster = max(_ALIGNMENT, getattr(header, "cluster_size", 0))
+        self._saved: set[int] = set()
+
+    def _save(self, offset: int, length: int) -> None:
+        for number in range(offset // self._cluster, -(-(offset + length) // self._cluster)):
+            if number not in self._saved:
+                begin = number * self._cluster
+                count = min(self._cluster, self.below.size - begin)
+                if count > 0:
+                    self._target.write(begin, self.below.read(begin, count))
+                self._saved.add(number)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Save, then write."""
+        self._save(offset, len(data))
+        super().write(offset, data)
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Save, then let them be zeros."""
+        self._save(offset, length)
+        super().zero(offset, length, unmap=unmap)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Save, then let go."""
+        self._save(offset, length)
+        super().discard(offset, length)
+
+
+class Compress(Passing):
+    """compress: what is written to the image below is written compressed where it is whole clusters."""
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        super().__init__(below(node))
+        self._node = node
+        self._image()
+
+    def _image(self) -> object:
+        at: BlockNode | None = self._node.children["file"]
+        while at is not None:
+            if at.driver == "qcow2":
+                return at.content
+            at = at.children.get("file")
+        raise _unsupported()
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write compressed."""
+        write = getattr(self._image(), "write_compressed", None)
+        if write is None:
+            super().write(offset, data)
+        else:
+            write(offset, data)
+
+
+def _unsupported() -> OSError:
+    return failure(errno.ENOTSUP)
+
+
+class Preallocate(Passing):
+    """preallocate: a file that grows gets room beyond what is written, and is cut to size when it is closed.
+
+    (QEMU's block/preallocate.c.)
+    """
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        super().__init__(below(node))
+        self._step = int(node.options.get("prealloc-size", 128 << 20))
+        self._align = max(1, int(node.options.get("prealloc-align", 1 << 20)))
+        self._end: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes were really written."""
+        return self.below.size if self._end is None else self._end
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write; behind the end room is made for more."""
+        end = offset + len(data)
+        if end > self.below.size:
+            if self._end is None:
+                self._end = self.below.size
+            self.below.truncate(-(-(end + self._step) // self._align) * self._align)
+        super().write(offset, data)
+        if self._end is not None:
+            self._end = max(self._end, end)
+
+    def truncate(self, size: int) -> None:
+        """Make it this long."""
+        self._end = None
+        super().truncate(size)
+
+    def close(self) -> None:
+        """Cut it to what was written."""
+        if self._end is not None:
+            end, self._end = self._end, None
+            self.below.truncate(end)

@@ -1,0 +1,212 @@
+"""The formats: raw, which is a part of what is below, and qcow2 with what is behind it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from qmpd.block.content import Passing
+from qmpd.block.images.errors import CorruptImage, failure
+from qmpd.block.images.qcow2.header import read_header
+from qmpd.block.images.qcow2.image import Qcow2
+from qmpd.block.images.qcow2.mapping import Kind
+from qmpd.block.images.qcow2.reading import nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from qmpd.block.content import Content
+    from qmpd.block.images.qcow2.header import Header
+
+
+class Raw(Passing):
+    """What is below from `offset` on, `length` bytes of it; to its end where that is None."""
+
+    def __init__(self, below: Content, offset: int = 0, length: int | None = None) -> None:
+        super().__init__(below)
+        self.offset = offset
+        self.length = length
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return max(0, self.below.size - self.offset) if self.length is None else self.length
+
+    def _check(self, offset: int, length: int) -> None:
+        if self.length is not None and offset + length > self.length:
+            raise failure(errno.ENOSPC)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read."""
+        return self.below.read(self.offset + offset, length)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write."""
+        self._check(offset, len(data))
+        self.below.write(self.offset + offset, data)
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Let them be zeros."""
+        self._check(offset, length)
+        self.below.zero(self.offset + offset, length, unmap=unmap)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Nobody needs them."""
+        self._check(offset, length)
+        self.below.discard(self.offset + offset, length)
+
+    def truncate(self, size: int) -> None:
+        """Make it this long.
+
+        :raise OSError: its length was given.
+        """
+        if self.length is not None:
+            raise failure(errno.ENOTSUP)
+        self.below.truncate(self.offset + size)
+
+    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
+        """What is allocated."""
+        return self.below.pieces(self.offset + offset, length)
+
+
+class Qcow2Content:
+    """A qcow2 image.  The header is read at once, all else when the first bytes are asked for."""
+
+    def __init__(self, file: Content, data: Content | None, *, read_only: bool) -> None:
+        """:raise ImageError: QEMU would not open it."""
+        self.file = file
+        self.data = data
+        self.read_only = read_only
+        self.backing: Content | None = None
+        self.discards = False
+        self.header: Header = read_header(file, read_only=read_only)
+        self._image: Qcow2 | None = None
+        self.tell_corrupt: Callable[[CorruptImage], None] | None = None
+
+    @property
+    def image(self) -> Qcow2:
+        """The image, open.
+
+        :raise ImageError: it cannot be.
+        :raise OSError: it cannot be read.
+        """
+        if self._image is None:
+            self._image = Qcow2(self.file, read_only=self.read_only, data=self.data)
+            self.header = self._image.header
+            self._look_behind()
+        return self._image
+
+    def _look_behind(self) -> None:
+        backing, image = self.backing, self._image
+        if image is None:
+            return
+        if backing is None:
+            image.below, image.below_size, image.below_is_zero = nothing, 0, image.is_behind_below
+            return
+        image.below = self._read_behind
+        image.below_size = backing.size
+        image.below_is_zero = self._is_zero_behind
+
+    def _read_behind(self, offset: int, length: int) -> bytes:
+        assert self.backing is not None
+        there = max(0, min(length, self.backing.size - offset))
+        return (self.backing.read(offset, there) if there else b"").ljust(length, b"\0")
+
+    def _is_zero_behind(self, offset: int, length: int) -> bool:
+        backing = self.backing
+        if backing is None or offset >= backing.size:
+            return True
+        if isinstance(backing, Qcow2Content):
+            return backing.is_zero(offset, min(length, backing.size - offset))
+        return False
+
+    def is_zero(self, offset: int, length: int) -> bool:
+        """Whether a part is known to be zeros, without reading it."""
+        for piece in self.image.pieces(offset, length):
+            if piece.kind in (Kind.DATA, Kind.COMPRESSED):
+                return False
+            if piece.kind is Kind.UNALLOCATED and not self._is_zero_behind(offset, piece.length):
+                return False
+            offset += piece.length
+        return True
+
+    def set_backing(self, backing: Content | None) -> None:
+        """Have this behind it from now on."""
+        self.backing = backing
+        self._look_behind()
+
+    def forget(self, *, read_only: bool) -> None:
+        """Be opened anew with the next bytes.
+
+        :raise ImageError: QEMU would not open it.
+        """
+        self.header = read_header(self.file, read_only=read_only)
+        self.read_only = read_only
+        self._image = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are, in whole sectors."""
+        return self.header.size // 512 * 512
+
+    @property
+    def allocated(self) -> int | None:
+        """How many bytes of the host's disk it takes."""
+        if self.data is None:
+            return self.file.allocated
+        return (self.file.allocated or 0) + (self.data.allocated or 0)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read."""
+        try:
+            return self.image.read(offset, length)
+        except CorruptImage as error:
+            self._corrupt(error)
+            raise
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write."""
+        try:
+            self.image.write(offset, data)
+        except CorruptImage as error:
+            self._corrupt(error)
+            raise
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Let them be zeros."""
+        try:
+            self.image.zero(offset, length, unmap=unmap)
+        except CorruptImage as error:
+            self._corrupt(error)
+            raise
+
+    def discard(self, offset: int, length: int) -> None:
+        """Give their clusters back."""
+        try:
+            self.image.discard(offset, length)
+        except CorruptImage as error:
+            self._corrupt(error)
+            raise
+
+    def _corrupt(self, error: CorruptImage) -> None:
+        self.image.make_corrupt(error)
+        if self.tell_corrupt is not None:
+            self.tell_corrupt(error)
+
+    def truncate(self, size: int) -> None:
+        """Make it this long."""
+        self.image.resize(size)
+
+    def flush(self) -> None:
+        """Return when all that was written survives."""
+        if self._image is not None:
+            self._image.flush()
+
+    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
+        """What is allocated in this image."""
+        for piece in self.image.pieces(offset, length):
+            yield piece.length, piece.kind is not Kind.UNALLOCATED
+
+    def close(self) -> None:
+        """What it is in is closed by whoever opened that."""
+        self._image = None

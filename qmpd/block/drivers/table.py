@@ -1,0 +1,75 @@
+"""The drivers: which children each has, and what part those play."""
+
+from __future__ import annotations
+
+import enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Role(enum.Enum):
+    """What a child is to the node above it."""
+
+    FILTERED = "what is passed through"
+    WATCHED = "what is passed through, and read before it is written"
+    DATA = "where a format has the guest's bytes"
+    METADATA = "where a format has its tables"
+    BACKING = "what shows where there is nothing"
+    TARGET = "where old bytes are saved"
+    VOTER = "one of several that ought to be the same"
+
+
+class Driver(NamedTuple):
+    """A kind of node.
+
+    `children` are the options that name its children, in the order in which they are opened; `first` is the one whose
+    bytes are the node's own.  `strong` are the options that make a node another one.  `is_protocol`: it is at the
+    bottom of what is opened by a file's name; `grows`: block_resize can change its size.
+    """
+
+    children: Mapping[str, Role] = MappingProxyType({})
+    first: str = "file"
+    strong: tuple[str, ...] = ()
+    is_protocol: bool = False
+    is_filter: bool = False
+    grows: bool = False
+
+
+DRIVERS: dict[str, Driver] = {
+    "null-co": Driver(strong=("size",), is_protocol=True),
+    "null-aio": Driver(strong=("size",), is_protocol=True),
+    "file": Driver(strong=("filename",), is_protocol=True, grows=True),
+    "host_device": Driver(strong=("filename",), is_protocol=True, grows=True),
+    "host_cdrom": Driver(strong=("filename",), is_protocol=True),
+    "raw": Driver({"file": Role.FILTERED}, strong=("offset", "size"), grows=True),
+    "qcow2": Driver({"file": Role.METADATA, "data-file": Role.DATA, "backing": Role.BACKING}, grows=True),
+    "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
+    "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
+    "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),
+    "compress": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
+    "preallocate": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
+    "blkdebug": Driver(
+        {"image": Role.FILTERED}, "image", ("config", "inject-error", "set-state"), is_protocol=True, is_filter=True,
+        grows=True,
+    ),
+    "blkverify": Driver({"raw": Role.FILTERED, "test": Role.FILTERED}, "test", is_protocol=True, is_filter=True),
+    "blklogwrites": Driver(
+        {"file": Role.FILTERED, "log": Role.METADATA}, strong=("log-sector-size", "log-append"), is_filter=True,
+    ),
+    "quorum": Driver(
+        strong=("vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern"), is_protocol=True, is_filter=True,
+    ),
+}  # fmt: skip
+"""All that are modelled, by the names of QAPI's BlockdevDriver."""
+
+
+def role_of(driver: str, options: Mapping[str, object], name: str) -> Role:
+    """The part that a child plays for a node with this driver and these options."""
+    if driver == "quorum":
+        return Role.VOTER
+    if driver == "raw" and ("offset" in options or "size" in options):
+        return Role.DATA
+    return DRIVERS[driver].children.get(name, Role.FILTERED)

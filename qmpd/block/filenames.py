@@ -1,0 +1,106 @@
+"""Names of files as options of nodes: `json:`, `DRIVER:`, and what an image says is behind it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from qmpd.block.files import kind_of
+from qmpd.common.refusals import NotModelled
+from qmpd.machine.errors import MachineError
+from qmpd.wire.json_text import parse as parse_json
+
+_NULL = ("null-co", "null-aio")
+_MAGIC = (
+    (b"QFI\xfb", "qcow2"), (b"QED\0", "qed"), (b"KDMV", "vmdk"), (b"COWD", "vmdk"), (b"conectix", "vpc"),
+    (b"vhdxfile", "vhdx"), (b"LUKS\xba\xbe", "luks"), (b"WithoutFreeSpace", "parallels"),
+    (b"WithouFreSpacExt", "parallels"), (b"Bochs Virtual HD Image", "bochs"),
+)  # fmt: skip
+_VDI_AT, _VDI = 0x40, b"\x7f\x10\xda\xbe"
+
+
+def parse(filename: str, json_parser: str = "classic") -> dict[str, Any]:
+    """The options of the node that a name stands for, on which a format may be put.
+
+    :raise MachineError: the name is none.
+    :raise NotModelled: its protocol is not modelled.
+    """
+    if filename.startswith("json:"):
+        return _of_json(filename.removeprefix("json:"), json_parser)
+    protocol, colon, rest = filename.partition(":")
+    if not colon or "/" in protocol:
+        return {"driver": kind_of(filename), "filename": filename}
+    if protocol in _NULL:
+        return {"driver": protocol}
+    if protocol in ("file", "host_device", "host_cdrom"):
+        name = rest
+        return {"driver": kind_of(name) if protocol == "file" else protocol, "filename": name}
+    if protocol == "blkdebug":
+        config, _, image = rest.partition(":")
+        found: dict[str, Any] = {"driver": "blkdebug", "image": parse(image, json_parser)}
+        return {**found, "config": config} if config else found
+    if protocol == "blkverify":
+        raw, _, test = rest.partition(":")
+        below = {"driver": "raw", "file": parse(raw, json_parser)}
+        return {"driver": "blkverify", "raw": below, "test": _with_format(parse(test, json_parser))}
+    if protocol in ("nbd", "ssh", "http", "https", "ftp", "ftps", "rbd", "iscsi", "nfs", "gluster", "fat", "vvfat"):
+        raise NotModelled(f"protocol {protocol}")
+    raise MachineError(f"Unknown protocol '{protocol}'")
+
+
+def _of_json(text: str, json_parser: str) -> dict[str, Any]:
+    try:
+        value = parse_json(text, json_parser)
+    except ValueError as error:
+        raise MachineError(f"Could not parse the JSON options: {error}") from None
+    if not isinstance(value, dict):
+        raise MachineError("Invalid JSON object given")
+    found = nested(value)
+    if "driver" not in found and "filename" in found:
+        found = {**parse(str(found.pop("filename")), json_parser), **found}
+    return found
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Options with dots in their names, as a tree; lists are numbered (`children.0`)."""
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        at = found
+        *parts, last = name.split(".")
+        for part in parts:
+            inner = at.get(part)
+            at = at.setdefault(part, {}) if inner is None or isinstance(inner, dict) else found
+        at[last] = nested(value) if isinstance(value, dict) else value
+    return {name: _listed(value) for name, value in found.items()}
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict) and value and all(name.isdecimal() for name in value):
+        return [_listed(value[name]) for name in sorted(value, key=int)]
+    return value
+
+
+def _with_format(options: dict[str, Any]) -> dict[str, Any]:
+    if options["driver"] not in ("file", "host_device"):
+        return options
+    return {"driver": probe(str(options["filename"])), "file": options}
+
+
+def probe(filename: str) -> str:
+    """The format of a file, as its first bytes tell."""
+    try:
+        with open(filename, "rb", opener=_without_waiting) as file:
+            return probe_bytes(file.read(512))
+    except (OSError, ValueError):
+        return "raw"
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def probe_bytes(head: bytes) -> str:
+    """The format that begins with these bytes."""
+    if head[_VDI_AT : _VDI_AT + len(_VDI)] == _VDI:
+        return "vdi"
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), "raw")

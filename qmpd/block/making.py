@@ -1,0 +1,132 @@
+"""What is in a node, made of its options and of what is in its children."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.block.content import Gone
+from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.files import ALL, DiskFile
+from qmpd.block.images.errors import ImageError
+from qmpd.block.nodes import below
+from qmpd.block.permissions import check_writable, cumulative
+from qmpd.block.watching import Watched
+from qmpd.common.refusals import Refusal
+from qmpd.machine.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.block.content import Content
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+
+    Make = Callable[[BlockNode, BlockGraph], Content]
+
+NULL_SIZE = 1 << 30
+
+
+def content_of(node: BlockNode, graph: BlockGraph) -> Content:
+    """Open what is in a node whose children are open.
+
+    :raise Refusal: it cannot be opened.
+    :raise ImageError, OSError: what it is in cannot be read.
+    """
+    return _MAKE[node.driver](node, graph)
+
+
+def _null(node: BlockNode, graph: BlockGraph) -> Content:
+    from qmpd.block.drivers.null import Null
+
+    size = node.options.get("size")
+    if size is None:
+        node.location = f"{node.driver}://"
+    return Null(NULL_SIZE if size is None else cast("int", size))
+
+
+def _file(node: BlockNode, graph: BlockGraph) -> Content:
+    node.location = cast("str", node.options["filename"])
+    return DiskFile(
+        node.location, node.driver, graph.open_set, read_only=node.read_only, auto_read_only=node.auto_read_only,
+        locking=node.options.get("locking") != "off" and not node.force_share,
+    )  # fmt: skip
+
+
+def _raw(node: BlockNode, graph: BlockGraph) -> Content:
+    from qmpd.block.drivers.formats import Raw
+
+    file = below(node)
+    offset, size = node.options.get("offset", 0), node.options.get("size")
+    if offset > file.size:
+        raise MachineError(graph.texts("raw-offset", offset=offset, size=file.size))
+    if size is not None and size + offset > file.size:
+        raise MachineError(
+            f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
+            f" actual size of the containing file ({file.size})"
+        )
+    if "offset" not in node.options and size is None:
+        return Raw(file)
+    return Raw(file, offset, size)
+
+
+def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
+    from qmpd.block.recorded import read_qcow2
+
+    if not node.read_only:
+        check_writable(node.children["file"])
+    return read_qcow2(node, below(node), below(node, "data-file") if "data-file" in node.children else None)
+
+
+def _filter(module: str, name: str) -> Make:
+    def make(node: BlockNode, graph: BlockGraph) -> Content:
+        from importlib import import_module
+
+        kind: Any = getattr(import_module(f"qmpd.block.drivers.{module}"), name)
+        return cast("Content", kind(node, graph))
+
+    return make
+
+
+_MAKE: dict[str, Make] = {
+    "null-co": _null,
+    "null-aio": _null,
+    "file": _file,
+    "host_device": _file,
+    "host_cdrom": _file,
+    "raw": _raw,
+    "qcow2": _qcow2,
+    "throttle": _filter("filters", "Throttle"),
+    "copy-on-read": _filter("filters", "CopyOnRead"),
+    "copy-before-write": _filter("filters", "CopyBeforeWrite"),
+    "compress": _filter("filters", "Compress"),
+    "preallocate": _filter("filters", "Preallocate"),
+}
+
+MADE = frozenset(_MAKE)
+"""The drivers of which nodes can be made."""
+
+
+def reopen_all(graph: BlockGraph) -> None:
+    """Open what is in all nodes of a graph that another process has left."""
+    done: set[str] = set()
+
+    def reopen(node: BlockNode) -> None:
+        if node.name in done:
+            return
+        done.add(node.name)
+        for child in node.children.values():
+            reopen(child)
+        try:
+            node.content = content_of(node, graph)
+        except (Refusal, ImageError, OSError):
+            node.content = Gone()
+        node.port = Watched(node, graph)
+        backing = node.children.get("backing")
+        if isinstance(node.content, Qcow2Content) and backing is not None:
+            node.content.set_backing(backing.port)
+        if isinstance(node.content, DiskFile):
+            does, shares = cumulative(node)
+            node.content.keep_locked(does, ALL & ~shares)
+
+    for node in list(graph.nodes.values()):
+        reopen(node)

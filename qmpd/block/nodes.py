@@ -1,0 +1,172 @@
+"""What the block graph consists of: nodes that hold each other, and the drives of the devices that use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
+
+if TYPE_CHECKING:
+    from qmpd.block.content import Content
+    from qmpd.hardware.buses import Device
+
+SECTOR = 512
+
+
+@dataclass(slots=True, eq=False)
+class BlockNode:
+    """A node of the graph: what `blockdev-add` opened.
+
+    `options` are those of its driver, without its children, which are by their role (`file`, `backing`).
+    `owned`: `blockdev-del` may delete it; else it goes with the last that holds it.  `image` is what queries tell of a
+    format that it has read.  `location` is the name of what a protocol opens, empty where a name does not tell it.
+    `highest` is the end of what was ever written, `threshold` where BLOCK_WRITE_THRESHOLD is told; in bytes.
+    """
+
+    name: str
+    driver: str
+    location: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    read_only: bool = False
+    auto_read_only: bool = False
+    detect_zeroes: str = "off"
+    discard: str = "ignore"
+    direct: bool = False
+    no_flush: bool = False
+    force_share: bool = False
+    owned: bool = False
+    children: dict[str, BlockNode] = field(default_factory=dict)
+    parents: list[BlockNode] = field(default_factory=list)
+    drives: list[Drive] = field(default_factory=list)
+    image: dict[str, Any] = field(default_factory=dict)
+    # Whether what is behind it was opened by what its image says.
+    backing_as_recorded: bool = False
+    highest: int = 0
+    threshold: int = 0
+    # Faults that the control socket has asked for.
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    content: Content | None = None
+    # What its users see.
+    port: Content | None = None
+
+    @property
+    def exact_name(self) -> str:
+        """A name that opens it again, with nothing else; empty where there is none."""
+        if self.location or not self.children:
+            return self.location
+        if self.driver == "blkdebug":
+            below = self.children["image"].exact_name
+            given = set(self.options) - {"config"}
+            return f"blkdebug:{self.options.get('config', '')}:{below}" if below and not given else ""
+        if self.driver == "blkverify":
+            raw, test = self.children["raw"].exact_name, self.children["test"].exact_name
+            return f"blkverify:{raw}:{test}" if raw and test else ""
+        driver, file = DRIVERS[self.driver], self.children.get("file")
+        if driver.is_filter or file is None or not DRIVERS[file.driver].is_protocol or self._has_other_backing:
+            return ""
+        return "" if any(name in self.options for name in driver.strong) else file.exact_name
+
+    @property
+    def _has_other_backing(self) -> bool:
+        """Whether something else is behind it than what its image says."""
+        backing = self.children.get("backing")
+        if backing is not None and self.backing_as_recorded:
+            return False
+        return (None if backing is None else backing.exact_name) != self.image.get("full-backing-filename")
+
+    @property
+    def full_options(self) -> dict[str, Any]:
+        """The options that would open it again."""
+        driver = DRIVERS[self.driver]
+        found: dict[str, Any] = {name: self.options[name] for name in driver.strong if name in self.options}
+        found["driver"] = self.driver
+        if self.driver == "quorum":
+            found["children"] = [child.full_options for child in self.children.values()]
+            return found
+        for name, child in self.children.items():
+            if name != "backing":
+                found[name] = child.full_options
+        if self.driver == "qcow2" and self._has_other_backing:
+            backing = self.children.get("backing")
+            found["backing"] = None if backing is None else backing.full_options
+        return found
+
+    @property
+    def size(self) -> int:
+        """How large it is, in bytes."""
+        return 0 if self.content is None else self.content.size
+
+    @property
+    def allocated(self) -> int | None:
+        """How many bytes of the host's disk it takes; None where nobody can tell."""
+        return None if self.content is None else self.content.allocated
+
+    @property
+    def virtual_size(self) -> int:
+        """Its size in whole sectors, as queries tell it."""
+        return (self.size + SECTOR - 1) // SECTOR * SECTOR
+
+
+@dataclass(slots=True, eq=False)
+class Drive:
+    """What a device (or nobody yet) sees of the graph: QEMU's BlockBackend.
+
+    `name` is the drive's id, empty for one that a device made for itself; `label` is how texts call who uses it.
+    `writes` and `shares`: the device writes, and lets others write.  `options_id` is the id of the options that it was
+    made of, after `drive_del` has taken its name.
+    """
+
+    name: str
+    device: Device | None = None
+    label: str = ""
+    node: BlockNode | None = None
+    writes: bool = False
+    shares: bool = False
+    resizes: bool = False
+    tray_open: bool = False
+    locked: bool = False
+    qdev: str = ""
+    removable: bool = False
+    has_tray: bool = False
+    # Whether there is something in it that no node stands for.
+    unmodelled: bool = False
+    # What queries tell of the limits that it was given; None without any.
+    limits: dict[str, Any] | None = None
+    options_id: str = ""
+    # Whether the medium before was read-only, which the next one then is too; None where there was none.
+    was_read_only: bool | None = None
+    # What becomes of errors, and what became of the last one: `ok`, `failed`, `nospace`.
+    werror: str = "auto"
+    rerror: str = "auto"
+    io_status: str = "ok"
+    # Whether it confirms writes before they survive.
+    writeback: bool = True
+    # The account of what was done (QAPI BlockDeviceStats), and when the last of it was; None before the first.
+    statistics: dict[str, int] = field(default_factory=dict)
+    last_access: int | None = None
+    # Requests that have failed, and are tried again when the machine goes on: kind, offset, length, pattern.
+    waiting: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    @property
+    def does(self) -> int:
+        """What it does with its node (`qmpd.block.files.READ` and its like)."""
+        if self.device is None and not self.label:
+            # A drive that no device has yet does what it may, and lets others do all.
+            return READ | (WRITE if self.node is not None and not self.node.read_only else 0)
+        return READ | (WRITE if self.writes else 0)
+
+    @property
+    def allows(self) -> int:
+        """What it lets others do."""
+        if self.device is None and not self.label:
+            return ALL
+        return READ | UNCHANGED | RESIZE | (WRITE if self.shares else 0)
+
+
+def below(node: BlockNode, role: str | None = None) -> Content:
+    """What is in a node's child: in the one whose bytes are its own, where no role is named."""
+    port = node.children[role or DRIVERS[node.driver].first].port
+    assert port is not None
+    return port

@@ -1,0 +1,140 @@
+"""Who does what with a node, and what they will not have others do.  (QEMU's block.c, `bdrv_default_perms`.)
+
+What the users of a node do, and share, is passed on to the nodes below it, as each driver needs it; at the files it
+becomes locks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from qmpd.block.drivers.table import Role, role_of
+from qmpd.block.files import ALL, NAMES, READ, RESIZE, UNCHANGED, WRITE, DiskFile
+from qmpd.common.refusals import Refusal
+from qmpd.machine.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from qmpd.block.nodes import BlockNode, Drive
+
+
+class Use(NamedTuple):
+    """What one user does with a node and lets others do; `name` and `kind` (`drive`, `node`) are for texts."""
+
+    does: int
+    shares: int
+    name: str
+    kind: str
+    role: str
+
+    def described(self) -> Refusal:
+        """How texts call the user."""
+        return Refusal("user-node", name=self.name) if self.kind == "node" else Refusal("user-drive", name=self.name)
+
+
+def uses(node: BlockNode) -> Iterator[Use]:
+    """All uses of a node, the newest first."""
+    for drive in reversed(node.drives):
+        yield _of_drive(drive)
+    for parent in reversed(node.parents):
+        for role, child in parent.children.items():
+            if child is node:
+                does, shares = _passed_on(parent, role)
+                yield Use(does, ALL if node.force_share else shares, parent.name, "node", role)
+
+
+def _of_drive(drive: Drive) -> Use:
+    return Use(drive.does, drive.allows, drive.label or drive.name, "drive", "root")
+
+
+def cumulative(node: BlockNode) -> tuple[int, int]:
+    """What all users of a node together do, and what all of them share."""
+    does, shares = 0, ALL
+    for use in uses(node):
+        does |= use.does
+        shares &= use.shares
+    return does, shares
+
+
+def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
+    """What a node does with its child of this name, and shares."""
+    does, shares = cumulative(parent)
+    role = role_of(parent.driver, parent.options, name)
+    if role is Role.BACKING:
+        return does & READ, READ | UNCHANGED | (WRITE | RESIZE if shares & WRITE else 0)
+    if role is Role.TARGET:
+        return WRITE, ALL
+    if role is Role.METADATA:
+        return does | READ | (0 if parent.read_only else WRITE | RESIZE), (shares | UNCHANGED) & ~(WRITE | RESIZE)
+    if role is Role.DATA:
+        return does | (RESIZE if does & WRITE else 0), (shares | UNCHANGED) & ~RESIZE
+    if role is Role.VOTER:
+        return does, READ | UNCHANGED
+    if role is Role.WATCHED and (parent.drives or parent.parents):
+        return does | (READ if does & WRITE else 0), (shares | UNCHANGED) & ~(WRITE | RESIZE)
+    return does, shares | UNCHANGED
+
+
+def _below(node: BlockNode, found: dict[int, BlockNode]) -> None:
+    found.pop(id(node), None)
+    found[id(node)] = node
+    for child in node.children.values():
+        _below(child, found)
+
+
+def _conflict(node: BlockNode) -> Refusal | None:
+    """Why two users of a node cannot both have what they want."""
+    all_uses = list(uses(node))
+    for number, newer in enumerate(all_uses):
+        for older in all_uses[number + 1 :]:
+            used, unshared = older.does & ~newer.shares, newer.does & ~older.shares
+            said = _said(node, older, newer, used) if used else _said(node, newer, older, unshared)
+            if used and unshared:
+                return Refusal("permission-both", **said)
+            if used:
+                return Refusal("permission-used", **said)
+            if unshared:
+                return Refusal("permission-unshared", **said)
+    return None
+
+
+def _said(node: BlockNode, needs: Use, keeps: Use, bits: int) -> dict[str, object]:
+    return {
+        "node": node.name, "permissions": _names(bits), "user": needs.described(), "role": needs.role,
+        "other": keeps.described(), "other_role": keeps.role,
+    }  # fmt: skip
+
+
+def _names(bits: int) -> str:
+    return ", ".join(name for bit, name in NAMES.items() if bits & bit)
+
+
+def check_writable(node: BlockNode) -> None:
+    """Refuse to write to a node that is read-only, or is on top of one.
+
+    :raise MachineError: it is.
+    """
+    below: BlockNode | None = node
+    while below is not None:
+        if below.read_only:
+            raise MachineError("Block node is read-only")
+        below = below.children.get("file") or below.children.get("image")
+
+
+def refresh(nodes: Iterable[BlockNode]) -> None:
+    """See that the uses of these nodes, and of what is below them, go together; lock the files accordingly.
+
+    :raise Refusal: they do not; the locks are as before.
+    """
+    found: dict[int, BlockNode] = {}
+    for node in nodes:
+        _below(node, found)
+    for node in found.values():
+        conflict = _conflict(node)
+        if conflict is not None:
+            raise conflict
+    for node in found.values():
+        if isinstance(node.content, DiskFile):
+            does, shares = cumulative(node)
+            node.content.lock(does, ALL & ~shares)

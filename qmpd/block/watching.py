@@ -1,0 +1,117 @@
+"""What the users of a node see of it: what happens on the way to its bytes, whatever its driver is.
+
+Faults that were asked for, zeros that are noticed, discards that are not wanted, the end of what was written.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from qmpd.block.content import Gone
+from qmpd.block.images.errors import failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qmpd.block.content import Content
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+
+_SECTOR = 512
+_GONE = Gone()
+
+
+class Watched:
+    """A node's bytes (`qmpd.block.content.Content`), for its parents and drives."""
+
+    __slots__ = ("_graph", "node")
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        self.node = node
+        self._graph = graph
+
+    @property
+    def _content(self) -> Content:
+        content = self.node.content
+        return _GONE if content is None else content
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self._content.size
+
+    @property
+    def allocated(self) -> int | None:
+        """How many bytes of the host's disk it takes."""
+        return self._content.allocated
+
+    def _fail(self, when: str, offset: int, length: int) -> None:
+        """Fail where a fault says so."""
+        for fault in self.node.faults:
+            sector = fault.get("sector")
+            hit = sector is None or offset <= sector * _SECTOR < offset + length
+            if fault["when"] == when and hit and fault.get("count") != 0:
+                if fault.get("count") is not None:
+                    fault["count"] -= 1
+                number = getattr(errno, fault["error"])
+                raise failure(number)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read."""
+        if self.node.faults:
+            self._fail("read", offset, length)
+        return self._content.read(offset, length)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write; zeros need not be written where the node is to notice them."""
+        node = self.node
+        if node.faults:
+            self._fail("write", offset, len(data))
+        if node.detect_zeroes != "off" and not any(memoryview(data)):
+            self._content.zero(offset, len(data), unmap=node.detect_zeroes == "unmap")
+        else:
+            self._content.write(offset, data)
+        self._note(offset + len(data))
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Let them be zeros."""
+        if self.node.faults:
+            self._fail("write", offset, length)
+        self._content.zero(offset, length, unmap=unmap and self.node.discard == "unmap")
+        self._note(offset + length)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Nobody needs them; nothing happens where the node does not pass that on."""
+        if self.node.discard == "unmap":
+            self._content.discard(offset, length)
+
+    def truncate(self, size: int) -> None:
+        """Make it this long."""
+        self._content.truncate(size)
+
+    def flush(self) -> None:
+        """Return when all that was written survives, unless the node is told not to care."""
+        if self.node.faults:
+            self._fail("flush", 0, 0)
+        if not self.node.no_flush:
+            self._content.flush()
+
+    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
+        """What is allocated."""
+        return self._content.pieces(offset, length)
+
+    def close(self) -> None:
+        """The node is closed by the graph."""
+
+    def _note(self, end: int) -> None:
+        node = self.node
+        node.highest = max(node.highest, end)
+        if node.threshold and end > node.threshold:
+            data = {
+                "amount-exceeded": end - node.threshold,
+                "write-threshold": node.threshold,
+                "node-name": node.name,
+            }
+            node.threshold = 0
+            self._graph.happened.append(("BLOCK_WRITE_THRESHOLD", data))
