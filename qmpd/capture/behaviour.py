@@ -7,6 +7,7 @@ keeps the value of the nearest release that is known, and the release file says 
 from __future__ import annotations
 
 import re
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Seconds in which a guest boots and does its one thing; it takes a quarter of one.
 _GUEST_PATIENCE = 15.0
+# The number of a file that no program has open.
+_NO_FILE = 1000
 # Every level of CPU topology that some release knows, outermost first.
 _LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
@@ -38,8 +41,8 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     """
     found: Found = {}
     questions = (
-        _protocol, _reset, _preconfig, _machine, _refusals, _topology, _hot_plug, _display, _suspend, _panic,
-        _debug_exit,
+        _protocol, _reset, _preconfig, _machine, _refusals, _topology, _chardevs, _config_files, _network, _hot_plug,
+        _display, _suspend, _panic, _debug_exit,
     )  # fmt: skip
     for ask in questions:
         try:
@@ -179,6 +182,48 @@ def _topology(command: str) -> Found:
             found["unsupported_smp_level"] = _template(refused, level=level)
             break
     return found
+
+
+def _chardevs(command: str) -> Found:
+    def said(options: str) -> str:
+        return _complaint(command, [*OPTIONS[NO_MACHINE], "-chardev", f"{options},id=zqdevice"])
+
+    alias = said("tty,path=/no-such-thing")
+    taken = "warned" if alias.startswith("warning") else "taken"
+    found: Found = {"chardev_aliases": "refused" if "not a valid" in alias else taken}
+    found["chardev_without_address"] = "FD" in said("socket")
+    found["client_wait_refused"] = not said("socket,path=/no-such-thing,wait=off").startswith("warning")
+    negative = "exact" if "out of range" in said("ringbuf,size=-1") else "strict"
+    found["size_language"] = "floating" if "power" in said("ringbuf,size=1e3") else negative
+    with Program(command, OPTIONS[NO_MACHINE]) as program:
+        line = {"command-line": "drive_del no-such-thing"}
+        found["drive_errors_marked"] = program.client.ask("human-monitor-command", line).result.startswith("Error: ")
+    return found
+
+
+def _config_files(command: str) -> Found:
+    with tempfile.NamedTemporaryFile("w", suffix=".cfg") as file:
+        file.write("[machine]\n  zqnothing\n[zqgroup]\n")
+        file.flush()
+        try:
+            with Program(command, [*OPTIONS[NO_MACHINE], "-readconfig", file.name]) as program:
+                said = program.close()
+        except Refused as error:
+            said = error.said
+    if any("Could not open" in line for line in said):
+        return {}  # it does not see the files that there are here
+    return {"config_faults_at_option": any(" -readconfig " in line and "read config" not in line for line in said)}
+
+
+def _network(command: str) -> Found:
+    def said(options: str) -> str:
+        return _complaint(command, [*OPTIONS[NO_MACHINE], "-netdev", f"{options},id=zqnet"])
+
+    return {
+        "tap_ways_apart": "ifname" not in said("tap,fd=0,fds=1"),
+        "socket_kind_first": "SO_TYPE" in said(f"socket,fd={_NO_FILE}"),
+        "guest_forwards_to_host": "onflict" not in said("user,guestfwd=tcp:10.0.2.2:80-cmd:true"),
+    }
 
 
 def _hot_plug(command: str) -> Found:

@@ -13,6 +13,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from qmpd.capture.choices import BARE, choices
 from qmpd.capture.client import PATIENCE, CaptureError
 from qmpd.capture.lines import spell
 from qmpd.qapi.command_line import LISTS, PROGRAM
@@ -57,13 +58,15 @@ def command_line(command: str, groups: Iterable[str], report: Callable[[str], No
 
 def _ask(run: Run, groups: Iterable[str]) -> list[bytes]:
     lines = []
-    texts = {}
+    texts: dict[tuple[str, ...], str] = {}
     for words in LISTS:
         ended = run(list(words))
         if ended.stdout:
             texts[words] = ended.stdout
             text = _USAGE.sub(rf"\1{PROGRAM}", ended.stdout)
-            lines.append(spell({"list": list(words), "status": ended.returncode, "text": text}))
+            said = {"choice": BARE[words]} if words in BARE else {"text": text}
+            lines.append(spell({"list": list(words), "status": ended.returncode, **said}))
+    lines += choices(texts)
     missing = _missing_features(run, texts.get(("-cpu", "help"), ""))
     if missing:
         lines.append(spell({"features": missing}))

@@ -209,6 +209,7 @@ def _build(release: Release, machine: MachineSettings, warnings: list[str]) -> I
     """
     from qmpd.guest.effects import ACTING
     from qmpd.hardware.inventory import NotCaptured
+    from qmpd.server.computer import ThisComputer
     from qmpd.system.build import build, has_parts
 
     def refuse(refusal: Refusal) -> None:
@@ -217,7 +218,7 @@ def _build(release: Release, machine: MachineSettings, warnings: list[str]) -> I
         if not isinstance(refusal, NotCaptured) or (refusal.location or "").removeprefix("-device ") not in ACTING:
             warnings.append(f"{refusal.location}: warning: {refusal.message}; it is left out")
 
-    return build(release, machine, refuse) if has_parts(machine) else None
+    return build(release, machine, ThisComputer(), refuse) if has_parts(machine) else None
 
 
 def _log_format(given: Given) -> bool:
@@ -240,7 +241,8 @@ def _debugger(given: Given, before: ChardevSettings | None, release: Release) ->
     from qmpd.server import debugging
 
     try:
-        found = debugging.read_device(given.value if given.option.name == "gdb" else debugging.USUAL, given.location)
+        device = given.value if given.option.name == "gdb" else debugging.USUAL
+        found = debugging.read_device(device, release, given.location)
         if found.backend != debugging.NO_DEVICE:
             debugging.check_free(before, release)
         if found.backend == debugging.OF_ANOTHER:

@@ -14,16 +14,18 @@ class Refusal(Exception):  # noqa: N818 - the word that the whole project has fo
     """A request is refused, for the reason `code`; `values` are what the words tell of.
 
     A value that is a refusal itself is told in its own words.  `location` is where on a command line the request
-    stands, as QEMU names it (`-m foo`); None where nobody has said it yet.
+    stands, as QEMU names it (`-m foo`); None where nobody has said it yet.  It `advises` where the lines of advice
+    that belong to it are to be told.
     """
 
-    __slots__ = ("code", "location", "values")
+    __slots__ = ("advises", "code", "location", "values")
 
     def __init__(self, code: str, /, **values: object) -> None:
         super().__init__(code, values)
         self.code = code
         self.values = values
         self.location: str | None = None
+        self.advises = True
 
     def __str__(self) -> str:
         """The code and the values, for those who debug; what a user reads is the release's."""

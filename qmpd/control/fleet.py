@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 from qmpd.control.declaration import Group, command
 from qmpd.control.dispatcher import ControlDispatcher
 from qmpd.control.own_commands import SessionControl, VersionInfo, VersionTriple
+from qmpd.qapi.folders import common_words
 from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
@@ -190,8 +191,8 @@ class FleetDispatcher(ControlDispatcher):
 
     @property
     def words(self) -> Wordings:
-        """How refusals are told: those of a fleet have their words."""
-        return Wordings()
+        """How refusals are told."""
+        return Wordings(common_words())
 
     @property
     def version(self) -> VersionInfo:

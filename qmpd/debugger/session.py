@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.chardev.device import Chardev
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.debugger.memory import Memory
 from qmpd.debugger.stub import Stub
@@ -12,7 +13,6 @@ from qmpd.hardware.memory import MemoryLayout
 from qmpd.human.monitor import execute_line
 from qmpd.monitor.commands.machine import cpus, has_cpus
 from qmpd.monitor.session import Session
-from qmpd.system.chardev import Chardev
 
 if TYPE_CHECKING:
     from qmpd.debugger.memory import Range

@@ -108,9 +108,9 @@ class Lists:
         """The types of TPM."""
         return _TPM_TYPES
 
-    def network_types(self) -> list[str]:
-        """The types of network backend that were compiled in."""
-        return (self.text("-netdev", "help") or "").splitlines()[1:]
+    def choices(self, name: str) -> tuple[str, ...]:
+        """What there is to choose from (`qmpd.qapi.command_line.CommandLine.choices`)."""
+        return self._release.command_line.choices(name)
 
     def network_cards(self, bus: str | None = None) -> list[str]:
         """The types of network card, sorted; with a bus, those that go on it."""

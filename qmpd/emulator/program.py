@@ -89,7 +89,7 @@ class Complaints:
             sys.stderr.write(f"{error.message}\n")
             return
         words = Wordings() if self.release is None else self.release.refusals
-        for text in words.message(error).split("\n"):
+        for text in filter(None, words.message(error).split("\n")):
             self.line(f"{error.location}: {text}" if error.location else text)
         for hint in words.hint(error):
             sys.stderr.write(f"{hint}\n")

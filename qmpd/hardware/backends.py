@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.nodes import Drive
+from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import ID
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qmpd.block.graph import BlockGraph
+    from qmpd.chardev.facts import ChardevFacts
+    from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
     from qmpd.hardware.network import Network
@@ -29,14 +32,18 @@ _ANY_MEDIUM = "usb-storage"
 class Backends:
     """The backends of one machine, as its devices see them."""
 
-    __slots__ = ("_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "network", "open_ports")
+    __slots__ = (
+        "_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "computer", "network",
+        "open_ports",
+    )  # fmt: skip
 
-    def __init__(self, network: Network, block: BlockGraph, texts: Texts) -> None:
+    def __init__(self, network: Network, block: BlockGraph, texts: Texts, computer: Computer) -> None:
         self.network = network
         self.block = block
         self._texts = texts
-        # The labels of the character devices that there are, and whether a monitor uses them.
-        self.chardevs: dict[str, bool] = {}
+        # The computer that the machine is on, and the character devices that there are, by their labels.
+        self.computer = computer
+        self.chardevs: Mapping[str, ChardevFacts] = {}
         self._chardev_users: dict[str, Device] = {}
         # The ports that the guest has opened.
         self.open_ports: list[Device] = []
@@ -58,7 +65,8 @@ class Backends:
 
     def chardev_is_busy(self, label: str) -> bool:
         """Whether somebody uses a character device."""
-        return self.chardevs.get(label, False) or label in self._chardev_users
+        known = self.chardevs.get(label)
+        return (known is not None and known.is_busy) or label in self._chardev_users
 
     def chardev_is_open(self, label: str) -> bool:
         """Whether the device that uses a character device, if any, listens to it: from the start, or by now."""
@@ -83,9 +91,9 @@ class Backends:
             self.block.check(value, owner)
         elif kind == "chardev":
             if value not in self.chardevs:
-                raise MachineError(f"Property '{owner}' can't find value '{value}'")
+                raise Refusal("property-value-missing", owner=owner, id=value)
             if self.chardev_is_busy(value):
-                raise MachineError(self._texts("chardev-in-use", owner=owner, id=value))
+                raise Refusal("chardev-in-use", owner=owner, id=value)
 
     def attach(self, device: Device, given: Mapping[str, Any], captured: Mapping[str, Any]) -> None:
         """A device begins to use what it was given; `captured` is what is known of its type.

@@ -19,7 +19,8 @@ from qmpd.hardware.device_rules import DeviceRules
 from qmpd.hardware.devices import Devices
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.memory import MemoryLayout
-from qmpd.hardware.network import Network
+from qmpd.hardware.network import Netdev, Network
+from qmpd.hardware.network_rules import NetworkContext, NetworkRules
 from qmpd.hardware.user_objects import Objects
 from qmpd.qom.node import Node, Shape
 from qmpd.qom.reader import Reader
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from qmpd.block.nodes import Drive
+    from qmpd.common.computer import Asker, Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
     from qmpd.hardware.home import Home, Listener
@@ -40,16 +42,12 @@ if TYPE_CHECKING:
 _CHARDEVS = "/chardevs"
 
 
-class InventoryRules(DeviceRules, Protocol):
+class InventoryRules(DeviceRules, NetworkRules, Protocol):
     """What releases differ in beside their texts (`qmpd.qapi.behaviour.Behaviour`)."""
 
     @property
     def unplug_refusal_event(self) -> str:
         """The event that tells that the guest will not let go of a device; empty where there is none."""
-
-    @property
-    def netdev_ids_checked(self) -> bool:
-        """Whether `netdev_add` looks at its id."""
 
 
 class NotCaptured(NotModelled):
@@ -73,6 +71,7 @@ class Source(NamedTuple):
     """What is known of a release's machines, for all of them.
 
     `release` is its name, `captured` whether anything was captured of what its machines are made of.
+    `network_kinds` are the network backends that its program has; none where that is not known.
     """
 
     release: str
@@ -81,6 +80,7 @@ class Source(NamedTuple):
     types: Types
     texts: Texts
     rules: InventoryRules
+    network_kinds: tuple[str, ...]
 
 
 class Inventory:
@@ -88,19 +88,22 @@ class Inventory:
 
     __slots__ = (
         "_balloon", "_board_is_made", "_devices", "_home", "_objects", "_release", "_tree", "backends", "builder",
-        "captured", "reader", "rules", "texts", "types",
+        "captured", "computer", "network_kinds", "reader", "rules", "texts", "types",
     )  # fmt: skip
 
-    def __init__(self, home: Home, source: Source) -> None:
+    def __init__(self, home: Home, source: Source, computer: Computer) -> None:
+        """`computer` is that that the machine is on."""
         self._home = home
+        self.computer = computer
+        self.network_kinds = source.network_kinds
         self._release = source.release
         self.captured = source.captured
         self.builder = source.builder
         self.types = source.types
         self.texts = source.texts
         self.rules = source.rules
-        network = Network(source.texts, unique=source.rules.netdev_ids_checked)
-        self.backends = Backends(network, BlockGraph(source.texts), source.texts)
+        network = Network(source.rules, source.network_kinds)
+        self.backends = Backends(network, BlockGraph(source.texts), source.texts, computer)
         self.backends.block.has_group = self.has_throttle_group
         self.reader: Reader | None = None
         self._tree: ObjectTree | None = None
@@ -213,6 +216,14 @@ class Inventory:
         if self._balloon is None or self._balloon.device is not device:
             self._balloon = Balloon(self, device)
         return self._balloon
+
+    def add_netdev(self, values: Mapping[str, Any], asker: Asker, *, cold: bool = False) -> Netdev:
+        """Add a network backend (`netdev_add`); at one of the command line's ids nobody looks any more (`cold`).
+
+        :raise Refusal: it is refused.
+        """
+        context = NetworkContext(self.computer, self.backends.chardevs, asker)
+        return self.backends.network.add(values, context, cold=cold)
 
     def move_tray(self, drive: Drive, *, opened: bool) -> None:
         """Open or close the tray of a drive, and tell of it where it moves."""
@@ -370,7 +381,6 @@ class Inventory:
         and the address."""
         container = self.tree.container(_CHARDEVS)
         labels = {label for label, *_ in chardevs}
-        self.backends.chardevs = dict.fromkeys(labels, False)
         for name in [name for name in container.children if name not in labels]:
             container.remove(name)
         for label, kind, connected, address in chardevs:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.identifiers import is_identifier
-from qmpd.machine.errors import DeviceNotFound, MachineError
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.hardware import network_rules
 
 if TYPE_CHECKING:
-    from qmpd.common.texts import Texts
-    from qmpd.hardware.buses import Device
+    from collections.abc import Collection, Iterable, Mapping
 
+    from qmpd.hardware.buses import Device
+    from qmpd.hardware.network_rules import NetworkContext, NetworkRules
+    from qmpd.hardware.user_network import Forward
+
+# Backends that are nothing but themselves; any other reaches out to the host, where there is no machine to serve.
+_MODELLED = frozenset({"user", "hubport", "tap", "socket", "stream", "dgram", "vhost-user", "vhost-vdpa", "bridge"})
+# Types of `-net` that are no backend.
+_NO_BACKEND = frozenset({"nic", "none"})
+_HUB_PORT = "hubport"
+_USER = "user"
 _BASE = "52:54:00:12:34:"
 _FIRST, _LAST = 0x56, 0xFE
 _UNSET = f"{_BASE}{_FIRST:02x}"
@@ -19,10 +29,10 @@ _UNSET = f"{_BASE}{_FIRST:02x}"
 class Netdev:
     """A network backend (`-netdev`): its id, its type and options, and the card that uses it.
 
-    `number` tells which came first, of backends and cards.
+    `number` tells which came first, of backends and cards; `forwards` are the ports of the host that it forwards.
     """
 
-    __slots__ = ("identifier", "link", "number", "options", "peer", "type")
+    __slots__ = ("forwards", "identifier", "link", "number", "options", "peer", "type")
 
     def __init__(self, identifier: str, kind: str, options: dict[str, Any], number: int = 0) -> None:
         self.identifier = identifier
@@ -31,6 +41,7 @@ class Netdev:
         self.options = options
         self.peer: Device | None = None
         self.link = True
+        self.forwards: list[Forward] = []
 
 
 class Card:
@@ -69,12 +80,12 @@ class Card:
 class Network:
     """The network of one machine."""
 
-    __slots__ = ("_addresses", "_made", "_texts", "_unique", "cards", "hubs", "netdevs")
+    __slots__ = ("_addresses", "_made", "_network_kinds", "_rules", "cards", "hubs", "netdevs")
 
-    def __init__(self, texts: Texts, *, unique: bool) -> None:
-        """`unique`: the ids of backends are checked, and each may be there once."""
-        self._texts = texts
-        self._unique = unique
+    def __init__(self, rules: NetworkRules, kinds: Collection[str]) -> None:
+        """`kinds` are the types of backend that there are; none where that is not known."""
+        self._rules = rules
+        self._network_kinds = kinds
         self.netdevs: list[Netdev] = []
         self.cards: list[Card] = []
         # The numbers of the hubs that there are, the oldest first; a hub stays when its ports are gone.
@@ -89,29 +100,60 @@ class Network:
         """The backend of this id."""
         return next((each for each in self.netdevs if each.identifier == identifier), None)
 
-    def check_id(self, identifier: str) -> None:
-        """Refuse the id of a new backend.
+    def find_user(self, identifier: str | None) -> Netdev:
+        """The user network of this id; without one the first.
 
-        :raise MachineError: it is none, or is taken.
+        :raise Refusal: there is none.
         """
-        if self._unique:
-            if not is_identifier(identifier):
-                raise MachineError("Parameter 'id' expects an identifier")
-            if self.find(identifier) is not None:
-                raise MachineError(self._texts("netdev-duplicate", id=identifier))
+        if identifier is None:
+            found = next((each for each in self.netdevs if each.type == _USER), None)
+            if found is None:
+                raise Refusal("user-none")
+            return found
+        found = self.find(identifier)
+        if found is None:
+            raise Refusal("user-missing", id=identifier)
+        if found.type != _USER:
+            raise Refusal("user-other")
+        return found
 
-    def add(self, identifier: str, kind: str, options: dict[str, Any], *, cold: bool = False) -> Netdev:
-        """Add a backend (`netdev_add`); at one of the command line's ids nobody looks any more (`cold`).
+    def check_forwards(self, forwards: Iterable[Forward]) -> None:
+        """Refuse to forward what is forwarded.
 
-        :raise MachineError: its id will not do.
+        :raise Refusal: a port of the host is taken.
         """
-        if not cold:
-            self.check_id(identifier)
+        taken = [each for netdev in self.netdevs for each in netdev.forwards]
+        for forward in forwards:
+            if any(forward.collides(other) for other in taken):
+                raise Refusal("forward-taken", rule=forward.rule)
+            taken.append(forward)
+
+    def add(self, values: Mapping[str, Any], context: NetworkContext, *, cold: bool = False) -> Netdev:
+        """Add a backend (`netdev_add`); whether a command line's ids are any is asked no more (`cold`).
+
+        :raise Refusal: it is refused.
+        """
+        kind, identifier = values["type"], values["id"]
+        checks_ids = self._rules.netdev_ids_checked
+        if checks_ids and not cold and not is_identifier(identifier):
+            raise Refusal("identifier-expected", name="id")
+        if kind in _NO_BACKEND or (self._network_kinds and kind not in self._network_kinds):
+            raise Refusal("netdev-type", type=kind)
+        if (checks_ids or cold) and self.find(identifier) is not None:
+            raise Refusal("netdev-duplicate", id=identifier)
+        if kind == _HUB_PORT and "netdev" in values and self.find(values["netdev"]) is None:
+            raise Refusal("netdev-missing", id=values["netdev"])
+        forwards = network_rules.check(values, self._rules, context)
+        self.check_forwards(forwards)
+        if kind not in _MODELLED:
+            raise NotModelled(f"network backends of type {kind}")
+        options = {name: value for name, value in values.items() if name not in ("type", "id")}
         netdev = Netdev(identifier, kind, options, self._next_number())
+        netdev.forwards = forwards
         self.netdevs.append(netdev)
         hub = options.get("hubid")
-        if kind == "hubport" and hub is not None and int(hub) not in self.hubs:
-            self.hubs.append(int(hub))
+        if kind == _HUB_PORT and hub is not None and hub not in self.hubs:
+            self.hubs.append(hub)
         return netdev
 
     def _next_number(self) -> int:
@@ -121,21 +163,21 @@ class Network:
     def remove(self, identifier: str) -> None:
         """Remove a backend (`netdev_del`); a card that uses it loses its link.
 
-        :raise DeviceNotFound: there is none.
+        :raise Refusal: there is none.
         """
         netdev = self.find(identifier)
         if netdev is None:
-            raise DeviceNotFound(f"Device '{identifier}' not found")
+            raise Refusal("device-missing", id=identifier)
         self.netdevs.remove(netdev)
 
     def set_link(self, name: str, up: bool) -> None:
         """Set the link of a backend or a card (`set_link`).
 
-        :raise DeviceNotFound: there is none of that name.
+        :raise Refusal: there is none of that name.
         """
         client = self.find(name) or next((card for card in self.cards if card.name == name), None)
         if client is None:
-            raise DeviceNotFound(f"Device '{name}' not found")
+            raise Refusal("device-missing", id=name)
         client.link = up
         if isinstance(client, Netdev) and client.peer is not None:
             for card in self.cards:
@@ -152,13 +194,13 @@ class Network:
     def check(self, identifier: str, owner: str) -> None:
         """Refuse a backend for a card's property.
 
-        :raise MachineError: there is none of this id, or it has a card.
+        :raise Refusal: there is none of this id, or it has a card.
         """
         netdev = self.find(identifier)
         if netdev is None:
-            raise MachineError(f"Property '{owner}' can't find value '{identifier}'")
+            raise Refusal("property-value-missing", owner=owner, id=identifier)
         if netdev.peer is not None:
-            raise MachineError(f"Property '{owner}' can't take value '{identifier}', it's in use")
+            raise Refusal("property-value-in-use", owner=owner, id=identifier)
 
     def attach(self, device: Device, given: dict[str, Any], captured: dict[str, Any] | None) -> None:
         """A card is realized: it gets an address where it has none, and its backend is taken."""

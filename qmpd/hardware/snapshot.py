@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qmpd.block.graph import BlockGraph
 from qmpd.block.making import reopen_all
 from qmpd.block.nodes import BlockNode, Drive
+from qmpd.chardev.facts import ChardevFacts
 from qmpd.common.hash_table import HashTable
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import Balloon
@@ -22,6 +23,7 @@ from qmpd.hardware.device_types import DeviceTypes
 from qmpd.hardware.devices import Devices
 from qmpd.hardware.network import Card, Netdev, Network
 from qmpd.hardware.removal import Removal
+from qmpd.hardware.user_network import Forward
 from qmpd.hardware.user_objects import Objects
 from qmpd.qom.node import Node, Property, Shape
 from qmpd.qom.reader import Reader
@@ -82,6 +84,14 @@ _PROPERTIES = Field(
     lambda plain, find: None if plain is None else {each[0]: Property(*each) for each in plain},
 )
 
+_FORWARDS = Field(
+    lambda value, refer: [list(each) for each in value], lambda plain, find: [Forward(*each) for each in plain]
+)
+_FACTS = Field(
+    lambda value, refer: {label: list(facts) for label, facts in value.items()},
+    lambda plain, find: {label: ChardevFacts(*facts) for label, facts in plain.items()},
+)
+
 REFERENCES: dict[type, dict[str, Field]] = {
     Node: {
         "shape": one(Shape), "owner": one(Node), "parent": one(Node), "children": named(Node), "_added": _PROPERTIES,
@@ -94,7 +104,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Removal: {"_buses": one(Buses), "_gone": _GROUPS},
     Objects: {"_own": named(Node)},
     Balloon: {"device": one(Device)},
-    Netdev: {"peer": one(Device)},
+    Netdev: {"peer": one(Device), "forwards": _FORWARDS},
     Card: {"device": one(Device), "netdev": one(Netdev)},
     Network: {"netdevs": many(Netdev), "cards": many(Card)},
     BlockNode: {"children": named(BlockNode), "parents": many(BlockNode), "drives": many(Drive)},
@@ -102,14 +112,14 @@ REFERENCES: dict[type, dict[str, Field]] = {
     BlockGraph: {"nodes": named(BlockNode), "drives": many(Drive)},
     Backends: {
         "network": one(Network), "block": one(BlockGraph), "_chardev_users": named(Device), "_singles": named(Device),
-        "_object_users": named(Device), "open_ports": many(Device),
+        "_object_users": named(Device), "open_ports": many(Device), "chardevs": _FACTS,
     },
 }  # fmt: skip
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
 
 CONTEXT = frozenset({
-    "_backends", "_builder", "_home", "_kinds", "_reader", "_rules", "_texts", "_tree", "_types", "_unique", "again",
-    "content", "happened", "has_group", "json_parser", "open_set", "port", "reader",
+    "_backends", "_builder", "_home", "_kinds", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
+    "_types", "again", "computer", "content", "happened", "has_group", "json_parser", "open_set", "port", "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -196,7 +206,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
         "_kinds": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,
-        "_unique": inventory.rules.netdev_ids_checked, "reader": reader,
+        "_network_kinds": inventory.network_kinds, "computer": inventory.computer, "reader": reader,
     }  # fmt: skip
     for thing in things:
         for name in CONTEXT.intersection(type(thing).__slots__):

@@ -83,6 +83,11 @@ class Objects:
         self._finish(node, properties)
         return node
 
+    def find(self, identifier: str) -> Node | None:
+        """The object of this id."""
+        container = self._tree.root.children.get("objects")
+        return None if container is None else container.children.get(identifier)
+
     def begin(self) -> None:
         """Let the objects that are added next come before those that the machine makes for itself."""
         container = self._tree.container(OBJECTS)

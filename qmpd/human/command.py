@@ -22,4 +22,4 @@ def human_monitor_command(system: System, session: Client, arguments: Arguments)
     cpus = system.settings.topology.cpus if has_cpus(system) else 0
     if cpu is not None and not 0 <= cast("int", cpu) < cpus:
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
-    return execute_line(system, cast("str", arguments["command-line"])).replace("\n", "\r\n")
+    return execute_line(system, cast("str", arguments["command-line"]), client=session).replace("\n", "\r\n")

@@ -18,6 +18,7 @@ from qmpd.monitor.commands.machine import NO_UUID
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qmpd.monitor.client import Client
     from qmpd.system.system import System
 
     Action = Callable[[System, str], str]
@@ -168,10 +169,10 @@ def completions(system: System, text: str) -> list[str]:
     return [name for name in known if name.startswith(words[-1])]
 
 
-def execute_line(system: System, line: str, own_words: bool = False) -> str:
+def execute_line(system: System, line: str, own_words: bool = False, client: Client | None = None) -> str:
     """Execute one line and give what it prints, its lines ended by a line feed.
 
-    With `own_words` help is qmpd's rather than the release's.
+    With `own_words` help is qmpd's rather than the release's.  `client` is who asks, where that is known.
     """
     word, end = _word(line, 0)
     if not line.strip():
@@ -201,7 +202,7 @@ def execute_line(system: System, line: str, own_words: bool = False) -> str:
     parts = human_parts.INFORMATION if known is INFORMATION else human_parts.PARTS
     part = next((parts[name] for name in names if name in parts), None)
     if part is not None:
-        return human_parts.run(system, part, human_parts.Line(title, line[end:]), hint)
+        return human_parts.run(system, part, human_parts.Line(title, line[end:], client), hint)
     action = next((known[name] for name in names if name in known), None)
     excess = bool(line[end:].strip())
     if action is None and not (excess and table.takes_nothing(title, known is INFORMATION)):

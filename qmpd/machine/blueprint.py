@@ -250,6 +250,8 @@ class MachineSettings:
     machine_options: Mapping[str, str] = field(default_factory=dict)
     # The id of each VNC display, and whether it asks for a password.
     vnc: tuple[tuple[str, bool], ...] = ()
+    # The ids that lists of options for character devices have; the human monitor takes none of them again.
+    chardev_ids: tuple[str, ...] = ()
 
     # What each `-numa` and `set-numa-node` said, in the order in which they did.
     numa: tuple[Mapping[str, object], ...] = ()

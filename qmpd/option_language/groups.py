@@ -6,13 +6,13 @@ came from: much of it is looked at again later, group by group.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import orjson
 
 from qmpd.common.identifiers import is_identifier
-from qmpd.common.texts import Texts
+from qmpd.common.refusals import Refusal
+from qmpd.common.scalars import has_doubtful_suffix
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.key_values import BOOL, NUMBER, SIZE, STRING
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from qmpd.qapi.release import Release
 
 _TYPES = {"string": STRING, "boolean": BOOL, "number": NUMBER, "size": SIZE}
-IDENTIFIER_HINT = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
 _SHOWN = {STRING: "str", BOOL: "bool (on/off)", NUMBER: "num", SIZE: "size"}
 HELP = ("help", "?")
 """What asks for a list where it stands in a value's place."""
@@ -61,9 +60,6 @@ IMPLIED = {
 _MERGED = frozenset(("action", "boot-opts", "icount", "machine", "memory", "name", "rtc", "smp-opts", "spice"))
 # Lists that take any key here, whatever query-command-line-options tells of them.
 _ANYTHING = frozenset(("drive", "device", "machine"))
-# Groups of modules: query-command-line-options tells of them once they are loaded.
-_MODULES = ("spice",)
-_KEY = re.compile(r"  ([^=]+)=<([^>]+)>")
 _NOT_GROUPS = ("object", "machine", "smp-opts", "boot-opts")
 
 
@@ -89,7 +85,7 @@ class Entry:
     def flag(self, key: str, default: bool = False) -> bool:
         """The value of a boolean key.
 
-        :raise OptionError: it is none.
+        :raise Refusal: it is none.
         """
         value = self.get(key)
         return default if value is None else key_values.boolean(key, value)
@@ -122,10 +118,8 @@ class OptionGroups:
             self._keys = {
                 each["option"]: {key["name"]: _TYPES[key["type"]] for key in each["parameters"]} for each in listed
             }
-            for group in _MODULES:
-                keys = _listed_keys(self.text(f"-{group}", "help"))
-                if keys:
-                    self._keys.setdefault(group, keys)
+            for group, keys in self._release.command_line.groups.items():
+                self._keys.setdefault(group, {name: _TYPES[kind] for name, kind in keys.items()})
         return self._keys
 
     def keys(self, group: str) -> dict[str, str]:
@@ -152,19 +146,28 @@ class OptionGroups:
     def parse(self, given: Given, group: str) -> Entry:
         """Take a list.
 
-        :raise OptionError: a key is unknown, a value not of its type, or the id no identifier or taken.
+        :raise Refusal: a key is unknown, a value not of its type, or the id no identifier or taken.
         :raise OptionList: the group's keys are asked for.
         """
-        entry = self.create(group, self._identifier(given.value, group), given.location)
+        return self.read_list(given.value, group, given.location)
+
+    def read_list(self, text: str, group: str, location: str) -> Entry:
+        """Take a list that stands at a place.
+
+        :raise Refusal: a key is unknown, a value not of its type, or the id no identifier or taken.
+        :raise OptionList: the group's keys are asked for.
+        """
+        entry = self.create(group, self._identifier(text, group), location)
         known = self.keys(group)
         implied = IMPLIED.get(group)
-        warn = self._warner(given.location)
-        for number, piece in enumerate(key_values.split_flat_list(given.value, implied)):
+        warn = self._warner(location)
+        for number, piece in enumerate(key_values.split_flat_list(text, implied)):
             named = implied if number == 0 else None
             if known and named is None and piece in HELP:
                 raise self.listing(group)
-            # One pair at a time: a warning about one comes behind the error about the one before it.
-            for key, value in key_values.flat_list(piece, named, warn):
+            # One pair at a time: a warning about one comes behind the error about the one before it.  The comma has a
+            # piece without anything count, too.
+            for key, value in key_values.flat_list(f"{piece},", named, warn):
                 if key != "id":
                     self.put(entry, key, value)
         return entry
@@ -185,12 +188,12 @@ class OptionGroups:
     def create(self, group: str, identifier: str | None, location: str) -> Entry:
         """A new list of a group, or the one that there is where there is one for all.
 
-        :raise OptionError: the id is none, or taken.
+        :raise Refusal: the id is none, or taken.
         """
         entries = self._entries.setdefault(group, [])
         if group in _MERGED:
             if identifier is not None:
-                raise OptionError("Invalid parameter 'id'")
+                raise Refusal("option-unknown", name="id")
             if not entries:
                 entries.append(Entry(group, None, location))
             return entries[0]
@@ -206,12 +209,25 @@ class OptionGroups:
     def put(self, entry: Entry, key: str, value: str) -> None:
         """Give a list one more pair.
 
-        :raise OptionError: the key is unknown, or the value not of its type.
+        :raise Refusal: the key is unknown, or the value not of its type.
         """
         known = self.keys(entry.group)
         if known:
-            key_values.check_flat_list([(key, value)], known)
+            language = self._release.behaviour.size_language
+            key_values.check_flat_list([(key, value)], known, language)
+            if known[key] == key_values.SIZE and has_doubtful_suffix(value, language):
+                text = self._release.refusals.message(Refusal("size-suffix-deprecated", text=value))
+                self._warn(f"{entry.location}: warning: {text}")
         entry.pairs.append((key, value))
+
+    def flat_values(self, group: str, text: str, implied: str | None) -> dict[str, str]:
+        """The values of a list of a group's keys that stands within something else.
+
+        :raise Refusal: a key is unknown, or a value not of its type.
+        """
+        pairs = key_values.flat_list(text, implied)
+        key_values.check_flat_list(pairs, self.keys(group), self._release.behaviour.size_language)
+        return dict(pairs)
 
     def listing(self, group: str) -> OptionList:
         """The list of a group's keys, which ends the program."""
@@ -226,68 +242,49 @@ class OptionGroups:
         found = self._release.command_line.text(*words, program="")
         return "" if found is None else found[0]
 
-    def backends(self) -> list[str]:
-        """The back ends of character devices; none where they are not known."""
-        listed = [line.strip() for line in self.text("-chardev", "help").splitlines()[1:]]
-        if listed:
-            # Those of modules are not listed; the one for Braille is always there.
-            displays = self.text("-display", "help").splitlines()
-            listed.append("braille")
-            listed += ["spicevmc", "spiceport"] if "spice-app" in displays else []
-            listed += ["dbus"] if "dbus" in displays else []
-        return listed
-
-    @property
-    def has_aliases(self) -> bool:
-        """Whether some back ends of character devices still have two names."""
-        return self._release.version < (9, 0)
-
-    def in_use(self, label: str) -> str:
-        """The refusal of a character device that somebody uses."""
-        whole = Texts(self._release.hardware.texts)("chardev-in-use", owner="", id=label)
-        return whole.partition(": ")[2]
-
     def read(self, given: Given, group: str) -> dict[str, str]:
         """The values of a list by key, as they were typed; `id` among them.
 
-        :raise OptionError: a key is unknown, a value not of its type, or the id no identifier or taken.
+        :raise Refusal: a key is unknown, a value not of its type, or the id no identifier or taken.
         """
         return self.parse(given, group).values()
+
+    def reserve(self, group: str, identifier: str) -> None:
+        """Have an id count as taken."""
+        self._identifiers.setdefault(group, set()).add(identifier)
+
+    def identifiers(self, group: str) -> frozenset[str]:
+        """The ids of a group that are taken."""
+        return frozenset(self._identifiers.get(group, ()))
 
     def claim(self, group: str, identifier: str) -> None:
         """Take an id.
 
-        :raise OptionError: it is none, or taken.
+        :raise Refusal: it is none, or taken.
         """
         if not is_identifier(identifier):
-            raise OptionError("Parameter 'id' expects an identifier", hint=IDENTIFIER_HINT)
+            raise Refusal("identifier-expected", name="id")
         taken = self._identifiers.setdefault(group, set())
         if identifier in taken:
-            raise OptionError(f"Duplicate ID '{identifier}' for {group}")
+            raise Refusal("option-id-duplicate", id=identifier, group=group)
         taken.add(identifier)
 
     def set(self, text: str) -> None:
         """`-set group.id.key=value`.
 
-        :raise OptionError: there is no such list, or it does not take that.
+        :raise Refusal: there is no such list, or it does not take that.
         """
         name, equals, value = text.partition("=")
         parts = name.split(".", 2)
         if len(parts) != 3 or not all(parts) or not equals:
-            raise OptionError(f'can\'t parse: "{text}"')
+            raise Refusal("set-unreadable", text=text)
         group, identifier, key = parts
         if self._release.behaviour.keyval_options and group in _NOT_GROUPS:
-            raise OptionError(f"-set is not supported with {group}")
+            raise Refusal("set-unsupported", group=group)
         if not self.exists(group):
-            raise OptionError(f"There is no option group '{group}'")
+            raise Refusal("group-missing", group=group)
         for entry in self.find(group):
             if entry.identifier == identifier:
                 self.put(entry, key, value)
                 return
-        raise OptionError(f'there is no {group} "{identifier}" defined')
-
-
-def _listed_keys(text: str) -> dict[str, str]:
-    """The keys in the list that a group's option prints for `help`."""
-    kinds = {shown: kind for kind, shown in _SHOWN.items()}
-    return {match[1]: kinds[match[2]] for line in text.splitlines()[1:] if (match := _KEY.match(line)) is not None}
+        raise Refusal("set-missing", group=group, id=identifier)

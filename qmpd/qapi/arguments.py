@@ -38,33 +38,25 @@ Visitor = Callable[[object, "str | None", Frame], None]
 MembersVisitor = Callable[[dict[str, object], Frame], int]
 
 _ABSENT = object()
-_DEFAULT_ENUM_REFUSAL = "Parameter '{name}' does not accept value '{value}'"
 
 
-def compile_checker(
-    introspection: Introspection, command: str, names: Names, enum_refusal: str = _DEFAULT_ENUM_REFUSAL
-) -> Checker:
+def compile_checker(introspection: Introspection, command: str, names: Names) -> Checker:
     """The check of one command's arguments; see `ArgumentCompiler`, which shares work between commands."""
-    return ArgumentCompiler(introspection, names, enum_refusal).checker(command)
+    return ArgumentCompiler(introspection, names).checker(command)
 
 
 class ArgumentCompiler:
     """Builds the checks of a release's commands, each when it is asked for."""
 
-    def __init__(self, introspection: Introspection, names: Names, enum_refusal: str = _DEFAULT_ENUM_REFUSAL) -> None:
-        """
-        :param names: the names that introspection hides (`qmpd.qapi.naming`).
-        :param enum_refusal: what the release says of a string that is no value of an enumeration; may hold `{name}`
-            (the member, or `null` for an element of a list) and `{value}`.
-        """
+    def __init__(self, introspection: Introspection, names: Names) -> None:
+        """`names` are those that introspection hides (`qmpd.qapi.naming`)."""
         self._introspection = introspection
         self._names = names
-        self._enum_refusal = enum_refusal
         self._visitors: dict[str, Visitor] = {}
         self._members: dict[str, MembersVisitor] = {}
 
     def checker(self, command: str) -> Checker:
-        """A function that checks the arguments of `command` and raises `ArgumentError` with QEMU's text.
+        """A function that checks the arguments of `command` and raises `ArgumentError` where they do not fit.
 
         The arguments are as the decoder gives them: dict, list, str, int, float, bool, None.
         :raise KeyError: there is no such command.
@@ -121,7 +113,7 @@ class ArgumentCompiler:
                     present += 1
                     visit_member(item, name, frame)
                 elif not optional:
-                    raise ArgumentError(f"Parameter '{_path(name, frame)}' is missing")
+                    raise ArgumentError("parameter-missing", name=_path(name, frame))
             return present
 
         if declaration.tag is None:
@@ -152,7 +144,7 @@ class ArgumentCompiler:
         visited = [name for name in self._visit_order(declaration, value) if name in value]
         left = value.keys() - set(visited)
         name = left.pop() if len(left) == 1 else first_unexpected(value, visited)
-        raise ArgumentError(f"Parameter '{_path(name, frame)}' is unexpected")
+        raise ArgumentError("parameter-unexpected", name=_path(name, frame))
 
     def _visit_order(self, declaration: Object, value: dict[str, object]) -> list[str]:
         order = [member.name for member in declaration.members]
@@ -187,7 +179,7 @@ class ArgumentCompiler:
             case Builtin():
                 return _BUILTINS[found.name]
             case Enumeration():
-                return _enumeration(found, self._enum_refusal)
+                return _enumeration(found)
             case Array():
                 return _array(self._visitor(found.element, place))
             case Alternate():
@@ -206,7 +198,7 @@ class ArgumentCompiler:
         def visit(value: object, name: str | None, frame: Frame) -> None:
             branch = branches.get(type(value))
             if branch is None:
-                raise ArgumentError(f"Invalid parameter type for '{name or 'null'}', expected: {title}")
+                raise ArgumentError("parameter-type", name=name or "null", expected=title)
             branch(value, name, frame)
 
         return visit
@@ -238,7 +230,7 @@ def _accept(arguments: dict[str, object]) -> None:
 def _check_nothing(arguments: dict[str, object]) -> None:
     if arguments:
         name = first_unexpected(arguments, ())
-        raise ArgumentError(f"Parameter '{name}' is unexpected")
+        raise ArgumentError("parameter-unexpected", name=name)
 
 
 def _visit_no_members(value: dict[str, object], frame: Frame) -> int:
@@ -258,7 +250,7 @@ def _path(name: str | None, frame: Frame) -> str:
 
 
 def _wrong_type(name: str | None, frame: Frame, expected: str) -> ArgumentError:
-    return ArgumentError(f"Invalid parameter type for '{_path(name, frame)}', expected: {expected}")
+    return ArgumentError("parameter-type", name=_path(name, frame), expected=expected)
 
 
 def _array(element: Visitor) -> Visitor:
@@ -272,14 +264,14 @@ def _array(element: Visitor) -> Visitor:
     return visit
 
 
-def _enumeration(declaration: Enumeration, refusal: str) -> Visitor:
+def _enumeration(declaration: Enumeration) -> Visitor:
     values = frozenset(declaration.values)
 
     def visit(value: object, name: str | None, frame: Frame) -> None:
         if type(value) is not str:
             raise _wrong_type(name, frame, "string")
         if value not in values:
-            raise ArgumentError(refusal.format(name=name or "null", value=value))
+            raise ArgumentError("enum-refusal", name=name or "null", value=value)
 
     return visit
 
@@ -295,10 +287,10 @@ def _integer(kind: str) -> Visitor:
         # QEMU first reads 64 bits of the kind's signedness, then looks whether the value fits. It takes negative
         # numbers for unsigned ones (two's complement), which never fit where the kind is narrower.
         if narrow and type(value) is int and (not signed or value < 1 << 63):
-            raise ArgumentError(f"Parameter '{name or 'null'}' expects {kind}_t")
+            raise ArgumentError("integer-narrow", name=name or "null", kind=kind)
         if signed:
             raise _wrong_type(name, frame, "integer")
-        raise ArgumentError(f"Parameter '{_path(name, frame)}' expects uint64")
+        raise ArgumentError("parameter-uint64", name=_path(name, frame))
 
     return visit
 

@@ -74,6 +74,22 @@ ABOUT: dict[str, str] = {
     "password_connected_refusal": "the text of set_password where the clients of a VNC display are not to stay",
     "password_expiry_refusal": "the text of expire_password for a time that is none; empty: it is taken for one",
     "chardev_failure": "the text of chardev-add for a character device that cannot be opened",
+    "drive_errors_marked": "drive_add and drive_del put 'Error: ' in front of what refuses them",
+    "chardev_aliases": "what becomes of the second names (tty, parport) that two kinds of character devices had:"
+    " 'taken', 'warned' about or 'refused'",
+    "chardev_without_address": "a socket of -chardev needs no address",
+    "client_wait_refused": "a socket of -chardev that connects is refused where it is told whether to wait; false: that"
+    " is warned about",
+    "size_language": "how sizes are read that are text: 'floating', 'strict' or 'exact' (qmpd.common.scalars).  Four"
+    " releases were measured; the others are as the nearest",
+    "tap_ways_apart": "a tap excludes the ways to have it (queues=, helper=, fds=, fd=) from one another before all"
+    " else; false: each way names what cannot go with it.  Four releases were measured; the others are as the nearest",
+    "socket_kind_first": "an open file for -netdev socket is asked whether it is a socket before it is made not to"
+    " block.  Four releases were measured; the others are as the nearest",
+    "config_faults_at_option": "of a fault in a file of -readconfig the option is named; false: the line of the file."
+    "   Four releases were measured; the others are as the nearest",
+    "guest_forwards_to_host": "a user network forwards the guest's connections to the host's own address (a matter of"
+    " the library that the program was built with)",
 }
 
 
@@ -140,6 +156,15 @@ class Behaviour:
     password_connected_refusal: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
     password_expiry_refusal: str = "Parameter 'time' doesn't take value '{time}'"
     chardev_failure: str = "Failed to add chardev '{id}': {reason}"
+    drive_errors_marked: bool = False
+    chardev_aliases: str = "refused"
+    chardev_without_address: bool = True
+    client_wait_refused: bool = True
+    size_language: str = "exact"
+    tap_ways_apart: bool = True
+    socket_kind_first: bool = True
+    config_faults_at_option: bool = True
+    guest_forwards_to_host: bool = True
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from qmpd.common.refusals import Worded
+from qmpd.common.refusals import Refusal
 from qmpd.common.suggestions import suggestion
 
 
-class ArgumentError(Worded):
-    """A command's arguments do not fit its declaration; `message` is QEMU's text (QMP class GenericError)."""
+class ArgumentError(Refusal):
+    """A command's arguments do not fit its declaration."""
 
     __slots__ = ()
 

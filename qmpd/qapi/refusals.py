@@ -50,6 +50,8 @@ class Wordings:
 
     def hint(self, refusal: Refusal) -> tuple[str, ...]:
         """The lines of advice that a person reads behind the sentence; those of a refusal within it, too."""
+        if not refusal.advises:
+            return ()
         if isinstance(refusal, Worded):
             return refusal.hint
         words = self._words[refusal.code]

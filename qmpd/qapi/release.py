@@ -68,7 +68,7 @@ class Command:
     def checker(self) -> Callable[[dict[str, object]], None]:
         """The function that checks arguments against the command's declaration.
 
-        It raises ArgumentError where they do not fit, with the text that this release says.
+        It raises ArgumentError where they do not fit.
         """
         checker = self._checker
         if checker is None:
@@ -78,7 +78,7 @@ class Command:
     def check(self, arguments: dict[str, object]) -> None:
         """Check the arguments against the command's declaration.
 
-        :raise ArgumentError: they do not fit; its text is what this release says.
+        :raise ArgumentError: they do not fit.
         """
         self.checker(arguments)
 
@@ -172,7 +172,7 @@ class Release:
         """Builds the argument checks of this release's commands (`Command.check` is the way to use them)."""
         from qmpd.qapi.arguments import ArgumentCompiler
 
-        return ArgumentCompiler(self.introspection, self.names, self.behaviour.enum_refusal)
+        return ArgumentCompiler(self.introspection, self.names)
 
     @cached_property
     def human_monitor(self) -> HumanMonitorTable:
@@ -270,7 +270,13 @@ class Release:
             own = orjson.loads(self.own_words or b"{}")
         except (OSError, ValueError) as error:
             raise BadRelease(f"{self.directory / FILE}: {error}") from error
-        return Wordings(common_words(), own, self.hardware.texts)
+        behaviour = self.behaviour
+        measured = {
+            "chardev-failed": behaviour.chardev_failure,
+            "enum-refusal": behaviour.enum_refusal,
+            "property-not-writable": behaviour.property_not_writable,
+        }
+        return Wordings(common_words(), own, measured, self.hardware.texts)
 
     @property
     def own_words(self) -> bytes | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from qmpd.common.enumerations import ENUMERATIONS
 from qmpd.common.integers import INTEGER_RANGES
 from qmpd.machine.errors import DeviceNotFound, MachineError
-from qmpd.qom.setting import ENUMERATIONS, READ_ONLY
+from qmpd.qom.setting import READ_ONLY
 
 if TYPE_CHECKING:
     from qmpd.common.texts import Texts

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.chardev import rules
+from qmpd.chardev.options import new_backend
+from qmpd.chardev.short import read_short
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.debugger.session import LABEL, make_stub, show_monitor, stub_of
-from qmpd.server.chardevs import short_form
-from qmpd.server.chardevs.short_form import ShortFormError
+from qmpd.option_language.groups import OptionGroups
+from qmpd.server.chardevs.devices import settings_of
 from qmpd.server.listener import ListenError
 from qmpd.server.settings import ChardevSettings, MonitorSettings
+from qmpd.system import chardevs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.chardev.rules import Surroundings
     from qmpd.debugger.stub import Stub
     from qmpd.qapi import Release
     from qmpd.qapi.refusals import Wordings
@@ -54,12 +61,45 @@ OF_ANOTHER = "chardev:"
 
 _FORCED = ",wait=off,nodelay=on,server=on"
 _OPENED = frozenset({"null", "stdio", "pty", "file"})
-_SOCKET_KEYS = frozenset({"path", "host", "port", "server", "wait", "nodelay", "ipv4", "ipv6", "reconnect"})
-_SWITCHES = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
+_SOCKET_KEYS = frozenset({"backend", "path", "host", "port", "server", "wait", "nodelay", "ipv4", "ipv6", "reconnect"})
+_SOCKET = "socket"
 
 
-def read_device(text: str, location: str = "") -> ChardevSettings:
+class Alone:
+    """No other devices and no objects that a device were to fit in with (`qmpd.chardev.rules.Surroundings`)."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+
+    @property
+    def client_wait_refused(self) -> bool:
+        """See there."""
+        return self._release.behaviour.client_wait_refused
+
+    def is_kind(self, kind: str) -> bool:
+        """See there."""
+        return rules.is_driver(kind, self._release.object_types)
+
+    def has_chardev(self, label: str) -> bool:
+        """See there."""
+        del label
+        return False
+
+    def object_type(self, name: str) -> str | None:
+        """See there."""
+        del name
+        return None
+
+    def warn(self, code: str, /, **values: object) -> None:
+        """Nobody is told."""
+
+
+def read_device(
+    text: str, release: Release, location: str = "", around: Surroundings | None = None
+) -> ChardevSettings:
     """The device that `-gdb` or `gdbserver` is given, in its short form; a TCP socket listens, whatever it says.
+
+    `around` is what it is to fit in with, None where that is nothing.
 
     :raise Refusal: there is none like that.
     """
@@ -69,43 +109,37 @@ def read_device(text: str, location: str = "") -> ChardevSettings:
         return ChardevSettings(label=LABEL, backend=NO_DEVICE, location=location)
     if text.startswith(OF_ANOTHER):
         return ChardevSettings(label=text.removeprefix(OF_ANOTHER), backend=OF_ANOTHER, location=location)
+    around = Alone(release) if around is None else around
+    groups = OptionGroups(release, lambda _: None)
     try:
-        values = dict(short_form.read(forced(text)))
-    except ShortFormError as error:
-        raise refused(str(error)) from None
-    kind = values.pop("backend")
-    settings = ChardevSettings(label=LABEL, backend=kind, location=location, path=values.get("path", ""))
-    settings.monitor = MonitorSettings(path="", exclusive=True, chardev=LABEL, mode=MODE, location=location)
-    if kind == "socket":
-        _read_socket(settings, values)
+        options = read_short(forced(text), lambda listed, implied: groups.flat_values("chardev", listed, implied))
+        backend = new_backend(LABEL, options, around, release.behaviour)
+        rules.check(backend, around)
+    except Refusal as error:
+        raise refused(error) from None
+    kind = backend["type"]
+    if kind == _SOCKET:
+        _check_socket(options)
     elif kind not in _OPENED:
         raise NotModelled(f"debuggers at a character device of type {kind}")
-    return settings
+    return _settings(backend, location)
 
 
-def _read_socket(settings: ChardevSettings, values: dict[str, str]) -> None:
-    unknown = next((key for key in values if key not in _SOCKET_KEYS), None)
+def _check_socket(options: Mapping[str, str]) -> None:
+    unknown = next((key for key in options if key not in _SOCKET_KEYS), None)
     if unknown is not None:
         raise NotModelled(f"'{unknown}' of a socket for debuggers")
-    settings.listens = _switch(values, "server", False)
-    settings.wait = settings.listens and _switch(values, "wait", True)
-    settings.backend = "listen" if settings.listens else "connect"
-    settings.host, settings.port = values.get("host"), values.get("port", "")
-    monitor = settings.monitor
-    assert monitor is not None
-    monitor.path, monitor.host, monitor.port = settings.path, settings.host, settings.port
-    monitor.address = "" if settings.host is None else f"tcp:{settings.host}:{settings.port}"
-    if not settings.listens and "wait" in values:
-        raise refused("'wait' option is incompatible with socket in client connect mode")
 
 
-def _switch(values: dict[str, str], key: str, default: bool) -> bool:
-    if key not in values:
-        return default
-    found = _SWITCHES.get(values[key])
-    if found is None:
-        raise refused(f"Parameter '{key}' expects 'on' or 'off'")
-    return found
+def _settings(backend: Mapping[str, Any], location: str) -> ChardevSettings:
+    settings = settings_of(LABEL, backend)
+    settings.location = location
+    monitor = settings.monitor = MonitorSettings(path="", exclusive=True, chardev=LABEL, mode=MODE, location=location)
+    if backend["type"] == _SOCKET:
+        settings.wait = settings.listens and backend["data"]["wait"]
+        monitor.path, monitor.host, monitor.port = settings.path, settings.host, settings.port
+        monitor.address = "" if settings.host is None else f"tcp:{settings.host}:{settings.port}"
+    return settings
 
 
 def forced(text: str) -> str:
@@ -125,11 +159,11 @@ def check_free(before: ChardevSettings | None, release: Release) -> None:
 def taken(release: Release, *, is_socket: bool = True) -> Refusal:
     """There is a device for debuggers already."""
     if is_socket and "query-yank" in release.commands:
-        return refused("duplicate yank instance")
-    return refused(f"attempt to add duplicate property '{LABEL}' to object (type 'container')")
+        return refused(Refusal("yank-duplicate"))
+    return refused(Refusal("object-duplicate", id=LABEL))
 
 
-def refused(reason: str) -> Refusal:
+def refused(reason: Refusal | str) -> Refusal:
     """A character device cannot be had; `reason` says why, and may be empty."""
     return Refusal("debugger-device-failed", reason=reason)
 
@@ -167,7 +201,13 @@ def _lines(vm: DebuggedMachine, settings: ChardevSettings, error: Refusal) -> li
 
 def messages(words: Wordings, error: Refusal) -> list[str]:
     """The lines that refuse a device: the device's own reason first, where there is one."""
-    return [line for line in (str(error.values.get("reason", "")), words.message(error)) if line]
+    return [line for line in (reason(words, error), words.message(error)) if line]
+
+
+def reason(words: Wordings, error: Refusal) -> str:
+    """Why the device itself cannot be had; empty where nothing is said."""
+    why = error.values.get("reason", "")
+    return words.message(why) if isinstance(why, Refusal) else str(why)
 
 
 def change_device(vm: DebuggedMachine, text: str) -> bool:
@@ -176,7 +216,9 @@ def change_device(vm: DebuggedMachine, text: str) -> bool:
     :raise Refusal: the machine takes no debugger, or the device cannot be opened.
     """
     make_stub(vm.system)
-    settings = read_device(text)
+    system = vm.system
+    around = chardevs.Surroundings(system, system.machine.report)
+    settings = read_device(text, system.release, around=around)
     if settings.backend == OF_ANOTHER:
         raise NotModelled("the debugger's taking over a character device that there is")
     open_device(vm, settings)

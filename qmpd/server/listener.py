@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.chardev.rules import PATH_LIMIT
+from qmpd.common.refusals import Worded
 from qmpd.server import log
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ Client = tuple[socket.socket, Any]
 BACKLOG = 1024
 ONE_AT_A_TIME = 1
 """The backlog of a socket that serves one client at a time, as QEMU's do: the third that waits finds it full."""
-
-PATH_LIMIT = 108
-"""Bytes that a socket's path is shorter than, its final NUL being one (sockaddr_un)."""
 
 PATIENCE = 0.1
 """Seconds until accepting is tried again where there was no room for a client."""
@@ -45,7 +44,7 @@ _GONE = frozenset({
 """What accepting fails with where it is the client that is gone, or not let through (accept(2))."""
 
 
-class ListenError(Exception):
+class ListenError(Worded):
     """The socket cannot be made; the text is the operating system's, with the path."""
 
 

@@ -37,10 +37,11 @@ class MonitorSettings:
 class ChardevSettings:
     """One character device that is no listening socket with a monitor on it.
 
-    `backend` is the name that `-chardev` has for it.  `monitor` is what talks through it, None for a device that
-    nothing here uses.  `reconnect` is the seconds after which a lost connection is made again, 0 for never.
-    `listened`: a device of the board's (a serial port, say) uses it.  `wait`: a listening socket holds the machine's
-    start until a client has come.
+    `backend` says how it is opened: `listen` and `connect` for sockets, else the name that `-chardev` has for it, which
+    is the `kind` of all.  `monitor` is what talks through it, None for a device that nothing here uses.  `reconnect` is
+    the seconds after which a lost connection is made again, 0 for never.  `ring` is how many bytes it keeps.  `logfile`
+    is where what is written to it is to be found, too.  `listened`: a device of the board's (a serial port, say) uses
+    it.  `wait`: a listening socket holds the machine's start until a client has come.
     """
 
     label: str
@@ -58,6 +59,10 @@ class ChardevSettings:
     signal: bool = True
     listened: bool = False
     wait: bool = False
+    kind: str = ""
+    ring: int = 0
+    logfile: str = ""
+    log_append: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

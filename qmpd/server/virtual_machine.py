@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from qmpd.chardev.device import Chardev
 from qmpd.machine import SystemClock
 from qmpd.machine.machine import ignore_report
 from qmpd.monitor.dispatcher import Dispatcher
@@ -18,9 +19,9 @@ from qmpd.qapi import load_release
 from qmpd.schedule.clock import SteppedClock
 from qmpd.server import log, signals
 from qmpd.server.acceptor import Acceptor, listen
+from qmpd.server.computer import ThisComputer
 from qmpd.server.listener import ListenError
 from qmpd.server.main_loop import MainLoop
-from qmpd.system.chardev import Chardev
 from qmpd.system.system import System
 
 if TYPE_CHECKING:
@@ -105,7 +106,16 @@ class VirtualMachine:
         release = load_release(settings.release, settings.extensions)
         # A test program ends the machine with a signal as a matter of course.
         report = ignore_report if settings.clock == "stepped" else log.error
-        self.system = System(release, settings.machine, self.clock, self.loop.wake, chardevs, report, inventory)
+        self.system = System(
+            release,
+            settings.machine,
+            self.clock,
+            self.loop.wake,
+            chardevs,
+            report,
+            inventory,
+            ThisComputer(),
+        )
         self.system.machine.sender_name = signals.name_of
         self.system.host = self
         self.dispatcher = Dispatcher(self.system)
@@ -292,7 +302,7 @@ class VirtualMachine:
         return self.devices
 
     def open_debugger(self, device: str) -> bool:
-        """Let debuggers connect (`qmpd.system.chardev.ChardevHost`).
+        """Let debuggers connect (`qmpd.system.ports.Host`).
 
         :raise Refusal: the device cannot be opened, or the machine takes no debugger.
         """
@@ -300,19 +310,18 @@ class VirtualMachine:
 
         return debugging.change_device(self, device)
 
-    def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
+    def open_chardev(self, label: str, backend: Mapping[str, Any]) -> str | None:
         """Open a character device (`qmpd.system.ports.Host`).
 
-        :raise ValueError: it cannot be opened.
+        :raise Refusal: it cannot be opened.
         """
         from qmpd.server.chardevs.devices import settings_of
+        from qmpd.server.chardevs.probing import probe
 
-        try:
-            self.character_devices().add(settings_of(label, backend, options))
-        except ListenError as error:
-            raise ValueError(str(error)) from None
+        probe(backend)
+        self.character_devices().add(settings_of(label, backend))
         address = self.system.chardevs[-1].address
-        return address.removeprefix("pty:") if backend == "pty" else None
+        return address.removeprefix("pty:") if backend["type"] == "pty" else None
 
     def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
         """Write a file in a thread (`qmpd.system.ports.Host`)."""

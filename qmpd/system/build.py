@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from qmpd.block.nodes import Drive
 from qmpd.block.opening import Opener
 from qmpd.common.dictionary_order import in_order
+from qmpd.common.integers import from_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.texts import Texts
 from qmpd.hardware.home import Workbench
@@ -25,10 +26,11 @@ from qmpd.qom.tree import Builder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from qmpd.chardev.device import Chardev
+    from qmpd.common.computer import Asker, Computer
     from qmpd.hardware.home import Home
     from qmpd.machine import MachineSettings
     from qmpd.qapi import Release
-    from qmpd.system.chardev import Chardev
 
     Connected = Callable[[str], bool]
     Refuse = Callable[[Refusal], None]
@@ -43,8 +45,8 @@ _PROTOCOLS = ("null-co", "null-aio")
 _FORMATS = ("raw", "qcow2")
 
 
-def make_inventory(release: Release, home: Home) -> Inventory:
-    """A new inventory for a machine, without what the machine's settings give it."""
+def make_inventory(release: Release, home: Home, computer: Computer) -> Inventory:
+    """A new inventory for a machine on this computer, without what the machine's settings give it."""
     source = _sources.get(release)
     if source is None:
         source = _sources[release] = Source(
@@ -54,8 +56,9 @@ def make_inventory(release: Release, home: Home) -> Inventory:
             release.object_types,
             Texts(release.hardware.texts),
             release.behaviour,
+            release.command_line.choices("network-backends"),
         )
-    return Inventory(home, source)
+    return Inventory(home, source, computer)
 
 
 def has_parts(settings: MachineSettings) -> bool:
@@ -68,6 +71,26 @@ def has_parts(settings: MachineSettings) -> bool:
         or settings.drives
         or settings.usb
     )
+
+
+class _Nobody:
+    """Who asks for what a blueprint says: open files have their numbers, and nothing is printed."""
+
+    def descriptor(self, text: str) -> int:
+        return descriptor_number(text)
+
+    def complain(self, text: str) -> None:
+        del text
+
+
+def descriptor_number(text: str) -> int:
+    """The number of an open file.
+
+    :raise Refusal: it is none.
+    """
+    if not text.isdigit():
+        raise Refusal("descriptor-number", text=text)
+    return from_digits(text)
 
 
 class Building:
@@ -108,10 +131,12 @@ class Building:
         text = not self.inventory.rules.keyval_options
         self.inventory.objects.add(kind, identifier, ordered, checked=True, text=text)
 
-    def add_netdev(self, arguments: Mapping[str, Any]) -> None:
-        """Add a network backend (`-netdev`), with what `netdev_add` is given."""
-        options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
-        self.inventory.backends.network.add(str(arguments["id"]), str(arguments["type"]), options, cold=True)
+    def add_netdev(self, arguments: Mapping[str, Any], asker: Asker | None = None) -> None:
+        """Add a network backend (`-netdev`), with what `netdev_add` is given.
+
+        :raise Refusal: it is refused.
+        """
+        self.inventory.add_netdev(arguments, asker or _Nobody(), cold=True)
 
     def add_node(self, arguments: Mapping[str, Any]) -> None:
         """Add a block node (`-blockdev`), with what `blockdev-add` is given.
@@ -242,12 +267,12 @@ def furnish(inventory: Inventory, refuse: Refuse) -> None:
             refuse(refusal.at(option))
 
 
-def build(release: Release, settings: MachineSettings, refuse: Refuse) -> Inventory:
+def build(release: Release, settings: MachineSettings, computer: Computer, refuse: Refuse) -> Inventory:
     """Build what the settings say, for a machine that is still to come (`Inventory.move_to`).
 
     `refuse` is told of each part that is refused; it may raise that.
     """
-    inventory = make_inventory(release, Workbench(settings))
+    inventory = make_inventory(release, Workbench(settings), computer)
     furnish(inventory, refuse)
     return inventory
 

@@ -88,6 +88,10 @@ class Descriptors:
         """The file of this name, which is the caller's from now on; None where there is none."""
         return self._named.pop((monitor, name), None)
 
+    def close(self, number: int) -> None:
+        """Close a file that was taken and is of no use."""
+        os.close(number)
+
     # Sets
 
     def add(self, number: int, identifier: int | None, opaque: str | None) -> int:

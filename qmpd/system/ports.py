@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class Host(Protocol):
     """Who serves the machine: its files and sockets (`qmpd.server.virtual_machine.VirtualMachine`)."""
 
-    def open_chardev(self, label: str, backend: str, options: Mapping[str, Any]) -> str | None:
-        """Open a character device and enter it among the others; `backend` and `options` are as `chardev-add` has them.
+    def open_chardev(self, label: str, backend: Mapping[str, Any]) -> str | None:
+        """Open a character device and enter it among the others; `backend` is as `chardev-add` has it.
 
         Gives the path of a pseudo-terminal.
 
-        :raise ValueError: it cannot be opened; the text says why.
+        :raise Refusal: it cannot be opened.
         """
 
     def close_chardev(self, label: str) -> None:

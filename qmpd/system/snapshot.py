@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qmpd.chardev.device import Chardev
 from qmpd.common.plain import to_plain
 from qmpd.machine import snapshot as machine_snapshot
 from qmpd.system.activities import make_activity
-from qmpd.system.chardev import Chardev
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ def take(system: System) -> dict[str, object]:
         "numa": {name: to_plain(getattr(system.settings, name)) for name in _NUMA},
         "migration-capabilities": system.migration_capabilities,
         "modules-loaded": system.modules_loaded,
-        "chardevs": [[getattr(chardev, name) for name in Chardev.__slots__] for chardev in system.chardevs],
+        "chardevs": [chardev.take() for chardev in system.chardevs],
         "inventory": _take_inventory(system),
         "activities": system.activities.snapshot(),
     }
@@ -53,13 +53,12 @@ def put(system: System, state: Mapping[str, Any]) -> None:
     machine_snapshot.put(machine, state["machine"])
     system.migration_capabilities = state["migration-capabilities"]
     system.modules_loaded = state["modules-loaded"]
-    slots = Chardev.__slots__
-    system.chardevs[:] = [Chardev(**dict(zip(slots, values, strict=True))) for values in state["chardevs"]]
+    system.chardevs[:] = [Chardev.put(each) for each in state["chardevs"]]
     if state["inventory"] is not None:
         from qmpd.hardware import snapshot as inventory_snapshot
         from qmpd.system.build import make_inventory
 
-        inventory = make_inventory(system.release, machine)
+        inventory = make_inventory(system.release, machine, system.computer)
         inventory_snapshot.put(inventory, state["inventory"])
         system.keep(inventory)
     system.activities.restore(state["activities"], partial(make_activity, system))

@@ -11,6 +11,8 @@ import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from qmpd.chardev.facts import ChardevFacts
+from qmpd.common.computer import NoComputer
 from qmpd.common.refusals import NotModelled
 from qmpd.guest.course import make_machine
 from qmpd.machine import RunState, main_loop
@@ -19,6 +21,8 @@ from qmpd.machine.machine import ignore_event, ignore_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from qmpd.chardev.device import Chardev
+    from qmpd.common.computer import Computer
     from qmpd.common.refusals import Refusal
     from qmpd.hardware.devices import Devices
     from qmpd.hardware.inventory import Inventory
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
     from qmpd.qapi import Release
     from qmpd.qom.tree import ObjectTree
     from qmpd.schedule.activity import Activities
-    from qmpd.system.chardev import Chardev
     from qmpd.system.descriptors import Descriptors
     from qmpd.system.disks import Disks
     from qmpd.system.live_update import Updater
@@ -63,6 +66,7 @@ class System:
         "chardevs",
         "clients",
         "clock",
+        "computer",
         "descriptors",
         "exit_status",
         "guest",
@@ -85,8 +89,13 @@ class System:
         chardevs: list[Chardev] | None = None,
         report: Callable[[str], None] = ignore_report,
         inventory: Inventory | None = None,
+        computer: Computer | None = None,
     ) -> None:
-        """`inventory` is what was built for the machine; None where that is left until it is needed."""
+        """`inventory` is what was built for the machine; None where that is left until it is needed.
+
+        `computer` is that whose files the machine may use; None where there is none.
+        """
+        self.computer = computer if computer is not None else NoComputer()
         self.release = release
         self.clock = clock
         self.chardevs = chardevs if chardevs is not None else []
@@ -143,8 +152,8 @@ class System:
         """Build what the machine's settings say; `refuse` is told of each part that is refused, and may raise that."""
         from qmpd.system.build import furnish, make_inventory
 
-        inventory = make_inventory(self.release, self.machine)
-        inventory.backends.chardevs = dict.fromkeys((each.label for each in self.chardevs), False)
+        inventory = make_inventory(self.release, self.machine, self.computer)
+        inventory.backends.chardevs = self.chardev_facts
         furnish(inventory, refuse)
         self.keep(inventory)
         return inventory
@@ -206,6 +215,7 @@ class System:
 
         inventory = self.inventory
         tree = inventory.tree
+        inventory.backends.chardevs = self.chardev_facts
         show_chardevs(inventory, self.chardevs, self.is_connected)
         return tree
 
@@ -226,6 +236,14 @@ class System:
         """
         _ = self.tree
         return self.inventory.objects
+
+    @property
+    def chardev_facts(self) -> dict[str, ChardevFacts]:
+        """What those who use character devices may ask of each."""
+        return {
+            each.label: ChardevFacts(each.kind, each.address.startswith("unix:"), each.frontend_open)
+            for each in self.chardevs
+        }
 
     def is_connected(self, label: str) -> bool:
         """Whether somebody is connected to the character device of this name."""

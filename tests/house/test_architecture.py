@@ -12,6 +12,7 @@ OUTSIDE = frozenset(
 
 WITHOUT = frozenset({
     "common", "schedule", "machine", "qom", "guest", "hardware", "block", "system", "monitor", "human", "qtest", "wire",
+    "chardev", "option_language",
 })  # fmt: skip
 """The rooms that ask the server for what is outside (`qmpd.system.ports`)."""
 
@@ -20,7 +21,7 @@ REACHING = {
     "qmpd.block.images.errors", "qmpd.block.images.qcow2.reading", "qmpd.block.filenames", "qmpd.block.files",
     "qmpd.hardware.firmware", "qmpd.hardware.user_objects",
     # Numbers of open files that clients hand over, and of the process.
-    "qmpd.monitor.commands.chardev", "qmpd.monitor.commands.descriptors", "qmpd.system.descriptors",
+    "qmpd.monitor.commands.descriptors", "qmpd.system.descriptors",
     "qmpd.system.system", "qmpd.hardware.inventory",
     # Standard output that may be closed.
     "qmpd.common.output",

@@ -107,6 +107,7 @@ def transferred(played: Played) -> dict[str, Any]:
     """What a child is told of the machine."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
+        theirs.settimeout(10)
         message = {"kind": "commit", "state": snapshot.take(played.vm).state}
         sending = Thread(target=frames.Channel(ours).send, args=(message,))
         sending.start()

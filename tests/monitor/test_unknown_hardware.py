@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from endurance.inputs import Maker
 
+from qmpd.common.computer import NoComputer
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine import VirtualClock
 from qmpd.machine.blueprint import Device, MachineSettings
@@ -68,7 +69,7 @@ def test_no_command_fails(captured: str, release: str, settings: MachineSettings
     system, ask, defects = client(captured if release == "captured" else release, settings)
     maker = Maker(random.Random(7))
     told: list[Refusal] = []
-    build(system.release, settings, told.append)
+    build(system.release, settings, NoComputer(), told.append)
     assert all(isinstance(refusal, NotModelled) for refusal in told)
     assert bool(told) == bool(settings.devices)
     for name in sorted(modelled(system.release) & system.release.commands.keys() - {"quit"}):

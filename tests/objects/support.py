@@ -10,6 +10,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from qmpd.chardev.device import Chardev
 from qmpd.emulator.phases.start import Start
 from qmpd.emulator.program import Complaints
 from qmpd.emulator.reading.options import EmulatorOptions
@@ -18,7 +19,7 @@ from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.option_language.errors import OptionError
 from qmpd.option_language.options import Given, Option, scan_all
 from qmpd.qapi import load_release
-from qmpd.system.chardev import Chardev
+from qmpd.server.computer import ThisComputer
 from qmpd.system.system import System
 from tests.real_qemu import programs
 
@@ -71,7 +72,15 @@ class InProcess:
         chardevs = [Chardev(each.label, each.backend, False, False, each.listened) for each in settings.chardevs]
         chardevs.append(Chardev("compat_monitor0", f"unix:{SOCKET}"))
         self.clock = VirtualClock()
-        self.system = System(known, settings.machine, self.clock, lambda: None, chardevs, inventory=start.inventory)
+        self.system = System(
+            known,
+            settings.machine,
+            self.clock,
+            lambda: None,
+            chardevs,
+            inventory=start.inventory,
+            computer=ThisComputer(),
+        )
         self.dispatcher = Dispatcher(self.system)
         self.system.machine.start()
         self.session = self.dispatcher.open_session()

@@ -146,7 +146,7 @@ def test_the_checks_and_the_schema_agree(name: str) -> None:
             release.argument_compiler.checker(command)(arguments)
             refusal = None
         except ArgumentError as error:
-            refusal = error.message
+            refusal = release.refusals.message(error)
         verdict = schemas(name).validator(f"{command}.arguments").is_valid(arguments)
         assert verdict is (refusal is None), (command, arguments, refusal)
         if not fault:

@@ -24,7 +24,7 @@ class StandIn:
         try:
             self.release.argument_compiler.checker(command)(arguments)
         except ArgumentError as error:
-            return error.message
+            return self.release.refusals.message(error)
         self.carried_out.append(command)
         return None
 

@@ -28,7 +28,7 @@ def error_of(release: Release, command: str, arguments: dict[str, object]) -> st
     try:
         release.argument_compiler.checker(command)(arguments)
     except ArgumentError as error:
-        return error.message
+        return release.refusals.message(error)
     return None
 
 

@@ -40,6 +40,8 @@ _SECTIONS = {
     "smp": ("smp-opts", "cpus"),
 }
 """The group of an option in a file of -readconfig, and its key that need not be written."""
+# What backends take as text, even where it looks like a number.
+_NETDEV_TEXT = frozenset({"fd", "fds", "vhostfd", "vhostfds", "str", "port"})
 _LISTS = frozenset({"hostfwd", "guestfwd", "dnssearch"})
 
 
@@ -101,10 +103,20 @@ def arguments_of(option: str, text: str) -> dict[str, Any]:
         found["cpus"] = list(range(int(first), int(last) + 1))
     elif option == "numa" and isinstance(found.get("cpus"), int):
         found["cpus"] = [found["cpus"]]
+    if option == "netdev":
+        _keep_text(found, _NETDEV_TEXT)
     if option == "device":
         # What is told apart from numbers by its property alone is text, as clients send it.
         found.update({key: str(value) for key, value in listed if key in ("id", "addr", "mac", "serial", "bus")})
     return found
+
+
+def _keep_text(found: dict[str, Any], names: frozenset[str]) -> None:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            _keep_text(value, names)
+        elif name in names and not isinstance(value, (list, str)):
+            found[name] = str(value)
 
 
 def command_of(option: str, text: str) -> dict[str, Any] | None:

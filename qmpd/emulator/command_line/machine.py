@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
+from qmpd.common.scalars import has_doubtful_suffix, size_of
 from qmpd.machine.blueprint import (
     Device,
     MachineSettings,
@@ -94,7 +95,6 @@ _MAXIMUM_SLOTS = 256
 _ACCELERATORS = ("tcg", "kvm", "qtest")
 _MIGRATION_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "rdma:", "vsock:", "file:")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
-_IDENTIFIER_HINT = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
 
 
 class MachineOptions:
@@ -164,7 +164,7 @@ class MachineOptions:
 
         :raise OptionError: a value is wrong.
         """
-        checked = key_values.check_flat_list(list(values.items()), _MEMORY)
+        checked = key_values.check_flat_list(list(values.items()), _MEMORY, self._behaviour.size_language)
         self._memory.update((key, int(value)) for key, value in checked.items())
         self._memory_text = values.get("size", self._memory_text)
         self._memory_location = self._memory_location or location
@@ -230,7 +230,7 @@ class MachineOptions:
         given = self._machine.get("memory")
         if isinstance(given, dict) and "size" not in self._memory:
             self._memory |= {
-                name: key_values.size(f"memory.{name}", text)
+                name: key_values.size(f"memory.{name}", text, self._behaviour.size_language)
                 for name, member in (("size", "size"), ("slots", "slots"), ("maxmem", "max-size"))
                 if isinstance(text := given.get(member), str)
             }
@@ -316,10 +316,10 @@ class MachineOptions:
 
     def _take_memory(self, given: Given) -> None:
         pairs = self._flat_list(given, "size")
+        values = key_values.check_flat_list(pairs, _MEMORY, self._behaviour.size_language)
         for key, value in pairs:
-            if self._release.version >= (8, 1) and key in ("size", "maxmem") and re.match(r"\s*-\d", value):
-                raise OptionError(f"Value '{value}' is out of range for parameter '{key}'")
-        values = key_values.check_flat_list(pairs, _MEMORY)
+            if _MEMORY.get(key) == key_values.SIZE:
+                self._warn_of_suffix(value, f"{given.location}: ")
         self._memory.update((key, int(value)) for key, value in values.items())
         self._memory_text = dict(pairs).get("size", self._memory_text)
         self._memory_location = self._memory_location or given.location
@@ -342,7 +342,7 @@ class MachineOptions:
         identifier = properties.get("id")
         if identifier is not None:
             if not is_identifier(identifier):
-                raise OptionError("Parameter 'id' expects an identifier", hint=_IDENTIFIER_HINT)
+                raise Refusal("identifier-expected", name="id")
             if identifier in self._identifiers:
                 raise OptionError(f"Duplicate ID '{identifier}' for device")
             self._identifiers.add(identifier)
@@ -423,16 +423,14 @@ class MachineOptions:
         """The bytes of memory: QEMU's default where none or nothing was asked for."""
         default = 128 << 20 if self.settings.machine_type == "pc" else 0
         size = self._memory.get("size", 0)
-        if self._memory_text is not None and self._memory_text[-1:].isdigit():
+        if self._memory_text is not None:
             # A number alone means MiB, which only this option knows.
-            if self._memory_text[:2].lower() == "0x":
-                if self._release.version >= (9, 0):
-                    raise OptionError("Parameter 'memory.size' expects size")
-                self._warn(f"warning: Using a multiplier suffix on hex numbers is deprecated: {self._memory_text}M")
+            text = f"{self._memory_text}M" if self._memory_text[-1:].isdigit() else self._memory_text
+            self._warn_of_suffix(text)
             try:
-                size = key_values.size("size", self._memory_text + "M")
-            except OptionError:
-                raise OptionError("Parameter 'memory.size' expects size") from None
+                size = size_of(text, self._behaviour.size_language)
+            except (ValueError, OverflowError):
+                raise Refusal("size-expected", name="memory.size") from None
         size = (size + _MEMORY_UNIT - 1) // _MEMORY_UNIT * _MEMORY_UNIT % (1 << 64) or default
         try:
             self._check_memory_limit(size)
@@ -441,6 +439,11 @@ class MachineOptions:
                 raise error.at(self._memory_location) from None
             raise
         return size
+
+    def _warn_of_suffix(self, text: str, prefix: str = "") -> None:
+        if has_doubtful_suffix(text, self._behaviour.size_language):
+            said = self._release.refusals.message(Refusal("size-suffix-deprecated", text=text))
+            self._warn(f"{prefix}warning: {said}")
 
     def _check_memory_limit(self, size: int) -> None:
         option = "" if self._behaviour.keyval_options else "-m option "

@@ -50,6 +50,7 @@ class Board:
     def __init__(self, options: EmulatorOptions) -> None:
         self._options = options
         self._release = options.release
+        self._sizes = options.release.behaviour.size_language
         self._name = ""
         self._known: dict[str, Any] = {}
         self._family = "pc"
@@ -185,15 +186,14 @@ class Board:
             return
         if not isinstance(value, str):
             raise OptionError(f"Invalid parameter type for '{key}', expected: {kind}", NOWHERE)
-        refusal = self._release.behaviour.enum_refusal
         known = _SUBSTITUTES.get(key)
         if known is not None and value not in known:
-            raise OptionError(refusal.format(name=key, value=value), NOWHERE)
+            raise Refusal("enum-refusal", name=key, value=value).at(NOWHERE)
         try:
-            check_member(kind, key, value, refusal)
+            check_member(kind, key, value, self._sizes)
         except Refusal as error:
             raise error.at(NOWHERE) from None
-        if key == "max-ram-below-4g" and (size := key_values.size(key, value)) > 4 * _GIB:
+        if key == "max-ram-below-4g" and (size := key_values.size(key, value, self._sizes)) > 4 * _GIB:
             raise OptionError(
                 f"Machine option 'max-ram-below-4g={size}' expects size less than or equal to 4G", NOWHERE
             )
@@ -217,7 +217,7 @@ class Board:
             text = (value or {}).get(key)
             if isinstance(text, str):
                 try:
-                    check_member("uint64" if key == "slots" else "size", f"memory.{key}", text, "")
+                    check_member("uint64" if key == "slots" else "size", f"memory.{key}", text, self._sizes)
                 except Refusal as error:
                     raise error.at(NOWHERE) from None
         for key in value or {}:
@@ -231,7 +231,7 @@ class Board:
             for key, kind in _BOOT.items():
                 text = value.get(key)
                 if isinstance(text, str) and kind:
-                    check_member(kind, f"boot.{key}", text, "")
+                    check_member(kind, f"boot.{key}", text, self._sizes)
         except Refusal as error:
             raise error.at(NOWHERE) from None
         for key in value:
@@ -249,7 +249,7 @@ class Board:
 
     def has_accelerator(self, name: str) -> bool:
         """Whether there is an accelerator of this name; the one for tests always is."""
-        listed = (self._options.lists.text("-accel", "help") or "").splitlines()[1:]
+        listed = self._options.lists.choices("accelerators")
         return name == "qtest" or name in (listed or ("tcg", "kvm"))
 
     def check_accelerator(self, name: str, entry: Entry) -> None:
@@ -267,9 +267,9 @@ class Board:
             if key == "thread" and value not in ("single", "multi"):
                 raise entry.error(f"Invalid 'thread' setting {value}")
             try:
-                check_text(known[key], key, value)
-            except OptionError as error:
-                raise entry.error(error.message) from None
+                check_text(known[key], key, value, self._sizes)
+            except Refusal as error:
+                raise error.at(entry.location) from None
 
     def warn_of_age(self) -> None:
         """Warn of a machine that will be gone."""
@@ -326,23 +326,23 @@ class Board:
             if entry.get("driver") not in ancestors or "device" not in ancestors:
                 continue
             name, value = entry.get("property") or "", entry.get("value") or ""
-            text = self._global_fault(kind, name, value)
-            if text is not None:
-                whole = f"can't apply global {entry.get('driver')}.{name}={value}: {text}"
-                raise OptionError(whole, location)
+            fault = self._global_fault(kind, name, value)
+            if fault is not None:
+                driver = entry.get("driver")
+                raise Refusal("global-failed", driver=driver, name=name, value=value, reason=fault).at(location)
 
-    def _global_fault(self, kind: str, name: str, value: str) -> str | None:
+    def _global_fault(self, kind: str, name: str, value: str) -> Refusal | None:
         known = self._options.lists.properties(kind)
         if not known:
             return None
         if name not in known:
-            return f"Property '{kind}.{name}' not found"
+            return Refusal("property-missing", type=kind, name=name)
         if name == "mac" and not _is_mac(value):
-            return f"Property '{kind}.{name}' doesn't take value '{value}'"
+            return Refusal("property-value", type=kind, name=name, value=value)
         try:
-            check_text(known[name], name, value)
-        except OptionError as error:
-            return error.message
+            check_text(known[name], name, value, self._sizes)
+        except Refusal as error:
+            return error
         return None
 
     def check_globals(self, entries: list[Entry]) -> None:

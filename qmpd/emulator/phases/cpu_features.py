@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from qmpd.common.refusals import Refusal
 from qmpd.hardware.processors import feature_name
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, OptionError
@@ -33,6 +34,7 @@ class CPUs:
     def __init__(self, options: EmulatorOptions, board: Board) -> None:
         self._options = options
         self._release = options.release
+        self._sizes = options.release.behaviour.size_language
         self._board = board
         self._type = f"{self._machine.cpu_model}-x86_64-cpu"
         self._signed: list[tuple[str, bool]] = []
@@ -118,9 +120,9 @@ class CPUs:
         for driver, name, value in [*chosen, *((self._type, *pair) for pair in self._properties)]:
             try:
                 self._check(name, value, known)
-            except OptionError as error:
-                text = f"can't apply global {driver}.{name}={value}: {error.message}"
-                raise OptionError(text, NOWHERE) from None
+            except Refusal as error:
+                fault = Refusal("global-failed", driver=driver, name=name, value=value, reason=error)
+                raise fault.at(NOWHERE) from None
         wants_kvm = self._type == "host-x86_64-cpu"
         if wants_kvm and not self._machine.kvm:
             raise OptionError("CPU model 'host' requires KVM or HVF", NOWHERE)
@@ -144,7 +146,7 @@ class CPUs:
             raise OptionError(f"Property '{self._type}.{name}' not found")
         recent = self._options.since(9, 1)
         if name in _LIMITS:
-            check_text("uint64" if recent else "int64", name, value)
+            check_text("uint64" if recent else "int64", name, value, self._sizes)
             number = key_values.number(name, value)
             if number > _LIMITS[name]:
                 if recent:
@@ -158,7 +160,7 @@ class CPUs:
                 raise OptionError("value of property 'vendor' must consist of exactly 12 characters")
             raise OptionError(f"Property '.vendor' doesn't take value '{value}'")
         else:
-            check_text("int64" if kind == "int" else kind, name, value)
+            check_text("int64" if kind == "int" else kind, name, value, self._sizes)
 
     def _warn_of_features(self) -> None:
         """Warn of what the emulator cannot do of what is asked for, for each CPU; with `enforce` that is too much."""

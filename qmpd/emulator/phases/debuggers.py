@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.emulator.reading.chardevs import Surroundings
 from qmpd.option_language.errors import OptionError
 from qmpd.server import debugging
 from qmpd.server.settings import MonitorSettings
@@ -37,13 +38,19 @@ def take_debuggers(options: EmulatorOptions, settings: VMSettings) -> None:
 
 
 def _take(options: EmulatorOptions, settings: VMSettings, text: str, location: str) -> None:
+    is_another = text.startswith(debugging.OF_ANOTHER)
+    is_new = not is_another and text not in ("", debugging.NO_DEVICE)
+    if is_new:
+        debugging.check_free(settings.debugger, options.release)
     try:
-        if text.startswith(debugging.OF_ANOTHER):
+        if is_another:
             label = text.removeprefix(debugging.OF_ANOTHER)
             options.chardevs.lend(label, MonitorSettings(path="", exclusive=True, chardev=label, mode=debugging.MODE))
-        elif text not in ("", debugging.NO_DEVICE):
-            debugging.check_free(settings.debugger, options.release)
+        elif is_new:
             options.chardevs.try_out("gdb", debugging.forced(text), location)
-    except OptionError as error:
-        raise debugging.refused(error.message) from None
-    settings.debugger = debugging.read_device(text, location)
+    except NotModelled:
+        raise
+    except Refusal as error:
+        raise debugging.refused(error) from None
+    around = Surroundings(options.chardevs, location)
+    settings.debugger = debugging.read_device(text, options.release, location, around)

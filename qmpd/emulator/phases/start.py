@@ -19,7 +19,6 @@ from qmpd.emulator.phases.checks import EntryChecks
 from qmpd.emulator.phases.cpu_features import CPUs
 from qmpd.emulator.phases.debuggers import take_debuggers
 from qmpd.emulator.reading import numa as numa_options
-from qmpd.emulator.reading.chardevs import probe_file
 from qmpd.emulator.reading.drives import Drives
 from qmpd.emulator.reading.incoming import check_incoming
 from qmpd.emulator.reading.networks import Networks
@@ -31,7 +30,10 @@ from qmpd.machine.blueprint import Device, Firmware, GuestSettings
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.groups import HELP
 from qmpd.qom.reader import size_of
+from qmpd.server.chardevs.probing import probe_writing
+from qmpd.server.computer import ThisComputer
 from qmpd.server.settings import VMSettings
+from qmpd.system.askers import CommandLineAsker
 from qmpd.system.build import Building, make_inventory
 
 if TYPE_CHECKING:
@@ -77,10 +79,10 @@ class Start:
         self._groups = options.groups
         self._settings = VMSettings()
         self._bench = Workbench(options.machine.settings)
-        self._building = Building(make_inventory(options.release, self._bench))
+        self._building = Building(make_inventory(options.release, self._bench, ThisComputer()))
         self._tree = options.machine.machine
         self._warn = options.complaints.line
-        self._networks = Networks(options, self._warn)
+        self._networks = Networks(options, self._warn, self._add_netdev)
         self._board = Board(options)
         self._checks = EntryChecks(options, self._board)
         self._accelerators: list[str] = []
@@ -124,7 +126,7 @@ class Start:
         if options.values.get("L"):
             raise options.lists.listed("-L")
         if options.process.pid_file is not None:
-            probe_file(options.process.pid_file, "cannot create PID file: Could not create")
+            probe_writing(options.process.pid_file, "pid-file")
 
     def _validate(self) -> None:
         tree, values = self._tree, self._options.values
@@ -160,9 +162,9 @@ class Start:
     def _set_log(self) -> None:
         options = self._options
         items = options.values.get("d")
-        listed = options.lists.text("-d", "help")
-        if items is not None and listed is not None:
-            known = {line.split(" ", 1)[0] for line in listed.splitlines()[1:] if line[:1].strip()} | {"all"}
+        listed = options.lists.choices("log-items")
+        if items is not None and listed:
+            known = {*listed, "all"}
             for item in items.split(","):
                 if item == "trace:help":
                     raise options.lists.listed("-trace")
@@ -227,6 +229,7 @@ class Start:
         self._board_init(cpus, numa)
         self._devices()
         self._complete()
+        self._change(chardev_ids=tuple(sorted(self._groups.identifiers("chardev"))))
         settings.machine = self._machine
         options.chardevs.finish(settings)
         self._set_test_clock()
@@ -252,7 +255,7 @@ class Start:
 
     def _check_display(self) -> None:
         kind = self._options.singles.display_type
-        listed = (self._options.lists.text("-display", "help") or "").split("\n\n")[0].split("\n")[1:]
+        listed = self._options.lists.choices("displays")
         if kind and listed and kind not in listed and kind != "default":
             module = _DISPLAY_MODULES.get(kind, "qemu-system-modules-opengl")
             text = f"Display '{kind}' is not available."
@@ -268,7 +271,7 @@ class Start:
             self._complain_of_types(2)
             raise self._options.lists.listed("-vga")
         name = next((each for each in _VGA if text.startswith(each)), None)
-        known = {line.split(" ", 1)[0] for line in (self._options.lists.text("-vga", "help") or "").splitlines()}
+        known = self._options.lists.choices("vga-cards")
         if name is not None and name not in known and known:
             if name == "xenfb":
                 name = None
@@ -333,11 +336,11 @@ class Start:
             if _LATE.fullmatch(str(arguments["qom-type"])) is None:
                 self._add_object(location, arguments)
         options.chardevs.create()
-        self.inventory.backends.chardevs = options.chardevs.labels
+        self.inventory.backends.chardevs = options.chardevs.facts
         for entry in self._groups.find("fsdev"):
             self._checks.check_file_system(entry)
         self._blockdevs()
-        listed = (options.lists.text("-audiodev", "help") or "").splitlines()[1:]
+        listed = options.lists.choices("audio-drivers")
         for driver in options.singles.audio_backends.values():
             if listed and driver not in listed:
                 text = f"Unknown audio driver `{driver}'"
@@ -428,13 +431,16 @@ class Start:
         if icount is not None and self._accelerators[0] == "kvm" and icount.has("shift"):
             raise OptionError("-icount is not allowed with hardware virtualization", NOWHERE)
 
+    def _add_netdev(self, arguments: Values) -> None:
+        self._building.add_netdev(arguments, CommandLineAsker())
+
     def _late_backends(self) -> None:
         options = self._options
         for given in options.given.get("qtest", ()):
             options.chardevs.make_qtest(given)
+        self.inventory.backends.chardevs = options.chardevs.facts
         self._networks.create()
         for arguments in self._networks.backends:
-            self._building.add_netdev(arguments)
             if not str(arguments["id"]).startswith("#"):
                 self._change(netdevs=(*self._machine.netdevs, arguments))
         for location, arguments in options.objects:
@@ -449,14 +455,13 @@ class Start:
                 options.chardevs.make_port(given, kind)
         for given in options.given.get("debugcon", ()):
             self._make_debug_console(given.value, given.location)
-        self.inventory.backends.chardevs = options.chardevs.labels
+        self.inventory.backends.chardevs = options.chardevs.facts
 
     def _make_debug_console(self, text: str, location: str) -> None:
         try:
             self._options.chardevs.make("debugcon", text, location, taken=False)
-        except OptionError as error:
-            first = f"{error.message}\n" if error.message else ""
-            raise OptionError(f"{first}invalid character backend '{text}'", location) from None
+        except Refusal as error:
+            raise Refusal("debug-console-unconnected", text=text, reason=error).at(location) from None
         device = self._groups.create("device", "debugcon", location)
         device.pairs = [("driver", "isa-debugcon"), ("chardev", "debugcon")]
 

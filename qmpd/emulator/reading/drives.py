@@ -237,8 +237,7 @@ class Drives:
         return settings
 
     def _drivers(self) -> set[str]:
-        text = self._options.lists.text("-drive", "format=help") or ""
-        return set(text.partition(":")[2].split("\n")[0].split()) | set(_FILE_PROTOCOLS)
+        return set(self._options.lists.choices("block-drivers")) | set(_FILE_PROTOCOLS)
 
     def _pseudo_protocol(self, file: str) -> tuple[str | None, str | None]:
         from qmpd.wire.json_text import parse

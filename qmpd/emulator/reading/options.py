@@ -5,7 +5,6 @@ What an option says is kept here and looked at again when the machine is put tog
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
@@ -13,6 +12,7 @@ from qmpd.emulator.command_line.machine import OPTIONS as MACHINE_OPTIONS
 from qmpd.emulator.command_line.machine import MachineOptions
 from qmpd.emulator.lists import Lists
 from qmpd.emulator.process import ProcessOptions
+from qmpd.emulator.reading import config_files
 from qmpd.emulator.reading.chardevs import ChardevOptions
 from qmpd.emulator.reading.singles import Singles
 from qmpd.option_language import key_values, typed_values
@@ -67,9 +67,6 @@ _DRIVES = {
 _INTERFACES = {"fda": "floppy", "fdb": "floppy", "mtdblock": "mtd", "sd": "sd", "pflash": "pflash"}
 _MON_IS_OLD = "warning: '-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
 _STREAMS = ("stream", "dgram")
-_SECTION = re.compile(r'\[\s*(\S{1,63})\s+"([^"]{1,63})"')
-_GROUP = re.compile(r"\[([^\]]{1,63})\]")
-_PAIR = re.compile(r'\s*(\S{1,63})\s*=\s*"([^"]{0,1023})')
 
 
 class EmulatorOptions:
@@ -81,7 +78,7 @@ class EmulatorOptions:
         self.groups = OptionGroups(release, complaints.line)
         self.machine = MachineOptions(release, complaints.line)
         self.process = ProcessOptions()
-        self.chardevs = ChardevOptions(self.groups, complaints.line)
+        self.chardevs = ChardevOptions(release, self.groups, complaints.line, self._object_type)
         self.lists = Lists(release, complaints.program)
         self.singles = Singles(self)
         self.objects: list[tuple[str, Values]] = []
@@ -135,9 +132,13 @@ class EmulatorOptions:
             "usbdevice": self._take_usb,
             "global": self._take_global,
             "set": lambda given: self.groups.set(given.value),
-            "readconfig": self._take_configuration,
+            "readconfig": lambda given: config_files.take(self, given),
             "L": self._take_folder,
         }
+
+    def _object_type(self, name: str) -> str | None:
+        """The type of an object of this name."""
+        return next((str(each["qom-type"]) for _, each in self.objects if each.get("id") == name), None)
 
     def since(self, *version: int) -> bool:
         """Whether the release is this version or a later one."""
@@ -290,9 +291,10 @@ class EmulatorOptions:
             listed = self.lists.object(kind)
             if listed is not None:
                 raise listed
-        self._add_object(entry)
+        self.add_object(entry)
 
-    def _add_object(self, entry: Entry) -> None:
+    def add_object(self, entry: Entry) -> None:
+        """Take an object that is a list of keys and text."""
         pairs = list(entry.pairs)
         if entry.identifier is not None:
             pairs.append(("id", entry.identifier))
@@ -374,127 +376,3 @@ class EmulatorOptions:
         entry = self.groups.parse(given, "global")
         if not all(entry.has(key) for key in ("driver", "property", "value")):
             raise OptionError("options 'driver', 'property', and 'value' are required")
-
-    # -readconfig
-
-    def _take_configuration(self, given: Given) -> None:
-        """Sections of a file, each a list of a group's keys (docs: "qemu-config", util/qemu-config.c)."""
-        path = given.value
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                lines = file.readlines()
-        except IsADirectoryError:
-            raise OptionError("Cannot read config file: Is a directory") from None
-        except OSError as error:
-            raise OptionError(f"Could not open '{path}': {error.strerror}") from None
-        if not self.release.behaviour.keyval_options:
-            self._take_lines(path, lines)
-            return
-        # Later releases tell of the option where a section is at fault by itself.
-        outer = given.location if self.since(9, 0) else None
-        section: tuple[str, list[tuple[str, str]]] | None = None
-        location: str | None = None
-        for number, line in enumerate(lines, 1):
-            if line[0] in "\n#":
-                continue
-            named, plain = _SECTION.match(line), _GROUP.match(line)
-            if line[0] == "[" and (named or plain):
-                if section is not None:
-                    self._take_section(*section, location, outer)
-                if named:
-                    section = named[1], [("id", named[2])]
-                elif plain:
-                    section = plain[1], []
-                continue
-            location = f":{path}:{number}"
-            pair = _PAIR.match(line)
-            if pair is None and not line.split():
-                raise OptionError("parse error", outer or location)
-            if section is None:
-                raise OptionError("no group defined", outer or location)
-            # A word without a quoted value has an empty one.
-            section[1].append((pair[1], pair[2]) if pair is not None else (line.split()[0], ""))
-        if section is not None:
-            self._take_section(*section, location, outer)
-
-    def _take_lines(self, path: str, lines: list[str]) -> None:
-        """Each line of a file by itself, as before its sections were read as a whole."""
-        entry: Entry | None = None
-        entries: list[Entry] = []
-        for number, line in enumerate(lines, 1):
-            location = f":{path}:{number}"
-            named, plain, pair = _SECTION.match(line), _GROUP.match(line), _PAIR.match(line)
-            try:
-                if line[0] in "\n#":
-                    continue
-                if line[0] == "[" and (named or plain):
-                    group = named[1] if named else plain[1] if plain else ""
-                    if not self.groups.exists(group):
-                        raise OptionError(f"There is no option group '{group}'")
-                    entry = self.groups.create(group, named[2] if named else None, location)
-                    entries.append(entry)
-                elif pair is None and not line.split():
-                    raise OptionError("parse error")
-                elif entry is None:
-                    raise OptionError("no group defined")
-                else:
-                    key, value = (pair[1], pair[2]) if pair is not None else (line.split()[0], "")
-                    self.groups.put(entry, key, value)
-            except OptionError as error:
-                self.complaints.error(error.at(location))
-                raise OptionError(f"read config {path}: Invalid argument") from None
-        for entry in entries:
-            self._take_entry(entry)
-
-    def _take_entry(self, entry: Entry) -> None:
-        """Take what is not only a group's."""
-        if entry.group == "object":
-            self._add_object(entry)
-        elif entry.group == "machine":
-            self.machine.machine.update(entry.pairs)
-        elif entry.group == "memory":
-            self.machine.take_memory(entry.values(), entry.location)
-        elif entry.group == "name":
-            self.machine.set_name(entry.get("guest"))
-        elif entry.group == "smp-opts":
-            text = ",".join(f"{key}={value}" for key, value in entry.pairs)
-            self.machine.take(Given(Option("smp", "TEXT", "", None), "-smp", text))
-
-    def _take_section(self, group: str, pairs: list[tuple[str, str]], location: str | None, outer: str | None) -> None:
-        place = "" if location is None else location
-        try:
-            if group in ("object", "machine", "smp-opts", "boot-opts") and self.release.behaviour.keyval_options:
-                self._take_tree(group, pairs, place)
-                return
-            if not self.groups.exists(group):
-                raise OptionError(f"There is no option group '{group}'")
-            entry = self.groups.create(group, dict(pairs).get("id"), place)
-            for key, value in pairs:
-                if key != "id":
-                    self.groups.put(entry, key, value)
-            if group == "name":
-                self.machine.set_name(entry.get("guest"))
-            elif group == "memory":
-                self.machine.take_memory(entry.values(), place)
-            elif group == "action":
-                self.machine.take_actions(entry.pairs, place)
-        except OptionError as error:
-            if outer is None:
-                error.hint = ()
-            raise error.at(place if outer is None else outer) from None
-
-    def _take_tree(self, group: str, pairs: list[tuple[str, str]], location: str) -> None:
-        tree: key_values.Tree = {}
-        for key, value in pairs:
-            key_values.plant(tree, key, value)
-        if group == "object":
-            declared = typed_values.argument_type(self.release, "object-add")
-            try:
-                values = typed_values.from_tree(self.release, declared, tree)
-            except Refusal as error:
-                raise error.at(location) from None
-            self.objects.append((location, values))
-        elif group == "machine":
-            self.machine.merge(tree)
-        else:
-            self.machine.merge({"smp" if group == "smp-opts" else "boot": tree})

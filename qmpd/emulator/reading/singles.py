@@ -10,6 +10,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP, Entry
@@ -139,7 +140,7 @@ class Singles:
         if model in HELP:
             raise OptionList(cards, 0)
         self._add_audio(values, is_json=False)
-        if model not in {line.split(" ", 1)[0] for line in cards.splitlines()[1:]}:
+        if model not in self._options.lists.choices("sound-cards"):
             raise OptionList(cards, 1, (f"{self._place(given)}Unknown sound card name `{model}'",))
         self.audio_cards.append(model)
 
@@ -197,7 +198,7 @@ class Singles:
 
     def _has_spice(self) -> bool:
         """Whether the release's reference program had its module for SPICE; its group is known then or never asked."""
-        return "spice-app" in (self._options.lists.text("-display", "help") or "")
+        return "spice-app" in self._options.lists.choices("displays")
 
     def rotation(self, given: Given) -> None:
         """`-rotate`.
@@ -234,8 +235,8 @@ class Singles:
         if entry.get("file") is not None:
             self._options.process.log_file = entry.get("file")
 
-    def _events(self) -> list[str]:
-        return (self._options.lists.text("-trace", "help") or "").splitlines()
+    def _events(self) -> tuple[str, ...]:
+        return self._options.lists.choices("trace-events")
 
     def enable_event(self, pattern: str, location: str) -> None:
         """Warn where there is no such event to trace."""
@@ -301,7 +302,7 @@ class Singles:
     def _number(text: str) -> int | None:
         try:
             return key_values.number("", text)
-        except OptionError:
+        except Refusal:
             return None
 
     def seed(self, given: Given) -> None:
@@ -454,7 +455,7 @@ class Singles:
         identifier = entry.identifier or tag
         try:
             system = groups.create("fsdev", identifier, given.location)
-        except OptionError:
+        except Refusal:
             raise OptionError(f"duplicate or invalid fsdev id: {tag}") from None
         system.pairs = [pair for pair in entry.pairs if pair[0] != "mount_tag"]
         device = groups.create("device", None, given.location)
@@ -480,7 +481,7 @@ class Singles:
             return
         try:
             key_values.boolean("mem-lock", text)
-        except OptionError:
+        except Refusal:
             if text != "on-fault":
                 raise OptionError("parameter 'mem-lock' expects one of 'on', 'off', 'on-fault'") from None
 
@@ -513,7 +514,7 @@ class Singles:
         for name, known in _COMPAT.items():
             value = values.get(name)
             if value is not None and value not in known:
-                raise OptionError(self._release.behaviour.enum_refusal.format(name=name, value=value))
+                raise Refusal("enum-refusal", name=name, value=value)
         for name in values:
             if name not in _COMPAT:
                 raise OptionError(f"Parameter '{name}' is unexpected")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.refusals import Refusal
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
@@ -28,7 +29,7 @@ def balloon(system: System, session: Client, arguments: Arguments) -> object:
     found = _balloon(system)
     size = cast("int", arguments["value"])
     if size <= 0:
-        raise CommandError(system.inventory.texts("balloon-size"))
+        raise Refusal("balloon-size")
     found.inflate_to(size)
     return EMPTY
 

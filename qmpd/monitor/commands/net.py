@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.common.refusals import NotModelled
 from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
+from qmpd.system.askers import MonitorAsker
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
 
-# Backends that are nothing but themselves; any other reaches out to the host, where there is no machine to serve.
-_MODELLED = frozenset({"user", "hubport", "tap", "socket", "stream", "dgram", "vhost-user", "vhost-vdpa", "bridge"})
-# Types of `-net` that are no backend.
-_NO_BACKEND = frozenset({"nic", "none"})
-
 
 @command("netdev_add")
 def netdev_add(system: System, session: Client, arguments: Arguments) -> object:
     """No packet goes anywhere: a backend is there for cards to use."""
-    kind, identifier = cast("str", arguments["type"]), cast("str", arguments["id"])
-    inventory = system.inventory
-    if kind not in _MODELLED:
-        inventory.backends.network.check_id(identifier)
-        if kind in _NO_BACKEND:
-            raise CommandError(inventory.texts("netdev-type", type=kind))
-        raise NotModelled(f"network backends of type {kind}")
-    options = {name: value for name, value in arguments.items() if name not in ("type", "id")}
-    inventory.backends.network.add(identifier, kind, options)
+    system.inventory.backends.chardevs = system.chardev_facts
+    system.inventory.add_netdev(arguments, MonitorAsker(system, session.label))
     return EMPTY
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.chardev.device import Chardev
+from qmpd.chardev.ring import Ring
 from qmpd.server.chardevs.copying import copy_in, copy_out
-from qmpd.system.chardev import Chardev
+from qmpd.server.listener import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +35,20 @@ class Device:
         self.vm = vm
         self.settings = settings
 
+    def open_log(self) -> None:
+        """Make the file that is to have what is written to the device; nothing is, but for what monitors say.
+
+        :raise ListenError: it cannot be made.
+        """
+        path = self.settings.logfile
+        if not path:
+            return
+        way = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if self.settings.log_append else os.O_TRUNC)
+        try:
+            os.close(os.open(path, way, 0o666))
+        except OSError as error:
+            raise ListenError(f"Could not create '{path}': {error.strerror}") from None
+
     def open(self) -> None:
         """Open it, and make it known to the monitor.
 
@@ -41,8 +58,11 @@ class Device:
 
     def enter(self, address: str, listening: bool = False, yankable: bool = False) -> Chardev:
         """Make the device known to the monitor; `address` is what query-chardev calls it."""
-        is_used = self.settings.monitor is not None or self.settings.listened
-        entry = Chardev(self.settings.label, address, listening, yankable, is_used)
+        settings = self.settings
+        is_used = settings.monitor is not None or settings.listened
+        entry = Chardev(settings.label, address, listening, yankable, is_used, kind=settings.kind)
+        if settings.ring:
+            entry.ring = Ring(settings.ring)
         self.vm.system.chardevs.append(entry)
         return entry
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.chardev.rules import RINGS, ring_size
 from qmpd.common.plain import from_plain, to_plain
+from qmpd.common.refusals import NotModelled
 from qmpd.server.chardevs.device import Device
 from qmpd.server.chardevs.files import FileDevice, PseudoTerminal, StandardStreams
 from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket
@@ -56,6 +58,7 @@ class CharacterDevices:
                 device = _KINDS.get(settings.backend, Device)(self._vm, settings)
                 self._devices.append(device)
                 try:
+                    device.open_log()
                     device.open()
                 except ListenError as error:
                     place = f"{settings.location}: " if settings.location else ""
@@ -70,13 +73,13 @@ class CharacterDevices:
         :raise ListenError: it cannot be opened; nothing is left of it then.
         """
         device = _KINDS.get(settings.backend, Device)(self._vm, settings)
-        known = self._vm.system.chardevs
-        count = len(known)
+        known = len(self._vm.system.chardevs)
         try:
+            device.open_log()
             device.open()
         except BaseException:
             device.close()
-            del known[count:]
+            del self._vm.system.chardevs[known:]
             raise
         finally:
             if settings.backend == "connect" and settings.descriptor is not None:
@@ -148,28 +151,37 @@ class CharacterDevices:
         self._devices.clear()
 
 
-def settings_of(label: str, backend: str, options: Mapping[str, Any]) -> ChardevSettings:
-    """The settings of a device that `chardev-add` describes.
+def settings_of(label: str, backend: Mapping[str, Any]) -> ChardevSettings:
+    """The settings of a device with this backend, as `chardev-add` has it.
 
-    :raise ValueError: it is one that is not opened here.
+    :raise NotModelled: it is one that is not opened here.
     """
-    if backend == "file":
-        return ChardevSettings(
-            label=label,
-            backend="file",
-            path=options["out"],
-            input_path=options.get("in", ""),
-            append=options.get("append", False),
-        )
-    if backend == "pty":
-        return ChardevSettings(label=label, backend="pty")
-    address = options["addr"]
-    data = address.get("data", {})
-    kind = "listen" if options.get("server", True) else "connect"
+    kind, data = backend["type"], backend.get("data", {})
+    settings = ChardevSettings(label=label, backend=kind, kind=kind, logfile=data.get("logfile", ""))
+    settings.log_append = data.get("logappend", False)
+    if kind == "socket":
+        _take_socket(settings, data)
+    elif kind == "file":
+        settings.path, settings.input_path = data["out"], data.get("in", "")
+        settings.append = data.get("append", False)
+    elif kind == "stdio":
+        settings.signal = data.get("signal", True)
+    elif kind in RINGS:
+        settings.ring = ring_size(data)
+    return settings
+
+
+def _take_socket(settings: ChardevSettings, data: Mapping[str, Any]) -> None:
+    settings.listens = data.get("server", True)
+    settings.backend = "listen" if settings.listens else "connect"
+    settings.reconnect = max(data.get("reconnect", 0) or data.get("reconnect-ms", 0) / 1000, 0)
+    address = data["addr"]
+    inner = address.get("data", {})
     if address["type"] == "unix":
-        return ChardevSettings(label=label, backend=kind, path=data["path"])
-    if address["type"] == "inet":
-        return ChardevSettings(label=label, backend=kind, host=data["host"], port=data["port"])
-    if address["type"] == "fd":
-        return ChardevSettings(label=label, backend=kind, descriptor=int(data["str"]))
-    raise ValueError(f"qmpd does not model character devices with an address of type {address['type']}")
+        settings.path = inner["path"]
+    elif address["type"] == "inet":
+        settings.host, settings.port = inner["host"], inner["port"]
+    elif address["type"] == "fd" and inner["str"]:
+        settings.descriptor = int(inner["str"])
+    elif address["type"] != "fd":
+        raise NotModelled(f"character devices with an address of type {address['type']}")

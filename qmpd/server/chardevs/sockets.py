@@ -25,9 +25,9 @@ from qmpd.server.listener import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qmpd.chardev.device import Chardev
     from qmpd.server.chardevs.device import Keep
     from qmpd.server.settings import ChardevSettings
-    from qmpd.system.chardev import Chardev
 
 
 class SocketDevice(Device):

@@ -1,0 +1,42 @@
+"""Internet addresses as the C library reads them."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from qmpd.common.scalars import SPACE, integer_of
+
+_PARTS = 4
+_OCTET = 8
+_BITS = 32
+
+
+def ipv4_of(text: str) -> int:
+    """The address that inet_aton(3) makes of a text: up to four numbers, the last of which fills the rest.
+
+    :raise ValueError: it is none.
+    """
+    parts = text.rstrip(SPACE).split(".")
+    if not 1 <= len(parts) <= _PARTS or any(part[:1] not in "0123456789" or not part for part in parts):
+        raise ValueError(text)
+    *octets, last = map(integer_of, parts)
+    left = _BITS - _OCTET * len(octets)
+    if any(octet >> _OCTET for octet in octets) or last >> left:
+        raise ValueError(text)
+    address = 0
+    for octet in octets:
+        address = address << _OCTET | octet
+    return address << left | last
+
+
+def ipv6_of(text: str) -> int:
+    """The address that inet_pton(3) makes of a text.
+
+    :raise ValueError: it is none.
+    """
+    return int(ipaddress.IPv6Address(text))
+
+
+def is_multicast(address: int) -> bool:
+    """Whether an IPv4 address is one of a group."""
+    return address >> 28 == 0b1110

@@ -1,0 +1,90 @@
+"""What rules ask of the computer that they run on: whoever has input and output answers (`qmpd.server.computer`)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Protocol
+
+
+class Computer(Protocol):
+    """Files and open files.  Each fails with the operating system's own OSError."""
+
+    def check_access(self, path: str) -> None:
+        """See whether there is a file at a path.
+
+        :raise OSError: there is none, or it cannot be looked at.
+        """
+
+    def check_readable(self, path: str) -> None:
+        """See whether a file can be opened for reading.
+
+        :raise OSError: it cannot.
+        """
+
+    def check_folder(self, path: str) -> None:
+        """See whether there is the folder that a file at this path would be in.
+
+        :raise OSError: there is none.
+        """
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder at a path."""
+
+    def read(self, path: str) -> bytes:
+        """The content of a file.
+
+        :raise OSError: it cannot be read.
+        """
+
+    def descriptor_kind(self, number: int) -> str:
+        """What an open file is: `socket`, `tap` or `other`.
+
+        :raise OSError: it is not open.
+        """
+
+
+class NoComputer:
+    """A computer without any files."""
+
+    __slots__ = ()
+
+    def check_access(self, path: str) -> None:
+        """See `Computer`."""
+        raise _missing()
+
+    def check_readable(self, path: str) -> None:
+        """See `Computer`."""
+        raise _missing()
+
+    def check_folder(self, path: str) -> None:
+        """See `Computer`."""
+        raise _missing()
+
+    def is_folder(self, path: str) -> bool:
+        """See `Computer`."""
+        return False
+
+    def read(self, path: str) -> bytes:
+        """See `Computer`."""
+        raise _missing()
+
+    def descriptor_kind(self, number: int) -> str:
+        """See `Computer`."""
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+
+def _missing() -> OSError:
+    return FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+
+class Asker(Protocol):
+    """Who asks for something, as far as that decides what is meant."""
+
+    def descriptor(self, text: str) -> int:
+        """The number of the open file that a text names.
+
+        :raise Refusal: it names none.
+        """
+
+    def complain(self, text: str) -> None:
+        """Print what a program that was asked for help would have said itself."""

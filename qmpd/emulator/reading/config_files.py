@@ -1,0 +1,200 @@
+"""`-readconfig`: sections of a file, each a list of a group's keys (docs: "qemu-config", util/qemu-config.c)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from qmpd.common.refusals import Refusal
+from qmpd.option_language import key_values, typed_values
+from qmpd.option_language.options import Given, Option
+
+if TYPE_CHECKING:
+    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.option_language.groups import Entry
+
+_SECTION = re.compile(r'\[\s*(\S{1,63})\s+"([^"]{1,63})"')
+_GROUP = re.compile(r"\[([^\]]{1,63})\]")
+_PAIR = re.compile(r'\s*(\S{1,63})\s*=\s*"([^"]{0,1023})')
+# Groups whose keys make a tree.
+_TREES = ("object", "machine", "smp-opts", "boot-opts")
+_MACHINE_TREES = {"smp-opts": "smp", "boot-opts": "boot"}
+_INVALID = "Invalid argument"
+
+
+def take(options: EmulatorOptions, given: Given) -> None:
+    """Take all that is in a file.
+
+    :raise Refusal: it cannot be read, or something in it is wrong.
+    """
+    path = given.value
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.readlines()
+    except IsADirectoryError:
+        raise Refusal("config-folder") from None
+    except OSError as error:
+        raise Refusal("open-failed", path=path, reason=error.strerror) from None
+    behaviour = options.release.behaviour
+    if behaviour.keyval_options:
+        _Sections(options, given.location if behaviour.config_faults_at_option else None).take(path, lines)
+    else:
+        _take_lines(options, path, lines)
+
+
+def _is_ignored(line: str) -> bool:
+    return line[0] in "\n#"
+
+
+def _heading(line: str) -> tuple[str, str | None] | None:
+    """The group that a section is of, and its id; None where the line begins none."""
+    if line[0] != "[":
+        return None
+    named, plain = _SECTION.match(line), _GROUP.match(line)
+    if named is not None:
+        return named[1], named[2]
+    return None if plain is None else (plain[1], None)
+
+
+def _pair(line: str) -> tuple[str, str]:
+    """The key and the value of a line; a word without a quoted value has an empty one.
+
+    :raise Refusal: there is neither.
+    """
+    pair = _PAIR.match(line)
+    if pair is not None:
+        return pair[1], pair[2]
+    words = line.split()
+    if not words:
+        raise Refusal("config-parse")
+    return words[0], ""
+
+
+class _Sections:
+    """A file whose sections are each taken as a whole."""
+
+    def __init__(self, options: EmulatorOptions, outer: str | None) -> None:
+        """`outer`: where the option is, if faults are told to be there; else they are in the file."""
+        self._options = options
+        self._outer = outer
+
+    def take(self, path: str, lines: list[str]) -> None:
+        """Take the file's lines."""
+        section: tuple[str, list[tuple[str, str]]] | None = None
+        location: str | None = None
+        for number, line in enumerate(lines, 1):
+            if _is_ignored(line):
+                continue
+            heading = _heading(line)
+            if heading is not None:
+                if section is not None:
+                    self._take_section(*section, location)
+                group, identifier = heading
+                section = group, [] if identifier is None else [("id", identifier)]
+                continue
+            location = f":{path}:{number}"
+            try:
+                pair = _pair(line)
+                if section is None:
+                    raise Refusal("config-group-missing")
+            except Refusal as error:
+                raise error.at(self._outer or location) from None
+            section[1].append(pair)
+        if section is not None:
+            self._take_section(*section, location)
+
+    def _take_section(self, group: str, pairs: list[tuple[str, str]], location: str | None) -> None:
+        place = "" if location is None else location
+        try:
+            if group in _TREES:
+                self._take_tree(group, pairs, place)
+            else:
+                self._take_group(group, pairs, place)
+        except Refusal as error:
+            if self._outer is None:
+                error.advises = False
+            raise error.at(place if self._outer is None else self._outer) from None
+
+    def _take_group(self, group: str, pairs: list[tuple[str, str]], place: str) -> None:
+        options = self._options
+        if not options.groups.exists(group):
+            raise Refusal("group-missing", group=group)
+        entry = options.groups.create(group, dict(pairs).get("id"), place)
+        for key, value in pairs:
+            if key != "id":
+                options.groups.put(entry, key, value)
+        if group == "name":
+            options.machine.set_name(entry.get("guest"))
+        elif group == "memory":
+            options.machine.take_memory(entry.values(), place)
+        elif group == "action":
+            options.machine.take_actions(entry.pairs, place)
+
+    def _take_tree(self, group: str, pairs: list[tuple[str, str]], location: str) -> None:
+        options = self._options
+        tree: key_values.Tree = {}
+        for key, value in pairs:
+            key_values.plant(tree, key, value)
+        if group == "object":
+            declared = typed_values.argument_type(options.release, "object-add")
+            try:
+                values = typed_values.from_tree(options.release, declared, tree)
+            except Refusal as error:
+                # Of an object the line is always named.
+                raise error.at(location) from None
+            options.objects.append((location, values))
+        elif group == "machine":
+            options.machine.merge(tree)
+        else:
+            options.machine.merge({_MACHINE_TREES[group]: tree})
+
+
+def _take_lines(options: EmulatorOptions, path: str, lines: list[str]) -> None:
+    """Each line of a file by itself, as before its sections were read as a whole."""
+    entry: Entry | None = None
+    entries: list[Entry] = []
+    for number, line in enumerate(lines, 1):
+        if _is_ignored(line):
+            continue
+        try:
+            heading = _heading(line)
+            if heading is None:
+                pair = _pair(line)
+                if entry is None:
+                    raise Refusal("config-group-missing")
+                options.groups.put(entry, *pair)
+                continue
+            group, identifier = heading
+            if not options.groups.exists(group):
+                raise Refusal("group-missing", group=group)
+            entry = _created(options, group, identifier, f":{path}:{number}")
+            if entry is not None:
+                entries.append(entry)
+        except Refusal as error:
+            options.complaints.error(error.at(f":{path}:{number}"))
+            raise Refusal("config-unreadable", path=path, reason=_INVALID) from None
+    for each in entries:
+        _take_entry(options, each)
+
+
+def _created(options: EmulatorOptions, group: str, identifier: str | None, location: str) -> Entry | None:
+    """A new entry; None where there cannot be one, of which nothing is said."""
+    try:
+        return options.groups.create(group, identifier, location)
+    except Refusal:
+        return None
+
+
+def _take_entry(options: EmulatorOptions, entry: Entry) -> None:
+    """Take what is not only a group's."""
+    if entry.group == "object":
+        options.add_object(entry)
+    elif entry.group == "machine":
+        options.machine.machine.update(entry.pairs)
+    elif entry.group == "memory":
+        options.machine.take_memory(entry.values(), entry.location)
+    elif entry.group == "name":
+        options.machine.set_name(entry.get("guest"))
+    elif entry.group == "smp-opts":
+        text = ",".join(f"{key}={value}" for key, value in entry.pairs)
+        options.machine.take(Given(Option("smp", "TEXT", "", None), "-smp", text))

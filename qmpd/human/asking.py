@@ -1,0 +1,73 @@
+"""Doing what a QMP command does, and reading the lists of options that some of the human monitor's commands take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.human.line import Line
+from qmpd.monitor.commands import handlers
+from qmpd.option_language.groups import OptionGroups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from qmpd.monitor.client import Client
+    from qmpd.option_language.groups import Entry
+    from qmpd.system.system import System
+
+    Part = Callable[[System, Line], str]
+
+
+def execute(system: System, name: str, arguments: dict[str, Any], line: Line | None = None) -> str:
+    """Do what the QMP command does; gives nothing.
+
+    :raise Refusal: it refuses.
+    """
+    call(system, name, arguments, line)
+    return ""
+
+
+def call(system: System, name: str, arguments: dict[str, Any], line: Line | None = None) -> object:
+    """Do what the QMP command does; gives what that returns.
+
+    :raise Refusal: it refuses.
+    """
+    system.release.commands[name].check(arguments)
+    client = None if line is None else line.client
+    return handlers(system.release)[name](system, cast("Client", client), arguments)
+
+
+def ask(system: System, name: str) -> Any:
+    """What a command without arguments gives.
+
+    :raise Refusal: it refuses.
+    """
+    return handlers(system.release)[name](system, cast("Client", None), {})
+
+
+def without_arguments(name: str) -> Part:
+    """The line that does what the QMP command does, which takes nothing and gives nothing."""
+
+    def part(system: System, line: Line) -> str:
+        line.end()
+        ask(system, name)
+        return ""
+
+    return part
+
+
+def _ignore(text: str) -> None:
+    del text
+
+
+def read_options(
+    system: System, group: str, text: str, taken: Iterable[str] = (), warn: Callable[[str], None] = _ignore
+) -> Entry:
+    """The list of a group's keys that a text is, where these ids are taken; `warn` is told what is doubtful in it.
+
+    :raise Refusal: it is none.
+    """
+    groups = OptionGroups(system.release, lambda said: warn(said.removeprefix(": ")))
+    for identifier in taken:
+        groups.reserve(group, identifier)
+    return groups.read_list(text, group, "")

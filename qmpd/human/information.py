@@ -1,0 +1,127 @@
+"""What the human monitor's `info` shows of the parts of a machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from qmpd.human.asking import ask
+from qmpd.human.network import info_network
+from qmpd.monitor.commands.unmodelled import answer_unmodelled
+from qmpd.monitor.errors import CommandError
+
+if TYPE_CHECKING:
+    from qmpd.human.asking import Part
+    from qmpd.human.line import Line
+    from qmpd.monitor.client import Client
+    from qmpd.system.system import System
+
+_MEBIBYTE = 1 << 20
+
+
+def _info_balloon(system: System, line: Line) -> str:
+    line.end()
+    return f"balloon: actual={ask(system, 'query-balloon')['actual'] // _MEBIBYTE}\n"
+
+
+def _info_chardev(system: System, line: Line) -> str:
+    line.end()
+    listed = ask(system, "query-chardev")
+    return "".join(f"{each['label']}: filename={each['filename']}\n" for each in listed)
+
+
+def _info_memory_size(system: System, line: Line) -> str:
+    line.end()
+    sizes = ask(system, "query-memory-size-summary")
+    return f"base memory: {sizes['base-memory']}\nplugged memory: {sizes['plugged-memory']}\n"
+
+
+def _info_memory_devices(system: System, line: Line) -> str:
+    line.end()
+    said = ""
+    for each in ask(system, "query-memory-devices"):
+        data = each["data"]
+        said += f'Memory device [{each["type"]}]: "{data.get("id", "")}"\n'
+        said += f"  addr: 0x{data['addr']:x}\n  slot: {data['slot']}\n  node: {data['node']}\n"
+        said += f"  size: {data['size']}\n  memdev: {data['memdev']}\n"
+        said += "".join(f"  {name}: {str(data[name]).lower()}\n" for name in ("hotplugged", "hotpluggable"))
+    return said
+
+
+def _info_block(system: System, line: Line) -> str:
+    wanted = line.word()
+    line.end()
+    if wanted in ("-n", "-v"):
+        raise CommandError(f"qmpd does not model 'info block {wanted}'")
+    said = [_drive(each) for each in ask(system, "query-block") if wanted is None or wanted == each["device"]]
+    if wanted is not None and not said:
+        nodes = [each for each in ask(system, "query-named-block-nodes") if each["node-name"] == wanted]
+        said = [_drive({"device": "", "removable": False, "inserted": each}) for each in nodes]
+    return "\n".join(said)
+
+
+def _drive(shown: dict[str, Any]) -> str:
+    inserted: dict[str, Any] | None = shown.get("inserted")
+    text: str
+    if shown["device"]:
+        text = shown["device"] + (f" ({inserted['node-name']})" if inserted is not None else "")
+    else:
+        text = inserted["node-name"] if inserted is not None else shown.get("qdev", "<anonymous>")
+    if inserted is None:
+        text += ": [not inserted]\n"
+    else:
+        text += f": {inserted['file']} ({inserted['drv']}{', read-only' if inserted['ro'] else ''})\n"
+    if "qdev" in shown:
+        text += f"    Attached to:      {shown['qdev']}\n"
+    if shown["removable"]:
+        locked, tray = "" if shown["locked"] else "not ", "open" if shown.get("tray_open") else "closed"
+        text += f"    Removable device: {locked}locked, tray {tray}\n"
+    if inserted is None:
+        return text
+    cache = inserted["cache"]
+    modes = ["writeback" if cache["writeback"] else "writethrough"]
+    modes += ["direct"] if cache["direct"] else []
+    modes += ["ignore flushes"] if cache["no-flush"] else []
+    text += f"    Cache mode:       {', '.join(modes)}\n"
+    if "backing_file" in inserted:
+        text += f"    Backing file:     {inserted['backing_file']} (chain depth: {inserted['backing_file_depth']})\n"
+    if inserted["detect_zeroes"] != "off":
+        text += f"    Detect zeroes:    {inserted['detect_zeroes']}\n"
+    return text
+
+
+def _info_mice(system: System, line: Line) -> str:
+    line.end()
+    found = answer_unmodelled("query-mice")(system, cast("Client", None), {})
+    listed = orjson.loads(bytes(cast("bytes", found)))
+    said = [
+        f"{'*' if each['current'] else ' '} Mouse #{each['index']}: {each['name']}"
+        f"{' (absolute)' if each['absolute'] else ''}\n"
+        for each in listed
+    ]
+    return "".join(said) or "No mouse devices connected\n"
+
+
+def _info_numa(system: System, _line: Line) -> str:
+    settings = system.settings
+    sizes = settings.node_memory or ([settings.memory] if settings.memory_slots else [])
+    text = f"{len(sizes)} nodes\n"
+    for node, size in enumerate(sizes):
+        cpus = [index for index in range(settings.topology.cpus) if settings.node_of_cpu(index) == node]
+        text += f"node {node} cpus:{''.join(f' {index}' for index in cpus)}\n"
+        text += f"node {node} size: {size // _MEBIBYTE} MB\nnode {node} plugged: 0 MB\n"
+    return text
+
+
+INFORMATION: dict[str, Part] = {
+    "balloon": _info_balloon,
+    "block": _info_block,
+    "chardev": _info_chardev,
+    "memory-devices": _info_memory_devices,
+    "mice": _info_mice,
+    "memory_size_summary": _info_memory_size,
+    "network": info_network,
+    "numa": _info_numa,
+}
+"""What `info` shows, by the words after it."""

@@ -1,0 +1,109 @@
+"""The human monitor's commands that plug something in and take it out: devices, backends, objects.
+
+Each reads its arguments as QEMU's does (monitor/hmp.c, `args_type`), and then does what the QMP command does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.common.refusals import Refusal
+from qmpd.human.asking import execute, read_options
+from qmpd.human.errors import Misread
+from qmpd.option_language import key_values, typed_values
+from qmpd.option_language.networks import read_netdev
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qmpd.human.asking import Part
+    from qmpd.human.line import Line
+    from qmpd.option_language.groups import Entry
+    from qmpd.system.system import System
+
+
+def _read(system: System, group: str, line: Line, taken: Iterable[str]) -> Entry:
+    """The list that is the line's next word; what is wrong with one goes to standard error, so nothing is said of it.
+
+    :raise Misread: it is none.
+    """
+    try:
+        entry = read_options(system, group, line.word() or "", taken)
+    except Refusal:
+        raise Misread("") from None
+    line.end()
+    return entry
+
+
+def _device_add(system: System, line: Line) -> str:
+    devices = system.devices
+    taken = devices.removal.in_use if system.release.behaviour.device_id_check == "options" else ()
+    devices.add(_read(system, "device", line, taken).values(), text=True)
+    return ""
+
+
+def _device_del(system: System, line: Line) -> str:
+    identifier = line.required()
+    line.end()
+    return execute(system, "device_del", {"id": identifier})
+
+
+def _netdev_add(system: System, line: Line) -> str:
+    network = system.inventory.backends.network
+    entry = _read(system, "netdev", line, [each.identifier for each in network.netdevs])
+    if entry.identifier is None:
+        raise Refusal("parameter-missing", name="id")
+    return execute(system, "netdev_add", read_netdev(system.release, entry.pairs, entry.identifier), line)
+
+
+def _netdev_del(system: System, line: Line) -> str:
+    identifier = line.required()
+    line.end()
+    return execute(system, "netdev_del", {"id": identifier})
+
+
+def _set_link(system: System, line: Line) -> str:
+    name, up = line.required(), line.word()
+    if up not in ("on", "off"):
+        raise Misread("Expected 'on' or 'off'")
+    line.end()
+    return execute(system, "set_link", {"name": name, "up": up == "on"})
+
+
+def _object_add(system: System, line: Line) -> str:
+    release = system.release
+    if "object-add" in release.names.unchecked:
+        # The objects themselves read the text.
+        entry = _read(system, "object", line, ())
+        options = dict(entry.pairs)
+        kind = options.pop("qom-type", None)
+        if kind is None:
+            raise Refusal("parameter-missing", name="qom-type")
+        if entry.identifier is None:
+            raise Refusal("parameter-missing", name="id")
+        system.objects.add(kind, entry.identifier, options, checked=True, text=True)
+        return ""
+    text = line.rest()
+    if text is None:
+        raise Misread(f"{line.title}: string expected")
+    declared = typed_values.argument_type(release, "object-add")
+    values = typed_values.from_tree(release, declared, key_values.tree(text, "qom-type"))
+    return execute(system, "object-add", values)
+
+
+def _object_del(system: System, line: Line) -> str:
+    identifier = line.required()
+    line.end()
+    return execute(system, "object-del", {"id": identifier})
+
+
+PARTS: dict[str, Part] = {
+    "device_add": _device_add,
+    "device_del": _device_del,
+    "netdev_add": _netdev_add,
+    "netdev_del": _netdev_del,
+    "set_link": _set_link,
+    "object_add": _object_add,
+    "object_del": _object_del,
+}
+"""The commands, by their names."""
