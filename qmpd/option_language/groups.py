@@ -221,12 +221,14 @@ class OptionGroups:
         entry.pairs.append((key, value))
 
     def flat_values(self, group: str, text: str, implied: str | None) -> dict[str, str]:
-        """The values of a list of a group's keys that stands within something else.
+        """The values of a list of a group's keys that stands within something else; any, where the keys are not known.
 
         :raise Refusal: a key is unknown, or a value not of its type.
         """
         pairs = key_values.flat_list(text, implied)
-        key_values.check_flat_list(pairs, self.keys(group), self._release.behaviour.size_language)
+        known = self.keys(group)
+        if known:
+            key_values.check_flat_list(pairs, known, self._release.behaviour.size_language)
         return dict(pairs)
 
     def listing(self, group: str) -> OptionList:

@@ -38,7 +38,6 @@ LONGEST = 500
 
 LONG = {
     "qmpd.emulator.command_line.machine", "qmpd.emulator.phases.board", "qmpd.emulator.phases.start",
-    "qmpd.emulator.reading.singles", "qmpd.human.parts",
 }  # fmt: skip
 """The modules that are longer all the same; no other may become so."""
 
