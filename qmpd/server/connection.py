@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 """Bytes that are read at once."""
 
+SMALL, LITTLE = 1 << 7, 1 << 10
+"""Bytes that are taken in without waiting for others: whatever they are, and where they are plain JSON."""
+
 LARGEST_PLAIN = 1 << 14
 """Bytes that are taken in at once where they are plain JSON."""
 
@@ -47,6 +50,17 @@ GRACE = 1.0
 
 # Those that do not read, of all machines in this process.
 _not_reading: set[Connection] = set()
+
+_lock: trio.lowlevel.RunVar[trio.Lock] = trio.lowlevel.RunVar("taking in")
+
+
+def _turns() -> trio.Lock:
+    """What those hold one after another who have much to take in, of all machines in this process."""
+    try:
+        return _lock.get()
+    except LookupError:
+        _lock.set(made := trio.Lock())
+        return made
 
 
 class Connection:
@@ -89,7 +103,7 @@ class Connection:
     async def run(self) -> None:
         """Read until the client closes; then answer what it had sent, and close."""
         vm, session, client = self._vm, self.session, self.socket
-        number, work, at_once = client.fileno(), vm.work, session.slices[0]
+        number, work, at_once = client.fileno(), vm.work, min(session.slices[0], SMALL)
         try:
             self.flush()
             if self.unread:
@@ -114,7 +128,7 @@ class Connection:
                     log.message(f"client {self.number} > {data!r}")
                 if len(data) <= at_once:
                     self._receive(data)
-                else:
+                elif len(data) > LITTLE or not self._receive_plain(data):
                     self.unread = data
                     await self._take_in()
                 if session.unsent:
@@ -130,43 +144,57 @@ class Connection:
                 log.info(f"client {self.number} disconnected")
 
     async def _take_in(self) -> None:
-        """Take in what was read; where that takes long, the others have their turn in between."""
+        """Take in what was read; where that takes long, the others have their turn in between.
+
+        Of those who have much to take in one at a time does so: who has little waits for one of them, not for all.
+        """
         if self.session.paused:
             await self.settled()  # it was another process that has read this
+        odd = 0
         while self.unread and not self.closed:
-            plain = self._slice(LARGEST_PLAIN)
-            if not self._receive_plain(plain):
-                self.unread = plain + self.unread
-                await self._take_in_slices(len(plain))
-            if self.unread:
-                await self._let_others()
+            turns = _turns()
+            try:
+                turns.acquire_nowait()
+            except trio.WouldBlock:
+                await turns.acquire()
+            try:
+                odd = self._take_turn(odd)
+                if not self.unread:
+                    break
+                if self.session.unsent:
+                    self.flush()
+                self._vm.work()
+                await trio.lowlevel.checkpoint()
+            finally:
+                turns.release()
+            if self.session.paused:
+                await self.settled()
 
-    async def _take_in_slices(self, length: int) -> None:
-        """Take in this much of what was read, in slices as small as it takes for others not to wait long."""
+    def _take_turn(self, odd: int) -> int:
+        """Take in some of what was read.
+
+        `odd` is how much at its beginning is known to be no plain JSON, which is also what this gives.  That is taken
+        in slices as small as it takes for others not to wait long.
+        """
+        if not odd:
+            plain = self._slice(LARGEST_PLAIN)
+            if self._receive_plain(plain):
+                return 0
+            self.unread = plain + self.unread
+            odd = len(plain)
         session = self.session
         smallest, largest = session.slices
         size = smallest
-        rest = len(self.unread) - length
         now = thread_time()
         turn = now + TURN
-        while len(self.unread) > rest and not self.closed:
+        while odd > 0 and self.unread and now < turn and not session.congested:
             began = now
-            self._receive(self._slice(min(size, len(self.unread) - rest)))
+            data = self._slice(min(size, odd))
+            self._receive(data)
+            odd -= len(data)
             now = thread_time()
             size = min(size * 2, largest) if now < began + QUICK else smallest
-            if now >= turn or session.congested:
-                await self._let_others()
-                now = thread_time()
-                turn = now + TURN
-
-    async def _let_others(self) -> None:
-        """Have executed what was taken in, let the others have their turn, and go on when there is room for more."""
-        if self.session.unsent:
-            self.flush()
-        self._vm.work()
-        await trio.lowlevel.checkpoint()
-        if self.session.paused:
-            await self.settled()
+        return max(odd, 0)
 
     def _slice(self, size: int) -> bytes:
         """The next slice of what was read; it ends between two messages where that is easily seen."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MEGABYTE = 1_000_000
+CROWDS = {"silent": "read nothing", "large": "ask for all schemas", "odd": "send errors"}
 FLOORS = {TRIO: "echo_trio", BLOCKING: "echo_blocking"}
 
 
@@ -26,6 +27,7 @@ class Scale:
 
     rounds: int = 9
     round_trips: int = 1000
+    crowd_round_trips: int = 200
     rate_seconds: float = 0.4
     large_replies: int = 10
     large_commands: int = 3
@@ -43,6 +45,7 @@ class Scale:
 QUICK = Scale(
     rounds=1,
     round_trips=100,
+    crowd_round_trips=10,
     rate_seconds=0.05,
     large_replies=2,
     large_commands=1,
@@ -160,6 +163,23 @@ def large_reply(bench: Bench) -> Iterator[Row]:
         lambda subject: percentile(bench.load.round_trips(subject, "query-qmp-schema", bench.scale.large_replies), 0.5),
     )
     yield Row("query-qmp-schema round trip, p50", "ms", values)
+
+
+def crowd(bench: Bench) -> Iterator[Row]:
+    """query-status of one client among twenty that read nothing, or ask for more than they are given."""
+    remark = "QEMU left out: what nobody reads, it keeps without bound"
+    for kind, what in CROWDS.items():
+        path = bench.path()
+        with Server(bench.programs.qmp(QMPD, [path])):
+            bench.load.open("polite", [path])
+            with Server(bench.programs.crowd(path, kind), announced=True):
+                times = [
+                    percentile(bench.load.round_trips("polite", "query-status", bench.scale.crowd_round_trips), 0.99)
+                    for _ in range(bench.scale.rounds)
+                ]
+            bench.load.close("polite")
+        bench.step()
+        yield Row(f"query-status among 20 that {what}, p99", "ms", {QMPD: times}, [Aim(0.050)], remark)
 
 
 def large_command(bench: Bench) -> Iterator[Row]:
@@ -301,6 +321,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "pipelines": pipelines,
     "arguments": arguments,
     "large-reply": large_reply,
+    "crowd": crowd,
     "large-command": large_command,
     "events": events,
     "start": start,

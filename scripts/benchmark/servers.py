@@ -63,6 +63,10 @@ class Programs:
         """A fleet of qmpd's, its machines those that `qmpd serve` has by default."""
         return [*qmpd_command(), "fleet", "--count", str(count), "--dir", folder, *options]
 
+    def crowd(self, path: str, kind: str) -> list[str]:
+        """Clients of this socket that are not polite, of a kind that `benchmark.crowd` knows."""
+        return [sys.executable, str(HERE / "crowd.py"), path, kind]
+
     def floor(self, name: str, path: str) -> list[str]:
         """One of the floors: `echo_blocking`, `echo_trio`, `greet_trio`."""
         return [sys.executable, str(HERE / "floors" / f"{name}.py"), path]
