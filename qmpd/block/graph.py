@@ -133,7 +133,7 @@ class BlockGraph:
         """
         node = self.lookup(name)
         if node is None:
-            raise MachineError(self._texts("device-or-node-missing", node=name))
+            raise MachineError(self._texts("device-or-node-missing", device=name, node=name))
         return node
 
     def lookup(self, name: str) -> BlockNode | None:

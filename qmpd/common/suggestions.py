@@ -12,17 +12,18 @@ FEW = 12
 """As many names are listed where none is like the one that was typed."""
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str], *, few: int = FEW) -> str:
     """What follows a complaint about a name: the one that was meant, what there is, or nothing.
 
-    `; did you mean 'stop'?`, or `; there are 'on' and 'off'` where nothing is alike and little is known.
+    `; did you mean 'stop'?`, or `; there are 'on' and 'off'` where nothing is alike and there are no more than
+    `few`.
     """
     names = sorted(set(known))
     folded = {each.lower().replace("_", "-"): each for each in names}
     close = difflib.get_close_matches(name.lower().replace("_", "-"), folded, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
-    if names and len(names) <= FEW:
+    if names and len(names) <= few:
         return "; there " + ("is " if len(names) == 1 else "are ") + listed(names)
     return ""
 

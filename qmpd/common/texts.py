@@ -28,7 +28,7 @@ DEFAULTS: dict[str, str] = {
     "node-duplicate": "Duplicate nodes with node-name='{node}'",
     "node-name": "Invalid node-name: '{node}'",
     "node-missing": "Failed to find node with node-name='{node}'",
-    "device-or-node-missing": "Cannot find device='{node}' nor node-name='{node}'",
+    "device-or-node-missing": "Cannot find device='{device}' nor node-name='{node}'",
     "node-conflict": (
         "Permission conflict on node '{node}': permissions 'write' are both required by block device '{user}' "
         "(uses node '{node}' as 'root' child) and unshared by block device '{other}' "

@@ -55,8 +55,7 @@ class PuppetClock:
             return cls(ClockKind.SCALED, number)
         if text in ("real", "virtual"):
             return cls(ClockKind(text))
-        hint = suggestion(text.partition("=")[0], ("real", "scaled", "virtual"))
-        meant = hint if "did you mean" in hint else ""
+        meant = suggestion(text.partition("=")[0], ("real", "scaled", "virtual"), few=0)
         raise ValueError(f"'{text}' is not a clock: real, scaled=FACTOR and virtual are{meant}")
 
     def set(self, kind: ClockKind, factor: float = 1.0) -> None:

@@ -47,8 +47,8 @@ class Devices:
     """The devices of one machine, their `home`."""
 
     __slots__ = (
-        "_anonymous", "_backends", "_builder", "_home", "_kinds", "_rules", "_texts", "_tree", "_types", "_unattached",
-        "buses", "reader", "removal",
+        "_anonymous", "_backends", "_builder", "_driver_types", "_home", "_rules", "_texts", "_tree", "_types",
+        "_unattached", "buses", "reader", "removal",
     )  # fmt: skip
 
     def __init__(
@@ -63,7 +63,7 @@ class Devices:
         reader: reading.Reader,
     ) -> None:
         self._home = home
-        self._kinds = DeviceTypes(builder, types, texts, rules, home)
+        self._driver_types = DeviceTypes(builder, types, texts, rules, home)
         self._tree = tree
         self._builder = builder
         self._types = types
@@ -104,7 +104,7 @@ class Devices:
         driver = options.get("driver")
         if not isinstance(driver, str):
             raise MachineError("Parameter 'driver' is missing")
-        driver, captured = self._kinds.find(driver, cold=cold)
+        driver, captured = self._driver_types.find(driver, cold=cold)
         bus = self._bus(driver, captured, options, cold)
         if identifier is not None:
             if check == "late" and not is_identifier(identifier):
@@ -116,7 +116,7 @@ class Devices:
             name = f"device[{self._anonymous}]"
             self._anonymous += 1
         if "tree" not in captured:
-            self._kinds.refuse(driver, captured, options, identifier)
+            self._driver_types.refuse(driver, captured, options, identifier)
         node = self._build(captured["tree"], identifier)
         for property_name, value in captured.get("values", {}).items():
             node.set_value(property_name, value)
@@ -152,7 +152,7 @@ class Devices:
             if bus.full:
                 raise MachineError(self._texts("bus-full", bus=kind, driver=driver))
         if not cold:
-            self._kinds.check_hotplug(captured)
+            self._driver_types.check_hotplug(captured)
             if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
                 raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
             if bus is None and not self._home.settings.board.hotplugs_freely:
@@ -164,7 +164,7 @@ class Devices:
 
         :raise MachineError: it was not.
         """
-        self._kinds.check_needed(driver, options)
+        self._driver_types.check_needed(driver, options)
 
     def _build(self, captured: list[Any], identifier: str | None) -> Node:
         """The device's objects; a bus whose device has no id is named after its type."""

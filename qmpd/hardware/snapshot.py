@@ -118,7 +118,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
 """The kinds of things, and those attributes that refer to other things; what their other attributes are is plain."""
 
 CONTEXT = frozenset({
-    "_backends", "_builder", "_home", "_kinds", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
+    "_backends", "_builder", "_driver_types", "_home", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
     "_types", "again", "computer", "content", "happened", "has_group", "json_parser", "open_set", "port", "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
@@ -204,7 +204,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
         "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None, "again": None,
         "happened": deque(),
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
-        "_kinds": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
+        "_driver_types": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,
         "_network_kinds": inventory.network_kinds, "computer": inventory.computer, "reader": reader,
     }  # fmt: skip

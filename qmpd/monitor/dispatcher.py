@@ -342,7 +342,7 @@ class Dispatcher:
 
     def _parse_error(self, error: ParseError) -> str:
         instead = self.system.release.behaviour.lexical_error
-        return instead if instead and "parse error, stray " in error.message else error.message
+        return instead if instead and error.stray else error.message
 
     def _defect(self, session: Session, message: object, error: BaseException) -> bytes:
         """The reply to a command that qmpd itself failed at."""

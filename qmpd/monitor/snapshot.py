@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qmpd.monitor.session import Session, SessionDispatcher
 
 PARSE_ERROR = "parse error"
+STRAY = "stray"
 
 
 def take(dispatcher: Dispatcher) -> dict[str, object]:
@@ -69,7 +70,7 @@ def _plain(messages: Iterable[object]) -> list[object]:
     return [
         message
         if type(message) is dict
-        else [PARSE_ERROR, message.message]
+        else [STRAY if message.stray else PARSE_ERROR, message.message]
         if isinstance(message, ParseError)
         else ["value", message]
         for message in messages
@@ -82,4 +83,4 @@ def _messages(plain: list[object]) -> Iterable[object]:
             yield message
         else:
             kind, value = message
-            yield ParseError(value) if kind == PARSE_ERROR else value
+            yield ParseError(value, stray=kind == STRAY) if kind in (PARSE_ERROR, STRAY) else value

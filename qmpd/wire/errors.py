@@ -4,12 +4,16 @@ from __future__ import annotations
 
 
 class ParseError:
-    """Input that is no message. `message` is the `desc` of the error that QEMU sends, of class GenericError."""
+    """Input that is no message. `message` is the `desc` of the error that QEMU sends, of class GenericError.
 
-    __slots__ = ("message",)
+    `stray`: no token could be made of it.
+    """
 
-    def __init__(self, message: str) -> None:
+    __slots__ = ("message", "stray")
+
+    def __init__(self, message: str, *, stray: bool = False) -> None:
         self.message = message
+        self.stray = stray
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ParseError) and other.message == self.message

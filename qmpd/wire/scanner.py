@@ -203,4 +203,4 @@ class Scanner:
                 self._advance(data, start)
                 where = (self.line, self.column + shifted)
             text = b"%d:%d: %s" % (*where, text)
-        return ParseError(decode_leniently(text))
+        return ParseError(decode_leniently(text), stray=item.stray)

@@ -38,13 +38,17 @@ TOKEN_TOO_LONG = 8  # cut off in the middle
 
 
 class Fault:
-    """An error to be reported; `positioned` where a dialect with positions says where the token began."""
+    """An error to be reported; `positioned` where a dialect with positions says where the token began.
 
-    __slots__ = ("positioned", "text")
+    `stray`: the lexer could make no token of the input.
+    """
 
-    def __init__(self, text: bytes, *, positioned: bool) -> None:
+    __slots__ = ("positioned", "stray", "text")
+
+    def __init__(self, text: bytes, *, positioned: bool, stray: bool = False) -> None:
         self.text = text
         self.positioned = positioned
+        self.stray = stray
 
 
 class _Nothing:
@@ -58,8 +62,8 @@ _COUNT_FAULT = Fault(b"JSON token count limit exceeded", positioned=False)
 _NESTING_FAULT = Fault(b"JSON nesting depth limit exceeded", positioned=False)
 
 
-def _parse_fault(text: bytes) -> Fault:
-    return Fault(b"JSON parse error, " + text, positioned=True)
+def _parse_fault(text: bytes, *, stray: bool = False) -> Fault:
+    return Fault(b"JSON parse error, " + text, positioned=True, stray=stray)
 
 
 class _Streamer:
@@ -130,7 +134,7 @@ class ClassicStreamer(_Streamer):
         if kind == TOKEN_STRAY:
             self.reset()
             # Here alone the text is not cut to the size of a buffer.
-            return _parse_fault(b"stray '%s'" % text.partition(b"\x00")[0][:_LONGEST_EXCERPT])
+            return _parse_fault(b"stray '%s'" % text.partition(b"\x00")[0][:_LONGEST_EXCERPT], stray=True)
         if self.size >= MAX_TOKEN_SIZE:
             self.reset()
             return _SIZE_FAULT
@@ -204,8 +208,9 @@ class PositionsStreamer(_Streamer):
 
     def complain(self, kind: int, text: bytes, fault: SyntaxFault | NestedTooDeep) -> object:
         """The parser did not want the token; it has been counted."""
-        complaint = _NESTING_FAULT if isinstance(fault, NestedTooDeep) else _parse_fault(fault.text)
-        return self._recover(kind, text, complaint)
+        if isinstance(fault, NestedTooDeep):
+            return self._recover(kind, text, _NESTING_FAULT)
+        return self._recover(kind, text, _parse_fault(fault.text, stray=kind == TOKEN_STRAY))
 
     def _recover(self, kind: int, text: bytes, complaint: Fault) -> Fault:
         self._doom()

@@ -86,8 +86,8 @@ _QUESTIONS = (
     Question("node-missing", [("blockdev-del", {"node-name": "zqnone"})], {"node": "zqnone"}),
     Question(
         "device-or-node-missing",
-        [("blockdev-add", {"driver": "raw", "node-name": "zqraw", "file": "zqnone"})],
-        {"node": "zqnone"},
+        [("block_resize", {"device": "zqgone", "node-name": "zqnone", "size": 512})],
+        {"device": "zqgone", "node": "zqnone"},
     ),
     Question(
         "node-conflict",

@@ -29,7 +29,6 @@ _LARGEST = 10**15
 _KINDS = ("bps", "iops")
 _WAYS = ("", "_rd", "_wr")
 _SECTOR = 512
-_NOT_EXISTING = "."
 
 
 class _Limits:
@@ -112,9 +111,7 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
     drive: Drive | None = graph.drive(device)
     node: BlockNode | None = drive.node if drive is not None else graph.nodes.get(name)
     if node is None:
-        # The release's own text names one thing twice.
-        text = inventory.texts("device-or-node-missing", node=_NOT_EXISTING).split(_NOT_EXISTING)
-        raise CommandError(device.join(text[:2]) + name + "".join(text[2:]))
+        raise CommandError(inventory.texts("device-or-node-missing", device=device, node=name))
     size = cast("int", arguments["size"])
     if size < 0:
         raise CommandError("Parameter 'size' expects a >0 size")
