@@ -15,6 +15,7 @@ import orjson
 from qmpd.capture import guests
 from qmpd.capture.client import Gone, Program, Refused
 from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
+from qmpd.machine.boards import USUAL
 from qmpd.qapi.behaviour import ABOUT, Behaviour
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _protocol(command: str) -> Found:
         found["property_not_writable"] = refused.replace("none-machine.type", "{type}.{name}")
         found["no_hotpluggable_cpus"] = client.ask("query-hotpluggable-cpus").description
         found["no_nmi"] = client.ask("inject-nmi").description
+        listed = client.ask("query-machines").result
+        found["usual_machine"] = next(each["name"] for each in listed if USUAL in (each["name"], each.get("alias")))
         found["exit_preconfig_refusal"] = client.ask("x-exit-preconfig").description
         found["migrate_pause_refusal"] = client.ask("migrate-pause").description
         line = {"command-line": "watchdog_action no-such-action"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qmpd.common.output import tell
 from qmpd.common.refusals import NotModelled, Refusal
-from qmpd.emulator.command_line import machine as machine_options
+from qmpd.emulator.command_line import machine_options
 from qmpd.emulator.command_line import monitors as monitor_options
 from qmpd.emulator.command_line import puppet as puppet_options
 from qmpd.emulator.command_line.machine import MachineOptions

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from qmpd.emulator.machine_types import find_machine
+from qmpd.machine.boards import board_of
 from qmpd.option_language.errors import OptionList
 
 if TYPE_CHECKING:
@@ -59,17 +61,15 @@ class Lists:
         """The machines, or the properties of this one."""
         if name is None:
             return self.listed("-machine")
-        from qmpd.emulator.command_line.machine import family_of, machines
-
-        for known in machines(self._release):
-            if name in (known["name"], known.get("alias")):
-                # Machines of a kind have the same properties; the list begins with the name.
-                text = self.text("-machine", f"{family_of(known['name'])},help") or ""
-                if not self._release.behaviour.keyval_options:
-                    return OptionList(re.sub(r"(?m)^[^\s=]+\.(?=[^.=\s]+=)", f"{known['name']}.", text), 0)
-                first, _, rest = text.partition("\n")
-                return OptionList(f"{known['name']}-machine{first[first.find(' ') :]}\n{rest}" if rest else text, 0)
-        return self.listed("-machine")
+        known = find_machine(self._release, name)
+        if known is None:
+            return self.listed("-machine")
+        # Machines of a kind have the same properties; the list begins with the name.
+        text = self.text("-machine", f"{board_of(known['name']).family},help") or ""
+        if not self._release.behaviour.keyval_options:
+            return OptionList(re.sub(r"(?m)^[^\s=]+\.(?=[^.=\s]+=)", f"{known['name']}.", text), 0)
+        first, _, rest = text.partition("\n")
+        return OptionList(f"{known['name']}-machine{first[first.find(' ') :]}\n{rest}" if rest else text, 0)
 
     def object(self, kind: str) -> OptionList | None:
         """The properties of a type of object; None where there is no such type."""
@@ -165,9 +165,7 @@ class Lists:
 
     def _machine_shape(self, name: str) -> dict[str, Any]:
         """The shape of the object that a machine of this name is."""
-        from qmpd.emulator.command_line.machine import family_of
-
-        captured = self._release.hardware.find("machine", family_of(name))
+        captured = self._release.hardware.find("machine", board_of(name).family)
         for each in [] if captured is None else captured["tree"][2]:
             if str(each[1][0]).endswith("-machine"):
                 return self._release.hardware.shape(each[0])
@@ -181,7 +179,9 @@ class Lists:
             if description is not None or default is not None:
                 line = f"{line:<{_WIDTH}} - {description or ''}"
             if default is not None:
-                words = _SWITCHES if self._release.version >= (9, 2) and isinstance(default, bool) else {}
-                line += f" (default: {words.get(default) or json.dumps(default)})"
+                shown = json.dumps(default)
+                if isinstance(default, bool) and self._release.behaviour.defaults_are_switches:
+                    shown = _SWITCHES[default]
+                line += f" (default: {shown})"
             lines.append(line)
         return "".join([f"{kind} options:\n", *(f"{line}\n" for line in sorted(lines))])

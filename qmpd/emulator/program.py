@@ -200,7 +200,7 @@ def _serve(options: EmulatorOptions, start: Start, configured: dict[str, str], c
                 settings.machine = replace(settings.machine, reboot_reset=True)
             case "v" | "vv":
                 log.level = min(log.level + len(each.option.name), 2)
-    if settings.machine.machine_type == "none":
+    if not settings.machine.board.has_cpus:
         # A program that is asked about itself has no guest, and the same options.
         settings.control = settings.transcript = None
         settings.machine = replace(settings.machine, reboot_reset=False)

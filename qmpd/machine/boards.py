@@ -83,6 +83,12 @@ class Board:
 _PC = Board(family="pc", reference="pc")
 _WITHOUT_INPUT = frozenset({"query-mice", "query-sgx"})
 
+USUAL = "pc"
+"""The machine type where none is asked for; each release has one that it stands for (`Behaviour.usual_machine`)."""
+
+ALWAYS = frozenset({"none", USUAL})
+"""The machine types that every release has."""
+
 # By the whole name of the machine type.
 _NAMED = {
     "none": Board(

@@ -73,6 +73,16 @@ ABOUT: dict[str, str] = {
     "vnc_expiry_missing": "the text of expire_password for a VNC display that there is not",
     "password_connected_refusal": "the text of set_password where the clients of a VNC display are not to stay",
     "password_expiry_refusal": "the text of expire_password for a time that is none; empty: it is taken for one",
+    "usual_machine": "the full name of the machine type that 'pc' stands for",
+    "defaults_are_switches": "the lists of properties show a default of true or false as 'on' or 'off'; came"
+    " between 7.2 and 10.0",
+    "fsdev_drivers": "the drivers that -fsdev knows; 'proxy' went between 7.2 and 10.0",
+    "smbios_slots_checked_early": "-smbios type=41,pcidev=ID is refused before the machine starts where there"
+    " is no such device; false: later, when the firmware asks for the tables; changed between 7.2 and 10.0",
+    "incoming_channels": "-incoming takes a channel as JSON or by its type, and looks at that at once; came"
+    " between 7.2 and 10.0",
+    "migrates_through_files": "-incoming knows 'file:'; came between 7.2 and 10.0",
+    "descriptors_of_files_deprecated": "-incoming fd: of a file is warned about; came between 7.2 and 10.0",
     "chardev_failure": "the text of chardev-add for a character device that cannot be opened",
     "drive_errors_marked": "drive_add and drive_del put 'Error: ' in front of what refuses them",
     "chardev_aliases": "what becomes of the second names (tty, parport) that two kinds of character devices had:"
@@ -155,6 +165,13 @@ class Behaviour:
     vnc_expiry_missing: str = "Could not set password expire time"
     password_connected_refusal: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
     password_expiry_refusal: str = "Parameter 'time' doesn't take value '{time}'"
+    usual_machine: str = "pc-i440fx-10.0"
+    defaults_are_switches: bool = True
+    fsdev_drivers: str = "local,synth"
+    smbios_slots_checked_early: bool = False
+    incoming_channels: bool = True
+    migrates_through_files: bool = True
+    descriptors_of_files_deprecated: bool = True
     chardev_failure: str = "Failed to add chardev '{id}': {reason}"
     drive_errors_marked: bool = False
     chardev_aliases: str = "refused"

@@ -37,7 +37,7 @@ LONGEST = 500
 """Lines that a file may have."""
 
 LONG = {
-    "qmpd.emulator.command_line.machine", "qmpd.emulator.phases.board", "qmpd.emulator.phases.start",
+    "qmpd.emulator.phases.board", "qmpd.emulator.phases.start",
     "qmpd.emulator.reading.singles",
 }  # fmt: skip
 """The modules that are longer all the same; no other may become so."""

@@ -38,29 +38,26 @@ NAMING = frozenset({
     "qmpd.testing.unittest",
     # The program counter of a CPU.
     "qmpd.monitor.commands.machine",
-    # What is asked of a program, and kept by that name.
-    "qmpd.qapi.command_line",
+    # What is asked of a program, and kept by that name; and what a release calls it in full.
+    "qmpd.qapi.command_line", "qmpd.qapi.behaviour",
 })  # fmt: skip
 """The modules in which the name of a board may stand."""
 
 # Those that still decide so; no other may begin to.
 LEFT: dict[str, frozenset[str]] = {
     "reads_number": frozenset({
-        "qmpd.emulator.command_line.machine", "qmpd.emulator.lists", "qmpd.emulator.reading.options",
+        "qmpd.emulator.reading.options",
     }),
     "decides_by_number": frozenset({
-        "qmpd.emulator.lists", "qmpd.emulator.phases.board", "qmpd.emulator.phases.checks",
-        "qmpd.emulator.phases.cpu_features", "qmpd.emulator.phases.start", "qmpd.emulator.reading.drives",
-        "qmpd.emulator.reading.incoming", "qmpd.emulator.reading.networks", "qmpd.emulator.reading.options",
-        "qmpd.emulator.reading.singles",
+        "qmpd.emulator.phases.board", "qmpd.emulator.phases.checks", "qmpd.emulator.phases.cpu_features",
+        "qmpd.emulator.phases.start", "qmpd.emulator.reading.drives", "qmpd.emulator.reading.networks",
+        "qmpd.emulator.reading.options", "qmpd.emulator.reading.singles",
     }),
     "names_board": frozenset({
-        "qmpd.emulator.command_line.machine", "qmpd.emulator.phases.board", "qmpd.emulator.phases.cpu_features",
-        "qmpd.emulator.phases.start", "qmpd.emulator.phases.topology",
+        "qmpd.emulator.phases.board", "qmpd.emulator.phases.cpu_features", "qmpd.emulator.phases.start",
     }),
     "decides_by_board": frozenset({
-        "qmpd.emulator.command_line.machine", "qmpd.emulator.phases.board", "qmpd.emulator.phases.debuggers",
-        "qmpd.emulator.phases.topology", "qmpd.emulator.program", "qmpd.emulator.reading.chardevs",
+        "qmpd.emulator.phases.board", "qmpd.emulator.phases.debuggers", "qmpd.emulator.reading.chardevs",
     }),
     "decides_by_words": frozenset({
         "qmpd.emulator.phases.start",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import has_doubtful_suffix, size_of
+from qmpd.emulator.machine_types import find_machine
 from qmpd.machine.blueprint import (
     Device,
     MachineSettings,
@@ -22,62 +23,19 @@ from qmpd.machine.blueprint import (
     ShutdownAction,
     WatchdogAction,
 )
+from qmpd.machine.boards import ALWAYS, USUAL
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, OptionError
 from qmpd.option_language.key_values import BOOL, NUMBER, SIZE, STRING
-from qmpd.option_language.options import Given, Option
 
 if TYPE_CHECKING:
     import enum
     from collections.abc import Callable, Mapping
 
+    from qmpd.option_language.options import Given
     from qmpd.qapi.release import Release
 
     _Action = TypeVar("_Action", bound=enum.StrEnum)
-
-_WITHOUT_EFFECT = "Accepted, without effect"
-_MACHINE = "The machine"
-_START = "How it starts"
-_END = "What resets, shutdowns and failures do"
-
-OPTIONS = (
-    Option("machine", "none|pc[,PROPERTY=VALUE]...", _MACHINE, "the machine's type: none has no CPU and no guest"),
-    Option("M", "none|pc[,PROPERTY=VALUE]...", _MACHINE, None),
-    Option("m", "[size=]SIZE", _MACHINE, "its memory, in MiB or with a suffix (k, M, G, ...); none is held"),
-    Option(
-        "smp",
-        "[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]",
-        _MACHINE,
-        "its virtual CPUs and their topology",
-    ),
-    Option("name", "[guest=]NAME", _MACHINE, "its name, for query-name"),
-    Option("uuid", "UUID", _MACHINE, "its UUID, for query-uuid"),
-    Option("device", "DRIVER[,PROPERTY=VALUE]...", _MACHINE, "a device: pvpanic, ib700 and isa-debug-exit act"),
-    Option("S", None, _START, "do not start the CPUs before 'cont'"),
-    Option("preconfig", None, _START, "stop before the machine is made, until 'x-exit-preconfig'"),
-    Option("incoming", "defer", _START, "wait for an incoming migration"),
-    Option("no-reboot", None, _END, "a reset ends the machine: -action reboot=shutdown"),
-    Option("no-shutdown", None, _END, "a shutdown pauses the machine: -action shutdown=pause"),
-    Option(
-        "action",
-        "EVENT=ACTION[,EVENT=ACTION]...",
-        _END,
-        "reboot=reset|shutdown, shutdown=poweroff|pause, panic=pause|shutdown|exit-failure|none, watchdog=ACTION",
-    ),
-    Option(
-        "watchdog-action",
-        "ACTION",
-        _END,
-        "reset|shutdown|poweroff|pause|debug|none|inject-nmi",
-    ),
-    Option("display", "TYPE", _WITHOUT_EFFECT, "there is nothing to show"),
-    Option("nographic", None, _WITHOUT_EFFECT, "the same"),
-    Option("nodefaults", None, _WITHOUT_EFFECT, "no device is made that was not asked for"),
-    Option("no-user-config", None, _WITHOUT_EFFECT, "no configuration file is read"),
-    Option("accel", "NAME[,PROPERTY=VALUE]...", _WITHOUT_EFFECT, "nothing is accelerated"),
-    Option("cpu", "MODEL[,PROPERTY=VALUE]...", _WITHOUT_EFFECT, "no CPU is emulated"),
-    Option("drive", "PROPERTY=VALUE[,...]", _WITHOUT_EFFECT, "no drive is opened"),
-)
 
 _MEMORY = {"size": SIZE, "slots": NUMBER, "maxmem": SIZE}
 _NAME = {"guest": STRING, "process": STRING, "debug-threads": BOOL}
@@ -91,7 +49,6 @@ _ACTIONS: dict[str, type[RebootAction | ShutdownAction | PanicAction | WatchdogA
 _ACTION = dict.fromkeys(_ACTIONS, STRING)
 # QEMU rounds memory up to its largest page size.
 _MEMORY_UNIT = 8192
-_MAXIMUM_SLOTS = 256
 _ACCELERATORS = ("tcg", "kvm", "qtest")
 _MIGRATION_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "rdma:", "vsock:", "file:")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
@@ -104,7 +61,7 @@ class MachineOptions:
         """`warn` is called with each warning, a line or more, that QEMU would print."""
         self._behaviour = release.behaviour
         self._release = release
-        self._full_name = "pc-i440fx-{}.{}".format(*release.version)
+        self._full_name = release.behaviour.usual_machine
         self._warn = warn
         # What has been found out by now.
         self.settings = MachineSettings()
@@ -144,7 +101,7 @@ class MachineOptions:
     @property
     def machine_name(self) -> str:
         """The full name of the machine's type, once `finish` has found it."""
-        return self._full_name if self.settings.machine_type == "pc" else self.settings.machine_type
+        return self._full_name if self.settings.board.has_cpus else self.settings.machine_type
 
     def merge(self, tree: key_values.Tree) -> None:
         """Add properties of the machine, a tree of keys."""
@@ -187,7 +144,7 @@ class MachineOptions:
         self._actions.clear()
 
     def take(self, given: Given) -> None:
-        """Take one option of `OPTIONS`.
+        """Take one option of `machine_options.OPTIONS`.
 
         :raise OptionError: its argument is wrong.
         """
@@ -246,7 +203,7 @@ class MachineOptions:
 
         topology = arrange(
             self._smp_counts(),
-            self.settings.machine_type,
+            self.settings.board,
             self.machine_name,
             self._behaviour,
             lambda text: self._warn(f"warning: {text}"),
@@ -258,9 +215,8 @@ class MachineOptions:
         """How many CPUs the machine can have; None where the release does not tell."""
         if not self.settings.machine_name:
             return None
-        return next(
-            (known.get("cpu-max") for known in machines(self._release) if known["name"] == self.machine_name), None
-        )
+        known = find_machine(self._release, self._full_name)
+        return None if known is None else known.get("cpu-max")
 
     @property
     def incoming(self) -> str | None:
@@ -283,8 +239,8 @@ class MachineOptions:
 
         :raise OptionError: it cannot.
         """
-        slots = self._memory.get("slots")
-        if slots is not None and slots > _MAXIMUM_SLOTS and self.settings.machine_type == "pc":
+        slots, most = self._memory.get("slots"), self.settings.board.most_slots
+        if slots is not None and most is not None and slots > most:
             raise OptionError(f"unsupported amount of memory slots: {slots}", location=NOWHERE)
 
     def _flat_list(self, given: Given, implied: str | None = None) -> list[tuple[str, str]]:
@@ -403,16 +359,16 @@ class MachineOptions:
         self.settings = replace(self.settings, **change)
 
     def _machine_type(self) -> str:
-        name = self._machine.get("type", "pc")
+        name = str(self._machine.get("type", USUAL))
         if name == self._full_name:
-            name = "pc"
-        if name in ("none", "pc"):
-            return str(name)
-        for known in machines(self._release):
-            if name in (known["name"], known.get("alias")):
-                self._full_name = known["name"]
-                self.settings = replace(self.settings, machine_name=self._full_name)
-                return "pc"
+            return USUAL
+        if name in ALWAYS:
+            return name
+        known = find_machine(self._release, name)
+        if known is not None:
+            self._full_name = known["name"]
+            self.settings = replace(self.settings, machine_name=self._full_name)
+            return USUAL
         raise OptionError(
             self._behaviour.unknown_machine.format(name=name),
             None if self._behaviour.keyval_options else self._machine_location,
@@ -421,7 +377,7 @@ class MachineOptions:
 
     def _memory_size(self) -> int:
         """The bytes of memory: QEMU's default where none or nothing was asked for."""
-        default = 128 << 20 if self.settings.machine_type == "pc" else 0
+        default = self.settings.board.memory
         size = self._memory.get("size", 0)
         if self._memory_text is not None:
             # A number alone means MiB, which only this option knows.
@@ -490,22 +446,6 @@ class MachineOptions:
             if key not in known:
                 raise OptionError(f"Parameter 'smp.{key}' is unexpected")
         return self._smp
-
-
-def machines(release: Release) -> list[dict[str, Any]]:
-    """The machine types of a release, as query-machines lists them."""
-    import orjson
-
-    reply = release.captured("query-machines", {}, "none", {})
-    listed: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
-    return listed
-
-
-def family_of(name: str) -> str:
-    """The type among those whose objects are captured that is most like the machine of this name."""
-    if name in ("none", "isapc", "microvm"):
-        return name
-    return "q35" if "q35" in name else "pc"
 
 
 def _merge(into: key_values.Tree, tree: key_values.Tree) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
-from qmpd.emulator.command_line.machine import family_of, machines
+from qmpd.emulator.machine_types import find_machine
 from qmpd.emulator.phases.user_object_rules import check_object
+from qmpd.machine.boards import board_of
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.property_values import check_member, check_text
@@ -61,8 +62,8 @@ class Board:
     def choose(self, name: str) -> None:
         """Be the machine of this name."""
         self._name = name
-        self._known = next((each for each in machines(self._release) if each["name"] == name), {})
-        self._family = family_of(name)
+        self._known = find_machine(self._release, name) or {}
+        self._family = board_of(name).family
         self._type = f"{name}-machine"
 
     @property

@@ -71,8 +71,7 @@ class EntryChecks:
         if entry.identifier is None:
             raise entry.error("fsdev: No id specified")
         driver = entry.get("fsdriver")
-        drivers = ["local", "synth", *(("proxy",) if not self._options.since(9, 1) else ())]
-        if driver not in drivers:
+        if driver not in self._options.release.behaviour.fsdev_drivers.split(","):
             raise entry.error(f"fsdev: fsdriver {driver} not found" if driver else "fsdev: No fsdriver specified")
         if driver == "synth" and entry.has("path"):
             raise entry.error("'path' is invalid for fsdriver 'synth'")
@@ -242,8 +241,8 @@ class EntryChecks:
         raise OptionError("no block device can store vmstate for snapshot", NOWHERE)
 
     def check_slots(self) -> None:
-        """See that the PCI devices that the firmware's tables name are there; later releases look when it asks."""
-        if self._options.since(8, 0):
+        """See that the PCI devices that the firmware's tables name are there; other releases look when it asks."""
+        if not self._options.release.behaviour.smbios_slots_checked_early:
             return
         known = {device.properties.get("id") for device in self._options.machine.settings.devices}
         for entry in self._groups.find("smbios"):

@@ -12,18 +12,16 @@ from qmpd.machine.blueprint import CPUTopology
 from qmpd.option_language.errors import OptionError
 
 if TYPE_CHECKING:
+    from qmpd.machine.boards import Board
     from qmpd.qapi.behaviour import Behaviour
 
-# The levels that a machine of this type can have more than one of, outermost first.
-_SUPPORTED = {"none": ("sockets", "cores", "threads"), "pc": ("sockets", "dies", "modules", "cores", "threads")}
 # The levels that machine types must opt into, in the order in which QEMU looks at them.
 _OPTIONAL = ("modules", "clusters", "dies", "books", "drawers")
-MAXIMUM_CPUS = {"none": 1, "pc": 255}
 
 
 def arrange(
     values: dict[str, int],
-    machine_type: str,
+    board: Board,
     machine_name: str,
     behaviour: Behaviour,
     warn: Callable[[str], None],
@@ -36,7 +34,7 @@ def arrange(
 
     :raise OptionError: the counts contradict each other, or the machine cannot have them.
     """
-    levels = [level for level in behaviour.smp_levels.split(",") if level in _SUPPORTED[machine_type]]
+    levels = [level for level in behaviour.smp_levels.split(",") if level in board.levels]
     if behaviour.smp_zero != "ignored" and 0 in values.values():
         text = "CPU topology parameters must be greater than zero"
         if behaviour.smp_zero == "refused":
@@ -49,8 +47,8 @@ def arrange(
         counts, cpus, maximum = _cores_first(values, levels)
         _check(counts, levels, cpus, maximum)
     else:
-        counts, cpus, maximum = _sockets_first(values, levels, machine_type)
-    limit = MAXIMUM_CPUS[machine_type] if most is None else most
+        counts, cpus, maximum = _sockets_first(values, levels, board)
+    limit = board.most_cpus if most is None else most
     if not 1 <= maximum <= limit or cpus < 1:
         # QEMU counts in 32 bits without sign and prints with one.
         shown = maximum if maximum < 1 << 31 else maximum - (1 << 32)
@@ -106,7 +104,7 @@ def _check(counts: dict[str, int], levels: list[str], cpus: int, maximum: int) -
         )
 
 
-def _sockets_first(values: dict[str, int], levels: list[str], machine_type: str) -> tuple[dict[str, int], int, int]:
+def _sockets_first(values: dict[str, int], levels: list[str], board: Board) -> tuple[dict[str, int], int, int]:
     """The rules of 5.2, where no count is ever checked for being zero."""
     cpus = values.get("cpus", 0)
     counts = {level: values.get(level, 0) or int(level == "dies") for level in levels}
@@ -133,6 +131,6 @@ def _sockets_first(values: dict[str, int], levels: list[str], machine_type: str)
     if maximum < cpus:
         raise OptionError("maxcpus must be equal to or greater than smp")
     if _others(counts) != maximum:
-        which = " deprecated" if machine_type == "pc" else ""
+        which = " deprecated" if board.reads_topology else ""
         raise OptionError(f"Invalid CPU topology{which}: {_product(counts, levels)} != maxcpus ({maximum})")
     return counts, cpus, maximum

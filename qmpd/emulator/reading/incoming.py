@@ -37,10 +37,11 @@ def _check(options: EmulatorOptions, uri: str) -> None:
     if scheme == "rdma":
         sys.stderr.write(f"RDMA ERROR: bad RDMA migration address '{rest}'\n")
         raise OptionError(f"RDMA ERROR: bad RDMA migration address '{rest}'")
-    if scheme == "exec" or (options.since(8, 2) and (uri.startswith("{") or not colon)):
+    behaviour = options.release.behaviour
+    if scheme == "exec" or (behaviour.incoming_channels and (uri.startswith("{") or not colon)):
         return
     if not colon:
-        raise OptionError(options.release.behaviour.unknown_incoming.format(uri=uri))
+        raise OptionError(behaviour.unknown_incoming.format(uri=uri))
     match scheme:
         case "tcp":
             host, colon, port = rest.split(",")[0].rpartition(":")
@@ -57,7 +58,7 @@ def _check(options: EmulatorOptions, uri: str) -> None:
             _check_path(rest)
         case "fd":
             _check_descriptor(options, rest)
-        case "file" if options.since(8, 2):
+        case "file" if behaviour.migrates_through_files:
             _check_file(rest.split(",")[0])
         case _:
             raise OptionError(f"unknown migration protocol: {uri}")
@@ -78,7 +79,7 @@ def _check_descriptor(options: EmulatorOptions, text: str) -> None:
     except OSError:
         mode = None
     is_file = mode is None or not (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode))
-    if is_file and options.since(9, 0):
+    if is_file and options.release.behaviour.descriptors_of_files_deprecated:
         options.complaints.line("warning: fd: migration to a file is deprecated. Use file: instead.")
     if mode is not None and is_file:
         raise _no_machine()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.command_line.machine import OPTIONS as MACHINE_OPTIONS
 from qmpd.emulator.command_line.machine import MachineOptions
+from qmpd.emulator.command_line.machine_options import OPTIONS as MACHINE_OPTIONS
 from qmpd.emulator.lists import Lists
 from qmpd.emulator.process import ProcessOptions
 from qmpd.emulator.reading import config_files
