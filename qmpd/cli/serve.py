@@ -207,16 +207,13 @@ def _build(release: Release, machine: MachineSettings, warnings: list[str]) -> I
 
     :raise Refusal: it cannot be had.
     """
-    from qmpd.guest.effects import ACTING
-    from qmpd.hardware.inventory import NotCaptured
     from qmpd.server.computer import ThisComputer
     from qmpd.system.build import build, has_parts
 
     def refuse(refusal: Refusal) -> None:
         if not isinstance(refusal, NotModelled):
             raise refusal
-        if not isinstance(refusal, NotCaptured) or (refusal.location or "").removeprefix("-device ") not in ACTING:
-            warnings.append(f"{refusal.location}: warning: {refusal.message}; it is left out")
+        warnings.append(f"{refusal.location}: warning: {refusal.message}; it is left out")
 
     return build(release, machine, ThisComputer(), refuse) if has_parts(machine) else None
 

@@ -47,6 +47,7 @@ DEFAULTS: dict[str, str] = {
     "object-type": "invalid object type: {type}",
     "object-missing": "object '{id}' not found",
     "object-in-use": "object '{id}' is in use, can not be deleted",
+    "can-bus-stays": "object '{id}' is in use, can not be deleted",
 }
 
 

@@ -25,6 +25,8 @@ _SINGLE = {"virtio-balloon-device": "Only one balloon device is supported"}
 _OPENED_BY_GUEST = frozenset({"virtserialport", "isa-debugcon"})
 
 
+# Bytes of the name under which a guest finds what is shared with it.
+_LONGEST_TAG = 31
 # What is a disk or a CD, as its drive is.
 _ANY_MEDIUM = "usb-storage"
 
@@ -33,7 +35,8 @@ class Backends:
     """The backends of one machine, as its devices see them."""
 
     __slots__ = (
-        "_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "computer", "network",
+        "_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "computer", "file_systems",
+        "network",
         "open_ports",
     )  # fmt: skip
 
@@ -45,6 +48,8 @@ class Backends:
         self.computer = computer
         self.chardevs: Mapping[str, ChardevFacts] = {}
         self._chardev_users: dict[str, Device] = {}
+        # The ids of the folders and the like that a guest can be given (`-fsdev`).
+        self.file_systems: set[str] = set()
         # The ports that the guest has opened.
         self.open_ports: list[Device] = []
         self._singles: dict[str, Device] = {}
@@ -100,6 +105,10 @@ class Backends:
 
         :raise MachineError: it may not.
         """
+        self._check_file_system(device, given)
+        controller = given.get("bmc")
+        if controller in self._object_users:
+            raise MachineError("BMC object is already in use")
         for part in device.node.below():
             text = _SINGLE.get(part.type)
             if text is not None:
@@ -109,10 +118,27 @@ class Backends:
         if given.get("chardev"):
             self._chardev_users[given["chardev"]] = device
         for value in given.values():
-            if isinstance(value, str) and value.startswith("/objects/"):
+            if isinstance(value, str) and (value.startswith("/objects/") or value == controller):
                 self._object_users[value] = device
         self._attach_drive(device, given, captured)
         self.network.attach(device, dict(given), captured.get("rx-filter"))
+
+    def _check_file_system(self, device: Device, given: Mapping[str, Any]) -> None:
+        """Refuse to share what is not there, and a name for it that does not fit (hw/9pfs/9p.c).
+
+        :raise MachineError: it is so.
+        """
+        if device.node.property("fsdev") is None:
+            return
+        identifier, tag = given.get("fsdev"), given.get("mount_tag")
+        if identifier not in self.file_systems:
+            shown = "NULL" if identifier is None else identifier
+            raise MachineError(f"9pfs device couldn't find fsdev with the id = {shown}")
+        if tag is None:
+            raise MachineError(f"fsdev with id {identifier} needs mount_tag arguments")
+        size = len(tag.encode("utf-8", "surrogateescape"))
+        if size > _LONGEST_TAG:
+            raise MachineError(f"mount tag '{tag}' ({size} bytes) is longer than maximum ({_LONGEST_TAG} bytes)")
 
     def _attach_drive(self, device: Device, given: Mapping[str, Any], captured: Mapping[str, Any]) -> None:
         """A device that has a drive gets it: the one that it was given, or an empty one of its own."""

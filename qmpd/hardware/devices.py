@@ -204,7 +204,7 @@ class Devices:
             node.set_value("parent_bus", bus.node.path)
         try:
             self._plug_into_machine(device)
-            needed = captured.get("with", {})
+            needed = () if node.property("fsdev") is not None else captured.get("with", ())
             if any(given.get(name) in _EMPTY.get(name, (None, "")) for name in needed):
                 raise MachineError(captured["refusal"].replace(ID, device.identifier or ""))
             if bus is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OBJECTS = "/objects"
 MEMORY_BACKEND = "memory-backend"
+_CAN_BUS = "can-bus"
 _SIZE = re.compile(r"([0-9]+)([kKmMgGtTbB]?)")
 _LARGEST = (1 << 63) - 1
 # What may be given in place of a property without which objects of a type are refused.
@@ -146,6 +147,8 @@ class Objects:
         node = container.children.get(identifier)
         if node is None:
             raise MachineError(self._texts("object-missing", id=identifier))
+        if node.type == _CAN_BUS:
+            raise MachineError(self._texts("can-bus-stays", id=identifier))
         if self._is_in_use(node):
             raise MachineError(self._texts("object-in-use", id=identifier))
         container.remove(identifier)

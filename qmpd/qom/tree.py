@@ -134,9 +134,14 @@ class ObjectTree:
         return candidates[0]
 
     def resolve_typed(self, path: str, kind: str) -> Node | None:
-        """The object of type `kind` that a path names, or the only one of those that it names; else None."""
+        """The object of type `kind` that a path names; None where there is none.
+
+        :raise MachineError: there are several, or several ways to one.
+        """
         fitting = [node for node in self._candidates(path) if kind in self._types.is_a(node.type)]
-        return fitting[0] if len(fitting) == 1 else None
+        if len(fitting) > 1:
+            raise MachineError(f"Path '{path}' does not uniquely identify an object")
+        return fitting[0] if fitting else None
 
     def resolves(self, path: str) -> bool:
         """Whether a path names anything."""

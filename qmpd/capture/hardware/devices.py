@@ -32,7 +32,8 @@ _MACHINE = [
     "-chardev", "null,id=zqchardev", "-object", "memory-backend-ram,id=zqmemory,size=64M",
     "-blockdev", "driver=null-co,node-name=zqdrive", "-audiodev", "none,id=zqaudio",
     "-object", "rng-builtin,id=zqrng", "-object", "cryptodev-backend-builtin,id=zqcrypto",
-    "-netdev", "hubport,hubid=0,id=zqnet",
+    "-netdev", "hubport,hubid=0,id=zqnet", "-object", "can-bus,id=zqcan", "-fsdev", "synth,id=zqfiles",
+    "-device", "ipmi-bmc-sim,id=zqbmc",
 ]  # fmt: skip
 # What a property may have to be set to; tried in this order, one at a time and then together.
 _FILLERS: dict[str, Any] = {
@@ -45,6 +46,12 @@ _FILLERS: dict[str, Any] = {
     "serial": "1",
     "chassis": 1,
     "chassis_nr": 1,
+    "canbus": "zqcan",
+    "canbus0": "zqcan",
+    "canbus1": "zqcan",
+    "bmc": "/machine/peripheral/zqbmc",
+    "fsdev": "zqfiles",
+    "mount_tag": "zq",
 }
 _BUS_MASTER = "bus master[0]"
 # What a PCI device makes of itself, and then a bridge of its own, in this order (hw/pci/pci.c, hw/pci/pci_bridge.c).
@@ -290,7 +297,8 @@ class Devices:
                 return self._look(program.client, name)
         except Refused as error:
             said = [line for line in error.said if device in line]
-            text = said[-1].partition(f"-device {device}: ")[2] if said else str(error)
+            # Where that is told of no option, the program's name stands before it.
+            text = said[-1].partition(f"-device {device}: ")[2] if said else str(error).rpartition(": ")[2]
             return _Attempt(name, text.replace(name, "«id»"))
         except Gone as error:
             return _Attempt(name, f"qmpd: {error}")

@@ -128,6 +128,11 @@ _QUESTIONS = (
     Question("object-type", [("object-add", {"qom-type": "zqtype", "id": "zqa"})], {"type": "zqtype"}),
     Question("object-missing", [("object-del", {"id": "zqnone"})], {"id": "zqnone"}),
     Question("object-in-use", [("object-del", {"id": "pc.ram"})], {"id": "pc.ram"}),
+    Question(
+        "can-bus-stays",
+        [("object-add", {"qom-type": "can-bus", "id": "zqcan"}), ("object-del", {"id": "zqcan"})],
+        {"id": "zqcan"},
+    ),
 )
 
 

@@ -339,6 +339,7 @@ class Start:
         self.inventory.backends.chardevs = options.chardevs.facts
         for entry in self._groups.find("fsdev"):
             self._checks.check_file_system(entry)
+            self._building.add_file_system(entry.identifier or "")
         self._blockdevs()
         listed = options.lists.choices("audio-drivers")
         for driver in options.singles.audio_backends.values():
