@@ -36,8 +36,7 @@ class Backends:
 
     __slots__ = (
         "_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "computer", "file_systems",
-        "network",
-        "open_ports",
+        "network", "open_ports",
     )  # fmt: skip
 
     def __init__(self, network: Network, block: BlockGraph, texts: Texts, computer: Computer) -> None:
