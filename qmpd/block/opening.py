@@ -47,12 +47,12 @@ class Opener:
         driver = DRIVERS.get(name)
         if driver is None or name not in MADE:
             raise NotModelled(f"block driver {name}")
-        self._check(name, options)
         # What is below comes first: QEMU opens it to look at what it is.
         children: dict[str, BlockNode] = {}
         try:
             for role, reference in self._references(name, options):
                 children[role] = self._child(reference, options)
+            self._check(name, options)
             node = self._prepare(name, options, owned=owned)
             # The name is used up even where the node cannot be opened.
             node.name = node.name or self._graph.new_name()
