@@ -223,7 +223,7 @@ class Actor:
         client = Client(f"{self.name}.{self._connections}")
         self._all = [each for each in self._all if each.socket.fileno() != -1]
         self._all.append(client)
-        client.connect(self._door(), room)
+        client.connect(self._door(), room, patient=self.place.exclusive)
         self.ledger.clients += 1
         return client
 

@@ -50,10 +50,12 @@ class Client:
         self._counted = 0
         self._replies = 0
 
-    def connect(self, address: Address, room: int = 0) -> None:
+    def connect(self, address: Address, room: int = 0, patient: bool = False) -> None:
         """Connect to a Unix socket, or to a host's port; OSError where nobody listens.
 
-        With `room` the client has so many bytes for what it has not read, about: the server's sends are partial.
+        One that is `patient` waits where so many wait to be let in that there is no place in the queue; all that this
+        process does waits with it.  With `room` the client has about so many bytes for what it has not read: the
+        server's sends are partial.
         """
         self.address = address
         if not isinstance(address, str):
@@ -63,6 +65,8 @@ class Client:
             room = max(room, TCP_ROOM) if room else 0
         if room:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        if patient:
+            self.socket.settimeout(PATIENCE)
         self.socket.connect(address)
         self.socket.setblocking(False)
 
@@ -155,6 +159,7 @@ class Client:
 
     def close(self) -> None:
         """Be gone."""
+        self.at_end = True
         if self.socket.fileno() != -1:
             with suppress(RuntimeError):
                 trio.lowlevel.notify_closing(self.socket)

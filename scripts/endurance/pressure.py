@@ -74,7 +74,7 @@ class Pressed(Faulty):
     async def do_greedy(self) -> None:
         """One client asks for more than a server may owe to one that does not read; but this one reads."""
         client = self.random.choice(self.clients)
-        commands = self._still(client, 60, 1.0)
+        commands = self._still(client, 350 if self.random.random() < 0.1 else 60, 1.0)
         await self._in_pieces(client, commands)
         await client.until_replies(len(commands))
         await self.compare(self._same(), loose={client: Loose(self._in_order(commands))})
