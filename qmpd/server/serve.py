@@ -119,9 +119,11 @@ async def serve_process(
     parent = vm.system.updater = Parent(vm, inbox)
     status = await vm.run(on_start)
     if vm.handed_over:
-        parent.last_words()
-        # Nothing is left to clean up, and taking this process apart would only keep the computer from the child.
+        parent.pass_signals_on()
+        # Standard error may be slow, and signals come meanwhile.
         log.finish()
+        parent.pass_signals_on()
+        # Nothing is left to clean up, and taking this process apart would only keep the computer from the child.
         os._exit(0)
     return status
 

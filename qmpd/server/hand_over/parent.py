@@ -306,18 +306,16 @@ class Parent:
             vm.pid_file.release()
             vm.pid_file = None
 
-    def last_words(self) -> None:
+    def pass_signals_on(self) -> None:
         """Tell the child of the signals that have come since it took over; this process acts on none any more."""
         if self._child is None or self._child.channel is None:
             return
-        self._inbox.close()
         channel = frames.Channel(self._child.channel, time.monotonic() + PATIENCE)
         try:
             for signal in self._inbox.take():
                 channel.send({"kind": "signal", "signal": signal})
         except OSError:
             pass  # the child has ended since
-        self._child.channel.close()
 
 
 def _unusual(monitor: MonitorSettings) -> bool:
