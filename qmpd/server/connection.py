@@ -114,10 +114,10 @@ class Connection:
             while not self.closed and not self.deaf:
                 try:
                     await trio.lowlevel.wait_readable(number)
-                    data = client.recv(CHUNK)
-                except FilesAhead:
-                    await self._executed()
-                    continue
+                    try:
+                        data = client.recv(CHUNK)
+                    except FilesAhead as ahead:
+                        data = await self._after(ahead.before)
                 except BlockingIOError:
                     continue
                 except (OSError, trio.ClosedResourceError):
@@ -211,6 +211,10 @@ class Connection:
             if not data:
                 try:
                     data = self.socket.recv(CHUNK)
+                except FilesAhead as ahead:
+                    if not ahead.before:
+                        return
+                    data = ahead.before + self.socket.recv(CHUNK)
                 except OSError:
                     return
                 if not data:
@@ -243,9 +247,10 @@ class Connection:
             self.abort()
 
     @property
-    def received_files(self) -> tuple[int, ...]:
-        """The files that have come with what was read, and that nobody has taken."""
-        return self.socket.received if isinstance(self.socket, DescriptorSocket) else ()
+    def unread_with_files(self) -> tuple[bytes, tuple[int, ...]]:
+        """What has come and was not taken in, and the files that came and that nobody has taken."""
+        data, files = self.socket.rest if isinstance(self.socket, DescriptorSocket) else (b"", ())
+        return self.unread + data, files
 
     @property
     def at_end(self) -> bool:
@@ -262,10 +267,16 @@ class Connection:
         while self.session.paused and not self.closed:
             await self.progress()
 
-    async def _executed(self) -> None:
-        """Wait until all that was read is executed."""
-        while not self.closed and not self.session.drained:
+    async def _after(self, before: bytes) -> bytes:
+        """What comes once this, and all that was read earlier, is executed."""
+        self.unread = before
+        await self._take_in()
+        self._vm.work()
+        while not self.session.drained:
+            if self.closed:
+                raise trio.ClosedResourceError
             await self.progress()
+        return self.socket.recv(CHUNK)
 
     async def _finish(self) -> None:
         while not self.closed and not (self.session.drained and not self.pending):

@@ -27,11 +27,16 @@ _END = b"}"
 """No command ends before the first of these."""
 
 
-class FilesAhead(BlockingIOError):  # noqa: N818 - it says what is there
-    """Files wait to be read, and what came before is not executed yet."""
+_COMMAND = b'{"exec'
+"""How commands begin."""
 
-    def __init__(self) -> None:
+
+class FilesAhead(BlockingIOError):  # noqa: N818 - it says what is there
+    """Files wait to be read, and what came before (`before`, and all that was read earlier) is to be executed first."""
+
+    def __init__(self, before: bytes = b"") -> None:
         super().__init__(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self.before = before
 
 
 class DescriptorSocket(socket.socket):
@@ -41,6 +46,8 @@ class DescriptorSocket(socket.socket):
     """
 
     received: tuple[int, ...] = ()
+    # The bytes and files that have come, and are to be read once what came before is executed.
+    _rest: tuple[bytes, array.array[int]] | None = None
     # How often it is still looked whether files come; for ever once some have come.
     _looks: float = 1000
     is_idle: Callable[[], bool] | None = None
@@ -61,9 +68,9 @@ class DescriptorSocket(socket.socket):
             return super().recv(size, flags)
         if not self._looks:
             data, ancillary, _, _ = self.recvmsg(size, _ROOM, socket.MSG_CMSG_CLOEXEC)
-            if ancillary:
-                self._keep(ancillary)
-            return data
+            return self._divided(data, _files(ancillary)) if ancillary else data
+        if self._rest is not None:
+            return self._take_rest()
         ahead, ancillary, _, _ = self.recvmsg(size, _ROOM, _LOOK)
         if not ancillary:
             self._looks -= 1
@@ -76,16 +83,36 @@ class DescriptorSocket(socket.socket):
             raise FilesAhead
         # A look does not tell before which byte they come.
         data, ancillary, _, _ = self.recvmsg(ahead.find(_END) + 1 or len(ahead), _ROOM, socket.MSG_CMSG_CLOEXEC)
-        self._keep(ancillary)
+        self._keep(_files(ancillary))
         return data
 
-    def _keep(self, ancillary: Ancillary) -> None:
+    def _divided(self, data: bytes, files: array.array[int]) -> bytes:
+        """Bytes among which the first files have come, as far as they go before these."""
+        self._looks = math.inf
+        place = max(0, data.rfind(_COMMAND))
+        self._rest = data[place:], files
+        if place:
+            raise FilesAhead(data[:place])
+        return self._take_rest()
+
+    def _take_rest(self) -> bytes:
+        assert self._rest is not None
+        data, files = self._rest
+        self._rest = None
+        self._keep(files)
+        return data
+
+    def _keep(self, files: array.array[int]) -> None:
         """Keep the files that have come, and close those that came before."""
         self._looks = math.inf
-        found = _files(ancillary)
-        if found:
+        if files:
             self._drop()
-            self.received = tuple(found)
+            self.received = tuple(files)
+
+    @property
+    def rest(self) -> tuple[bytes, tuple[int, ...]]:
+        """What has come and is to be read yet, and all files that nobody has taken, the latest ones where some wait."""
+        return (b"", self.received) if self._rest is None else (self._rest[0], tuple(self._rest[1]))
 
     def take_descriptor(self) -> int | None:
         """The first file that came with the latest bytes that brought any, the others being closed; None without one.
@@ -106,6 +133,8 @@ class DescriptorSocket(socket.socket):
 
     def close(self) -> None:
         """Close the socket, and the files that nobody has taken."""
+        if self._rest is not None:
+            self._take_rest()
         self._drop()
         super().close()
 

@@ -180,7 +180,7 @@ class Actor:
         if self.place.control is not None and (self.kept or self.random.random() < 0.8):
             self.control = Client("control")
             self._all.append(self.control)
-            self.control.connect(self.place.control)
+            await self.control.connect(self.place.control)
             await self.ask("qmp_capabilities")
 
     async def _make(self) -> None:
@@ -210,7 +210,7 @@ class Actor:
 
     async def join(self, before: str = "") -> Client:
         """One more client is greeted, after `before`, and most of them negotiate."""
-        client = self._connected()
+        client = await self._connected()
         self.clients.append(client)
         await client.until(b'"QMP"')
         await client.until(b"\r\n", 1 + bool(before))
@@ -218,12 +218,12 @@ class Actor:
         await self._negotiate(client)
         return client
 
-    def _connected(self, room: int = 0) -> Client:
+    async def _connected(self, room: int = 0) -> Client:
         self._connections += 1
         client = Client(f"{self.name}.{self._connections}")
         self._all = [each for each in self._all if each.socket.fileno() != -1]
         self._all.append(client)
-        client.connect(self._door(), room, patient=self.place.exclusive)
+        await client.connect(self._door(), room)
         self.ledger.clients += 1
         return client
 

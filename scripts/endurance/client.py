@@ -50,12 +50,14 @@ class Client:
         self._counted = 0
         self._replies = 0
 
-    def connect(self, address: Address, room: int = 0, patient: bool = False) -> None:
-        """Connect to a Unix socket, or to a host's port; OSError where nobody listens.
+    async def connect(self, address: Address, room: int = 0) -> None:
+        """Connect to a Unix socket, or to a host's port; where so many wait to be let in that there is no place in the
+        queue, wait for one.
 
-        One that is `patient` waits where so many wait to be let in that there is no place in the queue; all that this
-        process does waits with it.  With `room` the client has about so many bytes for what it has not read: the
-        server's sends are partial.
+        With `room` the client has about so many bytes for what it has not read: the server's sends are partial.
+
+        :raise OSError: nobody listens.
+        :raise Lost: nobody is let in.
         """
         self.address = address
         if not isinstance(address, str):
@@ -65,9 +67,15 @@ class Client:
             room = max(room, TCP_ROOM) if room else 0
         if room:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-        if patient:
-            self.socket.settimeout(PATIENCE)
-        self.socket.connect(address)
+        deadline = trio.current_time() + PATIENCE
+        while True:
+            try:
+                self.socket.connect(address)
+                break
+            except BlockingIOError:
+                if trio.current_time() > deadline:
+                    raise Lost(f"{self.name} is not let in") from None
+                await trio.sleep(0.005)
         self.socket.setblocking(False)
 
     async def send(self, data: bytes) -> None:

@@ -108,7 +108,7 @@ class Faulty(Talker):
     async def do_close(self) -> None:
         """A client is turned away."""
         await self._done("fault-close-connections", count=1)
-        client = self._connected()
+        client = await self._connected()
         await client.until_end()
         if text := client.take():
             raise Wrong(f"{client.name} is turned away with {text!r}")
@@ -119,7 +119,7 @@ class Faulty(Talker):
         """Nobody listens for a while."""
         await self._done("fault-refuse-connections")
         try:
-            client = self._connected()
+            client = await self._connected()
         except ConnectionRefusedError:
             pass
         else:
@@ -132,7 +132,7 @@ class Faulty(Talker):
     async def do_exhaust(self) -> None:
         """A client is accepted when there are descriptors again."""
         await self._done("fault-exhaust-descriptors")
-        client = self._connected()
+        client = await self._connected()
         await self.compare([Outcome(self.model.copy())])
         with trio.move_on_after(0):
             await client.receive()

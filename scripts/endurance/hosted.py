@@ -38,6 +38,8 @@ UNREAD = 160 << 20
 TRANSCRIPT = 96 << 20
 """What a full transcript takes, where there is a control socket: 64 MiB of messages, and their entries."""
 
+MOST_COMMANDS, MOST_FILES = 6, 3
+"""Commands that are sent together, and files that go with one."""
 NO_FILE = "No file descriptor supplied via SCM_RIGHTS"
 _TIMESTAMP = re.compile(r'"timestamp": \{"seconds": (\d+), "microseconds": (\d+)\}')
 _NO_TIME = f'"timestamp": {{"seconds": {EPOCH // 1_000_000}, "microseconds": 0}}'
@@ -120,7 +122,7 @@ class Hosted(Pressed):
         found = next((each for each in self.clients if each.negotiated and not each.out_of_band), None)
         if found is None:
             self._leave_one()
-            found = self._connected()
+            found = await self._connected()
             await found.until(b"\r\n")
             self._expect_greeting(found, "")
             await self._negotiate(found, 0.5)
@@ -146,7 +148,7 @@ class Hosted(Pressed):
         if self.place.exclusive and len(self.clients) + len(self.steady) >= len(self.place.doors):
             self._leave_one()
         before = self.process.resident()
-        client = self._connected()
+        client = await self._connected()
         await client.send(b'{"execute":"qmp_capabilities"}' + b'{"execute":"query-qmp-schema"}\n' * 1500)
         most = before
         for _ in range(30):
@@ -281,7 +283,7 @@ class Program(Hosted):
             await self._descriptors_over_tcp(client)
             return
         random, place = self.random, self.place
-        files = [os.memfd_create(f"soak{number}") for number in range(12)]
+        files = [os.memfd_create(f"soak{number}") for number in range(MOST_COMMANDS * MOST_FILES + 1)]
         try:
             commands: list[tuple[Sent, list[int], int | None]] = []
             if place.kind in self.ledger.schemas and random.random() < 0.7:
@@ -314,8 +316,8 @@ class Program(Hosted):
         random = self.random
         waiting: list[int] = []
         commands = []
-        for number in range(random.randint(2, 6)):
-            sent = [files.pop() for _ in range(random.choice((0, 1, 1, 1, 2, 3))) if files]
+        for number in range(random.randint(2, MOST_COMMANDS)):
+            sent = [files.pop() for _ in range(random.choice((0, 1, 1, 1, 2, MOST_FILES)))]
             waiting = sent or waiting
             kind = random.choice(("add-fd", "getfd", "query-name"))
             if self._kept_when_removed and kind == "add-fd":

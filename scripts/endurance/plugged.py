@@ -34,12 +34,11 @@ class PlugRules:
     duplicate: str = "Duplicate device ID '{}'"
     # An id is taken until DEVICE_DELETED has come.
     taken_until_told: bool = False
-    asked_once: bool = True
     refusal_told: bool = True
     unique_netdevs: bool = True
 
 
-OLD = PlugRules("Duplicate ID '{}' for device", True, False, False, False)
+OLD = PlugRules("Duplicate ID '{}' for device", True, False, False)
 
 
 @dataclass
@@ -112,10 +111,8 @@ class Plugged:
 
     def device_del(self, arguments: dict[str, Any]) -> str:
         name = arguments["id"]
-        device = self.find(name)
-        if device.pending and self.rules.asked_once:
-            raise Refused(f"Device {name} is already in the process of unplug")
-        device.pending = True
+        # The machine has run, so that it can be asked for again and again.
+        self.find(name).pending = True
         return f"unplug {name}"
 
     def balloon(self, arguments: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ class Pressed(Faulty):
         random = self.random
         if self.place.exclusive and len(self.clients) + len(self.steady) >= len(self.place.doors):
             self._leave_one()
-        lazy = self._connected(random.choice((0, 1, 20_000)))
+        lazy = await self._connected(random.choice((0, 1, 20_000)))
         await lazy.until(b"\r\n")
         self._expect_greeting(lazy, "")
         await self._negotiate(lazy)
@@ -136,7 +136,7 @@ class Pressed(Faulty):
         client = next((each for each in self.clients if each.out_of_band), None)
         if client is None:
             self._leave_one()
-            client = self._connected()
+            client = await self._connected()
             await client.until(b"\r\n")
             self._expect_greeting(client, "")
             await self._negotiate(client, 1.0)
@@ -214,7 +214,7 @@ class Pressed(Faulty):
         if self.place.exclusive and len(self.clients) + len(self.steady) >= len(self.place.doors):
             self._leave_one()
         for _ in range(random.choice((1, 5, 20))):
-            client = self._connected()
+            client = await self._connected()
             stage = random.randrange(4)
             if stage:
                 await client.until(b"\r\n")

@@ -120,7 +120,7 @@ class Soak:
                 await ready.wait()
                 before = files()
                 client = Client("fleet")
-                client.connect(fleet.path)
+                await client.connect(fleet.path)
                 await client.send(b'{"execute":"qmp_capabilities"}')
                 await client.until(b"\r\n", 2)
                 client.take()

@@ -55,7 +55,7 @@ class Steady:
 
         :raise Lost: there is no answer.
         """
-        self.client.connect(address)
+        await self.client.connect(address)
         await self.client.send(b'{"execute":"qmp_capabilities"}')
         await self.client.until(END, 2)
         self.client.take()

@@ -24,6 +24,9 @@ from tests.emulator.support import QUIET, connect, running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LONG = 1100
+"""Commands of a client that does not send files, by all appearances."""
+
 Identity = tuple[int, int]
 
 
@@ -37,6 +40,10 @@ class Sender:
         self.lines.readline()
         self.send("qmp_capabilities")
         self.reply()
+
+    def leave(self) -> None:
+        self.lines.close()
+        self.connection.close()
 
     def send(self, name: str, files: tuple[int, ...] = (), **arguments: object) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
@@ -130,13 +137,33 @@ def sequences() -> list[list[tuple[str, int]]]:
     ]
 
 
-@pytest.mark.parametrize("sequence", sequences(), ids=str)
 @pytest.mark.parametrize("together", [False, True], ids=["apart", "in one piece"])
+@pytest.mark.parametrize("before", [0, LONG], ids=["new clients", "clients that have sent no file for long"])
 def test_commands_take_their_own_files(
-    sender: Sender, files: list[int], sequence: list[tuple[str, int]], together: bool
+    tmp_path: Path, sender: Sender, files: list[int], together: bool, before: int
 ) -> None:
     """All that is sent waits already when the server comes to the first of it; some have no file, or more than one."""
-    os.kill(sender.pid, signal.SIGSTOP)
+    for sequence in sequences()[: 3 if before else None]:
+        sender.leave()
+        sender = Sender(connect(tmp_path / "qmp"), sender.pid)
+        for _ in range(before):
+            sender.send("query-name")
+            sender.reply()
+        os.kill(sender.pid, signal.SIGSTOP)
+        wanted, waiting = send(sender, files, sequence, together or before > 0)
+        os.kill(sender.pid, signal.SIGCONT)
+        look(sender, wanted)
+        sender.keeps(files, set(waiting))
+    sender.leave()
+
+
+def send(
+    sender: Sender, files: list[int], sequence: list[tuple[str, int]], together: bool
+) -> tuple[list[tuple[str, int | None]], list[int]]:
+    """Send commands; the names of each and the file that it takes, and the files that none does.
+
+    Unless all of it is sent `together`, a command may be cut, and the rest of it come with what is behind it.
+    """
     rest, waiting = list(files), list[int]()
     wanted: list[tuple[str, int | None]] = []
     for number, (name, count) in enumerate(sequence):
@@ -149,22 +176,30 @@ def test_commands_take_their_own_files(
         arguments = {"add-fd": {"fdset-id": number}, "getfd": {"fdname": f"f{number}"}}.get(name, {})
         text = json.dumps({"execute": name, "arguments": arguments}).encode()
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", sent))] if sent else []
-        # A command may be cut, and the rest of it come with what is behind it.
         cut = len(text) if together else number % len(text) + 1
         sender.connection.sendmsg([text[:cut]], rights)
         if text[cut:]:
             sender.connection.send(text[cut:])
-    os.kill(sender.pid, signal.SIGCONT)
-    sets, named = set(), set()
-    for name, taken in wanted:
+    return wanted, waiting
+
+
+def look(sender: Sender, wanted: list[tuple[str, int | None]]) -> None:
+    """Each command has taken its file, which is then given back."""
+    back: list[tuple[str, dict[str, object]]] = []
+    for number, (name, taken) in enumerate(wanted):
         reply = sender.reply()
         if taken is None:
             assert ("return" in reply) == name.startswith("query"), reply
         elif name == "add-fd":
-            number = reply["return"]["fd"]
-            assert identity(Path(f"/proc/{sender.pid}/fd/{number}").stat()) == identity(os.fstat(taken))
-            sets.add(taken)
+            found = Path(f"/proc/{sender.pid}/fd/{reply['return']['fd']}").stat()
+            assert identity(found) == identity(os.fstat(taken))
+            back.append(("remove-fd", {"fdset-id": number}))
         else:
             assert reply == {"return": {}}
-            named.add(taken)
-    sender.keeps(files, sets | named | set(waiting))
+            back.append(("closefd", {"fdname": f"f{number}"}))
+    kept = {taken for _, taken in wanted if taken is not None}
+    open_now = sender.opened()
+    assert {identity(os.fstat(each)) for each in kept} <= open_now
+    for name, arguments in back:
+        sender.send(name, (), **arguments)
+        assert sender.reply() == {"return": {}}

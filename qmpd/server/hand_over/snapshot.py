@@ -67,16 +67,17 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
         if replies is not None and session in replies:
             outgoing += replies[session]
         puppeteered = control is not None and session in control.sessions
+        unread, files = connection.unread_with_files
         clients.append({
             **state,
             "outgoing": outgoing,
             "number": connection.number,
-            "unread": connection.unread,
+            "unread": unread,
             "control": puppeteered,
             "follows": puppeteered and control is not None and control.follows(session),
             "puppet": None if puppeteer is None else puppeteer_snapshot.take_client(session),
             "socket": taken.keep(connection.socket.fileno()),
-            "files": [taken.keep(number) for number in connection.received_files],
+            "files": [taken.keep(number) for number in files],
         })
     deferred = [session for session in dispatcher.sessions if session.deferred is not None]
     parked = [session for session in sessions if session.parked]
