@@ -36,6 +36,12 @@ class Computer(Protocol):
         :raise OSError: it cannot be read.
         """
 
+    def size(self, path: str) -> int:
+        """How many bytes a file has; 0 of what is no plain file.
+
+        :raise OSError: it cannot be looked at.
+        """
+
     def descriptor_kind(self, number: int) -> str:
         """What an open file is: `socket`, `tap` or `other`.
 
@@ -65,6 +71,10 @@ class NoComputer:
         return False
 
     def read(self, path: str) -> bytes:
+        """See `Computer`."""
+        raise _missing()
+
+    def size(self, path: str) -> int:
         """See `Computer`."""
         raise _missing()
 

@@ -35,8 +35,8 @@ class Backends:
     """The backends of one machine, as its devices see them."""
 
     __slots__ = (
-        "_chardev_users", "_object_users", "_singles", "_texts", "block", "chardevs", "computer", "file_systems",
-        "network", "open_ports",
+        "_chardev_users", "_object_users", "_singles", "_texts", "audiodevs", "block", "chardevs", "computer",
+        "file_systems", "network", "open_ports", "tpmdevs",
     )  # fmt: skip
 
     def __init__(self, network: Network, block: BlockGraph, texts: Texts, computer: Computer) -> None:
@@ -46,6 +46,9 @@ class Backends:
         # The computer that the machine is on, and the character devices that there are, by their labels.
         self.computer = computer
         self.chardevs: Mapping[str, ChardevFacts] = {}
+        # The audio and TPM backends, which are there from the start.
+        self.audiodevs: list[str] = []
+        self.tpmdevs: list[str] = []
         self._chardev_users: dict[str, Device] = {}
         # The ids of the folders and the like that a guest can be given (`-fsdev`).
         self.file_systems: set[str] = set()
@@ -93,6 +96,12 @@ class Backends:
             self.network.check(value, owner)
         elif kind == "drive":
             self.block.check(value, owner)
+        elif kind == "audiodev":
+            if value not in self.audiodevs:
+                raise Refusal("audiodev-missing", owner=owner, id=value)
+        elif kind == "tpmdev":
+            if value not in self.tpmdevs:
+                raise Refusal("property-value-missing", owner=owner, id=value)
         elif kind == "chardev":
             if value not in self.chardevs:
                 raise Refusal("property-value-missing", owner=owner, id=value)

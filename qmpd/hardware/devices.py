@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
-from qmpd.hardware import controllers, firmware, limits, memory, places, processors, virtio
+from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, processors, virtio
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
 from qmpd.hardware.device_types import ASIDE, CPU, DeviceTypes
@@ -98,7 +98,7 @@ class Devices:
         identifier = identifier if isinstance(identifier, str) else None
         check = "none" if cold else self._rules.device_id_check
         if identifier is not None and check in ("options", "identifier") and not is_identifier(identifier):
-            raise MachineError("Parameter 'id' expects an identifier")
+            raise Refusal("identifier-expected", name="id")
         if check == "options" and identifier in self.removal.in_use:
             raise MachineError(texts("device-id-duplicate", id=identifier))
         driver = options.get("driver")
@@ -186,13 +186,21 @@ class Devices:
                 continue
             to = reading.target(node, name, self._texts)
             given[name] = read = self.reader.read(to, value, text=text)
-            limits.check_set(self._types.is_a(node.type), name, read)
+            self.check_set(node, name, read)
             node.set_value(name, read)
             if to.type != node.type:
                 for part in node.below():
                     if part is not node and part.type == to.type and part.property(to.name) is not None:
                         part.set_value(to.name, read)
         return given
+
+    def check_set(self, node: Node, name: str, value: Any) -> None:
+        """Refuse a value that a device does not take.
+
+        :raise Refusal: it does not.
+        """
+        limits.check_set(self._types.is_a(node.type), name, value)
+        indexes.check_set(name, value, self.buses.devices.values())
 
     def _realize(self, device: Device, bus: Bus | None, captured: dict[str, Any], given: dict[str, Any]) -> None:
         """Let it take its place and come into being."""
@@ -214,6 +222,7 @@ class Devices:
                     self._place(bus, device, given)
                 controllers.check_slot(self._tree, bus, device)
                 controllers.check_chassis(device, self.buses.devices.values())
+            indexes.check(device, self.buses.devices.values())
             limits.check(self._types.is_a(node.type), node, given, self._rules)
             if bus is not None:
                 virtio.check(node, bus, given)

@@ -24,6 +24,7 @@ from qmpd.hardware.network_rules import NetworkContext, NetworkRules
 from qmpd.hardware.user_objects import Objects
 from qmpd.qom.node import Node, Shape
 from qmpd.qom.reader import Reader
+from qmpd.qom.setting import check_value
 from qmpd.qom.tree import Builder, ObjectTree
 
 if TYPE_CHECKING:
@@ -259,6 +260,16 @@ class Inventory:
         if self._devices is not None:
             self._devices.removal.reset()
         self.backends.network.reset()
+
+    def set_property(self, node: Node, name: str, value: object) -> None:
+        """Set a property of an object (`qom-set`).
+
+        :raise Refusal: it cannot be set, or not to that.
+        """
+        taken = check_value(self.tree, node, self.tree.require(node, name), value, self.texts)
+        self.objects.check_value(node, name, taken)
+        self.devices.check_set(node, name, taken)
+        node.set_value(name, taken)
 
     def remove_device(self, identifier: str) -> None:
         """Remove a device (`device_del`), or ask the guest to let go of it.

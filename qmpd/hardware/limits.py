@@ -105,7 +105,13 @@ REALIZED: dict[str, tuple[Limit, ...]] = {
         Limit("vsl", range(1, 256), "vsl must be non-zero"),
         Limit("sriov_max_vfs", (0,), "subsystem is required for the use of SR-IOV"),
     ),
-    "pci-bridge": _RESERVED,
+    "pci-bridge": (
+        Limit(
+            "chassis_nr", range(1, 256),
+            "Bridge chassis not specified. Each bridge is required to be assigned a unique chassis id > 0.",
+        ),
+        *_RESERVED,
+    ),
     "pci-device": (
         Limit("romsize", _Either(_Powers(1, 1 << 31), (_UNSET,)), "ROM size {value} is not a power of two"),
         Limit("acpi-index", range(1 << 14), "acpi-index should be less or equal to 16383"),

@@ -135,7 +135,8 @@ def _scsi(bus: Bus, device: Device, options: Options) -> None:
             raise MachineError("no free lun")
     elif (identifier, lun) in taken:
         there = taken[identifier, lun]
-        raise MachineError(f"lun already used by '{there.identifier or ''}'")
+        name = "(null)" if there.identifier is None else there.identifier
+        raise MachineError(f"lun already used by '{name}'")
     device.slot = identifier, lun
     for name, value in (("channel", channel), ("scsi-id", identifier), ("lun", lun)):
         if node.property(name) is not None:

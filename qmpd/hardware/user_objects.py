@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.dictionary_order import in_order
 from qmpd.common.identifiers import is_identifier
-from qmpd.common.integers import INTEGER_RANGES
-from qmpd.common.refusals import NotModelled
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.hardware import object_text, user_object_rules
+from qmpd.hardware.user_object_rules import MEMORY_BACKEND
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import rename
-from qmpd.qom.reader import Target, target
+from qmpd.qom.reader import target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.backends import Backends
     from qmpd.qom.node import Node
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
     from qmpd.qom.tree import Builder, ObjectTree, Types
 
 OBJECTS = "/objects"
-MEMORY_BACKEND = "memory-backend"
 _CAN_BUS = "can-bus"
-_SIZE = re.compile(r"([0-9]+)([kKmMgGtTbB]?)")
-_LARGEST = (1 << 63) - 1
-# What may be given in place of a property without which objects of a type are refused.
-_INSTEAD = {("secret", "data"): "file"}
 
 
 class Objects:
@@ -55,39 +51,85 @@ class Objects:
         :raise MachineError: it is refused.
         """
         if checked and not is_identifier(identifier):
-            raise MachineError("Parameter 'id' expects an identifier")
+            raise Refusal("identifier-expected", name="id")
         captured = self._builder.captured("object", kind)
+        if captured is None and user_object_rules.is_known(kind) and "user-creatable" in self._types.is_a(kind):
+            captured = {}
         if captured is None or (not checked and "user-creatable" not in self._types.is_a(kind)):
-            raise MachineError(self._unknown(kind))
+            raise self._unknown(kind)
+        if "refusal" in captured and not properties:
+            self._check_new(identifier)
+            raise MachineError(captured["refusal"].replace("«id»", identifier))
         if "tree" not in captured:
-            if "refusal" in captured and not properties:
-                raise MachineError(captured["refusal"].replace("«id»", identifier))
+            ordered_values = {name: properties[name] for name in in_order(tuple(properties))}
+            self._check_unknown(kind, identifier, ordered_values, text=text)
             raise NotModelled(f"objects of type {kind}")
         node = self._builder.build(captured["tree"], owns=True)
         rename(node, lambda name, _: name.replace("«id»", identifier))
-        for name, value in properties.items():
-            to = target(node, name, self._texts)
-            if name == "size" and MEMORY_BACKEND in self._types.is_a(kind):
-                # It is read as a size, whatever its type is called.
-                to = to._replace(found=to.found._replace(kind="size"))
-            read = self._reader.read(to, _from_text(to, value) if text else value, text=False)
-            self._check(kind, name, read)
-            node.set_value(name, read)
-        container = self._tree.container(OBJECTS)
-        if identifier in container.children:
-            raise MachineError(self._texts("object-duplicate", id=identifier))
-        needed = captured.get("with", ())
-        if any(name not in properties and _INSTEAD.get((kind, name)) not in properties for name in needed):
-            raise MachineError(captured["refusal"].replace("«id»", identifier))
-        self._open(kind, node)
-        container.add_child(identifier, node)
+        ordered = in_order(tuple(properties))
+        given: dict[str, Any] = {}
+        for name in ordered:
+            given[name] = self._set(node, name, properties[name], given, text=text)
+        self._check_new(identifier)
+        user_object_rules.check(self._types.is_a(kind), kind, given | {"id": identifier}, self)
+        self._tree.container(OBJECTS).add_child(identifier, node)
         self._finish(node, properties)
         return node
+
+    def _check_new(self, identifier: str) -> None:
+        if identifier in self._tree.container(OBJECTS).children:
+            raise MachineError(self._texts("object-duplicate", id=identifier))
+
+    def _set(self, node: Node, name: str, value: object, before: Mapping[str, Any], *, text: bool) -> Any:
+        """Set a property of a new object, which has what was set before; gives what was set, read."""
+        kinds = self._types.is_a(node.type)
+        to = target(node, name, self._texts)
+        if name == "size" and MEMORY_BACKEND in kinds:
+            # It is read as a size, whatever its type is called.
+            to = to._replace(found=to.found._replace(kind="size"))
+        elif name in object_text.COUNTS:
+            to = to._replace(found=to.found._replace(kind="uint32"))
+        if text:
+            value = object_text.read(name, to.found.kind, str(value))
+        elif name in object_text.LISTS:
+            object_text.check_list(name, value)
+        read = self._reader.read(to, value, text=False)
+        user_object_rules.check_value(kinds, node.type, name, read, before)
+        node.set_value(name, read)
+        return read
+
+    def check_value(self, node: Node, name: str, value: Any) -> None:
+        """Refuse what an object does not take once it works.
+
+        :raise Refusal: it does not take this value.
+        """
+        if node.parent is not None and node.parent.path == OBJECTS:
+            user_object_rules.check_change(self._types.is_a(node.type), node.type, name, value)
 
     def find(self, identifier: str) -> Node | None:
         """The object of this id."""
         container = self._tree.root.children.get("objects")
         return None if container is None else container.children.get(identifier)
+
+    # What a new object finds (`qmpd.hardware.user_object_rules.Surroundings`)
+
+    @property
+    def computer(self) -> Computer:
+        """See there."""
+        return self._backends.computer
+
+    def has_chardev(self, label: str) -> bool:
+        """See there."""
+        return label in self._backends.chardevs
+
+    def has_netdev(self, identifier: str) -> bool:
+        """See there."""
+        return self._backends.network.find(identifier) is not None
+
+    def object_type(self, identifier: str) -> str | None:
+        """See there."""
+        node = self.find(identifier)
+        return None if node is None else node.type
 
     def begin(self) -> None:
         """Let the objects that are added next come before those that the machine makes for itself."""
@@ -106,29 +148,22 @@ class Objects:
                 container.add_child(name, node)
         self._own = {}
 
-    def _unknown(self, kind: str) -> str:
+    def _check_unknown(self, kind: str, identifier: str, properties: Mapping[str, object], *, text: bool) -> None:
+        """Refuse what QEMU would of an object whose properties are not known."""
+        kinds = self._types.is_a(kind)
+        given = {name: object_text.likely(str(value)) if text else value for name, value in properties.items()}
+        for name, value in given.items():
+            user_object_rules.check_value(kinds, kind, name, value, {})
+        self._check_new(identifier)
+        user_object_rules.check(kinds, kind, {**given, "id": identifier}, self)
+
+    def _unknown(self, kind: str) -> Refusal:
         types = self._types.is_a(kind)
-        if "object" not in types:
-            return self._texts("object-type", type=kind)
+        if "object" not in types and kind != "user-creatable":
+            return Refusal("object-type-invalid", kind=kind)
         if "user-creatable" not in types:
-            return f"object type '{kind}' isn't supported by object-add"
-        return f"object type '{kind}' is abstract"
-
-    def _check(self, kind: str, name: str, value: Any) -> None:
-        if kind == "iothread" and name.startswith("poll-") and not 0 <= value <= _LARGEST:
-            raise MachineError(f"{name} value must be in range [0, {_LARGEST}]")
-        if name == "size" and value == 0 and MEMORY_BACKEND in self._types.is_a(kind):
-            raise MachineError(f"property 'size' of {kind} doesn't take value '0'")
-
-    def _open(self, kind: str, node: Node) -> None:
-        """Refuse a file that cannot be read."""
-        if kind != "rng-random":
-            return
-        path = node.value("filename")
-        try:
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        except OSError as error:
-            raise MachineError(f"Could not open '{path}': {error.strerror}") from None
+            return Refusal("object-type-own", kind=kind)
+        return Refusal("object-type-abstract", kind=kind)
 
     def _finish(self, node: Node, properties: Mapping[str, object]) -> None:
         """What follows from the properties."""
@@ -168,27 +203,3 @@ class Objects:
             return []
         listed = [container.children.get(each.name) for each in reversed(container.properties())]
         return [node for node in listed if node is not None and kind in self._types.is_a(node.type)]
-
-
-def _from_text(to: Target, value: object) -> object:
-    """What a property that was given as text is read as (qapi/opts-visitor.c).
-
-    :raise MachineError: it is none of its type.
-    """
-    name, kind = to.name, to.found.kind
-    if not isinstance(value, str):
-        return value
-    if kind == "bool":
-        if value in ("on", "yes", "y"):
-            return True
-        if value in ("off", "no", "n"):
-            return False
-        raise MachineError(f"Parameter '{name}' expects 'on' or 'off'")
-    if kind not in INTEGER_RANGES and kind not in ("int", "size"):
-        return value
-    size = _SIZE.fullmatch(value)
-    if name == "size" and size is not None:
-        return int(size[1]) << 10 * "bkmgt".index(size[2].lower() or "b")
-    if name != "size" and re.fullmatch("-?[0-9]+", value):
-        return int(value)
-    raise MachineError(f"Parameter '{name}' expects {'a size value' if name == 'size' else 'an int64 value'}")

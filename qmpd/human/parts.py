@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.human import chardevs, debuggers, drives, forwarding, plugging
+from qmpd.human import chardevs, debuggers, drives, forwarding, objects, plugging
 from qmpd.human.asking import execute, without_arguments
 from qmpd.human.errors import Misread
 from qmpd.human.information import INFORMATION
@@ -46,6 +46,7 @@ PARTS: dict[str, Part] = {
     **plugging.PARTS,
     **chardevs.PARTS,
     **debuggers.PARTS,
+    **objects.PARTS,
     **drives.PARTS,
     **forwarding.PARTS,
     "balloon": _balloon,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _TRUE = frozenset({"on", "yes", "true", "y"})
 _FALSE = frozenset({"off", "no", "false", "n"})
+# Types of properties that are objects of QAPI.
+_STRUCTURES = frozenset({"ThrottleLimits"})
 _UNSIGNED = frozenset({"uint8", "uint16", "uint32", "uint64", "size"})
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|0[xX][0-9a-fA-F]+)([kKmMgGtTpPeEbB]?)")
@@ -41,6 +43,7 @@ _PART = "virtio-backend"
 _OWN = frozenset({"type", "parent_bus", "realized", "hotplugged", "hotpluggable"})
 
 PCI_ADDRESS, DRIVE, NETDEV, CHARDEV, GUID = "addr", "drive", "netdev", "chardev", "guid"
+_BACKENDS = frozenset({DRIVE, NETDEV, CHARDEV, "audiodev", "tpmdev"})
 
 
 class Backends(Protocol):
@@ -118,8 +121,8 @@ class Reader:
         :raise MachineError: it does not take this value.
         """
         name, kind = to.name, to.found.kind
-        if isinstance(value, list):
-            return value  # a list of numbers, which was looked at before
+        if isinstance(value, list) or (isinstance(value, dict) and kind in _STRUCTURES):
+            return value  # what is in it was looked at before
         if name == PCI_ADDRESS and kind in ("int32", "str"):
             return self._pci_address(to, value)
         if name in _BLOCK_SIZES:
@@ -141,7 +144,7 @@ class Reader:
                 raise MachineError(_does_not_take(to, value))
             return value.replace("-", ":").lower()
         backend = name.rstrip("0123456789")
-        if backend in (DRIVE, NETDEV, CHARDEV) and kind == "str":
+        if backend in _BACKENDS and kind == "str":
             if value or backend == NETDEV:
                 self._backends.check(backend, value, f"{to.type}.{name}")
             return value

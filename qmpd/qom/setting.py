@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.enumerations import ENUMERATIONS
 from qmpd.common.integers import INTEGER_RANGES
-from qmpd.common.refusals import NotModelled
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.scalars import boolean_of, integer_of, size_of
 from qmpd.machine.errors import DeviceNotFound, MachineError
 
 if TYPE_CHECKING:
     from qmpd.common.texts import Texts
     from qmpd.qom.node import Node, Property
     from qmpd.qom.tree import ObjectTree
+
+_SIGNED = range(-1 << 63, 1 << 63)
+_UNSIGNED = range(1 << 64)
 
 READ_ONLY, AFTER_REALIZE, ANYTHING = 0, 1, "*"
 
@@ -25,15 +29,7 @@ _KINDS: dict[str, tuple[type, str]] = {
 }
 
 
-def set_property(tree: ObjectTree, node: Node, name: str, value: Any, texts: Texts) -> None:
-    """Set a property, as qom-set does.
-
-    :raise MachineError: it cannot be set, or not to that.
-    """
-    node.set_value(name, check(tree, node, tree.require(node, name), value, texts))
-
-
-def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Texts) -> Any:
+def check_value(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Texts) -> Any:
     """The value that the property takes for `value`.
 
     :raise MachineError: it takes none, or not this one.
@@ -51,7 +47,7 @@ def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Text
             raise MachineError(f"Parameter '{name}' expects uint64")
         return value & (1 << 64) - 1
     kind, expected = _KINDS[code]
-    if type(value) is not kind:
+    if type(value) is not kind or (isinstance(value, int) and value not in _SIGNED):
         raise MachineError(f"Invalid parameter type for '{name}', expected: {expected}")
     if found.is_link and isinstance(value, str):
         return _link(tree, found, value)
@@ -63,6 +59,31 @@ def check(tree: ObjectTree, node: Node, found: Property, value: Any, texts: Text
     if name == "realized" and value != node.value(name):
         raise NotModelled(f"setting '{name}'")
     return value
+
+
+def from_text(found: Property, text: str) -> object:
+    """What the property reads a text as (QEMU's string-input-visitor.c); as it is where it cannot be set anyway.
+
+    :raise Refusal: it is none of its type.
+    """
+    if found.code in ("integer", "uint64"):
+        unsigned = found.code == "uint64"
+        try:
+            number = size_of(text) if found.kind == "size" else integer_of(text)
+        except (ValueError, OverflowError):
+            number = -1 << 64
+        if number not in (_UNSIGNED if unsigned else _SIGNED):
+            kind = "size" if found.kind == "size" else "uint64" if unsigned else "int64"
+            raise Refusal("value-expected", name=found.name, kind=kind)
+        return number
+    if found.code == "boolean":
+        try:
+            return boolean_of(text)
+        except ValueError:
+            raise Refusal("boolean-value", name=found.name) from None
+    if found.code in ("array", ANYTHING):
+        raise NotModelled(f"setting '{found.name}' by text")
+    return text
 
 
 def after_realize(node: Node, name: str) -> str:

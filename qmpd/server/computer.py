@@ -37,6 +37,11 @@ class ThisComputer:
         with open(path, "rb") as file:
             return file.read()
 
+    def size(self, path: str) -> int:
+        """See `qmpd.common.computer.Computer`."""
+        found = os.stat(path)
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
     def descriptor_kind(self, number: int) -> str:
         """See `qmpd.common.computer.Computer`."""
         try:

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 from qmpd.block.nodes import Drive
 from qmpd.block.opening import Opener
-from qmpd.common.dictionary_order import in_order
 from qmpd.common.integers import from_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.texts import Texts
@@ -127,10 +126,9 @@ class Building:
         :raise Refusal: it is refused.
         """
         properties = {name: value for name, value in arguments.items() if name not in ("qom-type", "id")}
-        ordered = {name: properties[name] for name in in_order(tuple(properties))}
         kind, identifier = cast("str", arguments["qom-type"]), cast("str", arguments["id"])
         text = not self.inventory.rules.keyval_options
-        self.inventory.objects.add(kind, identifier, ordered, checked=True, text=text)
+        self.inventory.objects.add(kind, identifier, properties, checked=True, text=text)
 
     def add_netdev(self, arguments: Mapping[str, Any], asker: Asker | None = None) -> None:
         """Add a network backend (`-netdev`), with what `netdev_add` is given.

@@ -19,7 +19,7 @@ WITHOUT = frozenset({
 REACHING = {
     # What cannot be refused without a look at the file.
     "qmpd.block.images.errors", "qmpd.block.images.qcow2.reading", "qmpd.block.filenames", "qmpd.block.files",
-    "qmpd.hardware.firmware", "qmpd.hardware.user_objects",
+    "qmpd.hardware.firmware",
     # Numbers of open files that clients hand over, and of the process.
     "qmpd.monitor.commands.descriptors", "qmpd.system.descriptors",
     "qmpd.system.system", "qmpd.hardware.inventory",
@@ -37,7 +37,7 @@ LONGEST = 500
 """Lines that a file may have."""
 
 LONG = {
-    "qmpd.emulator.phases.board", "qmpd.emulator.phases.start",
+    "qmpd.emulator.phases.start",
     "qmpd.emulator.reading.singles",
 }  # fmt: skip
 """The modules that are longer all the same; no other may become so."""

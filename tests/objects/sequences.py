@@ -188,6 +188,7 @@ _netdev = st.one_of(
     _fixed("netdev_add", {"type": st.just("hubport"), "id": NETDEVS, "hubid": _from(0, 1, 2)}),
     _fixed("netdev_add", type=_from("user", "zz", "hubport", 5, "nic", "none"), id=ODD, hubid=ODD),
 )
+_RATES = _from(0, 1, 5, -1, 10**15 + 1, 1 << 32)
 _object = st.one_of(
     _fixed("object-add", {"qom-type": st.just("iothread"), "id": OBJECTS}, poll_max_ns=NUMBERS, poll_grow=NUMBERS),
     _fixed(
@@ -199,6 +200,33 @@ _object = st.one_of(
     _fixed("object-add", {"qom-type": st.just("secret"), "id": OBJECTS}, data=_from("x", 5), format=_from("raw", "zz")),
     _fixed("object-add", {"qom-type": st.just("authz-simple"), "id": OBJECTS}, identity=_from("x", 5)),
     _fixed("object-add", {"qom-type": st.just("rng-random"), "id": OBJECTS}, filename=_from("/dev/zero", "/zz")),
+    _fixed(
+        "object-add",
+        {"qom-type": st.just("memory-backend-ram"), "id": OBJECTS, "size": SIZES},
+        policy=_from("default", "bind", "zz"), host_nodes=_from([], [0], [99999], 0), prealloc_threads=NUMBERS,
+    ),
+    _fixed(
+        "object-add",
+        {"qom-type": st.just("memory-backend-file"), "id": OBJECTS, "size": SIZES},
+        mem_path=_from("/zz/zz", "/tmp", 5), align=_from(0, 3, 4096),
+    ),
+    _fixed(
+        "object-add", {"qom-type": st.just("throttle-group"), "id": OBJECTS},
+        x_iops_total=_RATES, x_iops_read=_RATES, x_iops_total_max=_RATES, x_iops_total_max_length=_RATES,
+        x_iops_size=_RATES,
+        limits=st.dictionaries(_from("bps-total", "bps-write", "iops-size", "bps-write-max"), _RATES),
+    ),
+    _fixed(
+        "object-add", {"qom-type": st.just("secret"), "id": OBJECTS},
+        data=_from("x", "Zm9v", "*"), file=_from("/zz", "/"), format=_from("raw", "base64"), keyid=OBJECTS,
+        iv=_from("xx", "MDEyMzQ1Njc4OWFiY2RlZg=="),
+    ),
+    _fixed(
+        "object-add",
+        {"qom-type": _from("filter-redirector", "rng-egd", "cryptodev-backend-builtin"), "id": OBJECTS},
+        netdev=_from("n0", "zz"), indev=_from("c0", "zz"), outdev=_from("c0", "zz"), chardev=_from("zz"),
+        queues=_from(0),
+    ),
     _fixed("object-add", qom_type=_from("iothread", "zz", "container", "e1000", "memory-backend", 5), id=ODD, zz=ODD),
 )  # fmt: skip
 _NULL = {"type": "null", "data": {}}
@@ -266,6 +294,14 @@ _objects_asked = st.one_of(
         "qom-set",
         {"path": _from(*PATHS), "property": _from(*NAMES), "value": st.one_of(ODD, NUMBERS, BOOLEANS, DEVICES)},
     ),
+    _fixed(
+        "qom-set",
+        {
+            "path": OBJECTS,
+            "property": _from("poll-max-ns", "poll-grow", "merge", "share", "size", "policy", "limits", "x-iops-total"),
+            "value": st.one_of(NUMBERS, BOOLEANS, _from({}, {"iops-total": -5}, "bind", 1 << 63)),
+        },
+    ),
 )
 
 HUMAN_LINES = (
@@ -276,7 +312,10 @@ HUMAN_LINES = (
     "chardev-add zz,id=c0", "chardev-add null", "chardev-remove c0", "object_add iothread,id=o0", "object_del o0",
     "object_add memory-backend-ram,id=o1,size=16M", "object_add zz,id=o0", "object_add iothread", "eject d0",
     "eject -f d1", "eject", "balloon 16", "balloon zz", "info balloon", "info block", "info chardev", "info block b0",
-    "info memory-devices", "info memory_size_summary", "info chardev x",
+    "info memory-devices", "info memory_size_summary", "info chardev x", "qom-list o0", "qom-get o0 poll-max-ns",
+    "qom-set o0 poll-max-ns 5", "qom-set o0 poll-max-ns -5", "qom-set -j o1 merge false", "qom-set o1 merge x",
+    "qom-set d0 mac x", "qom-get d0", "object_add throttle-group,id=o2,x-iops-total=5,x-iops-read=5",
+    "object_add secret,id=o2,data=x,keyid=zz", "object_add memory-backend-ram,id=o1,size=1M,policy=bind",
 )  # fmt: skip
 _human = _from(*HUMAN_LINES).map(lambda line: _request("human-monitor-command", command_line=line))
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.machine_types import find_machine
-from qmpd.emulator.phases.user_object_rules import check_object
 from qmpd.machine.boards import board_of
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
@@ -38,7 +37,6 @@ _FIRMWARE_FILES = frozenset(
     ("etc/boot-menu-wait", "bootorder", "etc/e820", "etc/acpi/tables", "etc/smbios/smbios-tables")
 )
 _LARGEST_WAIT = 0xFFFF
-_UNSET = 0xFFFF_FFFF
 _FOLDERS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 # Where a kernel says how long its first part is.
 _SECTORS = 0x1F1
@@ -55,8 +53,6 @@ class Board:
         self._name = ""
         self._known: dict[str, Any] = {}
         self._family = "pc"
-        self._bootindexes: set[str] = set()
-        self._indexes: set[str] = set()
         self._cards: dict[str, bool] = {}
 
     def choose(self, name: str) -> None:
@@ -278,18 +274,7 @@ class Board:
             why = _TOO_OLD if self._options.since(9, 1) else _OLD
             self._options.complaints.line(f"warning: Machine type '{self._name}' is deprecated: {why}")
 
-    # Objects and memory
-
-    def check_object(self, arguments: dict[str, object], location: str) -> None:
-        """Refuse what objects refuse that nothing else models.
-
-        :raise OptionError: one does.
-        """
-        if not self._release.behaviour.keyval_options:
-            return
-        text = check_object(arguments, self._options)
-        if text is not None:
-            raise OptionError(text, location)
+    # Memory
 
     def check_memory(self, machine: MachineOptions) -> None:
         """See whether it can have the memory.
@@ -476,37 +461,6 @@ class Board:
             names = self._options.lists.properties(driver if alias is None else alias["type"])
             known = self._cards[driver] = "netdev" in names and "mac" in names
         return known
-
-    def check_device(self, kind: str, arguments: dict[str, object], location: str) -> None:
-        """Refuse what a device that could be added refuses, and nothing else models.
-
-        :raise OptionError: it does.
-        """
-        path = arguments.get("romfile")
-        if isinstance(path, str) and path and not os.path.exists(path) and not self._is_known_rom(path):
-            raise OptionError(f'failed to find romfile "{path}"', location)
-        size = arguments.get("romsize")
-        if size is not None and str(size).isdigit() and int(str(size)) & (int(str(size)) - 1):
-            if int(str(size)) != _UNSET:
-                raise OptionError(f"ROM size {size} is not a power of two", location)
-        number = arguments.get("acpi-index")
-        if number is not None and str(number) not in ("", "0"):
-            if str(number) in self._indexes:
-                raise OptionError(f"a PCI device with acpi-index = {number} already exist", location)
-            self._indexes.add(str(number))
-        index = arguments.get("bootindex")
-        if index is not None and str(index) not in ("", "-1"):
-            if str(index) in self._bootindexes:
-                raise OptionError(f"The bootindex {index} has already been used", location)
-            self._bootindexes.add(str(index))
-        audio = arguments.get("audiodev")
-        if isinstance(audio, str) and audio and audio not in self._options.singles.audio_backends:
-            if self._options.since(8, 2):
-                raise OptionError(f"audiodev '{audio}' not found", location)
-            raise OptionError(f"Property '{kind}.audiodev' can't find value '{audio}'", location)
-        tpm = arguments.get("tpmdev")
-        if isinstance(tpm, str) and all(entry.identifier != tpm for entry in self._options.groups.find("tpmdev")):
-            raise OptionError(f"Property '{kind}.tpmdev' can't find value '{tpm}'", location)
 
 
 def _is_mac(text: str) -> bool:

@@ -318,8 +318,6 @@ class Start:
         words = self._release.refusals
         message, *lines = words.message(refusal).split("\n")
         hint = words.hint(refusal)
-        if message == "Parameter 'id' expects an identifier":
-            hint = ("Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",)
         return OptionError(message, location, (*lines, *hint))
 
     def _early_backends(self) -> None:
@@ -354,7 +352,6 @@ class Start:
             location = NOWHERE  # QEMU has forgotten it by then
         elif "id" not in arguments:
             raise OptionError("Parameter 'id' is missing", location)
-        self._board.check_object(arguments, location)
         if self._add(partial(self._building.add_object, arguments), str(arguments["id"]), location):
             self._change(objects=(*self._machine.objects, arguments))
 
@@ -439,7 +436,10 @@ class Start:
         options = self._options
         for given in options.given.get("qtest", ()):
             options.chardevs.make_qtest(given)
-        self.inventory.backends.chardevs = options.chardevs.facts
+        backends = self.inventory.backends
+        backends.chardevs = options.chardevs.facts
+        backends.audiodevs = list(options.singles.audio_backends)
+        backends.tpmdevs = [entry.identifier for entry in self._groups.find("tpmdev") if entry.identifier]
         self._networks.create()
         for arguments in self._networks.backends:
             if not str(arguments["id"]).startswith("#"):
@@ -577,7 +577,6 @@ class Start:
         identifier = properties.get("id")
         if identifier is not None and not isinstance(values.get("id"), str):
             properties.pop("id")
-        self._board.check_device(driver, arguments, location)
         self._check_media(driver, properties, location)
         if missing is not None and not (isinstance(missing, NotCaptured) and driver in ACTING):
             self._leave_out(missing, str(values.get("id") or driver), location)

@@ -1,7 +1,4 @@
-"""Limits of drives and sizes of nodes: `block_set_io_throttle` and `block_resize` of QAPI module `block-core`.
-
-The rules of the limits are those of QEMU's util/throttle.c.
-"""
+"""Limits of drives and sizes of nodes: `block_set_io_throttle` and `block_resize` of QAPI module `block-core`."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.block.content import text_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
+from qmpd.block.limits import Limits
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.block import find_drive
 from qmpd.monitor.errors import CommandError
@@ -25,61 +23,35 @@ if TYPE_CHECKING:
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
 
-_LARGEST = 10**15
-_KINDS = ("bps", "iops")
-_WAYS = ("", "_rd", "_wr")
 _SECTOR = 512
 
 
-class _Limits:
-    """The limits that a command gives: `average`, `peak` and `burst` (seconds) by kind and way, as in `bps_rd`."""
+# How the command's arguments name the ways.
+_ENDINGS = {"total": "", "read": "_rd", "write": "_wr"}
 
-    def __init__(self, arguments: Arguments) -> None:
-        def number(name: str, default: int) -> int:
-            # QEMU takes them as unsigned.
-            return cast("int", arguments.get(name, default)) & (1 << 64) - 1
 
-        names = [kind + way for kind in _KINDS for way in _WAYS]
-        self.average = {name: number(name, 0) for name in names}
-        self.peak = {name: number(f"{name}_max", 0) for name in names}
-        self.burst = {name: number(f"{name}_max_length", 1) for name in names}
-        self.size = number("iops_size", 0)
+def _limits(arguments: Arguments) -> Limits:
+    """The limits that a command gives, as in `bps_rd` and `bps_rd_max`; QEMU takes them as unsigned."""
 
-    def check(self) -> None:
-        """:raise CommandError: they do not go together."""
-        for limits in (self.average, self.peak):
-            for kind in _KINDS:
-                if limits[kind] and (limits[f"{kind}_rd"] or limits[f"{kind}_wr"]):
-                    raise CommandError(
-                        "bps/iops/max total values and read/write values cannot be used at the same time"
-                    )
-        if self.size and not any(self.average[f"iops{way}"] for way in _WAYS):
-            raise CommandError("iops size requires an iops value to be set")
-        for name, average in self.average.items():
-            peak, burst = self.peak[name], self.burst[name]
-            if average > _LARGEST or peak > _LARGEST:
-                raise CommandError(f"bps/iops/max values must be within [0, {_LARGEST}]")
-            if not burst:
-                raise CommandError("the burst length cannot be 0")
-            if burst > 1 and not peak:
-                raise CommandError("burst length set without burst rate")
-            if peak and burst > _LARGEST // peak:
-                raise CommandError("burst length too high for this burst rate")
-            if peak and not average:
-                raise CommandError("bps_max/iops_max require corresponding bps/iops values")
-            if peak and peak < average:
-                raise CommandError("bps_max/iops_max cannot be lower than bps/iops")
+    def read(unit: str, way: str, part: str) -> int | None:
+        ending = f"_{part.replace('-', '_')}" if part else ""
+        value = arguments.get(f"{unit}{_ENDINGS[way]}{ending}")
+        return None if value is None else cast("int", value) & (1 << 64) - 1
 
-    def shown(self) -> dict[str, Any]:
-        """What queries tell of them."""
-        shown: dict[str, Any] = dict(self.average)
-        for name, peak in self.peak.items():
-            if peak:
-                shown[f"{name}_max"] = peak
-                shown[f"{name}_max_length"] = self.burst[name]
-        if self.size:
-            shown["iops_size"] = self.size
-        return shown
+    return Limits(read, cast("int", arguments.get("iops_size", 0)) & (1 << 64) - 1)
+
+
+def _shown(limits: Limits) -> dict[str, Any]:
+    """What queries tell of limits."""
+    shown: dict[str, Any] = {f"{unit}{_ENDINGS[way]}": value for (unit, way), value in limits.average.items()}
+    for (unit, way), peak in limits.peak.items():
+        if peak:
+            name = f"{unit}{_ENDINGS[way]}_max"
+            shown[name] = peak
+            shown[f"{name}_length"] = limits.burst[unit, way]
+    if limits.size:
+        shown["iops_size"] = limits.size
+    return shown
 
 
 @command("block_set_io_throttle")
@@ -88,14 +60,14 @@ def block_set_io_throttle(system: System, session: Client, arguments: Arguments)
     drive = find_drive(system, arguments)
     if drive.node is None:
         raise CommandError("Device has no medium")
-    limits = _Limits(arguments)
+    limits = _limits(arguments)
     limits.check()
     if not any(limits.average.values()):
         drive.limits = None
         return EMPTY
     before = "" if drive.limits is None else drive.limits["group"]
     group = arguments.get("group") or before or arguments.get("device") or arguments.get("id")
-    drive.limits = {**limits.shown(), "group": group}
+    drive.limits = {**_shown(limits), "group": group}
     for other in system.inventory.backends.block.drives:
         if other.limits is not None and other.limits["group"] == group:
             other.limits = drive.limits

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from qmpd.common.dictionary_order import in_order
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.results import EMPTY
-from qmpd.qom.setting import set_property
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
@@ -43,8 +41,7 @@ def qom_get(system: System, session: Client, arguments: Arguments) -> object:
 def qom_set(system: System, session: Client, arguments: Arguments) -> object:
     tree = system.tree
     node = tree.resolve_unique(cast("str", arguments["path"]))
-    texts = system.inventory.texts
-    set_property(tree, node, cast("str", arguments["property"]), arguments["value"], texts)
+    system.inventory.set_property(node, cast("str", arguments["property"]), arguments["value"])
     return EMPTY
 
 
@@ -65,8 +62,7 @@ def object_add(system: System, session: Client, arguments: Arguments) -> object:
             if any(name in properties for name in props):
                 raise CommandError("Option in 'props' conflicts with top level")
             properties |= props
-    ordered = {name: properties[name] for name in in_order(tuple(properties))}
-    system.objects.add(cast("str", kind), cast("str", identifier), ordered, checked=checked, text=False)
+    system.objects.add(cast("str", kind), cast("str", identifier), properties, checked=checked, text=False)
     return EMPTY
 
 
