@@ -360,10 +360,6 @@ class Start:
         for location, arguments in options.blockdevs:
             if "node-name" not in arguments:
                 raise OptionError("'node-name' must be specified for the root node", location)
-            if arguments["driver"] == "throttle" and all(
-                each["id"] != arguments["throttle-group"] for each in self._machine.objects
-            ):
-                raise OptionError(f"Throttle group '{arguments['throttle-group']}' does not exist", location)
             if self._add(partial(self._building.add_node, arguments), str(arguments["node-name"]), location):
                 self._change(blockdevs=(*self._machine.blockdevs, arguments))
         self._drives = Drives(options, self._board.drive_interface, self._board.disk_units)
