@@ -6,10 +6,10 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.refusals import Refusal
 from qmpd.control.errors import ControlError
 from qmpd.control.recorder import EntryKind
 from qmpd.control.values import MISSING
-from qmpd.machine import MachineError
 from qmpd.monitor.entry import Entry
 from qmpd.monitor.errors import CommandError
 
@@ -137,7 +137,7 @@ class OverriddenCommands(dict[str, "Entry | None"]):
                 return entry.handler(system, session, arguments)
             client.recorder.record(EntryKind.OVERRIDE, client=client.number, command=name, id=override.id)
             if override.execute and entry is not None:
-                with contextlib.suppress(CommandError, MachineError):
+                with contextlib.suppress(Refusal):
                     entry.handler(system, session, arguments)
             if override.error is not None:
                 raise CommandError(override.error, override.error_class or ERROR_CLASSES[0])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.release import Release
 
 _WIDTH = 24
+_VIRTIO_CARD = "virtio-net-pci"
 _SWITCHES = {True: "on", False: "off"}
 _TPM_TYPES = (
     "Supported TPM types (choose only one):",
@@ -125,12 +126,11 @@ class Lists:
                 found.append(name)
         return sorted(found)
 
-    @staticmethod
-    def cards(names: list[str], alias: str) -> OptionList:
-        """The network cards of a machine; `alias` is the one with another name, where that is told."""
-        if not alias:
+    def cards(self, names: list[str]) -> OptionList:
+        """The network cards of a machine; some releases tell of the one that has another name."""
+        if not self._release.behaviour.virtio_card_named:
             return OptionList("Supported NIC models:\n" + "".join(f"{name}\n" for name in names), 0)
-        shown = [f"{name} (aka virtio)" if name == alias else name for name in names]
+        shown = [f"{name} (aka virtio)" if name == _VIRTIO_CARD else name for name in names]
         return OptionList("Available NIC models for this configuration:\n" + "".join(f"{each}\n" for each in shown), 0)
 
     def cpus(self) -> OptionList:

@@ -83,6 +83,27 @@ ABOUT: dict[str, str] = {
     " between 7.2 and 10.0",
     "migrates_through_files": "-incoming knows 'file:'; came between 7.2 and 10.0",
     "descriptors_of_files_deprecated": "-incoming fd: of a file is warned about; came between 7.2 and 10.0",
+    "cpu_numbers_unsigned": "-cpu reads the numbers of CPUID as without a sign; changed between 7.2 and 10.0",
+    "log_always_opened": "the file of -D is opened though nothing is to be logged; changed between 5.2 and 7.2",
+    "missing_types_told": "'type is NULL' is said where a display's second type is looked for, and there is none;"
+    " measured in 7.2 alone",
+    "audio_faults_bare": "what is wrong with an audio driver is said without the program's name; changed between"
+    " 7.2 and 10.0",
+    "cards_listed_always": "-global is looked at for every network card that the program has, as soon as the board"
+    " is made; changed between 7.2 and 10.0",
+    "nic_help": "-nic help lists the types of network backend; false: 'help' is no such type; changed between 7.2"
+    " and 10.0",
+    "virtio_card_named": "the list of network cards tells which one 'virtio' is; changed between 7.2 and 10.0",
+    "nic_models_refused_at_once": "a model of -nic that the machine cannot have ends the program there; false: all"
+    " of them are told of at the end; changed between 7.2 and 10.0",
+    "xen_domain_known": "-xen-domid is an option of this processor; came between 7.2 and 10.0",
+    "mon_deprecated": "-mon is warned about; came between 10.0 and 11.1",
+    "streams_are_trees": "-netdev stream and dgram are trees of keys and values; came between 5.2 and 7.2",
+    "audio_without_model": "-audio may name no model, and then makes no card; came between 7.2 and 10.0",
+    "spice_is_module": "-spice is refused with the name of a package where its module is missing; false: it is"
+    " always there; changed between 5.2 and 7.2",
+    "plugin_help": "-plugin help lists what a plugin takes; came between 7.2 and 10.0",
+    "smbios_slots": "-smbios knows type=9, slots; came between 7.2 and 10.0",
     "chardev_failure": "the text of chardev-add for a character device that cannot be opened",
     "drive_errors_marked": "drive_add and drive_del put 'Error: ' in front of what refuses them",
     "chardev_aliases": "what becomes of the second names (tty, parport) that two kinds of character devices had:"
@@ -172,6 +193,21 @@ class Behaviour:
     incoming_channels: bool = True
     migrates_through_files: bool = True
     descriptors_of_files_deprecated: bool = True
+    cpu_numbers_unsigned: bool = True
+    log_always_opened: bool = True
+    missing_types_told: bool = False
+    audio_faults_bare: bool = False
+    cards_listed_always: bool = True
+    nic_help: bool = True
+    virtio_card_named: bool = True
+    nic_models_refused_at_once: bool = False
+    xen_domain_known: bool = True
+    mon_deprecated: bool = False
+    streams_are_trees: bool = True
+    audio_without_model: bool = True
+    spice_is_module: bool = True
+    plugin_help: bool = True
+    smbios_slots: bool = True
     chardev_failure: str = "Failed to add chardev '{id}': {reason}"
     drive_errors_marked: bool = False
     chardev_aliases: str = "refused"

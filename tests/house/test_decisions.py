@@ -45,23 +45,11 @@ NAMING = frozenset({
 
 # Those that still decide so; no other may begin to.
 LEFT: dict[str, frozenset[str]] = {
-    "reads_number": frozenset({
-        "qmpd.emulator.reading.options",
-    }),
-    "decides_by_number": frozenset({
-        "qmpd.emulator.phases.board", "qmpd.emulator.phases.checks", "qmpd.emulator.phases.cpu_features",
-        "qmpd.emulator.phases.start", "qmpd.emulator.reading.drives", "qmpd.emulator.reading.networks",
-        "qmpd.emulator.reading.options", "qmpd.emulator.reading.singles",
-    }),
-    "names_board": frozenset({
-        "qmpd.emulator.phases.board", "qmpd.emulator.phases.cpu_features", "qmpd.emulator.phases.start",
-    }),
-    "decides_by_board": frozenset({
-        "qmpd.emulator.phases.board", "qmpd.emulator.phases.debuggers", "qmpd.emulator.reading.chardevs",
-    }),
-    "decides_by_words": frozenset({
-        "qmpd.emulator.phases.start",
-    }),
+    "reads_number": frozenset(),
+    "decides_by_number": frozenset(),
+    "names_board": frozenset(),
+    "decides_by_board": frozenset(),
+    "decides_by_words": frozenset(),
 }  # fmt: skip
 
 

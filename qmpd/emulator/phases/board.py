@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.machine_types import find_machine
-from qmpd.machine.boards import board_of
+from qmpd.machine.boards import USUAL, board_of
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.property_values import check_member, check_text
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
     from qmpd.emulator.command_line.machine import MachineOptions
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.hardware.inventory import Inventory
+    from qmpd.machine.boards import Board as BoardKind
     from qmpd.option_language.groups import Entry, OptionGroups
 
 _BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "int", "reboot-timeout": "int",
          "strict": "bool"}  # fmt: skip
 _MEMORY = ("size", "max-size", "slots")
-_OLD = "old and unattended - use a newer version instead"
 # What `-machine` takes that is of no interest to the machine.
 _NO_PROPERTIES = ("accel", "kernel-irqchip", "kvm-shadow-mem", "type")
-_TOO_OLD = "machines more than 3 years old are subject to deletion after 6 years"
 _ID_SIZES = {"x-oem-id": 6, "x-oem-table-id": 8}
 _GIB = 1 << 30
 _SUBSTITUTES = {"smbios-entry-point-type": ("32", "64", "auto"), "x-south-bridge": ("PIIX3", "piix4-isa")}
@@ -40,7 +39,6 @@ _LARGEST_WAIT = 0xFFFF
 _FOLDERS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 # Where a kernel says how long its first part is.
 _SECTORS = 0x1F1
-_OTHER_CARDS = ("ne2k_isa", "virtio-net-pci")
 
 
 class Board:
@@ -52,14 +50,14 @@ class Board:
         self._sizes = options.release.behaviour.size_language
         self._name = ""
         self._known: dict[str, Any] = {}
-        self._family = "pc"
+        self._kind = board_of(USUAL)
         self._cards: dict[str, bool] = {}
 
     def choose(self, name: str) -> None:
         """Be the machine of this name."""
         self._name = name
         self._known = find_machine(self._release, name) or {}
-        self._family = board_of(name).family
+        self._kind = board_of(name)
         self._type = f"{name}-machine"
 
     @property
@@ -70,26 +68,9 @@ class Board:
     # What it has
 
     @property
-    def has_cpus(self) -> bool:
-        """Whether it makes CPUs of its own."""
-        return self._family != "none"
-
-    @property
-    def has_pci(self) -> bool:
-        """Whether there is a PCI bus."""
-        return self._family in ("pc", "q35")
-
-    has_usb = has_pci
-
-    @property
-    def has_numa(self) -> bool:
-        """Whether it can have NUMA nodes."""
-        return self._family != "none"
-
-    @property
-    def has_memory(self) -> bool:
-        """Whether it has memory where none is asked for."""
-        return self._family != "none"
+    def kind(self) -> BoardKind:
+        """What it has (`qmpd.machine.boards`)."""
+        return self._kind
 
     @property
     def numa_takes_memory(self) -> bool:
@@ -98,37 +79,16 @@ class Board:
         return bool(known)
 
     @property
-    def has_firmware_configuration(self) -> bool:
-        """Whether there is fw_cfg."""
-        return self._family != "none"
-
-    @property
     def firmware_files(self) -> frozenset[str]:
         """The files that fw_cfg has by itself."""
         return _FIRMWARE_FILES
 
-    @property
-    def drive_interface(self) -> str:
-        """The interface of drives that name none."""
-        return "none" if self._family in ("none", "microvm") else "ide"
-
-    @property
-    def disk_units(self) -> int:
-        """How many units each of its IDE buses has."""
-        return 1 if self._family == "q35" else 2
-
-    @property
-    def other_cards(self) -> tuple[str, ...]:
-        """Network cards that it can have beside those for PCI."""
-        return _OTHER_CARDS if self._family != "none" else ()
-
     def takes_drive(self, interface: str, bus: int, unit: int) -> bool:
         """Whether it has a place for a drive."""
-        if interface == "ide":
-            return (self.has_pci and bus < (6 if self._family == "q35" else 2)) or (self._family == "isapc" and bus < 2)
-        if interface == "floppy":
-            return self._family in ("pc", "q35", "isapc") and unit < 2
-        return interface == "pflash" and self._family in ("pc", "q35", "isapc", "microvm") and unit < 2
+        kind = self._kind
+        places = {"ide": (bus, kind.ide_buses), "floppy": (unit, kind.floppies), "pflash": (unit, kind.flashes)}
+        number, count = places.get(interface, (0, 0))
+        return number < count
 
     # Its properties
 
@@ -200,9 +160,7 @@ class Board:
         if kind.startswith("link<") and not self._has_object(value):
             raise OptionError(f"Device '{value}' not found", NOWHERE)
         if key == "pcspk-audiodev" and value not in self._options.singles.audio_backends:
-            if self._options.since(8, 2):
-                raise OptionError(f"audiodev '{value}' not found", NOWHERE)
-            raise OptionError(f"Property 'isa-pcspk.audiodev' can't find value '{value}'", NOWHERE)
+            raise Refusal("audiodev-missing", owner="isa-pcspk.audiodev", id=value).at(NOWHERE)
 
     def _has_object(self, name: str) -> bool:
         return any(arguments.get("id") == name for _, arguments in self._options.objects)
@@ -271,8 +229,8 @@ class Board:
     def warn_of_age(self) -> None:
         """Warn of a machine that will be gone."""
         if self._known.get("deprecated"):
-            why = _TOO_OLD if self._options.since(9, 1) else _OLD
-            self._options.complaints.line(f"warning: Machine type '{self._name}' is deprecated: {why}")
+            said = self._release.refusals.message(Refusal("machine-deprecated", name=self._name))
+            self._options.complaints.line(f"warning: {said}")
 
     # Memory
 
@@ -281,7 +239,7 @@ class Board:
 
         :raise OptionError: it cannot.
         """
-        if machine.wants_slots and self._family == "isapc":
+        if machine.wants_slots and not self._kind.takes_slots:
             raise OptionError(f"\"-memory 'slots|maxmem'\" is not supported by: {self._name}", NOWHERE)
         machine.check_slots()
 
@@ -293,7 +251,7 @@ class Board:
         if name is None:
             return
         size = size_of(name)
-        if size is not None and size != memory and self.has_memory:
+        if size is not None and size != memory and self._kind.memory:
             raise OptionError("Machine memory size does not match the size of the memory backend", NOWHERE)
 
     # -global
@@ -349,7 +307,7 @@ class Board:
         :raise OptionError: it cannot be made.
         """
         self.apply_globals(entries, "migration", NOWHERE)
-        if not self.has_cpus:
+        if not self._kind.has_cpus:
             return
         if entries:
             seen: set[str] = set()
@@ -409,11 +367,11 @@ class Board:
         :raise OptionError: it would not take it.
         """
         boot = tree.get("boot")
-        if isinstance(boot, dict) and self.has_firmware_configuration:
+        if isinstance(boot, dict) and self._kind.has_cpus:
             self._check_waits(boot)
         for entry in groups.find("option-rom"):
             path = entry.get("romfile") or ""
-            if not self.has_cpus or os.path.exists(path) or self._is_known_rom(path):
+            if not self._kind.has_cpus or os.path.exists(path) or self._is_known_rom(path):
                 continue
             self._complain_of_rom(path)
 
@@ -424,11 +382,7 @@ class Board:
     def _complain_of_rom(self, path: str) -> None:
         import sys
 
-        if self._options.since(8, 2):
-            text = f"Failed to open file \u201c{path}\u201d: No such file or directory"
-            sys.stderr.write(f"rom: file {path:<20}: error {text}\n")
-        else:
-            sys.stderr.write(f"Could not open option rom '{path}': No such file or directory\n")
+        sys.stderr.write(self._release.refusals.message(Refusal("rom-missing", path=path)) + "\n")
 
     def _check_waits(self, boot: key_values.Tree) -> None:
         splash = boot.get("splash-time")

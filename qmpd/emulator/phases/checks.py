@@ -9,6 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 
@@ -168,8 +169,7 @@ class EntryChecks:
             raise entry.error("unknown vnc share= option")
         audio = entry.get("audiodev")
         if audio is not None and audio not in self._options.singles.audio_backends:
-            text = "audiodev '{}' not found" if self._options.since(8, 2) else "Audiodev '{}' not found"
-            raise entry.error(text.format(audio))
+            raise Refusal("vnc-audiodev-missing", audiodev=audio).at(entry.location)
         shown = entry.get("display")
         known = {device.properties.get("id") for device in self._options.machine.settings.devices}
         if shown is not None and shown not in known:
@@ -202,7 +202,7 @@ class EntryChecks:
         """
         names: set[str] = set()
         for entry in self._groups.find("fw_cfg"):
-            if not self._board.has_firmware_configuration:
+            if not self._board.kind.has_cpus:
                 raise entry.error("fw_cfg device not available")
             name = entry.get("name")
             ways = [key for key in ("file", "string", "gen_id") if entry.get(key)]

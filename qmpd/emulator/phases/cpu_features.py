@@ -85,7 +85,7 @@ class CPUs:
                 )
 
     def _definitions(self) -> list[dict[str, Any]]:
-        reply = self._release.captured("query-cpu-definitions", {}, "pc", {})
+        reply = self._release.captured("query-cpu-definitions", {}, self._machine.board.reference, {})
         listed: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
         return listed
 
@@ -106,7 +106,7 @@ class CPUs:
 
         :raise OptionError: a property is wrong.
         """
-        if not self._board.has_cpus:
+        if not self._board.kind.has_cpus:
             return
         known = self._options.lists.properties(self._type)
         if not known:
@@ -144,21 +144,15 @@ class CPUs:
         kind = known.get(name)
         if kind is None:
             raise OptionError(f"Property '{self._type}.{name}' not found")
-        recent = self._options.since(9, 1)
         if name in _LIMITS:
-            check_text("uint64" if recent else "int64", name, value, self._sizes)
+            unsigned = self._release.behaviour.cpu_numbers_unsigned
+            check_text("uint64" if unsigned else "int64", name, value, self._sizes)
             number = key_values.number(name, value)
             if number > _LIMITS[name]:
-                if recent:
-                    raise OptionError(f"parameter '{name}' can be at most {_LIMITS[name]}")
                 signed = number if number < 1 << 63 else number - (1 << 64)
-                raise OptionError(
-                    f"Property .{name} doesn't take value {signed} (minimum: 0, maximum: {_LIMITS[name]})"
-                )
+                raise Refusal("cpu-limit", name=name, value=signed, most=_LIMITS[name])
         elif name == "vendor" and len(value) != _VENDOR:
-            if recent:
-                raise OptionError("value of property 'vendor' must consist of exactly 12 characters")
-            raise OptionError(f"Property '.vendor' doesn't take value '{value}'")
+            raise Refusal("cpu-vendor", value=value)
         else:
             check_text("int64" if kind == "int" else kind, name, value, self._sizes)
 
@@ -214,8 +208,5 @@ class CPUs:
         vendor = dict(self._properties).get("vendor", values.get("vendor", _AMD))
         if vendor != _AMD or values.get("topoext") or ("topoext", True) in self._signed:
             return
-        joint = ". " if self._options.since(8, 0) else "\n"
-        self._options.complaints.line(
-            f"warning: This family of AMD CPU doesn't support hyperthreading({threads}){joint}"
-            "Please configure -smp options properly or try enabling topoext feature."
-        )
+        said = self._release.refusals.message(Refusal("cpu-hyperthreading", threads=threads))
+        self._options.complaints.line(f"warning: {said}")

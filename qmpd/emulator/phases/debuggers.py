@@ -25,7 +25,7 @@ def take_debuggers(options: EmulatorOptions, settings: VMSettings) -> None:
     for name in (_SHORT, "gdb"):
         for given in options.given.get(name, ()):
             try:
-                if settings.machine.machine_type == "none":
+                if not settings.machine.board.has_cpus:
                     raise Refusal("debugger-without-cpu")
                 _take(options, settings, debugging.USUAL if name == _SHORT else given.value, given.location)
             except NotModelled as error:

@@ -172,7 +172,7 @@ class Start:
                     options.singles.enable_event(item.removeprefix("trace:"), "")
                 elif item not in known:
                     raise options.lists.listed("-d")
-        options.process.open_log(logs=items is not None, always=options.since(7, 2))
+        options.process.open_log(logs=items is not None, always=self._release.behaviour.log_always_opened)
 
     def _list_device(self, entry: Entry) -> None:
         driver = entry.get("driver")
@@ -204,7 +204,7 @@ class Start:
         settings.descriptors = options.process.descriptors
         self._board.choose(options.machine.machine_name)
         self._create_defaults()
-        self._change(usb=self._board.has_usb and self._tree.get("usb") in ("on", "yes", "true", "y"))
+        self._change(usb=self._board.kind.has_pci and self._tree.get("usb") in ("on", "yes", "true", "y"))
         self._bench.settings = self._machine
         self._early_backends()
         accelerators = self._tree.pop("accel", None)
@@ -257,11 +257,8 @@ class Start:
         kind = self._options.singles.display_type
         listed = self._options.lists.choices("displays")
         if kind and listed and kind not in listed and kind != "default":
-            module = _DISPLAY_MODULES.get(kind, "qemu-system-modules-opengl")
-            text = f"Display '{kind}' is not available."
-            if self._options.since(8, 0):
-                text += f" Perhaps you want to install {module} package?"
-            raise OptionError(text, NOWHERE)
+            package = _DISPLAY_MODULES.get(kind, "qemu-system-modules-opengl")
+            raise Refusal("display-missing", display=kind, package=package).at(NOWHERE)
 
     def _select_vga(self) -> None:
         text = self._options.values.get("vga")
@@ -277,20 +274,15 @@ class Start:
                 name = None
             else:
                 self._complain_of_types(1 if name in ("tcx", "cg3") else 0)
-                module = _VGA_MODULES.get(name, "qemu-system-modules-opengl")
-                raise OptionError(
-                    f"{_VGA[name]} not available. Perhaps you want to install {module} package?"
-                    if self._options.since(8, 0)
-                    else f"{_VGA[name]} not available",
-                    NOWHERE,
-                )
+                package = _VGA_MODULES.get(name, "qemu-system-modules-opengl")
+                raise Refusal("vga-missing", card=_VGA[name], package=package).at(NOWHERE)
         rest = "" if name is None else text.removeprefix(name)
         if name is None or re.fullmatch(r"(,retrace=(dumb|precise))*", rest) is None:
             raise OptionError(f"unknown vga type: {text}", NOWHERE)
 
     def _complain_of_types(self, count: int) -> None:
-        """What 7.x says of the displays that have but one type, when it looks for a second."""
-        if self._options.since(7, 1) and not self._options.since(8, 0):
+        """What some releases say of the displays that have but one type, when they look for a second."""
+        if self._release.behaviour.missing_types_told:
             for _ in range(count):
                 self._warn("type is NULL")
 
@@ -317,17 +309,14 @@ class Start:
     def _refused(self, refusal: Refusal, location: str) -> OptionError:
         words = self._release.refusals
         message, *lines = words.message(refusal).split("\n")
-        hint = words.hint(refusal)
-        return OptionError(message, location, (*lines, *hint))
+        return OptionError(message, location, (*lines, *words.hint(refusal)))
 
     def _early_backends(self) -> None:
         options = self._options
         if options.values.get("display-window-close") and options.singles.display_type not in ("gtk", "sdl"):
             self._warn("window-close is only valid for GTK and SDL, ignoring option")
         if options.values.get("display-gl") == "on" and options.singles.display_type == "none":
-            if options.since(8, 1):
-                raise OptionError("OpenGL is not supported by display backend 'none'", NOWHERE)
-            raise OptionError("OpenGL is not supported by the display", NOWHERE)
+            raise Refusal("display-without-gl").at(NOWHERE)
         if options.objects:
             self._add(self._building.begin_objects, "-object", NOWHERE)
         for location, arguments in options.objects:
@@ -342,10 +331,10 @@ class Start:
         listed = options.lists.choices("audio-drivers")
         for driver in options.singles.audio_backends.values():
             if listed and driver not in listed:
-                text = f"Unknown audio driver `{driver}'"
-                if not options.since(8, 0):
-                    raise BareError(f"audio: {text}", NOWHERE)
-                raise OptionError(f"{text}. Perhaps you want to install qemu-system-gui package?", NOWHERE)
+                refusal = Refusal("audio-driver-missing", driver=driver)
+                if self._release.behaviour.audio_faults_bare:
+                    raise BareError(self._release.refusals.message(refusal), NOWHERE)
+                raise refusal.at(NOWHERE)
 
     def _add_object(self, location: str, arguments: Values) -> None:
         if self._release.behaviour.keyval_options:
@@ -362,7 +351,7 @@ class Start:
                 raise OptionError("'node-name' must be specified for the root node", location)
             if self._add(partial(self._building.add_node, arguments), str(arguments["node-name"]), location):
                 self._change(blockdevs=(*self._machine.blockdevs, arguments))
-        self._drives = Drives(options, self._board.drive_interface, self._board.disk_units)
+        self._drives = Drives(options, self._board.kind.interface, self._board.kind.ide_units)
         for entry in self._groups.find("drive"):
 
             def add(values: dict[str, str], entry: Entry = entry) -> None:
@@ -486,7 +475,7 @@ class Start:
             self._machine.topology,
             lambda text: self._warn(f"{self._location_of_numa}warning: {text}"),
             hmat=self._tree.get("hmat") in ("on", "yes", "true", "y"),
-            supported=self._board.has_numa,
+            supported=self._board.kind.has_cpus,
             takes_memory=self._board.numa_takes_memory,
             memory_backend=self._object_size,
         )
@@ -503,7 +492,7 @@ class Start:
             raise OptionError(text, NOWHERE)
         board.check_memory_object(self._memory_backend, self._object_size, self._machine.memory)
         store = options.values.get("mem-path")
-        if store is not None and board.has_memory and not os.path.exists(store):
+        if store is not None and board.kind.memory and not os.path.exists(store):
             try:
                 os.stat(os.path.dirname(store) or ".")
             except OSError as error:
@@ -516,13 +505,13 @@ class Start:
         self._bench.settings = self._machine
         board.init(self._tree, self._globals(), self.inventory)
         self._building.add_flashes()
-        if board.has_pci and options.since(9, 0) and self._globals():
+        if board.kind.has_pci and self._release.behaviour.cards_listed_always and self._globals():
             for kind in options.lists.network_cards("pci-device"):
                 self._apply_globals(kind, NOWHERE)
         if self._networks.has_cards:
-            models = options.lists.network_cards("pci-device" if board.has_pci else None)
-            self._networks.create_cards([*models, *board.other_cards])
-        if board.has_pci:
+            models = options.lists.network_cards("pci-device" if board.kind.has_pci else None)
+            self._networks.create_cards([*models, *board.kind.cards])
+        if board.kind.has_pci:
             self._drives.check_flash()
         self._drives.check_orphans(board.takes_drive)
 
@@ -611,7 +600,7 @@ class Start:
 
     def _add_usb(self, name: str, location: str) -> None:
         kind = _USB.get(name)
-        if kind is not None and not self._board.has_usb:
+        if kind is not None and not self._board.kind.has_pci:
             text = (
                 f"Error: no usb bus to attach usbdevice {name}, please try -machine usb=on and check that the machine "
                 "model supports USB"
@@ -642,7 +631,7 @@ class Start:
         self._board.check_globals(self._globals())
         self._checks.check_slots()
         vga = options.values.get("vga", "none")
-        if not vga.startswith("none") and not self._board.has_pci and self._board.name != "isapc":
+        if not vga.startswith("none") and not self._board.kind.takes_vga:
             self._warn(
                 "warning: A -vga option was passed but this machine type does not use that option; "
                 "No VGA device has been created"

@@ -322,7 +322,7 @@ class ChardevOptions:
         if monitor is None or not chardev.listens:
             chardev.monitor = monitor
             chardev.location = device.location
-            chardev.listened = device.listened and settings.machine.machine_type != "none"
+            chardev.listened = device.listened and settings.machine.board.has_cpus
             settings.chardevs.append(chardev)
             return
         monitor.wait = device.backend["data"]["wait"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP
@@ -263,9 +265,7 @@ class Drives:
         if file.startswith("/dev/fdset/"):
             found = self._options.process.descriptor(file.removeprefix("/dev/fdset/"))
             if found is None:
-                if self._options.since(9, 1):
-                    raise OptionError(f"Failed to find fdset {file}")
-                raise OptionError(f"Could not dup FD for {file} flags 0: No such file or directory")
+                raise Refusal("fdset-missing", file=file, way="0", reason=os.strerror(errno.ENOENT))
             path = f"/proc/self/fd/{found}"
         try:
             mode = os.stat(path).st_mode

@@ -93,7 +93,7 @@ class Networks:
 
     def _make_nic(self, entry: Entry) -> None:
         kind = entry.get("type")
-        if kind in HELP and self._options.since(8, 1):
+        if kind in HELP and self._release.behaviour.nic_help:
             raise self._options.lists.listed("-nic")
         if kind == "none":
             return
@@ -184,10 +184,10 @@ class Networks:
         known = set(models)
         for number, (model, name, peer) in enumerate(self._cards):
             if model in HELP:
-                raise self._options.lists.cards(sorted(known), "virtio-net-pci" if self._options.since(9, 0) else "")
+                raise self._options.lists.cards(sorted(known))
             kind = _OLD_MODELS.get(model or "", model)
             if kind is not None and known and kind not in known:
-                if not self._options.since(9, 0):
+                if self._release.behaviour.nic_models_refused_at_once:
                     raise Refusal("nic-model", model=model).at(NOWHERE)
                 self._missing.append((name, model))
                 continue

@@ -49,6 +49,7 @@ _GROUPS = {
 _OTHER_TARGETS = frozenset(
     ("semihosting", "semihosting-config", "prom-env", "old-param", "xen-attach", "xen-domid", "xen-domid-restrict", "g")
 )
+_XEN = "xen-domid"
 # Options that are properties of the machine.
 _SWITCHES = {"usb": ("usb", "on"), "no-acpi": ("acpi", "off"), "no-hpet": ("hpet", "off")}
 _LINES = ("append", "bios", "initrd", "kernel", "dtb", "shim")
@@ -140,10 +141,6 @@ class EmulatorOptions:
         """The type of an object of this name."""
         return next((str(each["qom-type"]) for _, each in self.objects if each.get("id") == name), None)
 
-    def since(self, *version: int) -> bool:
-        """Whether the release is this version or a later one."""
-        return self.release.version[: len(version)] >= version
-
     def take(self, given: Given) -> None:
         """Take one option.
 
@@ -151,7 +148,7 @@ class EmulatorOptions:
         """
         name = given.option.name
         try:
-            if name in _OTHER_TARGETS and not (name == "xen-domid" and self.since(8, 0)):
+            if name in _OTHER_TARGETS and not (name == _XEN and self.release.behaviour.xen_domain_known):
                 raise OptionError("Option not supported for this target")
             handler = self._handlers.get(name)
             if handler is not None:
@@ -159,7 +156,7 @@ class EmulatorOptions:
             elif name in _PROCESS:
                 self.process.take(given)
             elif name in _GROUPS:
-                if name == "mon" and self.since(11, 1):
+                if name == "mon" and self.release.behaviour.mon_deprecated:
                     self.complaints.line(f"{given.location}: {_MON_IS_OLD}")
                 self.groups.parse(given, _GROUPS[name])
             elif name in _DRIVES:
@@ -309,7 +306,7 @@ class EmulatorOptions:
         declared = typed_values.argument_type(self.release, "netdev_add")
         if given.value.startswith("{") and self.release.behaviour.keyval_options:
             values = typed_values.from_json(self.release, declared, given.value)
-        elif dict(key_values.flat_list(given.value, "type")).get("type") in _STREAMS and self.since(7, 2):
+        elif self.release.behaviour.streams_are_trees and _is_stream(given.value):
             values = typed_values.from_tree(self.release, declared, key_values.tree(given.value, "type"))
         else:
             self.groups.parse(given, "netdev")
@@ -376,3 +373,7 @@ class EmulatorOptions:
         entry = self.groups.parse(given, "global")
         if not all(entry.has(key) for key in ("driver", "property", "value")):
             raise OptionError("options 'driver', 'property', and 'value' are required")
+
+
+def _is_stream(text: str) -> bool:
+    return dict(key_values.flat_list(text, "type")).get("type") in _STREAMS

@@ -15,10 +15,12 @@ from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP, Entry
 from qmpd.option_language.key_values import BOOL, NUMBER, STRING
-from qmpd.qapi import load_release
+from qmpd.qapi import load_release, release_names
 from qmpd.qapi.introspection import Enumeration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.option_language.options import Given
     from qmpd.qapi import Release
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
 _AUDIO = frozenset(
     ("none", "alsa", "coreaudio", "dbus", "dsound", "jack", "oss", "pa", "pipewire", "sdl", "sndio", "spice", "wav")
 )
-_TELLS_OF_AUDIO = "10.0"
+_ABOUT_AUDIO = "query-audiodevs"
 _COMPAT = {
     "deprecated-input": ("accept", "reject", "crash"),
     "deprecated-output": ("accept", "hide"),
     "unstable-input": ("accept", "reject", "crash"),
     "unstable-output": ("accept", "hide"),
 }
+_SLOTS = 9
 _SMBIOS_TYPES: dict[int, dict[str, str]] = {
     0: {**dict.fromkeys(("vendor", "version", "date", "release"), STRING), "uefi": BOOL},
     1: dict.fromkeys(("manufacturer", "product", "version", "serial", "uuid", "sku", "family"), STRING),
@@ -99,10 +102,15 @@ class Singles:
             values = {**key_values.tree(given.value, "driver")}
         self._add_audio(values, is_json=given.value.startswith("{"))
 
+    def _tellers(self) -> Iterator[Release]:
+        """The release, and then the others, the oldest first."""
+        yield self._release
+        yield from map(load_release, release_names())
+
     def _add_audio(self, values: dict[str, object], *, is_json: bool) -> None:
         # Before there was a query for it nothing told of the type, which had the same members.
-        release = self._release if "query-audiodevs" in self._release.commands else load_release(_TELLS_OF_AUDIO)
-        declared = typed_values.returned_type(release, "query-audiodevs")
+        release = next(each for each in self._tellers() if _ABOUT_AUDIO in each.commands)
+        declared = typed_values.returned_type(release, _ABOUT_AUDIO)
         driver = values.get("driver")
         known = () if declared is None else self._drivers(release, declared)
         if declared is not None and (driver not in _AUDIO or driver in known):
@@ -131,7 +139,7 @@ class Singles:
         values: dict[str, object] = {**key_values.tree(given.value, "driver")}
         values.setdefault("id", "audiodev0")
         if "model" not in values:
-            if not self._options.since(8, 1):
+            if not self._release.behaviour.audio_without_model:
                 raise OptionError("Parameter 'model' is missing")
             self._add_audio(values, is_json=False)
             return
@@ -191,7 +199,7 @@ class Singles:
         :raise OptionError: it is wrong, or nothing is known of it.
         """
         groups = self._options.groups
-        if not groups.exists("spice") and self._options.since(7, 2) and not self._has_spice():
+        if not groups.exists("spice") and self._release.behaviour.spice_is_module and not self._has_spice():
             self._options.complaints.line(f"{given.location}: There is no option group 'spice'")
             raise OptionError("Perhaps you want to install qemu-system-modules-spice package?")
         groups.parse(given, "spice")
@@ -265,7 +273,7 @@ class Singles:
         :raise OptionError: it is wrong.
         """
         for number, (key, value) in enumerate(key_values.flat_list(given.value, "file", None)):
-            if number == 0 and value in HELP and self._options.since(8, 0):
+            if number == 0 and value in HELP and self._release.behaviour.plugin_help:
                 raise self._options.lists.listed("-plugin")
             if key == "file":
                 if not value:
@@ -342,7 +350,7 @@ class Singles:
         if kind > _LAST_SMBIOS_TYPE:
             raise OptionError("out of range!")
         known = _SMBIOS_TYPES.get(kind)
-        if known is None or (kind == 9 and not self._options.since(9, 0)):
+        if known is None or (kind == _SLOTS and not self._release.behaviour.smbios_slots):
             raise OptionError(f"Don't know how to build fields for SMBIOS type {kind}")
         key_values.check_flat_list(entry.pairs, {**known, "type": NUMBER})
         if kind == 0 and (number := entry.get("release")) is not None and _RELEASE.match(number) is None:
@@ -424,7 +432,7 @@ class Singles:
         :raise OptionError: it is wrong.
         """
         is_uri = re.match(r"[^,{]*:", text) is not None
-        if is_uri or text == "defer" or not self._options.since(8, 2):
+        if is_uri or text == "defer" or not self._release.behaviour.incoming_channels:
             return
         if text.startswith("{"):
             values = self._json(text)
