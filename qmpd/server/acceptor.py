@@ -54,10 +54,12 @@ class GatedMachine(MachineOwner, Protocol):
 class Acceptor:
     """The clients of one machine: `connections` are there, `numbers` is how many have come."""
 
-    __slots__ = ("_vm", "connections", "numbers")
+    __slots__ = ("_left", "_vm", "connections", "numbers")
 
     def __init__(self, vm: GatedMachine) -> None:
         self._vm = vm
+        # Set when a client leaves.
+        self._left = trio.Event()
         self.connections: set[Connection] = set()
         self.numbers = 0
 
@@ -69,7 +71,7 @@ class Acceptor:
         """Accept clients until the socket is closed; `first` is set when one has come."""
         vm = self._vm
         while not vm.handed_over:
-            accepted = await listener.accept(before=partial(self._pass_gate, monitor))
+            accepted = await listener.accept(before=partial(self._before_accept, monitor))
             if accepted is None:
                 return  # it was closed, or released: another process accepts here now
             client, address = accepted
@@ -80,10 +82,17 @@ class Acceptor:
             else:
                 await self.converse(monitor, client, address)
 
-    async def _pass_gate(self, monitor: MonitorSettings) -> None:
+    async def _before_accept(self, monitor: MonitorSettings) -> None:
+        """Wait as long as nobody is let in, by a fault or by a monitor that serves one client at a time."""
         gate = self._vm.puppet_host
         if gate is not None and gate.is_qmp(monitor):
             await gate.before_accept()
+        while monitor.exclusive and self._is_busy(monitor):
+            await self._left.wait()
+
+    def _is_busy(self, monitor: MonitorSettings) -> bool:
+        """Whether a monitor has a client."""
+        return any(connection.session.label == monitor.chardev for connection in self.connections)
 
     async def converse(self, monitor: MonitorSettings, client: socket.socket, address: Any = None) -> None:
         """Greet a client and serve it until it leaves."""
@@ -105,6 +114,8 @@ class Acceptor:
             await connection.run()
         finally:
             self.connections.discard(connection)
+            self._left.set()
+            self._left = trio.Event()
 
     def _connect(self, monitor: MonitorSettings, client: socket.socket, address: Any) -> Connection | None:
         """Greet a client; None where that fails, or a fault turns it away."""

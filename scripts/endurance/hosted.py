@@ -588,11 +588,11 @@ class Updated(Hosted):
         await client.send(b'{"execute": "live-update-commit", "arguments": {"timeout": 30000}}')
         with trio.move_on_after(self.random.choice((0.0, 0.001, 0.01, 0.05, 1.0))):
             await client.until_replies(1)
-        if not self.process.is_gone(former):
+        if not self.process.is_leaving(former):
             with suppress(ProcessLookupError):
                 os.kill(former, signal.SIGTERM)
             await trio.sleep(0.005)
-            if not self.process.is_gone(former):
+            if not self.process.is_leaving(former):
                 # It was there to hear the signal, whoever acts on it.
                 await client.until(b'"SHUTDOWN"')
                 if b'"SHUTDOWN"' not in client.inbox:

@@ -47,6 +47,10 @@ def free_port() -> int:
         return number
 
 
+_EXITING = 4
+"""The flag of a process that is being taken apart (Linux's PF_EXITING)."""
+
+
 class Process:
     """One process, and, where it is updated live, those that follow it: `pid` is the one that serves."""
 
@@ -163,6 +167,16 @@ class Process:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
         return not Path(f"/proc/{pid}").exists()
+
+    def is_leaving(self, pid: int) -> bool:
+        """Whether a process that has served before is gone, or being taken apart: it hears no signal any more."""
+        if self.is_gone(pid):
+            return True
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return True
+        return bool(int(fields[6]) & _EXITING)
 
     def signal(self, number: int) -> None:
         """Send a signal to the one that serves."""

@@ -112,13 +112,14 @@ async def played(
     transcript: Path | None = None,
     control: bool = True,
     wait: bool = False,
+    exclusive: bool = False,
     **machine: object,
 ) -> AsyncIterator[Played]:
     """Serve machine `pc` with a control socket for as long as the block lasts."""
     settings = VMSettings(
         release=release,
         machine=MachineSettings(guest=guest, **machine),  # type: ignore[arg-type]
-        monitors=[MonitorSettings(path=str(folder / "qmp.sock"), wait=wait)],
+        monitors=[MonitorSettings(path=str(folder / "qmp.sock"), wait=wait, exclusive=exclusive)],
         control=MonitorSettings(path=str(folder / "control.sock"), chardev="control") if control else None,
         clock=clock,
         transcript=None if transcript is None else str(transcript),

@@ -246,6 +246,24 @@ async def test_refused_connections(tmp_path: Path) -> None:
         await machine.healthy()
 
 
+async def test_a_monitor_for_one_client_listens_again_while_that_is_there(tmp_path: Path) -> None:
+    async with played(tmp_path, exclusive=True) as machine:
+        control, client = await both(machine)
+        for _ in range(2):
+            await control("fault-refuse-connections")
+            await control("fault-clear")
+            waiting = await machine.connect(greeting=False)
+            assert await silent(waiting), "one client at a time"
+            await waiting.stream.aclose()
+        waiting = await machine.connect(greeting=False)
+        assert await client.ask(NAME) == REPLY
+        await client.stream.aclose()
+        await waiting.negotiate()
+        another = await machine.connect(greeting=False)
+        assert await silent(another)
+        assert await waiting.ask(NAME) == REPLY
+
+
 async def test_no_descriptor_is_left(tmp_path: Path) -> None:
     async with played(tmp_path) as machine:
         control, client = await both(machine)

@@ -50,6 +50,41 @@ def test_a_cpu_comes_to_a_breakpoint(tmp_path: Path, release: str) -> None:
         assert not vm.guest.reach_address(0x7C00).stopped
 
 
+PENDING: dict[str, tuple[Callable[[VM], object], str]] = {
+    "reset": (lambda vm: vm.guest.reboot(), "RESET"),
+    "shutdown": (lambda vm: vm.guest.shut_down(), "SHUTDOWN"),
+    "suspend": (lambda vm: vm.guest.suspend(), ""),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["breakpoint first", "breakpoint last"])
+@pytest.mark.parametrize("other", PENDING)
+def test_a_breakpoint_and_something_else_in_one_turn(tmp_path: Path, other: str, first: bool) -> None:
+    """The stop comes first, whatever else is pending, as in QEMU's main loop; a guest that has stopped falls asleep
+    when it goes on."""
+    act, event = PENDING[other]
+    with debugged(tmp_path, "-S", "-no-shutdown", release="10.0") as (vm, debugger):
+        assert debugger.ask("Z0,7c00,1") == "OK"
+        debugger.tell("c")
+        vm.wait_for_run_state("running")
+        vm.faults.hang_main_loop()
+        if first:
+            assert vm.guest.reach_address(0x7C00).stopped
+            act(vm)
+        else:
+            act(vm)
+            assert vm.guest.reach_address(0x7C00).stopped
+        vm.faults.clear()
+        assert debugger.packet() == "T05thread:01;"
+        if event:
+            vm.wait_for_event(event)
+        assert [name for name in names(vm) if name != "RESUME"] == ["STOP", *([event] if event else [])]
+        if other == "suspend":
+            assert vm.run_state == "debug"
+            debugger.tell("D")
+            vm.wait_for_event("SUSPEND")
+
+
 def test_addresses_beyond_4_gib_are_those_of_64_bit_code(tmp_path: Path) -> None:
     kernel = 0xFFFFFFFF81000000
     with debugged(tmp_path, "-S") as (vm, debugger):
