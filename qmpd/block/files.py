@@ -322,3 +322,24 @@ def beside(filename: str, other: str) -> str:
     if (colon and "/" not in protocol) or other.startswith("/"):
         return other
     return os.path.join(os.path.dirname(filename), other) if "/" in filename else other
+
+
+def read_text(path: str) -> str:
+    """A small file of text, whole.
+
+    :raise MachineError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(_ZEROS)
+    except OSError as error:
+        raise MachineError(f"Could not read blkdebug config file: {error.strerror}") from None
+
+
+def read_bytes(path: str, most: int) -> bytes:
+    """The beginning of a file.
+
+    :raise OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(most)

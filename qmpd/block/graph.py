@@ -17,6 +17,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from qmpd.block.executor import Executor
     from qmpd.block.files import OpenDescriptor
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
@@ -27,7 +28,10 @@ _LONGEST_NAME = 31
 class BlockGraph:
     """The nodes and drives of one machine, both in the order in which they came."""
 
-    __slots__ = ("_automatic", "_texts", "again", "drives", "happened", "has_group", "json_parser", "nodes", "open_set")
+    __slots__ = (
+        "_automatic", "_texts", "again", "drives", "executor", "happened", "has_group", "json_parser", "nodes",
+        "open_set",
+    )  # fmt: skip
 
     def __init__(self, texts: Texts) -> None:
         """`open_set` and `has_group` are asked of what others have: sets of open files, throttle groups."""
@@ -36,6 +40,8 @@ class BlockGraph:
         self.happened: deque[tuple[str, dict[str, Any]]] = deque()
         # Has the requests tried again that have stopped the machine; None where there were none.
         self.again: Callable[[], None] | None = None
+        # Who reads and writes; None until somebody does.
+        self.executor: Executor | None = None
         self.open_set: OpenDescriptor | None = None
         self.has_group: Callable[[str], bool] | None = None
         # The rules by which JSON is read (`Behaviour.json_parser`).
@@ -134,6 +140,16 @@ class BlockGraph:
         node = self.lookup(name)
         if node is None:
             raise MachineError(self._texts("device-or-node-missing", device=name, node=name))
+        return node
+
+    def find_node(self, name: str) -> BlockNode:
+        """The node of this name, where no drive is meant.
+
+        :raise MachineError: there is none; QEMU tells of a device all the same.
+        """
+        node = self.nodes.get(name)
+        if node is None:
+            raise MachineError(self._texts("device-or-node-missing", device="", node=name))
         return node
 
     def lookup(self, name: str) -> BlockNode | None:
@@ -235,6 +251,14 @@ class BlockGraph:
         except Refusal:
             drive.node = None
             raise
+
+    def use(self, drive: Drive) -> None:
+        """Somebody who is no device uses a node for a while (`empty` ends it).
+
+        :raise Refusal: others exclude that.
+        """
+        assert drive.node is not None
+        self._use(drive, drive.node)
 
     def _use(self, drive: Drive, node: BlockNode) -> None:
         held = drive in node.drives

@@ -100,6 +100,10 @@ _MAKE: dict[str, Make] = {
     "copy-before-write": _filter("filters", "CopyBeforeWrite"),
     "compress": _filter("filters", "Compress"),
     "preallocate": _filter("filters", "Preallocate"),
+    "blkdebug": _filter("blkdebug", "BlkDebug"),
+    "blkverify": _filter("verifying", "BlkVerify"),
+    "blklogwrites": _filter("verifying", "BlkLogWrites"),
+    "quorum": _filter("verifying", "Quorum"),
 }
 
 MADE = frozenset(_MAKE)

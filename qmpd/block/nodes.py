@@ -41,6 +41,8 @@ class BlockNode:
     parents: list[BlockNode] = field(default_factory=list)
     drives: list[Drive] = field(default_factory=list)
     image: dict[str, Any] = field(default_factory=dict)
+    # The node above that it was opened with, where it has its being read-only from there.
+    heir_of: str = ""
     # Whether what is behind it was opened by what its image says.
     backing_as_recorded: bool = False
     highest: int = 0

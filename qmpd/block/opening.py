@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Options = Mapping[str, Any]
 
+# Whose heir a node is whose parent is not there yet.
+_UNBORN = "?"
 FILES = ("file", "host_device", "host_cdrom")
 # What a node below another takes from it, where it is not told otherwise.
 _INHERITED = ("read-only", "cache", "auto-read-only", "force-share")
@@ -64,6 +66,9 @@ class Opener:
                 self._graph.release(child)
             raise
         self._graph.add(node)
+        for child in children.values():
+            if child.heir_of == _UNBORN:
+                child.heir_of = node.name
         if name == "qcow2":
             self._open_backing(node, options)
         return node
@@ -137,7 +142,10 @@ class Opener:
         whole = {"discard": "unmap", **inherited, **options}
         if "driver" not in whole:
             whole = with_format(whole)
-        return self.open(whole)
+        child = self.open(whole)
+        if "read-only" not in options:
+            child.heir_of = _UNBORN
+        return child
 
     def _open_backing(self, node: BlockNode, options: Options) -> None:
         recorded = node.image.get("full-backing-filename")

@@ -30,6 +30,8 @@ class Use(NamedTuple):
 
     def described(self) -> Refusal:
         """How texts call the user."""
+        if self.kind == "drive" and not self.name:
+            return Refusal("user-unnamed")
         return Refusal("user-node", name=self.name) if self.kind == "node" else Refusal("user-drive", name=self.name)
 
 
@@ -68,7 +70,7 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
     if role is Role.METADATA:
         return does | READ | (0 if parent.read_only else WRITE | RESIZE), (shares | UNCHANGED) & ~(WRITE | RESIZE)
     if role is Role.DATA:
-        return does | (RESIZE if does & WRITE else 0), (shares | UNCHANGED) & ~RESIZE
+        return does | (RESIZE if does & WRITE else 0), (shares | UNCHANGED) & ~(RESIZE if does & WRITE else 0)
     if role is Role.VOTER:
         return does, READ | UNCHANGED
     if role is Role.WATCHED and (parent.drives or parent.parents):

@@ -150,6 +150,10 @@ class Requests:
                 return
             queue.popleft()[1]()
 
+    def delayed(self, delay: int, action: Callable[[], None]) -> None:
+        """Do something after so many nanoseconds of the clock."""
+        self._later(delay, action)
+
     def _later(self, delay: int, action: Callable[[], None]) -> None:
         self._next += 1
         self._delayed[self._next] = action

@@ -10,7 +10,7 @@ from qmpd.debugger.memory import Memory
 from qmpd.debugger.stub import Stub
 from qmpd.debugger.target import Target
 from qmpd.hardware.memory import MemoryLayout
-from qmpd.human.monitor import execute_line
+from qmpd.human.monitor import execute_at_once
 from qmpd.monitor.commands.machine import cpus, has_cpus
 from qmpd.monitor.session import Session
 
@@ -100,7 +100,7 @@ def _target(system: System, face: DebuggerFace) -> Target:
         Memory(_mapped(system, face), system.settings.memory),
         lambda: cpus(system),
         lambda index: _version(system, index),
-        lambda line: execute_line(system, line),
+        lambda line: execute_at_once(system, line),
     )
 
 

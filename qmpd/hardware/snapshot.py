@@ -119,7 +119,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
 
 CONTEXT = frozenset({
     "_backends", "_builder", "_driver_types", "_home", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
-    "_types", "again", "computer", "content", "happened", "has_group", "json_parser", "open_set", "port", "reader",
+    "_types", "again", "computer", "content", "executor", "happened", "has_group", "json_parser", "open_set", "port",
+    "reader",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -201,8 +202,8 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     apart = inventory.rules.block_sizes_apart
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, block_sizes_apart=apart)
     context = {
-        "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None, "again": None,
-        "happened": deque(),
+        "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None,
+        "again": None, "executor": None, "happened": deque(),
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
         "_driver_types": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from qmpd.monitor.client import Client
     from qmpd.option_language.groups import Entry
+    from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
-    Part = Callable[[System, Line], str]
+    Part = Callable[[System, Line], str | Deferred]
 
 
 def execute(system: System, name: str, arguments: dict[str, Any], line: Line | None = None) -> str:

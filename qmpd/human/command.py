@@ -8,6 +8,7 @@ from qmpd.human.monitor import execute_line
 from qmpd.monitor.commands import command
 from qmpd.monitor.commands.machine import has_cpus
 from qmpd.monitor.errors import CommandError
+from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
@@ -22,4 +23,11 @@ def human_monitor_command(system: System, session: Client, arguments: Arguments)
     cpus = system.settings.topology.cpus if has_cpus(system) else 0
     if cpu is not None and not 0 <= cast("int", cpu) < cpus:
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
-    return execute_line(system, cast("str", arguments["command-line"]), client=session).replace("\n", "\r\n")
+    said = execute_line(system, cast("str", arguments["command-line"]), client=session)
+    if isinstance(said, Deferred):
+        return said.told_as(_with_line_ends)
+    return _with_line_ends(said)
+
+
+def _with_line_ends(text: str) -> str:
+    return text.replace("\n", "\r\n")

@@ -11,6 +11,7 @@ from qmpd.system.build import add_drive
 if TYPE_CHECKING:
     from qmpd.human.asking import Part
     from qmpd.human.line import Line
+    from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
 # In the order of QEMU's numbers for them.
@@ -104,7 +105,14 @@ def _drive_del(system: System, line: Line) -> str:
     return ""
 
 
+def _qemu_io(system: System, line: Line) -> Deferred:
+    from qmpd.human.qemu_io import qemu_io
+
+    return qemu_io(system, line)
+
+
 PARTS: dict[str, Part] = {
+    "qemu-io": _qemu_io,
     "drive_add": _drive_add,
     "drive_del": _drive_del,
     "change": _change,

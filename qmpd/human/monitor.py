@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.monitor.client import Client
+    from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
     Action = Callable[[System, str], str]
@@ -169,10 +170,19 @@ def completions(system: System, text: str) -> list[str]:
     return [name for name in known if name.startswith(words[-1])]
 
 
-def execute_line(system: System, line: str, own_words: bool = False, client: Client | None = None) -> str:
+def execute_at_once(system: System, line: str) -> str:
+    """Execute one line and give what it prints; nothing of what is printed later."""
+    said = execute_line(system, line)
+    return said if isinstance(said, str) else ""
+
+
+def execute_line(
+    system: System, line: str, own_words: bool = False, client: Client | None = None
+) -> str | Deferred:
     """Execute one line and give what it prints, its lines ended by a line feed.
 
-    With `own_words` help is qmpd's rather than the release's.  `client` is who asks, where that is known.
+    What takes time gives that later.  With `own_words` help is qmpd's rather than the release's.  `client` is who asks,
+    where that is known.
     """
     word, end = _word(line, 0)
     if not line.strip():

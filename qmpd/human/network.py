@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Rest(Protocol):
-    """What follows the command's name (`qmpd.human.parts.Line`)."""
+    """What follows the command's name (`qmpd.human.line.Line`)."""
 
     def end(self) -> None:
         """Refuse what follows."""

@@ -13,6 +13,7 @@ from qmpd.human.line import Line
 
 if TYPE_CHECKING:
     from qmpd.human.asking import Part
+    from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
 __all__ = ["INFORMATION", "INFORMATION_MEANINGS", "MEANINGS", "PARTS", "Line", "run"]
@@ -59,6 +60,7 @@ PARTS: dict[str, Part] = {
 """The commands, by their names."""
 
 MEANINGS = {
+    "qemu-io": "[-d] DRIVE COMMAND -- read and write a disk as qemu-io does",
     "exit_preconfig": "-- go on where the command line said -preconfig",
     "migrate_cancel": "-- give up the migration that is under way",
     "migrate_pause": "-- pause a migration",
@@ -98,7 +100,7 @@ INFORMATION_MEANINGS = {
 }
 
 
-def run(system: System, part: Part, line: Line, hint: str) -> str:
+def run(system: System, part: Part, line: Line, hint: str) -> str | Deferred:
     """Execute one of these commands; gives what it prints."""
     try:
         return part(system, line)

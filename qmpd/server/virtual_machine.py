@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import trio
@@ -336,6 +338,12 @@ class VirtualMachine:
         from qmpd.server.slow_file import appender
 
         return appender(path)
+
+    def print(self, text: str) -> None:
+        """Print something to standard output (`qmpd.system.ports.Host`)."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
     def disk_threads(self) -> DiskThreads:
         """The threads that read and write the machine's disks (`qmpd.system.ports.Host`)."""

@@ -11,7 +11,7 @@ The dispatcher binds it to the client that has asked, who waits for it; the main
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.common.refusals import Worded
 from qmpd.schedule.activity import Activity, Carried
@@ -79,6 +79,12 @@ class Deferred(Activity[ReplyState]):
         self._deliver, self._has_left = deliver, has_left
         self._activities, self._name = activities, activities.new_name(self.KIND)
         activities.begin(self._name, self, 0 if self._ready else None)
+
+    def told_as(self, tell: Callable[[Any], object]) -> Deferred:
+        """The same, with its value told otherwise."""
+        compute = self._compute
+        self._compute = lambda: tell(compute())
+        return self
 
     def ready(self) -> None:
         """What it has waited for has come: the reply follows, in the machine's main loop."""

@@ -36,6 +36,7 @@ class Disks:
         executor: Executor = AtOnce() if host is None else host.disk_threads()
         self.requests = Requests(graph, executor, machine.schedule, self)
         self.loads: dict[int, Load] = {}
+        graph.executor = executor
         graph.again = self.requests.try_again
 
     @property

@@ -47,6 +47,9 @@ class Host(Protocol):
     def when_readable(self, descriptor: int, then: Callable[[], None]) -> None:
         """Have `then` done in the main loop once this descriptor can be read; it is closed by then."""
 
+    def print(self, text: str) -> None:
+        """Print something to standard output; from any thread."""
+
     def disk_threads(self) -> Executor:
         """The threads that read and write the machine's disks; the same each time."""
 

@@ -272,6 +272,13 @@ class System:
         places = [node.location.rpartition("/") for node in nodes]
         return [int(number) for folder, _, number in places if folder == _FILE_SETS and number.isdecimal()]
 
+    # Standard output
+
+    def print(self, text: str) -> None:
+        """Print something to the program's standard output; from any thread."""
+        if self.host is not None:
+            self.host.print(text)
+
     # Threads of the host: their numbers are told to clients, who pin them
 
     def cpu_thread(self, index: int) -> int:

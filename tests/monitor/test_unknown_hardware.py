@@ -45,7 +45,9 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def client(release: str, settings: MachineSettings) -> tuple[System, Callable[..., Any], list[str]]:
     defects: list[str] = []
-    system = System(load_release(release), settings, VirtualClock(), lambda: None, [], defects.append)
+    system = System(load_release(release), settings, VirtualClock(), lambda: None, [])
+    # What QEMU would say on standard error is no defect.
+    system.report_defect = defects.append
     dispatcher = Dispatcher(system)
     system.machine.start()
     session = dispatcher.open_session()

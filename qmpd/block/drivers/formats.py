@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from qmpd.block.content import Content
+    from qmpd.block.images.qcow2.compressing import Compressor
     from qmpd.block.images.qcow2.header import Header
+    from qmpd.block.images.qcow2.reading import Parts
+    from qmpd.block.images.storage import Storage
 
 
 class Raw(Passing):
@@ -81,6 +84,7 @@ class Qcow2Content:
         self.discards = False
         self.header: Header = read_header(file, read_only=read_only)
         self._image: Qcow2 | None = None
+        self._compressor: tuple[Qcow2, Compressor] | None = None
         self.tell_corrupt: Callable[[CorruptImage], None] | None = None
 
     @property
@@ -91,10 +95,25 @@ class Qcow2Content:
         :raise OSError: it cannot be read.
         """
         if self._image is None:
-            self._image = Qcow2(self.file, read_only=self.read_only, data=self.data)
+            self._image = Qcow2(self.file, read_only=self.read_only, data=self.data, parts=self._parts())
             self.header = self._image.header
             self._look_behind()
         return self._image
+
+    def _parts(self) -> Parts | None:
+        """The parts of the file as they are read and written where somebody below wants to know which."""
+        node = getattr(self.file, "node", None)
+        events = None if node is None or node.driver != "blkdebug" else node.content
+        if events is None:
+            return None
+        from qmpd.block.drivers.blkdebug import PARTS, Tagged
+
+        file = self.file
+
+        def part(name: str) -> Storage:
+            return Tagged(file, events, *PARTS[name])
+
+        return part
 
     def _look_behind(self) -> None:
         backing, image = self.backing, self._image
@@ -134,6 +153,11 @@ class Qcow2Content:
         """Have this behind it from now on."""
         self.backing = backing
         self._look_behind()
+
+    def move_to(self, file: Content) -> None:
+        """Be in another file from now on, which is supposed to hold the same."""
+        self.file = file
+        self._image = None
 
     def forget(self, *, read_only: bool) -> None:
         """Be opened anew with the next bytes.
@@ -179,6 +203,14 @@ class Qcow2Content:
         except CorruptImage as error:
             self._corrupt(error)
             raise
+
+    def write_compressed(self, offset: int, data: bytes) -> None:
+        """Write whole clusters compressed."""
+        if self._compressor is None or self._compressor[0] is not self.image:
+            from qmpd.block.images.qcow2.compressing import Compressor
+
+            self._compressor = self.image, Compressor(self.image)
+        self._compressor[1].write(offset, data)
 
     def discard(self, offset: int, length: int) -> None:
         """Give their clusters back."""

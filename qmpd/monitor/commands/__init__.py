@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # By their names in this package; one is in the room of another door.
 MODULES = (
     "control", "run_state", "machine", "misc", "descriptors", "migration", "chardev", "qom", "qdev", "net", "balloon",
-    "hardware", "block", "block_limits", "ui", "qmpd.human.command",
+    "hardware", "block", "block_limits", "block_nodes", "ui", "qmpd.human.command",
 )  # fmt: skip
 
 _handlers: dict[str, Handler] = {}

@@ -95,6 +95,7 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
         "detect_zeroes": node.detect_zeroes,
         "cache": {"writeback": True, "direct": node.direct, "no-flush": node.no_flush},
         "backing_file_depth": 0 if flat else depth,
+        "write_threshold": node.threshold,
         "image": _image(system, node, flat=flat),
     }
     if "children" in information:
@@ -139,7 +140,9 @@ def query_block(system: System, session: Client, arguments: Arguments) -> object
         if drive.has_tray:
             shown["tray_open"] = drive.tray_open
         if drive.node is not None:
-            shown["inserted"] = {**_information(system, drive.node), **(drive.limits or {})}
+            inserted = {**_information(system, drive.node), **(drive.limits or {})}
+            inserted["cache"]["writeback"] = drive.writeback
+            shown["inserted"] = inserted
         found.append(shown)
     return found
 

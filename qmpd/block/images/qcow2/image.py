@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qmpd.block.images.qcow2.mapping import Table
+    from qmpd.block.images.qcow2.reading import Parts
     from qmpd.block.images.storage import Storage
 
 
@@ -24,13 +26,15 @@ class Qcow2(ReadImage):
 
     __slots__ = ()
 
-    def __init__(self, storage: Storage, *, read_only: bool, data: Storage | None = None) -> None:
+    def __init__(
+        self, storage: Storage, *, read_only: bool, data: Storage | None = None, parts: Parts | None = None
+    ) -> None:
         """Open it; one that was not closed is repaired first where it is to be written.
 
         :raise ImageError: QEMU would not open it.
         :raise OSError: it cannot be read.
         """
-        super().__init__(storage, read_only=read_only, data=data)
+        super().__init__(storage, read_only=read_only, data=data, parts=parts)
         if not read_only:
             self._become_writable()
 
@@ -157,6 +161,21 @@ class Qcow2(ReadImage):
         whole = b"".join([head, part, tail]) if head or tail else part
         base = offset // size * size
         place = self._place(base, count)
+        try:
+            self._put(table, index, old, place, base, low, high, whole, unit)
+        except OSError:
+            # What was taken is given back, as far as the disk lets it be.
+            with contextlib.suppress(OSError, ImageError):
+                self._release([Entry(place + number * size) for number in range(count)])
+            raise
+        self._release(old)
+
+    def _put(
+        self, table: Table, index: int, old: list[Entry], place: int, base: int, low: int, high: int,
+        whole: bytes | memoryview, unit: int,
+    ) -> None:  # fmt: skip
+        """Write clusters to their new place, and then the entries that point there."""
+        size, count = self.header.cluster_size, len(old)
         self._data.write(place + low - base, whole)
         entries = []
         for number in range(count):
@@ -167,7 +186,6 @@ class Qcow2(ReadImage):
                 bitmap = mask | old[number].bitmap & ~mask & ~(mask << 32)
             entries.append(Entry(place + number * size | layout.COPIED, bitmap))
         self.mapping.set_entries(table, index, entries)
-        self._release(old)
 
     def _copied_from(self, entry: Entry, begin: int, unit: int) -> int:
         size = self.header.cluster_size

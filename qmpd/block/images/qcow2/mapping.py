@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
 from array import array
@@ -200,9 +201,15 @@ class Mapping:
             return self.table(old)
         numbers = array("Q", self.table(old).numbers) if old else array("Q", bytes(header.cluster_size))
         place = self._refcounts.allocate(1) << header.cluster_bits
-        self._storage.write(place, encode(numbers))
+        try:
+            self._storage.write(place, encode(numbers))
+            self.set_l1_entry(index, place | layout.COPIED)
+        except OSError:
+            # What was taken is given back, as far as the disk lets it be.
+            with contextlib.suppress(OSError):
+                self._refcounts.change(place >> header.cluster_bits, 1, -1)
+            raise
         self._cache[place] = Table(place, numbers)
-        self.set_l1_entry(index, place | layout.COPIED)
         if old:
             self._refcounts.change(old >> header.cluster_bits, 1, -1)
         return self.table(place)

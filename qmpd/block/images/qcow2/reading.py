@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Below = Callable[[int, int], bytes]
     """What the image below has: its bytes from an offset on, so many of them."""
+    Parts = Callable[[str], Storage]
+    """The storages of an image's parts: `data`, `mapping`, `refcounts`."""
 
 
 def nothing(offset: int, length: int) -> bytes:
@@ -31,7 +33,7 @@ class ReadImage:
     """An open image, as far as it is read.
 
     `below` gives what shows where the image has nothing: the `below_size` bytes of the backing file, or zeros;
-    `below_is_zero` tells whether they are known to be zeros.  `data` is the external data file, if there is one.
+    `below_is_zero` tells whether they are known to be zeros.  `external`: the guest's data is in a file of its own.
     """
 
     __slots__ = (
@@ -41,6 +43,7 @@ class ReadImage:
         "below",
         "below_is_zero",
         "below_size",
+        "external",
         "header",
         "mapping",
         "read_only",
@@ -48,8 +51,13 @@ class ReadImage:
         "storage",
     )
 
-    def __init__(self, storage: Storage, *, read_only: bool, data: Storage | None = None) -> None:
+    def __init__(
+        self, storage: Storage, *, read_only: bool, data: Storage | None = None, parts: Parts | None = None
+    ) -> None:
         """Open it.
+
+        `parts` gives the storages through which its data, its mapping and its reference counts are read and written;
+        `storage` itself without.
 
         :raise ImageError: QEMU would not open it.
         :raise OSError: it cannot be read.
@@ -62,9 +70,12 @@ class ReadImage:
         self.header = read_header(storage, read_only=read_only)
         if self.header.incompatible & layout.DATA_FILE and data is None:
             raise ImageError("'data-file' is required for this image")
-        self._data = storage if data is None else data
-        self.refcounts = Refcounts(storage, self.header)
-        self.mapping = Mapping(storage, self.header, self.refcounts, self.header.l1_offset, self.header.l1_size)
+        through: Parts = (lambda name: storage) if parts is None else parts
+        self.external = data is not None
+        self._data = through("data") if data is None else data
+        self.refcounts = Refcounts(through("refcounts"), self.header)
+        tables = through("mapping")
+        self.mapping = Mapping(tables, self.header, self.refcounts, self.header.l1_offset, self.header.l1_size)
         self._compressed: tuple[int, bytes] | None = None
         self._corrupt = False
 
@@ -76,11 +87,6 @@ class ReadImage:
     def size(self) -> int:
         """How large the guest's disk is, in bytes."""
         return self.header.size
-
-    @property
-    def external(self) -> bool:
-        """Whether the guest's data is in a file of its own."""
-        return self._data is not self.storage
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """What a part of the disk is (`Mapping.pieces`)."""

@@ -1,0 +1,170 @@
+"""Changing nodes that are open, and looking at the graph: a part of QAPI module `block-core`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.files import ALL, NAMES
+from qmpd.block.images.errors import ImageError
+from qmpd.block.permissions import cumulative, uses
+from qmpd.block.recorded import note_backing
+from qmpd.block.reopening import reopen
+from qmpd.monitor.commands import command
+from qmpd.monitor.commands.block_limits import in_executor
+from qmpd.monitor.errors import CommandError
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
+
+_LONGEST_BACKING = 1023
+
+
+def _graph(system: System) -> BlockGraph:
+    return system.inventory.backends.block
+
+
+def _node(system: System, name: str) -> BlockNode:
+    node = _graph(system).nodes.get(name)
+    if node is None:
+        raise CommandError(system.inventory.texts("node-missing", node=name))
+    return node
+
+
+@command("blockdev-reopen")
+def blockdev_reopen(system: System, session: Client, arguments: Arguments) -> object:
+    found = []
+    for options in cast("list[dict[str, Any]]", arguments["options"]):
+        name = options.get("node-name")
+        if name is None:
+            raise CommandError("node-name not specified")
+        node = _graph(system).nodes.get(name)
+        if node is None:
+            raise CommandError(f"Failed to find node with node-name='{name}'")
+        found.append((node, options))
+    if found:
+        reopen(_graph(system), found)
+    return EMPTY
+
+
+@command("x-blockdev-reopen")
+def x_blockdev_reopen(system: System, session: Client, arguments: Arguments) -> object:
+    name = arguments.get("node-name")
+    if name is None:
+        raise CommandError("Node name not specified")
+    reopen(_graph(system), [(_node(system, str(name)), arguments)])
+    return EMPTY
+
+
+@command("block-set-write-threshold")
+def block_set_write_threshold(system: System, session: Client, arguments: Arguments) -> object:
+    name = str(arguments["node-name"])
+    node = _graph(system).nodes.get(name)
+    if node is None:
+        raise CommandError(f"Device '{name}' not found")
+    node.threshold = cast("int", arguments["write-threshold"])
+    return EMPTY
+
+
+@command("change-backing-file")
+def change_backing_file(system: System, session: Client, arguments: Arguments) -> object:
+    """What an image says is behind it changes; what is behind it does not."""
+    node = _graph(system).find(str(arguments["device"]))
+    image = _graph(system).find_node(str(arguments["image-node-name"]))
+    content = image.content
+    if not isinstance(content, Qcow2Content) or "backing" not in image.children:
+        raise CommandError("not allowing backing file change on an image without a backing file")
+    if image not in list(_chain(node)):
+        raise CommandError(f"'{node.name}' and image file are not in the same chain")
+    backing = str(arguments["backing-file"])
+    if len(backing.encode("utf-8", "surrogatepass")) > _LONGEST_BACKING:
+        raise CommandError(f"Could not change backing file to '{backing}'")
+    kind = image.children["backing"].driver
+
+    def work() -> None:
+        _write_backing(image, content, backing, kind)
+
+    return in_executor(system, work)
+
+
+def _chain(node: BlockNode) -> Iterator[BlockNode]:
+    """A node and what is behind it."""
+    at: BlockNode | None = node
+    while at is not None:
+        yield at
+        at = at.children.get("backing") or (at.children.get("file") if DRIVERS[at.driver].is_filter else None)
+
+
+def _write_backing(node: BlockNode, content: Qcow2Content, name: str, kind: str) -> None:
+    from qmpd.block.images.qcow2.header import write_header
+
+    header = content.image.header if not content.read_only else content.header
+    before = header.backing, header.backing_format
+    header.backing, header.backing_format = name.encode("utf-8", "surrogateescape"), kind.encode()
+    try:
+        write_header(header, content.file)
+    except ImageError:
+        header.backing, header.backing_format = before
+        raise
+    note_backing(node, content)
+    node.backing_as_recorded = False
+
+
+@command("x-blockdev-set-iothread")
+def x_blockdev_set_iothread(system: System, session: Client, arguments: Arguments) -> object:
+    """Nothing runs in the iothread's own thread: what can be refused is."""
+    node = _graph(system).nodes.get(str(arguments["node-name"]))
+    if node is None:
+        raise CommandError(system.inventory.texts("node-missing", node=arguments["node-name"]))
+    if node.drives and not arguments.get("force"):
+        raise CommandError(f"Node {node.name} is associated with a BlockBackend and could be in use (use force=true to "
+                           "override this check)")  # fmt: skip
+    iothread = arguments.get("iothread")
+    if iothread is not None:
+        found = system.tree.find(f"/objects/{iothread}")
+        if found is None or found.type != "iothread":
+            raise CommandError(f"Cannot find iothread {iothread}")
+    return EMPTY
+
+
+@command("x-debug-query-block-graph")
+def x_debug_query_block_graph(system: System, session: Client, arguments: Arguments) -> object:
+    """The drives and nodes with their permissions, numbered."""
+    graph = _graph(system)
+    numbers: dict[int, int] = {}
+    nodes: list[dict[str, Any]] = []
+    edges: list[dict[str, Any]] = []
+
+    def number(thing: object) -> int:
+        return numbers.setdefault(id(thing), len(numbers) + 1)
+
+    def edge(parent: object, child: BlockNode, role: str, does: int, shares: int) -> None:
+        edges.append({
+            "parent": number(parent), "child": number(child), "name": role, "perm": _names(does),
+            "shared-perm": _names(shares),
+        })
+
+    for drive in graph.drives:
+        nodes.append({"id": number(drive), "type": "block-backend", "name": drive.name or drive.qdev})
+        if drive.node is not None:
+            edge(drive, drive.node, "root", drive.does, drive.allows)
+    for node in graph.nodes.values():
+        nodes.append({"id": number(node), "type": "block-driver", "name": node.name})
+        for role, child in reversed(node.children.items()):
+            use = next((each for each in uses(child) if each.kind == "node" and each.name == node.name), None)
+            does, shares = cumulative(child) if use is None else (use.does, use.shares)
+            edge(node, child, role, does, shares)
+    # QEMU puts each in front of those before.
+    return {"nodes": nodes[::-1], "edges": edges[::-1]}
+
+
+def _names(bits: int) -> list[str]:
+    return [name.replace(" ", "-") for bit, name in reversed(NAMES.items()) if bits & ALL & bit]
