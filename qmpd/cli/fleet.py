@@ -16,6 +16,7 @@ from qmpd.option_language.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qmpd.hardware.inventory import Inventory
     from qmpd.server.fleet import Fleet
     from qmpd.server.settings import VMSettings
 
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> int:
             return 0
         if given.count is None or given.dir is None:
             raise UsageError("fleet takes --count N and --dir DIR (see qmpd fleet --help)")
-        template, verbosity = _parse(machines, parser().names)
+        template, verbosity, inventory = _parse(machines, parser().names)
     except (UsageError, OptionError) as error:
         serve.complain(str(error))
         return 1
@@ -90,13 +91,14 @@ def main(arguments: list[str]) -> int:
 
     log.level, log.json_lines = verbosity, template.json_log
 
-    def parse(release: str | None, options: list[str]) -> VMSettings:
+    def parse(release: str | None, options: list[str]) -> tuple[VMSettings, Inventory | None]:
         try:
-            return _parse([*machines, *(["--release", release] if release else []), *options])[0]
+            made, _, built = _parse([*machines, *(["--release", release] if release else []), *options])
         except OptionError as error:
             raise ControlError(str(error)) from None
+        return made, built
 
-    fleet = Fleet(given.dir, template, parse, given.control)
+    fleet = Fleet(given.dir, template, parse, given.control, inventory)
     try:
         fleet.raise_file_limit(given.count)
         fleet.listen()
@@ -108,17 +110,17 @@ def main(arguments: list[str]) -> int:
         fleet.close()
 
 
-def _parse(options: list[str], also: Sequence[str] = ()) -> tuple[VMSettings, int]:
+def _parse(options: list[str], also: Sequence[str] = ()) -> tuple[VMSettings, int, Inventory | None]:
     parsed = serve.parse(options, also)
     if parsed is None:
         raise OptionError("help is no option of a machine (see qmpd serve --help)")
-    settings, verbosity, warnings, _ = parsed
+    settings, verbosity, warnings, inventory = parsed
     has_sockets = settings.monitors or settings.control is not None or settings.debugger is not None
     if has_sockets or settings.pid_file or settings.transcript:
         raise OptionError("the machines of a fleet have their sockets in its folder, and no files")
     for warning in warnings:
         serve.complain(warning)
-    return settings, verbosity
+    return settings, verbosity, inventory
 
 
 def _run(fleet: Fleet, count: int, metrics: tuple[str, str] | None) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.option_language.options import Given
     from qmpd.qapi.release import Release
+    from qmpd.server.settings import VMSettings
 
 # Options of QEMU for other processors, which no help tells of here; those behind True take an argument.
 _OTHER_TARGETS = {"g": True, "semihosting": False, "semihosting-config": True}
@@ -166,6 +167,19 @@ def read(release: Release, arguments: list[str], complaints: Complaints) -> tupl
     start = Start(options)
     start.before()
     return options, start
+
+
+def make_machine(start: Start) -> VMSettings:
+    """Make the machine; where it is refused nothing is left open.
+
+    :raise OptionList: a list is asked for.
+    :raise Refusal: something is wrong.
+    """
+    try:
+        return start.finish()
+    except BaseException:
+        start.inventory.close()
+        raise
 
 
 def _print(listed: OptionList) -> int:

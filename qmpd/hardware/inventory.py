@@ -357,6 +357,10 @@ class Inventory:
         self._tree = tree
         self.reader = Reader(tree, self.backends, self.texts, block_sizes_apart=self.rules.block_sizes_apart)
 
+    def close(self) -> None:
+        """Let go of the files of disks: there is no machine any more, or there never was one."""
+        self.backends.block.close()
+
     def parts(self) -> dict[str, Any]:
         """What there is by now; None for what nobody has asked for."""
         root = None if self._tree is None else self._tree.root

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import select
 import traceback
 from dataclasses import replace
@@ -26,6 +25,7 @@ from qmpd.machine import ShutdownCause
 from qmpd.qapi import load_release
 from qmpd.server import log
 from qmpd.server.connection import Connection
+from qmpd.server.file_limit import raise_file_limit
 from qmpd.server.listener import PATIENCE, Listener, ListenError, listen_tcp
 from qmpd.server.settings import MonitorSettings
 from qmpd.server.virtual_machine import FAREWELL, VirtualMachine
@@ -33,6 +33,7 @@ from qmpd.server.virtual_machine import FAREWELL, VirtualMachine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qmpd.hardware.inventory import Inventory
     from qmpd.server.listener import Client
     from qmpd.server.settings import VMSettings
 
@@ -71,18 +72,21 @@ class Fleet:
     """The machines in `directory`: each has a folder of its name with `qmp.sock` and, unless left out, `control.sock`.
 
     `template` is what a machine is started with; `parse` makes other settings of options as `qmpd serve` takes
-    them, beside those that the fleet was started with.
+    them, beside those that the fleet was started with, and builds what they ask for.  `inventory` is what was built of
+    the template, for its first machine; the others build theirs, by the same function, when they are asked for it.
     """
 
     def __init__(
         self,
         directory: str,
         template: VMSettings,
-        parse: Callable[[str | None, list[str]], VMSettings],
+        parse: Callable[[str | None, list[str]], tuple[VMSettings, Inventory | None]],
         with_control: bool = True,
+        inventory: Inventory | None = None,
     ) -> None:
         self.directory = directory
         self.template = template
+        self._built = inventory
         self.path = os.path.join(directory, "fleet.sock")
         self.nursery: trio.Nursery
         self._parse = parse
@@ -158,7 +162,7 @@ class Fleet:
 
                     nursery.start_soon(MetricsServer(self, self._metrics).run)
                 for number in range(count):
-                    self.create(None, self.template)
+                    self._create_another(None)
                     if number % BATCH == BATCH - 1:
                         on_progress(number + 1)
                         await trio.lowlevel.checkpoint()
@@ -214,24 +218,20 @@ class Fleet:
         """The version of the release that machines have unless they say otherwise."""
         return load_release(self.template.release).version
 
-    def create(self, name: str | None, settings: VMSettings) -> Member:
-        """Create a machine and serve it.
+    def create(self, name: str | None, settings: VMSettings, inventory: Inventory | None = None) -> Member:
+        """Create a machine and serve it; `inventory` is what was built for it.
 
         :raise ControlError: the name is taken, or is none; its sockets cannot be made.
         """
         if name is None:
             name = f"vm-{self._number:05}"
             self._number += 1
-        if name in self._members or NAME.fullmatch(name) is None:
-            raise ControlError(
-                f"There is a machine '{name}'" if name in self._members else f"'{name}' is no name for a machine"
-            )
+        self._check(name)
         folder = os.path.join(self.directory, name)
         path = os.path.join(folder, "qmp.sock")
         monitor = replace(settings.monitors[0], path=path) if settings.monitors else MonitorSettings(path=path)
-        vm = VirtualMachine(
-            replace(settings, monitors=[monitor]), PuppetClock.parse(settings.clock) if self._with_control else None
-        )
+        clock = PuppetClock.parse(settings.clock) if self._with_control else None
+        vm = VirtualMachine(replace(settings, monitors=[monitor]), clock, inventory)
         control = MonitorSettings(path=os.path.join(folder, "control.sock"), chardev="control")
         member = Member(name, folder, vm, control if self._with_control else None)
         try:
@@ -241,7 +241,7 @@ class Fleet:
             if member.control is not None:
                 vm.listeners.append((member.control, Listener(member.control.path)))
         except (OSError, ListenError) as error:
-            vm.close_listeners()
+            vm.let_go()
             _remove_folder(folder)
             raise ControlError(f"{folder}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
         self._members[name] = member
@@ -256,6 +256,17 @@ class Fleet:
         vm.start()
         self._let_run(member)
         return member
+
+    def _check(self, name: str) -> None:
+        if name in self._members:
+            raise ControlError(f"There is a machine '{name}'")
+        if NAME.fullmatch(name) is None:
+            raise ControlError(f"'{name}' is no name for a machine")
+
+    def _create_another(self, name: str | None) -> Member:
+        """Create a machine of the template."""
+        inventory, self._built = self._built, None
+        return self.create(name, self.template, inventory)
 
     def _watch(self, member: Member, monitor: MonitorSettings, listener: Listener) -> None:
         number = listener.socket.fileno()
@@ -356,7 +367,7 @@ class Fleet:
             # Its task closes the rest on its way out.
             member.scope.cancel()
         self._unwatch(member)
-        member.vm.close_listeners()
+        member.vm.let_go()
         for _, (client, _) in member.waiting:
             client.close()
         _remove_folder(member.folder)
@@ -424,8 +435,11 @@ class Fleet:
 
         :raise ControlError: the name is taken, or is none; the options are wrong; its sockets cannot be made.
         """
-        settings = self.template if release is None and not options else self._parse(release, options or [])
-        return self._describe(self.create(name, settings))
+        if name is not None:
+            self._check(name)
+        if release is None and not options:
+            return self._describe(self._create_another(name))
+        return self._describe(self.create(name, *self._parse(release, options or [])))
 
     def destroy_machine(self, name: str) -> None:
         """End a machine at once.
@@ -475,13 +489,6 @@ class Fleet:
         from qmpd.server.metrics import metrics_text
 
         return metrics_text(self)
-
-
-def raise_file_limit() -> int:
-    """Allow this process as many open files as the system lets it have; how many that are."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def _remove_folder(folder: str) -> None:

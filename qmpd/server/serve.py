@@ -80,7 +80,7 @@ def depart(status: int) -> int:
 
 def clean_up(vm: VirtualMachine) -> None:
     """Take away the files that this process has made and nobody has taken over."""
-    vm.close_listeners()
+    vm.let_go()
     if vm.pid_file is not None:
         vm.pid_file.remove()
         vm.pid_file = None

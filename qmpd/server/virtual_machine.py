@@ -178,7 +178,7 @@ class VirtualMachine:
             if tell is not None and isinstance(error, ListenError):
                 for line in str(error).splitlines():
                     tell(line)
-            self.close_listeners()
+            self.let_go()
             raise
 
     def write_transcript(self) -> None:
@@ -191,8 +191,10 @@ class VirtualMachine:
             assert self.puppet_host is not None
             self.puppet_host.write_transcript(self.settings.transcript)
 
-    def close_listeners(self) -> None:
-        """Stop listening and take the socket files away, unless the machine ends as if it were killed."""
+    def let_go(self) -> None:
+        """Close the disks' files, stop listening, and take the sockets away unless it ends as if it were killed."""
+        if self.system.built is not None:
+            self.system.built.close()
         for _, listener in self.listeners:
             if self.puppet_host is not None and self.puppet_host.killed:
                 listener.close()
@@ -219,9 +221,7 @@ class VirtualMachine:
                     self.running = False
                 nursery.cancel_scope.cancel()
         finally:
-            self.close_listeners()
-            if self.system.built is not None:
-                self.system.built.backends.block.close()
+            self.let_go()
             if self.puppet_host is not None:
                 self.puppet_host.close()
             for connection in list(self.acceptor.connections):

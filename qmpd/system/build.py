@@ -286,7 +286,11 @@ def build(release: Release, settings: MachineSettings, computer: Computer, refus
     `refuse` is told of each part that is refused; it may raise that.
     """
     inventory = make_inventory(release, Workbench(settings), computer)
-    furnish(inventory, refuse)
+    try:
+        furnish(inventory, refuse)
+    except BaseException:
+        inventory.close()
+        raise
     return inventory
 
 

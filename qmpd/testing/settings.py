@@ -84,8 +84,8 @@ def arguments(machine: str, guest: Sequence[tuple[str, str]] | None, release: st
 
 def settings(
     machine: str, guest: Sequence[tuple[str, str]] | None, release: str, clock: str, options: Sequence[str]
-) -> VMSettings:
-    """The settings of a VM; its monitors are those of the options.
+) -> tuple[VMSettings, Inventory | None]:
+    """The settings of a VM, and what was built for it; its monitors are those of the options.
 
     :raise StartError: an option is wrong.
     """
@@ -93,7 +93,7 @@ def settings(
         parsed = command_line.parse(arguments(machine, None, release, options))
         if parsed is None:
             raise StartError("the options ask for help")
-        result, _, warnings, _ = parsed
+        result, _, warnings, inventory = parsed
         if guest is not None:
             result.machine = _with_guest(result.machine, guest)
         PuppetClock.parse(clock)
@@ -102,7 +102,7 @@ def settings(
     for warning in warnings:
         sys.stderr.write(f"qmpd: {warning}\n")
     result.clock = clock
-    return result
+    return result, inventory
 
 
 def _with_guest(machine: MachineSettings, guest: Sequence[tuple[str, str]]) -> MachineSettings:
@@ -126,7 +126,7 @@ def of_command_line(
 
     :raise StartError: something is wrong with it, in QEMU's words, or takes a process of its own.
     """
-    from qmpd.emulator.program import Complaints, read
+    from qmpd.emulator.program import Complaints, make_machine, read
     from qmpd.option_language.errors import OptionList
 
     class Warnings(Complaints):
@@ -143,10 +143,10 @@ def of_command_line(
         raise StartError(str(error)) from None
     try:
         _, start = read(found, list(line), complaints)
-        result = start.finish()
+        PuppetClock.parse(clock)
+        result = make_machine(start)
         if guest is not None:
             result.machine = _with_guest(result.machine, guest)
-        PuppetClock.parse(clock)
     except OptionList:
         raise StartError("the command line asks for a list") from None
     except Refusal as error:

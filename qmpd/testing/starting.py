@@ -51,9 +51,8 @@ def start(
     :raise StartError: an option is wrong, or a socket cannot be made.
     """
     pairs = None if guest is None else asked.guest_pairs(guest)
-    inventory = None
     if command_line is None:
-        made = asked.settings(machine, pairs, release, clock, options)
+        made, inventory = asked.settings(machine, pairs, release, clock, options)
     elif options or subprocess:
         raise StartError("command_line is the whole command line, of a VM in this process")
     else:

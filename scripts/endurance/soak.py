@@ -112,7 +112,7 @@ class Soak:
 
     async def _run(self) -> None:
         with tempfile.TemporaryDirectory(prefix="qmpd-soak-") as folder:
-            fleet = self._fleet = Fleet(folder, parse_options(None, []), parse_options)
+            fleet = self._fleet = Fleet(folder, parse_options(None, [])[0], parse_options)
             fleet.listen()
             ready = trio.Event()
             async with trio.open_nursery() as nursery:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from endurance.client import Address
     from endurance.plans import Step
     from endurance.targets import Door
+    from qmpd.hardware.inventory import Inventory
     from qmpd.server.settings import VMSettings
     from qmpd.server.virtual_machine import VirtualMachine
 
@@ -78,15 +79,15 @@ class Tally:
     commands: int = 0
 
 
-def parse(release: str | None, options: list[str]) -> VMSettings:
-    """The settings of a machine of the fleet."""
+def parse(release: str | None, options: list[str]) -> tuple[VMSettings, Inventory | None]:
+    """The settings of a machine of the fleet, and what was built for it."""
     try:
         parsed = serve.parse([*(["--release", release] if release else []), *options])
     except OptionError as error:
         raise ControlError(str(error)) from None
     if parsed is None:
         raise ControlError("these options make no machine")
-    return parsed[0]
+    return parsed.settings, parsed.inventory
 
 
 @dataclass
@@ -475,7 +476,7 @@ async def storm(tally: Tally, numbers: Iterable[int] = range(len(TARGETS))) -> A
     errors, former, log.error = Log(), log.error, Log()
     log.error = errors
     with tempfile.TemporaryDirectory(prefix="qmpd-fuzz-") as folder:
-        fleet = Fleet(folder, parse(None, []), parse)
+        fleet = Fleet(folder, parse(None, [])[0], parse)
         fleet.listen()
         ready = trio.Event()
         result = Storm(folder, fleet, errors, tally)

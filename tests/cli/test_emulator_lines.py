@@ -38,7 +38,7 @@ def without_serving(
     vm.listen(tell)
     if on_start is not None:
         on_start()
-    vm.close_listeners()
+    vm.let_go()
     return 0
 
 

@@ -23,19 +23,20 @@ from tests.server.support import Client, release_with
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from qmpd.hardware.inventory import Inventory
     from qmpd.server.settings import VMSettings
     from qmpd.system.system import System
 
 OPTIONS = ["-machine", "none"]
 
 
-def parse(release: str | None, options: list[str]) -> VMSettings:
+def parse(release: str | None, options: list[str]) -> tuple[VMSettings, Inventory | None]:
     try:
         parsed = serve.parse([*OPTIONS, *(["--release", release] if release else []), *options])
     except OptionError as error:
         raise ControlError(str(error)) from None
     assert parsed is not None
-    return parsed[0]
+    return parsed.settings, parsed.inventory
 
 
 class Running:
@@ -63,7 +64,7 @@ class Running:
 
 @asynccontextmanager
 async def running(folder: Path | str, count: int, with_control: bool = True) -> AsyncIterator[Running]:
-    fleet = Fleet(str(folder), parse(None, []), parse, with_control)
+    fleet = Fleet(str(folder), parse(None, [])[0], parse, with_control)
     fleet.raise_file_limit(count)
     fleet.listen()
     ready = trio.Event()
@@ -230,7 +231,7 @@ async def test_the_end_of_the_fleet_is_a_shutdown_of_each_machine(tmp_path: Path
 
 async def test_what_does_not_fit_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_module, "raise_file_limit", lambda: 1000)
-    fleet = Fleet(str(tmp_path), parse(None, []), parse, with_control=True)
+    fleet = Fleet(str(tmp_path), parse(None, [])[0], parse, with_control=True)
     with pytest.raises(
         FleetError, match=r"500 machines take 1064 open files, and the limit is 1000: .*ulimit -Hn 1064"
     ):

@@ -172,8 +172,8 @@ class Running:
 async def running(release: str, blueprint: MachineSettings, count: int) -> AsyncIterator[Running]:
     template = VMSettings(release=release, machine=blueprint, clock="virtual")
 
-    def parse(release: str | None, options: list[str]) -> VMSettings:
-        return template
+    def parse(release: str | None, options: list[str]) -> tuple[VMSettings, None]:
+        return template, None
 
     with tempfile.TemporaryDirectory() as folder:
         fleet = Fleet(folder, template, parse)

@@ -51,7 +51,7 @@ class Asking:
                 vm.dispatcher.run_requests()
             self.answers = machine_made.answers(session.take_outgoing())
         finally:
-            vm.close_listeners()
+            vm.let_go()
         return 0
 
 
