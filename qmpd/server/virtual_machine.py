@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
 
+_COMPUTER = ThisComputer()
+
 FAREWELL = 2.0
 """Seconds that clients are given to take what is owed to them when the machine ends."""
 
@@ -116,7 +118,7 @@ class VirtualMachine:
             chardevs,
             report,
             inventory,
-            ThisComputer(),
+            _COMPUTER,
         )
         self.system.machine.sender_name = signals.name_of
         self.system.host = self
