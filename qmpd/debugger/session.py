@@ -37,7 +37,7 @@ class DebuggerSession(Session):
     __slots__ = ("_stub",)
 
     def __init__(self, dispatcher: SessionDispatcher, label: str, stub: Stub) -> None:
-        super().__init__(dispatcher, label=label)
+        super().__init__(dispatcher, label=label, pretty=False)
         self._stub = stub
 
     def deliver(self, data: bytes) -> None:

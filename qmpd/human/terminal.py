@@ -32,7 +32,7 @@ class Terminal(Session):
     slices = (1 << 5, 1 << 8)
 
     def __init__(self, system: System, dispatcher: SessionDispatcher, label: str) -> None:
-        super().__init__(dispatcher, label=label)
+        super().__init__(dispatcher, label=label, pretty=False)
         self._system = system
         # What was typed while a line is still at work; None where none is.
         self._typed: bytes | None = None

@@ -87,7 +87,7 @@ class Session:
         "unsent",
     )
 
-    def __init__(self, dispatcher: SessionDispatcher, *, label: str = "compat_monitor0", pretty: bool = False) -> None:
+    def __init__(self, dispatcher: SessionDispatcher, *, label: str, pretty: bool) -> None:
         self.dispatcher = dispatcher
         self.label = label
         self.pretty = pretty
@@ -147,9 +147,7 @@ class Session:
         queue = self.queue
         limited = self.out_of_band
         for position, message in enumerate(messages):
-            if not limited and type(message) is dict and "execute" in message:
-                queue.append(message)
-            elif (
+            if (
                 type(message) is dict
                 and "exec-oob" in message
                 and "execute" not in message
@@ -158,7 +156,7 @@ class Session:
                 and (len(queue) < QUEUE_LIMIT if limited else not (queue or self.scheduled))
             ):
                 self.dispatcher.execute_out_of_band(self, message)
-            elif self.out_of_band and len(queue) >= QUEUE_LIMIT:
+            elif limited and len(queue) >= QUEUE_LIMIT:
                 self._backlog = deque(messages)
                 for _ in range(position):
                     self._backlog.popleft()
@@ -220,16 +218,13 @@ class Session:
     def take_outgoing(self, most: int = PIECE) -> bytes:
         """What is owed, as one piece of some `most` bytes; the caller now answers for its delivery."""
         outgoing = self.outgoing
-        if self.outgoing_size <= most:
-            data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
-            outgoing.clear()
-            self.outgoing_size = 0
-            return data
         size = count = 0
-        while size < most:
-            size += len(outgoing[count])
+        for each in outgoing:
+            size += len(each)
             count += 1
-        data = outgoing[0] if count == 1 else b"".join(outgoing[:count])
+            if size >= most:
+                break
+        data = b"".join(outgoing[:count])
         del outgoing[:count]
         self.outgoing_size -= size
         return data

@@ -46,7 +46,7 @@ class QtestSession(Session):
     def __init__(
         self, system: System, dispatcher: SessionDispatcher, label: str, log: Callable[[str], None] | None = None
     ) -> None:
-        super().__init__(dispatcher, label=label)
+        super().__init__(dispatcher, label=label, pretty=False)
         clock = system.clock
         self._clock = clock if isinstance(clock, SteppedClock) else SteppedClock()
         self._system = system

@@ -86,8 +86,10 @@ def test_of_two_requests_the_first_is_served_first(bench: Build, first: str, sec
     assert (vm.take(), str(vm.machine.state)) == PAIRS[first, second]
 
 
-def test_a_machine_is_made_once(bench: Build) -> None:
-    vm = bench(preconfig=True)
+@pytest.mark.parametrize("release", ["5.2", "7.2"])
+def test_a_machine_is_made_once(bench: Build, release: str) -> None:
+    """Where `preconfig` is a run state the next turn makes it."""
+    vm = bench(release, preconfig=True)
     vm.machine.exit_preconfig()
     vm.turns()
     vm.take()
