@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled
-from qmpd.hardware import limits
+from qmpd.hardware import limits, unmodelled
+from qmpd.hardware.unmodelled import ASIDE
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import ID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.device_rules import DeviceRules
     from qmpd.hardware.home import Home
+    from qmpd.qom.reader import Reader
     from qmpd.qom.tree import Builder, Types
 
     Options = Mapping[str, object]
-
-ASIDE = ("driver", "bus", "id")
-"""Options that are no properties."""
+    Declared = Callable[[str], Mapping[str, str]]
 
 CPU = "-x86_64-cpu"
 """What the type of a CPU is called behind its model."""
@@ -33,9 +34,21 @@ _REMAPPING = ("intel-iommu", "amd-iommu")
 class DeviceTypes:
     """The types of devices that there are for one machine, its `home`."""
 
-    __slots__ = ("_builder", "_home", "_rules", "_texts", "_types")
+    __slots__ = ("_builder", "_computer", "_declared", "_home", "_rules", "_texts", "_types")
 
-    def __init__(self, builder: Builder, types: Types, texts: Texts, rules: DeviceRules, home: Home) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        types: Types,
+        texts: Texts,
+        rules: DeviceRules,
+        home: Home,
+        declared: Declared,
+        computer: Computer,
+    ) -> None:
+        """`declared` tells the types of the properties that devices of a type have, by name."""
+        self._declared = declared
+        self._computer = computer
         self._builder = builder
         self._types = types
         self._texts = texts
@@ -91,16 +104,28 @@ class DeviceTypes:
         if captured.get("hotplug") == _NEVER_BY_DEVICE:
             raise MachineError(captured["hot"])
 
-    def refuse(self, driver: str, captured: dict[str, Any], options: Options, identifier: str | None) -> None:
+    def refuse(
+        self,
+        driver: str,
+        captured: dict[str, Any],
+        options: Options,
+        identifier: str | None,
+        reader: Reader,
+        *,
+        text: bool,
+    ) -> None:
         """Refuse a type that could not be captured: with QEMU's words where nothing was set that might help it.
 
-        :raise MachineError: those words.
-        :raise NotModelled: something was.
+        :raise Refusal: those words, or a property is refused.
+        :raise NotModelled: something was set, and nothing is known against it.
         """
         needed = limits.NEEDED.get(driver)
         unset = needed not in options if needed else not any(name not in ASIDE for name in options)
         if "refusal" in captured and unset:
             raise MachineError(captured["refusal"].replace(ID, identifier or ""))
+        around = unmodelled.Surroundings(self._computer, {each.get("id") for each in self._home.settings.objects})
+        unmodelled.check(driver, self._declared(driver), options, around, self._types, reader, text=text)
+        self.check_needed(driver, options)
         raise NotModelled(f"adding a device of type {driver}")
 
     def check_needed(self, driver: str, options: Options) -> None:

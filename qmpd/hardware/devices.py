@@ -15,8 +15,9 @@ from qmpd.common.refusals import Refusal
 from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, processors, virtio
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
-from qmpd.hardware.device_types import ASIDE, CPU, DeviceTypes
+from qmpd.hardware.device_types import CPU, DeviceTypes
 from qmpd.hardware.removal import BACKEND, Removal
+from qmpd.hardware.unmodelled import ASIDE
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.qom import reader as reading
 from qmpd.qom.naming import ID, rename
@@ -61,9 +62,10 @@ class Devices:
         rules: DeviceRules,
         home: Home,
         reader: reading.Reader,
+        driver_types: DeviceTypes,
     ) -> None:
         self._home = home
-        self._driver_types = DeviceTypes(builder, types, texts, rules, home)
+        self._driver_types = driver_types
         self._tree = tree
         self._builder = builder
         self._types = types
@@ -116,7 +118,7 @@ class Devices:
             name = f"device[{self._anonymous}]"
             self._anonymous += 1
         if "tree" not in captured:
-            self._driver_types.refuse(driver, captured, options, identifier)
+            self._driver_types.refuse(driver, captured, options, identifier, self.reader, text=text)
         node = self._build(captured["tree"], identifier)
         for property_name, value in captured.get("values", {}).items():
             node.set_value(property_name, value)

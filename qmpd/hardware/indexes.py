@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 BOOT_ORDER, ACPI = "bootindex", "acpi-index"
 _NONE = -1
 _SINGLE = frozenset(("vmcoreinfo", "vmgenid"))
+# The file that such a device gives the firmware, which there may be once.
+_FIRMWARE = {"ramfb": "vgaroms/vgabios-ramfb.bin"}
 
 
 def check_set(name: str, value: Any, devices: Iterable[Device]) -> None:
@@ -30,8 +32,11 @@ def check(device: Device, devices: Collection[Device]) -> None:
 
     :raise Refusal: another one has its index, or is what only one may be.
     """
-    if device.driver in _SINGLE and any(each is not device and each.driver == device.driver for each in devices):
-        raise Refusal("device-single", type=device.driver)
+    if any(each is not device and each.driver == device.driver for each in devices):
+        if device.driver in _SINGLE:
+            raise Refusal("device-single", type=device.driver)
+        if device.driver in _FIRMWARE:
+            raise Refusal("firmware-file-twice", path=_FIRMWARE[device.driver])
     index = device.node.value(ACPI)
     if index and _is_taken(ACPI, index, (each for each in devices if each is not device)):
         raise Refusal("acpi-index-taken", index=index)

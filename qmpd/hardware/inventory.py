@@ -16,6 +16,7 @@ from qmpd.hardware.assembly import frame, make_board
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import BALLOON, Balloon
 from qmpd.hardware.device_rules import DeviceRules
+from qmpd.hardware.device_types import DeviceTypes
 from qmpd.hardware.devices import Devices
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.memory import MemoryLayout
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from qmpd.common.computer import Asker, Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
+    from qmpd.hardware.device_types import Declared
     from qmpd.hardware.home import Home, Listener
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.qom.tree import Types
@@ -72,7 +74,8 @@ class Source(NamedTuple):
     """What is known of a release's machines, for all of them.
 
     `release` is its name, `captured` whether anything was captured of what its machines are made of.
-    `network_kinds` are the network backends that its program has; none where that is not known.
+    `network_kinds` are the network backends that its program has; none where that is not known.  `declared` tells the
+    types of the properties that objects of a type have, by name; none where they are not known.
     """
 
     release: str
@@ -82,6 +85,7 @@ class Source(NamedTuple):
     texts: Texts
     rules: InventoryRules
     network_kinds: tuple[str, ...]
+    declared: Declared
 
 
 class Inventory:
@@ -89,7 +93,7 @@ class Inventory:
 
     __slots__ = (
         "_balloon", "_board_is_made", "_devices", "_home", "_objects", "_release", "_tree", "backends", "builder",
-        "captured", "computer", "network_kinds", "reader", "rules", "texts", "types",
+        "captured", "computer", "declared", "network_kinds", "reader", "rules", "texts", "types",
     )  # fmt: skip
 
     def __init__(self, home: Home, source: Source, computer: Computer) -> None:
@@ -97,6 +101,7 @@ class Inventory:
         self._home = home
         self.computer = computer
         self.network_kinds = source.network_kinds
+        self.declared = source.declared
         self._release = source.release
         self.captured = source.captured
         self.builder = source.builder
@@ -189,9 +194,14 @@ class Inventory:
             tree = self.tree
             assert self.reader is not None
             self._devices = Devices(
-                tree, self.builder, self.types, self.backends, self.texts, self.rules, self, self.reader
-            )
+                tree, self.builder, self.types, self.backends, self.texts, self.rules, self, self.reader,
+                self.driver_types(),
+            )  # fmt: skip
         return self._devices
+
+    def driver_types(self) -> DeviceTypes:
+        """The types of devices that there are for the machine."""
+        return DeviceTypes(self.builder, self.types, self.texts, self.rules, self, self.declared, self.computer)
 
     @property
     def objects(self) -> Objects:

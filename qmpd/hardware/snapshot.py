@@ -19,7 +19,6 @@ from qmpd.common.hash_table import HashTable
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import Balloon
 from qmpd.hardware.buses import Bus, Buses, Device
-from qmpd.hardware.device_types import DeviceTypes
 from qmpd.hardware.devices import Devices
 from qmpd.hardware.network import Card, Netdev, Network
 from qmpd.hardware.removal import Removal
@@ -205,7 +204,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
         "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None,
         "again": None, "executor": None, "happened": deque(),
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
-        "_driver_types": DeviceTypes(inventory.builder, inventory.types, inventory.texts, inventory.rules, inventory),
+        "_driver_types": inventory.driver_types(),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,
         "_network_kinds": inventory.network_kinds, "computer": inventory.computer, "reader": reader,
     }  # fmt: skip

@@ -185,10 +185,14 @@ class CPUTopology:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One `-device`: the driver and its properties, as they were spelled."""
+    """One `-device`: the driver and its properties, as they were spelled.
+
+    `location` is the option that asked for it (`-device e1000,addr=5`), for messages; it may be empty.
+    """
 
     driver: str
     properties: Mapping[str, str] = field(default_factory=dict)
+    location: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

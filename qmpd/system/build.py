@@ -6,9 +6,12 @@ so with all that is in a blueprint.  What they make is the inventory of the mach
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
+
+import orjson
 
 from qmpd.block.nodes import Drive
 from qmpd.block.opening import Opener
@@ -19,8 +22,6 @@ from qmpd.guest.effects import ACTING
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.inventory import Inventory, NotCaptured, Source
 from qmpd.machine.errors import MachineError
-from qmpd.qom.node import Property
-from qmpd.qom.reader import Target
 from qmpd.qom.tree import Builder
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 _sources: WeakKeyDictionary[Release, Source] = WeakKeyDictionary()
 # How many flash chips a board has (`-machine pflash0=`).
 _FLASHES = 2
-# Properties that are other objects.
-_OBJECTS = ("child<", "link<")
 # What the name of a file begins with that is none.
 _PROTOCOLS = ("null-co", "null-aio")
 _FORMATS = ("raw", "qcow2")
@@ -57,8 +56,20 @@ def make_inventory(release: Release, home: Home, computer: Computer) -> Inventor
             Texts(release.hardware.texts),
             release.behaviour,
             release.command_line.choices("network-backends"),
+            partial(_declared, weakref.ref(release)),
         )
     return Inventory(home, source, computer)
+
+
+def _declared(of: Callable[[], Release | None], kind: str) -> Mapping[str, str]:
+    """The types of the properties of a type of object or device, by name; none where they are not known."""
+    release = of()
+    found: dict[str, str] = {}
+    if release is not None:
+        for command in ("qom-list-properties", "device-list-properties"):
+            reply = release.captured(command, {"typename": kind}, "none", {})
+            found |= {each["name"]: each["type"] for each in orjson.loads(reply)} if isinstance(reply, bytes) else {}
+    return found
 
 
 def has_parts(settings: MachineSettings) -> bool:
@@ -190,22 +201,6 @@ class Building:
         if self.inventory.has_devices:
             self.inventory.devices.settle()
 
-    def check_properties(
-        self, driver: str, types: Mapping[str, str], given: Mapping[str, object], *, text: bool
-    ) -> None:
-        """Look at the properties of a device that cannot be added here.
-
-        :raise MachineError: there is no such property, or it does not take its value, or one is missing.
-        """
-        devices = self.inventory.devices
-        for name, value in given.items():
-            if name not in types:
-                raise MachineError(f"Property '{driver}.{name}' not found")
-            if types[name].startswith(_OBJECTS) or not isinstance(value, (str, int)):
-                continue
-            devices.reader.read(Target(Property(name, types[name]), name, driver), value, text=text)
-        devices.check_needed(driver, given)
-
 
 def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     """`-drive`: a node of its own, in a drive that has the id.
@@ -257,8 +252,7 @@ def _parts(building: Building, settings: MachineSettings) -> Iterator[tuple[str,
     yield "-machine", building.add_flashes
     for device in settings.devices:
         arguments = {"driver": device.driver, **device.properties}
-        given = "".join(f",{name}={value.replace(',', ',,')}" for name, value in device.properties.items())
-        yield f"-device {device.driver}{given}", partial(_add_device, building, arguments)
+        yield device.location or f"-device {device.driver}", partial(_add_device, building, arguments)
     yield "-device", building.settle
 
 

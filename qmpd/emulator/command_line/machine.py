@@ -305,7 +305,7 @@ class MachineOptions:
         driver = properties.pop("driver", None)
         if driver is None:
             raise OptionError("Parameter 'driver' is missing")
-        device = Device(driver=driver, properties=properties)
+        device = Device(driver=driver, properties=properties, location=given.location)
         self.settings = replace(self.settings, devices=(*self.settings.devices, device))
 
     def _take_start_paused(self, _given: Given) -> None:

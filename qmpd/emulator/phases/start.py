@@ -552,7 +552,6 @@ class Start:
         try:
             self._building.add_device(arguments, text=is_text)
         except NotModelled as refusal:
-            self._check_properties(driver, arguments, location, is_text=is_text)
             missing = refusal
         except Refusal as refusal:
             raise self._refused(refusal, location) from None
@@ -565,19 +564,8 @@ class Start:
         self._check_media(driver, properties, location)
         if missing is not None and not (isinstance(missing, NotCaptured) and driver in ACTING):
             self._leave_out(missing, str(values.get("id") or driver), location)
-        device = Device(driver=driver, properties=properties)
+        device = Device(driver=driver, properties=properties, location=location)
         self._change(devices=(*self._machine.devices, device))
-
-    def _check_properties(self, driver: str, arguments: Values, location: str, *, is_text: bool) -> None:
-        types = {**self._options.lists.properties(driver), **self._options.lists.device_properties(driver)}
-        given = {name: value for name, value in arguments.items() if name not in ("driver", "id", "bus")}
-        if types:
-            try:
-                self._building.check_properties(driver, types, given, text=is_text)
-            except NotModelled:
-                return
-            except Refusal as refusal:
-                raise self._refused(refusal, location) from None
 
     def _check_connected(self, wanted: object, location: str) -> None:
         """Refuse a drive that has a device of its own."""
