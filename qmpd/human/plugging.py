@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import execute, read_options
 from qmpd.human.errors import Misread
@@ -81,7 +82,9 @@ def _object_add(system: System, line: Line) -> str:
             raise Refusal("parameter-missing", name="qom-type")
         if entry.identifier is None:
             raise Refusal("parameter-missing", name="id")
-        system.objects.add(kind, entry.identifier, options, checked=True, text=True)
+        # The line's arguments are a dictionary, from which the list of options is made.
+        ordered = {name: options[name] for name in in_order(tuple(options))}
+        system.objects.add(kind, entry.identifier, ordered, checked=True, text=True)
         return ""
     text = line.rest()
     if text is None:
