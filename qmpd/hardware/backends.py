@@ -8,6 +8,7 @@ from qmpd.block.nodes import Drive
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import ID
+from qmpd.qom.reader import CHARDEV
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 
 # Of these there may be one in a machine.
 _SINGLE = {"virtio-balloon-device": "Only one balloon device is supported"}
-# What opens its character device when the guest opens the port, or never.
-_OPENED_BY_GUEST = frozenset({"virtserialport", "isa-debugcon"})
+# What opens its character device when the guest opens the port.
+_OPENED_BY_GUEST = frozenset({"virtserialport"})
 
 
 # Bytes of the name under which a guest finds what is shared with it.
 _LONGEST_TAG = 31
 # What is a disk or a CD, as its drive is.
 _ANY_MEDIUM = "usb-storage"
+
+
+def chardevs_of(given: Mapping[str, Any]) -> list[str]:
+    """The character devices that a device was given, by `chardev`, or by `chardev1` and so on where it has several."""
+    return [value for name, value in given.items() if value and name.rstrip("0123456789") == CHARDEV]
 
 
 class Backends:
@@ -123,8 +129,7 @@ class Backends:
                 if part.type in self._singles:
                     raise MachineError(text)
                 self._singles[part.type] = device
-        if given.get("chardev"):
-            self._chardev_users[given["chardev"]] = device
+        self._chardev_users |= dict.fromkeys(chardevs_of(given), device)
         for value in given.values():
             if isinstance(value, str) and (value.startswith("/objects/") or value == controller):
                 self._object_users[value] = device

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, processors, virtio
+from qmpd.hardware.backends import chardevs_of
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
 from qmpd.hardware.device_types import CPU, DeviceTypes
@@ -187,7 +188,10 @@ class Devices:
             if name in ASIDE:
                 continue
             to = reading.target(node, name, self._texts)
-            given[name] = read = self.reader.read(to, value, text=text)
+            read = self.reader.read(to, value, text=text)
+            if read in chardevs_of(given) and chardevs_of({name: read}):
+                raise MachineError(self._texts("chardev-in-use", owner=f"{to.type}.{name}", id=read))
+            given[name] = read
             self.check_set(node, name, read)
             node.set_value(name, read)
             if to.type != node.type:

@@ -40,6 +40,7 @@ TALK = "".join(json.dumps(each) for each in (_NEGOTIATION, *QUESTIONS.values(), 
 _MOMENTARY = (
     (re.compile(r'"thread-id": \d+'), '"thread-id": 0'),
     (re.compile(r"/dev/pts/\d+"), "/dev/pts/0"),
+    (re.compile(r"#chr\d{3}"), "#chr000"),
     (re.compile(r"#block(\d+?)\d\d\b"), r"#block\1"),
     (re.compile(r"/tmp/qmpd-\d+-\d+\.cfg"), "CONFIG"),
     (re.compile(r"(127\.0\.0\.1|localhost|0\.0\.0\.0|::1?\]?):[1-9]\d{4}\b"), r"\1:PORT"),
@@ -68,7 +69,10 @@ def answers(said: bytes) -> dict[str, dict[str, Any]] | None:
 def load(release: str) -> list[dict[str, Any]]:
     """What machine the release made of each command line that it accepts."""
     with gzip.open(DIRECTORY / release / "machine_made.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in lines]
+    for row in rows:
+        row["answers"] = {question: comparable(answer) for question, answer in row["answers"].items()}
+    return rows
 
 
 def left_out() -> set[tuple[str, str, str]]:

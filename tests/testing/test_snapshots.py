@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +11,9 @@ import pytest
 import qmpd.hardware.snapshot
 from qmpd.testing import ControlError, start
 from tests.testing.client import Client
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 assert qmpd.hardware.snapshot.__doc__
 
@@ -79,6 +83,23 @@ def test_what_cannot_be_kept(tmp_path: object) -> None:
     with pytest.raises(ControlError, match="has ended"):
         vm.snapshot()
     with start(machine="none", subprocess=True) as vm, pytest.raises(ControlError, match="only a VM in this process"):
+        vm.snapshot()
+
+
+def test_a_machine_in_the_middle_of_a_command_cannot_be_kept(tmp_path: Path) -> None:
+    picture = str(tmp_path / "screen.ppm")
+    with start(guest="boot-time=0", clock="virtual", options=["-device", "VGA"]) as vm:
+        hold = vm.faults.hold_activity("reply")
+        with Client(vm.qmp_path) as client:
+            client.send("screendump", filename=picture)
+            while not vm.clock.activities():
+                time.sleep(0.01)
+            with pytest.raises(ControlError, match="is executing a command"):
+                vm.snapshot()
+            vm.faults.clear(hold.id)
+            while "event" in (message := client.message()):
+                pass
+            assert message == {"return": {}}
         vm.snapshot()
 
 

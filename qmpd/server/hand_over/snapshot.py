@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.machine import SystemClock
 from qmpd.monitor import snapshot as monitor_snapshot
+from qmpd.schedule.activity import Carried
 from qmpd.server.connection import Connection
 from qmpd.server.descriptors import DescriptorSocket
 from qmpd.server.listener import Listener
@@ -106,12 +107,15 @@ def take(vm: VirtualMachine, replies: Mapping[Session, bytes] | None = None) -> 
 def take_alone(vm: VirtualMachine) -> dict[str, Any]:
     """The machine as it is now without its clients: what `put` makes of it has none, and listens nowhere yet.
 
-    :raise ValueError: it has character devices of its own, or clients' files, which cannot be had twice.
+    :raise ValueError: it has character devices of its own, or clients' files, which cannot be had twice; or it is
+        executing a command, which nobody would ask for again.
     """
     if vm.devices is not None:
         raise ValueError("a machine with character devices of its own cannot be kept")
     if vm.system.descriptors is not None and not vm.system.descriptors.is_empty:
         raise ValueError("a machine to which clients have handed over files cannot be kept")
+    if any(activity.carried is Carried.AGAIN for _, activity in vm.system.activities):
+        raise ValueError("a machine that is executing a command cannot be kept")
     state = copy.deepcopy(take(vm).state)
     state |= {"files": None, "clients": [], "ready": [], "listeners": [], "pid_file": None}
     state.pop("transcript", None)
