@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from qmpd.common.interruption import end_at_once
 from qmpd.common.output import complete_streams, finish, tell
 from qmpd.common.refusals import Refusal
-from qmpd.option_language.errors import BareError, OptionError, OptionList
+from qmpd.emulator.complaints import Complaints
+from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.options import Option, scan, scan_all
 from qmpd.qapi import DEFAULT_RELEASE, BadRelease, UnknownExtension, UnknownRelease, load_release
-from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
     from qmpd.emulator.phases.start import Start
@@ -58,43 +58,6 @@ def _main(program: str, arguments: list[str]) -> int:
     except Refusal as error:
         complaints.error(error)
         return 1
-
-
-class Complaints:
-    """What goes to standard error, as QEMU puts it there; `-msg timestamp=on` puts the time in front."""
-
-    def __init__(self, program: str) -> None:
-        self.program = program
-        self.timestamp = False
-        # Whether the guest's name stands in front, and that name.
-        self.names_guest = False
-        self.guest = ""
-        # Whose words refusals are told in, once it is known.
-        self.release: Release | None = None
-
-    def line(self, text: str) -> None:
-        """A message, behind the program's name."""
-        from qmpd.server import log
-
-        log.timestamp = self.timestamp
-        # A place in a file follows the name without a blank.
-        place, _, rest = text.partition(": ") if text.startswith(":") else ("", "", text)
-        guest = f"{self.guest} " if self.names_guest and self.guest else ""
-        log.name = guest + self.program + place
-        log.error(rest)
-        log.name = self.program
-
-    def error(self, error: Refusal) -> None:
-        """An error, its advice on lines of its own."""
-        if isinstance(error, BareError):
-            sys.stderr.write(f"{error.message}\n")
-            return
-        words = Wordings() if self.release is None else self.release.refusals
-        for text in filter(None, words.message(error).split("\n")):
-            self.line(f"{error.location}: {text}" if error.location else text)
-        for hint in words.hint(error):
-            sys.stderr.write(f"{hint}\n")
-        sys.stderr.flush()
 
 
 def configuration() -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from qmpd.chardev.device import Chardev
+from qmpd.human.command import lines_of
 from qmpd.machine import SystemClock
 from qmpd.machine.machine import ignore_report
 from qmpd.monitor.dispatcher import Dispatcher
@@ -122,6 +123,7 @@ class VirtualMachine:
         )
         self.system.machine.sender_name = signals.name_of
         self.system.host = self
+        self.system.human = lines_of(self.system)
         self.dispatcher = Dispatcher(self.system)
         self.system.report_defect = log.error
         if settings.descriptors:

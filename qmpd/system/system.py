@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.chardev.facts import ChardevFacts
 from qmpd.common.computer import NoComputer
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from qmpd.qapi import Release
     from qmpd.qom.tree import ObjectTree
     from qmpd.schedule.activity import Activities
+    from qmpd.system.deferred import Deferred
     from qmpd.system.descriptors import Descriptors
     from qmpd.system.disks import Disks
     from qmpd.system.live_update import Updater
@@ -71,6 +72,7 @@ class System:
         "exit_status",
         "guest",
         "host",
+        "human",
         "machine",
         "migration_capabilities",
         "modules_loaded",
@@ -101,6 +103,8 @@ class System:
         self.chardevs = chardevs if chardevs is not None else []
         self.clients: Collection[Client] = ()
         self.host: Host | None = None
+        # What executes a line of the human monitor for a client, and gives what it prints, be it later.
+        self.human: Callable[[str, Any], str | Deferred] | None = None
         self.threads: Threads | None = None
         self.updater: Updater | None = None
         # The open files that clients have handed over; None where none was.

@@ -126,7 +126,8 @@ def of_command_line(
 
     :raise StartError: something is wrong with it, in QEMU's words, or takes a process of its own.
     """
-    from qmpd.emulator.program import Complaints, make_machine, read
+    from qmpd.emulator.complaints import Complaints
+    from qmpd.emulator.program import make_machine, read
     from qmpd.option_language.errors import OptionList
 
     class Warnings(Complaints):

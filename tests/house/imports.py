@@ -1,4 +1,4 @@
-"""What imports what in `qmpd/`: imports for types alone, and those inside functions, count as well."""
+"""What imports what in `qmpd/`: imports for types alone, those inside functions and those by a text count as well."""
 
 from __future__ import annotations
 
@@ -23,19 +23,36 @@ def modules() -> dict[str, Path]:
 @cache
 def imports() -> dict[str, frozenset[str]]:
     """For each module the names of what it imports: modules of the package, and others by their full names."""
-    return {name: frozenset(_imported(name, path)) for name, path in modules().items()}
+    return {
+        name: frozenset(imported(name, ast.parse(path.read_text(encoding="utf-8")))) for name, path in modules().items()
+    }
 
 
-def _imported(importer: str, path: Path) -> set[str]:
+def imported(importer: str, tree: ast.Module) -> set[str]:
+    """What a module with this name and content imports, be it by a text that names the module."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(importer, node)
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in modules() else node.module)
+                whole = f"{base}.{alias.name}"
+                found.add(whole if whole in modules() else base)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            found |= {node.value} & modules().keys() - {PACKAGE.name}
     return found - {importer}
+
+
+def _absolute(importer: str, node: ast.ImportFrom) -> str:
+    """The module that is imported from, whose name may begin at the importer's."""
+    if node.level == 0:
+        return node.module or ""
+    is_package = importer in modules() and modules()[importer].name == "__init__.py"
+    parts = importer.split(".")
+    folder = parts[: len(parts) - node.level + is_package]
+    return ".".join([*folder, *([node.module] if node.module else [])])
 
 
 def room(module: str) -> str:

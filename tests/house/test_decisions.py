@@ -43,15 +43,6 @@ NAMING = frozenset({
 })  # fmt: skip
 """The modules in which the name of a board may stand."""
 
-# Those that still decide so; no other may begin to.
-LEFT: dict[str, frozenset[str]] = {
-    "reads_number": frozenset(),
-    "decides_by_number": frozenset(),
-    "names_board": frozenset(),
-    "decides_by_board": frozenset(),
-    "decides_by_words": frozenset(),
-}  # fmt: skip
-
 
 def found(check: Check, allowed: frozenset[str]) -> dict[str, list[int]]:
     """Where the check finds something, by modules; what captures is there to read texts and numbers."""
@@ -75,9 +66,7 @@ def found(check: Check, allowed: frozenset[str]) -> dict[str, list[int]]:
     ],
 )
 def test_differences_are_data(check: Check, allowed: frozenset[str]) -> None:
-    seen = found(check, allowed)
-    left = LEFT[check.__name__]
-    assert {name: lines for name, lines in seen.items() if name not in left} == {}
+    assert found(check, allowed) == {}
 
 
 @pytest.mark.parametrize(

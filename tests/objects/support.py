@@ -11,9 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from qmpd.chardev.device import Chardev
+from qmpd.emulator.complaints import Complaints
 from qmpd.emulator.phases.start import Start
-from qmpd.emulator.program import Complaints
 from qmpd.emulator.reading.options import EmulatorOptions
+from qmpd.human.command import lines_of
 from qmpd.machine import VirtualClock
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.option_language.errors import OptionError
@@ -81,6 +82,7 @@ class InProcess:
             inventory=start.inventory,
             computer=ThisComputer(),
         )
+        self.system.human = lines_of(self.system)
         self.dispatcher = Dispatcher(self.system)
         self.system.machine.start()
         self.session = self.dispatcher.open_session()

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.table_order import dictionary_order
+from qmpd.emulator.phases import displays
+from qmpd.emulator.phases.accelerators import choose_accelerator
+from qmpd.emulator.phases.before import Before
 from qmpd.emulator.phases.board import Board
 from qmpd.emulator.phases.checks import EntryChecks
 from qmpd.emulator.phases.cpu_features import CPUs
 from qmpd.emulator.phases.debuggers import take_debuggers
+from qmpd.emulator.phases.usb_devices import usb_driver
 from qmpd.emulator.reading import numa as numa_options
 from qmpd.emulator.reading.drives import Drives
 from qmpd.emulator.reading.incoming import check_incoming
@@ -28,9 +32,7 @@ from qmpd.hardware.inventory import NotCaptured
 from qmpd.hardware.numa import Numa
 from qmpd.machine.blueprint import Device, Firmware, GuestSettings
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
-from qmpd.option_language.groups import HELP
 from qmpd.qom.reader import size_of
-from qmpd.server.chardevs.probing import probe_writing
 from qmpd.server.computer import ThisComputer
 from qmpd.server.settings import VMSettings
 from qmpd.system.askers import CommandLineAsker
@@ -44,30 +46,8 @@ if TYPE_CHECKING:
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.option_language.groups import Entry
 
-_SANDBOX = {
-    "obsolete": ("allow", "deny"),
-    "elevateprivileges": ("allow", "deny", "children"),
-    "spawn": ("allow", "deny"),
-    "resourcecontrol": ("allow", "deny"),
-}
-_ACTIONS = ("reboot", "shutdown", "panic", "watchdog")
 # Objects that are made when the character devices, the network and the accelerator are there.
 _LATE = re.compile(r"rng-egd|qtest|cryptodev-vhost-user|vhost-user-blk-server|colo-compare|filter-.*|memory-backend-.*")
-_VGA = {
-    "none": "", "std": "standard VGA", "cirrus": "Cirrus VGA", "vmware": "VMWare SVGA", "xenfb": "Xen paravirtualized",
-    "qxl": "QXL VGA", "virtio": "Virtio VGA", "tcx": "TCX framebuffer", "cg3": "CG3 framebuffer",
-}  # fmt: skip
-_VGA_MODULES = {"qxl": "qemu-system-modules-spice", "tcx": "qemu-system-modules-opengl"}
-_DISPLAY_MODULES = {"gtk": "qemu-system-gui", "sdl": "qemu-system-gui", "spice-app": "qemu-system-modules-spice"}
-_USB = {
-    "mouse": "usb-mouse",
-    "tablet": "usb-tablet",
-    "keyboard": "usb-kbd",
-    "braille": "usb-braille",
-    "wacom-tablet": "usb-wacom-tablet",
-    "u2f-key": "u2f-passthru",
-    "ccid": "usb-ccid",
-}
 
 
 class Start:
@@ -85,7 +65,7 @@ class Start:
         self._networks = Networks(options, self._warn, self._add_netdev)
         self._board = Board(options)
         self._checks = EntryChecks(options, self._board)
-        self._accelerators: list[str] = []
+        self._accelerator = ""
         self._location_of_numa = ""
 
     @property
@@ -102,88 +82,13 @@ class Start:
         """The parts that the machine has been given."""
         return self._building.inventory
 
-    # Before the machine
-
     def before(self) -> None:
         """What affects everything else, or lists what there is.
 
         :raise OptionError: a fault.
         :raise OptionList: something is to be listed.
         """
-        options = self._options
-        self._validate()
-        if self._release.behaviour.keyval_options:
-            self._check_sandbox()
-            self._check_actions()
-        else:
-            options.machine.check_actions()
-        options.process.add_descriptors(self._groups.find("add-fd"))
-        self._set_log()
-        if options.values.get("cpu") in HELP:
-            raise options.lists.cpus()
-        for entry in self._groups.find("device"):
-            self._list_device(entry)
-        if options.values.get("L"):
-            raise options.lists.listed("-L")
-        if options.process.pid_file is not None:
-            probe_writing(options.process.pid_file, "pid-file")
-
-    def _validate(self) -> None:
-        tree, values = self._tree, self._options.values
-        if "kernel" not in tree:
-            for name in ("append", "initrd", "shim"):
-                if name in tree:
-                    raise OptionError(f"-{name} only allowed with -kernel option", NOWHERE)
-        incoming = self._options.machine.incoming
-        if "loadvm" in values and incoming is not None:
-            raise OptionError("'incoming' and 'loadvm' options are mutually exclusive", NOWHERE)
-        if self._options.process.daemonize and values.get("display") == "curses":
-            raise OptionError("curses display cannot be used with -daemonize", NOWHERE)
-
-    def _check_sandbox(self) -> None:
-        for entry in self._groups.find("sandbox"):
-            if not entry.flag("enable"):
-                continue
-            for name, known in _SANDBOX.items():
-                value = entry.get(name)
-                if value is not None and value not in known:
-                    raise entry.error(f"invalid argument for {name}")
-
-    def _check_actions(self) -> None:
-        entry = self._groups.merged("action")
-        if entry is None:
-            return
-        for name in _ACTIONS:
-            value = entry.get(name)
-            if value is not None:
-                self._options.machine.take_actions([(name, value)], entry.location)
-        self._options.machine.check_actions()
-
-    def _set_log(self) -> None:
-        options = self._options
-        items = options.values.get("d")
-        listed = options.lists.choices("log-items")
-        if items is not None and listed:
-            known = {*listed, "all"}
-            for item in items.split(","):
-                if item == "trace:help":
-                    raise options.lists.listed("-trace")
-                if item.startswith("trace:") and item != "trace:":
-                    options.singles.enable_event(item.removeprefix("trace:"), "")
-                elif item not in known:
-                    raise options.lists.listed("-d")
-        options.process.open_log(logs=items is not None, always=self._release.behaviour.log_always_opened)
-
-    def _list_device(self, entry: Entry) -> None:
-        driver = entry.get("driver")
-        if driver is None or not (driver in HELP or any(key in HELP for key, _ in entry.pairs)):
-            return
-        listed = self._options.lists.device(driver)
-        if listed is None:
-            error = entry.error(f"Device '{driver}' not found")
-            self._options.complaints.error(error)
-            raise self._options.lists.nothing()
-        raise listed
+        Before(self._options).look()
 
     # The machine
 
@@ -213,8 +118,8 @@ class Start:
             self._tree.pop(key, None)
             self._tree.pop(key.replace("-", "_"), None)
         self._board.apply(self._tree)
-        self._configure_accelerators(accelerators if isinstance(accelerators, str) else None)
-        self._change(kvm=self._accelerators[:1] == ["kvm"])
+        self._choose_accelerator(accelerators if isinstance(accelerators, str) else None)
+        self._change(kvm=self._accelerator == "kvm")
         self._board.warn_of_age()
         self._late_backends()
         cpus = CPUs(options, self._board)
@@ -250,41 +155,16 @@ class Start:
                 raise OptionError("-nographic cannot be used with -daemonize", NOWHERE)
         if monitor:
             options.chardevs.default_monitor(nographic)
-        self._check_display()
-        self._select_vga()
+        displays.check_display(options)
+        displays.select_card(options)
 
-    def _check_display(self) -> None:
-        kind = self._options.singles.display_type
-        listed = self._options.lists.choices("displays")
-        if kind and listed and kind not in listed and kind != "default":
-            package = _DISPLAY_MODULES.get(kind, "qemu-system-modules-opengl")
-            raise Refusal("display-missing", display=kind, package=package).at(NOWHERE)
-
-    def _select_vga(self) -> None:
-        text = self._options.values.get("vga")
-        if text is None:
-            return
-        if text == "help":
-            self._complain_of_types(2)
-            raise self._options.lists.listed("-vga")
-        name = next((each for each in _VGA if text.startswith(each)), None)
-        known = self._options.lists.choices("vga-cards")
-        if name is not None and name not in known and known:
-            if name == "xenfb":
-                name = None
-            else:
-                self._complain_of_types(1 if name in ("tcx", "cg3") else 0)
-                package = _VGA_MODULES.get(name, "qemu-system-modules-opengl")
-                raise Refusal("vga-missing", card=_VGA[name], package=package).at(NOWHERE)
-        rest = "" if name is None else text.removeprefix(name)
-        if name is None or re.fullmatch(r"(,retrace=(dumb|precise))*", rest) is None:
-            raise OptionError(f"unknown vga type: {text}", NOWHERE)
-
-    def _complain_of_types(self, count: int) -> None:
-        """What some releases say of the displays that have but one type, when they look for a second."""
-        if self._release.behaviour.missing_types_told:
-            for _ in range(count):
-                self._warn("type is NULL")
+    def _choose_accelerator(self, listed: str | None) -> None:
+        icount = self._groups.merged("icount")
+        if icount is not None:
+            self._checks.check_icount(icount)
+        self._accelerator = choose_accelerator(self._options, self._board, listed)
+        if icount is not None and self._accelerator == "kvm" and icount.has("shift"):
+            raise OptionError("-icount is not allowed with hardware virtualization", NOWHERE)
 
     # Back ends
 
@@ -373,46 +253,6 @@ class Start:
         self._memory_backend = value if isinstance(value, str) else None
         if self._memory_backend is not None and "mem-path" in self._options.values:
             raise OptionError("'-mem-path' can't be used together with'-machine memory-backend'", NOWHERE)
-
-    def _configure_accelerators(self, listed: str | None) -> None:
-        entries = self._groups.find("accel")
-        icount = self._groups.merged("icount")
-        if icount is not None:
-            self._checks.check_icount(icount)
-        if entries and listed is not None:
-            raise OptionError('The -accel and "-machine accel=" options are incompatible', NOWHERE)
-        failed = False
-        wanted: list[tuple[str, Entry | None]] = [(entry.get("accel") or "", entry) for entry in entries]
-        if not entries:
-            for name in listed.split(":") if listed else () if listed is not None else ("tcg",):
-                if self._board.has_accelerator(name):
-                    wanted.append((name, None))
-                else:
-                    failed = True
-                    self._warn(f"invalid accelerator {name}")
-        for name, entry in wanted:
-            location = NOWHERE if entry is None else entry.location
-            if not self._board.has_accelerator(name):
-                failed = True
-                self._options.complaints.error(OptionError(f"invalid accelerator {name}", location))
-                continue
-            if entry is not None:
-                self._board.check_accelerator(name, entry)
-            if name == "kvm" and len(wanted) > 1 and not os.access("/dev/kvm", os.R_OK | os.W_OK):
-                failed = True
-                for text in ("Could not access KVM kernel module", "failed to initialize kvm"):
-                    self._options.complaints.error(OptionError(f"{text}: No such file or directory", location))
-                continue
-            self._accelerators.append(name)
-            break
-        if not self._accelerators:
-            if not failed:
-                self._warn("no accelerator found")
-            raise self._options.lists.failure()
-        if failed and "qtest" not in self._options.given:
-            self._warn(f"falling back to {self._accelerators[0]}")
-        if icount is not None and self._accelerators[0] == "kvm" and icount.has("shift"):
-            raise OptionError("-icount is not allowed with hardware virtualization", NOWHERE)
 
     def _add_netdev(self, arguments: Values) -> None:
         self._building.add_netdev(arguments, CommandLineAsker())
@@ -587,25 +427,7 @@ class Start:
                 raise OptionError("Device needs media, but drive is empty", location)
 
     def _add_usb(self, name: str, location: str) -> None:
-        kind = _USB.get(name)
-        if kind is not None and not self._board.kind.has_pci:
-            text = (
-                f"Error: no usb bus to attach usbdevice {name}, please try -machine usb=on and check that the machine "
-                "model supports USB"
-            )
-            self._options.complaints.error(OptionError(text, location))
-            kind = None
-        if kind is None and ":" in name:
-            self._options.complaints.error(OptionError("usbdevice parameters are not supported anymore", location))
-        if kind == "usb-braille":
-            for text in (
-                "brlapi__openConnection: connect: No such file or directory",
-                "Failed to create USB device 'usb-braille'",
-            ):
-                self._options.complaints.error(OptionError(text, location))
-            kind = None
-        if kind is None:
-            raise OptionError(f"could not add USB device '{name}'", location)
+        kind = usb_driver(self._options, self._board, name, location)
         self._add(partial(self._building.add_usb_device, kind), name, location)
 
     # The end
@@ -614,16 +436,11 @@ class Start:
         options, machine = self._options, self._machine
         if self._networks.is_asked_for or any(self._board.is_card(device.driver) for device in machine.devices):
             self._networks.plug(machine.devices, self._board.is_card)
-        if not (self._accelerators[:1] == ["qtest"] and "nodefaults" in options.values):
+        if not (self._accelerator == "qtest" and "nodefaults" in options.values):
             self._networks.check()
         self._board.check_globals(self._globals())
         self._checks.check_slots()
-        vga = options.values.get("vga", "none")
-        if not vga.startswith("none") and not self._board.kind.takes_vga:
-            self._warn(
-                "warning: A -vga option was passed but this machine type does not use that option; "
-                "No VGA device has been created"
-            )
+        displays.warn_of_card(options, self._board)
         self._board.check_boot_files(self._tree, self._groups)
         take_debuggers(options, self._settings)
         if "loadvm" in options.values:
@@ -637,7 +454,7 @@ class Start:
             self._change(vnc=(*self._machine.vnc, display))
 
     def _set_test_clock(self) -> None:
-        if self._accelerators[:1] == ["qtest"]:
+        if self._accelerator == "qtest":
             # No CPU runs, so there is no firmware either, and time passes when the test program says so.
             self._settings.clock = "stepped"
             guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)

@@ -10,7 +10,7 @@ from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.options import Given, Option
 
 if TYPE_CHECKING:
-    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.emulator.reading.kept import KeptOptions
     from qmpd.option_language.groups import Entry
 
 _SECTION = re.compile(r'\[\s*(\S{1,63})\s+"([^"]{1,63})"')
@@ -22,7 +22,7 @@ _MACHINE_TREES = {"smp-opts": "smp", "boot-opts": "boot"}
 _INVALID = "Invalid argument"
 
 
-def take(options: EmulatorOptions, given: Given) -> None:
+def take(options: KeptOptions, given: Given) -> None:
     """Take all that is in a file.
 
     :raise Refusal: it cannot be read, or something in it is wrong.
@@ -73,7 +73,7 @@ def _pair(line: str) -> tuple[str, str]:
 class _Sections:
     """A file whose sections are each taken as a whole."""
 
-    def __init__(self, options: EmulatorOptions, outer: str | None) -> None:
+    def __init__(self, options: KeptOptions, outer: str | None) -> None:
         """`outer`: where the option is, if faults are told to be there; else they are in the file."""
         self._options = options
         self._outer = outer
@@ -149,7 +149,7 @@ class _Sections:
             options.machine.merge({_MACHINE_TREES[group]: tree})
 
 
-def _take_lines(options: EmulatorOptions, path: str, lines: list[str]) -> None:
+def _take_lines(options: KeptOptions, path: str, lines: list[str]) -> None:
     """Each line of a file by itself, as before its sections were read as a whole."""
     entry: Entry | None = None
     entries: list[Entry] = []
@@ -177,7 +177,7 @@ def _take_lines(options: EmulatorOptions, path: str, lines: list[str]) -> None:
         _take_entry(options, each)
 
 
-def _created(options: EmulatorOptions, group: str, identifier: str | None, location: str) -> Entry | None:
+def _created(options: KeptOptions, group: str, identifier: str | None, location: str) -> Entry | None:
     """A new entry; None where there cannot be one, of which nothing is said."""
     try:
         return options.groups.create(group, identifier, location)
@@ -185,7 +185,7 @@ def _created(options: EmulatorOptions, group: str, identifier: str | None, locat
         return None
 
 
-def _take_entry(options: EmulatorOptions, entry: Entry) -> None:
+def _take_entry(options: KeptOptions, entry: Entry) -> None:
     """Take what is not only a group's."""
     if entry.group == "object":
         options.add_object(entry)

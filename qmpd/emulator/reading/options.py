@@ -8,22 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.emulator.command_line.machine import MachineOptions
 from qmpd.emulator.command_line.machine_options import OPTIONS as MACHINE_OPTIONS
-from qmpd.emulator.lists import Lists
-from qmpd.emulator.process import ProcessOptions
 from qmpd.emulator.reading import config_files
 from qmpd.emulator.reading.chardevs import ChardevOptions
+from qmpd.emulator.reading.firmware_tables import FirmwareTables
+from qmpd.emulator.reading.kept import KeptOptions
 from qmpd.emulator.reading.singles import Singles
 from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.errors import OptionError, OptionList
-from qmpd.option_language.groups import HELP, Entry, OptionGroups
+from qmpd.option_language.groups import HELP, Entry
 from qmpd.option_language.options import Given, Option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.emulator.program import Complaints
+    from qmpd.emulator.complaints import Complaints
     from qmpd.qapi.release import Release
 
     Values = dict[str, object]
@@ -70,25 +69,14 @@ _MON_IS_OLD = "warning: '-mon' is deprecated, use '-object' with 'monitor-hmp' o
 _STREAMS = ("stream", "dgram")
 
 
-class EmulatorOptions:
+class EmulatorOptions(KeptOptions):
     """Takes all options of a command line."""
 
     def __init__(self, release: Release, complaints: Complaints) -> None:
-        self.release = release
-        self.complaints = complaints
-        self.groups = OptionGroups(release, complaints.line)
-        self.machine = MachineOptions(release, complaints.line)
-        self.process = ProcessOptions()
+        super().__init__(release, complaints)
         self.chardevs = ChardevOptions(release, self.groups, complaints.line, self._object_type)
-        self.lists = Lists(release, complaints.program)
         self.singles = Singles(self)
-        self.objects: list[tuple[str, Values]] = []
-        self.netdevs: list[tuple[str, Values]] = []
-        self.blockdevs: list[tuple[str, Values]] = []
-        self.devices: list[tuple[str, Values]] = []
-        self.values: dict[str, str] = {}
-        # Ports, the gdb stub's and USB devices: what they were called with, in order.
-        self.given: dict[str, list[Given]] = {}
+        self.tables = FirmwareTables(self)
         self._handlers: dict[str, Callable[[Given], None]] = {
             "help": self._take_help,
             "h": self._take_help,
@@ -122,9 +110,9 @@ class EmulatorOptions:
             "plugin": self.singles.plugin,
             "dfilter": self.singles.ranges,
             "seed": self.singles.seed,
-            "smbios": self.singles.smbios,
-            "acpitable": self.singles.acpi_table,
-            "option-rom": self.singles.option_rom,
+            "smbios": self.tables.smbios,
+            "acpitable": self.tables.acpi_table,
+            "option-rom": self.tables.option_rom,
             "virtfs": self.singles.virtfs,
             "overcommit": self.singles.overcommit,
             "run-with": self.singles.run_with,
@@ -289,18 +277,6 @@ class EmulatorOptions:
             if listed is not None:
                 raise listed
         self.add_object(entry)
-
-    def add_object(self, entry: Entry) -> None:
-        """Take an object that is a list of keys and text."""
-        pairs = list(entry.pairs)
-        if entry.identifier is not None:
-            pairs.append(("id", entry.identifier))
-        if "object-add" in self.release.names.unchecked:
-            # The objects themselves read the text.
-            self.objects.append((entry.location, dict(pairs)))
-            return
-        declared = typed_values.argument_type(self.release, "object-add")
-        self.objects.append((entry.location, typed_values.from_pairs(self.release, declared, pairs)))
 
     def _take_netdev(self, given: Given) -> None:
         declared = typed_values.argument_type(self.release, "netdev_add")

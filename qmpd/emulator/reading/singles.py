@@ -5,23 +5,23 @@ What each takes, and what it says to what it does not take, was measured on the 
 
 from __future__ import annotations
 
-import os
 import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
+from qmpd.emulator.reading.firmware_tables import whole_number
 from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP, Entry
-from qmpd.option_language.key_values import BOOL, NUMBER, STRING
+from qmpd.option_language.key_values import BOOL
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.introspection import Enumeration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.emulator.reading.kept import KeptOptions
     from qmpd.option_language.options import Given
     from qmpd.qapi import Release
 
@@ -35,42 +35,6 @@ _COMPAT = {
     "unstable-input": ("accept", "reject", "crash"),
     "unstable-output": ("accept", "hide"),
 }
-_SLOTS = 9
-_SMBIOS_TYPES: dict[int, dict[str, str]] = {
-    0: {**dict.fromkeys(("vendor", "version", "date", "release"), STRING), "uefi": BOOL},
-    1: dict.fromkeys(("manufacturer", "product", "version", "serial", "uuid", "sku", "family"), STRING),
-    2: dict.fromkeys(("manufacturer", "product", "version", "serial", "asset", "location"), STRING),
-    3: dict.fromkeys(("manufacturer", "version", "serial", "asset", "sku"), STRING),
-    4: {
-        **dict.fromkeys(("sock_pfx", "manufacturer", "version", "serial", "asset", "part"), STRING),
-        **dict.fromkeys(("max-speed", "current-speed", "processor-id"), NUMBER),
-    },
-    8: {
-        **dict.fromkeys(("internal_reference", "external_reference"), STRING),
-        **dict.fromkeys(("connector_type", "port_type"), NUMBER),
-    },
-    9: {
-        **dict.fromkeys(("slot_designation", "pcidev"), STRING),
-        **dict.fromkeys(
-            (
-                *("slot_type", "slot_data_bus_width", "current_usage", "slot_length", "slot_id"),
-                *("slot_characteristics1", "slot_characteristics12"),
-            ),
-            NUMBER,
-        ),
-    },
-    11: dict.fromkeys(("value", "path"), STRING),
-    17: {**dict.fromkeys(("loc_pfx", "bank", "manufacturer", "serial", "asset", "part"), STRING), "speed": NUMBER},
-    41: {**dict.fromkeys(("designation", "kind", "pcidev"), STRING), "instance": NUMBER},
-}
-_SMBIOS_KINDS = ("other", "unknown", "video", "scsi", "ethernet", "tokenring", "sound", "pata", "sata", "sas")
-_LAST_SMBIOS_TYPE = 127
-_ACPI_TEXTS = ("sig", "oem_id", "oem_table_id", "asl_compiler_id", "file", "data")
-_ACPI_NUMBERS = {"rev": 8, "oem_rev": 32, "asl_compiler_rev": 32}
-_ACPI_HEADER, _ACPI_LARGEST = 36, 65535
-_SMALLEST_SMBIOS = 4
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
-_RELEASE = re.compile(r"\s*\d+\.\d+")
 _ROTATIONS = (0, 90, 180, 270)
 _TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
 
@@ -78,7 +42,7 @@ _TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
 class Singles:
     """Takes these options for a command line."""
 
-    def __init__(self, options: EmulatorOptions) -> None:
+    def __init__(self, options: KeptOptions) -> None:
         self._options = options
         self._release = options.release
         self._plugin = False
@@ -292,7 +256,7 @@ class Singles:
             operator = next((mark for mark in ("-", "+", "..") if mark in text), None)
             if operator is None:
                 raise OptionError("Bad range specifier")
-            left, right = (self._number(part) for part in text.split(operator, 1))
+            left, right = (whole_number(part) for part in text.split(operator, 1))
             for number, side in ((left, "left"), (right, "right")):
                 if number is None:
                     raise OptionError(f"Invalid number to the {side} of {operator}")
@@ -306,123 +270,16 @@ class Singles:
             if first > last:
                 raise OptionError("Invalid range")
 
-    @staticmethod
-    def _number(text: str) -> int | None:
-        try:
-            return key_values.number("", text)
-        except Refusal:
-            return None
-
     def seed(self, given: Given) -> None:
         """`-seed`.
 
         :raise OptionError: it is wrong.
         """
-        number = self._number(given.value)
+        number = whole_number(given.value)
         if number is None or given.value.lstrip().startswith("-"):
             raise OptionError(f"Invalid seed number: {given.value}")
 
     # The firmware's tables
-
-    def smbios(self, given: Given) -> None:
-        """`-smbios`.
-
-        :raise OptionError: it is wrong.
-        """
-        entry = self._options.groups.parse(given, "smbios")
-        path = entry.get("file")
-        if path is not None:
-            for key, _ in entry.pairs:
-                if key != "file":
-                    raise OptionError(f"Invalid parameter '{key}'")
-            try:
-                size = os.stat(path).st_size
-            except OSError:
-                size = -1
-            if size < _SMALLEST_SMBIOS:
-                raise OptionError(f"Cannot read SMBIOS file {path}")
-            return
-        text = entry.get("type")
-        if text is None:
-            raise OptionError("Must specify type= or file=")
-        digits = re.match(r"\s*(0[xX][0-9a-fA-F]+|\d+)", text)
-        kind = int(digits[1], 0 if digits[1][:2].lower() == "0x" else 10) if digits else 0
-        if kind > _LAST_SMBIOS_TYPE:
-            raise OptionError("out of range!")
-        known = _SMBIOS_TYPES.get(kind)
-        if known is None or (kind == _SLOTS and not self._release.behaviour.smbios_slots):
-            raise OptionError(f"Don't know how to build fields for SMBIOS type {kind}")
-        key_values.check_flat_list(entry.pairs, {**known, "type": NUMBER})
-        if kind == 0 and (number := entry.get("release")) is not None and _RELEASE.match(number) is None:
-            raise OptionError("Invalid release")
-        if kind == 1 and (uuid := entry.get("uuid")) is not None and _UUID.match(uuid) is None:
-            raise OptionError("Invalid UUID")
-        if kind == 4:
-            for name in ("max-speed", "current-speed"):
-                if entry.has(name) and key_values.number(name, entry.get(name) or "") > 0xFFFF:
-                    raise OptionError("SMBIOS CPU speed is too large (> 65535)")
-        if kind == 11:
-            self._check_strings(entry)
-        if kind == 41 and (named := entry.get("kind")) is not None and named not in _SMBIOS_KINDS:
-            raise OptionError(f"invalid parameter value: {named}")
-
-    @staticmethod
-    def _check_strings(entry: Entry) -> None:
-        for key, value in entry.pairs:
-            if key != "path":
-                continue
-            try:
-                with open(value, "rb") as file:
-                    if b"\0" in file.read(1 << 16):
-                        raise OptionError(f"NUL in OEM strings value in {value}")
-            except OSError as error:
-                raise OptionError(f"Could not open '{value}': {error.strerror}") from None
-
-    def acpi_table(self, given: Given) -> None:
-        """`-acpitable`.
-
-        :raise OptionError: it is wrong.
-        """
-        entry = self._options.groups.parse(given, "acpi")
-        for key, bits in _ACPI_NUMBERS.items():
-            text = entry.get(key)
-            if text is not None:
-                number = self._number(text)
-                if number is None:
-                    raise OptionError(f"Parameter '{key}' expects a uint64 value")
-                if number >> bits:
-                    raise OptionError(f"Parameter '{key}' expects uint{bits}_t")
-        for key, _ in entry.pairs:
-            if key not in _ACPI_TEXTS and key not in _ACPI_NUMBERS:
-                raise OptionError(f"Invalid parameter '{key}'")
-        has_header = entry.has("file")
-        if has_header == entry.has("data"):
-            raise OptionError("'-acpitable' requires one of 'data' or 'file'")
-        size = 0
-        for path in (entry.get("file") or entry.get("data") or "").split(":"):
-            try:
-                with open(path, "rb") as file:
-                    size += len(file.read(_ACPI_LARGEST * 2))
-            except OSError as error:
-                raise OptionError(f"can't open file {path}: {error.strerror}") from None
-        if has_header and size < _ACPI_HEADER:
-            raise OptionError(
-                f"ACPI table claiming to have header is too short, available: {size}, expected: {_ACPI_HEADER}"
-            )
-        total = size if has_header else size + _ACPI_HEADER
-        if total > _ACPI_LARGEST:
-            raise OptionError(f"ACPI table too big, requested: {total}, max: {_ACPI_LARGEST}")
-        if not has_header and all(key == "data" for key, _ in entry.pairs):
-            self._options.complaints.line(f"{given.location}: warning: ACPI table: no headers are specified")
-
-    def option_rom(self, given: Given) -> None:
-        """`-option-rom`.
-
-        :raise OptionError: it is wrong.
-        """
-        entry = self._options.groups.parse(given, "option-rom")
-        if entry.get("romfile") is None:
-            raise OptionError("Option ROM file is not specified")
 
     # Others
 

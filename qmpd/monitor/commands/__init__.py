@@ -6,52 +6,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from qmpd.monitor.entry import Entry
+from qmpd.monitor.registry import HANDLERS, REFUSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qmpd.monitor.entry import Handler
     from qmpd.qapi import Release
 
-# By their names in this package; one is in the room of another door.
+# Named, and not imported: a server that starts looks no command up yet.
 MODULES = (
-    "control", "run_state", "machine", "misc", "descriptors", "migration", "chardev", "qom", "qdev", "net", "balloon",
-    "hardware", "block", "block_limits", "block_nodes", "ui", "qmpd.human.command",
+    "qmpd.monitor.commands.control", "qmpd.monitor.commands.run_state", "qmpd.monitor.commands.machine",
+    "qmpd.monitor.commands.misc", "qmpd.monitor.commands.descriptors", "qmpd.monitor.commands.migration",
+    "qmpd.monitor.commands.chardev", "qmpd.monitor.commands.qom", "qmpd.monitor.commands.qdev",
+    "qmpd.monitor.commands.net", "qmpd.monitor.commands.balloon", "qmpd.monitor.commands.hardware",
+    "qmpd.monitor.commands.block", "qmpd.monitor.commands.block_limits",
+    "qmpd.monitor.commands.block_nodes", "qmpd.monitor.commands.ui",
 )  # fmt: skip
-
-_handlers: dict[str, Handler] = {}
-_refusing: set[str] = set()
-
-
-def command(name: str, *, refuses: bool = False) -> Callable[[Handler], Handler]:
-    """Register the function that executes the command `name`.  It gives the value of `return`.
-
-    It raises CommandError or MachineError where the command fails, and never sees arguments that the
-    release's schema does not allow.  One that `refuses` only finds QEMU's reason to fail, where there is one.
-    """
-
-    def register(handler: Handler) -> Handler:
-        _handlers[name] = handler
-        if refuses:
-            _refusing.add(name)
-        return handler
-
-    return register
+_EXTENSIONS = "qmpd.monitor.commands.live_update"
 
 
 def handlers(release: Release) -> dict[str, Handler]:
     """All commands that qmpd models, by name; those of the extensions where the release has any."""
-    if "query-status" not in _handlers:
+    if "query-status" not in HANDLERS:
         for module in MODULES:
-            import_module(module if "." in module else f"qmpd.monitor.commands.{module}")
+            import_module(module)
     if release.extensions:
-        import_module("qmpd.monitor.commands.live_update")
-    return _handlers
+        import_module(_EXTENSIONS)
+    return HANDLERS
 
 
 def modelled(release: Release) -> set[str]:
     """The names of the commands whose effect qmpd models."""
-    return handlers(release).keys() - _refusing
+    return handlers(release).keys() - REFUSING
 
 
 def find(release: Release, name: str) -> Entry | None:

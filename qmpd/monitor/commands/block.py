@@ -9,8 +9,8 @@ from qmpd.block.opening import Opener, of_file
 from qmpd.block.requests import keeps_status
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import DeviceNotFound
-from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY, as_put_in
 from qmpd.schedule.schedule import Time
 

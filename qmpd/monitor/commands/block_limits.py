@@ -8,9 +8,9 @@ from qmpd.block.content import text_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
 from qmpd.block.limits import Limits
-from qmpd.monitor.commands import command
 from qmpd.monitor.commands.block import find_drive
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.system.deferred import Deferred
 

@@ -11,9 +11,9 @@ from qmpd.block.images.errors import ImageError
 from qmpd.block.permissions import cumulative, uses
 from qmpd.block.recorded import note_backing
 from qmpd.block.reopening import reopen
-from qmpd.monitor.commands import command
 from qmpd.monitor.commands.block_limits import in_executor
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import object_order
-from qmpd.monitor.commands import command
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.system import chardevs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
-from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.system.descriptors import Descriptors
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from qmpd.hardware import memory
-from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import as_put_in
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.machine.live_update import UpdateStage
-from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.system.deferred import Deferred
 

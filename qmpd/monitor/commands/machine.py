@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from qmpd.hardware import memory, processors
 from qmpd.hardware.numa import Numa, NumaError
 from qmpd.hardware.processors import Place
-from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.qom.reader import size_of
 from qmpd.wire import Encoded

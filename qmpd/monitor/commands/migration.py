@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.wire import Encoded
 

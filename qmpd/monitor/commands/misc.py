@@ -1,11 +1,12 @@
-"""QAPI module `yank`."""
+"""QAPI module `yank`, and the way to the human monitor of module `misc`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from qmpd.monitor.commands import command
+from qmpd.common.refusals import NotModelled
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:
@@ -32,3 +33,20 @@ def yank(system: System, session: Client, arguments: Arguments) -> object:
         if client.label in labels:
             client.sever("it was yanked")
     return EMPTY
+
+
+@command("human-monitor-command")
+def human_monitor_command(system: System, session: Client, arguments: Arguments) -> object:
+    """Execute a line as somebody at a terminal would; its lines end as those of a terminal."""
+    if system.human is None:
+        raise NotModelled("the human monitor here")
+    cpu = arguments.get("cpu-index")
+    cpus = system.settings.topology.cpus if system.settings.board.has_cpus else 0
+    if cpu is not None and not 0 <= cast("int", cpu) < cpus:
+        raise CommandError("Parameter 'cpu-index' expects a CPU number")
+    said = system.human(cast("str", arguments["command-line"]), session)
+    return _with_line_ends(said) if isinstance(said, str) else said.told_as(_with_line_ends)
+
+
+def _with_line_ends(text: str) -> str:
+    return text.replace("\n", "\r\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.common.dictionary_order import in_order
-from qmpd.monitor.commands import command
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:

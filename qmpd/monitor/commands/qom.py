@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from qmpd.monitor.commands import command
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from qmpd.machine import RunState, ShutdownCause
 from qmpd.machine.blueprint import PanicAction, RebootAction, ShutdownAction, WatchdogAction
-from qmpd.monitor.commands import command
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.wire import Encoded, encode
 

@@ -9,8 +9,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, cast
 
-from qmpd.monitor.commands import command
 from qmpd.monitor.errors import CommandError
+from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.system.deferred import Deferred
 

@@ -1,0 +1,112 @@
+"""What QEMU does before it makes the machine: what affects everything else, and what lists what there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.option_language.errors import NOWHERE, OptionError
+from qmpd.option_language.groups import HELP
+from qmpd.server.chardevs.probing import probe_writing
+
+if TYPE_CHECKING:
+    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.option_language.groups import Entry
+
+_SANDBOX = {
+    "obsolete": ("allow", "deny"),
+    "elevateprivileges": ("allow", "deny", "children"),
+    "spawn": ("allow", "deny"),
+    "resourcecontrol": ("allow", "deny"),
+}
+_ACTIONS = ("reboot", "shutdown", "panic", "watchdog")
+
+
+class Before:
+    """Looks at all that comes before the machine."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        self._options = options
+        self._release = options.release
+        self._groups = options.groups
+        self._tree = options.machine.machine
+
+    def look(self) -> None:
+        """What affects everything else, or lists what there is.
+
+        :raise OptionError: a fault.
+        :raise OptionList: something is to be listed.
+        """
+        options = self._options
+        self._validate()
+        if self._release.behaviour.keyval_options:
+            self._check_sandbox()
+            self._check_actions()
+        else:
+            options.machine.check_actions()
+        options.process.add_descriptors(self._groups.find("add-fd"))
+        self._set_log()
+        if options.values.get("cpu") in HELP:
+            raise options.lists.cpus()
+        for entry in self._groups.find("device"):
+            self._list_device(entry)
+        if options.values.get("L"):
+            raise options.lists.listed("-L")
+        if options.process.pid_file is not None:
+            probe_writing(options.process.pid_file, "pid-file")
+
+    def _validate(self) -> None:
+        tree, values = self._tree, self._options.values
+        if "kernel" not in tree:
+            for name in ("append", "initrd", "shim"):
+                if name in tree:
+                    raise OptionError(f"-{name} only allowed with -kernel option", NOWHERE)
+        incoming = self._options.machine.incoming
+        if "loadvm" in values and incoming is not None:
+            raise OptionError("'incoming' and 'loadvm' options are mutually exclusive", NOWHERE)
+        if self._options.process.daemonize and values.get("display") == "curses":
+            raise OptionError("curses display cannot be used with -daemonize", NOWHERE)
+
+    def _check_sandbox(self) -> None:
+        for entry in self._groups.find("sandbox"):
+            if not entry.flag("enable"):
+                continue
+            for name, known in _SANDBOX.items():
+                value = entry.get(name)
+                if value is not None and value not in known:
+                    raise entry.error(f"invalid argument for {name}")
+
+    def _check_actions(self) -> None:
+        entry = self._groups.merged("action")
+        if entry is None:
+            return
+        for name in _ACTIONS:
+            value = entry.get(name)
+            if value is not None:
+                self._options.machine.take_actions([(name, value)], entry.location)
+        self._options.machine.check_actions()
+
+    def _set_log(self) -> None:
+        options = self._options
+        items = options.values.get("d")
+        listed = options.lists.choices("log-items")
+        if items is not None and listed:
+            known = {*listed, "all"}
+            for item in items.split(","):
+                if item == "trace:help":
+                    raise options.lists.listed("-trace")
+                if item.startswith("trace:") and item != "trace:":
+                    options.singles.enable_event(item.removeprefix("trace:"), "")
+                elif item not in known:
+                    raise options.lists.listed("-d")
+        options.process.open_log(logs=items is not None, always=self._release.behaviour.log_always_opened)
+
+    def _list_device(self, entry: Entry) -> None:
+        driver = entry.get("driver")
+        if driver is None or not (driver in HELP or any(key in HELP for key, _ in entry.pairs)):
+            return
+        listed = self._options.lists.device(driver)
+        if listed is None:
+            error = entry.error(f"Device '{driver}' not found")
+            self._options.complaints.error(error)
+            raise self._options.lists.nothing()
+        raise listed
