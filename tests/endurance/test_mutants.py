@@ -18,6 +18,8 @@ from endurance.mutants.sampling import FOLDERS, WHOLE, chosen
 if TYPE_CHECKING:
     from pathlib import Path
 
+PAGE = ROOT / "docs" / "explanation" / "mutants.md"
+
 
 def mutants(file: str, count: int) -> list[Mutant]:
     return [Mutant(file, each, "run", f"a = {each}", f"a = {each + 1}", f"{file} {each}") for each in range(count)]
@@ -95,16 +97,16 @@ def test_a_score_is_no_hundred_where_one_survived() -> None:
 
 
 def test_the_page() -> None:
-    text = page(findings(left=3), seed=7)
-    assert "`--seed 7`; it did not come to 3 that were chosen" in text
+    text = page(findings(left=3), "--seed 7")
+    assert "`./scripts/mutants --seed 7`; it did not come to 3 that were chosen" in text
     assert "Nobody looks." in text
     (one,) = findings().survivors()
     assert f"| `qmpd/wire/lexer.py:{one.line}` | run | `{one.old}` | `{one.new}` |" in text
-    quiet = page(Findings(mutants(TURN, 1), [], {}, []), seed=1)
+    quiet = page(Findings(mutants(TURN, 1), [], {}, []), "")
     assert "There are none." in quiet
     assert "makes no difference" not in quiet
     odd = replace(mutants("a", 1)[0], old="a = `b` | c\nd", new="")
-    lost = page(Findings([odd], [odd], {odd.key: Verdict.SURVIVED}, []), seed=1)
+    lost = page(Findings([odd], [odd], {odd.key: Verdict.SURVIVED}, []), "")
     assert "| `` a = `b` \\| c d `` | (nothing) |" in lost
 
 
@@ -188,6 +190,13 @@ def test_the_files_are_there() -> None:
     assert all((ROOT / each).is_file() and each.startswith(FOLDERS) for each in WHOLE)
     left_out = [option.partition("=")[2].partition("::")[0] for option in running.LEFT_OUT]
     assert all((ROOT / each).exists() for each in [*running.TESTS, *left_out])
+
+
+@pytest.mark.parametrize("file", WHOLE)
+def test_the_page_of_the_documentation_has_no_survivor_that_must_not(file: str) -> None:
+    row = next(line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{file}` |"))
+    _, _, there, looked_at, _, _, survived, score, _ = (cell.strip() for cell in row.split("|"))
+    assert (looked_at, survived, score) == (there, "0", "100 %")
 
 
 def test_mutmuts_mutants_have_their_places(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from endurance.mutants import running
 from endurance.mutants.page import Findings, page, survivors, table
 from endurance.mutants.sampling import FOLDERS, WHOLE, chosen
 
-COUNT = 800
+COUNT = 500
 """Mutants that are chosen by chance: so many as two cores look at in ten minutes, with those that always are."""
 
 
@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     found = findings.survivors()
     sys.stdout.write(f"{table(findings)}\n{survivors(found)}\n")
     if options.o is not None:
-        Path(options.o).write_text(page(findings, options.seed), encoding="utf-8")
+        told = " ".join((f"--seed {options.seed} --count {options.count}", *options.files))
+        Path(options.o).write_text(page(findings, told), encoding="utf-8")
     if findings.left:
         sys.stdout.write(f"there was no time for {len(findings.left)} of those that were chosen\n")
     forbidden = [mutant for mutant in found if mutant.file in whole]

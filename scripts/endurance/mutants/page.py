@@ -138,11 +138,11 @@ def _code(text: str) -> str:
     return f"`` {line} ``" if "`" in line else f"`{line}`"
 
 
-def page(findings: Findings, seed: int) -> str:
-    """The page of the documentation."""
+def page(findings: Findings, options: str) -> str:
+    """The page of the documentation, of a run with these options."""
     left = f"; it did not come to {len(findings.left)} that were chosen" if findings.left else ""
     found = findings.survivors()
-    parts = [HEAD, f"## The score\n\nThe run with `--seed {seed}`{left}:\n\n{table(findings)}"]
+    parts = [HEAD, f"## The score\n\n`./scripts/mutants {options}`{left}:\n\n{table(findings)}"]
     if findings.equivalents:
         parts.append(
             "## What makes no difference\n\n"
