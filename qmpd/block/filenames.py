@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from qmpd.block.files import kind_of
@@ -41,8 +40,7 @@ def parse(filename: str, json_parser: str = "classic") -> dict[str, Any]:
         return {**found, "config": config} if config else found
     if protocol == "blkverify":
         raw, _, test = rest.partition(":")
-        below = {"driver": "raw", "file": parse(raw, json_parser)}
-        return {"driver": "blkverify", "raw": below, "test": _with_format(parse(test, json_parser))}
+        return {"driver": "blkverify", "raw": parse(raw, json_parser), "test": {"file": parse(test, json_parser)}}
     if protocol in ("nbd", "ssh", "http", "https", "ftp", "ftps", "rbd", "iscsi", "nfs", "gluster", "fat", "vvfat"):
         raise NotModelled(f"protocol {protocol}")
     raise MachineError(f"Unknown protocol '{protocol}'")
@@ -78,25 +76,6 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict) and value and all(name.isdecimal() for name in value):
         return [_listed(value[name]) for name in sorted(value, key=int)]
     return value
-
-
-def _with_format(options: dict[str, Any]) -> dict[str, Any]:
-    if options["driver"] not in ("file", "host_device"):
-        return options
-    return {"driver": probe(str(options["filename"])), "file": options}
-
-
-def probe(filename: str) -> str:
-    """The format of a file, as its first bytes tell."""
-    try:
-        with open(filename, "rb", opener=_without_waiting) as file:
-            return probe_bytes(file.read(512))
-    except (OSError, ValueError):
-        return "raw"
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def probe_bytes(head: bytes) -> str:

@@ -82,7 +82,9 @@ class BlockNode:
     def full_options(self) -> dict[str, Any]:
         """The options that would open it again."""
         driver = DRIVERS[self.driver]
-        found: dict[str, Any] = {name: self.options[name] for name in driver.strong if name in self.options}
+        found: dict[str, Any] = {}
+        for name in driver.strong:
+            found |= _flat(name, self.options.get(name))
         found["driver"] = self.driver
         if self.driver == "quorum":
             found["children"] = [child.full_options for child in self.children.values()]
@@ -109,6 +111,14 @@ class BlockNode:
     def virtual_size(self) -> int:
         """Its size in whole sectors, as queries tell it."""
         return (self.size + SECTOR - 1) // SECTOR * SECTOR
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """An option as it is told: lists and objects with dots in their members' names."""
+    if isinstance(value, (dict, list)):
+        members = value.items() if isinstance(value, dict) else enumerate(value)
+        return {key: each for member, inner in members for key, each in _flat(f"{name}.{member}", inner).items()}
+    return {} if value is None else {name: value}
 
 
 @dataclass(slots=True, eq=False)
@@ -155,8 +165,8 @@ class Drive:
     def does(self) -> int:
         """What it does with its node (`qmpd.block.files.READ` and its like)."""
         if self.device is None and not self.label:
-            # A drive that no device has yet does what it may, and lets others do all.
-            return READ | (WRITE if self.node is not None and not self.node.read_only else 0)
+            # A drive that no device has yet does nothing, and lets others do all; who asks to write for a while may.
+            return WRITE if self.writes else 0
         return READ | (WRITE if self.writes else 0)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.filenames import parse, probe
+from qmpd.block.filenames import parse, probe_bytes
 from qmpd.block.files import beside
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # Whose heir a node is whose parent is not there yet.
 _UNBORN = "?"
+# The children that are opened without a look at their format where no driver is told.
+_PROTOCOL_ROLES = frozenset({"file", "image", "raw", "data-file", "log"})
+_HEAD = 512
 FILES = ("file", "host_device", "host_cdrom")
 # What a node below another takes from it, where it is not told otherwise.
 _INHERITED = ("read-only", "cache", "auto-read-only", "force-share")
@@ -45,6 +48,8 @@ class Opener:
 
         :raise Refusal: it cannot be opened.
         """
+        if "driver" not in options:
+            options = self._probed(options)
         name = cast("str", options["driver"])
         driver = DRIVERS.get(name)
         if driver is None or name not in MADE:
@@ -53,7 +58,7 @@ class Opener:
         children: dict[str, BlockNode] = {}
         try:
             for role, reference in self._references(name, options):
-                children[role] = self._child(reference, options)
+                children[role] = self._child(role, reference, options)
             self._check(name, options)
             node = self._prepare(name, options, owned=owned)
             # The name is used up even where the node cannot be opened.
@@ -117,7 +122,9 @@ class Opener:
             raise MachineError("'data-file' is required for this image")
         filename = beside(file.exact_name, header.data_file.decode(errors="surrogateescape"))
         common = {"read-only": node.read_only}
-        node.children["data-file"] = self._child(parse(filename, self._graph.json_parser), common)
+        node.children["data-file"] = self._child(
+            "data-file", parse(filename, self._graph.json_parser), common
+        )
 
     def _prepare(self, driver: str, options: Options, *, owned: bool) -> BlockNode:
         """A node that is not open yet.
@@ -133,15 +140,37 @@ class Opener:
             self._graph.check_name(name)
         return apply_common(BlockNode(name or "", driver, owned=owned), options)
 
-    def _child(self, reference: object, parent: Options) -> BlockNode:
+    def _probed(self, options: Options) -> dict[str, Any]:
+        """Options that tell no driver, with the format that what is below them has.
+
+        :raise Refusal: nothing is below, or it cannot be opened.
+        """
+        found = dict(options)
+        if "file" not in found:
+            filename = found.pop("filename", None)
+            if filename is None:
+                raise MachineError("Must specify either driver or file")
+            found["file"] = parse(str(filename), self._graph.json_parser)
+        file = self._child("file", found["file"], options)
+        assert file.port is not None
+        try:
+            head = file.port.read(0, _HEAD)
+        except (OSError, ImageError):
+            head = b""
+        return {**found, "driver": probe_bytes(head), "file": file}
+
+    def _child(self, role: str, reference: object, parent: Options) -> BlockNode:
         """The node that a reference names, or that it describes."""
+        if isinstance(reference, BlockNode):
+            return reference
         if isinstance(reference, str):
             return self._graph.find(reference)
         options = cast("dict[str, Any]", reference)
         inherited = {name: parent[name] for name in _INHERITED if name in parent and name not in options}
         whole = {"discard": "unmap", **inherited, **options}
-        if "driver" not in whole:
-            whole = with_format(whole)
+        if "driver" not in whole and role in _PROTOCOL_ROLES and "filename" in whole:
+            filename = str(whole.pop("filename"))
+            whole = {**whole, **parse(filename, self._graph.json_parser)}
         child = self.open(whole)
         if "read-only" not in options:
             child.heir_of = _UNBORN
@@ -159,7 +188,7 @@ class Opener:
                     str(recorded), node.image.get("backing-filename-format"), read_only=True,
                     json_parser=self._graph.json_parser,
                 )  # fmt: skip
-            child = self._child(reference, inherited)
+            child = self._child("backing", reference, inherited)
         except Refusal as error:
             self._graph.release(node, always=True)
             raise Refusal("backing-not-opened", why=error) from None
@@ -192,24 +221,13 @@ def apply_common(node: BlockNode, options: Options) -> BlockNode:
     return node
 
 
-def with_format(options: Options) -> dict[str, Any]:
-    """Options that tell a file's name and no driver, with the format that the file has."""
-    found = dict(options)
-    filename = found.pop("filename", None)
-    if filename is None:
-        raise MachineError("Must specify either driver or file")
-    return {"driver": probe(str(filename)), "file": parse(str(filename)), **found}
-
-
 def of_file(filename: str, driver: str | None, *, read_only: bool, json_parser: str = "classic") -> dict[str, Any]:
     """The options of the node that stands for a file's name; its format is looked for where none is told.
 
     :raise MachineError: the name is none.
     """
     found = parse(filename, json_parser)
-    found.setdefault("driver", "raw")
     if filename.startswith("json:") and driver is None:
         return {**found, "read-only": found.get("read-only", read_only)}
-    if driver is None:
-        driver = probe(str(found["filename"])) if found["driver"] in FILES else "raw"
-    return {"driver": driver, "file": found, "read-only": read_only}
+    told = {} if driver is None else {"driver": driver}
+    return {**told, "file": found, "read-only": read_only}

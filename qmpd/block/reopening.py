@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from qmpd.block.drive_options import CACHES
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import DiskFile
@@ -40,10 +41,6 @@ _COMMON = (
     "read_only", "auto_read_only", "detect_zeroes", "discard", "direct", "no_flush", "force_share", "options",
     "backing_as_recorded",
 )  # fmt: skip
-_CACHES = {
-    "none": (True, False, True), "off": (True, False, True), "directsync": (True, False, False),
-    "writeback": (False, False, True), "unsafe": (False, True, True), "writethrough": (False, False, False),
-}  # fmt: skip
 
 
 _FLAGS = frozenset({"read-only", "auto-read-only", "force-share", "direct", "no-flush"})
@@ -257,7 +254,7 @@ def reopen_by_hand(graph: BlockGraph, node: BlockNode, drive: Drive | None, opti
             raise MachineError("Cannot set both -r/-w and 'read-only'")
         tree["read-only"] = "r" in options
     if "c" in options:
-        mode = _CACHES.get(options["c"])
+        mode = CACHES.get(options["c"])
         if mode is None:
             raise MachineError(f"Invalid cache option: {options['c']}")
         if "cache" in tree:

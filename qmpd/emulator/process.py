@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import pwd
 import re
@@ -85,6 +87,18 @@ class ProcessOptions:
             self.descriptors.append((group, os.dup(number), entry.get("opaque")))
         for number in {_signed(entry.get("fd")) for entry in entries}:
             os.close(number)
+
+    def open_of_set(self, identifier: int, way: int) -> int:
+        """A copy of a file of a set that can be read and written as `way` says.
+
+        :raise OSError: there is no such set (ENOENT), or no such file in it (EACCES).
+        """
+        found = [number for group, number, _ in self.descriptors if group == identifier]
+        for number in found:
+            if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == way & os.O_ACCMODE:
+                return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 0)
+        reason = errno.EACCES if found else errno.ENOENT
+        raise OSError(reason, os.strerror(reason))
 
     def descriptor(self, text: str) -> int | None:
         """The file of the set of this number; None where there is none."""

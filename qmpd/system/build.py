@@ -13,10 +13,11 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from qmpd.block.drive_options import limits, node_options, writeback
 from qmpd.block.nodes import Drive
 from qmpd.block.opening import Opener
 from qmpd.common.integers import from_digits
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.texts import Texts
 from qmpd.guest.effects import ACTING
 from qmpd.hardware.home import Workbench
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 _sources: WeakKeyDictionary[Release, Source] = WeakKeyDictionary()
 # How many flash chips a board has (`-machine pflash0=`).
 _FLASHES = 2
-# What the name of a file begins with that is none.
-_PROTOCOLS = ("null-co", "null-aio")
-_FORMATS = ("raw", "qcow2")
 
 
 def make_inventory(release: Release, home: Home, computer: Computer) -> Inventory:
@@ -210,24 +208,19 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     block = inventory.backends.block
     drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
     drive.werror, drive.rerror = given.get("werror", "auto"), given.get("rerror", "auto")
-    if given.get("file"):
-        read_only = given.get("readonly", given.get("read-only", "off")) in ("on", "yes", "true")
-        driver = next((each for each in _PROTOCOLS if given["file"].startswith(f"{each}://")), None)
-        file = {"driver": driver}
-        if driver is None:
-            file = {"driver": given.get("protocol", "file"), "filename": given["file"]}
-        options = {"driver": given.get("format") or "raw", "file": file, "read-only": read_only}
-        if "node-name" in given:
-            options["node-name"] = given["node-name"]
-        block.insert(drive, Opener(block).open(options))
-    elif given.get("driver") in _FORMATS:
-        # On top of what is not modelled.
+    drive.writeback = writeback(given)
+    drive.limits = limits(given, drive.name)
+    try:
+        options = node_options(given, block.json_parser)
+        if options is not None:
+            # Here it may be told to unmap what nothing is told to discard.
+            zeroes = options.pop("detect-zeroes", "off")
+            node = Opener(block).open(options)
+            node.detect_zeroes = zeroes
+            block.insert(drive, node)
+    except NotModelled:
+        # Something is in it that is not modelled.
         drive.unmodelled = True
-    elif given.get("driver"):
-        options = {name: given[name] for name in ("driver", "node-name") if name in given}
-        if given.get("size", "").isdigit():
-            options["size"] = int(given["size"])
-        block.insert(drive, Opener(block).open({**options, "read-only": given.get("readonly") == "on"}))
     if drive.name in block.nodes:
         raise MachineError(f"Device name '{drive.name}' conflicts with an existing node name")
     block.drives.append(drive)

@@ -89,7 +89,10 @@ def descriptor(text: bytes) -> Iterator[None]:
     number = os.memfd_create("line")
     os.write(number, text)
     os.lseek(number, 0, os.SEEK_SET)
-    os.dup2(number, emulator_line.DESCRIPTOR)
+    # It was open for reading alone where the lines were recorded.
+    reading = os.open(f"/proc/self/fd/{number}", os.O_RDONLY)
+    os.dup2(reading, emulator_line.DESCRIPTOR)
+    os.close(reading)
     os.close(number)
     try:
         yield

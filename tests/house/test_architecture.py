@@ -22,7 +22,7 @@ WITHOUT = frozenset({
 
 REACHING = {
     # What cannot be refused without a look at the file.
-    "qmpd.block.images.errors", "qmpd.block.images.qcow2.reading", "qmpd.block.filenames", "qmpd.block.files",
+    "qmpd.block.images.errors", "qmpd.block.images.qcow2.reading", "qmpd.block.files",
     "qmpd.hardware.firmware",
     # Numbers of open files that clients hand over, and of the process.
     "qmpd.monitor.commands.descriptors", "qmpd.system.descriptors",

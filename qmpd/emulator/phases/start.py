@@ -226,6 +226,8 @@ class Start:
 
     def _blockdevs(self) -> None:
         options = self._options
+        block = self._building.inventory.backends.block
+        block.open_set, block.json_parser = options.process.open_of_set, options.release.behaviour.json_parser
         for location, arguments in options.blockdevs:
             if "node-name" not in arguments:
                 raise OptionError("'node-name' must be specified for the root node", location)
@@ -235,13 +237,10 @@ class Start:
         for entry in self._groups.find("drive"):
 
             def add(values: dict[str, str], entry: Entry = entry) -> None:
-                shown = {key: value for key, value in values.items() if key not in ("path", "protocol")}
-                tried = dict(values)
-                if "file" in tried:
-                    tried["file"] = tried.pop("path")
-                name = tried.get("id", "the drive")
-                if self._add(partial(self._building.add_drive, tried), name, entry.location):
-                    self._change(drives=(*self._machine.drives, shown))
+                told = {key: value for key, value in values.items() if key not in ("path", "protocol")}
+                name = told.get("id", "the drive")
+                if self._add(partial(self._building.add_drive, told), name, entry.location):
+                    self._change(drives=(*self._machine.drives, told))
 
             try:
                 self._drives.create(entry, add)

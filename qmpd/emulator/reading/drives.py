@@ -89,6 +89,7 @@ class Drives:
         :raise OptionError: it cannot be had.
         """
         values = self._renamed(entry)
+        whole = dict(values)
         self._check_cache(values)
         own = {key: values.pop(key) for key in list(values) if key in _LEGACY}
         key_values.check_flat_list([(key, value) for key, value in own.items() if _LEGACY[key]], _LEGACY)
@@ -117,7 +118,11 @@ class Drives:
             settings["id"] = entry.identifier
         settings |= {name: own[name] for name in ("werror", "rerror") if name in own}
         if not is_empty:
-            settings |= self._open(entry, file, driver, values, read_only)
+            opened = self._open(entry, file, driver, values, read_only)
+            passed = {key: value for key, value in whole.items() if key not in _LEGACY and key != "format"}
+            settings |= {**passed, **opened}
+            if file is not None:
+                settings["file"] = file
         if interface == "virtio":
             device = self._options.groups.create("device", None, entry.location)
             identifier = entry.identifier or f"virtio{unit}"
