@@ -118,6 +118,11 @@ class KeptEntries:
         self._entries: deque[KeptEntry] = deque()
         self._size = 0
 
+    @property
+    def size(self) -> int:
+        """The bytes of their messages."""
+        return self._size
+
     def append(self, kept: KeptEntry) -> None:
         """Keep one more; the oldest are forgotten where there are too many, or too much in them."""
         self._entries.append(kept)
@@ -151,6 +156,11 @@ class Recorder:
         self._followers: list[Callable[[dict[str, Any]], None]] = []
         self._number = 0
         self.resets = 0
+
+    @property
+    def kept(self) -> int:
+        """The bytes of the messages in the entries that are kept."""
+        return self._entries.size
 
     def record(self, kind: EntryKind, **members: Any) -> None:
         """Write down that something happens now; the members are those of `TranscriptEntry`.

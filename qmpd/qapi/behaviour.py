@@ -67,6 +67,7 @@ ABOUT: dict[str, str] = {
     " it is still told of",
     "unused_files_close": "the files of the sets are closed when the last client of a monitor leaves while the machine"
     " runs, but for sets that something uses",
+    "client_files_checked": "add_client refuses a file that is no socket before all else",
     "screendump_refusal": "the text of screendump for a file that cannot be written",
     "vnc_missing": "the text that refuses a password for a VNC display that there is not",
     "vnc_password_disabled": "the text that refuses a password for a VNC display that asks for none",
@@ -180,6 +181,7 @@ class Behaviour:
     device_options_are_text: bool = False
     removed_files_close_at_once: bool = True
     unused_files_close: bool = False
+    client_files_checked: bool = True
     screendump_refusal: str = "failed to open file '{path}': {reason}"
     vnc_missing: str = "Could not set password"
     vnc_password_disabled: str = "Could not set password"

@@ -107,6 +107,13 @@ class Acceptor:
             self.connections.add(connection)
             self._vm.nursery.start_soon(self.serve, connection)
 
+    def admit(self, monitor: MonitorSettings, client: socket.socket) -> bool:
+        """Serve a client that somebody else has let in; False where the monitor has one and takes no other."""
+        if monitor.exclusive and self._is_busy(monitor):
+            return False
+        self.serve_client(monitor, client)
+        return True
+
     async def serve(self, connection: Connection) -> None:
         """Serve a client until it leaves."""
         self.connections.add(connection)
@@ -139,7 +146,7 @@ class Acceptor:
         self.numbers += 1
         if monitor.mode == "control" and client.family == AF_UNIX:
             client = DescriptorSocket.adopt(client)
-        if monitor.host is not None:
+        if monitor.host is not None or monitor.exclusive:
             for chardev in vm.system.chardevs:
                 if chardev.label == monitor.chardev:
                     chardev.connected_address = describe_connection(client, address)

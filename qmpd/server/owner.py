@@ -74,6 +74,9 @@ class Monitors(Protocol):
     async def converse(self, monitor: MonitorSettings, client: socket.socket, address: Any = None) -> None:
         """Greet a client and serve it until it leaves."""
 
+    def admit(self, monitor: MonitorSettings, client: socket.socket) -> bool:
+        """Serve a client that somebody else has let in; False where the monitor has one and takes no other."""
+
 
 class DeviceOwner(MachineOwner, Protocol):
     """Whoever serves a virtual machine with character devices."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
 import sys
 from typing import TYPE_CHECKING
@@ -387,6 +388,22 @@ class VirtualMachine:
     def when_readable(self, descriptor: int, then: Callable[[], None]) -> None:
         """Have `then` done in the main loop once this can be read; it is closed (`qmpd.system.ports.Host`)."""
         self.nursery.start_soon(self._wait, descriptor, then)
+
+    def give_client(self, label: str, number: int) -> bool:
+        """Give a character device a client by its socket (`qmpd.system.ports.Host`)."""
+        client = socket.socket(fileno=number)
+        client.setblocking(False)
+        monitor = next((each for each in self.settings.monitors if each.chardev == label), None)
+        taken = False
+        try:
+            if monitor is not None:
+                taken = self.acceptor.admit(monitor, client)
+            elif self.devices is not None:
+                taken = self.devices.give(label, client)
+        finally:
+            if not taken:
+                client.close()
+        return taken
 
     def close_chardev(self, label: str) -> None:
         """Close a character device."""

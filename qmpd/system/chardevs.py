@@ -101,6 +101,19 @@ def _with_file(system: System, monitor: str, backend: Backend) -> Backend:
     return {**backend, "data": {**data, "addr": {"type": "fd", "data": {"str": str(number)}}}}
 
 
+def give_client(system: System, label: str, number: int) -> None:
+    """Give a device that listens a client, by the descriptor of its socket, which is the caller's no more.
+
+    :raise Refusal: the device takes none, or that is no socket.
+    """
+    if system.host is None or system.computer.descriptor_kind(number) != "socket":
+        if system.descriptors is not None:
+            system.descriptors.close(number)
+    elif system.host.give_client(label, number):
+        return
+    raise Refusal("add-client-failed")
+
+
 def is_busy(system: System, chardev: Chardev) -> bool:
     """Whether somebody uses a device."""
     return chardev.frontend_open or (not system.is_bare and system.inventory.backends.chardev_is_busy(chardev.label))

@@ -25,6 +25,14 @@ class Host(Protocol):
     def close_chardev(self, label: str) -> None:
         """Close one that was opened so, or when the machine started."""
 
+    def give_client(self, label: str, number: int) -> bool:
+        """Give a character device that listens a client, by the descriptor of its socket, which is closed in the end.
+
+        False where the device takes none: it has one, or is no socket that listens.
+
+        :raise NotModelled: real QEMU might take it.
+        """
+
     def open_debugger(self, device: str) -> bool:
         """Let debuggers connect to a device, in its short form, or to none; whether they can now.
 

@@ -15,7 +15,8 @@ REMEMBERED = 60
 class Ledger:
     """Counts, and the transcript: its digest and its last lines.
 
-    `memory` has pairs: the seconds since the start (or the steps, in virtual time) and the bytes in use.
+    `memory` has pairs: the seconds since the start (or the steps, in virtual time) and the bytes in use;
+    `kept` are those that transcripts keep, which are left out there.
     """
 
     machines: int = 0
@@ -34,6 +35,7 @@ class Ledger:
     greetings: dict[str, str] = field(default_factory=dict)
     schemas: dict[str, str] = field(default_factory=dict)
     memory: list[tuple[float, int]] = field(default_factory=list)
+    kept: int = 0
     last: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _digest: Any = field(default_factory=hashlib.sha256)
 

@@ -224,11 +224,17 @@ class Soak:
 
     async def _sample(self, start: float, hosted: list[Hosted]) -> None:
         while True:
-            self.ledger.memory.append((trio.current_time() - start, memory()))
+            self.ledger.memory.append((trio.current_time() - start, self._in_use()))
             for each in hosted:
                 if each.name:
                     each.process.look()
             await trio.sleep(SAMPLED)
+
+    def _in_use(self) -> int:
+        """Bytes in use, without what transcripts keep: that grows up to a bound of 64 MiB for each machine."""
+        puppeteers = [member.vm.puppeteer for member in self._fleet._members.values()]
+        self.ledger.kept = sum(each.recorder.kept for each in puppeteers if each is not None)
+        return memory() - self.ledger.kept
 
     async def _nothing_is_left(self, fleet: Client, actors: list[Actor], before: int) -> None:
         """When clients are gone nothing is left of them, and of machines that are gone no open file is."""
@@ -255,7 +261,7 @@ class Soak:
             else:
                 begun.discard(actor)
             if number % every == 0:
-                self.ledger.memory.append((number, memory()))
+                self.ledger.memory.append((number, self._in_use()))
             if len(self.ledger.wrong) >= MOST_WRONG:
                 break
 
@@ -334,7 +340,10 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = [size for _, size in ledger.memory]
     if sizes:
         first, last = sizes[len(sizes) // 4] / (1 << 20), sizes[-1] / (1 << 20)
-        sys.stdout.write(f"memory {plot.sparkline(sizes)} {first:.0f} MB after a quarter, {last:.0f} MB at the end\n")
+        sys.stdout.write(
+            f"memory {plot.sparkline(sizes)} {first:.0f} MB after a quarter, {last:.0f} MB at the end,"
+            f" without the {ledger.kept >> 20} MB that transcripts keep by then\n"
+        )
     if steps:
         sys.stdout.write(f"transcript {ledger.digest}\n")
     if options.o is not None:

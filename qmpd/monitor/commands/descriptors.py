@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
+from qmpd.system import chardevs
 from qmpd.system.descriptors import Descriptors
 
 if TYPE_CHECKING:
@@ -73,3 +75,32 @@ def remove_fd(system: System, session: Client, arguments: Arguments) -> object:
 @command("query-fdsets")
 def query_fdsets(system: System, session: Client, arguments: Arguments) -> object:
     return system.descriptors.describe() if system.descriptors is not None else []
+
+
+# What the other protocols of `add_client` are called; a display for one of the latter two is never there.
+_VNC = "vnc"
+_ABSENT = {"spice": "display-spice-missing", "@dbus-display": "display-bus-missing"}
+
+
+@command("add_client")
+def add_client(system: System, session: Client, arguments: Arguments) -> object:
+    """A file that has a name (`getfd`) is a new client, of a display or of a character device that listens."""
+    name, protocol = cast("str", arguments["fdname"]), cast("str", arguments["protocol"])
+    files = _table(system)
+    number = files.take(session.label, name)
+    if number is None:
+        raise Refusal("descriptor-name-missing", name=name)
+    if system.release.behaviour.client_files_checked and system.computer.descriptor_kind(number) != "socket":
+        files.close(number)
+        raise Refusal("add-client-no-socket")
+    if protocol not in (_VNC, *_ABSENT) and chardevs.find(system, protocol) is not None:
+        chardevs.give_client(system, protocol, number)
+        return EMPTY
+    files.close(number)
+    if protocol in _ABSENT:
+        raise Refusal(_ABSENT[protocol])
+    if protocol != _VNC:
+        raise Refusal("add-client-protocol", name=protocol)
+    if system.settings.vnc:
+        raise NotModelled("clients of VNC displays")
+    return EMPTY

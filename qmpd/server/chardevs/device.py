@@ -74,6 +74,13 @@ class Device:
         """Give it up."""
         return
 
+    def give(self, client: socket.socket) -> bool:
+        """Give it a client that was not let in here; False where it takes none.
+
+        :raise NotModelled: real QEMU might.
+        """
+        return False
+
     def take(self, keep: Keep) -> Any:
         """What is open, by the numbers that `keep` gives."""
         return None

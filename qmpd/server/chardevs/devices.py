@@ -22,6 +22,7 @@ from qmpd.server.listener import ListenError
 from qmpd.server.settings import ChardevSettings
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
 
     from qmpd.server.chardevs.device import Keep
@@ -104,6 +105,10 @@ class CharacterDevices:
         for device in [device for device in self._devices if device.settings.label == label]:
             device.close()
             self._devices.remove(device)
+
+    def give(self, label: str, client: socket.socket) -> bool:
+        """Give one of them a client (`Device.give`)."""
+        return any(device.give(client) for device in self._devices if device.settings.label == label)
 
     def remove_last(self) -> None:
         """Close the one that was opened last, which nothing has passed through."""

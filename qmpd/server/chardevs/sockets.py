@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.chardev.device import Chardev
+from qmpd.common.refusals import NotModelled
 from qmpd.server import log
 from qmpd.server.chardevs.copying import CHUNK
 from qmpd.server.chardevs.device import Device
@@ -25,7 +27,6 @@ from qmpd.server.listener import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qmpd.chardev.device import Chardev
     from qmpd.server.chardevs.device import Keep
     from qmpd.server.settings import ChardevSettings
 
@@ -41,7 +42,7 @@ class SocketDevice(Device):
             await self.vm.acceptor.converse(self.settings.monitor, client, address)
             return
         self.held = client
-        entry = next(each for each in self.vm.system.chardevs if each.label == self.settings.label)
+        entry = self._of_the_machine()
         entry.held = True
         try:
             if self.settings.host is not None and entry.listening:
@@ -59,6 +60,11 @@ class SocketDevice(Device):
             self.held = None
             entry.held = False
             client.close()
+
+    def _of_the_machine(self) -> Chardev:
+        """What the machine knows of this device; where it was taken away by now, what it would."""
+        known = (each for each in self.vm.system.chardevs if each.label == self.settings.label)
+        return next(known, Chardev(self.settings.label, ""))
 
     def take(self, keep: Keep) -> Any:
         """See `Device`."""
@@ -110,6 +116,12 @@ class ConnectingSocket(SocketDevice):
             self._entry.address = describe_connection(client)
         return client
 
+    def give(self, client: socket.socket) -> bool:
+        """See `Device`."""
+        if not self._entry.address.startswith("disconnected:"):
+            return False
+        raise NotModelled("a client for a character device that connects")
+
     async def run(self) -> None:
         """See `Device`."""
         settings = self.settings
@@ -143,6 +155,10 @@ class ListeningSocket(SocketDevice):
     """A socket that listens for something that is no monitor: its clients are let in and heard by nobody."""
 
     _listener: Listener | None = None
+    # Serves a client that was not let in here (`give`); it ends with the device.
+    _given: trio.CancelScope | None = None
+    # Set once that client has left.
+    _left: trio.Event | None = None
 
     def open(self) -> None:
         """See `Device`."""
@@ -160,13 +176,39 @@ class ListeningSocket(SocketDevice):
         assert self._listener is not None
         if self.held is not None:
             await self.hold(self.held)  # another process has let it in
-        while (accepted := await self._listener.accept(f"a client of {self.settings.label}")) is not None:
+        wanted = f"a client of {self.settings.label}"
+        while (accepted := await self._listener.accept(wanted, before=self._until_free)) is not None:
             if self.first is not None:
                 self.first.set()
             await self.hold(*accepted)
 
+    async def _until_free(self) -> None:
+        while self._left is not None:
+            await self._left.wait()
+
+    def give(self, client: socket.socket) -> bool:
+        """See `Device`."""
+        if self.held is not None or self._left is not None:
+            return False
+        if self.settings.monitor is not None:
+            return self.vm.acceptor.admit(self.settings.monitor, client)
+        self.held, self._left, self._given = client, trio.Event(), trio.CancelScope()
+        entry = self._of_the_machine()
+        entry.held, entry.connected_address = True, describe_connection(client)
+        self.vm.nursery.start_soon(self._hold_given, client, self._given, self._left)
+        return True
+
+    async def _hold_given(self, client: socket.socket, scope: trio.CancelScope, left: trio.Event) -> None:
+        with scope:
+            await self.hold(client)
+        self._of_the_machine().connected_address = ""
+        self._left = self._given = None
+        left.set()
+
     def close(self) -> None:
         """See `Device`."""
+        if self._given is not None:
+            self._given.cancel()
         if self._listener is not None:
             self._listener.remove()
 
