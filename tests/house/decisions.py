@@ -110,11 +110,15 @@ def is_number(text: str) -> bool:
 
 def reads_number(tree: ast.AST) -> list[int]:
     """Where the number of a release is read at all."""
-    return [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == "version" and isinstance(node.ctx, ast.Load)
-    ]
+    return [node.lineno for node in ast.walk(tree) if _reads(node, "version")]
+
+
+def _reads(node: ast.AST, attribute: str) -> bool:
+    """Whether an attribute of this name is read, be it by a text that names it."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == attribute and isinstance(node.ctx, ast.Load)
+    by_text = isinstance(node, ast.Call) and named(node.func) in ("getattr", "attrgetter")
+    return by_text and attribute in _constants(node)
 
 
 def decides_by_number(tree: ast.AST) -> list[int]:
@@ -122,7 +126,9 @@ def decides_by_number(tree: ast.AST) -> list[int]:
     found = {line for line, looked in _questions(ast.walk(tree)) if any(_is_number(each) for each in looked)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            found |= {node.lineno} if _is_like(named(node.func), _ORDER) and _is_numbers(node.args) else set()
+            asked = _is_like(named(node.func), _ORDER) and _is_numbers(node.args)
+            looked_up = named(node.func) in ("get", "index") and any(_is_number(each) for each in node.args)
+            found |= {node.lineno} if asked or looked_up else set()
         elif isinstance(node, ast.Compare):
             found |= {node.lineno} if _orders_tuples(node) else set()
         elif isinstance(node, ast.Dict):
@@ -180,7 +186,16 @@ def decides_by_board(tree: ast.AST) -> list[int]:
         sockets = any(_is_of_socket(each) for each in looked)
         if not sockets and any(_is_like(named(each), _BOARD) for each in looked):
             found.add(line)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(named(each) in ("board", "board_of") for each in sides) and not any(map(_is_none, sides)):
+                found.add(node.lineno)
     return sorted(found)
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _is_of_socket(node: ast.expr) -> bool:

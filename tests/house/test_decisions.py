@@ -89,13 +89,17 @@ def test_differences_are_data(check: Check, allowed: frozenset[str]) -> None:
         "match release.name:\n    case '5.2': pass",
         "match x:\n    case '5.2': pass",
         "x == '10.0'",
+        "TEXTS.get(release.name)",
+        "release_names().index(release.name)",
     ],
 )
 def test_numbers_are_found(code: str) -> None:
     assert decisions.decides_by_number(ast.parse(code))
 
 
-@pytest.mark.parametrize("code", ["number = release.version", "v = self.options.release.version"])
+@pytest.mark.parametrize(
+    "code", ["number = release.version", "v = self.options.release.version", "v = getattr(release, 'version')"]
+)
 def test_reading_a_number_is_found(code: str) -> None:
     assert decisions.reads_number(ast.parse(code))
 
@@ -113,6 +117,8 @@ def test_reading_a_number_is_found(code: str) -> None:
         "LIMITS[machine_type]",
         "settings.board.family == 'none'",
         "re.match('pc-.*', machine_name)",
+        "settings.board is PC",
+        "board_of(name) == MICROVM",
     ],
 )
 def test_boards_are_found(code: str) -> None:
