@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import tempfile
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from qmpd.capture import guests
 from qmpd.capture.client import Gone, Program, Refused
+from qmpd.capture.option_behaviour import measure_options
 from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
 from qmpd.machine.boards import USUAL
 from qmpd.qapi.behaviour import ABOUT, Behaviour
@@ -43,12 +45,12 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     found: Found = {}
     questions = (
         _protocol, _reset, _preconfig, _machine, _refusals, _topology, _chardevs, _config_files, _network, _hot_plug,
-        _display, _suspend, _panic, _debug_exit,
+        _display, _suspend, _panic, _debug_exit, measure_options,
     )  # fmt: skip
     for ask in questions:
         try:
             found.update(ask(command))
-        except (Refused, Gone, KeyError, IndexError, AttributeError) as error:
+        except (Refused, Gone, KeyError, IndexError, AttributeError, OSError, SubprocessError) as error:
             report(f"{ask.__name__.strip('_')} cannot be measured: {error}")
     return {name: found[name] for name in ABOUT if name in found}
 
@@ -242,6 +244,7 @@ def _hot_plug(command: str) -> Found:
         else:
             odd = client.ask("device_add", {"driver": "e1000", "id": "1card"})
             found["device_id_check"] = "none" if odd.value is not None else "late"
+        found["empty_device_id_found"] = client.ask("device_del", {"id": ""}).error_class != "DeviceNotFound"
         client.ask("device_del", {"id": "card"})
         found["unplug_asked_once"] = client.ask("device_del", {"id": "card"}).value is None
         text = {"driver": "e1000", "multifunction": "on"}

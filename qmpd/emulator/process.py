@@ -9,6 +9,7 @@ import pwd
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, OptionError
 
@@ -107,7 +108,7 @@ class ProcessOptions:
     def open_log(self, *, logs: bool, always: bool) -> None:
         """Make the file for the log; `always`: even where nothing is to be logged.
 
-        :raise OptionError: it cannot be written.
+        :raise Refusal: it cannot be written.
         """
         if self.log_file is None:
             return
@@ -120,7 +121,7 @@ class ProcessOptions:
             with open(path, "w", encoding="utf-8"):
                 pass
         except OSError as error:
-            raise OptionError(f"Error opening logfile {path}: {error.strerror}", NOWHERE) from None
+            raise Refusal("log-unwritable", path=path, reason=error.strerror).at(NOWHERE) from None
 
     def begin(self) -> None:
         """Go to the background, where that is asked for; nothing is listened at before."""

@@ -85,7 +85,9 @@ ABOUT: dict[str, str] = {
     "migrates_through_files": "-incoming knows 'file:'; came between 7.2 and 10.0",
     "descriptors_of_files_deprecated": "-incoming fd: of a file is warned about; came between 7.2 and 10.0",
     "cpu_numbers_unsigned": "-cpu reads the numbers of CPUID as without a sign; changed between 7.2 and 10.0",
-    "log_always_opened": "the file of -D is opened though nothing is to be logged; changed between 5.2 and 7.2",
+    "log_always_opened": "the file of -D is opened though nothing is to be logged",
+    "log_faults_bare": "a file of -D that cannot be opened is told of without the program's name; changed between 5.2"
+    " and 7.2",
     "missing_types_told": "'type is NULL' is said where a display's second type is looked for, and there is none;"
     " measured in 7.2 alone",
     "audio_faults_bare": "what is wrong with an audio driver is said without the program's name; changed between"
@@ -97,7 +99,7 @@ ABOUT: dict[str, str] = {
     "virtio_card_named": "the list of network cards tells which one 'virtio' is; changed between 7.2 and 10.0",
     "nic_models_refused_at_once": "a model of -nic that the machine cannot have ends the program there; false: all"
     " of them are told of at the end; changed between 7.2 and 10.0",
-    "xen_domain_known": "-xen-domid is an option of this processor; came between 7.2 and 10.0",
+    "xen_domain_known": "-xen-domid is an option of this processor: it was compiled in",
     "mon_deprecated": "-mon is warned about; came between 10.0 and 11.1",
     "streams_are_trees": "-netdev stream and dgram are trees of keys and values; came between 5.2 and 7.2",
     "audio_without_model": "-audio may name no model, and then makes no card; came between 7.2 and 10.0",
@@ -197,6 +199,7 @@ class Behaviour:
     descriptors_of_files_deprecated: bool = True
     cpu_numbers_unsigned: bool = True
     log_always_opened: bool = True
+    log_faults_bare: bool = False
     missing_types_told: bool = False
     audio_faults_bare: bool = False
     cards_listed_always: bool = True

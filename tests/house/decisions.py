@@ -110,10 +110,10 @@ def is_number(text: str) -> bool:
 
 def reads_number(tree: ast.AST) -> list[int]:
     """Where the number of a release is read at all."""
-    return [node.lineno for node in ast.walk(tree) if _reads(node, "version")]
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.expr) and _reads(node, "version")]
 
 
-def _reads(node: ast.AST, attribute: str) -> bool:
+def _reads(node: ast.expr, attribute: str) -> bool:
     """Whether an attribute of this name is read, be it by a text that names it."""
     if isinstance(node, ast.Attribute):
         return node.attr == attribute and isinstance(node.ctx, ast.Load)

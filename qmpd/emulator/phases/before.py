@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmpd.option_language.errors import NOWHERE, OptionError
+from qmpd.common.refusals import Refusal
+from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.groups import HELP
 from qmpd.server.chardevs.probing import probe_writing
 
@@ -98,7 +99,13 @@ class Before:
                     options.singles.enable_event(item.removeprefix("trace:"), "")
                 elif item not in known:
                     raise options.lists.listed("-d")
-        options.process.open_log(logs=items is not None, always=self._release.behaviour.log_always_opened)
+        behaviour = self._release.behaviour
+        try:
+            options.process.open_log(logs=items is not None, always=behaviour.log_always_opened)
+        except Refusal as refusal:
+            if behaviour.log_faults_bare:
+                raise BareError(self._release.refusals.message(refusal), NOWHERE) from None
+            raise
 
     def _list_device(self, entry: Entry) -> None:
         driver = entry.get("driver")

@@ -1,0 +1,93 @@
+"""Measuring how a release takes options: each question is a command line that ends by itself.
+
+It ends because of what is asked, or at the latest at a device that there is not, which is looked for after the rest.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from typing import Any, NamedTuple
+
+from qmpd.capture.client import PATIENCE
+from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
+
+_FSDEV_DRIVERS = ("local", "synth", "proxy")
+_END = ["-device", "zqnone"]
+
+
+class _Said(NamedTuple):
+    """What a program printed, and what it complained of before it came to the device that there is not."""
+
+    printed: str
+    complaint: str
+
+
+class _Asker:
+    """Asks the program that `command` starts."""
+
+    def __init__(self, command: str) -> None:
+        self._argv = shlex.split(command)
+
+    def __call__(self, *options: str, machine: str = NO_MACHINE, ends: bool = False) -> _Said:
+        """What is said to these options; they end the program by themselves where it `ends`."""
+        ended = subprocess.run(
+            [*self._argv, *OPTIONS[machine], *options, *(() if ends else _END)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=PATIENCE,
+            check=False,
+        )
+        lines = [line for line in ended.stderr.splitlines() if _END[1] not in line]
+        return _Said(ended.stdout, "\n".join(lines))
+
+
+def measure_options(command: str) -> dict[str, Any]:
+    """The fields of `Behaviour` about options, as far as they can be told from outside.
+
+    :raise OSError, subprocess.SubprocessError: the program does not start, or does not end.
+    """
+    ask = _Asker(command)
+    return {**_of_machine(ask), **_of_parts(ask), **_of_process(ask)}
+
+
+def _of_machine(ask: _Asker) -> dict[str, Any]:
+    cpu = ask("-cpu", "qemu64,family=9999", machine=PC).complaint
+    return {
+        "cpu_numbers_unsigned": "can be at most" in cpu,
+        "smbios_slots": "Don't know" not in ask("-smbios", "type=9", machine=PC).complaint,
+        "cards_listed_always": "mac" in ask("-global", "ne2k_pci.mac=zq", machine=PC).complaint,
+        "xen_domain_known": not ask("-xen-domid", "1").complaint,
+        "incoming_channels": "channel-type" in ask("-incoming", "zqword").complaint,
+    }
+
+
+def _of_parts(ask: _Asker) -> dict[str, Any]:
+    drivers = [
+        driver
+        for driver in _FSDEV_DRIVERS
+        if f"fsdriver {driver} not found" not in ask("-fsdev", f"{driver},id=zqfs").complaint
+    ]
+    models = ask("-nic", "user,model=help", machine=PC, ends=True)
+    return {
+        "fsdev_drivers": ",".join(drivers),
+        "defaults_are_switches": "(default: true)" not in ask("-device", "e1000,help", machine=PC).printed,
+        "nic_help": not ask("-nic", "help").complaint,
+        "virtio_card_named": "(aka virtio)" in models.printed + models.complaint,
+        "nic_models_refused_at_once": "nsupported NIC model" in ask("-nic", "user,model=zqnic", machine=PC).complaint,
+        "streams_are_trees": "addr.type" in ask("-netdev", "stream,id=zqnet,addr.type=zq").complaint,
+        "audio_without_model": not ask("-audio", "none").complaint,
+    }
+
+
+def _of_process(ask: _Asker) -> dict[str, Any]:
+    log = ask("-D", "/zqfolder/log").complaint
+    return {
+        "log_always_opened": "zqfolder" in log,
+        "log_faults_bare": log.startswith("/zqfolder"),
+        "missing_types_told": "type is NULL" in ask("-vga", "help", machine=PC).complaint,
+        "mon_deprecated": "deprecated" in ask("-chardev", "null,id=zqmon", "-mon", "chardev=zqmon").complaint,
+        "plugin_help": bool(ask("-plugin", "help").printed),
+    }
