@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "qmpd"
 _SECTION = "qmpd itself"
+# What is asked of the board and of the types of its parts.
+_BOARD_OPTIONS = frozenset({"machine", "M", "cpu", "accel"})
 
 OPTIONS = (
     *monitor_options.OPTIONS,
@@ -196,10 +198,24 @@ def _settings(settings: VMSettings, given: list[Given], release: Release) -> Par
                 settings.json_log = _log_format(each)
             case _:
                 machine.take(each)
-    settings.machine = replace(machine.finish(), reboot_reset=reboot_reset)
+    settings.machine = replace(_machine(release, machine, given, warnings), reboot_reset=reboot_reset)
     if guest:
         settings.machine = puppet_options.with_guest(settings.machine, guest)
     return Parsed(settings, min(verbosity, 2), warnings, _build(release, settings.machine, warnings))
+
+
+def _machine(release: Release, machine: MachineOptions, given: list[Given], warnings: list[str]) -> MachineSettings:
+    """The settings of a machine of which these options were taken.
+
+    :raise Refusal: the options are wrong, one alone or together.
+    """
+    if not any(each.option.name in _BOARD_OPTIONS for each in given):
+        return machine.finish()
+    from qmpd.emulator.phases import alone
+
+    last = {each.option.name: each.value for each in given}
+    accelerators = [each for each in given if each.option.name == "accel"]
+    return alone.finish(release, machine, last.get("cpu"), accelerators, warnings.append)
 
 
 def _build(release: Release, machine: MachineSettings, warnings: list[str]) -> Inventory | None:

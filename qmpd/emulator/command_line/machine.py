@@ -72,7 +72,7 @@ class MachineOptions:
         self._memory_text: str | None = None
         self._memory_location: str | None = None
         self._actions: list[tuple[str, str, str]] = []
-        self._accelerator_given = False
+        self._accelerators: list[tuple[str, str]] = []
         self._identifiers: set[str] = set()
         self._handlers: dict[str, Callable[[Given], None]] = {
             "machine": self._take_machine,
@@ -100,7 +100,7 @@ class MachineOptions:
 
     @property
     def machine_name(self) -> str:
-        """The full name of the machine's type, once `finish` has found it."""
+        """The full name of the machine's type, once `begin` has found it."""
         return self._full_name if self.settings.board.has_cpus else self.settings.machine_type
 
     def merge(self, tree: key_values.Tree) -> None:
@@ -156,14 +156,13 @@ class MachineOptions:
                 raise error.at(given.location) from None
 
     def finish(self) -> MachineSettings:
-        """The settings, once every option has been taken.
+        """The settings, once every option has been taken, of a machine of the usual type with the usual CPUs.
 
         :raise OptionError: the options are wrong together.
         """
         self.begin()
         self.finish_memory()
         self.check_slots()
-        self._check_machine()
         self.finish_topology()
         return self.settings
 
@@ -338,10 +337,7 @@ class MachineOptions:
         self._actions.append(("watchdog", action, given.location))
 
     def _take_accelerator(self, given: Given) -> None:
-        self._accelerator_given = True
-        name = dict(self._flat_list(given, "accel")).get("accel")
-        if name not in _ACCELERATORS:
-            raise OptionError(f"invalid accelerator {name or ''}")
+        self._accelerators.append((dict(self._flat_list(given, "accel")).get("accel", ""), given.location))
 
     def _take_cpu(self, given: Given) -> None:
         if not given.value:
@@ -421,14 +417,24 @@ class MachineOptions:
             )
         self.settings = replace(self.settings, memory_slots=slots or 0, memory_limit=limit or 0)
 
-    def _check_machine(self) -> None:
-        accelerators = self._machine.get("accel")
-        if isinstance(accelerators, str):
-            if self._accelerator_given:
+    def choose_accelerator(self) -> None:
+        """Find out whether KVM accelerates the machine, where no other reader looks at the accelerators.
+
+        :raise OptionError: there is no such accelerator, or two options say which.
+        """
+        listed = self._machine.get("accel")
+        names = [name for name, _ in self._accelerators]
+        if isinstance(listed, str):
+            if names:
                 raise OptionError('The -accel and "-machine accel=" options are incompatible')
-            names = accelerators.split(":")
-            if not any(name in _ACCELERATORS for name in names):
-                raise OptionError(f"invalid accelerator {names[0]}" if accelerators else "no accelerator found")
+            names = [name for name in listed.split(":") if name in _ACCELERATORS]
+            if not names:
+                first = listed.partition(":")[0]
+                raise OptionError(f"invalid accelerator {first}" if listed else "no accelerator found")
+        for name, location in self._accelerators:
+            if name not in _ACCELERATORS:
+                raise OptionError(f"invalid accelerator {name}", location)
+        self.settings = replace(self.settings, kvm=names[:1] == ["kvm"])
 
     def _smp_counts(self) -> dict[str, int]:
         tree = self._machine.get("smp", {})

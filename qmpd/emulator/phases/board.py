@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
@@ -18,11 +18,14 @@ from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.property_values import check_member, check_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from qmpd.emulator.command_line.machine import MachineOptions
-    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.emulator.lists import Lists
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine.boards import Board as BoardKind
     from qmpd.option_language.groups import Entry, OptionGroups
+    from qmpd.qapi.release import Release
 
 _BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "int", "reboot-timeout": "int",
          "strict": "bool"}  # fmt: skip
@@ -41,10 +44,45 @@ _FOLDERS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 _SECTORS = 0x1F1
 
 
+class BoardOptions(Protocol):
+    """What a command line says that concerns the board."""
+
+    @property
+    def release(self) -> Release:
+        """The release that it is read for."""
+
+    @property
+    def machine(self) -> MachineOptions:
+        """The machine's own options."""
+
+    @property
+    def lists(self) -> Lists:
+        """What the release's program lists."""
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The arguments of options that are taken as they are, `cpu` among them."""
+
+    @property
+    def objects(self) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The arguments of each `-object`, behind its place."""
+
+    @property
+    def blockdevs(self) -> Sequence[tuple[str, dict[str, Any]]]:
+        """The arguments of each `-blockdev`, behind its place."""
+
+    @property
+    def audio_backends(self) -> Mapping[str, str]:
+        """The driver of each `-audiodev`, by its id."""
+
+    def warn(self, text: str) -> None:
+        """Tell of something that is not refused."""
+
+
 class Board:
     """The board of a machine that is being put together."""
 
-    def __init__(self, options: EmulatorOptions) -> None:
+    def __init__(self, options: BoardOptions) -> None:
         self._options = options
         self._release = options.release
         self._sizes = options.release.behaviour.size_language
@@ -159,7 +197,7 @@ class Board:
             raise OptionError(f"User specified {key} value is bigger than {limit} bytes in size", NOWHERE)
         if kind.startswith("link<") and not self._has_object(value):
             raise OptionError(f"Device '{value}' not found", NOWHERE)
-        if key == "pcspk-audiodev" and value not in self._options.singles.audio_backends:
+        if key == "pcspk-audiodev" and value not in self._options.audio_backends:
             raise Refusal("audiodev-missing", owner="isa-pcspk.audiodev", id=value).at(NOWHERE)
 
     def _has_object(self, name: str) -> bool:
@@ -230,7 +268,7 @@ class Board:
         """Warn of a machine that will be gone."""
         if self._known.get("deprecated"):
             said = self._release.refusals.message(Refusal("machine-deprecated", name=self._name))
-            self._options.complaints.line(f"warning: {said}")
+            self._options.warn(f"warning: {said}")
 
     # Memory
 
@@ -295,7 +333,7 @@ class Board:
         for entry in entries:
             driver = entry.get("driver") or ""
             if "device" not in types.is_a(driver):
-                self._options.complaints.line(
+                self._options.warn(
                     f"warning: global {driver}.{entry.get('property')} has invalid class name"
                 )
 
@@ -315,6 +353,15 @@ class Board:
                 if node.type not in seen and not node.type.endswith("-cpu"):
                     seen.add(node.type)
                     self.apply_globals(entries, node.type, NOWHERE)
+        self.check_parts(tree)
+
+    def check_parts(self, tree: key_values.Tree) -> None:
+        """Look at what the properties refer to: objects, nodes and files.
+
+        :raise OptionError: there is no such thing, or it is of no use.
+        """
+        if not self._kind.has_cpus:
+            return
         encryption = tree.get("memory-encryption")
         if isinstance(encryption, str) and not self._has_object(encryption):
             raise OptionError(f"No such memory encryption object '{encryption}'", NOWHERE)
@@ -400,10 +447,10 @@ class Board:
             with open(path, "rb") as file:
                 start = file.read(2)
         except OSError:
-            self._options.complaints.line(f"failed to find file '{path}'")
+            self._options.warn(f"failed to find file '{path}'")
             return
         if start not in (b"\xff\xd8", b"BM"):
-            self._options.complaints.line(f"splash file '{path}' format not recognized; must be JPEG or 24 bit BMP")
+            self._options.warn(f"splash file '{path}' format not recognized; must be JPEG or 24 bit BMP")
 
     # Devices
 

@@ -15,8 +15,7 @@ from qmpd.option_language.errors import NOWHERE, OptionError
 from qmpd.option_language.property_values import check_text
 
 if TYPE_CHECKING:
-    from qmpd.emulator.phases.board import Board
-    from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.emulator.phases.board import Board, BoardOptions
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.option_language.groups import Entry
 
@@ -31,7 +30,7 @@ _AMD = "AuthenticAMD"
 class CPUs:
     """The CPUs of a machine that is being put together."""
 
-    def __init__(self, options: EmulatorOptions, board: Board) -> None:
+    def __init__(self, options: BoardOptions, board: Board) -> None:
         self._options = options
         self._release = options.release
         self._sizes = options.release.behaviour.size_language
@@ -71,7 +70,7 @@ class CPUs:
                 name, value = "tsc-frequency", self._frequency(value)
             self._properties.append((name, value if equals else "on"))
         if self._mixes:
-            self._options.complaints.line(
+            self._options.warn(
                 "warning: Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions"
             )
 
@@ -80,7 +79,7 @@ class CPUs:
         for sign, is_on in (("+", True), ("-", False)):
             if (name, is_on) in self._signed:
                 self._mixes = True
-                self._options.complaints.line(
+                self._options.warn(
                     f'warning: Ambiguous CPU model string. Don\'t mix both "{sign}{name}" and "{name}={value}"'
                 )
 
@@ -178,7 +177,7 @@ class CPUs:
             return
         for _ in range(1 if enforced else self._machine.topology.cpus):
             for text in missing:
-                self._options.complaints.line(f"warning: TCG doesn't support requested feature: {text}")
+                self._options.warn(f"warning: TCG doesn't support requested feature: {text}")
         if missing and enforced:
             raise OptionError("TCG doesn't support requested features", NOWHERE)
 
@@ -209,4 +208,4 @@ class CPUs:
         if vendor != _AMD or values.get("topoext") or ("topoext", True) in self._signed:
             return
         said = self._release.refusals.message(Refusal("cpu-hyperthreading", threads=threads))
-        self._options.complaints.line(f"warning: {said}")
+        self._options.warn(f"warning: {said}")

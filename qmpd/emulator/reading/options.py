@@ -125,6 +125,15 @@ class EmulatorOptions(KeptOptions):
             "L": self._take_folder,
         }
 
+    @property
+    def audio_backends(self) -> dict[str, str]:
+        """The driver of each `-audiodev`, by its id."""
+        return self.singles.audio_backends
+
+    def warn(self, text: str) -> None:
+        """Tell of something that is not refused."""
+        self.complaints.line(text)
+
     def _object_type(self, name: str) -> str | None:
         """The type of an object of this name."""
         return next((str(each["qom-type"]) for _, each in self.objects if each.get("id") == name), None)
