@@ -15,6 +15,7 @@ from qmpd.capture.debugger import debugger, document
 from qmpd.capture.hardware import STEPS as STEPS_OF_HARDWARE
 from qmpd.capture.hardware import hardware
 from qmpd.capture.lines import join, spell, write
+from qmpd.capture.naming import UNKNOWN_MEMBER, learn_names
 from qmpd.capture.object_tree import object_tree
 from qmpd.capture.object_types import object_types
 from qmpd.capture.questions import questions
@@ -26,7 +27,6 @@ from qmpd.qapi.debugger import FILE as DEBUGGER_FILE
 from qmpd.qapi.hardware import FILE as HARDWARE_FILE
 from qmpd.qapi.introspection import Introspection
 from qmpd.qapi.json_schema import derive
-from qmpd.qapi.naming import UNKNOWN_MEMBER, learn_names
 from qmpd.qapi.object_tree import COMMANDS as OBJECT_COMMANDS
 from qmpd.qapi.object_types import COMMANDS as TYPE_COMMANDS
 from qmpd.qapi.refusals import FILE as REFUSALS_FILE

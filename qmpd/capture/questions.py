@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qmpd.capture.naming import Examples
 from qmpd.qapi.introspection import Builtin, Enumeration, Object
-from qmpd.qapi.naming import Examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.capture.naming import Examples
 from qmpd.common.integers import INTEGER_RANGES
 from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Introspection, Object
-from qmpd.qapi.naming import Examples, Names
+from qmpd.qapi.naming import Names
 
 if TYPE_CHECKING:
     from random import Random

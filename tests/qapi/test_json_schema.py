@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from qmpd.capture.naming import Examples
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.errors import ArgumentError
 from qmpd.qapi.json_schema import DIALECT, derive
-from qmpd.qapi.naming import Examples
 from qmpd.qapi.validation import (
     NotValid,
     Schemas,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qmpd.capture.naming import UNKNOWN_MEMBER, learn_names
 from qmpd.qapi import Release, load_release, release_names
 from qmpd.qapi.errors import ArgumentError
-from qmpd.qapi.naming import UNKNOWN_MEMBER, learn_names
 from tests.qapi.generation import Generator, commands_by_weight
 from tests.real_qemu import RealQemu, programs
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from qmpd.capture.naming import UNKNOWN_MEMBER, Examples, learn_names, questions
 from qmpd.qapi import Release, load_release, release_names
 from qmpd.qapi.errors import ArgumentError
-from qmpd.qapi.naming import UNKNOWN_MEMBER, Examples, Names, learn_names, questions
+from qmpd.qapi.naming import Names
 
 
 class StandIn:
