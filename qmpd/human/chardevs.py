@@ -74,13 +74,13 @@ def _send_break(system: System, line: Line) -> str:
 
 
 def _write(system: System, line: Line) -> str:
-    device, data = line.required("block device name"), line.required()
+    device, data = line.required(), line.required()
     line.end()
     return execute(system, "ringbuf-write", {"device": device, "data": data})
 
 
 def _read_ring(system: System, line: Line) -> str:
-    device, size = line.required("block device name"), line.integer()
+    device, size = line.required(), line.integer()
     line.end()
     text = str(call(system, "ringbuf-read", {"device": device, "size": size}))
     return "".join(_shown(character) for character in text) + "\n"

@@ -63,14 +63,37 @@ class Line:
             raise Misread(f"{self.title}: {what} expected")
         return found
 
-    def integer(self) -> int:
-        """The next expression, a number of 32 bits.
+    def is_at_end(self) -> bool:
+        """Whether nothing is left."""
+        self._skip()
+        return self._at == len(self._text)
+
+    def form(self) -> str:
+        """What follows at once behind a stroke, in which form something is to be shown; empty where none does."""
+        self._skip()
+        if self._text[self._at : self._at + 1] != "/":
+            return ""
+        start = self._at = self._at + 1
+        while self._at < len(self._text) and self._text[self._at] not in _BLANKS:
+            self._at += 1
+        return self._text[start : self._at]
+
+    def number(self) -> int:
+        """The next expression.
 
         :raise Misread: it is none.
         """
         reader = Reader(self._text, self._at)
         value = reader.read()
         self._at = reader.end
+        return value
+
+    def integer(self) -> int:
+        """The next expression, a number of 32 bits.
+
+        :raise Misread: it is none.
+        """
+        value = self.number()
         if value >> 32 & 0xFFFFFFFF:
             raise Misread(f"'{self.title}' has failed: integer is for 32-bit values")
         return value

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
+from qmpd.human import declared
 from qmpd.human import parts as human_parts
 from qmpd.machine import RunState, ShutdownCause
 from qmpd.machine.blueprint import WatchdogAction
@@ -211,6 +212,8 @@ def execute_line(
             return f"{title}: string expected\n{hint}"
     parts = human_parts.INFORMATION if known is INFORMATION else human_parts.PARTS
     part = next((parts[name] for name in names if name in parts), None)
+    if part is None and known is COMMANDS and not any(name in known for name in names):
+        part = next((found for name in names if (found := declared.part(name)) is not None), None)
     if part is not None:
         return human_parts.run(system, part, human_parts.Line(title, line[end:], client), hint)
     action = next((known[name] for name in names if name in known), None)

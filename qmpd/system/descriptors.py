@@ -74,6 +74,10 @@ class Descriptors:
             os.close(before)
         self._named[monitor, name] = number
 
+    def has_name(self, monitor: str, name: str) -> bool:
+        """Whether the monitor has a file of this name."""
+        return (monitor, name) in self._named
+
     def forget(self, monitor: str, name: str) -> None:
         """Close the file of this name.
 

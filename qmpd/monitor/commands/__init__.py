@@ -19,7 +19,7 @@ MODULES = (
     "qmpd.monitor.commands.chardev", "qmpd.monitor.commands.qom", "qmpd.monitor.commands.qdev",
     "qmpd.monitor.commands.net", "qmpd.monitor.commands.balloon", "qmpd.monitor.commands.hardware",
     "qmpd.monitor.commands.block", "qmpd.monitor.commands.block_limits",
-    "qmpd.monitor.commands.block_nodes", "qmpd.monitor.commands.ui",
+    "qmpd.monitor.commands.block_nodes", "qmpd.monitor.commands.ui", "qmpd.monitor.commands.refusing",
 )  # fmt: skip
 _EXTENSIONS = "qmpd.monitor.commands.live_update"
 

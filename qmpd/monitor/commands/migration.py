@@ -9,7 +9,6 @@ import orjson
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
-from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
@@ -36,9 +35,7 @@ def query_migrate_capabilities(system: System, session: Client, arguments: Argum
     found = system.release.captured("query-migrate-capabilities", {}, system.settings.board.reference, {})
     if not isinstance(found, bytes):
         raise CommandError("qmpd does not know the capabilities of this release")
-    if system.migration_capabilities is None:
-        return Encoded(found)
-    states = system.migration_capabilities
+    states = system.migration_capabilities or {}
     return [
         {"capability": each["capability"], "state": states.get(each["capability"], each["state"])}
         for each in orjson.loads(found)

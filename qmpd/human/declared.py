@@ -1,0 +1,353 @@
+"""What the human monitor's other commands take (QEMU's hmp-commands.hx), so that a wrong line is refused as there.
+
+Some do what a command of QMP does, and are refused for the same reasons; of the rest the monitor says that it is not
+modelled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.scalars import size_of
+from qmpd.human.asking import ask, execute
+from qmpd.human.errors import Misread
+from qmpd.machine.errors import MachineError
+from qmpd.qapi.introspection import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.human.asking import Part
+    from qmpd.human.line import Line
+    from qmpd.system.system import System
+
+    Values = dict[str, Any]
+    Action = Callable[[System, Values], str]
+
+FLAG, FORMAT, OPTIONAL = "-", "/", "?"
+_FORMATS = frozenset("0123456789bcdiosuxwhgl ")
+_PASSWORD_CHOICES = {"protocol": ("vnc", "spice"), "connected": ("keep", "fail", "disconnect")}
+_WHAT = {"file": "filename", "device": "block device name", "string": "string"}
+
+
+class Argument(NamedTuple):
+    """One argument: its name, what kind of thing it is, and whether it may be left out."""
+
+    name: str
+    kind: str
+    optional: bool = False
+
+
+def _declare(text: str) -> tuple[Argument, ...]:
+    """The arguments that a text lists, as NAME:KIND, with a question mark where they may be left out."""
+    return tuple(
+        Argument(name, kind.removesuffix(OPTIONAL), kind.endswith(OPTIONAL))
+        for name, kind in (word.split(":") for word in text.split())
+    )
+
+
+_MEMORY = _declare("format:/ address:number")
+_SAVE = _declare("address:number size:integer file:file")
+_JOB = _declare("device:device")
+_INTERNAL = _declare("device:device name:string")
+
+ARGUMENTS: dict[str, tuple[Argument, ...]] = {
+    "block_job_cancel": _declare("force:-f device:device"),
+    "block_job_complete": _JOB,
+    "block_job_pause": _JOB,
+    "block_job_resume": _JOB,
+    "block_job_set_speed": _declare("device:device speed:size"),
+    "block_resize": _declare("device:device size:size"),
+    "block_set_io_throttle": _declare(
+        "device:device bps:number bps_rd:number bps_wr:number iops:number iops_rd:number iops_wr:number"
+    ),
+    "block_stream": _declare("device:device speed:size? base:string?"),
+    "boot_set": _declare("order:string"),
+    "client_migrate_info": _declare("protocol:string hostname:string port:integer? tls:integer? subject:string?"),
+    "closefd": _declare("name:string"),
+    "commit": _declare("device:device"),
+    "cpu": _declare("index:integer"),
+    "delvm": _declare("name:string"),
+    "drive_backup": _declare("reuse:-n full:-f compress:-c device:device target:string format:string?"),
+    "drive_mirror": _declare("reuse:-n full:-f device:device target:string format:string?"),
+    "dump-guest-memory": _declare(
+        "paging:-p detach:-d windmp:-w zlib:-z lzo:-l snappy:-s raw:-R file:file begin:number? length:number?"
+    ),
+    "expire_password": _declare("protocol:string time:string display:-d"),
+    "getfd": _declare("name:string"),
+    "i": _declare("format:/ address:integer"),
+    "loadvm": _declare("name:string"),
+    "logfile": _declare("file:file"),
+    "memsave": _SAVE,
+    "migrate": _declare("detach:-d block:-b incremental:-i resume:-r uri:string"),
+    "migrate_incoming": _declare("uri:string"),
+    "migrate_set_capability": _declare("name:string state:switch"),
+    "migrate_set_parameter": _declare("name:string value:string"),
+    "mouse_button": _declare("state:integer"),
+    "mouse_move": _declare("x:string y:string z:string?"),
+    "mouse_set": _declare("index:integer"),
+    "nbd_server_add": _declare("writable:-w device:device name:string?"),
+    "nbd_server_remove": _declare("force:-f name:string"),
+    "nbd_server_start": _declare("all:-a writable:-w uri:string"),
+    "nbd_server_stop": (),
+    "o": _declare("format:/ address:integer value:integer"),
+    "pcie_aer_inject_error": _declare("advisory:-a correctable:-c device:string error:string"),
+    "pmemsave": _SAVE,
+    "print": _declare("format:/ value:number"),
+    "savevm": _declare("name:string?"),
+    "screendump": _declare("file:file"),
+    "sendkey": _declare("keys:string time:integer?"),
+    "set_password": _declare("protocol:string password:string display:-d connected:string?"),
+    "snapshot_blkdev": _declare("reuse:-n device:device file:string? format:string?"),
+    "snapshot_blkdev_internal": _INTERNAL,
+    "snapshot_delete_blkdev_internal": _INTERNAL,
+    "stopcapture": _declare("number:integer"),
+    "sum": _declare("start:integer size:integer"),
+    "sync-profile": _declare("what:string?"),
+    "trace-event": _declare("name:string state:switch cpu:integer?"),
+    "wavcapture": _declare("file:file audiodev:string frequency:integer? bits:integer? channels:integer?"),
+    "x": _MEMORY,
+    "xp": _MEMORY,
+}
+"""The arguments of each command, in their order."""
+
+
+def read(line: Line, declared: tuple[Argument, ...]) -> Values:
+    """The arguments that a line gives.
+
+    :raise Misread: they are not as declared.
+    """
+    values: Values = {}
+    for argument in declared:
+        if argument.kind.startswith(FLAG):
+            values[argument.name] = line.flag(argument.kind[1:])
+        elif not (argument.optional and line.is_at_end()):
+            values[argument.name] = _read(line, argument.kind)
+    line.end()
+    return values
+
+
+def _read(line: Line, kind: str) -> Any:
+    if kind == FORMAT:
+        return _format(line)
+    if kind == "number":
+        return line.number()
+    if kind == "integer":
+        return line.integer()
+    word = line.required(_WHAT.get(kind, "string"))
+    if kind == "switch":
+        if word not in ("on", "off"):
+            raise Misread("Expected 'on' or 'off'")
+        return word == "on"
+    if kind == "size":
+        try:
+            return size_of(word)
+        except (ValueError, OverflowError):
+            raise Misread("invalid size") from None
+    return word
+
+
+def _format(line: Line) -> str:
+    """What follows a stroke: how many, in which form and size."""
+    text = line.form()
+    for letter in text:
+        if letter not in _FORMATS:
+            raise Misread(f"invalid char in format: '{letter}'")
+    return text
+
+
+# What they do
+
+
+def _cpu(system: System, values: Values) -> str:
+    if not 0 <= values["index"] < system.settings.topology.cpus:
+        return "invalid CPU index\n"
+    return ""
+
+
+def _commit(system: System, values: Values) -> str:
+    name = values["device"]
+    if name != "all" and system.inventory.backends.block.drive(name) is None:
+        words = system.release.refusals
+        return f"{words.message(Refusal('commit-device', id=name))}\n"
+    raise NotModelled("the command commit")
+
+
+def _block_job(name: str) -> Action:
+    def action(system: System, values: Values) -> str:
+        return execute(system, name, {"device": values["device"]})
+
+    return action
+
+
+def _resize(system: System, values: Values) -> str:
+    return execute(system, "block_resize", values)
+
+
+def _throttle(system: System, values: Values) -> str:
+    return execute(system, "block_set_io_throttle", values)
+
+
+def _save(name: str) -> Action:
+    def action(system: System, values: Values) -> str:
+        given = {"val": values["address"], "size": values["size"], "filename": values["file"]}
+        return execute(system, name, given)
+
+    return action
+
+
+def _trace_event(system: System, values: Values) -> str:
+    try:
+        return execute(system, "trace-event-set-state", {"name": values["name"], "enable": values["state"]})
+    except Refusal as error:
+        if error.code != "trace-event-missing":
+            raise
+        return f"{system.release.refusals.message(error)}\n"
+
+
+def _client_information(system: System, values: Values) -> str:
+    return execute(system, "client_migrate_info", {name: values[name] for name in ("protocol", "hostname")})
+
+
+def _migrate(system: System, values: Values) -> str:
+    return execute(system, "migrate", {"uri": values["uri"]})
+
+
+def _migrate_incoming(system: System, values: Values) -> str:
+    return execute(system, "migrate-incoming", {"uri": values["uri"]})
+
+
+def _set_capability(system: System, values: Values) -> str:
+    known = [each["capability"] for each in ask(system, "query-migrate-capabilities")]
+    if values["name"] not in known:
+        raise Refusal("human-choice", value=values["name"])
+    choice = {"capability": values["name"], "state": values["state"]}
+    return execute(system, "migrate-set-capabilities", {"capabilities": [choice]})
+
+
+def _set_parameter(system: System, values: Values) -> str:
+    known = system.release.introspection
+    parameters = known.type(known.command("migrate-set-parameters").arguments)
+    assert isinstance(parameters, Object)
+    if all(each.name != values["name"] for each in parameters.members):
+        raise Refusal("human-choice", value=values["name"])
+    raise NotModelled("the command migrate_set_parameter")
+
+
+def _boot_set(system: System, values: Values) -> str:
+    for letter in values["order"]:
+        if not "a" <= letter <= "p":
+            return f"Invalid boot device '{letter}'\n"
+    raise NotModelled("the command boot_set")
+
+
+def _on_device(name: str) -> Action:
+    """Look for the device or node that something is to be done with, and say that this is not modelled."""
+
+    def action(system: System, values: Values) -> str:
+        wanted = values["device"]
+        graph = system.inventory.backends.block
+        if graph.drive(wanted) is None and wanted not in graph.nodes:
+            raise MachineError(system.inventory.texts("device-or-node-missing", device=wanted, node=wanted))
+        raise NotModelled(f"the command {name}")
+
+    return action
+
+
+def _snapshot(system: System, values: Values) -> str:
+    if "file" not in values:
+        raise Refusal("snapshot-file-missing")
+    raise NotModelled("the command snapshot_blkdev")
+
+
+def _no_server(system: System, values: Values) -> str:
+    raise Refusal("nbd-server-none")
+
+
+def _no_export(system: System, values: Values) -> str:
+    raise Refusal("nbd-export-missing", id=values["name"])
+
+
+def _sync_profile(system: System, values: Values) -> str:
+    value = values.get("what")
+    if value not in (None, "on", "off", "reset"):
+        raise Refusal("sync-profile-choice", value=value)
+    raise NotModelled("the command sync-profile")
+
+
+def _no_descriptor(system: System, values: Values) -> str:
+    """Nobody hands over files with a line."""
+    raise Refusal("descriptor-none")
+
+
+def _close_descriptor(system: System, values: Values) -> str:
+    raise Refusal("descriptor-unnamed", name=values["name"])
+
+
+def _check_password(values: Values) -> None:
+    for name, choices in _PASSWORD_CHOICES.items():
+        if values.get(name, choices[0]) not in choices:
+            raise Refusal("password-protocol", value=values[name], name=name)
+
+
+def _set_password(system: System, values: Values) -> str:
+    _check_password(values)
+    names = ("protocol", "password", "connected")
+    given: Values = {name: values[name] for name in names if name in values}
+    return execute(system, "set_password", given)
+
+
+def _expire_password(system: System, values: Values) -> str:
+    _check_password(values)
+    return execute(system, "expire_password", {"protocol": values["protocol"], "time": values["time"]})
+
+
+_ACTIONS: dict[str, Action] = {
+    "block_stream": _on_device("block_stream"),
+    "closefd": _close_descriptor,
+    "drive_backup": _on_device("drive_backup"),
+    "drive_mirror": _on_device("drive_mirror"),
+    "expire_password": _expire_password,
+    "getfd": _no_descriptor,
+    "nbd_server_add": _on_device("nbd_server_add"),
+    "nbd_server_remove": _no_export,
+    "nbd_server_stop": _no_server,
+    "set_password": _set_password,
+    "snapshot_blkdev": _snapshot,
+    "sync-profile": _sync_profile,
+    "boot_set": _boot_set,
+    "block_job_cancel": _block_job("block-job-cancel"),
+    "block_job_complete": _block_job("block-job-complete"),
+    "block_job_pause": _block_job("block-job-pause"),
+    "block_job_resume": _block_job("block-job-resume"),
+    "block_job_set_speed": _block_job("block-job-set-speed"),
+    "block_resize": _resize,
+    "block_set_io_throttle": _throttle,
+    "client_migrate_info": _client_information,
+    "commit": _commit,
+    "cpu": _cpu,
+    "memsave": _save("memsave"),
+    "migrate": _migrate,
+    "migrate_incoming": _migrate_incoming,
+    "migrate_set_capability": _set_capability,
+    "migrate_set_parameter": _set_parameter,
+    "pmemsave": _save("pmemsave"),
+    "trace-event": _trace_event,
+}
+
+
+def part(name: str) -> Part | None:
+    """What a line of this command does; None where its arguments are not known."""
+    declared = ARGUMENTS.get(name)
+    if declared is None:
+        return None
+
+    def act(system: System, line: Line) -> str:
+        values = read(line, declared)
+        action = _ACTIONS.get(name)
+        if action is None:
+            raise NotModelled(f"the command {name}")
+        return action(system, values)
+
+    return act

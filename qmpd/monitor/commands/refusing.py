@@ -1,0 +1,141 @@
+"""Commands whose effect is not modelled, but some of what QEMU refuses about them is: the rest says what is missing.
+
+Nothing of a machine is a job, a dump or a migration here, so none can be found either.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from qmpd.common.refusals import Refusal
+from qmpd.machine.errors import DeviceNotFound
+from qmpd.machine.run_state import RunState
+from qmpd.monitor.commands.unmodelled import refusal
+from qmpd.monitor.registry import command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
+
+    Check = Callable[[System, Client, Arguments], None]
+
+_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "vsock:")
+_FILE = "file:"
+
+
+def _refusing(*names: str) -> Callable[[Check], Check]:
+    """Register commands that only find QEMU's reason to fail."""
+
+    def register(check: Check) -> Check:
+        for name in names:
+
+            def handler(system: System, session: Client, arguments: Arguments, name: str = name) -> object:
+                check(system, session, arguments)
+                raise refusal(name)
+
+            command(name, refuses=True)(handler)
+        return check
+
+    return register
+
+
+@_refusing("job-cancel", "job-complete", "job-dismiss", "job-finalize", "job-pause", "job-resume")
+def _job(system: System, session: Client, arguments: Arguments) -> None:
+    raise Refusal("job-missing")
+
+
+@_refusing(
+    "block-job-cancel", "block-job-complete", "block-job-pause", "block-job-resume", "block-job-set-speed",
+    "block-job-finalize", "block-job-dismiss", "block-job-change",
+)  # fmt: skip
+def _block_job(system: System, session: Client, arguments: Arguments) -> None:
+    raise Refusal("block-job-missing", id=arguments.get("device", arguments.get("id")))
+
+
+@_refusing("memsave")
+def _memsave(system: System, session: Client, arguments: Arguments) -> None:
+    number = cast("int", arguments.get("cpu-index", 0))
+    if not 0 <= number < system.settings.topology.cpus:
+        raise Refusal("cpu-number", name="cpu-index")
+    _check_folder(system, cast("str", arguments["filename"]), "open-failed")
+
+
+@_refusing("pmemsave")
+def _pmemsave(system: System, session: Client, arguments: Arguments) -> None:
+    _check_folder(system, cast("str", arguments["filename"]), "open-failed")
+
+
+@_refusing("xen-save-devices-state")
+def _save_devices(system: System, session: Client, arguments: Arguments) -> None:
+    _check_folder(system, cast("str", arguments["filename"]), "device-state-file")
+
+
+def _check_folder(system: System, path: str, code: str) -> None:
+    """Refuse to write a file where there is no folder for it."""
+    try:
+        system.computer.check_folder(path)
+    except OSError as error:
+        raise Refusal(code, path=path, reason=error.strerror) from None
+
+
+@_refusing("dump-guest-memory")
+def _dump(system: System, session: Client, arguments: Arguments) -> None:
+    kind, found, name = cast("str", arguments["protocol"]).partition(":")
+    if kind == "fd" and found:
+        descriptors = system.descriptors
+        if descriptors is None or not descriptors.has_name(session.label, name):
+            raise Refusal("descriptor-name-missing", name=name)
+    elif kind == "file" and found:
+        _check_folder(system, name, "dump-file")
+    else:
+        raise Refusal("dump-protocol")
+
+
+@_refusing("trace-event-set-state", "trace-event-get-state")
+def _trace_event(system: System, session: Client, arguments: Arguments) -> None:
+    name = cast("str", arguments["name"])
+    known = system.release.command_line.choices("trace-events")
+    if "*" not in name and known and name not in known:
+        raise Refusal("trace-event-missing", name=name)
+
+
+@_refusing("client_migrate_info")
+def _client_migrate_info(system: System, session: Client, arguments: Arguments) -> None:
+    if arguments["protocol"] != "spice":
+        raise Refusal("client-protocol")
+
+
+@_refusing("migrate")
+def _migrate(system: System, session: Client, arguments: Arguments) -> None:
+    uri = arguments.get("uri")
+    if uri is None and "channels" not in arguments:
+        raise Refusal("migration-address-missing")
+    if isinstance(uri, str) and not uri.startswith((*_PROTOCOLS, _FILE)):
+        raise Refusal("migration-protocol", uri=uri)
+    if system.machine.state is RunState.INMIGRATE:
+        raise Refusal("migration-incoming-waits")
+
+
+@_refusing("migrate-incoming")
+def _migrate_incoming(system: System, session: Client, arguments: Arguments) -> None:
+    if system.settings.incoming is None:
+        raise Refusal("incoming-not-said")
+    uri = arguments.get("uri")
+    if isinstance(uri, str) and not uri.startswith((*_PROTOCOLS, _FILE)):
+        raise Refusal("incoming-protocol", uri=uri)
+    kind, _, path = (uri if isinstance(uri, str) else "").partition(":")
+    if kind == "unix":
+        try:
+            system.computer.check_folder(path)
+        except OSError as error:
+            raise Refusal("bind-failed", place=path, reason=error.strerror) from None
+
+
+@_refusing("input-send-event")
+def _send_event(system: System, session: Client, arguments: Arguments) -> None:
+    device = arguments.get("device")
+    if isinstance(device, str) and system.tree.resolve_typed(device, "device") is None:
+        raise DeviceNotFound(f"Device '{device}' not found")
