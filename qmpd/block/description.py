@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
 from qmpd.wire import encode
+
+# A filter that goes by the name of what it is on.
+_NAMELESS = "copy-before-write"
 
 if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode
@@ -16,7 +20,17 @@ if TYPE_CHECKING:
 
 def filename_of(node: BlockNode) -> str:
     """What a node is called in queries: a name that opens it again."""
+    if node.driver == _NAMELESS:
+        return filename_of(node.children["file"])
     return node.exact_name or "json:" + encode(node.full_options).decode()
+
+
+def passed_through(node: BlockNode) -> BlockNode | None:
+    """The node that a filter is on; None where it is none, or one of several."""
+    driver = DRIVERS[node.driver]
+    if not driver.is_filter:
+        return None
+    return next((node.children[role] for role in driver.children if role in node.children), None)
 
 
 def describe(node: BlockNode) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from qmpd.block.content import Passing
-from qmpd.block.images.errors import failure
+from qmpd.block.images.errors import ImageError
 from qmpd.block.nodes import below
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode
 
 _ALIGNMENT = 65536
+# What takes a request to write compressed: an image, and filters that pass it on.
+_COMPRESSING = ("qcow2", "throttle", "copy-on-read")
 
 
 class Throttle(Passing):
@@ -97,7 +98,9 @@ class Compress(Passing):
     def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
         super().__init__(below(node))
         self._node = node
-        self._image()
+        under = node.children["file"].driver
+        if under not in _COMPRESSING:
+            raise ImageError(f"Compression is not supported for underlying format: {under}")
 
     def _image(self) -> object:
         at: BlockNode | None = self._node.children["file"]
@@ -105,7 +108,7 @@ class Compress(Passing):
             if at.driver == "qcow2":
                 return at.content
             at = at.children.get("file")
-        raise _unsupported()
+        return None
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write compressed."""
@@ -114,10 +117,6 @@ class Compress(Passing):
             super().write(offset, data)
         else:
             write(offset, data)
-
-
-def _unsupported() -> OSError:
-    return failure(errno.ENOTSUP)
 
 
 class Preallocate(Passing):

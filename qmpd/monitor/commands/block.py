@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.block.description import describe, filename_of
+from qmpd.block.description import describe, filename_of, passed_through
+from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.opening import Opener, of_file
 from qmpd.block.requests import keeps_status
 from qmpd.common.refusals import Refusal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 # What `info` of a captured node says of its image alone, and what the image of a format has instead.
+_SECTOR = 512
 _IMAGE_OF_FILE = frozenset({"format-specific"})
 _ANY_DRIVE = "ide-cd"
 _CLUSTER_LIMITS = ("write-zeroes-alignment", "discard-alignment")
@@ -57,22 +59,48 @@ def _captured(system: System, driver: str) -> dict[str, Any]:
     return found
 
 
+def _behind(node: BlockNode) -> BlockNode | None:
+    """What shows behind a node: the image behind it, or what a filter is on."""
+    return node.children.get("backing") or passed_through(node)
+
+
+def _strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
+    """What a filter asks of requests: all that the nodes below it do, and a log whole sectors."""
+    found = {name: max(each.get(name, 0) for each in limits) for name in limits[0]}
+    if "log" in node.children:
+        found["request-alignment"] = max(found["request-alignment"], int(node.options.get("log-sector-size", _SECTOR)))
+    return found
+
+
 def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     """`ImageInfo` of a node."""
-    file = node.children.get("file")
     bottom = node
-    while "file" in bottom.children:
-        bottom = bottom.children["file"]
-    image: dict[str, Any] = as_put_in(_captured(system, bottom.driver)["info"]["image"])
-    if file is not None:
+    while (below := passed_through(bottom) or bottom.children.get("file")) is not None:
+        bottom = below
+    image: dict[str, Any] = {}
+    if DRIVERS[bottom.driver].is_filter:
+        # Several nodes below it are one.
+        image["actual-size"] = 0
+    else:
+        image |= as_put_in(_captured(system, bottom.driver)["info"]["image"])
+    if bottom is not node:
         image = {name: value for name, value in image.items() if name not in _IMAGE_OF_FILE}
     image |= {"filename": filename_of(node), "format": node.driver, "virtual-size": node.virtual_size}
-    if node.allocated is not None:
-        image["actual-size"] = node.allocated
+    allocated = node.allocated
+    if DRIVERS[node.driver].is_filter and DRIVERS[node.driver].is_protocol and bottom is not node:
+        image.pop("actual-size", None)
+    elif bottom is node and DRIVERS[node.driver].is_filter:
+        image["actual-size"] = sum(child.allocated or 0 for child in node.children.values())
+    elif allocated is not None:
+        image["actual-size"] = allocated
     image |= describe(node)
     if "limits" in image and "cluster-size" in image:
         image["limits"] = {**image["limits"], **dict.fromkeys(_CLUSTER_LIMITS, image["cluster-size"])}
-    backing = node.children.get("backing")
+    if DRIVERS[node.driver].is_filter:
+        below_it = [_image(system, child, flat=True).get("limits") for child in node.children.values()]
+        if all(below_it):
+            image["limits"] = _strictest(cast("list[dict[str, int]]", below_it), node)
+    backing = _behind(node)
     if backing is not None and not flat:
         image["backing-image"] = _image(system, backing, flat=False)
     return image
@@ -84,9 +112,9 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
     if "backing" in node.children:
         information["backing_file"] = filename_of(node.children["backing"])
     information |= as_put_in(_captured(system, node.driver)["info"])
-    depth, below = 0, node.children.get("backing")
+    depth, below = 0, _behind(node)
     while below is not None:
-        depth, below = depth + 1, below.children.get("backing")
+        depth, below = depth + 1, _behind(below)
     information |= {
         "node-name": node.name,
         "file": filename_of(node),
