@@ -6,11 +6,10 @@ is the same in the other captured releases.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
+class Board(NamedTuple):
     """One kind of board.
 
     Whose captures fit it:
@@ -98,21 +97,21 @@ _NAMED = {
         hotplugs_freely=False, takes_system_devices=False, cards=(), interface="none", ide_buses=0, floppies=0,
         flashes=0,
     ),
-    "isapc": replace(
-        _PC, family="isapc", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False, has_pci=False,
+    "isapc": _PC._replace(
+        family="isapc", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False, has_pci=False,
     ),
-    "microvm": replace(
-        _PC, family="microvm", lacking=_WITHOUT_INPUT, lists_cpus=False, wakes=False, resets_twice=False,
+    "microvm": _PC._replace(
+        family="microvm", lacking=_WITHOUT_INPUT, lists_cpus=False, wakes=False, resets_twice=False,
         has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0,
     ),
-    "x-remote": replace(
-        _PC, lacking=_WITHOUT_INPUT, lists_cpus=False, has_acpi=False, wakes=False, resets_twice=False,
+    "x-remote": _PC._replace(
+        lacking=_WITHOUT_INPUT, lists_cpus=False, has_acpi=False, wakes=False, resets_twice=False,
     ),
 }  # fmt: skip
 
 # By a part of it; what has none of these is a PC with PCI.
 _ALIKE = {
-    "q35": replace(_PC, family="q35", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1),
+    "q35": _PC._replace(family="q35", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1),
 }
 
 
