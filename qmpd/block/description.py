@@ -33,6 +33,17 @@ def passed_through(node: BlockNode) -> BlockNode | None:
     return next((node.children[role] for role in driver.children if role in node.children), None)
 
 
+def cluster_of(node: BlockNode) -> int | None:
+    """The size of the clusters of an image, as what only passes it on tells it, too."""
+    at: BlockNode | None = node
+    while at is not None and at.driver != "quorum":
+        if isinstance(at.content, Qcow2Content):
+            return at.content.header.cluster_size
+        driver = DRIVERS[at.driver]
+        at = at.children.get(driver.first) if driver.is_filter or at.driver == "raw" else None
+    return None
+
+
 def describe(node: BlockNode) -> dict[str, Any]:
     """The members of `ImageInfo` that a format has of its own."""
     content = node.content

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.filenames import nested, parse
+from qmpd.block.filenames import is_on, nested, number, parse, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,25 +22,11 @@ _OF_DRIVE = frozenset({
     "cache", "cache.writeback", "snapshot", "copy-on-read", "stats-account-invalid", "stats-account-failed", "path",
     "protocol", "file", "format", "driver", "aio",
 })  # fmt: skip
-_FLAGS = frozenset({
-    "read-only", "auto-read-only", "force-share", "direct", "no-flush", "rewrite-corrupted", "blkverify", "log-append",
-    "once", "immediately", "read-zeroes",
-})  # fmt: skip
-_NUMBERS = frozenset({
-    "size", "offset", "latency-ns", "vote-threshold", "errno", "sector", "state", "new_state", "log-sector-size",
-    "prealloc-size", "prealloc-align",
-})  # fmt: skip
-_ON = ("on", "yes", "true", "y")
 _LIMITS = tuple(
     (f"{kind}-{way}", f"{kind}{short}")
     for kind in ("bps", "iops")
     for way, short in (("total", ""), ("read", "_rd"), ("write", "_wr"))
 )
-
-
-def is_on(text: object) -> bool:
-    """Whether a flag is set."""
-    return text is True or text in _ON
 
 
 def writeback(given: Mapping[str, str]) -> bool:
@@ -54,15 +40,15 @@ def limits(given: Mapping[str, str], name: str) -> dict[str, Any] | None:
     """The limits of a drive, as queries tell them; None without any."""
     found: dict[str, Any] = {}
     for key, shown in _LIMITS:
-        found[shown] = _number(given.get(f"throttling.{key}", "0"))
+        found[shown] = number(given.get(f"throttling.{key}", "0"))
     if not any(found.values()):
         return None
     for key, shown in _LIMITS:
-        peak = _number(given.get(f"throttling.{key}-max", "0"))
+        peak = number(given.get(f"throttling.{key}-max", "0"))
         if peak:
             found[f"{shown}_max"] = peak
-            found[f"{shown}_max_length"] = _number(given.get(f"throttling.{key}-max-length", "1"))
-    size = _number(given.get("throttling.iops-size", "0"))
+            found[f"{shown}_max_length"] = number(given.get(f"throttling.{key}-max-length", "1"))
+    size = number(given.get("throttling.iops-size", "0"))
     if size:
         found["iops_size"] = size
     return {**found, "group": given.get("throttling.group") or name}
@@ -74,7 +60,7 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
     :raise Refusal: the name of its file is none.
     """
     own = {name: value for name, value in given.items() if name not in _OF_DRIVE and not name.startswith("throttling.")}
-    rest = _typed(nested(own))
+    rest = typed(nested(own))
     below: dict[str, Any] = rest.pop("file", {})
     driver, file = given.get("format") or given.get("driver"), given.get("file")
     if not file and not below and driver is None:
@@ -108,30 +94,3 @@ def _is_bottom(driver: str) -> bool:
     """Whether a driver is given a file's name itself."""
     known = DRIVERS.get(driver)
     return known is not None and known.is_protocol and not known.is_filter
-
-
-def _typed(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that were given as text, as they are in `blockdev-add`."""
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, dict):
-            found[name] = _typed(value)
-        elif isinstance(value, list):
-            found[name] = [_typed(each) if isinstance(each, dict) else each for each in value]
-        elif name in _FLAGS and isinstance(value, str):
-            found[name] = is_on(value)
-        elif name in _NUMBERS and isinstance(value, str):
-            found[name] = _number(value)
-        else:
-            found[name] = value
-    return found
-
-
-def _number(text: str) -> int:
-    digits, unit = text, 0
-    if text[-1:].lower() in tuple("bkmgt"):
-        digits, unit = text[:-1], 10 * "bkmgt".index(text[-1].lower())
-    try:
-        return int(digits, 0) << unit
-    except ValueError:
-        return 0

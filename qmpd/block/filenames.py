@@ -15,6 +15,15 @@ _MAGIC = (
     (b"vhdxfile", "vhdx"), (b"LUKS\xba\xbe", "luks"), (b"WithoutFreeSpace", "parallels"),
     (b"WithouFreSpacExt", "parallels"), (b"Bochs Virtual HD Image", "bochs"),
 )  # fmt: skip
+_FLAGS = frozenset({
+    "read-only", "auto-read-only", "force-share", "direct", "no-flush", "rewrite-corrupted", "blkverify", "log-append",
+    "once", "immediately", "read-zeroes",
+})  # fmt: skip
+_NUMBERS = frozenset({
+    "size", "offset", "latency-ns", "vote-threshold", "errno", "sector", "state", "new_state", "log-sector-size",
+    "prealloc-size", "prealloc-align",
+})  # fmt: skip
+_ON = ("on", "yes", "true", "y")
 _VDI_AT, _VDI = 0x40, b"\x7f\x10\xda\xbe"
 
 
@@ -53,7 +62,7 @@ def _of_json(text: str, json_parser: str) -> dict[str, Any]:
         raise MachineError(f"Could not parse the JSON options: {error}") from None
     if not isinstance(value, dict):
         raise MachineError("Invalid JSON object given")
-    found = nested(value)
+    found = typed(nested(value))
     if "driver" not in found and "filename" in found:
         found = {**parse(str(found.pop("filename")), json_parser), **found}
     return found
@@ -73,9 +82,11 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
-    if isinstance(value, dict) and value and all(name.isdecimal() for name in value):
+    if not isinstance(value, dict):
+        return value
+    if value and all(name.isdecimal() for name in value):
         return [_listed(value[name]) for name in sorted(value, key=int)]
-    return value
+    return {name: _listed(member) for name, member in value.items()}
 
 
 def probe_bytes(head: bytes) -> str:
@@ -83,3 +94,36 @@ def probe_bytes(head: bytes) -> str:
     if head[_VDI_AT : _VDI_AT + len(_VDI)] == _VDI:
         return "vdi"
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "raw")
+
+
+def is_on(text: object) -> bool:
+    """Whether a flag is set."""
+    return text is True or text in _ON
+
+
+def typed(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given as text, as they are in `blockdev-add`."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found[name] = typed(value)
+        elif isinstance(value, list):
+            found[name] = [typed(each) if isinstance(each, dict) else each for each in value]
+        elif name in _FLAGS and isinstance(value, str):
+            found[name] = is_on(value)
+        elif name in _NUMBERS and isinstance(value, str):
+            found[name] = number(value)
+        else:
+            found[name] = value
+    return found
+
+
+def number(text: str) -> int:
+    """A size that was given as text; 0 where it is none."""
+    digits, unit = text, 0
+    if text[-1:].lower() in tuple("bkmgt"):
+        digits, unit = text[:-1], 10 * "bkmgt".index(text[-1].lower())
+    try:
+        return int(digits, 0) << unit
+    except ValueError:
+        return 0

@@ -54,6 +54,10 @@ class Opener:
         driver = DRIVERS.get(name)
         if driver is None or name not in MADE:
             raise NotModelled(f"block driver {name}")
+        if "filename" in options and "file" in driver.children and "file" not in options:
+            # A format that was given a file's name.
+            rest = {key: value for key, value in options.items() if key != "filename"}
+            options = {**rest, "file": parse(str(options["filename"]), self._graph.json_parser)}
         # What is below comes first: QEMU opens it to look at what it is.
         children: dict[str, BlockNode] = {}
         try:

@@ -176,8 +176,8 @@ class Backends:
         for name in ("werror", "rerror"):
             if given.get(name, "auto") != "auto":
                 setattr(drive, name, str(given[name]))
-        if given.get("write-cache") in ("off", False):
-            drive.writeback = False
+        if given.get("write-cache") in ("on", "off", True, False):
+            drive.writeback = given["write-cache"] in ("on", True)
         self.block.attach(drive)
 
     def detach(self, device: Device) -> None:

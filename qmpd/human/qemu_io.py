@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.content import text_of
@@ -53,7 +54,8 @@ def qemu_io(system: System, line: Line) -> Deferred:
         later.ready()
 
     # What was replied before is sent before this prints.
-    system.machine.later(lambda: _begin(system, drive, node, text.split(), tell))
+    begin = partial(_begin, system, drive, node, text.split(), tell)
+    system.machine.later(lambda: system.machine.later(begin))
     return later
 
 

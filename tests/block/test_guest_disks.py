@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +17,6 @@ from tests.block.support import Monitor, disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from qmpd.testing import VM, VMFactory
 
@@ -242,3 +244,44 @@ def test_what_is_no_disk(qmpd: VMFactory, tmp_path: Path) -> None:
     ):
         with pytest.raises(ControlError, match=text):
             vm.guest.write(**arguments)
+
+
+@needs_qemu_img
+def test_what_a_drive_is_told_reaches_its_node(qmpd: VMFactory, talk: Talk, image: Path) -> None:
+    drive = (
+        f"if=none,id=d,file={image},format=qcow2,cache=unsafe,detect-zeroes=on,discard=unmap,file.locking=off,"
+        "throttling.bps-total=4096,throttling.group=g"
+    )
+    command_line = ["-machine", "pc", "-drive", drive, "-drive", drive.replace("id=d,", "id=e,")]
+    monitor = talk(qmpd(command_line=command_line, guest=""))
+    first, _ = monitor("query-block")["return"]
+    inserted = first["inserted"]
+    assert inserted["cache"] == {"writeback": True, "direct": False, "no-flush": True}
+    assert (inserted["detect_zeroes"], inserted["bps"], inserted["group"]) == ("on", 4096, "g")
+    assert "Cache mode:       writeback, ignore flushes\n" in monitor.human("info block d")
+
+
+@needs_qemu_img
+def test_a_name_in_json(qmpd: VMFactory, talk: Talk, image: Path) -> None:
+    file = {"driver": "qcow2", "file": {"driver": "file", "filename": str(image)}}
+    name = json.dumps({"driver": "raw", "size": "64k", "file": file})
+    drive = f"if=none,id=d,file=json:{name.replace(',', ',,')}"
+    monitor = talk(qmpd(command_line=["-machine", "pc", "-drive", drive], guest=""))
+    [found] = monitor("query-block")["return"]
+    assert found["inserted"]["image"]["virtual-size"] == 65536
+    assert found["inserted"]["image"]["filename"].startswith('json:{"driver": "raw"')
+
+
+@needs_qemu_img
+def test_a_snapshot_that_is_not_there(image: Path) -> None:
+    qemu_img("snapshot", "-c", "one", image)
+    drive = ["-machine", "none", "-display", "none", "-drive", f"if=none,id=d,file={image},format=qcow2"]
+    for tag, text in (
+        ("no", "Snapshot 'no' does not exist in one or more devices"),
+        ("one", "This is a disk-only snapshot. Revert to it  offline using qemu-img"),
+    ):
+        ended = subprocess.run(
+            [Path(sys.executable).parent / "qmpd-system-x86_64", *drive, "-loadvm", tag],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (ended.returncode, ended.stderr) == (1, f"qmpd-system-x86_64: {text}\n")

@@ -11,6 +11,7 @@ from qmpd.block.nodes import below
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from qmpd.block.content import Content
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
 
@@ -35,20 +36,44 @@ class CopyOnRead(Passing):
 
     def read(self, offset: int, length: int) -> bytes:
         """Read, and keep what has come from behind."""
-        if self._node.children["file"].read_only:
-            return self.below.read(offset, length)
-        for begin, count, allocated in list(_placed(self.below, offset, length)):
-            if not allocated:
-                data = self.below.read(begin, count)
-                if data.strip(b"\0"):
-                    self.below.write(begin, data)
-                else:
-                    self.below.zero(begin, count, unmap=False)
+        file = self._node.children["file"]
+        if not file.read_only:
+            chain = list(_behind(file, self._node.options.get("bottom")))
+            for begin, count, allocated in list(_placed(self.below, offset, length)):
+                if not allocated:
+                    self._copy(chain, begin, count)
         return self.below.read(offset, length)
 
+    def _copy(self, chain: list[BlockNode], offset: int, length: int) -> None:
+        """Copy what one of these nodes has of a part."""
+        if not chain:
+            return
+        port = chain[0].port
+        assert port is not None
+        there = max(0, min(length, port.size - offset))
+        for begin, count, allocated in list(_placed(port, offset, there)):
+            if not allocated:
+                self._copy(chain[1:], begin, count)
+                continue
+            data = self.below.read(begin, count)
+            if data.strip(b"\0"):
+                self.below.write(begin, data)
+            else:
+                self.below.zero(begin, count, unmap=False)
 
-def _placed(content: Passing | object, offset: int, length: int) -> Iterator[tuple[int, int, bool]]:
-    for count, allocated in content.pieces(offset, length):  # type: ignore[union-attr]
+
+def _behind(node: BlockNode, bottom: object) -> Iterator[BlockNode]:
+    """What is behind a node, down to the one that is called `bottom`."""
+    at = node.children.get("backing")
+    while at is not None:
+        yield at
+        at = None if at.name == bottom else at.children.get("backing")
+
+
+def _placed(content: Content, offset: int, length: int) -> Iterator[tuple[int, int, bool]]:
+    if length <= 0:
+        return
+    for count, allocated in content.pieces(offset, length):
         yield offset, count, allocated
         offset += count
 

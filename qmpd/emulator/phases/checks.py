@@ -14,6 +14,7 @@ from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 
 if TYPE_CHECKING:
+    from qmpd.block.graph import BlockGraph
     from qmpd.emulator.phases.board import Board
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.option_language.groups import Entry
@@ -229,16 +230,17 @@ class EntryChecks:
                 raise entry.error(f"duplicate fw_cfg file name: {name}")
             names.add(name)
 
-    def load_snapshot(self) -> None:
-        """Load what `-loadvm` names; nothing can be.
+    def load_snapshot(self, graph: BlockGraph) -> None:
+        """Load what `-loadvm` names.
 
-        :raise OptionError: it is refused.
+        :raise Refusal: it is refused.
         """
-        for drive in self._options.machine.settings.drives:
-            if drive.get("format") != "qcow2" and drive.get("readonly") == "off":
-                name = drive.get("id", f"{drive['if']}0")
-                raise OptionError(f"Device '{name}' is writable but does not support snapshots", NOWHERE)
-        raise OptionError("no block device can store vmstate for snapshot", NOWHERE)
+        from qmpd.block.machine_snapshots import load
+
+        try:
+            load(graph, self._options.values["loadvm"])
+        except Refusal as refusal:
+            raise refusal.at(NOWHERE) from None
 
     def check_slots(self) -> None:
         """See that the PCI devices that the firmware's tables name are there; other releases look when it asks."""

@@ -443,7 +443,7 @@ class Start:
         self._board.check_boot_files(self._tree, self._groups)
         take_debuggers(options, self._settings)
         if "loadvm" in options.values:
-            self._checks.load_snapshot()
+            self._checks.load_snapshot(self._building.inventory.backends.block)
         incoming = options.machine.incoming
         if incoming is not None and incoming != "defer":
             check_incoming(options, incoming)

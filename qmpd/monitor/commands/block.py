@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.block.description import describe, filename_of, passed_through
+from qmpd.block.description import cluster_of, describe, filename_of, passed_through
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.opening import Opener, of_file
 from qmpd.block.requests import keeps_status
@@ -94,6 +94,9 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     elif allocated is not None:
         image["actual-size"] = allocated
     image |= describe(node)
+    cluster = cluster_of(node)
+    if cluster is not None:
+        image["cluster-size"] = cluster
     if "limits" in image and "cluster-size" in image:
         image["limits"] = {**image["limits"], **dict.fromkeys(_CLUSTER_LIMITS, image["cluster-size"])}
     if DRIVERS[node.driver].is_filter:
