@@ -135,6 +135,9 @@ class KeptEntries:
         for kept in entries:
             self.append(kept)
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def __iter__(self) -> Iterator[KeptEntry]:
         return iter(self._entries)
 
@@ -158,9 +161,9 @@ class Recorder:
         self.resets = 0
 
     @property
-    def kept(self) -> int:
-        """The bytes of the messages in the entries that are kept."""
-        return self._entries.size
+    def kept(self) -> tuple[int, int]:
+        """How many entries are kept, and the bytes of the messages in them."""
+        return len(self._entries), self._entries.size
 
     def record(self, kind: EntryKind, **members: Any) -> None:
         """Write down that something happens now; the members are those of `TranscriptEntry`.

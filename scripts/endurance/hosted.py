@@ -397,7 +397,7 @@ class Program(Hosted):
         """`chardev-add` fails, or makes a device that goes again: nothing is left of it either way."""
         client = await self._negotiated()
         self.process.look()
-        devices = await self._returned(client, "query-chardev")
+        devices = await self._devices(client)
         files = self.process.files()
         for _ in range(self.random.randint(1, 4)):
             fails = self.random.random() < 0.7
@@ -407,11 +407,17 @@ class Program(Hosted):
                 raise Wrong(f"{self.name}: chardev-add {backend} says {reply}")
             if not fails:
                 await self._returned(client, "chardev-remove", id="soaked")
-        again = await self._returned(client, "query-chardev")
+        again = await self._devices(client)
         if again != devices:
             raise Wrong(f"{self.name} has devices {again}, and should {devices}")
         await self._settles("files of devices stay open", lambda: self.process.files().keys() <= files.keys())
         await self.compare(self._same())
+
+    async def _devices(self, client: Client) -> dict[str, str]:
+        """What each character device is called, whether somebody is connected or not: others come and go meanwhile."""
+        told = await self._returned(client, "query-chardev")
+        names = {each["label"]: each["filename"].removeprefix("disconnected:") for each in told}
+        return {label: name.partition(" <-> ")[0] for label, name in names.items()}
 
     def _backend(self) -> dict[str, Any]:
         path, socket = str(self._folder / "chardev-out"), _unix(str(self._folder / "chardev-sock"))

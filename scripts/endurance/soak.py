@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import math
@@ -54,6 +55,11 @@ PROCESSES = (Updated, Program, Bare)
 
 SHOWN = 1000
 """Characters of a line that are shown where something is wrong."""
+
+
+ENTRY = 500
+"""Bytes that an entry of a transcript takes beside its message, about."""
+_LIBRARY = ctypes.CDLL(None)
 
 
 class Soak:
@@ -231,9 +237,12 @@ class Soak:
             await trio.sleep(SAMPLED)
 
     def _in_use(self) -> int:
-        """Bytes in use, without what transcripts keep: that grows up to a bound of 64 MiB for each machine."""
+        """Bytes in use, without what transcripts keep: that grows up to a bound for each machine."""
         puppeteers = [member.vm.puppeteer for member in self._fleet._members.values()]
-        self.ledger.kept = sum(each.recorder.kept for each in puppeteers if each is not None)
+        kept = [each.recorder.kept for each in puppeteers if each is not None]
+        self.ledger.kept = sum(count * ENTRY + size for count, size in kept)
+        # What large replies took in this process, which has the clients, too, goes back to the system.
+        _LIBRARY.malloc_trim(0)
         return memory() - self.ledger.kept
 
     async def _nothing_is_left(self, fleet: Client, actors: list[Actor], before: int) -> None:

@@ -23,6 +23,16 @@ def test_it_can_be_planted(defect: Defect) -> None:
     assert all((ROOT / test.partition("::")[0]).exists() for test in defect.tests)
 
 
+def test_the_documentation_tells_of_all_of_them() -> None:
+    page = (ROOT / "docs/explanation/endurance.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| ([a-z-]+) \| ([a-z -]+) \| (.*) \| `(\w+)` \|$", page, re.MULTILINE)
+    assert [row[:3] for row in told] == [(defect.name, defect.part, defect.what) for defect in DEFECTS]
+    for defect, row in zip(DEFECTS, told, strict=True):
+        places = [ROOT / test.partition("::")[0] for test in defect.tests]
+        paths = [path for place in places for path in (sorted(place.rglob("*.py")) or [place])]
+        assert any(f"def {row[3]}(" in path.read_text(encoding="utf-8") for path in paths), row
+
+
 def test_names_are_apart() -> None:
     assert len({defect.name for defect in DEFECTS}) == len(DEFECTS) >= 20
 
