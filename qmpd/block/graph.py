@@ -184,14 +184,20 @@ class BlockGraph:
         if node.owned or node.drives or node.parents or self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
-        if node.content is not None:
-            node.content.close()
+        self._close(node)
         for child in node.children.values():
             if node in child.parents:
                 child.parents.remove(node)
             self.release(child)
             if child.name in self.nodes:
                 refresh([child])
+
+    def _close(self, node: BlockNode) -> None:
+        """Close a node once nobody reads or writes; where somebody does for long, it goes with the last of them."""
+        quiet = self.executor is None or self.executor.settle()
+        if node.content is not None and quiet:
+            node.content.close()
+        node.content = None
 
     def close(self) -> None:
         """The machine has ended: let go of all files."""

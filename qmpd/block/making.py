@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.content import Gone
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.files import ALL, DiskFile
-from qmpd.block.images.errors import ImageError
+from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.nodes import below
 from qmpd.block.permissions import check_writable, cumulative
 from qmpd.block.watching import Watched
@@ -74,7 +75,22 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
 
     if not node.read_only:
         check_writable(node.children["file"])
-    return read_qcow2(node, below(node), below(node, "data-file") if "data-file" in node.children else None)
+    content = read_qcow2(node, below(node), below(node, "data-file") if "data-file" in node.children else None)
+    content.tell_corrupt = partial(_tell_corrupt, node, graph)
+    return content
+
+
+def _tell_corrupt(node: BlockNode, graph: BlockGraph, error: CorruptImage, fatal: bool) -> None:
+    """An image contradicts itself: BLOCK_IMAGE_CORRUPTED, and a line for standard error."""
+    what = f"Marking image as corrupt: {error.message}; further corruption events will be suppressed"
+    if not fatal:
+        what = f"Image is corrupt: {error.message}; further non-fatal corruption events will be suppressed"
+    graph.happened.append(("", {"line": f"qcow2: {what}"}))
+    name = next((drive.name for drive in node.drives if drive.name), "")
+    data: dict[str, object] = {"device": name, "node-name": node.name, "msg": error.message}
+    if error.place is not None:
+        data |= {"offset": error.place[0], "size": error.place[1]}
+    graph.happened.append(("BLOCK_IMAGE_CORRUPTED", {**data, "fatal": fatal}))
 
 
 def _filter(module: str, name: str) -> Make:

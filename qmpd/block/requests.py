@@ -33,6 +33,9 @@ class Home(Protocol):
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event."""
 
+    def report(self, line: str) -> None:
+        """Print a line on standard error."""
+
     def met_error(self, drive: Drive, operation: str, action: str, number: int) -> None:
         """A device has met an error: BLOCK_IO_ERROR, and a stop where that is the action."""
 
@@ -193,7 +196,10 @@ class Requests:
         """Tell what has happened on the way."""
         while self._graph.happened:
             name, data = self._graph.happened.popleft()
-            self._home.emit(name, data)
+            if name:
+                self._home.emit(name, data)
+            else:
+                self._home.report(data["line"])
 
     # Errors
 

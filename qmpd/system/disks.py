@@ -48,6 +48,10 @@ class Disks:
         """Emit an event, with those of its members that the release has."""
         self._machine.emit(name, self._known(name, data or {}))
 
+    def report(self, line: str) -> None:
+        """Print a line on standard error."""
+        self._machine.report(line)
+
     def _known(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
         known = self._introspection
         members = {member.name for member in known.object(known.event(name).data).members}

@@ -285,3 +285,25 @@ def test_a_snapshot_that_is_not_there(image: Path) -> None:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (ended.returncode, ended.stderr) == (1, f"qmpd-system-x86_64: {text}\n")
+
+
+@needs_qemu_img
+def test_an_image_that_contradicts_itself(qmpd: VMFactory, talk: Talk, image: Path) -> None:
+    """An entry of the guest's points at the image's own tables: nothing is written there."""
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 64k", image], check=True, capture_output=True)
+    with image.open("r+b") as file:
+        file.seek(4 * 65536)  # the L2 table
+        file.write((1 << 63 | 65536).to_bytes(8, "big"))
+    vm = disk(qmpd, image)
+    assert vm.guest.write("d0", offset=0, length=512).state == "failed"
+    event = vm.wait_for_event("BLOCK_IMAGE_CORRUPTED")
+    assert event.data == {
+        "device": "", "node-name": "n0", "offset": 65536, "size": 512, "fatal": True,
+        "msg": "Preventing invalid write on metadata (overlaps with refcount table)",
+    }  # fmt: skip
+    assert vm.guest.read("d0", offset=0, length=512).error == "No medium found"
+    [drive] = talk(vm)("query-block")["return"]
+    assert drive["inserted"]["image"]["format-specific"]["data"]["corrupt"] is True
+    vm.close()
+    said = subprocess.run(["qemu-io", "-c", "write 0 512", image], capture_output=True, text=True, check=False)
+    assert "Image is corrupt; cannot be opened read/write" in said.stderr

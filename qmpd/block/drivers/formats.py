@@ -85,7 +85,9 @@ class Qcow2Content:
         self.header: Header = read_header(file, read_only=read_only)
         self._image: Qcow2 | None = None
         self._compressor: tuple[Qcow2, Compressor] | None = None
-        self.tell_corrupt: Callable[[CorruptImage], None] | None = None
+        self.tell_corrupt: Callable[[CorruptImage, bool], None] | None = None
+        # Whether it was told that it contradicts itself, and whether it is not to be used any more.
+        self._was_told = self._is_broken = False
 
     @property
     def image(self) -> Qcow2:
@@ -94,6 +96,8 @@ class Qcow2Content:
         :raise ImageError: it cannot be.
         :raise OSError: it cannot be read.
         """
+        if self._is_broken:
+            raise failure(errno.ENOMEDIUM)
         if self._image is None:
             self._image = Qcow2(self.file, read_only=self.read_only, data=self.data, parts=self._parts())
             self.header = self._image.header
@@ -221,9 +225,14 @@ class Qcow2Content:
             raise
 
     def _corrupt(self, error: CorruptImage) -> None:
-        self.image.make_corrupt(error)
-        if self.tell_corrupt is not None:
-            self.tell_corrupt(error)
+        """The image contradicts itself: that is told once, and nobody writes to it any more where it is bad."""
+        fatal = error.fatal and not self.read_only
+        if self.tell_corrupt is not None and not self._is_broken and (fatal or not self._was_told):
+            self._was_told = True
+            self.tell_corrupt(error, fatal)
+        if fatal and not self._is_broken:
+            self.image.make_corrupt(error)
+            self._is_broken = True
 
     def truncate(self, size: int) -> None:
         """Make it this long."""

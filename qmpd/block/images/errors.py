@@ -21,11 +21,13 @@ class ImageError(Worded):
 class CorruptImage(ImageError):  # noqa: N818 - named after what happened
     """An image contradicts itself; `fatal`: nothing of it can be trusted any more."""
 
-    __slots__ = ("fatal",)
+    __slots__ = ("fatal", "place")
 
     def __init__(self, message: str, *, fatal: bool = True) -> None:
         super().__init__(message, errno.EIO)
         self.fatal = fatal
+        # Where in the file, and how many bytes; None where no place is meant.
+        self.place: tuple[int, int] | None = None
 
 
 def of_system(error: OSError) -> ImageError:

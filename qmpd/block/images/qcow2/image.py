@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from qmpd.block.images.errors import CorruptImage, ImageError
-from qmpd.block.images.qcow2 import layout
+from qmpd.block.images.qcow2 import layout, overlaps
 from qmpd.block.images.qcow2.check import repair
 from qmpd.block.images.qcow2.header import write_header
 from qmpd.block.images.qcow2.mapping import EMPTY, Entry, Kind
@@ -114,7 +114,8 @@ class Qcow2(ReadImage):
             head = bytes(begin)
         if entries[-1].value & layout.ZERO and end % size:
             tail = bytes(-end % size)
-        self._data.write(host + begin - len(head), b"".join([head, part, tail]) if head or tail else part)
+        whole = b"".join([head, part, tail]) if head or tail else part
+        self._write_data(host + begin - len(head), whole)
         if any(entry.value & layout.ZERO for entry in entries):
             self.mapping.set_entries(table, index, [Entry(entry.value & ~layout.ZERO) for entry in entries])
 
@@ -170,13 +171,19 @@ class Qcow2(ReadImage):
             raise
         self._release(old)
 
+    def _write_data(self, host: int, data: bytes | memoryview) -> None:
+        """Write the guest's data into the file, unless tables are there."""
+        if not self.external:
+            overlaps.check(self, host, len(data))
+        self._data.write(host, data)
+
     def _put(
         self, table: Table, index: int, old: list[Entry], place: int, base: int, low: int, high: int,
         whole: bytes | memoryview, unit: int,
     ) -> None:  # fmt: skip
         """Write clusters to their new place, and then the entries that point there."""
         size, count = self.header.cluster_size, len(old)
-        self._data.write(place + low - base, whole)
+        self._write_data(place + low - base, whole)
         entries = []
         for number in range(count):
             start = base + number * size

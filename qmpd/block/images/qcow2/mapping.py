@@ -73,6 +73,11 @@ class Table:
         self.numbers = numbers
 
 
+def _hex(number: int) -> str:
+    """A number as C's `%#x` has it."""
+    return f"{number:#x}" if number else "0"
+
+
 def decode(data: bytes) -> array[int]:
     """Big-endian 64-bit numbers."""
     numbers = array("Q", data)
@@ -169,7 +174,7 @@ class Mapping:
         """
         offset = self.l1_entry(index) & layout.OFFSET
         if offset % self._header.cluster_size:
-            raise CorruptImage(f"L2 table offset {offset:#x} unaligned (L1 index: {index:#x})")
+            raise CorruptImage(f"L2 table offset {_hex(offset)} unaligned (L1 index: {_hex(index)})")
         return offset
 
     def table(self, offset: int) -> Table:
@@ -183,6 +188,10 @@ class Mapping:
         else:
             self._cache.move_to_end(offset)
         return table
+
+    def tables_at_hand(self) -> list[int]:
+        """Where the L2 tables are that are kept in memory."""
+        return list(self._cache)
 
     def drop_table(self, offset: int) -> None:
         """An L2 table is no longer there."""
@@ -308,8 +317,8 @@ class Mapping:
     def _check(self, host: int, offset: int) -> None:
         if host % self._header.cluster_size:
             first, second, _ = self.split(offset)
-            place = f"(L2 offset: {self.l2_offset(first):#x}, L2 index: {second:#x})"
-            raise CorruptImage(f"Cluster allocation offset {host:#x} unaligned {place}")
+            place = f"(L2 offset: {_hex(self.l2_offset(first))}, L2 index: {_hex(second)})"
+            raise CorruptImage(f"Cluster allocation offset {_hex(host)} unaligned {place}")
 
     def _of_subclusters(self, host: int, bitmap: int, offset: int, within: int, length: int) -> Iterator[Piece]:
         self._check(host, offset)
@@ -320,11 +329,11 @@ class Mapping:
             run = min(end, (number + 1) * size) - within
             if bitmap >> 32 + number & 1:
                 if bitmap >> number & 1:
-                    raise CorruptImage(f"Invalid cluster entry found (L2 offset: {offset:#x})")
+                    raise CorruptImage(f"Invalid cluster entry found (L2 offset: {_hex(offset)})")
                 yield Piece(run, Kind.ZERO_ALLOCATED if host else Kind.ZERO, host + within if host else 0)
             elif bitmap >> number & 1:
                 if not host and not self._header.incompatible & layout.DATA_FILE:
-                    raise CorruptImage(f"Invalid cluster entry found (L2 offset: {offset:#x})")
+                    raise CorruptImage(f"Invalid cluster entry found (L2 offset: {_hex(offset)})")
                 yield Piece(run, Kind.DATA, host + within)
             else:
                 yield Piece(run, Kind.UNALLOCATED)
