@@ -49,6 +49,9 @@ SIZES = _from(1 << 20, 1 << 24, 64 << 20, 0, -1, "x")
 MACS = _from("52:54:00:12:34:56", "52:54:00:12:34:57", "AA-bb-cc-dd-ee-ff", "52:54:00:12:34", "zz", 5)
 ADDRESSES = _from("3", "4", "5", "5.1", "0x5.0x1", "1f", "20", "3.8", 24, 40, -1, 300, "zz", "06.0", True)
 
+CAN_BUSES = _from("o0", "o1", "/objects/o2", "zz")
+CONTROLLERS = _from("m0", f"{PERIPHERAL}/m0", "zz", "d0")
+
 PCI: Properties = {"addr": ADDRESSES, "multifunction": BOOLEANS, "rombar": NUMBERS, "x-pcie-lnksta-dllla": BOOLEANS}
 CARD: Properties = {**PCI, "netdev": NETDEVS, "mac": MACS, "bootindex": NUMBERS, "romfile": _from("", "zz", 1)}
 VIRTIO: Properties = {
@@ -107,12 +110,24 @@ KINDS: dict[str, Properties] = {
     "xio3130-downstream": {**PCI, "chassis": NUMBERS},
     "pc-dimm": {"memdev": _from("o0", "o1", "o2"), "addr": NUMBERS, "slot": NUMBERS, "node": NUMBERS},
     "qemu64-x86_64-cpu": dict.fromkeys(("socket-id", "core-id", "thread-id", "die-id", "apic-id"), NUMBERS),
+    "kvaser_pci": {**PCI, "canbus": CAN_BUSES},
+    "pcm3680_pci": {**PCI, "canbus0": CAN_BUSES, "canbus1": CAN_BUSES},
+    "ctucan_pci": {**PCI, "canbus0": CAN_BUSES, "canbus1": CAN_BUSES},
+    "pci-ipmi-kcs": {**PCI, "bmc": CONTROLLERS},
+    "pci-ipmi-bt": {**PCI, "bmc": CONTROLLERS},
+    "virtio-9p-pci": {**PCI, **VIRTIO, "fsdev": _from("f0", "f0", "f0", "zz"), "mount_tag": _from("t", "", "t" * 32)},
+    "pci-serial-2x": {**PCI, "chardev1": _from("c0", "zz"), "chardev2": _from("c1", "zz")},
     "pci-device": {},
     "zz": {},
     "": {},
     "PIIX4_PM": {},
     "loader": {},
 }
+# What a device can do nothing without.
+NEEDED = (
+    "drive", "chardev", "chardev1", "memdev", "serial", "chassis", "canbus", "canbus0", "canbus1", "bmc", "fsdev",
+    "mount_tag",
+)  # fmt: skip
 # Those that most sequences are about.
 COMMON = (
     "e1000", "virtio-net-pci", "virtio-blk-pci", "virtio-scsi-pci", "scsi-hd", "scsi-cd", "virtio-serial-pci",
@@ -128,8 +143,7 @@ def _device(draw: st.DrawFn) -> Request:
     arguments: dict[str, Any] = {"driver": kind}
     if draw(st.integers(0, 5)):
         arguments["id"] = draw(DEVICES)
-    # What a device can do nothing without.
-    for name in ("drive", "chardev", "memdev", "serial", "chassis"):
+    for name in NEEDED:
         if name in properties and draw(st.integers(0, 4)):
             arguments[name] = draw(properties[name])
     for _ in range(draw(_from(0, 0, 0, 1, 1, 2, 3))):
@@ -326,6 +340,7 @@ COMMANDS: Strategy = st.one_of(
 )  # fmt: skip
 
 _COLD = (
+    ["-fsdev", "synth,id=f0", "-device", "ipmi-bmc-sim,id=m0", "-object", "can-bus,id=o0"],
     ["-device", "virtio-scsi-pci,id=s0"],
     ["-device", "qemu-xhci,id=h0"],
     ["-device", "virtio-balloon-pci"],
