@@ -325,15 +325,20 @@ def beside(filename: str, other: str) -> str:
 
 
 def read_text(path: str) -> str:
-    """A small file of text, whole.
+    """A small file of text, whole; of a named pipe what has been written to it.
 
     :raise MachineError: it cannot be read.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read(_ZEROS)
+        # The main loop is here, and must not wait for a writer; whoever has to has waited (`Host.wait_for_writer`).
+        with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+            return (file.read(_ZEROS) or b"").decode("utf-8", "surrogateescape")
     except OSError as error:
         raise MachineError(f"Could not read blkdebug config file: {error.strerror}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_bytes(path: str, most: int) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import stat
 import sys
@@ -375,8 +376,26 @@ class VirtualMachine:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError):
             return False  # whoever opens it says what is wrong with it
-        self.when_readable(descriptor, then)
+        self.nursery.start_soon(self._wait_for_writer, descriptor, then)
         return True
+
+    async def _wait_for_writer(self, descriptor: int, then: Callable[[], None]) -> None:
+        """Until all has been written.  It stays in the pipe as long as that is open here, for whoever reads it."""
+        closed, done = select.poll(), trio.Event()
+        closed.register(descriptor, 0)
+
+        def do() -> None:
+            then()
+            self.system.machine.later(done.set)
+
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+            while not closed.poll(0):  # noqa: ASYNC110 - only a pipe's end tells, and reading would take what is there
+                await trio.sleep(0.01)
+            self.system.machine.later(do)
+            await done.wait()
+        finally:
+            os.close(descriptor)
 
     async def _wait(self, descriptor: int, then: Callable[[], None]) -> None:
         try:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from tests.server.support import Client
 
-UNKNOWN = "qmpd does not model block driver blkdebug"
+RULES = b'[inject-error]\nevent = "no-such"\n'
+REFUSAL = 'Invalid event name "no-such"'
+"""What is said of these rules, so that it shows that they were read."""
+
 STATUS = b'{"execute": "query-status", "id": 7}'
 
 
@@ -36,13 +39,13 @@ def waits_for(path: str) -> bytes:
 
 def write(path: str) -> None:
     """Write to the pipe, and close it."""
-    with open(path, "wb", buffering=0):
-        pass
+    with open(path, "wb", buffering=0) as file:
+        file.write(RULES)
 
 
 async def refused(client: Client) -> bool:
     reply = await client.message()
-    return reply == {"error": {"class": "GenericError", "desc": UNKNOWN}, "id": "waits"}
+    return reply == {"error": {"class": "GenericError", "desc": REFUSAL}, "id": "waits"}
 
 
 async def quiet(client: Client) -> bool:
@@ -109,6 +112,30 @@ async def test_many_wait_and_are_answered_as_they_can_be(tmp_path: Path) -> None
             assert await refused(clients[number])
             assert (await clients[number].message())["id"] == 7
         await server.healthy()
+
+
+async def test_a_writer_takes_its_time(tmp_path: Path, pipe: str) -> None:
+    """It is waited for until it closes the pipe, as it is where QEMU reads."""
+    async with served(tmp_path) as server:
+        waiting, other = await server.connect(), await server.connect()
+        await waiting.send(waits_for(pipe))
+        await other.execute("query-status")
+        with open(pipe, "wb", buffering=0) as file:  # noqa: ASYNC230 - there is a reader
+            for part in (RULES[:20], RULES[20:]):
+                file.write(part)
+                assert await quiet(waiting)
+                assert (await other.execute("query-status"))["return"] != {}
+        assert await refused(waiting)
+
+
+async def test_a_pipe_that_nobody_writes_to_keeps_nobody_elsewhere(tmp_path: Path, pipe: str) -> None:
+    """The human monitor executes its commands at once."""
+    async with served(tmp_path, machine_type="pc") as server:
+        client = await server.connect()
+        line = f"drive_add 0 if=none,id=d,driver=blkdebug,config={pipe},image.driver=null-co"
+        with trio.fail_after(5):
+            await client.execute("human-monitor-command", **{"command-line": line})
+            assert (await client.execute("query-status"))["return"] != {}
 
 
 async def test_who_leaves_is_not_waited_for(tmp_path: Path, pipe: str) -> None:
