@@ -55,8 +55,15 @@ def measure_options(command: str) -> dict[str, Any]:
 
 def _of_machine(ask: _Asker) -> dict[str, Any]:
     cpu = ask("-cpu", "qemu64,family=9999", machine=PC).complaint
+    bits = ask("-cpu", "qemu64,phys-bits=99", machine=PC).complaint
+    encryption = ask("-machine", "memory-encryption=zq", machine=PC).complaint
     return {
         "cpu_numbers_unsigned": "can be at most" in cpu,
+        "cpu_address_bits": "fixed" if "only supports" in bits else "range" if "between" in bits else "any",
+        "memory_encryption": (
+            "deprecated" if "is deprecated" in encryption else "checked" if "No such" in encryption else "unused"
+        ),
+        "memory_devices_checked_first": "memdev" not in ask("-device", "virtio-mem-pci", machine=PC).complaint,
         "smbios_slots": "Don't know" not in ask("-smbios", "type=9", machine=PC).complaint,
         "cards_listed_always": "mac" in ask("-global", "ne2k_pci.mac=zq", machine=PC).complaint,
         "xen_domain_known": not ask("-xen-domid", "1").complaint,

@@ -23,6 +23,10 @@ class DeviceRules(RemovalRules, Protocol):
         """Whether `-object` takes typed values, and `-device` looks at what a board takes; both came together."""
 
     @property
+    def memory_devices_checked_first(self) -> bool:
+        """Whether a virtio memory device is refused for the machine's memory before it is looked at itself."""
+
+    @property
     def send_queue_limit(self) -> int:
         """The most entries of the queue in which a virtio network card sends."""
 

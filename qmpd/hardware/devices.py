@@ -99,7 +99,9 @@ class Devices:
             options = {name: spelt for name, value in options.items() if (spelt := reading.as_text(value)) is not None}
         # A number is no id, even where it counts as text.
         identifier = identifier if isinstance(identifier, str) else None
-        check = "none" if cold else self._rules.device_id_check
+        check = self._rules.device_id_check
+        if cold and check != "late":
+            check = "none"
         if identifier is not None and check in ("options", "identifier") and not is_identifier(identifier):
             raise Refusal("identifier-expected", name="id")
         if check == "options" and identifier in self.removal.in_use:
@@ -217,7 +219,7 @@ class Devices:
             bus.add(device)
             node.set_value("parent_bus", bus.node.path)
         try:
-            self._plug_into_machine(device)
+            self._plug_into_machine(device, given)
             needed = () if node.property("fsdev") is not None else captured.get("with", ())
             if any(given.get(name) in _EMPTY.get(name, (None, "")) for name in needed):
                 raise MachineError(captured["refusal"].replace(ID, device.identifier or ""))
@@ -274,7 +276,7 @@ class Devices:
         gone = [(Device(part, part.type, None, cold=False), part.path) for part in parts[1:]]
         self.removal.take_apart(gone, device.path)
 
-    def _plug_into_machine(self, device: Device) -> None:
+    def _plug_into_machine(self, device: Device, given: Mapping[str, Any]) -> None:
         """What the machine itself has to say to a CPU or to memory.
 
         :raise MachineError: it does not take it.
@@ -289,6 +291,8 @@ class Devices:
             machine = self._builder.captured("machine", settings.board.family) or {}
             region = memory.Region(settings, memory.MemoryLayout(settings.memory, machine.get("low-memory")))
             memory.plug(self._tree, device.node, region, others, self._backends.used_objects)
+        elif device.driver in memory.VIRTUAL:
+            memory.check_room(given, settings, first=self._rules.memory_devices_checked_first)
 
     def _add_hub(self, bus: Bus, cold: bool) -> None:
         """Add a USB hub that nobody asked for; it belongs to the machine."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from qmpd.hardware.buses import Device
     from qmpd.machine.blueprint import MachineSettings
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from qmpd.qom.tree import ObjectTree
 
 PERSISTENT = "nvdimm"
+VIRTUAL = ("virtio-mem-pci", "virtio-pmem-pci")
 KINDS = {"pc-dimm": "dimm", PERSISTENT: "nvdimm"}
 """The types of memory that can be plugged in, and what query-memory-devices calls them."""
 
@@ -86,6 +88,17 @@ def describe(tree: ObjectTree, device: Device) -> dict[str, Any]:
     return {"type": KINDS[device.driver], "data": data}
 
 
+def check_room(given: Mapping[str, Any], settings: MachineSettings, *, first: bool) -> None:
+    """See whether the machine takes virtual memory devices at all; `given` is what one is given.
+
+    `first`: this is looked at before the device itself.
+
+    :raise Refusal: it does not.
+    """
+    if settings.memory_limit <= settings.memory and (first or given.get("memdev")):
+        raise Refusal("memory-devices-off")
+
+
 def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device], used: Iterable[str]) -> None:
     """Give new memory its slot and its address; `used` are the paths of the backends that have a device.
 
@@ -98,9 +111,7 @@ def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device]
         raise MachineError("'memdev' property must be set")
     size, hint = _size(tree, node), int(node.value("addr") or 0)
     if not region.limit:
-        raise MachineError(
-            "memory devices (e.g. for memory hotplug) are not enabled, please specify the maxmem option"
-        )
+        raise Refusal("memory-devices-off")
     in_use = sum(_size(tree, each.node) for each in there)
     if in_use + size > region.limit:
         raise MachineError(

@@ -85,6 +85,12 @@ ABOUT: dict[str, str] = {
     "migrates_through_files": "-incoming knows 'file:'; came between 7.2 and 10.0",
     "descriptors_of_files_deprecated": "-incoming fd: of a file is warned about; came between 7.2 and 10.0",
     "cpu_numbers_unsigned": "-cpu reads the numbers of CPUID as without a sign; changed between 7.2 and 10.0",
+    "cpu_address_bits": "which phys-bits of a CPU the emulator takes: 'fixed', its own alone; 'range', those of any"
+    " CPU; or 'any'; changed between 5.2 and 7.2, and between 10.0 and 11.1",
+    "memory_encryption": "what -machine memory-encryption is: 'unused' without KVM, 'checked', or 'deprecated'; changed"
+    " between 5.2 and 7.2, and between 10.0 and 11.1",
+    "memory_devices_checked_first": "a virtio memory device is refused for the machine's memory before it is looked at"
+    " itself; changed between 7.2 and 10.0",
     "log_always_opened": "the file of -D is opened though nothing is to be logged",
     "log_faults_bare": "a file of -D that cannot be opened is told of without the program's name; changed between 5.2"
     " and 7.2",
@@ -198,6 +204,9 @@ class Behaviour:
     migrates_through_files: bool = True
     descriptors_of_files_deprecated: bool = True
     cpu_numbers_unsigned: bool = True
+    cpu_address_bits: str = "any"
+    memory_encryption: str = "deprecated"
+    memory_devices_checked_first: bool = True
     log_always_opened: bool = True
     log_faults_bare: bool = False
     missing_types_told: bool = False

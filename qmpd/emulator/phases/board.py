@@ -362,9 +362,7 @@ class Board:
         """
         if not self._kind.has_cpus:
             return
-        encryption = tree.get("memory-encryption")
-        if isinstance(encryption, str) and not self._has_object(encryption):
-            raise OptionError(f"No such memory encryption object '{encryption}'", NOWHERE)
+        self._check_encryption(tree.get("memory-encryption"))
         self._load_kernel(tree.get("kernel"))
         self._load_firmware(tree)
         for number in (0, 1):
@@ -372,6 +370,15 @@ class Board:
             nodes = {arguments.get("node-name") for _, arguments in self._options.blockdevs}
             if isinstance(flash, str) and flash not in nodes:
                 raise OptionError(f"Property 'cfi.pflash01.drive' can't find value '{flash}'", NOWHERE)
+
+    def _check_encryption(self, name: str | key_values.Tree | None) -> None:
+        use = self._release.behaviour.memory_encryption
+        if not isinstance(name, str) or use == "unused":
+            return
+        if use == "deprecated":
+            self._options.warn(f"warning: {self._release.refusals.message(Refusal('memory-encryption-deprecated'))}")
+        if not self._has_object(name):
+            raise OptionError(f"No such memory encryption object '{name}'", NOWHERE)
 
     def _load_firmware(self, tree: key_values.Tree) -> None:
         name = tree.get("firmware")
@@ -414,6 +421,10 @@ class Board:
         :raise OptionError: it would not take it.
         """
         boot = tree.get("boot")
+        if not self._release.behaviour.keyval_options:
+            entry = groups.merged("boot-opts")
+            boot = {} if entry is None else dict(entry.pairs)
+            self._check_boot(boot)
         if isinstance(boot, dict) and self._kind.has_cpus:
             self._check_waits(boot)
         for entry in groups.find("option-rom"):

@@ -23,6 +23,7 @@ _LIMITS = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF}
 _VENDOR = 12
 _SVM_LEAF = "CPUID.8000000AH:"
 _ADDRESS_BITS = (32, 52)
+_EMULATED_BITS = 40
 _TRUE = ("on", "yes", "true", "y")
 _AMD = "AuthenticAMD"
 
@@ -124,7 +125,7 @@ class CPUs:
                 raise fault.at(NOWHERE) from None
         wants_kvm = self._type == "host-x86_64-cpu"
         if wants_kvm and not self._machine.kvm:
-            raise OptionError("CPU model 'host' requires KVM or HVF", NOWHERE)
+            raise Refusal("cpu-host").at(NOWHERE)
         for name, _ in self._in_turn():
             if name not in known:
                 raise OptionError(f"Property '{self._type}.{name}' not found", NOWHERE)
@@ -193,10 +194,12 @@ class CPUs:
         value = dict(self._properties).get("phys-bits")
         if value is None or "lm" not in self._options.lists.properties(self._type):
             return
-        bits = key_values.number("phys-bits", value)
+        bits, taken = key_values.number("phys-bits", value), self._release.behaviour.cpu_address_bits
         low, high = _ADDRESS_BITS
-        if bits and not low <= bits <= high:
-            raise OptionError(f"phys-bits should be between {low} and {high}  (but is {bits})", NOWHERE)
+        if taken == "fixed" and bits not in (0, _EMULATED_BITS):
+            raise Refusal("cpu-address-bits-fixed", only=_EMULATED_BITS).at(NOWHERE)
+        if taken == "range" and bits and not low <= bits <= high:
+            raise Refusal("cpu-address-bits", least=low, most=high, value=bits).at(NOWHERE)
 
     def _warn_of_threads(self) -> None:
         threads = self._machine.topology.threads
