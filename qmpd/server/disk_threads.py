@@ -6,6 +6,7 @@ its turn on to another one, which is started where there is none.  A machine who
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -18,6 +19,8 @@ from qmpd.block.executor import Outcome, outcome_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_TURN = 0.0005
+"""Seconds after which a thread of a process whose disks are used lets another one have its turn."""
 PATIENCE = 2.0
 """Seconds that a machine with a virtual clock waits for the host's disk before it goes on without."""
 
@@ -57,6 +60,8 @@ class DiskThreads:
             self.settle()
 
     def _start(self) -> None:
+        # The main loop must not wait long for a thread that computes.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _TURN))
         self._idle += 1
         threading.Thread(target=self._run, name="disk", daemon=True).start()
 

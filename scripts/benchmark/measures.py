@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.disks import copies
 from benchmark.result import Aim, Row
 from benchmark.servers import BLOCKING, QEMU, QMPD, TRIO, Load, LoadError, Programs, Server
 
@@ -40,6 +41,8 @@ class Scale:
     loop_vms: int = 1000
     loop_seconds: float = 3.0
     fleet_vms: int = 10_000
+    disk_size: int = 1 << 30
+    disk_rounds: int = 3
 
 
 QUICK = Scale(
@@ -57,6 +60,8 @@ QUICK = Scale(
     loop_vms=20,
     loop_seconds=0.1,
     fleet_vms=100,
+    disk_size=4 << 20,
+    disk_rounds=1,
 )
 
 
@@ -328,5 +333,6 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": memory,
     "fleet": fleet,
     "large-fleet": large_fleet,
+    "disks": copies,
 }
 """What `--only` knows."""
