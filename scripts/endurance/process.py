@@ -128,6 +128,14 @@ class Process:
                     found[entry.name] = (status.st_dev, status.st_ino)
         return found
 
+    def pseudo_terminals(self) -> int:
+        """How many of its open files are pseudo-terminals that it has made."""
+        found = 0
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found += entry.readlink().name == "ptmx"
+        return found
+
     def sockets(self) -> int:
         """How many of its open files are sockets."""
         count = 0

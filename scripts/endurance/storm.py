@@ -24,6 +24,7 @@ import trio
 from endurance.client import TCP_ROOM, Lost
 from endurance.honest import NEGOTIATION, Honest
 from endurance.inputs import GHOSTS
+from endurance.plugging import CHARDEVS
 from endurance.targets import CONTROL, FLEET, FLEET_SIZE, PATIENCE, PROGRAM, PUPPETS, TARGETS, Hosted
 from endurance.updating import Conversation, update
 from qmpd.cli import serve
@@ -407,8 +408,11 @@ class Storm:
         hosted = self.hosted[number]
         opened = hosted.process.files()
         left = [f"a child of {self.name(number)}"] if hosted.process.children() else []
-        if len(opened) > hosted.files:
-            left.append(f"{len(opened) - hosted.files} open files of {self.name(number)}")
+        # A client may have made character devices, which stay.
+        devices = min(hosted.process.pseudo_terminals(), len(CHARDEVS))
+        more = len(opened) - hosted.files - devices
+        if more > 0:
+            left.append(f"{more} open files of {self.name(number)}")
         return left
 
     def measure(self) -> None:
