@@ -275,7 +275,7 @@ class Dispatcher:
         if not self.system.release.behaviour.out_of_band:
             session.queue.append(message)
             return
-        reply = self.answer(session, message, out_of_band=True)
+        reply = self.answer(session, message)
         if reply is None:
             return
         if self.points is not None:
@@ -283,9 +283,10 @@ class Dispatcher:
         else:
             session.send(reply)
 
-    def answer(self, session: Session, message: object, out_of_band: bool = False) -> bytes | None:
+    def answer(self, session: Session, message: object) -> bytes | None:
         """Execute one request; the reply that is to be sent, None where it comes later."""
         arguments: object
+        out_of_band = False
         self.executed += 1
         try:
             if type(message) is dict:
@@ -298,8 +299,7 @@ class Dispatcher:
                     or len(message) != 1 + with_id + (arguments is not NO_ARGUMENTS)
                 ):
                     name, arguments = envelope.check(message, session.out_of_band)
-                    # It may have waited behind the request that negotiated it.
-                    out_of_band = out_of_band or "exec-oob" in message
+                    out_of_band = "exec-oob" in message
             elif isinstance(message, ParseError):
                 with_id = False
                 raise CommandError(self._parse_error(message))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from qmpd.machine import MachineSettings, VirtualClock
+from qmpd.monitor import snapshot
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.monitor.entry import Entry
 from qmpd.monitor.session import QUEUE_LIMIT, Session
@@ -20,7 +21,7 @@ from qmpd.system.deferred import Deferred
 from qmpd.system.system import System
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 ENABLE = b', "arguments": {"enable": ["oob"]}'
 
@@ -287,13 +288,13 @@ def test_requests_wait_while_too_much_is_owed() -> None:
     assert identities(sent(dispatcher, session)) == identities(sent(dispatcher, other)) == [0, 1, 2]
 
 
-def deferring(dispatcher: Dispatcher, session: Session) -> list[Deferred]:
+def deferring(dispatcher: Dispatcher, session: Session, compute: Callable[[], object] = dict) -> list[Deferred]:
     """Have `query-uuid` of this client leave the main loop; the replies that are still to come."""
     entry, replies = dispatcher.commands["query-uuid"], list[Deferred]()
     assert entry is not None
 
     def leave(*_: object) -> Deferred:
-        replies.append(Deferred(dict))
+        replies.append(Deferred(compute))
         return replies[-1]
 
     later = Entry("query-uuid", leave, entry.check, allow_oob=False, allow_preconfig=False)
@@ -337,6 +338,95 @@ def test_requests_wait_for_a_reply_that_comes_later(out_of_band: bool) -> None:
     dispatcher.run_requests()
     assert identities(sent(dispatcher, session)) == [4]
     assert drained == [False, False, True, False, True]
+
+
+def test_a_process_that_takes_over_executes_what_is_being_executed() -> None:
+    dispatcher = dispatcher_of()
+    session = opened(dispatcher)
+    replies = deferring(dispatcher, session)
+    session.receive(request(0, name="query-uuid") + request(1))
+    dispatcher.run_requests()
+    assert numbers(snapshot.take_session(session)["queue"]) == [0, 1]
+    assert replies[0].session is session
+    assert replies[0].message == {"execute": "query-uuid", "id": 0}
+    come(dispatcher, replies[0])
+    assert snapshot.take_session(session)["queue"] == [{"execute": "query-name", "id": 1}]
+
+
+def test_a_reply_that_comes_later_and_fails_is_told_to_who_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatcher = dispatcher_of()
+    session = opened(dispatcher)
+    replies = deferring(dispatcher, session, lambda: 1 // 0)
+    session.receive(request(5, name="query-uuid") + request(6))
+    dispatcher.run_requests()
+    come(dispatcher, replies[0])
+    dispatcher.run_requests()
+    failure, other = map(json.loads, sent(dispatcher, session).splitlines())
+    assert (failure["id"], other["id"]) == (5, 6)
+    assert "a defect of qmpd" in failure["error"]["desc"]
+
+
+class Watcher:
+    """Somebody who hangs on the dispatcher's points: what was executed, and what each reply belongs to."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, object]] = []
+
+    def adopt(self, session: Session) -> Session:
+        return session
+
+    def opened(self, session: Session) -> None:
+        self.told.append(("opened", session))
+
+    def closed(self, session: Session) -> None:
+        self.told.append(("closed", session))
+
+    def executes(self, session: Session, message: object) -> bool:
+        self.told += [("executes", each) for each in numbers([message])]
+        return True
+
+    def replies(self, session: Session, message: object, reply: bytes, *, in_band: bool) -> None:
+        assert identities(reply) == numbers([message])
+        self.told += [("in band" if in_band else "out of band", each) for each in numbers([message])]
+        session.send(reply)
+
+
+def test_whoever_watches_is_told_of_every_reply() -> None:
+    dispatcher = dispatcher_of()
+    dispatcher.points = watcher = Watcher()
+    session = dispatcher.open_session()
+    session.receive(b'{"execute": "qmp_capabilities", "id": 0%b}' % ENABLE)
+    dispatcher.run_requests()
+    replies = deferring(dispatcher, session)
+    session.receive(request(1) + request(2, urgent=True) + request(3, name="query-uuid"))
+    dispatcher.run_requests()
+    come(dispatcher, replies[0])
+    dispatcher.close_session(session)
+    dispatcher.close_session(session)
+    assert watcher.told == [
+        ("opened", session), ("executes", 0), ("in band", 0), ("out of band", 2), ("executes", 1), ("in band", 1),
+        ("executes", 3), ("in band", 3), ("closed", session), ("closed", session),
+    ]  # fmt: skip
+
+
+def test_what_overtakes_waits_like_others_where_nothing_can() -> None:
+    dispatcher = dispatcher_of("2.x-live-update")
+    session = opened(dispatcher)
+    session.receive(request(1, urgent=True))
+    assert sent(dispatcher, session) == b""
+    dispatcher.run_requests()
+    reply = json.loads(sent(dispatcher, session))
+    assert (reply["error"]["class"], reply["id"]) == ("GenericError", 1)
+    assert "'exec-oob'" in reply["error"]["desc"]
+
+
+def test_events_and_commands_are_counted() -> None:
+    dispatcher = dispatcher_of()
+    session = opened(dispatcher)
+    session.receive(request(0, name="stop") + request(1, name="cont"))
+    dispatcher.run_requests()
+    assert sent(dispatcher, session).count(b'"event"') == 2
+    assert (dispatcher.emitted, dispatcher.executed) == (2, 3)
 
 
 @pytest.mark.parametrize("waits", [False, True])
