@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.filenames import is_on, nested, number, parse, typed
+from qmpd.block.filenames import nested, parse, typed
+from qmpd.block.values import is_on, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

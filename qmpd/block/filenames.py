@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qmpd.block.files import kind_of
+from qmpd.block.values import is_on
 from qmpd.common.refusals import NotModelled
 from qmpd.machine.errors import MachineError
 from qmpd.wire.json_text import parse as parse_json
@@ -15,15 +16,7 @@ _MAGIC = (
     (b"vhdxfile", "vhdx"), (b"LUKS\xba\xbe", "luks"), (b"WithoutFreeSpace", "parallels"),
     (b"WithouFreSpacExt", "parallels"), (b"Bochs Virtual HD Image", "bochs"),
 )  # fmt: skip
-_FLAGS = frozenset({
-    "read-only", "auto-read-only", "force-share", "direct", "no-flush", "rewrite-corrupted", "blkverify", "log-append",
-    "once", "immediately", "read-zeroes",
-})  # fmt: skip
-_NUMBERS = frozenset({
-    "size", "offset", "latency-ns", "vote-threshold", "errno", "sector", "state", "new_state", "log-sector-size",
-    "prealloc-size", "prealloc-align",
-})  # fmt: skip
-_ON = ("on", "yes", "true", "y")
+_FLAGS = frozenset({"read-only", "auto-read-only", "force-share", "direct", "no-flush"})
 _VDI_AT, _VDI = 0x40, b"\x7f\x10\xda\xbe"
 
 
@@ -96,13 +89,8 @@ def probe_bytes(head: bytes) -> str:
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "raw")
 
 
-def is_on(text: object) -> bool:
-    """Whether a flag is set."""
-    return text is True or text in _ON
-
-
 def typed(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that were given as text, as they are in `blockdev-add`."""
+    """Options given as text: those of every node as they are in `blockdev-add`, the others as they were given."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, dict):
@@ -111,19 +99,6 @@ def typed(options: dict[str, Any]) -> dict[str, Any]:
             found[name] = [typed(each) if isinstance(each, dict) else each for each in value]
         elif name in _FLAGS and isinstance(value, str):
             found[name] = is_on(value)
-        elif name in _NUMBERS and isinstance(value, str):
-            found[name] = number(value)
         else:
             found[name] = value
     return found
-
-
-def number(text: str) -> int:
-    """A size that was given as text; 0 where it is none."""
-    digits, unit = text, 0
-    if text[-1:].lower() in tuple("bkmgt"):
-        digits, unit = text[:-1], 10 * "bkmgt".index(text[-1].lower())
-    try:
-        return int(digits, 0) << unit
-    except ValueError:
-        return 0

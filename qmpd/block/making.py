@@ -11,6 +11,7 @@ from qmpd.block.files import ALL, DiskFile
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.nodes import below
 from qmpd.block.permissions import check_writable, cumulative
+from qmpd.block.values import number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -40,9 +41,9 @@ def _null(node: BlockNode, graph: BlockGraph) -> Content:
     from qmpd.block.drivers.null import Null
 
     size = node.options.get("size")
-    if size is None:
+    if size is None and node.options.get("read-zeroes") is None:
         node.location = f"{node.driver}://"
-    return Null(NULL_SIZE if size is None else cast("int", size))
+    return Null(NULL_SIZE if size is None else number(size))
 
 
 def _file(node: BlockNode, graph: BlockGraph) -> Content:
@@ -57,7 +58,8 @@ def _raw(node: BlockNode, graph: BlockGraph) -> Content:
     from qmpd.block.drivers.formats import Raw
 
     file = below(node)
-    offset, size = node.options.get("offset", 0), node.options.get("size")
+    offset, size = number(node.options.get("offset", 0)), node.options.get("size")
+    size = None if size is None else number(size)
     if offset > file.size:
         raise MachineError(graph.texts("raw-offset", offset=offset, size=file.size))
     if size is not None and size + offset > file.size:

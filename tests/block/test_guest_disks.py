@@ -269,6 +269,7 @@ def test_a_name_in_json(qmpd: VMFactory, talk: Talk, image: Path) -> None:
     monitor = talk(qmpd(command_line=["-machine", "pc", "-drive", drive], guest=""))
     [found] = monitor("query-block")["return"]
     assert found["inserted"]["image"]["virtual-size"] == 65536
+    assert '"size": "64k"' in found["inserted"]["image"]["filename"], "it is told as it was given"
     assert found["inserted"]["image"]["filename"].startswith('json:{"driver": "raw"')
 
 

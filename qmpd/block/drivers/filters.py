@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qmpd.block.content import Passing
 from qmpd.block.images.errors import ImageError
 from qmpd.block.nodes import below
+from qmpd.block.values import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,13 +94,13 @@ class CopyBeforeWrite(Passing):
         self._saved: set[int] = set()
 
     def _save(self, offset: int, length: int) -> None:
-        for number in range(offset // self._cluster, -(-(offset + length) // self._cluster)):
-            if number not in self._saved:
-                begin = number * self._cluster
+        for cluster in range(offset // self._cluster, -(-(offset + length) // self._cluster)):
+            if cluster not in self._saved:
+                begin = cluster * self._cluster
                 count = min(self._cluster, self.below.size - begin)
                 if count > 0:
                     self._target.write(begin, self.below.read(begin, count))
-                self._saved.add(number)
+                self._saved.add(cluster)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Save, then write."""
@@ -152,8 +153,8 @@ class Preallocate(Passing):
 
     def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
         super().__init__(below(node))
-        self._step = int(node.options.get("prealloc-size", 128 << 20))
-        self._align = max(1, int(node.options.get("prealloc-align", 1 << 20)))
+        self._step = number(node.options.get("prealloc-size", 128 << 20))
+        self._align = max(1, number(node.options.get("prealloc-align", 1 << 20)))
         self._end: int | None = None
 
     @property

@@ -39,8 +39,8 @@ class Driver(NamedTuple):
 
 
 DRIVERS: dict[str, Driver] = {
-    "null-co": Driver(strong=("size",), is_protocol=True),
-    "null-aio": Driver(strong=("size",), is_protocol=True),
+    "null-co": Driver(strong=("size", "read-zeroes"), is_protocol=True),
+    "null-aio": Driver(strong=("size", "read-zeroes"), is_protocol=True),
     "file": Driver(strong=("filename",), is_protocol=True, grows=True),
     "host_device": Driver(strong=("filename",), is_protocol=True, grows=True),
     "host_cdrom": Driver(strong=("filename",), is_protocol=True),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qmpd.block.content import Passing, number_of
 from qmpd.block.images.errors import ImageError, failure
 from qmpd.block.nodes import below
+from qmpd.block.values import is_on, number
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class BlkLogWrites(Passing):
     def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
         super().__init__(below(node))
         self._log = below(node, "log")
-        self._sector = int(node.options.get("log-sector-size", _SECTOR))
+        self._sector = number(node.options.get("log-sector-size", _SECTOR))
         self._entries = 0
         self._at = self._sector
         self._begun = False
@@ -116,8 +117,8 @@ class Quorum:
         """:raise MachineError: the copies are too few, or not of one size."""
         self._node = node
         self._graph = graph
-        self._threshold = int(node.options.get("vote-threshold", 0))
-        self._rewrites = bool(node.options.get("rewrite-corrupted"))
+        self._threshold = number(node.options.get("vote-threshold", 0))
+        self._rewrites = is_on(node.options.get("rewrite-corrupted"))
         self._first = node.options.get("read-pattern") == "fifo"
         count = len(node.children)
         if count == 0:

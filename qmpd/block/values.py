@@ -1,0 +1,24 @@
+"""Values of options that may have been given as text, as `-drive` does: such are told as they were given."""
+
+from __future__ import annotations
+
+_ON = ("on", "yes", "true", "y")
+
+
+def is_on(text: object) -> bool:
+    """Whether a flag is set."""
+    return text is True or text in _ON
+
+
+def number(value: object) -> int:
+    """A number, or a size that was given as text; 0 where it is none."""
+    if isinstance(value, int):
+        return value
+    text = str(value)
+    digits, unit = text, 0
+    if text[-1:].lower() in tuple("bkmgt"):
+        digits, unit = text[:-1], 10 * "bkmgt".index(text[-1].lower())
+    try:
+        return int(digits, 0) << unit
+    except ValueError:
+        return 0
