@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _MOST = 16
 """Files that one message may bring, as in QEMU (TCP_MAX_FDS)."""
 _ROOM = socket.CMSG_SPACE(_MOST * array.array("i").itemsize)
-_LOOK = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
+# Plain integers: what is done with the flags themselves takes longer than reading.
+_CLOSE = int(socket.MSG_CMSG_CLOEXEC)
+_LOOK = int(socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC)
 _END = b"}"
 """No command ends before the first of these."""
 
@@ -60,14 +62,14 @@ class DescriptorSocket(socket.socket):
         return adopted
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Receive bytes, and the files that belong to them.
+        """Receive bytes, and the files that belong to them; with flags, which can only be to look at them, bytes alone.
 
         :raise FilesAhead: files come with them, or after them, and it is too early for that.
         """
-        if flags & socket.MSG_PEEK:
+        if flags:
             return super().recv(size, flags)
         if not self._looks:
-            data, ancillary, _, _ = self.recvmsg(size, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self.recvmsg(size, _ROOM, _CLOSE)
             return self._divided(data, _files(ancillary)) if ancillary else data
         if self._rest is not None:
             return self._take_rest()
@@ -82,7 +84,7 @@ class DescriptorSocket(socket.socket):
         if self.is_idle is not None and not self.is_idle():
             raise FilesAhead
         # A look does not tell before which byte they come.
-        data, ancillary, _, _ = self.recvmsg(ahead.find(_END) + 1 or len(ahead), _ROOM, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self.recvmsg(ahead.find(_END) + 1 or len(ahead), _ROOM, _CLOSE)
         self._keep(_files(ancillary))
         return data
 
