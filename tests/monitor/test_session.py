@@ -11,14 +11,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from qmpd.machine import MachineSettings, VirtualClock
+from qmpd.machine import Event, MachineSettings, VirtualClock
 from qmpd.monitor import snapshot
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.monitor.entry import Entry
+from qmpd.monitor.events import event_value
 from qmpd.monitor.session import QUEUE_LIMIT, Session
 from qmpd.qapi import load_release
 from qmpd.system.deferred import Deferred
 from qmpd.system.system import System
+from qmpd.wire import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -440,3 +442,43 @@ def test_a_reply_that_comes_after_its_client_has_left_goes_nowhere(waits: bool) 
     come(dispatcher, replies[0])
     assert (session.outgoing, dispatcher.unsent, dispatcher.ready) == ([], [], [])
     assert not dispatcher.run_requests()
+
+
+def test_who_is_next_waits_where_enough_has_been_said() -> None:
+    """Exactly so many bytes are enough."""
+    dispatcher = dispatcher_of()
+    first, second = opened(dispatcher), opened(dispatcher)
+    first.receive(request(1))
+    dispatcher.run_requests()
+    size = len(sent(dispatcher, first))
+    left = []
+    for limit in (size, size + 1):
+        first.receive(request(1))
+        second.receive(request(1))
+        left.append((dispatcher.run_requests(limit), list(dispatcher.ready)))
+        dispatcher.run_requests()
+    assert left == [(True, [second]), (False, [])]
+
+
+@pytest.mark.parametrize("release", ["2.x-live-update", "11.1"])
+def test_numbers_in_events_are_spelt_as_in_replies(release: str) -> None:
+    dispatcher = dispatcher_of(release)
+    session = opened(dispatcher)
+    dispatcher.broadcast(Event("WATCHDOG", {"value": 0.1}, 1))
+    assert sent(dispatcher, session).endswith(b'"data": ' + encode({"value": 0.1}, dispatcher.float_format) + b"}\r\n")
+
+
+def test_who_has_not_negotiated_hears_nothing_and_keeps_nobody_from_hearing() -> None:
+    dispatcher = dispatcher_of()
+    silent, plain = dispatcher.open_session(), opened(dispatcher)
+    wide = dispatcher.open_session(pretty=True)
+    wide.receive(b'{"execute": "qmp_capabilities"}')
+    dispatcher.run_requests()
+    for each in (silent, wide):
+        sent(dispatcher, each)
+    event = Event("STOP", None, 1)
+    dispatcher.broadcast(event)
+    assert sent(dispatcher, silent) == b""
+    heard = [sent(dispatcher, each) for each in (plain, wide)]
+    assert [json.loads(each) for each in heard] == [event_value(event)] * 2
+    assert heard[0].count(b"\n") == 1 < heard[1].count(b"\n")
