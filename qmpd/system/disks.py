@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 class Disks:
     """The requests to the disks of one machine, and what they bring about in it."""
 
-    __slots__ = ("_introspection", "_inventory", "_machine", "loads", "requests")
+    __slots__ = ("_host", "_introspection", "_inventory", "_machine", "loads", "requests")
 
     def __init__(self, machine: Machine, introspection: Introspection, inventory: Inventory, host: Host | None) -> None:
         self._machine = machine
         self._introspection = introspection
         self._inventory = inventory
+        self._host = host
         graph = inventory.backends.block
         executor: Executor = AtOnce() if host is None else host.disk_threads()
         self.requests = Requests(graph, executor, machine.schedule, self)
@@ -49,8 +50,11 @@ class Disks:
         self._machine.emit(name, self._known(name, data or {}))
 
     def report(self, line: str) -> None:
-        """Print a line on standard error."""
-        self._machine.report(line)
+        """Print a line on standard error, without the program's name."""
+        if self._host is None:
+            self._machine.report(line)
+        else:
+            self._host.open_log(None)(f"{line}\n")
 
     def _known(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
         known = self._introspection

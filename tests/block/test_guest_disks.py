@@ -289,7 +289,9 @@ def test_a_snapshot_that_is_not_there(image: Path) -> None:
 
 
 @needs_qemu_img
-def test_an_image_that_contradicts_itself(qmpd: VMFactory, talk: Talk, image: Path) -> None:
+def test_an_image_that_contradicts_itself(
+    qmpd: VMFactory, talk: Talk, image: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """An entry of the guest's points at the image's own tables: nothing is written there."""
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 0 64k", image], check=True, capture_output=True)
     with image.open("r+b") as file:
@@ -302,6 +304,8 @@ def test_an_image_that_contradicts_itself(qmpd: VMFactory, talk: Talk, image: Pa
         "device": "", "node-name": "n0", "offset": 65536, "size": 512, "fatal": True,
         "msg": "Preventing invalid write on metadata (overlaps with refcount table)",
     }  # fmt: skip
+    marked = f"qcow2: Marking image as corrupt: {event.data['msg']}; further corruption events will be suppressed\n"
+    assert marked in capfd.readouterr().err
     assert vm.guest.read("d0", offset=0, length=512).error == "No medium found"
     [drive] = talk(vm)("query-block")["return"]
     assert drive["inserted"]["image"]["format-specific"]["data"]["corrupt"] is True
