@@ -127,6 +127,8 @@ class Acceptor:
     def _connect(self, monitor: MonitorSettings, client: socket.socket, address: Any) -> Connection | None:
         """Greet a client; None where that fails, or a fault turns it away."""
         try:
+            if self._takes_files(monitor, client):
+                client = DescriptorSocket.adopt(client)
             return self._greet(monitor, client, address)
         except Exception as error:
             # Whatever is wrong with one client, or with what is done for it, the next one is served.
@@ -136,6 +138,12 @@ class Acceptor:
                 self._vm.dispatcher.close_session(session)
             return None
 
+    def _takes_files(self, monitor: MonitorSettings, client: socket.socket) -> bool:
+        """Whether clients may hand over open files: on each QMP socket, but not to the puppeteer's."""
+        if self._vm.control is not None and monitor is self._vm.settings.control:
+            return False
+        return monitor.mode == "control" and client.family == AF_UNIX
+
     def _greet(self, monitor: MonitorSettings, client: socket.socket, address: Any) -> Connection | None:
         vm = self._vm
         if vm.control is not None and monitor is vm.settings.control:
@@ -144,8 +152,6 @@ class Acceptor:
             client.close()
             return None
         self.numbers += 1
-        if monitor.mode == "control" and client.family == AF_UNIX:
-            client = DescriptorSocket.adopt(client)
         if monitor.host is not None or monitor.exclusive:
             for chardev in vm.system.chardevs:
                 if chardev.label == monitor.chardev:

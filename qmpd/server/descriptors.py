@@ -58,7 +58,11 @@ class DescriptorSocket(socket.socket):
     def adopt(cls, client: socket.socket) -> DescriptorSocket:
         """The same connection, of this kind."""
         adopted = cls(client.family, client.type, client.proto, client.detach())
-        adopted.setblocking(False)
+        try:
+            adopted.setblocking(False)
+        except BaseException:
+            adopted.close()
+            raise
         return adopted
 
     def recv(self, size: int, flags: int = 0) -> bytes:
