@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.block import drive_rules
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.human.asking import execute, read_options
 from qmpd.system.build import add_drive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.human.asking import Part
     from qmpd.human.line import Line
+    from qmpd.option_language.groups import Entry
     from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
-# In the order of QEMU's numbers for them.
-INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
-# What a drive without a medium may be given.
-DRIVE_OPTIONS = frozenset({"if", "id", "format", "media", "index", "bus", "unit", "cache", "readonly", "read-only"})
+# What opens a file itself; no list has them.
+_FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
 
 
 def _eject(system: System, line: Line) -> str:
@@ -67,23 +69,47 @@ def _drive_add(system: System, line: Line) -> str:
     except Refusal as error:
         return "".join(f"{each}\n" for each in (words.message(error), *words.hint(error)))
     prefix = "Error: " if system.release.behaviour.drive_errors_marked else ""
+    said: list[str] = []
     try:
-        _add(system, entry.values())
+        _add(system, entry, said.append)
     except Refusal as error:
         marked = "" if error.code == "drive-hot-interface" else prefix
-        return "".join(f"{each}\n" for each in (f"{marked}{words.message(error)}", *words.hint(error)))
-    return "OK\n"
+        said += [f"{marked}{words.message(error)}", *words.hint(error)]
+    else:
+        said.append("OK")
+    return "".join(f"{each}\n" for each in said)
 
 
-def _add(system: System, options: dict[str, str]) -> None:
-    interface = options.get("if", "ide")
-    if interface not in INTERFACES:
-        raise Refusal("drive-interface", interface=interface)
+def _add(system: System, entry: Entry, warn: Callable[[str], None]) -> None:
+    values = drive_rules.renamed(entry.pairs)
+    drive, interface = drive_rules.divide(values, system.settings.board.interface)
+    if drive.copies_in_vain:
+        warn("warning: disabling copy-on-read on read-only drive")
+    drive_rules.check_place(drive.own)
+    drive_rules.check_actions_known(drive.own, interface)
+    left = drive.nodes
+    drive_rules.take_common(left)
+    driver = drive_rules.take_driver(left)
+    drive_rules.check_actions(drive.own)
+    named = {} if entry.identifier is None else {"id": entry.identifier}
+    if drive.own.get("file") or driver is not None or left:
+        _check_nodes(system, drive.own.get("file"), driver, left)
     if interface != "none":
-        raise Refusal("drive-hot-interface", number=INTERFACES.index(interface))
-    if "file" not in options and any(name not in DRIVE_OPTIONS for name in options):
+        raise Refusal("drive-hot-interface", number=drive_rules.INTERFACES.index(interface))
+    add_drive(system.inventory, {**values, **named, "readonly": "on" if drive.read_only else "off"})
+
+
+def _check_nodes(system: System, file: str | None, driver: str | None, left: dict[str, str]) -> None:
+    known = system.release.command_line.choices("block-drivers")
+    for wanted in (driver, left.get("file.driver")):
+        if wanted is not None and known and wanted not in (*known, *_FILE_PROTOCOLS):
+            raise Refusal("driver-unknown", driver=wanted)
+    drive_rules.check_discard(left)
+    if not file and driver is None and not any(name.startswith("file.") for name in left):
         raise Refusal("drive-driver-or-file")
-    add_drive(system.inventory, options)
+    if not file and driver is not None and not any(name.startswith("file.") for name in left):
+        members = system.release.introspection.branch_members("blockdev-add", driver)
+        drive_rules.check_left(driver, left, members)
 
 
 def _drive_del(system: System, line: Line) -> str:

@@ -217,6 +217,12 @@ class Introspection:
         """The command called `name`; KeyError where there is none."""
         return CommandEntry(self._entry_of(name, "command"))
 
+    def branch_members(self, command: str, choice: str) -> frozenset[str]:
+        """The arguments that a command takes for one value of the argument on which others depend; none beside it."""
+        declared = self.object(self.command(command).arguments)
+        branch = declared.variants.get(choice)
+        return frozenset() if branch is None else frozenset(member.name for member in self.object(branch).members)
+
     def event(self, name: str) -> EventEntry:
         """The event called `name`; KeyError where there is none."""
         return EventEntry(self._entry_of(name, "event"))

@@ -8,12 +8,10 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+from qmpd.block import drive_rules
 from qmpd.common.refusals import Refusal
-from qmpd.option_language import key_values
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP
-from qmpd.option_language.key_values import BOOL, NUMBER
-from qmpd.qapi.introspection import Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,50 +19,9 @@ if TYPE_CHECKING:
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.option_language.groups import Entry
 
-_INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
 _UNITS = {"ide": 2, "scsi": 7}
-_RENAMED = {
-    **{name: f"throttling.{name}-total" for name in ("iops", "bps")},
-    **{f"{name}_rd": f"throttling.{name}-read" for name in ("iops", "bps")},
-    **{f"{name}_wr": f"throttling.{name}-write" for name in ("iops", "bps")},
-    **{f"{name}_max": f"throttling.{name}-total-max" for name in ("iops", "bps")},
-    **{f"{name}_rd_max": f"throttling.{name}-read-max" for name in ("iops", "bps")},
-    **{f"{name}_wr_max": f"throttling.{name}-write-max" for name in ("iops", "bps")},
-    "iops_size": "throttling.iops-size",
-    "group": "throttling.group",
-    "readonly": "read-only",
-}
-_LEGACY = {
-    "bus": NUMBER, "unit": NUMBER, "index": NUMBER, "media": "", "if": "", "file": "", "read-only": BOOL,
-    "copy-on-read": BOOL, "rerror": "", "werror": "",
-}  # fmt: skip
-_COMMON = {
-    "snapshot": BOOL,
-    "aio": "",
-    "format": "",
-    "detect-zeroes": "",
-    "cache.writeback": BOOL,
-    "stats-account-invalid": "",
-    "stats-account-failed": "",
-}
-_RUNTIME = {
-    "node-name": "",
-    "discard": "",
-    "cache.direct": BOOL,
-    "cache.no-flush": BOOL,
-    "auto-read-only": BOOL,
-    "force-share": BOOL,
-    "driver": "",
-}
-_CACHES = ("none", "off", "directsync", "writeback", "unsafe", "writethrough")
-_AIO = ("threads", "native", "io_uring")
-_DISCARD = ("ignore", "off", "unmap", "on")
-_ZEROES = ("off", "on", "unmap")
-_MOST = 10**15
 _NULL_SIZE = 1 << 30
 _FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
-_ERROR_ACTIONS = ("ignore", "enospc", "stop", "report", "auto")
-_WITH_ACTIONS = ("ide", "scsi", "virtio", "none")
 _FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
 # Protocols of modules, which are not taken for installed.
 _MODULES = ("http", "https", "ftp", "ftps", "ssh", "rbd", "gluster", "iscsi", "nfs")
@@ -88,30 +45,17 @@ class Drives:
 
         :raise OptionError: it cannot be had.
         """
-        values = self._renamed(entry)
-        whole = dict(values)
-        self._check_cache(values)
-        own = {key: values.pop(key) for key in list(values) if key in _LEGACY}
-        key_values.check_flat_list([(key, value) for key, value in own.items() if _LEGACY[key]], _LEGACY)
-        media = own.get("media", "disk")
-        if media not in ("disk", "cdrom"):
-            raise OptionError(f"'{media}' invalid media")
-        read_only = media == "cdrom" or _flag(own, "read-only")
-        if read_only and _flag(own, "copy-on-read"):
+        whole = drive_rules.renamed(entry.pairs)
+        drive, interface = drive_rules.divide(whole, self._default)
+        own, values, read_only = *drive, drive.read_only
+        if drive.copies_in_vain:
             self._warn(entry, "disabling copy-on-read on read-only drive")
-        interface = own.get("if", self._default)
-        if interface not in _INTERFACES:
-            raise OptionError(f"unsupported bus type '{interface}'")
         bus, unit = self._place(interface, own)
-        for name in ("werror", "rerror"):
-            if name in own and interface not in _WITH_ACTIONS:
-                raise OptionError(f"{name} is not supported by this bus type")
+        drive_rules.check_actions_known(own, interface)
         file = own.get("file") or None
-        self._check_common(values)
+        drive_rules.take_common(values)
         driver = self._driver(values)
-        for name, what in (("werror", "write"), ("rerror", "read")):
-            if name in own and (own[name] not in _ERROR_ACTIONS or (name == "rerror" and own[name] == "enospc")):
-                raise OptionError(f"'{own[name]}' invalid {what} error action")
+        drive_rules.check_actions(own)
         is_empty = file is None and not values and driver is None
         settings = {"if": interface}
         if entry.identifier is not None:
@@ -119,7 +63,7 @@ class Drives:
         settings |= {name: own[name] for name in ("werror", "rerror") if name in own}
         if not is_empty:
             opened = self._open(entry, file, driver, values, read_only)
-            passed = {key: value for key, value in whole.items() if key not in _LEGACY and key != "format"}
+            passed = {key: value for key, value in whole.items() if key not in drive_rules.OWN and key != "format"}
             settings |= {**passed, **opened}
             if file is not None:
                 settings["file"] = file
@@ -133,7 +77,7 @@ class Drives:
             if is_empty:
                 raise OptionError(f"can't get size of block device pflash{unit}: No medium found", "")
             self.flash.append((unit, self._size(settings)))
-        self.places.append((interface, bus, unit, entry, is_empty and media == "disk"))
+        self.places.append((interface, bus, unit, entry, is_empty and own.get("media", "disk") == "disk"))
 
     @staticmethod
     def _size(settings: dict[str, str]) -> int:
@@ -141,31 +85,15 @@ class Drives:
             return os.stat(settings["path"]).st_size
         return int(settings["size"]) if settings.get("size", "").isdigit() else _NULL_SIZE
 
-    @staticmethod
-    def _renamed(entry: Entry) -> dict[str, str]:
-        values: dict[str, str] = {}
-        for key, value in entry.pairs:
-            other = _RENAMED.get(key)
-            if other is not None and entry.has(other):
-                raise OptionError(f"'{other}' and its alias '{key}' can't be used at the same time")
-            values[other or key] = value
-        return values
-
-    @staticmethod
-    def _check_cache(values: dict[str, str]) -> None:
-        mode = values.pop("cache", None)
-        if mode is not None and mode not in _CACHES:
-            raise OptionError("invalid cache option")
-
     def _warn(self, entry: Entry, text: str) -> None:
         self._options.complaints.line(f"{entry.location}: warning: {text}")
 
     def _place(self, interface: str, own: dict[str, str]) -> tuple[int, int]:
-        bus, unit, index = (_number(own, name, default) for name, default in (("bus", 0), ("unit", -1), ("index", -1)))
+        drive_rules.check_place(own)
+        places = (("bus", 0), ("unit", -1), ("index", -1))
+        bus, unit, index = (drive_rules.number(own, name, default) for name, default in places)
         units = self._units.get(interface, 0)
         if index != -1:
-            if bus != 0 or unit != -1:
-                raise OptionError("index cannot be used with bus and unit")
             bus, unit = divmod(index, units) if units else (0, index)
         taken = {(place[1], place[2]) for place in self.places if place[0] == interface}
         if unit == -1:
@@ -181,33 +109,10 @@ class Drives:
             raise OptionError(f"drive with bus={bus}, unit={unit} (index={index}) exists")
         return bus, unit
 
-    def _check_common(self, values: dict[str, str]) -> None:
-        limits: dict[str, int] = {}
-        for key in list(values):
-            if key in _COMMON:
-                if _COMMON[key] == BOOL:
-                    key_values.boolean(key, values[key])
-            elif key.startswith("throttling."):
-                text = values.pop(key)
-                if key != "throttling.group":
-                    limits[key.removeprefix("throttling.")] = key_values.number(key, text)
-        aio = values.pop("aio", None)
-        if aio is not None and aio not in _AIO:
-            raise OptionError("invalid aio option")
-        _check_limits(limits)
-        zeroes = values.pop("detect-zeroes", "off")
-        if zeroes not in _ZEROES:
-            raise OptionError(f"invalid parameter value: {zeroes}")
-        for key in ("snapshot", "cache.writeback", "stats-account-invalid", "stats-account-failed"):
-            values.pop(key, None)
-
     def _driver(self, values: dict[str, str]) -> str | None:
-        wanted = values.pop("format", None)
-        if wanted in HELP:
+        if values.get("format") in HELP:
             raise OptionList(self._options.lists.text("-drive", "format=help") or "", 0)
-        if wanted is not None and "driver" in values:
-            raise OptionError("Cannot specify both 'driver' and 'format'")
-        return wanted if wanted is not None else values.pop("driver", None)
+        return drive_rules.take_driver(values)
 
     # Opening
 
@@ -217,10 +122,8 @@ class Drives:
         if file is not None and file.startswith("json:"):
             driver, file = self._pseudo_protocol(file)
         if driver is not None and driver not in self._drivers():
-            raise OptionError(f"Unknown driver '{driver}'")
-        discard = values.pop("discard", None)
-        if discard is not None and discard not in _DISCARD:
-            raise OptionError("Invalid discard option")
+            raise Refusal("driver-unknown", driver=driver)
+        drive_rules.check_discard(values)
         name = values.pop("node-name", None)
         settings = {"readonly": "on" if read_only else "off"}
         if name is not None:
@@ -234,7 +137,7 @@ class Drives:
             file = below.pop("filename", None)
         inner = below.get("driver")
         if inner is not None and inner not in self._drivers():
-            raise OptionError(f"Unknown driver '{inner}'")
+            raise Refusal("driver-unknown", driver=inner)
         if file is None and driver is not None:
             self._check_left(driver, values)
             return {**settings, "driver": driver, **values}
@@ -303,21 +206,8 @@ class Drives:
 
     def _check_left(self, driver: str, values: dict[str, str]) -> None:
         """Refuse what a driver does not know."""
-        known = self._keys(driver)
-        for key in values:
-            if key not in _RUNTIME and key.partition(".")[0] not in known:
-                if "file" in known:
-                    raise OptionError(f"Block format '{driver}' does not support the option '{key}'")
-                raise OptionError(f"Block protocol '{driver}' doesn't support the option '{key}'")
-
-    def _keys(self, driver: str) -> set[str]:
-        introspection = self._options.release.introspection
-        declared = introspection.type(introspection.command("blockdev-add").arguments)
-        if not isinstance(declared, Object):
-            return set()
-        branch = declared.variants.get(driver)
-        found = introspection.type(branch) if branch is not None else None
-        return {member.name for member in found.members} if isinstance(found, Object) else set()
+        known = self._options.release.introspection.branch_members("blockdev-add", driver)
+        drive_rules.check_left(driver, values, known)
 
     # When the machine is complete
 
@@ -351,28 +241,6 @@ class Drives:
                 raise OptionError("Device needs media, but drive is empty", "")
         if complaint is not None:
             raise complaint
-
-
-def _flag(values: dict[str, str], key: str) -> bool:
-    return key in values and key_values.boolean(key, values[key])
-
-
-def _number(values: dict[str, str], key: str, default: int) -> int:
-    return key_values.number(key, values[key]) if key in values else default
-
-
-def _check_limits(limits: dict[str, int]) -> None:
-    for name in ("bps", "iops"):
-        for end in ("", "-max"):
-            total = limits.get(f"{name}-total{end}")
-            parts = limits.get(f"{name}-read{end}") or limits.get(f"{name}-write{end}")
-            if total and parts:
-                raise OptionError("bps/iops/max total values and read/write values cannot be used at the same time")
-    for key, value in limits.items():
-        if value and key.endswith("-max") and not limits.get(key.removesuffix("-max")):
-            raise OptionError("bps_max/iops_max require corresponding bps/iops values")
-    if any(value > _MOST for value in limits.values()):
-        raise OptionError(f"bps/iops/max values must be within [0, {_MOST}]")
 
 
 def _warn_of_probing(file: str) -> None:
