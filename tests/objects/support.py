@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from qmpd.chardev.device import Chardev
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.complaints import Complaints
 from qmpd.emulator.phases.start import Start
 from qmpd.emulator.reading.options import EmulatorOptions
@@ -64,12 +65,17 @@ class InProcess:
         options_known = known.command_line.options.items()
         table = {name: Option(name, "A" if takes else None, "", None) for name, takes in options_known}
         parsed = EmulatorOptions(known, Complaints("qemu-system-x86_64"))
-        for each in scan_all(words, table):
-            assert isinstance(each, Given)
-            parsed.take(each)
-        start = Start(parsed)
-        start.before()
-        settings = start.finish()
+        try:
+            for each in scan_all(words, table):
+                assert isinstance(each, Given)
+                parsed.take(each)
+            start = Start(parsed)
+            start.before()
+            settings = start.finish()
+        except OptionError:
+            raise
+        except Refusal as error:
+            raise OptionError(known.refusals.message(error)) from None
         chardevs = [Chardev(each.label, each.backend, False, False, each.listened) for each in settings.chardevs]
         chardevs.append(Chardev("compat_monitor0", f"unix:{SOCKET}"))
         self.clock = VirtualClock()
