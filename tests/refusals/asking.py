@@ -78,8 +78,12 @@ class Talk:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._line()
-        self.ask("qmp_capabilities", {})
+        try:
+            self._line()
+            self.ask("qmp_capabilities", {})
+        except BaseException:
+            machine.end()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -322,7 +322,9 @@ async def test_nothing_is_kept_of_those_that_leave(tmp_path: Path) -> None:
         assert not server.vm.acceptor.connections
         del lazy
         gc.collect()
-        assert not [each for each in gc.get_objects() if isinstance(each, connection_module.Connection)]
+        # Another test's may be there as long as somebody keeps its error.
+        kept = [each for each in gc.get_objects() if isinstance(each, connection_module.Connection)]
+        assert not [each for each in kept if each._vm is server.vm]
 
 
 COMMANDS = [b"query-qmp-schema", b"query-commands", b"query-status", b"query-name", b"stop", b"cont", b"no-such"]
