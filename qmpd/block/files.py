@@ -208,8 +208,7 @@ class DiskFile(FileStorage):
         wanted = stat.S_ISREG(mode) if driver == "file" else stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
         if wanted:
             return
-        expected = "a regular file" if driver == "file" else "either a character or block device"
-        raise MachineError(f"'{driver}' driver requires '{self.filename}' to be {expected}")
+        raise Refusal("file-not-regular" if driver == "file" else "file-no-device", driver=driver, file=self.filename)
 
     @property
     def size(self) -> int:

@@ -63,10 +63,7 @@ def _raw(node: BlockNode, graph: BlockGraph) -> Content:
     if offset > file.size:
         raise MachineError(graph.texts("raw-offset", offset=offset, size=file.size))
     if size is not None and size + offset > file.size:
-        raise MachineError(
-            f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
-            f" actual size of the containing file ({file.size})"
-        )
+        raise Refusal("raw-size", offset=offset, size=size, actual=file.size)
     if "offset" not in node.options and size is None:
         return Raw(file)
     return Raw(file, offset, size)

@@ -26,6 +26,8 @@ _UNBORN = "?"
 # The children that are opened without a look at their format where no driver is told.
 _PROTOCOL_ROLES = frozenset({"file", "image", "raw", "data-file", "log"})
 _HEAD = 512
+_NULL = ("null-co", "null-aio")
+_LATENCIES = range(1 << 63)
 FILES = ("file", "host_device", "host_cdrom")
 # What a node below another takes from it, where it is not told otherwise.
 _INHERITED = ("read-only", "cache", "auto-read-only", "force-share")
@@ -53,6 +55,8 @@ class Opener:
         name = cast("str", options["driver"])
         driver = DRIVERS.get(name)
         if driver is None or name not in MADE:
+            if name == "luks" and "key-secret" not in options:
+                raise Refusal("luks-key")
             raise NotModelled(f"block driver {name}")
         if "filename" in options and "file" in driver.children and "file" not in options:
             # A format that was given a file's name.
@@ -85,6 +89,9 @@ class Opener:
     def _check(self, driver: str, options: Options) -> None:
         if driver == "throttle":
             self._graph.check_group(str(options["throttle-group"]))
+        latency = options.get("latency-ns", 0)
+        if driver in _NULL and latency not in _LATENCIES:
+            raise Refusal("null-latency")
 
     @staticmethod
     def _references(driver: str, options: Options) -> list[tuple[str, object]]:

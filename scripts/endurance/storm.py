@@ -351,10 +351,24 @@ class Storm:
 
     async def _hosted_healthy(self, number: int) -> None:
         """Each monitor greets and answers a new client; what clients have left there is given back."""
-        if not self.lives(number):
-            self._failed()
-            self.tally.ended += 1
-            self.make(number)
+        for attempt in range(100):
+            if not self.lives(number):
+                self._failed()
+                self.tally.ended += 1
+                self.make(number)
+            try:
+                await self._greeted(number)
+            except Fault:
+                # It may have been about to end.
+                await trio.sleep(0.001 * attempt)
+                if self.lives(number):
+                    raise
+            else:
+                return
+        raise Fault(f"{self.name(number)} ends again and again")
+
+    async def _greeted(self, number: int) -> None:
+        """Each monitor of a hosted machine that lives greets and answers a new client."""
         hosted = self.hosted[number]
         hosted.process.look()
         for door in hosted.doors:
