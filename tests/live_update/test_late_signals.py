@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -30,6 +31,12 @@ def full_pipe() -> tuple[int, int]:
     return reads, writes
 
 
+def takes_clients(path: Path) -> bool:
+    """Whether the socket is there and somebody listens to it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.2])
 async def test_while_standard_error_takes_nothing(tmp_path: Path, delay: float) -> None:
     path, pid_file = tmp_path / "qmp.sock", tmp_path / "pid"
@@ -40,7 +47,7 @@ async def test_while_standard_error_takes_nothing(tmp_path: Path, delay: float) 
     )
     os.close(writes)
     try:
-        await until(path.exists)
+        await until(lambda: takes_clients(path))
         async with await trio.open_unix_socket(str(path)) as stream:
             client = Client(stream, PATIENCE)
             await client.negotiate()
