@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 
 from qmpd.cli import serve
@@ -291,7 +291,11 @@ def test_qmpd_says_what_qemu_says(release: str) -> None:
     def same(example: tuple[list[str], list[tuple[bytes, bool]]]) -> None:
         options, steps = example
         for _ in range(3):
-            qemu = play_qemu(release, options, steps)
+            try:
+                qemu = play_qemu(release, options, steps)
+            except TimeoutError:
+                # The real program says nothing for so long only where the computer has much to do.
+                reject()
             with tempfile.TemporaryDirectory(prefix="qmpd-") as folder:
                 qmpd = play_qmpd(release, options, steps, f"{folder}/qmpd.sock")
             if qmpd == qemu:

@@ -210,7 +210,7 @@ def test_two_wait_for_a_server_of_one_client_at_a_time(server: str, tmp_path: Pa
     path = str(tmp_path / "socket")
     with started(server, "-qmp", f"unix:{path},server=on,wait=off{EXCLUSIVE[server]}") as process:
         # Real QEMU accepts one more now and then, to close it at once.
-        times = range(10 if server == "real" else 1)
+        times = range(40 if server == "real" else 1)
         assert FULL in [waiting_beside_one(path) for _ in times]
         assert FULL in [waiting_while_stopped(path, process) for _ in times]
         with connect(path) as client:
