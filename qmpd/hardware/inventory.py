@@ -258,7 +258,6 @@ class Inventory:
         self.balloon.follow()
 
     def reset(self) -> None:
-        """The machine has been reset."""
         """The devices have been reset: with the machine, or as the guest wakes.
 
         Trays close without a word, and what the balloon has taken stays (measured on the releases).
