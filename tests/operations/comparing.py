@@ -1,0 +1,97 @@
+"""What of two lines is compared: everything but what differs from one run of real QEMU to the next."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_TIMESTAMP = re.compile(r'"timestamp": \{"seconds": \d+, "microseconds": \d+\}')
+_TIMELESS = '"timestamp": T'
+_PLAIN = (
+    (re.compile(r"#block\d+"), "#blockN"),
+    (re.compile(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d"), "YYYY-MM-DD hh:mm:ss"),
+    (re.compile(r"\b\d\d\d\d:\d\d:\d\d\.\d\d\d\b"), "hhhh:mm:ss.mmm"),
+    (re.compile(r"\b\d\d:\d\d:\d\d\.\d\d\d\b"), "hh:mm:ss.mmm"),
+    (re.compile(r'"(thread[-_]id)": \d{2,}'), r'"\1": N'),
+)
+_VARIED = "varies"
+
+
+def plain(line: str, folder: str, port: str = "") -> str:
+    """A line with what is this run's own taken out: as the recorder wrote it."""
+    line = _TIMESTAMP.sub(_TIMELESS, line).replace(folder, "@DIR@")
+    if port:
+        line = re.sub(rf"(?<![0-9]){port}(?![0-9])", "@PORT@", line)
+    for pattern, replacement in _PLAIN:
+        line = pattern.sub(replacement, line)
+    return line
+
+
+def difference(step: dict[str, Any], came: list[str]) -> bool:
+    """Whether the lines that came are others than those of a recorded step."""
+    varies = step.get("varies") or []
+    if varies == "lines":
+        return not any(_same(came, lines, []) for lines in (step["recv"], *step.get("also", []))) and not any(
+            _same_by_subject(came, lines) for lines in (step["recv"], *step.get("also", []))
+        )
+    return not _same(came, step["recv"], list(varies))
+
+
+def _same(came: list[str], recorded: list[str], varies: list[str]) -> bool:
+    if "passes" in varies:
+        came, recorded = _without_passes(came), _without_passes(recorded)
+    # What tests/golden takes out of its lines, these have too.
+    recorded = [plain(line, "@DIR@") for line in recorded]
+    if came == recorded:
+        return True
+    return len(came) == len(recorded) and all(
+        one == other or _parsed(one, number, varies) == _parsed(other, number, varies)
+        for number, (one, other) in enumerate(zip(came, recorded, strict=True))
+    )
+
+
+def _without_passes(lines: list[str]) -> list[str]:
+    return [line for line in lines if '"MIGRATION_PASS"' not in line]
+
+
+def _parsed(line: str, number: int, varies: list[str]) -> Any:
+    """The line, its varying members replaced; the order of members stays to be compared."""
+    paths = [path.split(".")[1:] for path in varies if path.split(".")[0] == str(number)]
+    if not paths:
+        return line
+    try:
+        value = json.loads(line.replace(_TIMELESS, '"timestamp": 0').replace(": N", ": 0"))
+    except ValueError:
+        return line
+    for path in paths:
+        _vary(value, path)
+    return json.dumps(value)
+
+
+def _vary(value: Any, path: list[str]) -> None:
+    for key in path[:-1]:
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return
+    last: Any = path[-1]
+    if isinstance(value, list):
+        last = int(last)
+    try:
+        value[last] = _VARIED
+    except (KeyError, IndexError, TypeError):
+        return
+
+
+def _same_by_subject(came: list[str], recorded: list[str]) -> bool:
+    """Whether the same lines came, each job's in the same order: which of two goes on first is not fixed."""
+    return _by_subject(came) == _by_subject(recorded)
+
+
+def _by_subject(lines: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        match = re.search(r'"data": \{.*"(?:id|device)": "([^"]*)"', line)
+        found.setdefault(match[1] if match else "", []).append(plain(line, "@DIR@"))
+    return found
