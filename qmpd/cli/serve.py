@@ -223,15 +223,17 @@ def _build(release: Release, machine: MachineSettings, warnings: list[str]) -> I
 
     :raise Refusal: it cannot be had.
     """
+    if not machine.has_parts:
+        return None
     from qmpd.server.computer import ThisComputer
-    from qmpd.system.build import build, has_parts
+    from qmpd.system.build import build
 
     def refuse(refusal: Refusal) -> None:
         if not isinstance(refusal, NotModelled):
             raise refusal
         warnings.append(f"{refusal.location}: warning: {refusal.message}; it is left out")
 
-    return build(release, machine, ThisComputer(), refuse) if has_parts(machine) else None
+    return build(release, machine, ThisComputer(), refuse)
 
 
 def _log_format(given: Given) -> bool:

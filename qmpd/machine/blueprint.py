@@ -268,6 +268,12 @@ class MachineSettings:
         return board_of(self.machine_name or self.machine_type)
 
     @property
+    def has_parts(self) -> bool:
+        """Whether anything is given to it beside what it is made of."""
+        given = (self.devices, self.objects, self.netdevs, self.blockdevs, self.drives)
+        return self.usb or any(given)
+
+    @property
     def acpi(self) -> bool:
         """Whether the board has an ACPI device; q35's chipset has it whatever `acpi=off` says (measured)."""
         board = self.board

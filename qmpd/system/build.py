@@ -70,18 +70,6 @@ def _declared(of: Callable[[], Release | None], kind: str) -> Mapping[str, str]:
     return found
 
 
-def has_parts(settings: MachineSettings) -> bool:
-    """Whether anything was given."""
-    return bool(
-        settings.devices
-        or settings.objects
-        or settings.netdevs
-        or settings.blockdevs
-        or settings.drives
-        or settings.usb
-    )
-
-
 class _Nobody:
     """Who asks for what a blueprint says: open files have their numbers, and nothing is printed."""
 

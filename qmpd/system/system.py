@@ -196,9 +196,7 @@ class System:
     @property
     def is_bare(self) -> bool:
         """Whether the machine has nothing but what it is made of, and nobody has asked for its objects."""
-        from qmpd.system.build import has_parts
-
-        return self.built is None and not has_parts(self.settings)
+        return self.built is None and not self.settings.has_parts
 
     @property
     def has_known_objects(self) -> bool:

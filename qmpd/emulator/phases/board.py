@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.machine_types import find_machine
-from qmpd.machine.boards import USUAL, board_of
+from qmpd.machine.boards import ALWAYS, USUAL, board_of
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.property_values import check_member, check_text
@@ -87,14 +88,12 @@ class Board:
         self._release = options.release
         self._sizes = options.release.behaviour.size_language
         self._name = ""
-        self._known: dict[str, Any] = {}
         self._kind = board_of(USUAL)
         self._cards: dict[str, bool] = {}
 
     def choose(self, name: str) -> None:
         """Be the machine of this name."""
         self._name = name
-        self._known = find_machine(self._release, name) or {}
         self._kind = board_of(name)
         self._type = f"{name}-machine"
 
@@ -102,6 +101,16 @@ class Board:
     def name(self) -> str:
         """The machine's name."""
         return self._name
+
+    @property
+    def _known(self) -> Mapping[str, Any]:
+        """What the release tells of it."""
+        return find_machine(self._release, self._name) or {}
+
+    @cached_property
+    def _properties(self) -> dict[str, str]:
+        """The properties of its type and the type of each; none where they are not known."""
+        return self._options.lists.properties(self._type)
 
     # What it has
 
@@ -113,8 +122,7 @@ class Board:
     @property
     def numa_takes_memory(self) -> bool:
         """Whether nodes may have memory by its size, as machines up to 5.0 take it."""
-        known = self._known.get("numa-mem-supported")
-        return bool(known)
+        return bool(self._known.get("numa-mem-supported"))
 
     @property
     def firmware_files(self) -> frozenset[str]:
@@ -141,7 +149,6 @@ class Board:
             machine.finish_memory()
             self._apply_list(tree)
             return
-        properties = self._options.lists.properties(self._type)
         for key in tree:
             if "_" in key and key.replace("_", "-") in tree:
                 raise OptionError(f"Conflict between '{key}' and '{key.replace('_', '-')}'", NOWHERE)
@@ -161,22 +168,21 @@ class Board:
             elif key == "boot":
                 self._check_boot(values["boot"])
             else:
-                self._check(key, values[key], properties)
+                self._check(key, values[key])
         if not done["smp"]:
             machine.finish_topology()
 
     def _apply_list(self, tree: key_values.Tree) -> None:
         """Set properties one after the other, as before they were a tree."""
-        properties = self._options.lists.properties(self._type)
         for key, value in tree.items():
             key = key.replace("_", "-")
             if key not in _NO_PROPERTIES:
-                self._check(key, value, properties)
+                self._check(key, value)
 
-    def _check(self, key: str, value: str | key_values.Tree, properties: dict[str, str]) -> None:
-        kind = properties.get(key)
+    def _check(self, key: str, value: str | key_values.Tree) -> None:
+        kind = self._properties.get(key)
         if kind is None:
-            if properties:
+            if self._properties:
                 raise OptionError(f"Property '{self._type}.{key}' not found", NOWHERE)
             return
         if not isinstance(value, str):
@@ -266,7 +272,7 @@ class Board:
 
     def warn_of_age(self) -> None:
         """Warn of a machine that will be gone."""
-        if self._known.get("deprecated"):
+        if self._name not in ALWAYS and self._known.get("deprecated"):
             said = self._release.refusals.message(Refusal("machine-deprecated", name=self._name))
             self._options.warn(f"warning: {said}")
 
