@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from qmpd.common.interruption import end_at_once
@@ -41,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments = sys.argv[1:]
         if arguments[:1] != ["take-over"]:
             end_at_once()
+        if arguments[:1] == ["serve"]:
+            # What is imported stays, so to look for garbage in it only makes the start longer (`qmpd.server.serve`).
+            gc.disable()
     complete_streams()
     return finish(_run(arguments), "qmpd")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +17,9 @@ def suggestion(name: str, known: Iterable[str], *, few: int = FEW) -> str:
     `; did you mean 'stop'?`, or `; there are 'on' and 'off'` where nothing is alike and there are no more than
     `few`.
     """
+    # Of use only where something is wrong, which is rare.
+    import difflib
+
     names = sorted(set(known))
     folded = {each.lower().replace("_", "-"): each for each in names}
     close = difflib.get_close_matches(name.lower().replace("_", "-"), folded, n=1, cutoff=0.6)

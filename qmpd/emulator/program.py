@@ -7,6 +7,7 @@ The release is chosen by `QMPD_RELEASE`, or by a line `release = NAME` in `$XDG_
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import sys
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         arguments = sys.argv[1:]
         end_at_once()
+        # What is imported stays, so to look for garbage in it only makes the start longer (`qmpd.server.serve`).
+        gc.disable()
     complete_streams()
     return finish(_main(program, arguments), program)
 
@@ -86,6 +89,8 @@ def configuration() -> dict[str, str]:
 
 def _own_options(text: str, name: str) -> list[Given]:
     """The options of `qmpd serve` in `QMPD_OPTIONS`."""
+    if not text:
+        return []
     from qmpd.cli import serve
 
     known = {option.name: option for option in serve.OPTIONS if option.name in _OWN}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.human.line import Line
-from qmpd.monitor.commands import handlers
+from qmpd.monitor.commands import handler
 from qmpd.option_language.groups import OptionGroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Handler
     from qmpd.option_language.groups import Entry
     from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
@@ -35,7 +36,7 @@ def call(system: System, name: str, arguments: dict[str, Any], line: Line | None
     """
     system.release.commands[name].check(arguments)
     client = None if line is None else line.client
-    return handlers(system.release)[name](system, cast("Client", client), arguments)
+    return _modelled(name)(system, cast("Client", client), arguments)
 
 
 def ask(system: System, name: str) -> Any:
@@ -43,7 +44,14 @@ def ask(system: System, name: str) -> Any:
 
     :raise Refusal: it refuses.
     """
-    return handlers(system.release)[name](system, cast("Client", None), {})
+    return _modelled(name)(system, cast("Client", None), {})
+
+
+def _modelled(name: str) -> Handler:
+    """What executes a command that is modelled."""
+    found = handler(name)
+    assert found is not None, name
+    return found
 
 
 def without_arguments(name: str) -> Part:

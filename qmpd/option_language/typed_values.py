@@ -88,7 +88,7 @@ def argument_type(release: Release, command: str) -> str:
 def returned_type(release: Release, command: str) -> str | None:
     """The type of the objects that a command returns, one or several; None where the release has no such command."""
     introspection = release.introspection
-    if command not in introspection.commands:
+    if not introspection.has_command(command):
         return None
     found = introspection.type(introspection.command(command).returns)
     return found.element if isinstance(found, Array) else found.name

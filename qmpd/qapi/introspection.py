@@ -180,6 +180,10 @@ class Introspection:
             self._events = self._named("event")
         return self._events
 
+    def has_command(self, name: str) -> bool:
+        """Whether there is a command of this name."""
+        return name in self._entries and self._entry(name)["meta-type"] == "command"
+
     def _named(self, meta_type: str) -> tuple[str, ...]:
         return tuple(name for name in self._entries if self._entry(name)["meta-type"] == meta_type)
 

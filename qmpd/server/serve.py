@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,9 @@ def serve(
 
             notify("READY=1")
         log.never_wait()
+        # What is there by now stays; from here on garbage is looked for, but not in that.
+        gc.freeze()
+        gc.enable()
         status = trio.run(serve_process, vm, (), on_start)
         if vm.puppet_host is None or not vm.puppet_host.killed:
             clean_up(vm)

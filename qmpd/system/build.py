@@ -15,7 +15,6 @@ import orjson
 
 from qmpd.block.drive_options import limits, node_options, writeback
 from qmpd.block.nodes import Drive
-from qmpd.block.opening import Opener
 from qmpd.common.integers import from_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.texts import Texts
@@ -28,6 +27,8 @@ from qmpd.qom.tree import Builder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.opening import Opener
     from qmpd.chardev.device import Chardev
     from qmpd.common.computer import Asker, Computer
     from qmpd.hardware.home import Home
@@ -143,7 +144,7 @@ class Building:
 
         :raise Refusal: it is refused.
         """
-        Opener(self.inventory.backends.block).open(arguments, owned=True)
+        _opener(self.inventory.backends.block).open(arguments, owned=True)
 
     def add_drive(self, pairs: Mapping[str, Any]) -> None:
         """Add a drive (`-drive`).
@@ -188,6 +189,13 @@ class Building:
             self.inventory.devices.settle()
 
 
+def _opener(block: BlockGraph) -> Opener:
+    # With it come the formats of images, which a machine without disks does without.
+    from qmpd.block.opening import Opener
+
+    return Opener(block)
+
+
 def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
     """`-drive`: a node of its own, in a drive that has the id.
 
@@ -203,7 +211,7 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
         if options is not None:
             # Here it may be told to unmap what nothing is told to discard.
             zeroes = options.pop("detect-zeroes", "off")
-            node = Opener(block).open(options)
+            node = _opener(block).open(options)
             node.detect_zeroes = zeroes
             block.insert(drive, node)
     except NotModelled:

@@ -20,7 +20,6 @@ from qmpd.emulator.phases.before import Before
 from qmpd.emulator.phases.board import Board
 from qmpd.emulator.phases.checks import EntryChecks
 from qmpd.emulator.phases.cpu_features import CPUs
-from qmpd.emulator.phases.debuggers import take_debuggers
 from qmpd.emulator.phases.usb_devices import usb_driver
 from qmpd.emulator.reading import numa as numa_options
 from qmpd.emulator.reading.drives import Drives
@@ -441,7 +440,11 @@ class Start:
         self._checks.check_slots()
         displays.warn_of_card(options, self._board)
         self._board.check_boot_files(self._tree, self._groups)
-        take_debuggers(options, self._settings)
+        if options.given.get("gdb") or options.given.get("s"):
+            # The stub knows the human monitor, and almost no machine has one.
+            from qmpd.emulator.phases.debuggers import take_debuggers
+
+            take_debuggers(options, self._settings)
         if "loadvm" in options.values:
             self._checks.load_snapshot(self._building.inventory.backends.block)
         incoming = options.machine.incoming

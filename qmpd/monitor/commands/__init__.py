@@ -12,25 +12,80 @@ if TYPE_CHECKING:
     from qmpd.monitor.entry import Handler
     from qmpd.qapi import Release
 
-# Named, and not imported: a server that starts looks no command up yet.
-MODULES = (
-    "qmpd.monitor.commands.control", "qmpd.monitor.commands.run_state", "qmpd.monitor.commands.machine",
-    "qmpd.monitor.commands.misc", "qmpd.monitor.commands.descriptors", "qmpd.monitor.commands.migration",
-    "qmpd.monitor.commands.chardev", "qmpd.monitor.commands.qom", "qmpd.monitor.commands.qdev",
-    "qmpd.monitor.commands.net", "qmpd.monitor.commands.balloon", "qmpd.monitor.commands.hardware",
-    "qmpd.monitor.commands.block", "qmpd.monitor.commands.block_limits",
-    "qmpd.monitor.commands.block_nodes", "qmpd.monitor.commands.ui", "qmpd.monitor.commands.refusing",
-)  # fmt: skip
-_EXTENSIONS = "qmpd.monitor.commands.live_update"
+_PLACE = "qmpd.monitor.commands.{}"
+MODULES = {
+    "control": (
+        "qmp_capabilities", "query-version", "query-commands", "query-events", "query-qmp-schema", "quit",
+    ),
+    "run_state": (
+        "query-status", "stop", "cont", "system_reset", "system_powerdown", "system_wakeup", "inject-nmi", "set-action",
+        "watchdog-set-action",
+    ),
+    "machine": (
+        "query-cpus-fast", "query-cpus", "query-hotpluggable-cpus", "query-memory-size-summary",
+        "query-current-machine", "query-name", "query-uuid", "query-target", "query-kvm", "x-exit-preconfig",
+        "set-numa-node", "rtc-reset-reinjection",
+    ),
+    "misc": ("query-yank", "yank", "human-monitor-command"),
+    "descriptors": ("getfd", "closefd", "add-fd", "remove-fd", "query-fdsets", "add_client"),
+    "migration": (
+        "migrate-pause", "migrate-set-capabilities", "query-migrate-capabilities", "migrate_cancel", "migrate-recover",
+        "migrate-continue", "migrate-start-postcopy",
+    ),
+    "chardev": (
+        "query-chardev", "chardev-add", "chardev-change", "chardev-remove", "chardev-send-break", "ringbuf-write",
+        "ringbuf-read",
+    ),
+    "qom": ("qom-list", "qom-get", "qom-set", "object-add", "object-del"),
+    "qdev": ("device_add", "device_del"),
+    "net": ("netdev_add", "netdev_del", "set_link", "query-rx-filter"),
+    "balloon": ("balloon", "query-balloon"),
+    "hardware": ("query-iothreads", "query-memdev", "query-pci", "query-memory-devices"),
+    "block": (
+        "blockdev-add", "blockdev-del", "query-named-block-nodes", "query-block", "query-blockstats",
+        "blockdev-open-tray", "blockdev-close-tray", "blockdev-remove-medium", "blockdev-insert-medium",
+        "blockdev-change-medium", "eject",
+    ),
+    "block_limits": ("block_set_io_throttle", "block_resize"),
+    "block_nodes": (
+        "blockdev-reopen", "x-blockdev-reopen", "block-set-write-threshold", "change-backing-file",
+        "x-blockdev-set-iothread", "x-debug-query-block-graph",
+    ),
+    "ui": ("send-key", "screendump", "set_password", "change-vnc-password", "expire_password"),
+    "refusing": (
+        "job-cancel", "job-complete", "job-dismiss", "job-finalize", "job-pause", "job-resume", "block-job-cancel",
+        "block-job-complete", "block-job-pause", "block-job-resume", "block-job-set-speed", "block-job-finalize",
+        "block-job-dismiss", "block-job-change", "memsave", "pmemsave", "xen-save-devices-state", "dump-guest-memory",
+        "trace-event-set-state", "trace-event-get-state", "client_migrate_info", "migrate", "migrate-incoming",
+        "input-send-event",
+    ),
+}  # fmt: skip
+"""The commands of each module.  A module is imported when one of its commands is first asked for."""
+
+EXTENDING = {
+    "live_update": (
+        "live-update-prepare", "live-update-query", "live-update-commit", "live-update-cancel", "set-reboot-reset",
+        "query-reboot-reset", "system_sleep",
+    ),
+}  # fmt: skip
+"""The same of the commands that extensions add to a release."""
+
+_MODULE_OF = {name: module for module, names in {**MODULES, **EXTENDING}.items() for name in names}
+
+
+def handler(name: str) -> Handler | None:
+    """What executes a command; None where qmpd does not model it."""
+    module = _MODULE_OF.get(name)
+    if module is not None and name not in HANDLERS:
+        import_module(_PLACE.format(module))
+        return HANDLERS[name]
+    return HANDLERS.get(name)
 
 
 def handlers(release: Release) -> dict[str, Handler]:
     """All commands that qmpd models, by name; those of the extensions where the release has any."""
-    if "query-status" not in HANDLERS:
-        for module in MODULES:
-            import_module(module)
-    if release.extensions:
-        import_module(_EXTENSIONS)
+    for module in (*MODULES, *EXTENDING) if release.extensions else MODULES:
+        import_module(_PLACE.format(module))
     return HANDLERS
 
 
@@ -41,21 +96,22 @@ def modelled(release: Release) -> set[str]:
 
 def find(release: Release, name: str) -> Entry | None:
     """The command `name` as this release has it; None where the release has no such command."""
-    from qmpd.monitor.commands.unmodelled import answer_unmodelled
-
     description = release.commands.get(name)
     if description is None:
         return None
     # A twin's own answers come before what qmpd would compute.
-    modelled = None if name in release.answered_first else handlers(release).get(name)
-    handler = modelled or answer_unmodelled(name)
+    execute = None if name in release.answered_first else handler(name)
+    if execute is None:
+        from qmpd.monitor.commands.unmodelled import answer_unmodelled
+
+        execute = answer_unmodelled(name)
     if name == "blockdev-add":
         from qmpd.monitor.commands.waiting import waits_for_pipes
 
-        handler = waits_for_pipes(handler)
+        execute = waits_for_pipes(execute)
     return Entry(
         name,
-        handler,
+        execute,
         description.checker,
         allow_oob=description.allow_oob,
         allow_preconfig=description.allow_preconfig,
