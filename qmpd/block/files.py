@@ -25,6 +25,8 @@ _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _NOT_THERE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.EINVAL, errno.ENOTSUP)
 _FDSET = "/dev/fdset/"
 _ZEROS = 1 << 20
+# Of new files.
+_MODE = 0o644
 
 # What users of a file do with it, and what they will not have others do: the bits are QEMU's (BLK_PERM_*).
 READ, WRITE, UNCHANGED, RESIZE = 1, 2, 4, 8
@@ -295,6 +297,30 @@ class DiskFile(FileStorage):
     def _unlock(self, places: set[int]) -> None:
         for byte in places:
             _change_lock(self.descriptor, fcntl.F_UNLCK, byte)
+
+
+def new_file(path: str) -> DiskFile:
+    """A file of this name, made where there is none, locked for somebody who makes it anew.
+
+    :raise ImageError: it cannot be had.
+    """
+    from qmpd.block.images.errors import ImageError
+
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, _MODE))
+        file = DiskFile(path, "file", None, read_only=False, auto_read_only=False, locking=True)
+    except OSError as error:
+        raise ImageError(f"Could not create '{path}': {error.strerror}") from None
+    except MachineError as error:
+        raise ImageError(error.message) from None
+    except (Refusal, ValueError):
+        raise ImageError(f"Could not create '{path}': {os.strerror(errno.EINVAL)}") from None
+    try:
+        file.lock(WRITE | RESIZE, RESIZE)
+    except MachineError as error:
+        file.close()
+        raise ImageError(error.message) from None
+    return file
 
 
 def _bytes(does: int, unshared: int) -> Iterator[int]:

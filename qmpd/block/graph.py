@@ -152,6 +152,21 @@ class BlockGraph:
             raise MachineError(self._texts("device-or-node-missing", device="", node=name))
         return node
 
+    def look_up(self, device: str | None, node: str | None) -> BlockNode:
+        """What is in the drive `device`, or else the node `node`.
+
+        :raise MachineError: there is neither.
+        """
+        drive = self.drive(device or "")
+        if drive is not None:
+            if drive.node is None:
+                raise MachineError(f"Device '{device}' has no medium")
+            return drive.node
+        found = self.nodes.get(node or "")
+        if found is None:
+            raise MachineError(self._texts("device-or-node-missing", device=device or "", node=node or ""))
+        return found
+
     def lookup(self, name: str) -> BlockNode | None:
         """The same; None where there is neither."""
         drive = self.drive(name)

@@ -43,8 +43,9 @@ class BlockNode:
     image: dict[str, Any] = field(default_factory=dict)
     # The node above that it was opened with, where it has its being read-only from there.
     heir_of: str = ""
-    # Whether what is behind it was opened by what its image says.
+    # Whether what is behind it was opened by what its image says, and the name of that as it stands in the image.
     backing_as_recorded: bool = False
+    recorded_backing: str = ""
     highest: int = 0
     threshold: int = 0
     # Faults that the control socket has asked for.
@@ -76,7 +77,8 @@ class BlockNode:
         backing = self.children.get("backing")
         if backing is not None and self.backing_as_recorded:
             return False
-        return (None if backing is None else backing.exact_name) != self.image.get("full-backing-filename")
+        # A name in an image that is relative is another one.
+        return bool(self.recorded_backing) if backing is None else backing.exact_name != (self.recorded_backing or None)
 
     @property
     def full_options(self) -> dict[str, Any]:

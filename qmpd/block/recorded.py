@@ -33,9 +33,11 @@ def note_backing(node: BlockNode, content: Qcow2Content) -> None:
     """Note at a node what its image says is behind it."""
     header = content.header
     node.image = {}
+    node.recorded_backing = ""
     if header.backing is not None:
         name = header.backing.decode(errors="surrogateescape")
         whole = beside(node.children["file"].exact_name, name)
+        node.recorded_backing = name
         node.image = {"backing-filename": name, "full-backing-filename": whole}
         if header.backing_format is not None:
             node.image["backing-filename-format"] = header.backing_format.decode(errors="surrogateescape")

@@ -16,6 +16,7 @@ from qmpd.block.making import content_of
 from qmpd.block.nodes import below
 from qmpd.block.opening import apply_common
 from qmpd.block.permissions import refresh
+from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
@@ -58,8 +59,9 @@ class _Before(NamedTuple):
 class _Change:
     """One change of several nodes."""
 
-    def __init__(self, graph: BlockGraph) -> None:
+    def __init__(self, graph: BlockGraph, *, moves: bool) -> None:
         self._graph = graph
+        self._moves = moves
         self._before: list[_Before] = []
 
     def apply(self, node: BlockNode, options: Mapping[str, Any], *, keep: bool) -> None:
@@ -111,6 +113,10 @@ class _Change:
         if isinstance(value, dict):
             if child is None:
                 raise MachineError(f"Cannot change the option '{role}'")
+            if child.owned:
+                # It was there before this node, and does not go by what this node is told.
+                first = in_order(tuple(f"{role}.{name}" for name in value))[0] if value else role
+                raise MachineError(f"Cannot change the option '{first}'")
             self.apply(child, cast("dict[str, Any]", value), keep=keep)
             return
         if value is None:
@@ -119,13 +125,15 @@ class _Change:
             if child is not None:
                 self._replace(node, role, None)
             return
+        if role not in ("file", "backing") or (role == "file" and not self._moves):
+            if child is not None and child.name == value:
+                return
+            raise MachineError(f"Cannot change the option '{role}'")
         new = self._graph.find_node(str(value))
         if new is child:
             return
-        if role not in ("file", "backing"):
-            raise MachineError(f"Cannot change the option '{role}'")
         if _reaches(new, node):
-            raise MachineError(f"Making '{new.name}' a {role} child of '{node.name}' would create a cycle")
+            raise Refusal("reopen-cycle", child=new.name, role=role, node=node.name)
         self._replace(node, role, new)
 
     @staticmethod
@@ -164,7 +172,8 @@ class _Change:
 
     def _check_unused(self, node: BlockNode) -> None:
         if any(drive.writes for drive in node.drives) or any(
-            not parent.read_only and parent.driver == "qcow2" for parent in node.parents
+            not parent.read_only and parent.driver == "qcow2" and parent.children.get("backing") is not node
+            for parent in node.parents
         ):
             raise MachineError(f"Read-only block node '{node.name}' cannot support read-write users")
 
@@ -196,7 +205,6 @@ class _Change:
                 if node.children.get(role) is not before.children.get(role):
                     self._replace(node, role, before.children.get(role))
             node.backing_as_recorded = before.common["backing_as_recorded"]
-            node.children = {role: node.children[role] for role in before.children}
             node.content = before.content
             if isinstance(node.content, DiskFile):
                 node.content.reopen(read_only=node.read_only, auto_read_only=node.auto_read_only)
@@ -216,14 +224,18 @@ def _told(node: BlockNode) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reopen(graph: BlockGraph, changes: Iterable[tuple[BlockNode, Mapping[str, Any]]], *, keep: bool = False) -> None:
+def reopen(
+    graph: BlockGraph, changes: Iterable[tuple[BlockNode, Mapping[str, Any]]], *, keep: bool = False, moves: bool = True
+) -> None:
     """Give nodes other options; what is not named is as it would be in `blockdev-add`, or stays where `keep`.
+
+    `moves`: what a node is in may be another node then.
 
     :raise Refusal: one of them cannot be changed so; all are as before.
     """
     if graph.executor is not None:
         graph.executor.settle()
-    change = _Change(graph)
+    change = _Change(graph, moves=moves)
     try:
         for node, options in changes:
             change.apply(node, options, keep=keep)

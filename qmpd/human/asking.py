@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.human.line import Line
 from qmpd.monitor.commands import handler
 from qmpd.option_language.groups import OptionGroups
+from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Handler
     from qmpd.option_language.groups import Entry
-    from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
     Part = Callable[[System, Line], str | Deferred]
@@ -27,6 +27,15 @@ def execute(system: System, name: str, arguments: dict[str, Any], line: Line | N
     """
     call(system, name, arguments, line)
     return ""
+
+
+def carry_out(system: System, name: str, arguments: dict[str, Any], line: Line | None = None) -> str | Deferred:
+    """Do what a QMP command does that takes its time; gives nothing, in the end.
+
+    :raise Refusal: it refuses at once.
+    """
+    came = call(system, name, arguments, line)
+    return came.told_as(lambda value: "") if isinstance(came, Deferred) else ""
 
 
 def call(system: System, name: str, arguments: dict[str, Any], line: Line | None = None) -> object:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.scalars import size_of
-from qmpd.human.asking import ask, execute
+from qmpd.human.asking import ask, carry_out, execute
 from qmpd.human.errors import Misread
 from qmpd.machine.errors import MachineError
 from qmpd.qapi.introspection import Object
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from qmpd.human.asking import Part
     from qmpd.human.line import Line
+    from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
     Values = dict[str, Any]
-    Action = Callable[[System, Values], str]
+    Action = Callable[[System, Values], str | Deferred]
 
 FLAG, FORMAT, OPTIONAL = "-", "/", "?"
 _FORMATS = frozenset("0123456789bcdiosuxwhgl ")
@@ -50,7 +51,6 @@ def _declare(text: str) -> tuple[Argument, ...]:
 _MEMORY = _declare("format:/ address:number")
 _SAVE = _declare("address:number size:integer file:file")
 _JOB = _declare("device:device")
-_INTERNAL = _declare("device:device name:string")
 
 ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "block_job_cancel": _declare("force:-f device:device"),
@@ -100,8 +100,8 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "sendkey": _declare("keys:string time:integer?"),
     "set_password": _declare("protocol:string password:string display:-d connected:string?"),
     "snapshot_blkdev": _declare("reuse:-n device:device file:string? format:string?"),
-    "snapshot_blkdev_internal": _INTERNAL,
-    "snapshot_delete_blkdev_internal": _INTERNAL,
+    "snapshot_blkdev_internal": _declare("device:device name:string"),
+    "snapshot_delete_blkdev_internal": _declare("device:device name:string id:string?"),
     "stopcapture": _declare("number:integer"),
     "sum": _declare("start:integer size:integer"),
     "sync-profile": _declare("what:string?"),
@@ -181,8 +181,8 @@ def _block_job(name: str) -> Action:
     return action
 
 
-def _resize(system: System, values: Values) -> str:
-    return execute(system, "block_resize", values)
+def _resize(system: System, values: Values) -> str | Deferred:
+    return carry_out(system, "block_resize", values)
 
 
 def _throttle(system: System, values: Values) -> str:
@@ -255,10 +255,23 @@ def _on_device(name: str) -> Action:
     return action
 
 
-def _snapshot(system: System, values: Values) -> str:
+def _snapshot(system: System, values: Values) -> str | Deferred:
     if "file" not in values:
         raise Refusal("snapshot-file-missing")
-    raise NotModelled("the command snapshot_blkdev")
+    given: Values = {"device": values["device"], "snapshot-file": values["file"]}
+    if "format" in values:
+        given["format"] = values["format"]
+    given["mode"] = "existing" if values.get("reuse") else "absolute-paths"
+    return carry_out(system, "blockdev-snapshot-sync", given)
+
+
+def _on_internal(command: str) -> Action:
+    """Take or delete an internal snapshot."""
+
+    def action(system: System, values: Values) -> str | Deferred:
+        return carry_out(system, command, values)
+
+    return action
 
 
 def _no_server(system: System, values: Values) -> str:
@@ -315,6 +328,8 @@ _ACTIONS: dict[str, Action] = {
     "nbd_server_stop": _no_server,
     "set_password": _set_password,
     "snapshot_blkdev": _snapshot,
+    "snapshot_blkdev_internal": _on_internal("blockdev-snapshot-internal-sync"),
+    "snapshot_delete_blkdev_internal": _on_internal("blockdev-snapshot-delete-internal-sync"),
     "sync-profile": _sync_profile,
     "boot_set": _boot_set,
     "block_job_cancel": _block_job("block-job-cancel"),
@@ -343,7 +358,7 @@ def part(name: str) -> Part | None:
     if declared is None:
         return None
 
-    def act(system: System, line: Line) -> str:
+    def act(system: System, line: Line) -> str | Deferred:
         values = read(line, declared)
         action = _ACTIONS.get(name)
         if action is None:

@@ -10,10 +10,10 @@ from qmpd.human.asking import execute, without_arguments
 from qmpd.human.errors import Misread
 from qmpd.human.information import INFORMATION
 from qmpd.human.line import Line
+from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from qmpd.human.asking import Part
-    from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
 __all__ = ["INFORMATION", "INFORMATION_MEANINGS", "MEANINGS", "PARTS", "Line", "run"]
@@ -86,6 +86,9 @@ MEANINGS = {
     "drive_del": "DRIVE -- take a drive away",
     "change": "DRIVE FILE [FORMAT [MODE]] -- put another medium into a drive",
     "eject": "[-f] DRIVE -- take the medium out of a drive",
+    "snapshot_blkdev": "[-n] DRIVE FILE [FORMAT] -- have what is written from now on go to another image",
+    "snapshot_blkdev_internal": "DRIVE NAME -- take a snapshot of a disk, within its image",
+    "snapshot_delete_blkdev_internal": "DRIVE NAME [ID] -- delete one",
     "balloon": "MIB -- ask the guest to do with that much memory",
 }
 INFORMATION_MEANINGS = {
@@ -102,10 +105,15 @@ INFORMATION_MEANINGS = {
 
 def run(system: System, part: Part, line: Line, hint: str) -> str | Deferred:
     """Execute one of these commands; gives what it prints."""
+
+    def refused(error: Refusal) -> str:
+        words = system.release.refusals
+        return "\n".join([f"Error: {words.message(error)}", *words.hint(error), ""])
+
     try:
-        return part(system, line)
+        said = part(system, line)
     except Misread as error:
         return f"{error}\n{hint}" if str(error) else hint
     except Refusal as error:
-        words = system.release.refusals
-        return "\n".join([f"Error: {words.message(error)}", *words.hint(error), ""])
+        return refused(error)
+    return said.refused_as(refused) if isinstance(said, Deferred) else said

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qmpd.common.refusals import Worded
+from qmpd.common.refusals import Refusal, Worded
 from qmpd.schedule.activity import Activity, Carried
 
 if TYPE_CHECKING:
@@ -84,6 +84,19 @@ class Deferred(Activity[ReplyState]):
         """The same, with its value told otherwise."""
         compute = self._compute
         self._compute = lambda: tell(compute())
+        return self
+
+    def refused_as(self, tell: Callable[[Refusal], object]) -> Deferred:
+        """The same; where it is refused, what `tell` says of that is its value."""
+        compute = self._compute
+
+        def told() -> object:
+            try:
+                return compute()
+            except Refusal as refusal:
+                return tell(refusal)
+
+        self._compute = told
         return self
 
     def ready(self) -> None:

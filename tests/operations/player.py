@@ -106,9 +106,17 @@ class Machine(Served):
             pass
         return client
 
+    async def _take(self, client: Client) -> list[str]:
+        """What came, once the disks have done what was asked of them: that takes the computer's time alone."""
+        came = await client.take()
+        if self.vm.system.built is not None and not self._ended.is_set():
+            self.vm.system.disks.executor.settle()
+            came += await client.take()
+        return came
+
     async def go(self, client: Client, done: Callable[[list[str]], bool], quiet: int, limit: int) -> list[str]:
         """Let time pass until `done` and nothing has come for `quiet` nanoseconds, or for `limit`; what came."""
-        came = await client.take()
+        came = await self._take(client)
         now = self.clock.monotonic_nanoseconds()
         last, end = now, now + limit
         while not self._ended.is_set():
@@ -120,7 +128,7 @@ class Machine(Served):
             self.clock.advance(then - now)
             now = then
             self.vm.loop.wake()
-            more = await client.take()
+            more = await self._take(client)
             if more:
                 came += more
                 last = now

@@ -51,6 +51,10 @@ MODULES = {
         "blockdev-reopen", "x-blockdev-reopen", "block-set-write-threshold", "change-backing-file",
         "x-blockdev-set-iothread", "x-debug-query-block-graph",
     ),
+    "block_snapshots": (
+        "blockdev-snapshot", "blockdev-snapshot-sync", "blockdev-snapshot-internal-sync",
+        "blockdev-snapshot-delete-internal-sync",
+    ),
     "ui": ("send-key", "screendump", "set_password", "change-vnc-password", "expire_password"),
     "refusing": (
         "job-cancel", "job-complete", "job-dismiss", "job-finalize", "job-pause", "job-resume", "block-job-cancel",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _SECTOR = 512
 _IMAGE_OF_FILE = frozenset({"format-specific"})
 _ANY_DRIVE = "ide-cd"
+# What an image asks of memory, it asks for what is behind it, too.
+_MEMORY_LIMITS = ("min-mem-alignment", "opt-mem-alignment")
 _CLUSTER_LIMITS = ("write-zeroes-alignment", "discard-alignment")
 
 
@@ -104,6 +106,12 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         if all(below_it):
             image["limits"] = _strictest(cast("list[dict[str, int]]", below_it), node)
     backing = _behind(node)
+    if backing is not None and "limits" in image and "backing" in node.children:
+        behind = _image(system, backing, flat=True).get("limits", {})
+        image["limits"] = {
+            name: max(value, behind.get(name, 0)) if name in _MEMORY_LIMITS else value
+            for name, value in image["limits"].items()
+        }
     if backing is not None and not flat:
         image["backing-image"] = _image(system, backing, flat=False)
     return image

@@ -32,13 +32,6 @@ def _graph(system: System) -> BlockGraph:
     return system.inventory.backends.block
 
 
-def _node(system: System, name: str) -> BlockNode:
-    node = _graph(system).nodes.get(name)
-    if node is None:
-        raise CommandError(system.inventory.texts("node-missing", node=name))
-    return node
-
-
 @command("blockdev-reopen")
 def blockdev_reopen(system: System, session: Client, arguments: Arguments) -> object:
     found = []
@@ -60,7 +53,10 @@ def x_blockdev_reopen(system: System, session: Client, arguments: Arguments) -> 
     name = arguments.get("node-name")
     if name is None:
         raise CommandError("Node name not specified")
-    reopen(_graph(system), [(_node(system, str(name)), arguments)])
+    node = _graph(system).nodes.get(str(name))
+    if node is None:
+        raise CommandError(f"Cannot find node named '{name}'")
+    reopen(_graph(system), [(node, arguments)], moves=False)
     return EMPTY
 
 
@@ -86,7 +82,7 @@ def change_backing_file(system: System, session: Client, arguments: Arguments) -
         raise CommandError(f"'{node.name}' and image file are not in the same chain")
     backing = str(arguments["backing-file"])
     if len(backing.encode("utf-8", "surrogatepass")) > _LONGEST_BACKING:
-        raise CommandError(f"Could not change backing file to '{backing}'")
+        raise CommandError(f"Could not change backing file to '{backing}': Invalid argument")
     kind = image.children["backing"].driver
 
     def work() -> None:
@@ -108,7 +104,9 @@ def _write_backing(node: BlockNode, content: Qcow2Content, name: str, kind: str)
 
     header = content.image.header if not content.read_only else content.header
     before = header.backing, header.backing_format
-    header.backing, header.backing_format = name.encode("utf-8", "surrogateescape"), kind.encode()
+    header.backing = header.backing_format = None
+    if name:
+        header.backing, header.backing_format = name.encode("utf-8", "surrogateescape"), kind.encode()
     try:
         write_header(header, content.file)
     except ImageError:

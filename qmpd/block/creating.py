@@ -1,0 +1,98 @@
+"""New images in new files, with the options that a command leaves at their defaults.
+
+(QEMU's block.c, bdrv_img_create.)
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from qmpd.block.filenames import parse
+from qmpd.block.files import new_file
+from qmpd.block.images.errors import ImageError
+from qmpd.block.images.qcow2.creation import Options, create
+from qmpd.common.refusals import NotModelled
+from qmpd.machine.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+# What QEMU makes images of that can have something behind them, and images that cannot.
+_WITH_BACKING = frozenset({"qcow2", "qed", "qcow", "vmdk"})
+_WITHOUT_BACKING = frozenset({"raw", "luks", "vdi", "vpc", "vhdx", "parallels"})
+_MADE = ("qcow2", "raw")
+
+
+class NewImage:
+    """An image that is to be made: `size` in bytes, `backing` and `backing_format` what is behind it, None for nothing.
+
+    What is wrong with it without a look at the disk is refused at once; `make` makes it.
+    """
+
+    def __init__(
+        self, filename: str, kind: str, size: int, drivers: Collection[str], backing: str | None = None,
+        backing_format: str | None = None,
+    ) -> None:  # fmt: skip
+        """`drivers`: those that the release has.
+
+        :raise Refusal: there can be no such image.
+        """
+        self.filename = filename
+        self.kind = kind
+        self.size = size
+        self.backing = backing
+        self.backing_format = backing_format
+        self._check(drivers)
+
+    def _check(self, drivers: Collection[str]) -> None:
+        if self.kind not in drivers and self.kind not in _MADE:
+            raise MachineError(f"Unknown file format '{self.kind}'")
+        where = parse(self.filename) if self.filename else {"driver": "file", "filename": ""}
+        if where["driver"] not in ("file", "host_device"):
+            raise MachineError(f"Protocol driver '{where['driver']}' does not support image creation")
+        self._path = str(where["filename"])
+        if self.kind not in _WITH_BACKING | _WITHOUT_BACKING:
+            raise MachineError(f"Format driver '{self.kind}' does not support image creation")
+        if self.backing is not None and self.kind in _WITHOUT_BACKING:
+            raise MachineError(f"Backing file not supported for file format '{self.kind}'")
+        if self.backing == self.filename:
+            raise MachineError("Error: Trying to create an image with the same filename as the backing file")
+        if self.kind not in _MADE:
+            raise NotModelled(f"new images of format {self.kind}")
+
+    def announcement(self) -> str:
+        """What QEMU prints as it begins."""
+        told: dict[str, object] = {"fmt": self.kind}
+        if self.kind == "qcow2":
+            told |= {"cluster_size": 65536, "extended_l2": "off", "compression_type": "zlib"}
+        told["size"] = self.size
+        if self.backing is not None:
+            told["backing_file"] = self.backing
+        if self.backing_format is not None:
+            told["backing_fmt"] = self.backing_format
+        if self.kind == "qcow2":
+            told |= {"lazy_refcounts": "off", "refcount_bits": 16}
+        return f"Formatting '{self.filename}', {' '.join(f'{name}={value}' for name, value in told.items())}\n"
+
+    def make(self) -> None:
+        """Make it; what the file held before is gone.
+
+        :raise ImageError: it cannot be made.
+        :raise OSError: it cannot be written.
+        """
+        file = new_file(self._path)
+        try:
+            file.truncate(0)
+            if self.kind == "raw":
+                file.truncate(self.size)
+            else:
+                create(file, Options(size=self.size, backing=self.backing, backing_format=self.backing_format)).flush()
+        except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise ImageError(f"The image size is too large for file format '{self.kind}'") from None
+            raise
+        finally:
+            # A process that is just being started may have the file for a moment, and its locks.
+            file.lock(0, 0)
+            file.close()

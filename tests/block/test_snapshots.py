@@ -1,0 +1,94 @@
+"""Snapshots of disks: overlays in files of their own, and internal ones, as `qemu-img` then finds them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.block.support import Monitor, disk
+
+if TYPE_CHECKING:
+    from qmpd.testing import VMFactory
+
+pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
+
+
+def _image(path: Path, *arguments: str) -> str:
+    return subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=True, cwd=path).stdout
+
+
+def _read(path: Path, offset: int) -> bytes:
+    raw = path.with_suffix(".raw")
+    subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", path, raw], check=True)
+    return raw.read_bytes()[offset : offset + 1]
+
+
+def test_what_is_written_after_a_snapshot_goes_to_the_overlay(qmpd: VMFactory, tmp_path: Path) -> None:
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "4M")
+    vm = disk(qmpd, tmp_path / "base.qcow2")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        assert monitor.human('qemu-io -d d0 "write -P 1 0 64k"') == ""
+        made = monitor(
+            "blockdev-snapshot-sync", node_name="n0", snapshot_file=str(tmp_path / "top.qcow2"),
+            snapshot_node_name="n1",
+        )  # fmt: skip
+        assert made == {"return": {}}
+        assert monitor.human('qemu-io -d d0 "write -P 2 0 64k"') == ""
+        said = monitor("blockdev-snapshot-sync", node_name="n0", snapshot_file="x", snapshot_node_name="n2")
+        assert "node is used as backing hd of 'n1'" in said["error"]["desc"]
+        (drive,) = [each for each in monitor("query-block")["return"] if each["qdev"].endswith("virtio-backend")]
+        assert drive["inserted"]["node-name"] == "n1"
+        (base,) = [each for each in monitor("query-named-block-nodes")["return"] if each["node-name"] == "n0"]
+        assert base["ro"]
+    vm.close()
+    told = json.loads(_image(tmp_path, "info", "--output=json", "top.qcow2"))
+    assert told["backing-filename"] == str(tmp_path / "base.qcow2")
+    assert _read(tmp_path / "base.qcow2", 0) == b"\1"
+    assert _read(tmp_path / "top.qcow2", 0) == b"\2"
+
+
+def test_an_overlay_that_cannot_be_is_undone(qmpd: VMFactory, tmp_path: Path) -> None:
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "4M")
+    _image(tmp_path, "create", "-q", "-f", "raw", "other.raw", "4M")
+    vm = disk(qmpd, tmp_path / "base.qcow2")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        before = monitor("query-named-block-nodes")
+        for arguments, words in (
+            ({"snapshot_file": "other.raw", "format": "raw", "mode": "existing"}, "does not support backing"),
+            ({"snapshot_file": "no/folder"}, "No such file or directory"),
+            ({"snapshot_file": "base.qcow2"}, "same filename as the backing file"),
+        ):
+            given: dict[str, Any] = {**arguments, "snapshot_file": str(tmp_path / arguments["snapshot_file"])}
+            said = monitor("blockdev-snapshot-sync", node_name="n0", snapshot_node_name="n1", **given)
+            assert words in said["error"]["desc"]
+        assert monitor("query-named-block-nodes") == before
+        assert monitor.human('qemu-io -d d0 "write -P 3 0 64k"') == ""
+    vm.close()
+    assert _read(tmp_path / "base.qcow2", 0) == b"\3"
+
+
+def test_internal_snapshots_are_found_by_qemu_img(qmpd: VMFactory, tmp_path: Path) -> None:
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "4M")
+    vm = disk(qmpd, tmp_path / "base.qcow2")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor.human('qemu-io -d d0 "write -P 1 0 64k"')
+        assert monitor("blockdev-snapshot-internal-sync", device="n0", name="first") == {"return": {}}
+        monitor.human('qemu-io -d d0 "write -P 2 0 64k"')
+        assert monitor("blockdev-snapshot-internal-sync", device="n0", name="second") == {"return": {}}
+        again = monitor("blockdev-snapshot-internal-sync", device="n0", name="first")
+        assert again["error"]["desc"] == "Snapshot with name 'first' already exists on device 'n0'"
+        gone = monitor("blockdev-snapshot-delete-internal-sync", device="n0", id="2")["return"]
+        assert (gone["name"], gone["vm-state-size"]) == ("second", 0)
+    vm.close()
+    told = json.loads(_image(tmp_path, "info", "--output=json", "base.qcow2"))
+    assert [each["name"] for each in told["snapshots"]] == ["first"]
+    _image(tmp_path, "check", "-q", "base.qcow2")
+    assert _read(tmp_path / "base.qcow2", 0) == b"\2"
+    _image(tmp_path, "snapshot", "-a", "first", "base.qcow2")
+    assert _read(tmp_path / "base.qcow2", 0) == b"\1"
