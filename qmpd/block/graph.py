@@ -6,7 +6,7 @@ What a node and a drive look like in queries was captured; here it is known whic
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.block.nodes import BlockNode, Drive
 from qmpd.block.permissions import check_writable, refresh
@@ -25,11 +25,27 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 31
 
 
+class Blockers(Protocol):
+    """Who may keep others from changing nodes."""
+
+    def blocking(self, node: BlockNode) -> str | None:
+        """The type of the job that nobody may come in the way of at a node; None where there is none."""
+
+
 class BlockGraph:
     """The nodes and drives of one machine, both in the order in which they came."""
 
     __slots__ = (
-        "_automatic", "_texts", "again", "drives", "executor", "happened", "has_group", "json_parser", "nodes",
+        "_automatic",
+        "_texts",
+        "again",
+        "blockers",
+        "drives",
+        "executor",
+        "happened",
+        "has_group",
+        "json_parser",
+        "nodes",
         "open_set",
     )  # fmt: skip
 
@@ -42,6 +58,8 @@ class BlockGraph:
         self.again: Callable[[], None] | None = None
         # Who reads and writes; None until somebody does.
         self.executor: Executor | None = None
+        # Who keeps others from changing nodes: the jobs of its machine; None until there were some.
+        self.blockers: Blockers | None = None
         self.open_set: OpenDescriptor | None = None
         self.has_group: Callable[[str], bool] | None = None
         # The rules by which JSON is read (`Behaviour.json_parser`).
@@ -54,6 +72,15 @@ class BlockGraph:
     def texts(self) -> Texts:
         """The texts of refusals."""
         return self._texts
+
+    def check_free(self, node: BlockNode) -> None:
+        """Refuse to change a node that a job works on.
+
+        :raise Refusal: one does.
+        """
+        kind = None if self.blockers is None else self.blockers.blocking(node)
+        if kind is not None:
+            raise Refusal("node-busy-job", node=node.name, type=kind)
 
     # Nodes
 

@@ -129,7 +129,7 @@ class Drive:
 
     `name` is the drive's id, empty for one that a device made for itself; `label` is how texts call who uses it.
     `writes` and `shares`: the device writes, and lets others write.  `options_id` is the id of the options that it was
-    made of, after `drive_del` has taken its name.
+    made of, after `drive_del` has taken its name.  `stays`: it uses this very node, whatever comes to be above it.
     """
 
     name: str
@@ -149,6 +149,7 @@ class Drive:
     # What queries tell of the limits that it was given; None without any.
     limits: dict[str, Any] | None = None
     options_id: str = ""
+    stays: bool = False
     # Whether the medium before was read-only, which the next one then is too; None where there was none.
     was_read_only: bool | None = None
     # What becomes of errors, and what became of the last one: `ok`, `failed`, `nospace`.

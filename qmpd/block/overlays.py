@@ -55,6 +55,7 @@ class Overlay:
     def _prepare(self) -> Steps:
         old = self._old = self._find()
         check_unblocked(old)
+        self._graph.check_free(old)
         if not old.read_only and old.port is not None:
             flush = old.port.flush
             try:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.files import beside
+from qmpd.block.images.errors import ImageError
+from qmpd.block.images.qcow2.header import write_header
 from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
 
@@ -41,3 +43,23 @@ def note_backing(node: BlockNode, content: Qcow2Content) -> None:
         node.image = {"backing-filename": name, "full-backing-filename": whole}
         if header.backing_format is not None:
             node.image["backing-filename-format"] = header.backing_format.decode(errors="surrogateescape")
+
+
+def write_backing(node: BlockNode, name: str | None, kind: str | None) -> None:
+    """Have an image say that this is behind it, or nothing.
+
+    :raise ImageError, OSError: it cannot be written.
+    """
+    content = node.content
+    if not isinstance(content, Qcow2Content):
+        return
+    header = content.image.header if not content.read_only else content.header
+    before = header.backing, header.backing_format
+    header.backing = None if name is None else name.encode("utf-8", "surrogateescape")
+    header.backing_format = None if name is None or kind is None else kind.encode()
+    try:
+        write_header(header, content.file)
+    except ImageError:
+        header.backing, header.backing_format = before
+        raise
+    note_backing(node, content)

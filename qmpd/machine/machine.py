@@ -87,8 +87,8 @@ class Machine:
     """
 
     __slots__ = (
-        "_activities", "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver", "exit_code",
-        "exit_status", "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig",
+        "_activities", "_left", "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver",
+        "exit_code", "exit_status", "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig",
         "reboot_action", "reboot_reset", "report", "requests", "schedule", "sender_name", "settings",
         "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action", "when_created",
     )
@@ -132,6 +132,8 @@ class Machine:
         self.exit_status: int | None = None
         self.schedule = Schedule(clock)
         self._activities: Activities | None = None
+        # What the next turn has to do before all else.
+        self._left: list[Callable[[], None]] | None = None
         # Whoever makes the machine gives it a guest; None for a machine without one.
         self.guest: Guest | None = None
         # Its objects and devices; None until somebody asks for them.
@@ -185,6 +187,22 @@ class Machine:
         """Do something once the main loop has nothing more to execute, as what QEMU leaves to a callback."""
         self.schedule.soon(action)
         self._wake()
+
+    def in_turn(self, action: Callable[[], None]) -> None:
+        """Do something in the next turn, before all else there: what QEMU leaves to a bottom half."""
+        if self._left is None:
+            self._left = []
+        self._left.append(action)
+        self.notify()
+
+    def run_left(self) -> bool:
+        """Do what was left to the turn; whether there was something.  What that leaves waits for the turn after it."""
+        if self._left is None:
+            return False
+        left, self._left = self._left, None
+        for action in left:
+            action()
+        return True
 
     def end(self, status: int) -> None:
         """End the process with `status`, without SHUTDOWN: what a device does that calls exit()."""

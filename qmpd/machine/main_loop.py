@@ -25,6 +25,7 @@ def turn(machine: Machine) -> int | None:
     machine.pending = False
     if machine.exit_status is not None:
         return machine.exit_status
+    machine.run_left()
     if machine.stage_check is not None:
         machine.stage_check()
     requests = machine.requests

@@ -130,6 +130,15 @@ ABOUT: dict[str, str] = {
     "   Four releases were measured; the others are as the nearest",
     "guest_forwards_to_host": "a user network forwards the guest's connections to the host's own address (a matter of"
     " the library that the program was built with)",
+    "job_completes_in_standby": "job-complete is taken in standby, and takes effect at the resume",
+    "job_pause_wakes": "a job that sleeps for its limit of speed is woken to be paused; false: it is paused when it"
+    " wakes by itself",
+    "job_rests_whole": "a job that is woken early goes on sleeping until its limit of speed lets it go on",
+    "job_soft_cancel_completes": "at quit a job that is ready is completed; false: all jobs are cancelled",
+    "job_drains_at_end": "how often disks are drained at quit, and with them jobs paused; in the last of these drains"
+    " the jobs are cancelled",
+    "job_drains_in_one": "whatever drains all disks pauses the jobs for a moment, and tells of it",
+    "stream_has_filter": "block-stream puts a copy-on-read node on top of its image",
 }
 
 
@@ -232,6 +241,13 @@ class Behaviour:
     socket_kind_first: bool = True
     config_faults_at_option: bool = True
     guest_forwards_to_host: bool = True
+    job_completes_in_standby: bool = True
+    job_pause_wakes: bool = True
+    job_rests_whole: bool = True
+    job_soft_cancel_completes: bool = False
+    job_drains_at_end: int = 2
+    job_drains_in_one: bool = True
+    stream_has_filter: bool = True
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

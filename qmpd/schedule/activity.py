@@ -212,6 +212,16 @@ class Activities:
         if self.find(name) is not None:
             self._due(name, 0)
 
+    def due(self, name: str, delay: int) -> None:
+        """An activity's next step comes after so many nanoseconds, whenever it was to come before."""
+        if self.find(name) is not None:
+            self._due(name, delay)
+
+    def cancel(self, name: str) -> None:
+        """An activity's next step does not come, until somebody says when."""
+        self._held.discard(name)
+        self._schedule.cancel(self, name)
+
     def step_now(self, name: str) -> None:
         """Let an activity take its next step at once, in the middle of what is being done."""
         self._schedule.cancel(self, name)

@@ -354,15 +354,12 @@ class VirtualMachine:
     def disk_threads(self) -> DiskThreads:
         """The threads that read and write the machine's disks (`qmpd.system.ports.Host`)."""
         if self.threads_of_disks is None:
-            from qmpd.control.clock import ClockKind, PuppetClock
             from qmpd.server.disk_threads import DiskThreads
 
             clock = self.clock
 
             def stands_still() -> bool:
-                if isinstance(clock, PuppetClock):
-                    return clock.kind is ClockKind.VIRTUAL
-                return isinstance(clock, SteppedClock)
+                return clock.real_seconds(1) is None
 
             self.threads_of_disks = DiskThreads(self.system.machine.later, stands_still)
         return self.threads_of_disks

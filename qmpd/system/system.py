@@ -21,6 +21,7 @@ from qmpd.machine.machine import ignore_event, ignore_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from qmpd.block.jobs.jobs import Jobs
     from qmpd.chardev.device import Chardev
     from qmpd.common.computer import Computer
     from qmpd.common.refusals import Refusal
@@ -63,6 +64,7 @@ class System:
 
     __slots__ = (
         "_disks",
+        "_jobs",
         "built",
         "chardevs",
         "clients",
@@ -116,6 +118,8 @@ class System:
         self.exit_status: int | None = None
         # Who reads and writes the disks; None until somebody does.
         self._disks: Disks | None = None
+        # Its jobs; None until somebody asks for them.
+        self._jobs: Jobs | None = None
         # Who is told what qmpd itself fails at.
         self.report_defect = report
         self.machine, self.guest = make_machine(settings, release.behaviour, clock, ignore_event, wake, report)
@@ -138,8 +142,12 @@ class System:
 
     def turn(self) -> None:
         """Let the main loop look at what is pending, once."""
+        # Who has ended the process by exit() has said nothing to anybody.
+        silent = self.machine.exit_status is not None
         status = main_loop.turn(self.machine)
         if status is not None and self.exit_status is None:
+            if not silent and self._jobs is not None:
+                self._jobs.end()
             self.exit_status = status
 
     # What the machine is made of
@@ -168,7 +176,7 @@ class System:
         inventory.move_to(self.machine)
         inventory.backends.block.open_set = self._open_of_set
         inventory.backends.block.json_parser = self.release.behaviour.json_parser
-        self._disks = None
+        self._disks = self._jobs = None
 
     @property
     def disks(self) -> Disks:
@@ -178,6 +186,18 @@ class System:
 
             self._disks = Disks(self.machine, self.release.introspection, self.inventory, self.host)
         return self._disks
+
+    @property
+    def jobs(self) -> Jobs:
+        """The machine's jobs."""
+        if self._jobs is None:
+            from qmpd.block.jobs.jobs import Jobs
+
+            release, disks, graph = self.release, self.disks, self.inventory.backends.block
+            self._jobs = graph.blockers = Jobs(
+                self.machine, graph, disks.executor, release.behaviour, release.refusals.message, disks.requests.tell
+            )
+        return self._jobs
 
     def _open_of_set(self, identifier: int, way: int) -> int:
         """A copy of a file that a client has handed over.

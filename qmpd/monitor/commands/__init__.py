@@ -56,12 +56,15 @@ MODULES = {
         "blockdev-snapshot-delete-internal-sync",
     ),
     "ui": ("send-key", "screendump", "set_password", "change-vnc-password", "expire_password"),
+    "jobs": (
+        "job-pause", "block-job-pause", "job-resume", "block-job-resume", "job-complete", "block-job-complete",
+        "job-finalize", "block-job-finalize", "job-dismiss", "block-job-dismiss", "job-cancel", "block-job-cancel",
+        "block-job-set-speed", "block-job-change", "query-jobs", "query-block-jobs",
+    ),
+    "block_stream": ("block-stream",),
     "refusing": (
-        "job-cancel", "job-complete", "job-dismiss", "job-finalize", "job-pause", "job-resume", "block-job-cancel",
-        "block-job-complete", "block-job-pause", "block-job-resume", "block-job-set-speed", "block-job-finalize",
-        "block-job-dismiss", "block-job-change", "memsave", "pmemsave", "xen-save-devices-state", "dump-guest-memory",
-        "trace-event-set-state", "trace-event-get-state", "client_migrate_info", "migrate", "migrate-incoming",
-        "input-send-event",
+        "memsave", "pmemsave", "xen-save-devices-state", "dump-guest-memory", "trace-event-set-state",
+        "trace-event-get-state", "client_migrate_info", "migrate", "migrate-incoming", "input-send-event",
     ),
 }  # fmt: skip
 """The commands of each module.  A module is imported when one of its commands is first asked for."""

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, NAMES
-from qmpd.block.images.errors import ImageError
 from qmpd.block.permissions import cumulative, uses
-from qmpd.block.recorded import note_backing
+from qmpd.block.recorded import write_backing
 from qmpd.block.reopening import reopen
 from qmpd.monitor.commands.block_limits import in_executor
 from qmpd.monitor.errors import CommandError
@@ -86,7 +85,8 @@ def change_backing_file(system: System, session: Client, arguments: Arguments) -
     kind = image.children["backing"].driver
 
     def work() -> None:
-        _write_backing(image, content, backing, kind)
+        write_backing(image, backing or None, kind)
+        image.backing_as_recorded = False
 
     return in_executor(system, work)
 
@@ -97,23 +97,6 @@ def _chain(node: BlockNode) -> Iterator[BlockNode]:
     while at is not None:
         yield at
         at = at.children.get("backing") or (at.children.get("file") if DRIVERS[at.driver].is_filter else None)
-
-
-def _write_backing(node: BlockNode, content: Qcow2Content, name: str, kind: str) -> None:
-    from qmpd.block.images.qcow2.header import write_header
-
-    header = content.image.header if not content.read_only else content.header
-    before = header.backing, header.backing_format
-    header.backing = header.backing_format = None
-    if name:
-        header.backing, header.backing_format = name.encode("utf-8", "surrogateescape"), kind.encode()
-    try:
-        write_header(header, content.file)
-    except ImageError:
-        header.backing, header.backing_format = before
-        raise
-    note_backing(node, content)
-    node.backing_as_recorded = False
 
 
 @command("x-blockdev-set-iothread")

@@ -42,19 +42,6 @@ def _refusing(*names: str) -> Callable[[Check], Check]:
     return register
 
 
-@_refusing("job-cancel", "job-complete", "job-dismiss", "job-finalize", "job-pause", "job-resume")
-def _job(system: System, session: Client, arguments: Arguments) -> None:
-    raise Refusal("job-missing")
-
-
-@_refusing(
-    "block-job-cancel", "block-job-complete", "block-job-pause", "block-job-resume", "block-job-set-speed",
-    "block-job-finalize", "block-job-dismiss", "block-job-change",
-)  # fmt: skip
-def _block_job(system: System, session: Client, arguments: Arguments) -> None:
-    raise Refusal("block-job-missing", id=arguments.get("device", arguments.get("id")))
-
-
 @_refusing("memsave")
 def _memsave(system: System, session: Client, arguments: Arguments) -> None:
     number = cast("int", arguments.get("cpu-index", 0))

@@ -1,0 +1,166 @@
+"""Jobs that work on nodes of the block graph: limits of speed, errors, events of their own.  (QEMU's blockjob.c.)"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qmpd.block.jobs.job import Job
+from qmpd.block.jobs.rate import RateLimit
+from qmpd.block.jobs.states import JobStatus
+from qmpd.block.jobs.steps import Options
+from qmpd.common.refusals import Refusal
+
+if TYPE_CHECKING:
+    from qmpd.block.jobs.home import Home
+    from qmpd.block.jobs.steps import Steps
+    from qmpd.block.nodes import BlockNode
+
+
+@dataclass(slots=True)
+class BlockOptions(Options):
+    """What every block job can be told; `speed` is in bytes a second, 0 for no limit."""
+
+    speed: int = 0
+
+
+class BlockJob(Job):
+    """A job that works on nodes.  `nodes` are those that others may not change meanwhile."""
+
+    is_block_job: ClassVar[bool] = True
+
+    __slots__ = ("_delay", "io_status", "limit", "nodes", "speed")
+
+    def __init__(self, jobs: Home, options: BlockOptions, node: BlockNode) -> None:
+        """It is created, on a node.
+
+        :raise Refusal: there cannot be a job of this name, or it cannot have this speed.
+        """
+        super().__init__(jobs, options)
+        self.nodes: list[BlockNode] = []
+        self.io_status = "ok"
+        self.limit = RateLimit()
+        self.speed = 0
+        # For how long it has to sleep for its limit.
+        self._delay = 0
+        self.add_node(node)
+        try:
+            self.set_speed(options.speed)
+        except Refusal:
+            self.give_up()
+            raise
+
+    def add_node(self, node: BlockNode) -> None:
+        """It works on this node, too."""
+        self.nodes.append(node)
+        self.jobs.join_drains(self, node)
+
+    def blocks(self, node: BlockNode) -> bool:
+        """Whether nobody else may change this node while the job is there."""
+        return node in self.nodes
+
+    def quiet_nodes(self) -> list[BlockNode]:
+        """The nodes that are quiet only if the job is."""
+        return self.nodes
+
+    # Speed
+
+    def set_speed(self, speed: int) -> None:
+        """Limit its speed (`block-job-set-speed`), in bytes a second.
+
+        :raise Refusal: it cannot be now, or not to that.
+        """
+        self.ask("set-speed")
+        if speed < 0:
+            raise Refusal("job-speed")
+        before, self.speed = self.speed, speed
+        self.limit.set_speed(speed)
+        if speed and speed <= before:
+            return
+        self.wake(asleep=True)
+
+    def count(self, size: int) -> None:
+        """So many bytes were read or written that its limit counts; `rest` waits for it."""
+        self._delay = self.limit.delay(self.jobs.now(), size)
+
+    def rest(self) -> Steps:
+        """Sleep for the limit of speed, or for no time; where a pause comes between, pause."""
+        if not self.jobs.behaviour.job_rests_whole:
+            delay, self._delay = self._delay, 0
+            yield from self.sleep(delay)
+            return
+        while True:
+            delay = self.limit.delay(self.jobs.now())
+            yield from self.sleep(delay)
+            if not delay or self.is_cancelled:
+                return
+
+    # Errors
+
+    def met_error(self, policy: str, number: int, *, reading: bool) -> str:
+        """Something could not be read or written: tell of it, and decide; `report`, `ignore` or `stop`.
+
+        After `stop` the job is paused at its next pause point, and tries again once the user has resumed it.
+        """
+        action = policy
+        if policy in ("auto", "enospc"):
+            action = "stop" if number == errno.ENOSPC else "report"
+        operation = "read" if reading else "write"
+        self.jobs.emit("BLOCK_JOB_ERROR", {"device": self.identifier, "operation": operation, "action": action})
+        if action == "stop":
+            if not self.user_paused:
+                self.pause()
+                self.user_paused = True
+            if self.io_status == "ok":
+                self.io_status = "nospace" if number == errno.ENOSPC else "failed"
+        return action
+
+    def resumed_by_user(self) -> None:
+        """The error that has stopped it is forgotten."""
+        self.io_status = "ok"
+
+    # Events
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "type": self.KIND, "device": self.identifier, "len": self.total, "offset": self.done, "speed": self.speed,
+        }  # fmt: skip
+
+    def become_ready(self) -> None:
+        """Both sides are alike from now on."""
+        self.enter(JobStatus.READY)
+        self.jobs.emit("BLOCK_JOB_READY", self._about())
+
+    def tell_pending(self) -> None:
+        """Tell that it waits to be finalized."""
+        self.jobs.emit("BLOCK_JOB_PENDING", {"type": self.KIND, "id": self.identifier})
+
+    def tell_end(self) -> None:
+        """Tell that it has ended, and how."""
+        if self.is_cancelled:
+            self.jobs.emit("BLOCK_JOB_CANCELLED", self._about())
+            return
+        words = self.error_words()
+        self.jobs.emit("BLOCK_JOB_COMPLETED", self._about() | ({} if words is None else {"error": words}))
+
+    def query_block(self) -> dict[str, Any]:
+        """What `query-block-jobs` tells of it (QAPI `BlockJobInfo`)."""
+        words = self.error_words()
+        return {
+            "type": self.KIND, "device": self.identifier, "len": self.total, "offset": self.done,
+            "busy": self.busy, "paused": self.pause_count > 0, "speed": self.speed, "io-status": self.io_status,
+            "ready": self.is_ready, "status": str(self.state), "auto-finalize": self.auto_finalize,
+            "auto-dismiss": self.auto_dismiss, **({} if words is None else {"error": words}), **self.query_more(),
+        }  # fmt: skip
+
+    def query_more(self) -> dict[str, Any]:
+        """What is told of its kind alone."""
+        return {}
+
+    def change(self, arguments: dict[str, Any]) -> None:
+        """Change its options (`block-job-change`).
+
+        :raise Refusal: its kind has none that can be changed.
+        """
+        raise Refusal("job-no-change", type=self.KIND)

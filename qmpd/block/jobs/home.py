@@ -1,0 +1,63 @@
+"""Where jobs live, as they see it (`qmpd.block.jobs.jobs.Jobs` is that)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.block.executor import Outcome
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.jobs.behaviour import JobBehaviour
+    from qmpd.block.nodes import BlockNode
+    from qmpd.common.refusals import Refusal
+    from qmpd.schedule.activity import Activities
+
+
+class Home(Protocol):
+    """The machine whose jobs they are; `words` gives a refusal in the words of the release."""
+
+    behaviour: JobBehaviour
+    graph: BlockGraph
+    words: Callable[[Refusal], str]
+
+    @property
+    def activities(self) -> Activities:
+        """The machine's long work."""
+
+    def now(self) -> int:
+        """The clock's time, in nanoseconds."""
+
+    def find(self, identifier: str) -> object | None:
+        """The job of this name."""
+
+    def add(self, job: Any) -> None:
+        """There is a job."""
+
+    def remove(self, job: Any) -> None:
+        """A job is gone."""
+
+    def join_drains(self, job: Any, node: BlockNode) -> None:
+        """A job works on a node from now on, which somebody may need to be quiet."""
+
+    def emit(self, name: str, data: dict[str, Any]) -> None:
+        """Emit an event."""
+
+    def do(self, work: Callable[[], Any], then: Callable[[Outcome], None]) -> None:
+        """Have something read or written; `then` is told in the main loop."""
+
+    def do_now(self, work: Callable[[], Any]) -> Any:
+        """Have something small read or written, and wait for it a moment; what it has given.
+
+        :raise OSError, ImageError: it cannot be done.
+        """
+
+    def settle(self) -> None:
+        """Wait a moment for what is read and written."""
+
+    def next_turn(self, action: Callable[[], None]) -> None:
+        """Do something in the main loop's next turn."""
+
+    def run_turn(self) -> bool:
+        """Do now what was left to the next turn; whether there was something."""

@@ -1,0 +1,488 @@
+"""The life of a job.  (QEMU's job.c; the theory and the tables are in `states`.)
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qmpd.block.images.errors import ImageError
+from qmpd.block.images.errors import text as error_text
+from qmpd.block.jobs.states import ENDED, TRANSITIONS, VERBS, JobStatus
+from qmpd.block.jobs.steps import Failed, JobFailure, Sleep, Work, failed
+from qmpd.block.jobs.transaction import JobTransaction
+from qmpd.common.identifiers import is_identifier
+from qmpd.common.refusals import Refusal
+from qmpd.schedule.activity import Activity
+
+if TYPE_CHECKING:
+    from qmpd.block.executor import Outcome
+    from qmpd.block.jobs.home import Home
+    from qmpd.block.jobs.steps import Options, Steps
+    from qmpd.block.nodes import BlockNode
+
+
+class Job(Activity[JobStatus]):
+    """One job.  `done` and `left` are its progress, in what its kind counts in; `error` is why it has failed."""
+
+    CALLED: ClassVar[str] = "job status"
+    TRANSITIONS: ClassVar = TRANSITIONS
+    VERBS: ClassVar = VERBS
+    ENDS: ClassVar = frozenset({JobStatus.NULL})
+    is_block_job: ClassVar[bool] = False
+
+    __slots__ = (
+        "_asleep", "_body", "_outcome", "_owed", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred",
+        "done", "error", "force_cancelled", "identifier", "jobs", "left", "pause_count", "paused", "transaction",
+        "user_paused",
+    )  # fmt: skip
+
+    def __init__(self, jobs: Home, options: Options) -> None:
+        """It is created.
+
+        :raise Refusal: there cannot be a job of this name.
+        """
+        super().__init__(JobStatus.UNDEFINED)
+        if not is_identifier(options.identifier):
+            raise Refusal("job-id", id=options.identifier)
+        if jobs.find(options.identifier) is not None:
+            raise Refusal("job-id-taken", id=options.identifier)
+        self.jobs = jobs
+        self.identifier = options.identifier
+        self.auto_finalize = options.auto_finalize
+        self.auto_dismiss = options.auto_dismiss
+        self.transaction = options.transaction or JobTransaction()
+        self.done = self.left = 0
+        self.error: Failed | None = None
+        # A job that was not started yet counts as paused, until it is.
+        self.pause_count = 1
+        self.busy = False
+        self.paused = True
+        self.user_paused = False
+        self.cancelled = False
+        self.force_cancelled = False
+        # Its work has ended; the rest comes in the main loop.
+        self.deferred = False
+        self._body: Steps | None = None
+        # Whether it sleeps until a moment of the clock.
+        self._asleep = False
+        # What came of a piece of work that it was not told of yet; whether it still waits for that.
+        self._outcome: Outcome | None = None
+        self._owed = False
+        self.transaction.add(self)
+        jobs.add(self)
+        self.enter(JobStatus.CREATED)
+
+    @property
+    def name(self) -> str:
+        """What it is called among the machine's activities."""
+        return f"job {self.identifier}"
+
+    def entered(self, old: JobStatus) -> None:
+        """Tell of its new state."""
+        if self.state is not old:
+            self.jobs.emit("JOB_STATUS_CHANGE", {"status": str(self.state), "id": self.identifier})
+
+    def allows(self, verb: str) -> bool:
+        """Whether it may be asked for this now."""
+        if verb == "complete" and self.state is JobStatus.STANDBY:
+            return self.jobs.behaviour.job_completes_in_standby
+        return super().allows(verb)
+
+    def ask(self, verb: str) -> None:
+        """Refuse what it may not be asked for now.
+
+        :raise Refusal: it may not.
+        """
+        if not self.allows(verb):
+            raise Refusal("job-verb", id=self.identifier, state=str(self.state), verb=verb)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether its work has begun."""
+        return self._body is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its work has failed, or was cancelled."""
+        return self.error is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its work is over."""
+        return self.state in ENDED
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it is to end without success, at once."""
+        return self.cancelled and self.force_cancelled
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it could be completed."""
+        return self.state in (JobStatus.READY, JobStatus.STANDBY)
+
+    # What a kind of job does
+
+    def run(self) -> Steps:
+        """Its work."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Make its effect visible.
+
+        :raise JobFailure, Refusal, OSError, ImageError: it cannot be; the job fails.
+        """
+
+    def commit(self) -> None:
+        """It has succeeded."""
+
+    def abort(self) -> None:
+        """It has failed."""
+
+    def clean(self) -> None:
+        """It is over: let go of what it held."""
+
+    def complete(self) -> None:
+        """End with success now that it is ready.
+
+        :raise Refusal: it ends by itself.
+        """
+        raise Refusal("job-not-completed", id=self.identifier)
+
+    def cancels(self, *, force: bool) -> bool:
+        """It is cancelled: whether that is to be done by force, as it is with most."""
+        return True
+
+    def before_pause(self) -> Steps:
+        """It is about to be paused: wait for what is under way."""
+        yield from ()
+
+    def resumed_by_user(self) -> None:
+        """The user has resumed it."""
+
+    def tell_pending(self) -> None:
+        """Tell that it waits to be finalized."""
+
+    def tell_end(self) -> None:
+        """Tell that it has ended, and how."""
+
+    # The nodes it works on (`qmpd.block.jobs.block_job`)
+
+    def blocks(self, node: BlockNode) -> bool:
+        """Whether nobody else may change this node while the job is there."""
+        return False
+
+    def quiet_nodes(self) -> list[BlockNode]:
+        """The nodes that are quiet only if the job is."""
+        return []
+
+    # Progress
+
+    @property
+    def total(self) -> int:
+        """How much it has to do in all, as far as is known."""
+        return self.done + self.left
+
+    def advance(self, size: int) -> None:
+        """So much more is done."""
+        self.done += size
+        self.left -= size
+
+    # Waiting, in `run`
+
+    def sleep(self, delay: int) -> Steps:
+        """Sleep for so many nanoseconds, or until it is woken; then pause where it is to."""
+        if self.is_cancelled:
+            return
+        if not self.pause_count:
+            yield Sleep(delay)
+        yield from self.pause_point()
+
+    def wait(self) -> Steps:
+        """Wait until it is woken."""
+        if self.is_cancelled:
+            return
+        if not self.pause_count:
+            yield Sleep(None)
+        yield from self.pause_point()
+
+    def pause_point(self) -> Steps:
+        """Pause here, where it is to."""
+        if not self.pause_count or self.is_cancelled:
+            return
+        yield from self.before_pause()
+        if self.pause_count and not self.is_cancelled:
+            back = self.state
+            self.enter(JobStatus.STANDBY if back is JobStatus.READY else JobStatus.PAUSED)
+            self.paused = True
+            yield Sleep(None)
+            self.paused = False
+            self.enter(back)
+
+    # Its course
+
+    def start(self) -> None:
+        """Begin its work."""
+        self._body = self._life()
+        self.pause_count -= 1
+        self.paused = False
+        self.enter(JobStatus.RUNNING)
+        self.jobs.activities.begin(self.name, self, None)
+        self._go_on()
+
+    def _life(self) -> Steps:
+        yield from self.pause_point()
+        yield from self.run()
+
+    def give_up(self) -> None:
+        """It is not started after all."""
+        self.dismiss()
+        self.clean()
+
+    def _go_on(self, value: Any = None) -> None:
+        """Let its work go on until it waits for something."""
+        assert self._body is not None
+        self.busy = True
+        try:
+            wait = self._body.send(value)
+        except StopIteration:
+            self._work_ended()
+            return
+        except (JobFailure, Refusal, OSError, ImageError) as error:
+            self.error = self.error or failed(error)
+            self._work_ended()
+            return
+        if isinstance(wait, Work):
+            self._owed = True
+            self.jobs.do(wait.do, lambda outcome: self._worked(outcome, wait.delay))
+            return
+        self.busy = False
+        if wait.delay is not None:
+            self._asleep = True
+            self.jobs.activities.due(self.name, wait.delay)
+
+    def _worked(self, outcome: Outcome, delay: int) -> None:
+        """A piece of work is done; the job goes on in the main loop's next pass."""
+        self._outcome = outcome
+        self.jobs.activities.due(self.name, delay)
+
+    def step(self) -> int | None:
+        """Go on, now that what it has waited for has come."""
+        if self._owed:
+            self.take_outcome()
+        elif self._asleep:
+            self._asleep = False
+            self._go_on()
+        return None
+
+    def take_outcome(self) -> bool:
+        """Go on with what came of its work, where that is known; whether it was."""
+        if self._outcome is None:
+            return False
+        outcome, self._outcome, self._owed = self._outcome, None, False
+        self.jobs.activities.cancel(self.name)
+        self._go_on(outcome)
+        return True
+
+    def wake(self, *, asleep: bool | None = None) -> None:
+        """Have it go on where it sleeps or is paused; `asleep`: only if it (does not) sleep until a moment."""
+        if not self.is_started or self.deferred or self.busy:
+            return
+        if asleep is not None and asleep is not self._asleep:
+            return
+        self._asleep = False
+        self.jobs.activities.cancel(self.name)
+        self._go_on()
+
+    def _work_ended(self) -> None:
+        self.deferred = True
+        self.jobs.next_turn(self._leave)
+
+    def _leave(self) -> None:
+        """The main loop hears that its work has ended."""
+        if self.has_ended:
+            return
+        self.busy = False
+        self.transaction.completed(self)
+
+    def fail(self, reason: str) -> None:
+        """Its work fails, for this reason."""
+        self.require("fail")
+        if self._body is not None and not self.deferred:
+            self._body.close()
+            self._outcome, self._owed, self._asleep, self.busy = None, False, False, True
+            self.error = Failed(errno.EIO, reason)
+            self._work_ended()
+
+    def hindrance(self) -> str | None:
+        """Its place in its work is not plain data."""
+        return f"the job '{self.identifier}' is there"
+
+    # Pauses
+
+    def pause(self) -> None:
+        """Somebody needs it to be quiet."""
+        self.pause_count += 1
+        if self.jobs.behaviour.job_pause_wakes and not self.paused:
+            self.wake()
+
+    def resume(self) -> None:
+        """Somebody does not need that any more."""
+        self.pause_count -= 1
+        if not self.pause_count:
+            self.wake(asleep=False)
+
+    def user_pause(self) -> None:
+        """The user pauses it (`job-pause`).
+
+        :raise Refusal: it cannot be, or is.
+        """
+        self.ask("pause")
+        if self.user_paused:
+            raise Refusal("job-paused")
+        self.user_paused = True
+        self.pause()
+
+    def user_resume(self) -> None:
+        """The user resumes it (`job-resume`).
+
+        :raise Refusal: it cannot be, or the user has not paused it.
+        """
+        if not self.user_paused or self.pause_count <= 0:
+            raise Refusal("job-not-paused")
+        self.ask("resume")
+        self.resumed_by_user()
+        self.user_paused = False
+        self.resume()
+
+    # The end
+
+    def user_complete(self) -> None:
+        """The user completes it (`job-complete`).
+
+        :raise Refusal: it cannot be.
+        """
+        self.ask("complete")
+        if self.cancelled:
+            raise Refusal("job-not-completed", id=self.identifier)
+        self.complete()
+
+    def user_cancel(self, *, force: bool) -> None:
+        """The user cancels it (`job-cancel`).
+
+        :raise Refusal: it cannot be.
+        """
+        self.ask("cancel")
+        self.cancel(force=force)
+
+    def user_finalize(self) -> None:
+        """The user lets its effect become visible (`job-finalize`).
+
+        :raise Refusal: it has not come that far.
+        """
+        self.ask("finalize")
+        self.transaction.finalize()
+
+    def user_dismiss(self) -> None:
+        """The user does not need its result any more (`job-dismiss`).
+
+        :raise Refusal: it has none yet.
+        """
+        self.ask("dismiss")
+        self.dismiss()
+
+    def cancel(self, *, force: bool) -> None:
+        """Cancel it, or dismiss it where it is over."""
+        if self.state is JobStatus.CONCLUDED:
+            self.dismiss()
+            return
+        self.cancel_later(force=force)
+        if not self.is_started:
+            self.transaction.completed(self)
+        elif self.deferred:
+            if force:
+                self.transaction.abort(self)
+        else:
+            self.wake()
+
+    def cancel_later(self, *, force: bool) -> None:
+        """It is cancelled; whoever calls this sees to it that it notices."""
+        force = self.cancels(force=force)
+        if self.user_paused:
+            self.resumed_by_user()
+            self.user_paused = False
+            self.pause_count -= 1
+        if force or not self.deferred:
+            self.cancelled = True
+            self.force_cancelled |= force
+
+    def finish_now(self) -> None:
+        """Have it come to its end at once."""
+        self.wake()
+        while not self.has_ended:
+            self.jobs.settle()
+            if not self.take_outcome() and not self.jobs.run_turn():
+                if self.busy or not self.is_started:
+                    break
+                self.wake()
+        if not self.has_ended:
+            # What it reads or writes does not come to an end: nobody waits for that.
+            self.deferred = True
+            self._outcome, self._owed = None, False
+            self.update_result()
+
+    def update_result(self) -> None:
+        """Note what becomes of it, now that its work is over."""
+        if self.error is None and self.is_cancelled:
+            self.error = Failed(errno.ECANCELED, error_text(errno.ECANCELED))
+        if self.error is not None:
+            self.enter(JobStatus.ABORTING)
+
+    def prepare_end(self) -> bool:
+        """Make its effect visible; whether that has succeeded."""
+        if self.error is None:
+            try:
+                self.prepare()
+            except (JobFailure, Refusal, OSError, ImageError) as error:
+                self.error = failed(error)
+            self.update_result()
+        return self.error is None
+
+    def conclude(self) -> None:
+        """It is over: with success, or without (`job_finalize_single`)."""
+        self.update_result()
+        if self.error is None:
+            self.commit()
+        else:
+            self.abort()
+        self.clean()
+        if self.is_started:
+            self.tell_end()
+        self.transaction.remove(self)
+        self.enter(JobStatus.CONCLUDED)
+        if self.auto_dismiss or not self.is_started:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """Nobody needs it any more."""
+        self.transaction.remove(self)
+        self.deferred = True
+        self.enter(JobStatus.NULL)
+        self.jobs.remove(self)
+
+    def error_words(self) -> str | None:
+        """What is told of its failure; None where there was none."""
+        if self.error is None:
+            return None
+        why = self.error.why
+        return self.jobs.words(why) if isinstance(why, Refusal) else why
+
+    def query(self) -> dict[str, Any]:
+        """What `query-jobs` tells of it (QAPI `JobInfo`)."""
+        found: dict[str, Any] = {
+            "id": self.identifier, "type": self.KIND, "status": str(self.state), "current-progress": self.done,
+            "total-progress": self.total,
+        }  # fmt: skip
+        words = self.error_words()
+        return found if words is None else {**found, "error": words}

@@ -1,0 +1,189 @@
+"""The jobs of a machine."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from qmpd.block.executor import Executor, Outcome
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.jobs.behaviour import JobBehaviour
+    from qmpd.block.jobs.job import Job
+    from qmpd.block.nodes import BlockNode
+    from qmpd.common.refusals import Refusal
+    from qmpd.machine import Machine
+    from qmpd.schedule.activity import Activities
+
+
+class _Drain:
+    """Somebody needs nodes to be quiet; all of them where `nodes` is None."""
+
+    def __init__(self, nodes: Collection[BlockNode] | None) -> None:
+        self._nodes = nodes
+        self.jobs: list[Job] = []
+
+    def touches(self, nodes: Collection[BlockNode]) -> bool:
+        """Whether it is about one of these."""
+        return bool(nodes) and (self._nodes is None or any(node in self._nodes for node in nodes))
+
+
+class Jobs:
+    """All jobs of one machine, the newest first (as all queries have them)."""
+
+    __slots__ = ("_all", "_drains", "_machine", "behaviour", "executor", "graph", "tell", "words")
+
+    def __init__(
+        self,
+        machine: Machine,
+        graph: BlockGraph,
+        executor: Executor,
+        behaviour: JobBehaviour,
+        words: Callable[[Refusal], str],
+        tell: Callable[[], None],
+    ) -> None:
+        """`words` gives a refusal in the words of the release; `tell` tells what has happened to disks meanwhile."""
+        self._machine = machine
+        self.graph = graph
+        self.executor = executor
+        self.behaviour = behaviour
+        self.words = words
+        self.tell = tell
+        self._all: list[Job] = []
+        self._drains: list[_Drain] = []
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(list(self._all))
+
+    @property
+    def activities(self) -> Activities:
+        """The machine's long work, of which jobs are."""
+        return self._machine.activities
+
+    def now(self) -> int:
+        """The clock's time, in nanoseconds."""
+        return self._machine.clock.monotonic_nanoseconds()
+
+    def find(self, identifier: str) -> Job | None:
+        """The job of this name."""
+        return next((job for job in self._all if job.identifier == identifier), None)
+
+    def add(self, job: Any) -> None:
+        """There is a job."""
+        self._all.insert(0, job)
+
+    def remove(self, job: Any) -> None:
+        """A job is gone."""
+        self._all.remove(job)
+        self.activities.forget(job.name)
+
+    def emit(self, name: str, data: dict[str, Any]) -> None:
+        """Emit an event."""
+        self._machine.emit(name, data)
+
+    # Work
+
+    def do(self, work: Callable[[], Any], then: Callable[[Outcome], None]) -> None:
+        """Have something read or written; `then` is told in the main loop."""
+
+        def told(outcome: Outcome) -> None:
+            self.tell()
+            then(outcome)
+
+        self.executor.do(work, told)
+
+    def do_now(self, work: Callable[[], Any]) -> Any:
+        """Have something small read or written, and wait for it a moment; what it has given.
+
+        :raise OSError, ImageError: it cannot be done.
+        """
+        outcomes: list[Outcome] = []
+        self.executor.do(work, outcomes.append)
+        self.executor.settle()
+        if not outcomes:
+            return None
+        if outcomes[0].error is not None:
+            raise outcomes[0].error
+        return outcomes[0].value
+
+    def settle(self) -> None:
+        """Wait a moment for what is read and written."""
+        self.executor.settle()
+
+    def next_turn(self, action: Callable[[], None]) -> None:
+        """Do something in the main loop's next turn."""
+        self._machine.in_turn(action)
+
+    def run_turn(self) -> bool:
+        """Do now what was left to the next turn; whether there was something."""
+        return self._machine.run_left()
+
+    # Drains
+
+    def join_drains(self, job: Any, node: BlockNode) -> None:
+        """A job works on a node from now on, which somebody may need to be quiet."""
+        for drain in self._drains:
+            if job not in drain.jobs and drain.touches([node]):
+                drain.jobs.append(job)
+                job.pause()
+
+    @contextmanager
+    def drained(self, *nodes: BlockNode, all_nodes: bool = False) -> Iterator[None]:
+        """Have nothing going on at these nodes meanwhile: jobs are paused, each at its next pause point."""
+        drain = self.begin_drain(*nodes, all_nodes=all_nodes)
+        try:
+            yield
+        finally:
+            self.end_drain(drain)
+
+    def begin_drain(self, *nodes: BlockNode, all_nodes: bool = False) -> _Drain:
+        """The same, for those who end it elsewhere (`end_drain`)."""
+        drain = _Drain(None if all_nodes else nodes)
+        drain.jobs = [job for job in self._all if drain.touches(job.quiet_nodes())]
+        self._drains.append(drain)
+        for job in drain.jobs:
+            job.pause()
+        for job in drain.jobs:
+            # What has been read and written by now is taken note of, up to the next pause point.
+            while job.busy and job.take_outcome():
+                pass
+        return drain
+
+    def end_drain(self, drain: _Drain) -> None:
+        """Nobody needs that any more."""
+        self._drains.remove(drain)
+        for job in drain.jobs:
+            job.resume()
+
+    def drain_all(self, times: int = 1) -> None:
+        """Have all that is going on end, or pause, for a moment (`bdrv_drain_all`)."""
+        for _ in range(times if self._all else 0):
+            with self.drained(all_nodes=True):
+                pass
+
+    # Who uses a node
+
+    def blocking(self, node: BlockNode) -> str | None:
+        """The type of the newest job that nobody may come in the way of at a node (`qmpd.block.graph.Blockers`)."""
+        return next((job.KIND for job in self._all if job.blocks(node)), None)
+
+    def end(self) -> None:
+        """The process ends, and so do all jobs."""
+        drains = self.behaviour.job_drains_at_end
+        self.drain_all(drains - 1)
+        if drains:
+            self.begin_drain(all_nodes=True)
+        while self._all:
+            job = self._all[0]
+            job.cancel(force=not self.behaviour.job_soft_cancel_completes)
+            if job in self._all and not job.has_ended:
+                job.finish_now()
+            self.run_turn()
+            if job in self._all:
+                if not job.has_ended:
+                    break
+                job.cancel(force=True)
+                if job in self._all:
+                    job.cancel(force=True)

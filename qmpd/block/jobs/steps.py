@@ -1,0 +1,68 @@
+"""What the work of jobs consists of: what it waits for, and how it fails."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qmpd.block.content import text_of
+from qmpd.block.images.errors import ImageError
+from qmpd.block.images.errors import text as error_text
+from qmpd.common.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from qmpd.block.jobs.transaction import JobTransaction
+
+    Steps = Generator["Sleep | Work", Any, None]
+
+
+class Sleep(NamedTuple):
+    """Wait for so many nanoseconds, or to be woken (None)."""
+
+    delay: int | None
+
+
+class Work(NamedTuple):
+    """Have something done by the executor; the job is sent its `Outcome`, after `delay` nanoseconds at least."""
+
+    do: Callable[[], Any]
+    delay: int = 0
+
+
+class JobFailure(Exception):  # noqa: N818 - it is the job that fails, not the program
+    """A job has failed: with this error's number, and what is told of it."""
+
+    def __init__(self, number: int, message: str | None = None) -> None:
+        super().__init__(message or error_text(number))
+        self.number = number
+        self.message = message or error_text(number)
+
+
+class Failed(NamedTuple):
+    """Why a job has failed; a refusal is told in its own words."""
+
+    number: int
+    why: str | Refusal
+
+
+@dataclass(slots=True)
+class Options:
+    """What every job can be told.  Without a `transaction` it is alone."""
+
+    identifier: str
+    auto_finalize: bool = True
+    auto_dismiss: bool = True
+    transaction: JobTransaction | None = None
+
+def failed(error: JobFailure | Refusal | OSError | ImageError) -> Failed:
+    """What is noted of a job that has failed so."""
+    if isinstance(error, JobFailure):
+        return Failed(error.number, error.message)
+    if isinstance(error, Refusal):
+        return Failed(errno.EINVAL, error)
+    if isinstance(error, ImageError):
+        return Failed(error.number, error.message)
+    return Failed(error.errno or errno.EIO, text_of(error))

@@ -1,0 +1,157 @@
+"""block-stream: what shows through an image is copied into it, until nothing behind it is needed.  (block/stream.c.)"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from qmpd.block.content import number_of
+from qmpd.block.drivers.filters import CopyOnRead
+from qmpd.block.jobs import chain
+from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.jobs.steps import JobFailure, Work
+from qmpd.block.placing import put_on, take_out
+from qmpd.block.recorded import write_backing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qmpd.block.content import Content
+    from qmpd.block.jobs.home import Home
+    from qmpd.block.jobs.steps import Steps
+    from qmpd.block.nodes import BlockNode
+
+CHUNK = 512 << 10
+"""So many bytes are looked at, and copied, at once."""
+_ZEROS = bytes(CHUNK)
+
+
+@dataclass(slots=True)
+class StreamOptions(BlockOptions):
+    """`bottom` is the last image that is copied; all are where it is None.  `backing_file` is written for what is
+    behind it then."""
+
+    bottom: BlockNode | None = None
+    backing_file: str | None = None
+    on_error: str = "report"
+    filter_name: str = ""
+
+
+class _Chunk(NamedTuple):
+    """What came of a part: its length, whether it was copied, and the number of the error that came between."""
+
+    length: int
+    copied: bool
+    error: int = 0
+
+
+class Stream(BlockJob):
+    """One stream, of an image `node` (with filters on it, maybe)."""
+
+    KIND: ClassVar[str] = "stream"
+
+    __slots__ = ("_filter", "_image", "_options")
+
+    def __init__(self, jobs: Home, options: StreamOptions, node: BlockNode) -> None:
+        """It is created.
+
+        :raise Refusal: it cannot be.
+        """
+        self._options = options
+        self._image = chain.unfiltered(node)
+        self._filter: BlockNode | None = None
+        graph = jobs.graph
+        if jobs.behaviour.stream_has_filter:
+            given = {} if options.bottom is None else {"bottom": options.bottom.name}
+            self._filter = put_on(
+                graph, node, "copy-on-read", "file", lambda above: CopyOnRead(above, graph), options.filter_name, given
+            )
+        super().__init__(jobs, options, node)
+        for each in self._copied():
+            self.add_node(each)
+
+    def _copied(self) -> list[BlockNode]:
+        """The images that are copied from."""
+        bottom = self._options.bottom
+        if bottom is self._image:
+            return []
+        end = None if bottom is None else chain.behind(bottom)
+        return chain.images(chain.behind(self._image), end)
+
+    def run(self) -> Steps:
+        """Copy chunk after chunk."""
+        behind = [each.port for each in self._copied() if each.port is not None]
+        top = self._image.port
+        if not behind or top is None:
+            return
+        size = self.left = top.size
+        error = 0
+        while self.done < size:
+            yield from self.rest()
+            if self.is_cancelled:
+                break
+            outcome = yield Work(partial(_copy, top, behind, self.done, size))
+            chunk = _Chunk(CHUNK, False, number_of(outcome.error)) if outcome.error else outcome.value
+            if chunk.error:
+                action = self.met_error(self._options.on_error, chunk.error, reading=True)
+                if action == "stop":
+                    continue
+                error = error or chunk.error
+                if action == "report":
+                    break
+            self.advance(min(chunk.length, size - self.done))
+            if chunk.copied:
+                self.count(chunk.length)
+        if error:
+            # What was behind it is still needed, though the error was ignored.
+            raise JobFailure(error)
+
+    def prepare(self) -> None:
+        """Nothing but what is behind the bottom is behind the image from now on."""
+        image, graph = self._image, self.jobs.graph
+        self._drop_filter()
+        if "backing" not in image.children or not self._copied():
+            return
+        bottom = self._options.bottom
+        below = None if bottom is None else chain.behind(bottom)
+        base = None if below is None else chain.unfiltered(below)
+        name = self._options.backing_file
+        if base is not None:
+            name = base.exact_name if name is None else name
+        content = image.content
+        if not image.read_only and content is not None:
+            kind = None if base is None else base.driver
+            self.jobs.do_now(lambda: write_backing(image, name if base is not None else None, kind))
+        graph.set_backing(image, below)
+        image.backing_as_recorded = below is not None and self._options.backing_file is None
+
+    def _drop_filter(self) -> None:
+        if self._filter is not None:
+            above, self._filter = self._filter, None
+            take_out(self.jobs.graph, above, next(iter(above.children.values())))
+
+    def clean(self) -> None:
+        """Let go of the filter."""
+        self._drop_filter()
+
+
+def _copy(top: Content, behind: Sequence[Content], offset: int, size: int) -> _Chunk:
+    length, allocated = chain.first_run(top, offset, CHUNK)
+    if allocated:
+        return _Chunk(length, False)
+    found, copied = chain.allocated_above(behind, offset, length)
+    if not found and not copied:
+        # What is behind ends here.
+        return _Chunk(size - offset, False)
+    if copied:
+        try:
+            data = top.read(offset, found)
+            if data == _ZEROS[:found]:
+                top.zero(offset, found, unmap=False)
+            else:
+                top.write(offset, data)
+        except OSError as error:
+            return _Chunk(found, copied, error.errno or errno.EIO)
+    return _Chunk(found, copied)

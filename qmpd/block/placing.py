@@ -1,0 +1,93 @@
+"""Putting nodes between others, and taking them out again.  (QEMU's block.c, `bdrv_append`, `bdrv_replace_node`.)"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.nodes import BlockNode
+from qmpd.block.permissions import refresh
+from qmpd.block.watching import Watched
+from qmpd.common.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.block.content import Content
+    from qmpd.block.graph import BlockGraph
+
+
+def replace(graph: BlockGraph, old: BlockNode, new: BlockNode) -> None:
+    """Have the users of one node use another in its place, but for those that stay (`Drive.stays`).
+
+    :raise Refusal: their uses exclude others of the new one; all is as before.
+    """
+    drives = [drive for drive in old.drives if not drive.stays]
+    parents = [parent for parent in old.parents if parent is not new]
+    _move(old, new, drives, parents)
+    try:
+        refresh([new, old])
+    except Refusal:
+        _move(new, old, drives, parents)
+        refresh([old, new])
+        raise
+
+
+def _move(old: BlockNode, new: BlockNode, drives: list[Any], parents: list[BlockNode]) -> None:
+    for drive in drives:
+        drive.node = new
+        old.drives.remove(drive)
+        new.drives.append(drive)
+    for parent in parents:
+        for role, child in parent.children.items():
+            if child is old:
+                parent.children[role] = new
+                old.parents.remove(parent)
+                new.parents.append(parent)
+        repoint(parent.content, old.port, new.port)
+
+
+def repoint(content: Any, old: Content | None, new: Content | None) -> None:
+    """What is in a node has something else below or behind it from now on."""
+    if isinstance(content, Qcow2Content):
+        if content.backing is old:
+            content.set_backing(new)
+        if content.file is old and new is not None:
+            content.move_to(new)
+        return
+    for name, value in vars(content).items() if hasattr(content, "__dict__") else ():
+        if value is old:
+            setattr(content, name, new)
+        elif isinstance(value, list) and old in value:
+            value[value.index(old)] = new
+
+
+def put_on(
+    graph: BlockGraph, node: BlockNode, driver: str, role: str, make: Callable[[BlockNode], Content], name: str = "",
+    options: dict[str, Any] | None = None,
+) -> BlockNode:  # fmt: skip
+    """Put a new filter on top of a node: all that used it use the filter from now on.
+
+    :raise Refusal: the name is none, or the uses exclude each other; all is as before.
+    """
+    if name:
+        graph.check_name(name)
+    above = BlockNode(name or graph.new_name(), driver, options=options or {}, read_only=node.read_only)
+    above.children[role] = node
+    above.content = make(above)
+    above.port = Watched(above, graph)
+    graph.nodes[above.name] = above
+    node.parents.append(above)
+    try:
+        replace(graph, node, above)
+    except Refusal:
+        node.parents.remove(above)
+        del graph.nodes[above.name]
+        raise
+    return above
+
+
+def take_out(graph: BlockGraph, above: BlockNode, node: BlockNode) -> None:
+    """Take a filter out from above a node, whose users use that again."""
+    replace(graph, above, node)
+    graph.release(above)

@@ -1,0 +1,101 @@
+"""`block-stream` of QAPI module `block-core`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.jobs import chain
+from qmpd.block.jobs.stream import Stream, StreamOptions
+from qmpd.common.refusals import Refusal
+from qmpd.monitor.registry import command
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
+
+
+def job_name(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> str:
+    """The name of a block job: of its own, or of the device that its node is in."""
+    given = arguments.get("job-id")
+    if given is not None:
+        return str(given)
+    return next((drive.name for drive in node.drives if drive.name), "")
+
+
+def common(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> dict[str, Any]:
+    """What every block job can be told (`BlockOptions`)."""
+    return {
+        "identifier": job_name(graph, node, arguments), "speed": arguments.get("speed", 0),
+        "auto_finalize": arguments.get("auto-finalize", True), "auto_dismiss": arguments.get("auto-dismiss", True),
+    }  # fmt: skip
+
+
+@command("block-stream")
+def block_stream(system: System, session: Client, arguments: Arguments) -> object:
+    graph = system.inventory.backends.block
+    for one, other in (("base", "base-node"), ("base", "bottom"), ("bottom", "base-node")):
+        if one in arguments and other in arguments:
+            raise Refusal("both-given", one=one, other=other)
+    node = graph.find(cast("str", arguments["device"]))
+    bottom, base = _bottom(graph, node, arguments)
+    end = None if bottom is None else chain.behind(bottom)
+    for each in chain.chain(node, base if bottom is None else end):
+        graph.check_free(each)
+    if bottom is None and "backing-file" in arguments:
+        raise Refusal("stream-whole-chain")
+    options = StreamOptions(
+        **common(graph, node, arguments), bottom=bottom, backing_file=cast("str | None", arguments.get("backing-file")),
+        on_error=cast("str", arguments.get("on-error", "report")),
+        filter_name=cast("str", arguments.get("filter-node-name", "")),
+    )  # fmt: skip
+    Stream(system.jobs, options, node).start()
+    return EMPTY
+
+
+def _bottom(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> tuple[BlockNode | None, BlockNode | None]:
+    """The last image that is copied, and the first one that is not; None where all are.
+
+    :raise Refusal: it is not in the chain.
+    """
+    if "base" in arguments:
+        name = cast("str", arguments["base"])
+        base = next((each for each in chain.images(chain.behind(node)) if is_called(each, name)), None)
+        if base is None:
+            raise Refusal("not-in-chain", name=name)
+    elif "base-node" in arguments:
+        base = graph.find_node(cast("str", arguments["base-node"]))
+        if base is node or base not in chain.chain(node):
+            raise Refusal("not-a-backing-image", node=base.name, top=node.name)
+    elif "bottom" in arguments:
+        bottom = graph.find_node(cast("str", arguments["bottom"]))
+        if DRIVERS[bottom.driver].is_filter:
+            raise Refusal("bottom-is-filter", node=bottom.name)
+        if bottom not in chain.chain(node):
+            raise Refusal("bottom-not-in-chain", node=bottom.name, top=node.name)
+        return bottom, chain.behind(bottom)
+    else:
+        return None, None
+    overlay = next(each for each in chain.images(node) if base in _below(each))
+    return overlay, base
+
+
+def _below(node: BlockNode) -> list[BlockNode]:
+    """What is behind an image, down to the next image."""
+    found = []
+    at = chain.behind(node)
+    while at is not None:
+        found.append(at)
+        if not DRIVERS[at.driver].is_filter:
+            break
+        at = chain.behind(at)
+    return found
+
+
+def is_called(node: BlockNode, filename: str) -> bool:
+    """Whether an image goes by this name of a file."""
+    return filename in (node.exact_name, node.image.get("filename", ""))

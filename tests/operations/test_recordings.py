@@ -1,0 +1,38 @@
+"""Long operations against the recordings: samples that are quick; `python -m tests.operations` plays them all."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tests.operations import RELEASES
+from tests.operations.player import play
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("qemu-img") is None or shutil.which("qemu-io") is None,
+    reason="qemu-img and qemu-io, which make the images of the recordings, are not installed",
+)
+
+
+def check(release: str, group: str, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Play those scenarios of a group that are wanted, of which there have to be some; each goes as recorded."""
+    result = trio.run(play, release, group, (), wanted)
+    assert result.scenarios
+    assert not result.differences
+
+
+# What follows of the verbs: one kind of job stands for all, as the states and verbs are the same.
+_VERBS = (
+    "stream: every", "stream: paused", "stream: quit", "stream: cancelled", "stream: dismissed",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_states_and_verbs_of_jobs(release: str) -> None:
+    check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_VERBS))
