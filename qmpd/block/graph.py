@@ -44,9 +44,11 @@ class BlockGraph:
         "executor",
         "happened",
         "has_group",
+        "inactive",
         "json_parser",
         "nodes",
         "open_set",
+        "report",
     )  # fmt: skip
 
     def __init__(self, texts: Texts) -> None:
@@ -54,6 +56,8 @@ class BlockGraph:
         self._texts = texts
         # Events that are still to be told: requests are carried out away from the main loop.
         self.happened: deque[tuple[str, dict[str, Any]]] = deque()
+        # Prints a line on standard error, from whatever thread; None where nobody serves the machine.
+        self.report: Callable[[str], None] | None = None
         # Has the requests tried again that have stopped the machine; None where there were none.
         self.again: Callable[[], None] | None = None
         # Who reads and writes; None until somebody does.
@@ -64,6 +68,8 @@ class BlockGraph:
         self.has_group: Callable[[str], bool] | None = None
         # The rules by which JSON is read (`Behaviour.json_parser`).
         self.json_parser = "classic"
+        # Whether what is opened belongs to another machine yet, which will migrate here (`-incoming`).
+        self.inactive = False
         self.nodes: dict[str, BlockNode] = {}
         self.drives: list[Drive] = []
         self._automatic = 0

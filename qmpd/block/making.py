@@ -80,11 +80,12 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
 
 
 def _tell_corrupt(node: BlockNode, graph: BlockGraph, error: CorruptImage, fatal: bool) -> None:
-    """An image contradicts itself: BLOCK_IMAGE_CORRUPTED, and a line for standard error."""
+    """An image contradicts itself: a line for standard error, and then BLOCK_IMAGE_CORRUPTED."""
     what = f"Marking image as corrupt: {error.message}; further corruption events will be suppressed"
     if not fatal:
         what = f"Image is corrupt: {error.message}; further non-fatal corruption events will be suppressed"
-    graph.happened.append(("", {"line": f"qcow2: {what}"}))
+    if graph.report is not None:
+        graph.report(f"qcow2: {what}")
     name = next((drive.name for drive in node.drives if drive.name), "")
     data: dict[str, object] = {"device": name, "node-name": node.name, "msg": error.message}
     if error.place is not None:

@@ -36,6 +36,8 @@ class BlockNode:
     direct: bool = False
     no_flush: bool = False
     force_share: bool = False
+    # Another machine still has it, which will migrate here: nothing is written, and nobody is kept out.
+    inactive: bool = False
     owned: bool = False
     children: dict[str, BlockNode] = field(default_factory=dict)
     parents: list[BlockNode] = field(default_factory=list)
@@ -165,8 +167,14 @@ class Drive:
     waiting: list[tuple[str, int, int, int]] = field(default_factory=list)
 
     @property
+    def _waits(self) -> bool:
+        return self.node is not None and self.node.inactive
+
+    @property
     def does(self) -> int:
         """What it does with its node (`qmpd.block.files.READ` and its like)."""
+        if self._waits:
+            return 0
         if self.device is None and not self.label:
             # A drive that no device has yet does nothing, and lets others do all; who asks to write for a while may.
             return WRITE if self.writes else 0
@@ -175,7 +183,7 @@ class Drive:
     @property
     def allows(self) -> int:
         """What it lets others do."""
-        if self.device is None and not self.label:
+        if self._waits or (self.device is None and not self.label):
             return ALL
         return READ | UNCHANGED | RESIZE | (WRITE if self.shares else 0)
 

@@ -149,7 +149,7 @@ class Opener:
         name = options.get("node-name")
         if name is not None:
             self._graph.check_name(name)
-        return apply_common(BlockNode(name or "", driver, owned=owned), options)
+        return apply_common(BlockNode(name or "", driver, owned=owned, inactive=self._graph.inactive), options)
 
     def _probed(self, options: Options) -> dict[str, Any]:
         """Options that tell no driver, with the format that what is below them has.

@@ -67,6 +67,8 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
         return does & READ, READ | UNCHANGED | (WRITE | RESIZE if shares & WRITE else 0)
     if role is Role.TARGET:
         return WRITE, ALL
+    if parent.inactive and role in (Role.METADATA, Role.DATA):
+        return does | READ, shares | WRITE | UNCHANGED | RESIZE
     if role is Role.METADATA:
         return does | READ | (0 if parent.read_only else WRITE | RESIZE), (shares | UNCHANGED) & ~(WRITE | RESIZE)
     if role is Role.DATA:

@@ -22,7 +22,7 @@ def read_qcow2(node: BlockNode, file: Content, data: Content | None) -> Qcow2Con
     :raise ImageError: QEMU would not open it.
     :raise OSError: it cannot be read.
     """
-    content = Qcow2Content(file, data, read_only=node.read_only)
+    content = Qcow2Content(file, data, read_only=node.read_only or node.inactive)
     header = content.header
     if header.snapshots:
         # QEMU looks at them at once.

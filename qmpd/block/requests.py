@@ -33,9 +33,6 @@ class Home(Protocol):
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event."""
 
-    def report(self, line: str) -> None:
-        """Print a line on standard error."""
-
     def met_error(self, drive: Drive, operation: str, action: str, number: int) -> None:
         """A device has met an error: BLOCK_IO_ERROR, and a stop where that is the action."""
 
@@ -192,14 +189,15 @@ class Requests:
         if request.then is not None:
             request.then(request)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything has happened that is still to be told."""
+        return bool(self._graph.happened)
+
     def tell(self) -> None:
         """Tell what has happened on the way."""
         while self._graph.happened:
-            name, data = self._graph.happened.popleft()
-            if name:
-                self._home.emit(name, data)
-            else:
-                self._home.report(data["line"])
+            self._home.emit(*self._graph.happened.popleft())
 
     # Errors
 

@@ -278,7 +278,7 @@ class Inventory:
         taken = check_value(self.tree, node, self.tree.require(node, name), value, self.texts)
         self.objects.check_value(node, name, taken)
         self.devices.check_set(node, name, taken)
-        node.set_value(name, taken)
+        self.objects.put(node, name, taken)
 
     def remove_device(self, identifier: str) -> None:
         """Remove a device (`device_del`), or ask the guest to let go of it.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmpd.block.limits import Limits
 from qmpd.common.enumerations import ENUMERATIONS
 from qmpd.common.refusals import Refusal
+from qmpd.hardware import throttle_groups
+from qmpd.hardware.throttle_groups import GROUP, LIMITS, check_all
 from qmpd.machine.errors import DeviceNotFound
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _POLICIES = ("allow", "deny")
 _UNSIGNED_32 = (1 << 32) - 1
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\r\n]*")
 _BLOCK = 16
-_GROUP, _LIMITS = "throttle-group", "limits"
 
 
 class Surroundings(Protocol):
@@ -69,8 +69,8 @@ def check_value(kinds: Set[str], kind: str, name: str, value: Any, before: Value
         check = _VALUES.get(each)
         if check is not None:
             check(kind, name, value)
-    if name == _LIMITS and _GROUP in kinds:
-        _check_limits({**before, name: value})
+    if name == LIMITS and GROUP in kinds:
+        check_all({**before, name: value})
 
 
 def check_change(kinds: Set[str], kind: str, name: str, value: Any) -> None:
@@ -141,28 +141,6 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise Refusal("enum-refusal", name=name, value=value)
 
 
-def _limits_value(_: str, name: str, value: Any) -> None:
-    if name.startswith("x-") and value < 0:
-        raise Refusal("limits-negative")
-    if name.startswith("x-") and name.endswith("-length") and value > _UNSIGNED_32:
-        raise Refusal("limits-burst-range", name=name, limit=_UNSIGNED_32)
-
-
-def _check_limits(values: Values) -> None:
-    """See whether the limits go together that are set one by one, and as one; what was set later counts."""
-    limits: dict[str, int] = {}
-    for name, value in values.items():
-        if name == _LIMITS:
-            limits.update(value)
-        elif name.startswith("x-"):
-            limits[name.removeprefix("x-")] = value
-
-    def read(unit: str, way: str, part: str) -> int | None:
-        return limits.get(f"{unit}-{way}-{part}" if part else f"{unit}-{way}")
-
-    Limits(read, limits.get("iops-size", 0)).check()
-
-
 def is_known(kind: str) -> bool:
     """Whether there are rules for objects of this very type."""
     return kind in _OWN
@@ -175,7 +153,7 @@ _VALUES: dict[str, Callable[[str, str, Any], None]] = {
     "iothread": _loop_value,
     MEMORY_BACKEND: _memory_value,
     "netfilter": _filter_value,
-    _GROUP: _limits_value,
+    GROUP: throttle_groups.check_value,
     "tls-creds": _credentials_value,
 }
 """What is looked at when a property is set, by the type that has it."""
@@ -340,7 +318,7 @@ def _threads(_: str, values: Values, around: Surroundings) -> None:
 
 def _throttle(_: str, values: Values, around: Surroundings) -> None:
     del around
-    _check_limits(values)
+    check_all(values)
 
 
 def _filter(_: str, values: Values, around: Surroundings) -> None:
@@ -446,7 +424,7 @@ _OWN: dict[str, Callable[[str, Values, Surroundings], None]] = {
     "rng-random": _random,
     "secret": _secret,
     "thread-context": _affinity,
-    _GROUP: _throttle,
+    GROUP: _throttle,
     "tls-creds-psk": _keys,
     "tls-creds-x509": _certificates,
 }

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import NotModelled, Refusal
-from qmpd.hardware import object_text, user_object_rules
+from qmpd.hardware import object_text, throttle_groups, user_object_rules
+from qmpd.hardware.throttle_groups import GROUP
 from qmpd.hardware.user_object_rules import MEMORY_BACKEND
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import rename
@@ -95,15 +96,22 @@ class Objects:
             object_text.check_list(name, value)
         read = self._reader.read(to, value, text=False)
         user_object_rules.check_value(kinds, node.type, name, read, before)
-        node.set_value(name, read)
+        self.put(node, name, read)
         return read
+
+    def put(self, node: Node, name: str, value: Any) -> None:
+        """Let a property be this, which has been looked at, and what follows from it."""
+        if node.type != GROUP or not throttle_groups.put(node, name, value):
+            node.set_value(name, value)
 
     def check_value(self, node: Node, name: str, value: Any) -> None:
         """Refuse what an object does not take once it works.
 
         :raise Refusal: it does not take this value.
         """
-        if node.parent is not None and node.parent.path == OBJECTS:
+        if node.type == GROUP:
+            throttle_groups.check_change(node, name, value)
+        elif node.parent is not None and node.parent.path == OBJECTS:
             user_object_rules.check_change(self._types.is_a(node.type), node.type, name, value)
 
     def find(self, identifier: str) -> Node | None:

@@ -37,6 +37,8 @@ _DEFAULT_PATTERN = 0xCD
 _WRITING = frozenset({"write", "writev", "aio_write", "discard", "truncate"})
 _MOST = (1 << 31) - 512
 _ZEROS = 1 << 20
+# Seconds that the events of a command have to be written before it prints.
+_PATIENCE = 0.5
 
 
 def qemu_io(system: System, line: Line) -> Deferred:
@@ -100,14 +102,23 @@ class _Session:
         self._held: Drive | None = None
         self._drive = drive
         self._node = node
-        self.say = system.print
+        # What is said while others read and write, to be printed when they have done so.
+        self._waiting: list[str] | None = None
+
+    def say(self, text: str) -> None:
+        """Print something."""
+        if self._waiting is None:
+            self._system.print(text)
+        else:
+            self._waiting.append(text)
 
     def hold(self) -> None:
         """Take the right to write, for as long as the command is at work.
 
         :raise Refusal: the node is read-only, or another user does not allow it.
         """
-        if self._node.read_only:
+        # QEMU stops with a failed assertion where an image is still another machine's.
+        if self._node.read_only or self._node.inactive:
             raise Worded("Block node is read-only")
         if self._drive is None:
             user = Drive("", label="", writes=True, shares=True, node=self._node)
@@ -147,11 +158,27 @@ class _Session:
         return self._drive is None and (debugger is None or not debugger.is_armed)
 
     def _wait(self, work: Callable[[], Any]) -> None:
+        self._waiting = []
+
         def done(outcome: Outcome) -> None:
-            self._system.disks.requests.tell()
-            self.end()
+            requests = self._system.disks.requests
+            if requests.has_news:
+                requests.tell()
+                self._system.machine.later(partial(self._print, time.monotonic() + _PATIENCE))
+            else:
+                self._print(0)
 
         self._system.disks.executor.do(work, done)
+
+    def _print(self, until: float) -> None:
+        """Print what was said, once the events of what has happened are sent; that is the end."""
+        if time.monotonic() < until and not self._system.is_output_out():
+            self._system.machine.later(partial(self._print, until))
+            return
+        said, self._waiting = self._waiting, None
+        for text in said or ():
+            self.say(text)
+        self.end()
 
     # What ends at once; where it does not, None is given
 

@@ -103,6 +103,12 @@ def never_wait() -> None:
             _writer = Writer(sys.stderr.fileno(), MOST, owned=False)
 
 
+def settle(patience: float) -> None:
+    """Wait until all is printed, for so many seconds; not for the main loop."""
+    if _writer is not None:
+        _writer.settle(patience)
+
+
 def finish() -> None:
     """Give standard error some time to take what is left."""
     if _writer is not None:

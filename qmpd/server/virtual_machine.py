@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
 
+# Seconds that a thread gives standard error.
+_MOMENT = 0.5
 _COMPUTER = ThisComputer()
 
 FAREWELL = 2.0
@@ -350,6 +352,17 @@ class VirtualMachine:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.write(text)
             sys.stdout.flush()
+
+    def is_output_out(self) -> bool:
+        """Whether what monitors have said is written (`qmpd.system.ports.Host`)."""
+        from qmpd.server.chardevs.copying import is_out
+
+        return is_out()
+
+    def report(self, line: str) -> None:
+        """Print a line to standard error, from a thread (`qmpd.system.ports.Host`)."""
+        log.raw(f"{line}\n")
+        log.settle(_MOMENT)
 
     def disk_threads(self) -> DiskThreads:
         """The threads that read and write the machine's disks (`qmpd.system.ports.Host`)."""

@@ -256,6 +256,7 @@ def _add_device(building: Building, arguments: Mapping[str, Any]) -> None:
 
 def furnish(inventory: Inventory, refuse: Refuse) -> None:
     """Give the machine what its settings say; `refuse` is told of each part that is refused, and is left out."""
+    inventory.backends.block.inactive = inventory.settings.incoming is not None
     for option, add in _parts(Building(inventory), inventory.settings):
         try:
             add()

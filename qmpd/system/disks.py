@@ -39,6 +39,7 @@ class Disks:
         self.loads: dict[int, Load] = {}
         graph.executor = executor
         graph.again = self.requests.try_again
+        graph.report = self.report
 
     @property
     def executor(self) -> Executor:
@@ -54,7 +55,7 @@ class Disks:
         if self._host is None:
             self._machine.report(line)
         else:
-            self._host.open_log(None)(f"{line}\n")
+            self._host.report(line)
 
     def _known(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
         known = self._introspection

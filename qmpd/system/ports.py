@@ -58,6 +58,12 @@ class Host(Protocol):
     def print(self, text: str) -> None:
         """Print something to standard output; from any thread."""
 
+    def is_output_out(self) -> bool:
+        """Whether what monitors on standard output and the like have said is written there."""
+
+    def report(self, line: str) -> None:
+        """Print a line to standard error, from a thread, which waits for a moment until it is there."""
+
     def disk_threads(self) -> Executor:
         """The threads that read and write the machine's disks; the same each time."""
 

@@ -296,6 +296,10 @@ class System:
 
     # Standard output
 
+    def is_output_out(self) -> bool:
+        """Whether what monitors on standard output have said is written there."""
+        return self.host is None or self.host.is_output_out()
+
     def print(self, text: str) -> None:
         """Print something to the program's standard output; from any thread."""
         if self.host is not None:

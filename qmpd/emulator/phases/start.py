@@ -227,6 +227,7 @@ class Start:
         options = self._options
         block = self._building.inventory.backends.block
         block.open_set, block.json_parser = options.process.open_of_set, options.release.behaviour.json_parser
+        block.inactive = options.machine.incoming is not None
         for location, arguments in options.blockdevs:
             if "node-name" not in arguments:
                 raise OptionError("'node-name' must be specified for the root node", location)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING
+import socket
 
 import trio
 
 from qmpd.server.writer import Writer
-
-if TYPE_CHECKING:
-    import socket
 
 CHUNK = 1 << 16
 """Bytes that are copied at once."""
@@ -24,6 +21,15 @@ PATIENCE = 0.01
 
 FAREWELL = 1.0
 """Seconds that a device is given to take the rest when the machine has ended."""
+
+
+# What is being copied out now: the socket that it comes from, and what writes it.
+_outward: list[tuple[socket.socket, Writer]] = []
+
+
+def is_out() -> bool:
+    """Whether all is written that monitors have handed over by now."""
+    return not any(writer.waiting or select.select([ours], [], [], 0)[0] for ours, writer in _outward)
 
 
 def _can_wait(number: int) -> bool:
@@ -72,6 +78,7 @@ async def copy_out(ours: socket.socket, writes: int) -> None:
     Whoever reads it may take his time: a thread writes, and the monitor's socket holds back what is not taken.
     """
     writer = Writer(writes, MOST, owned=False)
+    _outward.append((ours, writer))
     try:
         while True:
             await trio.lowlevel.wait_readable(ours)
@@ -85,6 +92,7 @@ async def copy_out(ours: socket.socket, writes: int) -> None:
     except OSError:
         return
     finally:
+        _outward.remove((ours, writer))
         _drain(ours, writer)
 
 

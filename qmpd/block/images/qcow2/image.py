@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qmpd.block.images.errors import CorruptImage, ImageError
@@ -36,6 +37,7 @@ class Qcow2(ReadImage):
         """
         super().__init__(storage, read_only=read_only, data=data, parts=parts)
         if not read_only:
+            self.refcounts.check_tables = partial(overlaps.check, self)
             self._become_writable()
 
     def _become_writable(self) -> None:

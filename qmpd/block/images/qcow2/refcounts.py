@@ -13,6 +13,8 @@ from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.header import write_header
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.block.images.qcow2.header import Header
     from qmpd.block.images.storage import Storage
 
@@ -86,7 +88,7 @@ class Block:
 class Refcounts:
     """The reference counts of an image."""
 
-    __slots__ = ("_cache", "_header", "_hint", "_most", "_storage", "_table", "per_block")
+    __slots__ = ("_cache", "_header", "_hint", "_most", "_storage", "_table", "check_tables", "per_block")
 
     def __init__(self, storage: Storage, header: Header) -> None:
         """Read the table.
@@ -102,6 +104,8 @@ class Refcounts:
         self._most = max(2, CACHE >> header.cluster_bits)
         self._hint = 0
         self.per_block = (header.cluster_size << 3) >> header.refcount_order
+        # Refuses to write over the image's tables; it is given a place in the file, and how many bytes.
+        self.check_tables: Callable[[int, int], None] | None = None
 
     @property
     def largest(self) -> int:
@@ -206,7 +210,7 @@ class Refcounts:
         while missing := [index for index in self._indices(first, count) if not self._has_block(index)]:
             # A block that has to be made may be put where the room was found.
             for index in missing:
-                self._ensure(index)
+                self._ensure(index, first + count)
             first = self._find(count)
         self.change(first, count, 1)
         self._hint = first + count
@@ -237,14 +241,18 @@ class Refcounts:
                 length = 0
         return run
 
-    def _ensure(self, index: int) -> None:
-        """Have a block for these clusters: it is put at their beginning, where nothing else can be yet."""
+    def _ensure(self, index: int, behind: int = 0) -> None:
+        """Have a block for these clusters: it is put at their beginning, where nothing else can be yet.
+
+        `behind` is the cluster behind what is being taken: QEMU looks for room for the block from there on, which finds
+        tables where the image says that nothing of it is counted.
+        """
         if index >= len(self._table):
             self._grow(index)
         if self._table[index]:
             return
         if index == 0:
-            raise CorruptImage("Preventing invalid allocation of refcount block at offset 0")
+            self._refuse_first(behind)
         header = self._header
         block = Block(bytes(header.cluster_size), header.refcount_order)
         block.set(0, 1)
@@ -254,6 +262,17 @@ class Refcounts:
         self._table[index] = cluster << header.cluster_bits
         self._keep(index, block)
         self._write_entry(index)
+
+    def _refuse_first(self, behind: int) -> None:
+        """The block that counts the image's own header is missing.
+
+        :raise CorruptImage: always.
+        """
+        size = self._header.cluster_size
+        if behind and self.check_tables is not None:
+            self.check_tables(behind * size, size)
+            self.check_tables(0, size)
+        raise CorruptImage("Preventing invalid allocation of refcount block at offset 0")
 
     def _write_entry(self, index: int) -> None:
         entry = self._table[index].to_bytes(8, "big")
