@@ -201,7 +201,9 @@ class Buses:
             wanted = parts.pop(0)
             child = next((each for each in device.buses if each.name == wanted), None)
             if child is None:
-                raise MachineError(f"Bus '{wanted}' not found")
+                buses = ", ".join(f'"{each.name}"' for each in device.buses)
+                listed = f'child buses at "{device.identifier or device.driver}": {buses}'
+                raise MachineError(f"Bus '{wanted}' not found", (listed,))
             bus = child
         if bus.full:
             raise MachineError(f"Bus '{path}' is full")
@@ -214,4 +216,7 @@ class Buses:
         for device in bus.children:
             if device.driver == name:
                 return device
-        raise DeviceNotFound(f"Device '{name}' not found")
+        there = ", ".join(
+            f'"{device.driver}"' + (f'/"{device.identifier}"' if device.identifier else "") for device in bus.children
+        )
+        raise DeviceNotFound(f"Device '{name}' not found", (f'devices at "{bus.name}": {there}',))

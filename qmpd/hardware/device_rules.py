@@ -5,14 +5,27 @@ from __future__ import annotations
 from typing import Protocol
 
 from qmpd.hardware.removal import RemovalRules
+from qmpd.qom.reader import ReaderRules
 
 
-class DeviceRules(RemovalRules, Protocol):
+class DeviceRules(RemovalRules, ReaderRules, Protocol):
     """What releases differ in when devices come and go (`qmpd.qapi.behaviour.Behaviour`)."""
 
     @property
     def device_options_are_text(self) -> bool:
         """Whether `device_add` takes values for their text."""
+
+    @property
+    def device_options_in_order(self) -> bool:
+        """Whether `-device` sets properties as they stand there; else in a dictionary's order, as all others do."""
+
+    @property
+    def bus_listed_by_option(self) -> bool:
+        """Whether `-device` lists what is on a bus where it does not find what it looks for."""
+
+    @property
+    def usual_machine(self) -> str:
+        """The name of the machine type that is meant where none is named."""
 
     @property
     def device_id_check(self) -> str:
@@ -33,10 +46,6 @@ class DeviceRules(RemovalRules, Protocol):
     @property
     def rng_without_bytes(self) -> bool:
         """Whether a virtio random number generator may be limited to no bytes at all."""
-
-    @property
-    def block_sizes_apart(self) -> bool:
-        """Whether a size of blocks that is no power of 2 is refused with a text of its own."""
 
     @property
     def pci_function_check(self) -> str:

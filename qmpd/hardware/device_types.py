@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.refusals import NotModelled
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.hardware import limits, unmodelled
 from qmpd.hardware.unmodelled import ASIDE
 from qmpd.machine.errors import MachineError
@@ -28,6 +28,14 @@ CPU = "-x86_64-cpu"
 
 # When a type refuses to be added to a machine that exists (`hotplug` of what was captured).
 _NEVER_BY_TYPE, _NEVER_BY_DEVICE = "type", "device"
+_SYSTEM = "sys-bus-device"
+# Refusals that have advice, which is not captured.
+_ADVISED = {
+    "vfio-pci": "vfio-host-missing",
+    "vfio-pci-nohotplug": "vfio-host-missing",
+    "virtio-iommu-pci": "iommu-bindings-missing",
+    "virtio-iommu-pci-non-transitional": "iommu-bindings-missing",
+}
 _REMAPPING = ("intel-iommu", "amd-iommu")
 
 
@@ -81,7 +89,7 @@ class DeviceTypes:
             if real in _REMAPPING and board.takes_remapping:
                 raise NotModelled(f"adding a device of type {driver}")
             raise MachineError(captured["refusal"])
-        if not board.takes_system_devices and self._rules.keyval_options and "sys-bus-device" in self._types.is_a(real):
+        if not board.takes_system_devices and self._rules.keyval_options and _SYSTEM in self._types.is_a(real):
             raise MachineError("Parameter 'driver' expects a dynamic sysbus device type for the machine")
         return real, captured
 
@@ -122,11 +130,23 @@ class DeviceTypes:
         needed = limits.NEEDED.get(driver)
         unset = needed not in options if needed else not any(name not in ASIDE for name in options)
         if "refusal" in captured and unset:
-            raise MachineError(captured["refusal"].replace(ID, identifier or ""))
+            raise self._without_anything(driver, captured, identifier)
         around = unmodelled.Surroundings(self._computer, {each.get("id") for each in self._home.settings.objects})
         unmodelled.check(driver, self._declared(driver), options, around, self._types, reader, text=text)
         self.check_needed(driver, options)
         raise NotModelled(f"adding a device of type {driver}")
+
+    def _without_anything(self, driver: str, captured: dict[str, Any], identifier: str | None) -> Refusal:
+        """What a type is refused with of which nothing was set that might help it."""
+        code = _ADVISED.get(driver)
+        if code is not None:
+            settings = self._home.settings
+            return Refusal(code, machine=settings.machine_name or self._rules.usual_machine)
+        refusal = MachineError(captured["refusal"].replace(ID, identifier or ""))
+        if not self._rules.keyval_options and _SYSTEM in self._types.is_a(driver):
+            # The machine is complete by then, and the option forgotten.
+            refusal.at("")
+        return refusal
 
     def check_needed(self, driver: str, options: Options) -> None:
         """Refuse a type that could not be captured where it was not given what it cannot do without.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.dictionary_order import in_order
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, processors, virtio
@@ -87,7 +88,7 @@ class Devices:
     def add(self, options: Options, *, cold: bool = False, text: bool = False) -> Device:
         """Add a device, as `device_add` does, or as `-device` does while the machine is put together (`cold`).
 
-        `options` are in the order in which they are set; `text`: they are text, as on the command line.  The id of a
+        `options` are in the order in which they were given; `text`: they are text, as on the command line.  The id of a
         cold device has been looked at by then, where the release looks at it at all.
 
         :raise MachineError: it is refused.
@@ -97,6 +98,8 @@ class Devices:
         text = text or (self._rules.device_options_are_text and not cold)
         if text:
             options = {name: spelt for name, value in options.items() if (spelt := reading.as_text(value)) is not None}
+        if not (cold and text and self._rules.device_options_in_order):
+            options = {name: options[name] for name in in_order(tuple(options))}
         # A number is no id, even where it counts as text.
         identifier = identifier if isinstance(identifier, str) else None
         check = self._rules.device_id_check
@@ -133,7 +136,7 @@ class Devices:
         container.add_child(name, node)
         device = Device(node, driver, identifier, cold=cold)
         try:
-            given = self._set(node, options, text=text)
+            given = self._set(node, options, identifier, text=text)
             self._realize(device, bus, captured, given)
         except Refusal:
             container.remove(name)
@@ -147,7 +150,11 @@ class Devices:
         kind, path = captured.get("bus"), options.get("bus")
         bus: Bus | None = None
         if isinstance(path, str):
-            bus = self.buses.at(path)
+            try:
+                bus = self.buses.at(path)
+            except MachineError as refusal:
+                refusal.advises = not cold or self._rules.bus_listed_by_option
+                raise
             if kind not in bus.types:
                 raise MachineError(f"Device '{driver}' can't go on {bus.type} bus")
         elif kind is not None:
@@ -183,13 +190,13 @@ class Devices:
         rename(node, new_name)
         return node
 
-    def _set(self, node: Node, options: Options, *, text: bool) -> dict[str, Any]:
+    def _set(self, node: Node, options: Options, identifier: str | None, *, text: bool) -> dict[str, Any]:
         """Set the properties; gives what was set, read."""
         given: dict[str, Any] = {}
         for name, value in options.items():
             if name in ASIDE:
                 continue
-            to = reading.target(node, name, self._texts)
+            to = reading.target(node, name, self._texts, identifier)
             read = self.reader.read(to, value, text=text)
             if read in chardevs_of(given) and chardevs_of({name: read}):
                 raise MachineError(self._texts("chardev-in-use", owner=f"{to.type}.{name}", id=read))

@@ -364,7 +364,7 @@ class Inventory:
 
     def _have(self, tree: ObjectTree) -> None:
         self._tree = tree
-        self.reader = Reader(tree, self.backends, self.texts, block_sizes_apart=self.rules.block_sizes_apart)
+        self.reader = Reader(tree, self.backends, self.texts, self.rules)
 
     def close(self) -> None:
         """Let go of the files of disks: there is no machine any more, or there never was one."""

@@ -198,8 +198,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     parts = {name: find(numbers[name], kind) for name, kind in PARTS.items() if name in numbers}
     root = parts.get("root")
     tree = None if root is None else inventory.around(root)
-    apart = inventory.rules.block_sizes_apart
-    reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, block_sizes_apart=apart)
+    reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, inventory.rules)
     context = {
         "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None,
         "again": None, "executor": None, "happened": deque(),

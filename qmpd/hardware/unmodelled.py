@@ -92,16 +92,26 @@ def _context(value: object, around: Surroundings) -> None:
 
 
 def _host_place(value: object, around: Surroundings) -> None:
-    del around
     match = _HOST_PLACE.fullmatch(str(value))
     limits = zip(match.groups(default="0"), _HOST_LIMITS, strict=True) if match is not None else [("1", 0)]
     if any(int(part, 16) > most for part, most in limits):
         raise Refusal("property-value", type="vfio-pci", name="host", value=value)
+    assert match is not None
+    domain, bus, slot, function = (int(part or "0", 16) for part in match.groups())
+    _host_folder(f"/sys/bus/pci/devices/{domain:04x}:{bus:02x}:{slot:02x}.{function:x}", around)
+
+
+def _host_folder(value: object, around: Surroundings) -> None:
+    try:
+        around.computer.check_access(str(value))
+    except OSError as error:
+        raise Refusal("vfio-host-none", path=value, reason=error.strerror) from None
 
 
 _RULES: dict[tuple[str, str], Callable[[object, Surroundings], None]] = {
     ("virtio-input-host-pci", "evdev"): _event_device,
     ("vfio-pci", "host"): _host_place,
+    ("vfio-pci", "sysfsdev"): _host_folder,
     ("vhost-vsock-pci", "guest-cid"): _context,
 }
 """What a device looks at beside the type of a property."""

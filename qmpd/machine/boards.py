@@ -101,7 +101,8 @@ _NAMED = {
         family="isapc", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False, has_pci=False,
     ),
     "microvm": _PC._replace(
-        family="microvm", lacking=_WITHOUT_INPUT, lists_cpus=False, wakes=False, resets_twice=False,
+        family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,
+        lists_cpus=False, wakes=False, resets_twice=False,
         has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0,
     ),
     "x-remote": _PC._replace(

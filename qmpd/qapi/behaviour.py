@@ -139,6 +139,10 @@ ABOUT: dict[str, str] = {
     " the jobs are cancelled",
     "job_drains_in_one": "whatever drains all disks pauses the jobs for a moment, and tells of it",
     "stream_has_filter": "block-stream puts a copy-on-read node on top of its image",
+    "device_options_in_order": "-device sets its properties in the order in which they stand there; false: in that"
+    " of a dictionary, as everything else does",
+    "bus_listed_by_option": "-device lists what is on a bus where it does not find there what it looks for; false:"
+    " the human monitor alone does",
 }
 
 
@@ -248,6 +252,8 @@ class Behaviour:
     job_drains_at_end: int = 2
     job_drains_in_one: bool = True
     stream_has_filter: bool = True
+    device_options_in_order: bool = False
+    bus_listed_by_option: bool = True
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

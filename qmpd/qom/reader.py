@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qmpd.common.enumerations import ENUMERATIONS
 from qmpd.common.integers import INTEGER_RANGES
+from qmpd.common.refusals import Refusal
+from qmpd.common.scalars import size_of as size_in
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.qom.setting import READ_ONLY
 
@@ -56,12 +58,29 @@ class Backends(Protocol):
         """
 
 
+class ReaderRules(Protocol):
+    """What releases differ in when they read values (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def block_sizes_apart(self) -> bool:
+        """Whether a size of blocks that is no power of 2 is refused with a text of its own."""
+
+    @property
+    def size_language(self) -> str:
+        """How sizes are read that are text (`qmpd.common.scalars`)."""
+
+    @property
+    def keyval_options(self) -> bool:
+        """Whether text is read as that of a tree of keys and values; false: as the text alone."""
+
+
 class Target(NamedTuple):
-    """The property that an option sets: `type` is the type of the object that has it."""
+    """The property that an option sets: `type` is the type of the object that has it, `id` its id, if it has one."""
 
     found: Property
     name: str
     type: str
+    id: str = ""
 
 
 def as_text(value: object) -> str | None:
@@ -84,8 +103,8 @@ def size_of(value: object) -> int | None:
     return int(float(match[1]) * unit) if "." in match[1] else int(match[1], 0) * unit
 
 
-def target(node: Node, name: str, texts: Texts) -> Target:
-    """The property that an option names.
+def target(node: Node, name: str, texts: Texts, identifier: str | None = None) -> Target:
+    """The property that an option names; `identifier` is the object's id.
 
     :raise MachineError: there is none, or it cannot be set.
     """
@@ -100,17 +119,16 @@ def target(node: Node, name: str, texts: Texts) -> Target:
     part = node.children.get(_PART)
     if part is not None and name not in _OWN and part.property(name) is not None:
         return Target(found, name, part.type)
-    return Target(found, name, node.type)
+    return Target(found, name, node.type, identifier or "")
 
 
 class Reader:
     """Reads values for one machine."""
 
-    __slots__ = ("_backends", "_block_sizes_apart", "_texts", "_tree")
+    __slots__ = ("_backends", "_rules", "_texts", "_tree")
 
-    def __init__(self, tree: ObjectTree, backends: Backends, texts: Texts, *, block_sizes_apart: bool) -> None:
-        """`block_sizes_apart`: a size of blocks that is no power of 2 is refused with a text of its own."""
-        self._block_sizes_apart = block_sizes_apart
+    def __init__(self, tree: ObjectTree, backends: Backends, texts: Texts, rules: ReaderRules) -> None:
+        self._rules = rules
         self._tree = tree
         self._backends = backends
         self._texts = texts
@@ -183,10 +201,13 @@ class Reader:
         return number & (1 << 64) - 1 if kind in ("uint64", "size") else number
 
     def _size(self, name: str, value: str) -> int:
-        size = size_of(value)
-        if size is None:
-            raise MachineError(f"Parameter '{name}' expects size")
-        return size
+        in_tree = self._rules.keyval_options
+        try:
+            return size_in(value, self._rules.size_language)
+        except ValueError:
+            raise Refusal("size-expected" if in_tree else "size-value", name=name) from None
+        except OverflowError:
+            raise Refusal("size-expected" if in_tree else "size-too-large", name=name, value=value) from None
 
     def _link(self, to: Target, value: str) -> str:
         wanted = to.found.kind[len("link<") : -1]
@@ -215,21 +236,22 @@ class Reader:
 
     def _block_size(self, to: Target, value: object, *, text: bool) -> int:
         size = self._size(to.name, str(value)) if text else self._integer(to.name, "size", value, text=False)
-        if self._block_sizes_apart and (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
+        apart = self._rules.block_sizes_apart
+        if apart and (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
             shown = size - (1 << 64) if size >= 1 << 63 else size
             raise MachineError(
-                f"Property .{to.name} doesn't take value {shown} (minimum: 512, maximum: {_LARGEST_BLOCK})"
+                f"Property {to.id}.{to.name} doesn't take value {shown} (minimum: 512, maximum: {_LARGEST_BLOCK})"
             )
         if size & (size - 1) or (size != 0 and not 512 <= size <= _LARGEST_BLOCK):
-            if self._block_sizes_apart:
-                raise MachineError(f"Property .{to.name} doesn't take value '{size}', it's not a power of 2")
+            if apart:
+                raise MachineError(f"Property {to.id}.{to.name} doesn't take value '{size}', it's not a power of 2")
             raise MachineError(f"parameter {to.name} must be a power of 2 between 512 and {_LARGEST_BLOCK}")
         return size
 
 
 def _below_limit(to: Target, size: int) -> int:
     if to.name in _SIZES and size > _LARGEST_SIZE:
-        raise MachineError(f"Property {to.type}.{to.name} doesn't take value {size} (maximum: {_LARGEST_SIZE})")
+        raise Refusal("size-limit", type=to.type, id=to.id, name=to.name, value=size, most=_LARGEST_SIZE)
     return size
 
 

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled, Refusal
-from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.phases import displays
 from qmpd.emulator.phases.accelerators import choose_accelerator
 from qmpd.emulator.phases.before import Before
@@ -188,7 +187,8 @@ class Start:
     def _refused(self, refusal: Refusal, location: str) -> OptionError:
         words = self._release.refusals
         message, *lines = words.message(refusal).split("\n")
-        return OptionError(message, location, (*lines, *words.hint(refusal)))
+        place = location if refusal.location is None else refusal.location
+        return OptionError(message, place, (*lines, *words.hint(refusal)))
 
     def _early_backends(self) -> None:
         options = self._options
@@ -383,8 +383,7 @@ class Start:
         driver = values.get("driver")
         if not isinstance(driver, str):
             raise OptionError("Parameter 'driver' is missing", location)
-        ordered = {name: values[name] for name in dictionary_order(values)}
-        arguments = dict(ordered)
+        arguments = dict(values)
         self._check_connected(arguments.get("drive"), location)
         self._apply_globals(driver, location)
         missing: NotModelled | None = None
@@ -395,7 +394,7 @@ class Start:
         except Refusal as refusal:
             raise self._refused(refusal, location) from None
         properties = {
-            name: _as_text(value) for name, value in ordered.items() if name != "driver" and value is not None
+            name: _as_text(value) for name, value in values.items() if name != "driver" and value is not None
         }
         identifier = properties.get("id")
         if identifier is not None and not isinstance(values.get("id"), str):

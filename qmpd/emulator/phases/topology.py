@@ -124,10 +124,12 @@ def _sockets_first(values: dict[str, int], levels: list[str], board: Board) -> t
         if not counts["cores"]:
             counts["threads"] = counts["threads"] or 1
             others = _others(counts, "cores")
-            counts["cores"] = cpus // others if others else 0
+            counts["cores"] = (cpus // others if others else 0) or 1
         elif not counts["threads"]:
             others = _others(counts, "threads")
             counts["threads"] = (cpus // others if others else 0) or 1
+        elif _others(counts) < cpus:
+            raise OptionError(f"cpu topology: {_product(counts, levels)} < smp_cpus ({cpus})")
     if maximum < cpus:
         raise OptionError("maxcpus must be equal to or greater than smp")
     if _others(counts) != maximum:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from qmpd.common.dictionary_order import in_order
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 @command("device_add")
 def device_add(system: System, session: Client, arguments: Arguments) -> object:
     """The properties are set in the order of QEMU's dictionary."""
-    system.devices.add({name: arguments[name] for name in in_order(tuple(arguments))})
+    system.devices.add(arguments)
     return EMPTY
 
 
