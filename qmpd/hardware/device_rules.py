@@ -28,6 +28,10 @@ class DeviceRules(RemovalRules, ReaderRules, Protocol):
         """The name of the machine type that is meant where none is named."""
 
     @property
+    def node_of_unplaced_cpu(self) -> int:
+        """The memory node that a CPU may be said to be of where the machine has none."""
+
+    @property
     def device_id_check(self) -> str:
         """When an id is looked at: `options` first of all, `identifier` at first for its form, `late`, or `none`."""
 

@@ -290,7 +290,8 @@ class Devices:
         """
         others, settings = self.buses.devices.values(), self._home.settings
         if processors.is_processor(device.node):
-            processors.plug(device.node, device.driver.removesuffix(CPU), settings, others)
+            processors.plug(device.node, device.driver.removesuffix(CPU), settings, others,
+                            nowhere=self._rules.node_of_unplaced_cpu)
         elif device.driver in memory.KINDS:
             board = self._tree.find("/machine")
             if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):

@@ -95,8 +95,12 @@ def plugged(devices: Iterable[Device], settings: MachineSettings) -> Iterator[tu
             yield numbers[device.node.value(APIC_ID)], device.node
 
 
-def plug(node: Node, model: str, settings: MachineSettings, devices: Iterable[Device]) -> None:
+def plug(
+    node: Node, model: str, settings: MachineSettings, devices: Iterable[Device], *, nowhere: int
+) -> None:
     """Give a new CPU, of this model, its place.
+
+    `nowhere` is the memory node that it may be said to be of where the machine has none.
 
     :raise MachineError: it cannot have that place, or none was given, or it is another model than the machine's.
     """
@@ -124,12 +128,12 @@ def plug(node: Node, model: str, settings: MachineSettings, devices: Iterable[De
                 f"({level}-id: {place.levels[level]})"
             )
     own = settings.node_of_cpu(known[apic])
-    home = -1 if own is None else own
-    if node.value("node-id") not in (-1, home):
+    home, given_home = nowhere if own is None else own, node.value("node-id")
+    if given_home not in (-1, home):
         raise MachineError(f"invalid node-id, must be {home}")
     set_properties(node, settings)
     node.set_value(APIC_ID, apic)
-    node.set_value("node-id", home)
+    node.set_value("node-id", given_home if own is None else home)
     for level in given:
         node.set_value(f"{level}-id", place.levels[level])
     local = node.children.get("lapic")

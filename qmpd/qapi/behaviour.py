@@ -143,6 +143,8 @@ ABOUT: dict[str, str] = {
     " of a dictionary, as everything else does",
     "bus_listed_by_option": "-device lists what is on a bus where it does not find there what it looks for; false:"
     " the human monitor alone does",
+    "node_of_unplaced_cpu": "the memory node that a CPU may be said to be of where the machine has none; -1: no"
+    " node",
 }
 
 
@@ -254,6 +256,7 @@ class Behaviour:
     stream_has_filter: bool = True
     device_options_in_order: bool = False
     bus_listed_by_option: bool = True
+    node_of_unplaced_cpu: int = -1
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)
