@@ -26,6 +26,8 @@ class Board(NamedTuple):
     - `reads_topology`: it reads `-smp` by rules of its own, where a release has such (5.2: its refusal says so).
     - `lists_cpus`: query-hotpluggable-cpus lists its CPUs.
     - `memory`: its bytes of memory where none is asked for.
+    - `memory_split`: what is doubted of `max-ram-below-4g`: that it is whole gibibytes (`gibibytes`), that it is less
+      than half of the memory (`halves`), or nothing (empty).
     - `most_slots`: how many slots for memory it can have; None where it does not count.
     - `takes_slots`: there may be slots for memory, as far as the command line cares.
 
@@ -60,6 +62,7 @@ class Board(NamedTuple):
     reads_topology: bool = True
     lists_cpus: bool = True
     memory: int = 128 << 20
+    memory_split: str = "gibibytes"
     most_slots: int | None = 256
     takes_slots: bool = True
     has_acpi: bool = True
@@ -98,7 +101,8 @@ _NAMED = {
         flashes=0,
     ),
     "isapc": _PC._replace(
-        family="isapc", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False, has_pci=False,
+        family="isapc", memory_split="", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False,
+        has_pci=False,
     ),
     "microvm": _PC._replace(
         family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,
@@ -112,7 +116,9 @@ _NAMED = {
 
 # By a part of it; what has none of these is a PC with PCI.
 _ALIKE = {
-    "q35": _PC._replace(family="q35", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1),
+    "q35": _PC._replace(
+        family="q35", memory_split="halves", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1,
+    ),
 }
 
 

@@ -135,9 +135,8 @@ class OptionGroups:
         return self._entries.get(group, [])
 
     def merged(self, group: str) -> Entry | None:
-        """All that was given of a group of which there is one list."""
-        found = self.find(group)
-        return found[0] if found else None
+        """All that was given of a group of which there is one list; one that has an id is none of it."""
+        return next((entry for entry in self.find(group) if entry.identifier is None), None)
 
     def pairs(self, given: Given, group: str, *, implied: bool = True) -> list[tuple[str, str]]:
         """The pairs of a list as they were typed."""
@@ -192,11 +191,14 @@ class OptionGroups:
         """
         entries = self._entries.setdefault(group, [])
         if group in _MERGED:
-            if identifier is not None:
+            if identifier is not None and self._release.behaviour.keyval_options:
                 raise Refusal("option-unknown", name="id")
-            if not entries:
-                entries.append(Entry(group, None, location))
-            return entries[0]
+            if identifier is not None and not is_identifier(identifier):
+                raise Refusal("identifier-expected", name="id")
+            found = next((each for each in entries if each.identifier == identifier), None)
+            if found is None:
+                entries.append(found := Entry(group, identifier, location))
+            return found
         if identifier is not None:
             self.claim(group, identifier)
         entries.append(Entry(group, identifier, location))

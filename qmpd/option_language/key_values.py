@@ -191,22 +191,22 @@ def tree(text: str, implied: str = "") -> Tree:
     return root
 
 
-def plant(root: Tree, key: str, value: str | None) -> None:
-    """Put a value into a tree.
+def plant(root: Tree, key: str, value: str | None, *, is_checked: bool = True) -> None:
+    """Put a value into a tree; `is_checked`: parts of keys have to be names.
 
     :raise Refusal: the key is none, has no value, or is used both as a leaf and as a branch.
     """
     *branches, leaf = key.split(".")
     place, path = root, ""
     for fragment in branches:
-        if not _is_name(fragment):
+        if is_checked and not _is_name(fragment):
             raise Refusal("option-unknown", name=key)
         path += fragment + "."
         below = place.setdefault(fragment, {})
         if isinstance(below, str):
             raise Refusal("keys-inconsistent", path=path)
         place = below
-    if not _is_name(leaf):
+    if is_checked and not _is_name(leaf):
         raise Refusal("option-unknown", name=key)
     if value is None:
         raise Refusal("key-without-value", name=key)

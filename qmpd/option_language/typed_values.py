@@ -168,12 +168,21 @@ class _Nested:
             return self._alternate(declared, value, path, place)
         text = self.scalar(value)
         if text is None:
-            return value
+            return value if declared.name == "any" else self.branch(value, path)
         if isinstance(declared, Enumeration):
             if text not in declared.values:
                 raise ArgumentError("enum-refusal", name=path.rpartition(".")[2], value=text)
             return text
         return self.builtin(declared, text, path, place)
+
+    def branch(self, value: object, path: str) -> object:
+        """What is no string where one has to be.
+
+        :raise Refusal: it is a tree.
+        """
+        if isinstance(value, dict):
+            raise Refusal("keys-unexpected", path=path)
+        return value
 
     def array(self, declared: Array, value: object, path: str, place: str) -> object:
         """A list: the members `0`, `1`, ... of a tree."""

@@ -145,6 +145,12 @@ ABOUT: dict[str, str] = {
     " the human monitor alone does",
     "node_of_unplaced_cpu": "the memory node that a CPU may be said to be of where the machine has none; -1: no"
     " node",
+    "usb_devices_deprecated": "-usbdevice is told to be old",
+    "plugins_built": "-plugin is there: it was compiled in",
+    "audio_backends_are_objects": "an -audiodev is an object, so no two may have one id; came between 10.0 and 11.1",
+    "pretty_needs_control": "-mon pretty=on is refused where the monitor is none for programs; false: it is warned"
+    " about",
+    "hyperv_vendor_checked": "a CPU's hv-vendor-id that is too long is warned about, without KVM too",
 }
 
 
@@ -257,6 +263,11 @@ class Behaviour:
     device_options_in_order: bool = False
     bus_listed_by_option: bool = True
     node_of_unplaced_cpu: int = -1
+    usb_devices_deprecated: bool = False
+    plugins_built: bool = True
+    audio_backends_are_objects: bool = False
+    pretty_needs_control: bool = True
+    hyperv_vendor_checked: bool = True
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

@@ -107,6 +107,11 @@ class MachineOptions:
         """Add properties of the machine, a tree of keys."""
         _merge(self._machine, tree)
 
+    def take_pairs(self, pairs: list[tuple[str, str]], location: str) -> None:
+        """Take what a list says about the machine, before its properties made a tree."""
+        self._machine_location = location
+        self._machine.update(pairs)
+
     def set_incoming(self, uri: str) -> None:
         """Let the machine wait for one that migrates to here."""
         self.settings = replace(self.settings, incoming=uri)
@@ -252,6 +257,12 @@ class MachineOptions:
 
         return key_values.flat_list(given.value, implied, warn)
 
+    def _without_id(self, pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], bool]:
+        """The pairs but an id, and whether there is one: a list that has one is nobody's, where it may have one."""
+        if self._behaviour.keyval_options or "id" not in dict(pairs):
+            return pairs, False
+        return [pair for pair in pairs if pair[0] != "id"], True
+
     # -- one option each
 
     def _take_machine(self, given: Given) -> None:
@@ -259,28 +270,34 @@ class MachineOptions:
         if self._behaviour.keyval_options:
             _merge(self._machine, key_values.tree(given.value, "type"))
         else:
-            self._machine.update(key_values.flat_list(given.value, "type"))
+            pairs = key_values.flat_list(given.value, "type")
+            if "id" not in dict(pairs):
+                self._machine.update(pairs)
 
     def _take_smp(self, given: Given) -> None:
         if self._behaviour.keyval_options:
             _merge(self._machine, {"smp": key_values.tree(given.value, "cpus")})
             return
         types = dict.fromkeys((*self._behaviour.smp_levels.split(","), *_SMP_OTHERS), NUMBER)
-        for key, value in key_values.check_flat_list(self._flat_list(given, "cpus"), types).items():
-            self._smp[key] = int(value) & 0xFFFFFFFF
+        pairs, is_aside = self._without_id(self._flat_list(given, "cpus"))
+        counts = {key: int(value) & 0xFFFFFFFF for key, value in key_values.check_flat_list(pairs, types).items()}
+        if not is_aside:
+            self._smp |= counts
 
     def _take_memory(self, given: Given) -> None:
-        pairs = self._flat_list(given, "size")
+        pairs, is_aside = self._without_id(self._flat_list(given, "size"))
         values = key_values.check_flat_list(pairs, _MEMORY, self._behaviour.size_language)
         for key, value in pairs:
             if _MEMORY.get(key) == key_values.SIZE:
                 self._warn_of_suffix(value, f"{given.location}: ")
+        if is_aside:
+            return
         self._memory.update((key, int(value)) for key, value in values.items())
         self._memory_text = dict(pairs).get("size", self._memory_text)
         self._memory_location = self._memory_location or given.location
 
     def _take_name(self, given: Given) -> None:
-        values = key_values.check_flat_list(self._flat_list(given, "guest"), _NAME)
+        values = key_values.check_flat_list(self._without_id(self._flat_list(given, "guest"))[0], _NAME)
         if "guest" in values:
             self.settings = replace(self.settings, name=str(values["guest"]))
 
@@ -437,7 +454,7 @@ class MachineOptions:
         self.settings = replace(self.settings, kvm=names[:1] == ["kvm"])
 
     def _smp_counts(self) -> dict[str, int]:
-        tree = self._machine.get("smp", {})
+        tree = self._machine.get("smp", {}) if self._behaviour.keyval_options else {}
         if isinstance(tree, str):
             raise OptionError("Invalid parameter type for 'smp', expected: object")
         known = (*_SMP_OTHERS, *self._behaviour.smp_levels.split(","))
@@ -445,7 +462,7 @@ class MachineOptions:
         for key in known:
             value = tree.get(key)
             if isinstance(value, dict):
-                raise OptionError(f"Invalid parameter type for 'smp.{key}', expected: integer")
+                raise Refusal("keys-unexpected", path=f"smp.{key}")
             if value is not None:
                 self._smp[key] = key_values.signed_integer(f"smp.{key}", value) & 0xFFFFFFFF
         for key in tree:

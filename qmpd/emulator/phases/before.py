@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.emulator.phases.boot_files import check_kernel_options
+from qmpd.option_language.errors import NOWHERE, BareError, OptionError, OptionList
 from qmpd.option_language.groups import HELP
 from qmpd.server.chardevs.probing import probe_writing
 
@@ -19,6 +20,7 @@ _SANDBOX = {
     "spawn": ("allow", "deny"),
     "resourcecontrol": ("allow", "deny"),
 }
+_WATCHDOGS = {"i6300esb": "Intel 6300ESB", "ib700": "iBASE 700"}
 _ACTIONS = ("reboot", "shutdown", "panic", "watchdog")
 
 
@@ -39,8 +41,9 @@ class Before:
         """
         options = self._options
         self._validate()
+        self._choose_watchdog()
+        self._check_sandbox()
         if self._release.behaviour.keyval_options:
-            self._check_sandbox()
             self._check_actions()
         else:
             options.machine.check_actions()
@@ -55,14 +58,23 @@ class Before:
         if options.process.pid_file is not None:
             probe_writing(options.process.pid_file, "pid-file")
 
+    def _choose_watchdog(self) -> None:
+        given = self._options.given.get("watchdog", ())
+        if not given:
+            return
+        name, location = given[0].value, given[0].location
+        listed = tuple(f"\t{kind}\t{what}" for kind, what in _WATCHDOGS.items())
+        if name in HELP:
+            raise OptionList("", 0, listed)
+        if name not in _WATCHDOGS:
+            raise OptionList("", 1, ("Unknown -watchdog device. Supported devices are:", *listed))
+        self._groups.create("device", None, location).pairs = [("driver", name)]
+
     def _validate(self) -> None:
         tree, values = self._tree, self._options.values
-        if "kernel" not in tree:
-            for name in ("append", "initrd", "shim"):
-                if name in tree:
-                    raise OptionError(f"-{name} only allowed with -kernel option", NOWHERE)
-        incoming = self._options.machine.incoming
-        if "loadvm" in values and incoming is not None:
+        check_kernel_options(tree)
+        incoming, excluded = self._options.machine.incoming, self._release.behaviour.keyval_options
+        if excluded and "loadvm" in values and incoming is not None:
             raise OptionError("'incoming' and 'loadvm' options are mutually exclusive", NOWHERE)
         if self._options.process.daemonize and values.get("display") == "curses":
             raise OptionError("curses display cannot be used with -daemonize", NOWHERE)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.machine_types import find_machine
+from qmpd.emulator.phases.boot_files import FOLDERS, check_kernel_options, load_firmware, load_kernel
 from qmpd.machine.boards import ALWAYS, USUAL, board_of
 from qmpd.option_language import key_values
-from qmpd.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.option_language.errors import NOWHERE, OptionError
 from qmpd.option_language.property_values import check_member, check_text
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ _MEMORY = ("size", "max-size", "slots")
 # What `-machine` takes that is of no interest to the machine.
 _NO_PROPERTIES = ("accel", "kernel-irqchip", "kvm-shadow-mem", "type")
 _ID_SIZES = {"x-oem-id": 6, "x-oem-table-id": 8}
-_GIB = 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
+_MOST_FIRMWARE = 16 * _MIB
+# Sizes that have bounds, or of which some are doubted.
+_BOUNDS = ("max-fw-size", "max-ram-below-4g")
 _SUBSTITUTES = {"smbios-entry-point-type": ("32", "64", "auto"), "x-south-bridge": ("PIIX3", "piix4-isa")}
 _FIRMWARE_FILES = frozenset(
     ("etc/boot-menu-wait", "bootorder", "etc/e820", "etc/acpi/tables", "etc/smbios/smbios-tables")
 )
 _LARGEST_WAIT = 0xFFFF
-_FOLDERS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
-# Where a kernel says how long its first part is.
-_SECTORS = 0x1F1
 
 
 class BoardOptions(Protocol):
@@ -90,6 +91,8 @@ class Board:
         self._name = ""
         self._kind = board_of(USUAL)
         self._cards: dict[str, bool] = {}
+        # What `max-ram-below-4g` says.
+        self._low_memory: int | None = None
 
     def choose(self, name: str) -> None:
         """Be the machine of this name."""
@@ -143,6 +146,7 @@ class Board:
 
         :raise OptionError: there is no such property, or it does not take its value.
         """
+        check_kernel_options(tree)
         machine = self._options.machine
         if not self._release.behaviour.keyval_options:
             machine.finish_topology()
@@ -186,34 +190,73 @@ class Board:
                 raise OptionError(f"Property '{self._type}.{key}' not found", NOWHERE)
             return
         if not isinstance(value, str):
-            raise OptionError(f"Invalid parameter type for '{key}', expected: {kind}", NOWHERE)
+            raise Refusal("keys-unexpected", path=key).at(NOWHERE)
         known = _SUBSTITUTES.get(key)
         if known is not None and value not in known:
             raise Refusal("enum-refusal", name=key, value=value).at(NOWHERE)
         try:
-            check_member(kind, key, value, self._sizes)
+            if self._release.behaviour.keyval_options:
+                check_member(kind, key, value, self._sizes)
+            else:
+                check_text("int64" if kind == "int" else kind, key, value, self._sizes)
         except Refusal as error:
             raise error.at(NOWHERE) from None
-        if key == "max-ram-below-4g" and (size := key_values.size(key, value, self._sizes)) > 4 * _GIB:
-            raise OptionError(
-                f"Machine option 'max-ram-below-4g={size}' expects size less than or equal to 4G", NOWHERE
-            )
+        if key in _BOUNDS:
+            self._check_bound(key, key_values.size(key, value, self._sizes))
         limit = _ID_SIZES.get(key)
         if limit is not None and len(value) > limit:
             raise OptionError(f"User specified {key} value is bigger than {limit} bytes in size", NOWHERE)
-        if kind.startswith("link<") and not self._has_object(value):
-            raise OptionError(f"Device '{value}' not found", NOWHERE)
+        if kind.startswith("link<"):
+            self._check_link(key, value, kind[len("link<") : -1])
         if key == "pcspk-audiodev" and value not in self._options.audio_backends:
             raise Refusal("audiodev-missing", owner="isa-pcspk.audiodev", id=value).at(NOWHERE)
 
+    def _check_link(self, key: str, value: str, wanted: str) -> None:
+        found = self._object_type(value)
+        if found is None:
+            raise OptionError(f"Device '{value}' not found", NOWHERE)
+        if wanted not in self._release.object_types.is_a(found):
+            raise OptionError(f"Invalid parameter type for '{key}', expected: {wanted}", NOWHERE)
+
+    def _check_bound(self, key: str, size: int) -> None:
+        if key == "max-fw-size" and size > _MOST_FIRMWARE:
+            raise Refusal("firmware-size-limit", size=size).at(NOWHERE)
+        if key == "max-ram-below-4g":
+            if size > 4 * _GIB:
+                text = f"Machine option 'max-ram-below-4g={size}' expects size less than or equal to 4G"
+                raise OptionError(text, NOWHERE)
+            self._low_memory = size
+            if size < _MIB:
+                self._warn_of(Refusal("low-memory-small", limit=size))
+
+    def _warn_of(self, doubt: Refusal) -> None:
+        self._options.warn(f"warning: {self._release.refusals.message(doubt)}")
+
+    def warn_of_split(self, size: int) -> None:
+        """Warn of memory of this size that is divided in an unlucky way."""
+        limit, split = self._low_memory, self._kind.memory_split
+        if limit is None:
+            return
+        if split == "gibibytes" and size >= limit and min(limit, 3 * _GIB) % _GIB:
+            self._warn_of(Refusal("low-memory-odd", limit=limit))
+        usual = 2 * _GIB if size >= 11 * _GIB // 4 else 11 * _GIB // 4
+        if split == "halves" and usual > limit and size > 2 * limit and limit % _GIB:
+            self._warn_of(Refusal("low-memory-half", size=size, limit=limit))
+
     def _has_object(self, name: str) -> bool:
-        return any(arguments.get("id") == name for _, arguments in self._options.objects)
+        return self._object_type(name) is not None
+
+    def _object_type(self, name: str) -> str | None:
+        """The type of the object of this id."""
+        return next((str(each["qom-type"]) for _, each in self._options.objects if each.get("id") == name), None)
 
     def _check_memory(self, value: str | key_values.Tree | None) -> None:
         if isinstance(value, str):
             raise OptionError("Invalid parameter type for 'memory', expected: object", NOWHERE)
         for key in _MEMORY:
             text = (value or {}).get(key)
+            if isinstance(text, dict):
+                raise Refusal("keys-unexpected", path=f"memory.{key}").at(NOWHERE)
             if isinstance(text, str):
                 try:
                     check_member("uint64" if key == "slots" else "size", f"memory.{key}", text, self._sizes)
@@ -229,6 +272,8 @@ class Board:
         try:
             for key, kind in _BOOT.items():
                 text = value.get(key)
+                if isinstance(text, dict):
+                    raise Refusal("keys-unexpected", path=f"boot.{key}")
                 if isinstance(text, str) and kind:
                     check_member(kind, f"boot.{key}", text, self._sizes)
         except Refusal as error:
@@ -296,7 +341,7 @@ class Board:
             return
         size = size_of(name)
         if size is not None and size != memory and self._kind.memory:
-            raise OptionError("Machine memory size does not match the size of the memory backend", NOWHERE)
+            raise Refusal("memory-backend-size").at(NOWHERE)
 
     # -global
 
@@ -369,8 +414,8 @@ class Board:
         if not self._kind.has_cpus:
             return
         self._check_encryption(tree.get("memory-encryption"))
-        self._load_kernel(tree.get("kernel"))
-        self._load_firmware(tree)
+        load_kernel(tree.get("kernel"))
+        load_firmware(tree.get("firmware"))
         for number in (0, 1):
             flash = tree.get(f"pflash{number}")
             nodes = {arguments.get("node-name") for _, arguments in self._options.blockdevs}
@@ -385,41 +430,6 @@ class Board:
             self._options.warn(f"warning: {self._release.refusals.message(Refusal('memory-encryption-deprecated'))}")
         if not self._has_object(name):
             raise OptionError(f"No such memory encryption object '{name}'", NOWHERE)
-
-    def _load_firmware(self, tree: key_values.Tree) -> None:
-        name = tree.get("firmware")
-        if not isinstance(name, str):
-            return
-        found = (
-            name
-            if os.path.exists(name)
-            else next(
-                (path for folder in _FOLDERS if os.path.isfile(path := os.path.join(folder, name)) and name), None
-            )
-        )
-        known = name in ("bios.bin", "bios-256k.bin", "bios-microvm.bin", "qboot.rom")
-        size = os.path.getsize(found) if found is not None and name else 0
-        if not known and (not size or size % 65536):
-            what = "qemu: could not load PC BIOS"
-            raise BareError(f"{what} '{name}'", NOWHERE)
-
-    def _load_kernel(self, name: str | key_values.Tree | None) -> None:
-        if not isinstance(name, str):
-            return
-        try:
-            if os.path.isdir(name):
-                raise BareError(f"qemu: could not load kernel '{name}': Is a directory", NOWHERE)
-            with open(name, "rb") as file:
-                start = file.read(8192)
-                size = os.path.getsize(name)
-        except OSError as error:
-            text = f"qemu: could not open kernel file '{name}': {error.strerror}"
-            raise BareError(text, NOWHERE) from None
-        if not start:
-            raise BareError(f"qemu: could not load kernel '{name}': No such file or directory", NOWHERE)
-        sectors = start[_SECTORS] if len(start) > _SECTORS and start[_SECTORS] else 4
-        if (sectors + 1) * 512 > size:
-            raise BareError("qemu: invalid kernel header", NOWHERE)
 
     def check_boot_files(self, tree: key_values.Tree, groups: OptionGroups) -> None:
         """Look at what the firmware would be given.
@@ -441,7 +451,7 @@ class Board:
 
     @staticmethod
     def _is_known_rom(path: str) -> bool:
-        return any(os.path.exists(os.path.join(folder, path)) for folder in _FOLDERS)
+        return any(os.path.exists(os.path.join(folder, path)) for folder in FOLDERS)
 
     def _complain_of_rom(self, path: str) -> None:
         import sys

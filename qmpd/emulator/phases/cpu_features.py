@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LIMITS = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF}
 _VENDOR = 12
+_BRANCH_FORMAT = 0x3F
 _SVM_LEAF = "CPUID.8000000AH:"
 _ADDRESS_BITS = (32, 52)
 _EMULATED_BITS = 40
@@ -133,6 +134,7 @@ class CPUs:
         self._options.machine.settings = replace(self._machine, cpu_properties=dict(self._properties) | signed)
         if not self._machine.kvm:
             self._warn_of_features()
+        self._warn_of_vendor()
         self._check_address_bits()
         self._warn_of_threads()
 
@@ -153,6 +155,10 @@ class CPUs:
                 raise Refusal("cpu-limit", name=name, value=signed, most=_LIMITS[name])
         elif name == "vendor" and len(value) != _VENDOR:
             raise Refusal("cpu-vendor", value=value)
+        elif name == "lbr-fmt":
+            check_text(kind, name, value, self._sizes)
+            if key_values.number(name, value) & ~_BRANCH_FORMAT:
+                raise Refusal("cpu-branch-format", mask=_BRANCH_FORMAT)
         else:
             check_text("int64" if kind == "int" else kind, name, value, self._sizes)
 
@@ -171,9 +177,15 @@ class CPUs:
             # Without SVM there is nothing of it, and nothing is missed.
             and (given.get("svm", True) or not text.startswith(_SVM_LEAF))
         ]
+        formats = key_values.number("lbr-fmt", dict(self._properties).get("lbr-fmt", "0"))
         if given:
             lacking = tuple(text.partition(" ")[0].rpartition(".")[2] for text in missing)
             self._options.machine.settings = replace(self._machine, cpu_unavailable=lacking)
+        words = self._release.refusals
+        missing += [
+            words.message(Refusal("cpu-capability", bit=bit)) for bit in range(_BRANCH_FORMAT.bit_length())
+            if formats >> bit & 1
+        ]
         if not (given.get("check", True) or enforced):
             return
         for _ in range(1 if enforced else self._machine.topology.cpus):
@@ -189,6 +201,15 @@ class CPUs:
                 found: list[str] = each.get("unavailable-features", [])
                 return found
         return []
+
+    def _warn_of_vendor(self) -> None:
+        """Warn of a name of the hypervisor's vendor that is too long, for each CPU."""
+        if not self._release.behaviour.hyperv_vendor_checked:
+            return
+        if len(dict(self._properties).get("hv-vendor-id", "")) > _VENDOR:
+            said = self._release.refusals.message(Refusal("hyperv-vendor"))
+            for _ in range(self._machine.topology.cpus):
+                self._options.warn(f"warning: {said}")
 
     def _check_address_bits(self) -> None:
         value = dict(self._properties).get("phys-bits")

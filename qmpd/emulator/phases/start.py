@@ -207,6 +207,8 @@ class Start:
             self._checks.check_file_system(entry)
             self._building.add_file_system(entry.identifier or "")
         self._blockdevs()
+        if options.singles.audio_id_twice is not None and self._release.behaviour.audio_backends_are_objects:
+            raise Refusal("object-duplicate", id=options.singles.audio_id_twice).at(NOWHERE)
         listed = options.lists.choices("audio-drivers")
         for driver in options.singles.audio_backends.values():
             if listed and driver not in listed:
@@ -337,6 +339,7 @@ class Start:
             except OSError as error:
                 text = f"can't open backing store {store} for guest RAM: {error.strerror}"
                 raise OptionError(text, NOWHERE) from None
+        board.warn_of_split(self._machine.memory)
         cpus.create(self._globals())
         numa_options.check(numa.check_cpus)
         self._change(cpu_nodes=tuple(numa.nodes_of_cpus()), node_memory=tuple(numa.memory_of_nodes()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def usb_driver(options: EmulatorOptions, board: Board, name: str, location: str)
 
     :raise OptionError: there is none of this name, or the board has no place for it.
     """
+    if options.release.behaviour.usb_devices_deprecated:
+        options.complaints.error(Refusal("usb-devices-deprecated").at(location))
     kind = _USB.get(name)
     if kind is not None and not board.kind.has_pci:
         text = (

@@ -186,7 +186,10 @@ class ChardevOptions:
         if device is None:
             raise Refusal("chardev-missing", id=label)
         if pretty and mode != "control":
-            raise Refusal("monitor-pretty")
+            if self.release.behaviour.pretty_needs_control:
+                raise Refusal("monitor-pretty")
+            said = self.release.refusals.message(Refusal("monitor-pretty-useless"))
+            self.warn(f"{entry.location}: warning: {said}")
         if not device.shared and (device.monitor is not None or device.taken):
             raise Refusal("chardev-taken", id=label)
         if device.monitor is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values, typed_values
+from qmpd.option_language.errors import NOWHERE, OptionError
 from qmpd.option_language.options import Given, Option
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ _PAIR = re.compile(r'\s*(\S{1,63})\s*=\s*"([^"]{0,1023})')
 # Groups whose keys make a tree.
 _TREES = ("object", "machine", "smp-opts", "boot-opts")
 _MACHINE_TREES = {"smp-opts": "smp", "boot-opts": "boot"}
+# Groups of which there is one list.
+_ONE_EACH = ("machine", "memory", "smp-opts")
 _INVALID = "Invalid argument"
 
 
@@ -27,15 +30,17 @@ def take(options: KeptOptions, given: Given) -> None:
 
     :raise Refusal: it cannot be read, or something in it is wrong.
     """
-    path = given.value
+    path, behaviour = given.value, options.release.behaviour
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.readlines()
     except IsADirectoryError:
+        if not behaviour.keyval_options:
+            options.complaints.error(OptionError("error reading file", NOWHERE))
+            raise Refusal("config-unreadable", path=path, reason=_INVALID) from None
         raise Refusal("config-folder") from None
     except OSError as error:
-        raise Refusal("open-failed", path=path, reason=error.strerror) from None
-    behaviour = options.release.behaviour
+        raise Refusal("config-not-opened", path=path, reason=error.strerror) from None
     if behaviour.keyval_options:
         _Sections(options, given.location if behaviour.config_faults_at_option else None).take(path, lines)
     else:
@@ -134,7 +139,7 @@ class _Sections:
         options = self._options
         tree: key_values.Tree = {}
         for key, value in pairs:
-            key_values.plant(tree, key, value)
+            key_values.plant(tree, key, value, is_checked=False)
         if group == "object":
             declared = typed_values.argument_type(options.release, "object-add")
             try:
@@ -189,8 +194,10 @@ def _take_entry(options: KeptOptions, entry: Entry) -> None:
     """Take what is not only a group's."""
     if entry.group == "object":
         options.add_object(entry)
+    elif entry.group in _ONE_EACH and entry.identifier is not None:
+        return  # it is none of the one that counts
     elif entry.group == "machine":
-        options.machine.machine.update(entry.pairs)
+        options.machine.take_pairs(entry.pairs, entry.location)
     elif entry.group == "memory":
         options.machine.take_memory(entry.values(), entry.location)
     elif entry.group == "name":

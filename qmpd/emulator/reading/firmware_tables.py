@@ -141,7 +141,8 @@ class FirmwareTables:
                 with open(path, "rb") as file:
                     size += len(file.read(_ACPI_LARGEST * 2))
             except OSError as error:
-                raise OptionError(f"can't open file {path}: {error.strerror}") from None
+                code = "acpi-file-read" if isinstance(error, IsADirectoryError) else "acpi-file-open"
+                raise Refusal(code, path=path, reason=error.strerror) from None
         if has_header and size < _ACPI_HEADER:
             raise OptionError(
                 f"ACPI table claiming to have header is too short, available: {size}, expected: {_ACPI_HEADER}"

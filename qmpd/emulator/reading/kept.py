@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator.command_line.machine import MachineOptions
 from qmpd.emulator.lists import Lists
 from qmpd.emulator.process import ProcessOptions
@@ -45,6 +46,8 @@ class KeptOptions:
         pairs = list(entry.pairs)
         if entry.identifier is not None:
             pairs.append(("id", entry.identifier))
+        if not entry.has("qom-type"):
+            raise Refusal("parameter-missing", name="qom-type").at(entry.location)
         if "object-add" in self.release.names.unchecked:
             # The objects themselves read the text.
             self.objects.append((entry.location, dict(pairs)))

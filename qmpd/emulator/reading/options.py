@@ -18,6 +18,7 @@ from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP, Entry
 from qmpd.option_language.options import Given, Option
+from qmpd.server.chardevs.probing import probe_writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +120,9 @@ class EmulatorOptions(KeptOptions):
             "echr": self.singles.escape_character,
             "rotate": self.singles.rotation,
             "usbdevice": self._take_usb,
+            "watchdog": self._take_watchdog,
+            "writeconfig": self._take_config_to_write,
+            "realtime": self._take_realtime,
             "global": self._take_global,
             "set": lambda given: self.groups.set(given.value),
             "readconfig": lambda given: config_files.take(self, given),
@@ -153,7 +157,7 @@ class EmulatorOptions(KeptOptions):
             elif name in _PROCESS:
                 self.process.take(given)
             elif name in _GROUPS:
-                if name == "mon" and self.release.behaviour.mon_deprecated:
+                if name == "mon" and self.release.behaviour.mon_deprecated and not self.groups.find("mon"):
                     self.complaints.line(f"{given.location}: {_MON_IS_OLD}")
                 self.groups.parse(given, _GROUPS[name])
             elif name in _DRIVES:
@@ -264,6 +268,22 @@ class EmulatorOptions(KeptOptions):
         self.machine.machine["usb"] = "on"
         self._keep_for_later(given)
 
+    def _take_watchdog(self, given: Given) -> None:
+        if "watchdog" in self.given:
+            raise OptionError("only one watchdog option may be given")
+        self._keep_for_later(given)
+
+    def _take_config_to_write(self, given: Given) -> None:
+        """It is seen whether the file can be written, and no more."""
+        if given.value != "-":
+            probe_writing(given.value, "config-written")
+        self.complaints.line(f"{given.location}: warning: qmpd writes no configuration")
+
+    def _take_realtime(self, given: Given) -> None:
+        if self.groups.parse(given, "realtime").has("mlock"):
+            said = self.release.refusals.message(Refusal("memory-lock-deprecated"))
+            self.complaints.line(f"{given.location}: warning: {said}")
+
     def _take_folder(self, given: Given) -> None:
         if given.value in HELP:
             self.values["L"] = "help"
@@ -356,6 +376,8 @@ class EmulatorOptions(KeptOptions):
             self.groups.add(entry)
             return
         entry = self.groups.parse(given, "global")
+        if not self.release.behaviour.keyval_options:
+            return  # what lacks something sets nothing
         if not all(entry.has(key) for key in ("driver", "property", "value")):
             raise OptionError("options 'driver', 'property', and 'value' are required")
 

@@ -49,6 +49,7 @@ class Singles:
         self.plugins: list[str] = []
         self.audio_cards: list[str] = []
         self.audio_backends: dict[str, str] = {}
+        self.audio_id_twice: str | None = None
         self.display_type = ""
 
     # What is seen and heard
@@ -85,7 +86,10 @@ class Singles:
                     raise OptionError(f"Parameter '{name}' is missing")
             if driver not in _AUDIO:
                 raise OptionError(f"Parameter 'driver' does not accept value '{driver}'")
-        self.audio_backends[str(values["id"])] = str(values["driver"])
+        identifier = str(values["id"])
+        if identifier in self.audio_backends and self.audio_id_twice is None:
+            self.audio_id_twice = identifier
+        self.audio_backends[identifier] = str(values["driver"])
 
     @staticmethod
     def _drivers(release: Release, declared: str) -> tuple[str, ...]:
@@ -113,7 +117,8 @@ class Singles:
             raise OptionList(cards, 0)
         self._add_audio(values, is_json=False)
         if model not in self._options.lists.choices("sound-cards"):
-            raise OptionList(cards, 1, (f"{self._place(given)}Unknown sound card name `{model}'",))
+            said = self._release.refusals.message(Refusal("audio-model", model=model))
+            raise OptionList(cards, 1, (self._place(given) + said,))
         self.audio_cards.append(model)
 
     def _place(self, given: Given) -> str:
@@ -236,6 +241,8 @@ class Singles:
 
         :raise OptionError: it is wrong.
         """
+        if not self._release.behaviour.plugins_built:
+            raise Refusal("plugins-missing")
         for number, (key, value) in enumerate(key_values.flat_list(given.value, "file", None)):
             if number == 0 and value in HELP and self._release.behaviour.plugin_help:
                 raise self._options.lists.listed("-plugin")
