@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 Report = Callable[[str], None]
+
+LONGEST_FIRST = (
+    "refusals/test_lines.py", "clients/test_one_turn.py", "libvirt/test_libvirt.py", "capture/test_real_capture.py",
+    "capture/test_twin.py", "server/test_slow_files.py", "server/test_backpressure.py", "server/test_endings.py",
+    "endurance/test_fuzz.py", "live_update/test_bad_children.py", "refusals/test_live.py", "live_update/test_update.py",
+    "refusals/test_machines.py", "objects/test_device_limits.py", "control/test_one_turn.py",
+    "objects/test_differential.py", "endurance/test_soak.py", "clients/test_serve.py", "server/test_hostile_clients.py",
+    "clients/test_file_sets.py", "testing/test_vm.py", "server/test_places.py", "server/test_forgetting.py",
+    "bench/test_bench.py", "system/test_isolation.py", "capture/test_real_hardware.py", "control/test_transcript.py",
+)  # fmt: skip
+"""The files of tests that take long: a worker that begins one last would keep the others waiting."""
 
 _PROPERTY = "report"
 
@@ -26,6 +38,12 @@ class _Reported:
             terminalreporter.section("report")
             for line in self.lines:
                 terminalreporter.write_line(line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    places = {str(folder / name): place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(str(item.path), len(places)))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,6 +19,7 @@ from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2 import check, snapshot_table, snapshots
 from qmpd.block.images.qcow2.creation import Options, create
 from qmpd.block.images.qcow2.image import Qcow2
+from qmpd.block.images.qcow2.refcounts import Block
 from tests.block.images import MemoryStorage, allocation, needs_qemu_img, qemu_img, qemu_io
 
 EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "10"))
@@ -219,6 +220,30 @@ def test_compressed_clusters_are_read(tmp_path: Path) -> None:
         == content[99 * SECTOR : 100 * SECTOR] + b"x" * SECTOR + content[101 * SECTOR : 102 * SECTOR]
     )
     assert check.check(image) == ([], [])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16, 32, 64])
+def test_room_is_found_alike_whatever_the_width_of_the_counts(bits: int) -> None:
+    """Beside a plain search; and in large blocks as soon as in small ones."""
+    order = bits.bit_length() - 1
+    chosen = random.Random(bits)
+    for _ in range(40):
+        data = bytearray(chosen.choice([bytes(2048), b"\xff" * 2048, chosen.randbytes(2048)]))
+        for _ in range(4):
+            place, length = chosen.randrange(2048), chosen.randrange(600)
+            data[place : place + length] = chosen.choice([bytes(length), b"\xff" * length])
+        block = Block(bytes(data[:2048]).ljust(2048, b"\0"), order)
+        counts = [block.get(index) for index in range(len(block))]
+        assert list(block.counts()) == counts
+        start, wanted = chosen.randrange(len(block)), chosen.choice([1, 3, 70, 5000])
+        first = next((index for index in range(start, len(block)) if not counts[index]), len(block))
+        end = next((index for index in range(first, len(block)) if counts[index]), len(block))
+        assert block.free_run(start, wanted) == (first, min(wanted, end - first))
+    large = Block(b"\xff" * 64 + bytes(2 << 20), order)
+    begun = time.process_time()
+    for _ in range(100):
+        assert large.free_run(0, 5) == (64 * 8 // bits, 5)
+    assert time.process_time() - begun < 0.5
 
 
 WRITER = """

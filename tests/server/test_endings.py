@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,9 +74,8 @@ class Server:
         return [os.path.join(folder, name) for folder, _, names in os.walk(self.folder) for name in names]
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from(sorted(SERVERS)), st.sampled_from(SIGNALS), st.floats(0, 0.7))
-def test_at_every_moment_from_the_start_on(kind: str, number: signal.Signals, delay: float) -> None:
+def end_after(kind: str, number: signal.Signals, delay: float) -> None:
+    """Start a server, and end it a moment later."""
     with tempfile.TemporaryDirectory() as folder:
         server = Server(SERVERS[kind], folder)
         time.sleep(delay)
@@ -84,6 +84,17 @@ def test_at_every_moment_from_the_start_on(kind: str, number: signal.Signals, de
         assert "Traceback" not in errors
         assert "KeyboardInterrupt" not in errors
         assert server.left() == []
+
+
+MOMENTS = st.tuples(st.sampled_from(sorted(SERVERS)), st.sampled_from(SIGNALS), st.floats(0, 0.7))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(MOMENTS, min_size=4, max_size=4))
+def test_at_every_moment_from_the_start_on(moments: list[tuple[str, signal.Signals, float]]) -> None:
+    with ThreadPoolExecutor(len(moments)) as pool:
+        for ended in [pool.submit(end_after, *moment) for moment in moments]:
+            ended.result()
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -41,14 +41,16 @@ def connect(address: Address) -> socket.socket:
     deadline = time.monotonic() + PATIENCE
     while True:
         client = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-        client.settimeout(PATIENCE)
+        # Where too many wait to be let in, the system tries again only after a second.
+        client.settimeout(0.05)
         try:
             client.connect(address)
+            client.settimeout(PATIENCE)
             return client
         except OSError:
             client.close()
             assert time.monotonic() < deadline, f"nobody listens at {address}"
-            time.sleep(0.02)
+            time.sleep(0.01)
 
 
 def reset(client: socket.socket) -> None:

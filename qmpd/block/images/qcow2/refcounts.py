@@ -6,6 +6,7 @@ import errno
 import sys
 from array import array
 from collections import OrderedDict
+from functools import cache
 from typing import TYPE_CHECKING
 
 from qmpd.block.images.errors import CorruptImage, ImageError
@@ -23,6 +24,8 @@ CACHE = 4 << 20
 
 # The type of array elements for each width of a count that is a whole number of bytes.
 _TYPES = {3: "B", 4: "H", 5: "I", 6: "Q"}
+# So many counts are looked at in the first place, and at most at once.
+_PIECE, _MOST = 64, 1 << 14
 
 
 class Block:
@@ -60,29 +63,53 @@ class Block:
         begin, end = first * bits >> 3, ((last + 1) * bits + 7) >> 3
         return begin, bytes(self._data[begin:end])
 
-    def counts(self) -> list[int] | array[int]:
-        """All counts."""
+    def __len__(self) -> int:
+        """How many counts there are."""
+        return (len(self._data) << 3) >> self._order
+
+    def counts(self, first: int = 0, last: int | None = None) -> list[int] | array[int]:
+        """The counts from `first` on, up to the one before `last`."""
+        last = len(self) if last is None else last
         kind = _TYPES.get(self._order)
         if kind is None:
-            return [self.get(index) for index in range((len(self._data) << 3) >> self._order)]
-        counts = array(kind, bytes(self._data))
+            in_byte = 8 >> self._order
+            begin = first // in_byte
+            apart = _apart(self._order)
+            found = [count for byte in self._data[begin : -(-last // in_byte)] for count in apart[byte]]
+            return found[first - begin * in_byte : last - begin * in_byte]
+        width = 1 << self._order - 3
+        counts = array(kind, bytes(self._data[first * width : last * width]))
         if sys.byteorder == "little":
             counts.byteswap()
         return counts
 
     def free_run(self, start: int, wanted: int) -> tuple[int, int]:
         """The first run of free clusters from `start` on: its beginning and its length, at most `wanted`."""
-        counts = self.counts()
-        total = len(counts)
+        total, piece, begin = len(self), _PIECE, -1
         while start < total:
-            if counts[start]:
-                start += 1
-                continue
-            end = start
-            while end < total and end - start < wanted and not counts[end]:
-                end += 1
-            return start, end - start
-        return total, 0
+            # Most often what is wanted is where one begins to look, so that not the whole block is read.
+            counts = self.counts(start, min(total, start + piece))
+            place = 0
+            if begin < 0:
+                if 0 not in counts:
+                    start, piece = start + len(counts), min(piece * 4, _MOST)
+                    continue
+                place = counts.index(0)
+                begin = start + place
+            end = next((index for index in range(place, len(counts)) if counts[index]), len(counts))
+            if start + end - begin >= wanted:
+                return begin, wanted
+            if end < len(counts):
+                return begin, start + end - begin
+            start, piece = start + len(counts), min(piece * 4, _MOST)
+        return (total, 0) if begin < 0 else (begin, total - begin)
+
+
+@cache
+def _apart(order: int) -> list[tuple[int, ...]]:
+    """The counts in each byte, where several are in one."""
+    bits = 1 << order
+    return [tuple(byte >> place & (1 << bits) - 1 for place in range(0, 8, bits)) for byte in range(256)]
 
 
 class Refcounts:
