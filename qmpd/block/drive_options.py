@@ -60,7 +60,10 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
 
     :raise Refusal: the name of its file is none.
     """
-    own = {name: value for name, value in given.items() if name not in _OF_DRIVE and not name.startswith("throttling.")}
+    own = {
+        name: value for name, value in given.items()
+        if name not in _OF_DRIVE and not name.startswith(("throttling.", "stats-intervals."))
+    }  # fmt: skip
     rest = typed(nested(own))
     below: dict[str, Any] = rest.pop("file", {})
     driver, file = given.get("format") or given.get("driver"), given.get("file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from qmpd.block import accounting
 from qmpd.block.limits import Limits
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
@@ -33,8 +34,7 @@ _RENAMED = {
     "group": "throttling.group",
     "readonly": "read-only",
 }
-_SWITCHES = ("snapshot", "cache.writeback")
-_LOOKED_AT = (*_SWITCHES, "stats-account-invalid", "stats-account-failed")
+_LOOKED_AT = ("snapshot", "cache.writeback", "stats-account-invalid", "stats-account-failed")
 # What every node takes.
 _OF_NODES = frozenset({
     "node-name", "discard", "cache.direct", "cache.no-flush", "auto-read-only", "force-share", "driver",
@@ -145,9 +145,10 @@ def take_common(nodes: dict[str, str]) -> None:
 
     :raise Refusal: a value is wrong.
     """
-    for name in _SWITCHES:
+    for name in _LOOKED_AT:
         if name in nodes:
             key_values.boolean(name, nodes[name])
+    _take_intervals(nodes)
     limits: dict[str, int] = {}
     for name in [each for each in nodes if each.startswith(_THROTTLING)]:
         text = nodes.pop(name)
@@ -164,6 +165,21 @@ def take_common(nodes: dict[str, str]) -> None:
         raise Refusal("value-invalid", value=zeroes)
     for name in _LOOKED_AT:
         nodes.pop(name, None)
+
+
+def _take_intervals(nodes: dict[str, str]) -> None:
+    found = accounting.intervals(nodes)
+    names = list(accounting.interval_names(nodes))
+    for name in names:
+        if not name.isdecimal() and name.partition(".")[0].isdecimal():
+            raise Refusal("drive-interval-nested")
+        if not name.isdecimal() or int(name) >= len(found):
+            raise Refusal("drive-interval-option", name=name)
+    for text in found:
+        if not accounting.is_length(text):
+            raise Refusal("drive-interval", length=text)
+    for name in names:
+        del nodes[f"stats-intervals.{name}"]
 
 
 def take_driver(nodes: dict[str, str]) -> str | None:

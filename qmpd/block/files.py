@@ -27,6 +27,7 @@ _FDSET = "/dev/fdset/"
 _ZEROS = 1 << 20
 # Of new files.
 _MODE = 0o644
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 # What users of a file do with it, and what they will not have others do: the bits are QEMU's (BLK_PERM_*).
 READ, WRITE, UNCHANGED, RESIZE = 1, 2, 4, 8
@@ -154,14 +155,21 @@ class DiskFile(FileStorage):
     It is opened for reading alone as long as nobody writes where `auto_read_only`.
     """
 
-    __slots__ = ("_auto", "_held", "_locking", "_open_set", "_opened", "_writable", "filename", "is_device")
+    __slots__ = (
+        "_anchor", "_auto", "_held", "_locking", "_open_set", "_opened", "_place", "_writable", "filename", "is_device",
+    )  # fmt: skip
 
     def __init__(
         self, filename: str, driver: str, open_set: OpenDescriptor | None, *,
-        read_only: bool, auto_read_only: bool, locking: bool,
+        read_only: bool, auto_read_only: bool, locking: bool, place: str = "",
     ) -> None:  # fmt: skip
-        """:raise Refusal: it cannot be opened."""
+        """`place` is where it is found while it has no name.
+
+        :raise Refusal: it cannot be opened.
+        """
         self.filename = filename
+        self._place = place
+        self._anchor = -1
         self._open_set = open_set
         self._locking = locking
         self._auto = auto_read_only
@@ -177,13 +185,24 @@ class DiskFile(FileStorage):
             raise
         self.is_device = not stat.S_ISREG(mode)
 
+    def hide(self) -> str:
+        """Let it have no name, so that it ends with the last process that has it open; where it is found now.
+
+        :raise OSError: it cannot be removed.
+        """
+        self._anchor = os.dup(self.descriptor)
+        if not self._place:
+            os.unlink(self.filename)
+        self._place = f"/proc/{os.getpid()}/fd/{self._anchor}"
+        return self._place
+
     def _open(self, writable: bool) -> int:
         way = os.O_RDWR if writable else os.O_RDONLY
         if self.filename.startswith(_FDSET):
             return self._open_of_set(way)
         try:
             # A pipe must not keep the machine waiting.
-            descriptor = os.open(self.filename, way | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(self._place or self.filename, way | os.O_CLOEXEC | os.O_NONBLOCK)
             os.set_blocking(descriptor, True)
             return descriptor
         except OSError as error:
@@ -222,9 +241,10 @@ class DiskFile(FileStorage):
 
     def close(self) -> None:
         """Close the file, which lets go of its locks; twice does no harm."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        for descriptor in (self.descriptor, self._anchor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.descriptor = self._anchor = -1
 
     def __del__(self) -> None:
         """Nobody has the node any more."""
@@ -373,3 +393,22 @@ def read_bytes(path: str, most: int) -> bytes:
     """
     with open(path, "rb") as file:
         return file.read(most)
+
+
+def temporary_file() -> tuple[FileStorage, str]:
+    """A new file for what ends with the process, and its name, as QEMU's C library would make it up.
+
+    :raise OSError: it cannot be made.
+    """
+    # QEMU takes /var/tmp where nothing else is said, since what is in /tmp may have to fit into the memory.
+    folder = os.environ.get("TMPDIR") or "/var/tmp"
+    while True:
+        name = os.path.join(folder, f"vl.{''.join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(6))}")
+        with contextlib.suppress(FileExistsError):
+            return FileStorage(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)), name
+
+
+def remove(filename: str) -> None:
+    """Remove a file, where it is there."""
+    with contextlib.suppress(OSError):
+        os.unlink(filename)

@@ -9,6 +9,7 @@ from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
 
 if TYPE_CHECKING:
+    from qmpd.block.accounting import Accounting
     from qmpd.block.content import Content
     from qmpd.hardware.buses import Device
 
@@ -50,6 +51,10 @@ class BlockNode:
     recorded_backing: str = ""
     highest: int = 0
     threshold: int = 0
+    # Whether what is read from behind it is written into it.
+    copy_on_read: bool = False
+    # Where its file is that has no name any more: another process that has it open, as `/proc` shows it.
+    place: str = ""
     # Faults that the control socket has asked for.
     faults: list[dict[str, Any]] = field(default_factory=list)
     content: Content | None = None
@@ -163,6 +168,8 @@ class Drive:
     # The account of what was done (QAPI BlockDeviceStats), and when the last of it was; None before the first.
     statistics: dict[str, int] = field(default_factory=dict)
     last_access: int | None = None
+    # How that is kept; None where nothing was said of it.
+    accounting: Accounting | None = None
     # Requests that have failed, and are tried again when the machine goes on: kind, offset, length, pattern.
     waiting: list[tuple[str, int, int, int]] = field(default_factory=list)
 

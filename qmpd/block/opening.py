@@ -10,6 +10,7 @@ from qmpd.block.files import beside
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
+from qmpd.block.values import number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
@@ -89,8 +90,7 @@ class Opener:
     def _check(self, driver: str, options: Options) -> None:
         if driver == "throttle":
             self._graph.check_group(str(options["throttle-group"]))
-        latency = options.get("latency-ns", 0)
-        if driver in _NULL and latency not in _LATENCIES:
+        if driver in _NULL and number(options.get("latency-ns", 0)) not in _LATENCIES:
             raise Refusal("null-latency")
 
     @staticmethod

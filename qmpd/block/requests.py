@@ -9,10 +9,12 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.block.accounting import Accounting, enter
 from qmpd.block.content import number_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import failure
 from qmpd.block.throttling import Gate
+from qmpd.block.values import number as value_of
 from qmpd.schedule.schedule import Time
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode, Drive
     from qmpd.schedule.schedule import Schedule
 
-_OF_STATISTICS = {"read": "rd", "write": "wr", "zero": "wr", "flush": "flush", "discard": "unmap"}
 READS = ("read",)
+_AS_USUAL = Accounting()
 
 
 class Home(Protocol):
@@ -173,7 +175,15 @@ class Requests:
         def work() -> bytes | None:
             return carry_out(node, request, through=through)
 
-        self._executor.do(work, lambda outcome: self._finish(drive, node, request, outcome))
+        latency = _latency(node)
+
+        def done(outcome: Outcome) -> None:
+            if latency:
+                self._later(latency, lambda: self._finish(drive, node, request, outcome))
+            else:
+                self._finish(drive, node, request, outcome)
+
+        self._executor.do(work, done)
 
     def _finish(self, drive: Drive | None, node: BlockNode, request: Request, outcome: Outcome) -> None:
         self.under_way -= 1
@@ -232,6 +242,16 @@ def _spelled(limit: str) -> str:
     return f"{kind}-total{'-' if rest else ''}{rest}".replace("_", "-")
 
 
+def _latency(node: BlockNode) -> int:
+    """The nanoseconds that a null device below a node was told to take for each request."""
+    at: BlockNode | None = node
+    while at is not None:
+        if not at.children:
+            return value_of(at.options.get("latency-ns", 0))
+        at = at.children.get(DRIVERS[at.driver].first)
+    return 0
+
+
 def carry_out(node: BlockNode, request: Request, *, through: bool = False) -> bytes | None:
     """Do what a request asks for; what was read.
 
@@ -277,18 +297,8 @@ def keeps_status(drive: Drive) -> bool:
 
 
 def account(drive: Drive, request: Request, now: int) -> None:
-    """Enter a request that has ended into its drive's account (QEMU's block/accounting.c)."""
-    kind = _OF_STATISTICS[request.kind]
-    found = drive.statistics
-    drive.last_access = now
-
-    def add(name: str, value: int) -> None:
-        found[name] = found.get(name, 0) + value
-
-    if request.error:
-        add(f"failed_{kind}_operations", 1)
-        return
-    if kind != "flush":
-        add(f"{kind}_bytes", request.length)
-    add(f"{kind}_operations", 1)
-    add(f"{kind}_total_time_ns", now - request.began)
+    """Enter a request that has ended into its drive's account."""
+    rules = drive.accounting or _AS_USUAL
+    latency = now - request.began
+    if enter(drive.statistics, rules, request.kind, request.length, now, latency, failed=bool(request.error)):
+        drive.last_access = now

@@ -59,9 +59,29 @@ class Watched:
 
     def read(self, offset: int, length: int) -> bytes:
         """Read."""
-        if self.node.faults:
+        node = self.node
+        if node.faults:
             self._fail("read", offset, length)
+        if node.copy_on_read and not node.read_only:
+            self._copy_up(offset, length)
         return self._content.read(offset, length)
+
+    def _copy_up(self, offset: int, length: int) -> None:
+        """Write what is behind this part of the node into it: `copy-on-read` of a drive."""
+        content = self._content
+        # Whole clusters are copied.
+        cluster = getattr(getattr(content, "header", None), "cluster_size", 1)
+        end = min(content.size, -(-(offset + length) // cluster) * cluster)
+        offset = offset // cluster * cluster
+        inside = max(0, end - offset)
+        for count, allocated in list(content.pieces(offset, inside)) if inside else ():
+            if not allocated:
+                data = content.read(offset, count)
+                if any(data):
+                    content.write(offset, data)
+                else:
+                    content.zero(offset, count, unmap=False)
+            offset += count
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write; zeros need not be written where the node is to notice them."""

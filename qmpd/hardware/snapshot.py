@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qmpd.block.accounting import Accounting
 from qmpd.block.graph import BlockGraph
 from qmpd.block.making import reopen_all
 from qmpd.block.nodes import BlockNode, Drive
@@ -86,6 +87,10 @@ _PROPERTIES = Field(
 _FORWARDS = Field(
     lambda value, refer: [list(each) for each in value], lambda plain, find: [Forward(*each) for each in plain]
 )
+_ACCOUNTING = Field(
+    lambda value, refer: None if value is None else value.snapshot(),
+    lambda plain, find: None if plain is None else Accounting.restore(plain),
+)
 _FACTS = Field(
     lambda value, refer: {label: list(facts) for label, facts in value.items()},
     lambda plain, find: {label: ChardevFacts(*facts) for label, facts in plain.items()},
@@ -107,7 +112,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Card: {"device": one(Device), "netdev": one(Netdev)},
     Network: {"netdevs": many(Netdev), "cards": many(Card)},
     BlockNode: {"children": named(BlockNode), "parents": many(BlockNode), "drives": many(Drive)},
-    Drive: {"device": one(Device), "node": one(BlockNode)},
+    Drive: {"device": one(Device), "node": one(BlockNode), "accounting": _ACCOUNTING},
     BlockGraph: {"nodes": named(BlockNode), "drives": many(Drive)},
     Backends: {
         "network": one(Network), "block": one(BlockGraph), "_chardev_users": named(Device), "_singles": named(Device),

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
+from qmpd.block.values import is_on
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP
@@ -46,6 +47,8 @@ class Drives:
         :raise OptionError: it cannot be had.
         """
         whole = drive_rules.renamed(entry.pairs)
+        if "snapshot" in self._options.given:
+            whole.setdefault("snapshot", "on")
         drive, interface = drive_rules.divide(whole, self._default)
         own, values, read_only = *drive, drive.read_only
         if drive.copies_in_vain:
@@ -62,8 +65,10 @@ class Drives:
             settings["id"] = entry.identifier
         settings |= {name: own[name] for name in ("werror", "rerror") if name in own}
         if not is_empty:
-            opened = self._open(entry, file, driver, values, read_only)
-            passed = {key: value for key, value in whole.items() if key not in drive_rules.OWN and key != "format"}
+            keeps = read_only or is_on(whole.get("snapshot", "off"))
+            opened = {**self._open(entry, file, driver, values, keeps), "readonly": "on" if read_only else "off"}
+            kept = {name for name in drive_rules.OWN if name != "copy-on-read"} | {"format"}
+            passed = {key: value for key, value in whole.items() if key not in kept}
             settings |= {**passed, **opened}
             if file is not None:
                 settings["file"] = file

@@ -225,6 +225,8 @@ def query_blockstats(system: System, session: Client, arguments: Arguments) -> o
         shown |= {"device": drive.name}
         if drive.qdev:
             shown["qdev"] = drive.qdev
+        if drive.accounting is not None and "stats" in shown:
+            shown["stats"] |= drive.accounting.described(system.machine.schedule.now(Time.CLOCK))
         if drive.statistics or drive.last_access is not None:
             shown["stats"] |= drive.statistics
             if drive.last_access is not None:
