@@ -57,6 +57,9 @@ def _of_machine(ask: _Asker) -> dict[str, Any]:
     cpu = ask("-cpu", "qemu64,family=9999", machine=PC).complaint
     bits = ask("-cpu", "qemu64,phys-bits=99", machine=PC).complaint
     encryption = ask("-machine", "memory-encryption=zq", machine=PC).complaint
+    files = ask("-incoming", "file:/zqfolder/file", ends=True).complaint
+    # Standard input is /dev/null, where no machine comes from.
+    descriptors = ask("-incoming", "fd:0", ends=True).complaint
     return {
         "cpu_numbers_unsigned": "can be at most" in cpu,
         "cpu_address_bits": "fixed" if "only supports" in bits else "range" if "between" in bits else "any",
@@ -67,6 +70,10 @@ def _of_machine(ask: _Asker) -> dict[str, Any]:
         "smbios_slots": "Don't know" not in ask("-smbios", "type=9", machine=PC).complaint,
         "cards_listed_always": "mac" in ask("-global", "ne2k_pci.mac=zq", machine=PC).complaint,
         "xen_domain_known": not ask("-xen-domid", "1").complaint,
+        "migrates_through_files": "unknown migration protocol" not in files,
+        "descriptors_of_files": (
+            "refused" if "not supported" in descriptors else "deprecated" if "deprecated" in descriptors else "taken"
+        ),
         "incoming_channels": "channel-type" in ask("-incoming", "zqword").complaint,
     }
 

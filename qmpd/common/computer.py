@@ -43,7 +43,7 @@ class Computer(Protocol):
         """
 
     def descriptor_kind(self, number: int) -> str:
-        """What an open file is: `socket`, `tap` or `other`.
+        """What an open file is: `socket`, `pipe`, `tap` or `other`.
 
         :raise OSError: it is not open.
         """

@@ -82,8 +82,9 @@ ABOUT: dict[str, str] = {
     " is no such device; false: later, when the firmware asks for the tables; changed between 7.2 and 10.0",
     "incoming_channels": "-incoming takes a channel as JSON or by its type, and looks at that at once; came"
     " between 7.2 and 10.0",
-    "migrates_through_files": "-incoming knows 'file:'; came between 7.2 and 10.0",
-    "descriptors_of_files_deprecated": "-incoming fd: of a file is warned about; came between 7.2 and 10.0",
+    "migrates_through_files": "migration knows 'file:'; came between 7.2 and 10.0",
+    "descriptors_of_files": "what becomes of a migration through 'fd:' that is a file and no stream: 'taken',"
+    " 'deprecated' (taken with a warning; came between 7.2 and 10.0) or 'refused' (came between 10.0 and 11.1)",
     "cpu_numbers_unsigned": "-cpu reads the numbers of CPUID as without a sign; changed between 7.2 and 10.0",
     "cpu_address_bits": "which phys-bits of a CPU the emulator takes: 'fixed', its own alone; 'range', those of any"
     " CPU; or 'any'; changed between 5.2 and 7.2, and between 10.0 and 11.1",
@@ -223,7 +224,7 @@ class Behaviour:
     smbios_slots_checked_early: bool = False
     incoming_channels: bool = True
     migrates_through_files: bool = True
-    descriptors_of_files_deprecated: bool = True
+    descriptors_of_files: str = "deprecated"
     cpu_numbers_unsigned: bool = True
     cpu_address_bits: str = "any"
     memory_encryption: str = "deprecated"

@@ -50,6 +50,8 @@ class ThisComputer:
             mode = os.fstat(-1).st_mode
         if stat.S_ISSOCK(mode):
             return "socket"
+        if stat.S_ISFIFO(mode):
+            return "pipe"
         return "tap" if stat.S_ISCHR(mode) and _is_tap(number) else "other"
 
 

@@ -50,7 +50,6 @@ _ACTION = dict.fromkeys(_ACTIONS, STRING)
 # QEMU rounds memory up to its largest page size.
 _MEMORY_UNIT = 8192
 _ACCELERATORS = ("tcg", "kvm", "qtest")
-_MIGRATION_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "rdma:", "vsock:", "file:")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
 
 
@@ -333,9 +332,12 @@ class MachineOptions:
     def _take_incoming(self, given: Given) -> None:
         uri = given.value
         if uri != "defer":
-            if uri.startswith(_MIGRATION_PROTOCOLS):
-                raise OptionError("no machine migrates to here; only 'defer' is served")
-            raise OptionError(self._behaviour.unknown_incoming.format(uri=uri))
+            from qmpd.emulator.reading.incoming import take_incoming
+
+            if ":" not in uri:
+                raise OptionError(self._behaviour.unknown_incoming.format(uri=uri))
+            take_incoming(self._release, uri, self._warn)
+            raise OptionError("no machine migrates to here; only 'defer' is served")
         self.settings = replace(self.settings, incoming=uri)
 
     def _take_action(self, given: Given) -> None:

@@ -22,7 +22,7 @@ from qmpd.emulator.phases.cpu_features import CPUs
 from qmpd.emulator.phases.usb_devices import usb_driver
 from qmpd.emulator.reading import numa as numa_options
 from qmpd.emulator.reading.drives import Drives
-from qmpd.emulator.reading.incoming import check_incoming
+from qmpd.emulator.reading.incoming import take_incoming
 from qmpd.emulator.reading.networks import Networks
 from qmpd.guest.effects import ACTING
 from qmpd.hardware.home import Workbench
@@ -452,7 +452,7 @@ class Start:
             self._checks.load_snapshot(self._building.inventory.backends.block)
         incoming = options.machine.incoming
         if incoming is not None and incoming != "defer":
-            check_incoming(options, incoming)
+            take_incoming(self._release, incoming, self._warn)
         for entry in self._groups.find("vnc"):
             self._checks.check_vnc(entry)
             display = entry.identifier or "default", entry.flag("password")

@@ -5,13 +5,16 @@ Nothing of a machine is a job, a dump or a migration here, so none can be found 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import DeviceNotFound
 from qmpd.machine.run_state import RunState
+from qmpd.migration import addresses
 from qmpd.monitor.commands.unmodelled import refusal
 from qmpd.monitor.registry import command
+from qmpd.system.askers import MonitorAsker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +24,6 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
     Check = Callable[[System, Client, Arguments], None]
-
-_PROTOCOLS = ("tcp:", "unix:", "exec:", "fd:", "vsock:")
-_FILE = "file:"
 
 
 def _refusing(*names: str) -> Callable[[Check], Check]:
@@ -72,13 +72,22 @@ def _check_folder(system: System, path: str, code: str) -> None:
 def _dump(system: System, session: Client, arguments: Arguments) -> None:
     kind, found, name = cast("str", arguments["protocol"]).partition(":")
     if kind == "fd" and found:
-        descriptors = system.descriptors
-        if descriptors is None or not descriptors.has_name(session.label, name):
+        if not _has_file(system, session, name):
             raise Refusal("descriptor-name-missing", name=name)
     elif kind == "file" and found:
         _check_folder(system, name, "dump-file")
     else:
         raise Refusal("dump-protocol")
+
+
+def _has_file(system: System, session: Client, name: str) -> bool:
+    """Whether a client has handed over an open file of this name."""
+    return system.descriptors is not None and system.descriptors.has_name(_label(session), name)
+
+
+def _label(session: Client | None) -> str:
+    """Whose files may be meant: a line of the human monitor that stands alone has none."""
+    return "" if session is None else session.label
 
 
 @_refusing("trace-event-set-state", "trace-event-get-state")
@@ -100,8 +109,9 @@ def _migrate(system: System, session: Client, arguments: Arguments) -> None:
     uri = arguments.get("uri")
     if uri is None and "channels" not in arguments:
         raise Refusal("migration-address-missing")
-    if isinstance(uri, str) and not uri.startswith((*_PROTOCOLS, _FILE)):
-        raise Refusal("migration-protocol", uri=uri)
+    if isinstance(uri, str):
+        has_file = partial(_has_file, system, session)
+        addresses.check_outgoing(uri, system.release.behaviour, system.computer, has_file)
     if system.machine.state is RunState.INMIGRATE:
         raise Refusal("migration-incoming-waits")
 
@@ -111,14 +121,13 @@ def _migrate_incoming(system: System, session: Client, arguments: Arguments) -> 
     if system.settings.incoming is None:
         raise Refusal("incoming-not-said")
     uri = arguments.get("uri")
-    if isinstance(uri, str) and not uri.startswith((*_PROTOCOLS, _FILE)):
-        raise Refusal("incoming-protocol", uri=uri)
-    kind, _, path = (uri if isinstance(uri, str) else "").partition(":")
-    if kind == "unix":
-        try:
-            system.computer.check_folder(path)
-        except OSError as error:
-            raise Refusal("bind-failed", place=path, reason=error.strerror) from None
+    if not isinstance(uri, str):
+        return
+    scheme, _, name = uri.partition(":")
+    # A file that was handed over stays there: nothing is done with it.
+    if scheme != "fd" or not _has_file(system, session, name):
+        asker = MonitorAsker(system, _label(session))
+        addresses.check_incoming(uri, system.release.behaviour, system.computer, asker)
 
 
 @_refusing("input-send-event")

@@ -1,0 +1,1 @@
+"""Migration: where a machine would go to, or come from."""
