@@ -15,7 +15,7 @@ from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from qmpd.block.executor import Executor
     from qmpd.block.files import OpenDescriptor
@@ -46,6 +46,7 @@ class BlockGraph:
         "has_group",
         "inactive",
         "json_parser",
+        "members",
         "nodes",
         "open_set",
         "report",
@@ -58,6 +59,8 @@ class BlockGraph:
         self.happened: deque[tuple[str, dict[str, Any]]] = deque()
         # Prints a line on standard error, from whatever thread; None where nobody serves the machine.
         self.report: Callable[[str], None] | None = None
+        # The options that a driver has of its own; None where that is not known.
+        self.members: Callable[[str], Container[str]] | None = None
         # Has the requests tried again that have stopped the machine; None where there were none.
         self.again: Callable[[], None] | None = None
         # Who reads and writes; None until somebody does.

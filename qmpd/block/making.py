@@ -9,6 +9,8 @@ from qmpd.block.content import Gone
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.files import ALL, DiskFile
 from qmpd.block.images.errors import CorruptImage, ImageError
+from qmpd.block.images.qcow2 import layout
+from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.nodes import below
 from qmpd.block.permissions import check_writable, cumulative
 from qmpd.block.values import number
@@ -80,6 +82,9 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
     if not node.read_only:
         check_writable(node.children["file"])
     content = read_qcow2(node, below(node), below(node, "data-file") if "data-file" in node.children else None)
+    check_options(content.header, node.options)
+    if "data-file" in node.children and not content.header.incompatible & layout.DATA_FILE:
+        raise Refusal("qcow2-data-file")
     content.tell_corrupt = partial(_tell_corrupt, node, graph)
     return content
 

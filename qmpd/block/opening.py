@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.filenames import parse, probe_bytes
-from qmpd.block.files import beside
+from qmpd.block.files import beside, kind_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
@@ -75,6 +75,8 @@ class Opener:
             node.children = children
             node.content = self._content(node)
             node.port = Watched(node, self._graph)
+            self._check_behind(name, options)
+            self._check_left(name, options)
         except Refusal:
             for child in children.values():
                 self._graph.release(child)
@@ -90,8 +92,27 @@ class Opener:
     def _check(self, driver: str, options: Options) -> None:
         if driver == "throttle":
             self._graph.check_group(str(options["throttle-group"]))
+        if driver in FILES and not options.get("filename"):
+            raise Refusal("file-name-needed", driver=driver)
         if driver in _NULL and number(options.get("latency-ns", 0)) not in _LATENCIES:
             raise Refusal("null-latency")
+
+    def _check_behind(self, driver: str, options: Options) -> None:
+        """Refuse to have something behind what cannot have it."""
+        if options.get("backing") not in (None, "") and "backing" not in DRIVERS[driver].children:
+            raise Refusal("backing-unsupported")
+
+    def _check_left(self, driver: str, options: Options) -> None:
+        """Refuse what the driver does not know (`-drive` and `json:` may say anything)."""
+        if self._graph.members is None:
+            return
+        known = self._graph.members(driver)
+        for name in options:
+            # Nothing behind it is what any driver can be told.
+            is_known = name in _COMMON or name in known or name == "children"
+            if not is_known and not (name == "backing" and options[name] in (None, "")):
+                code = "drive-format-option" if "file" in known else "drive-protocol-option"
+                raise Refusal(code, driver=driver, name=".".join(_first_leaf(name, options[name])))
 
     @staticmethod
     def _references(driver: str, options: Options) -> list[tuple[str, object]]:
@@ -180,8 +201,8 @@ class Opener:
         inherited = {name: parent[name] for name in _INHERITED if name in parent and name not in options}
         whole = {"discard": "unmap", **inherited, **options}
         if "driver" not in whole and role in _PROTOCOL_ROLES and "filename" in whole:
-            filename = str(whole.pop("filename"))
-            whole = {**whole, **parse(filename, self._graph.json_parser)}
+            # No protocol is looked for in a name that was given as an option.
+            whole["driver"] = kind_of(str(whole["filename"]))
         child = self.open(whole)
         if "read-only" not in options:
             child.heir_of = _UNBORN
@@ -194,11 +215,13 @@ class Opener:
             return
         inherited = {"read-only": True, **{each: options[each] for each in ("cache",) if each in options}}
         try:
-            if "backing" not in options:
-                reference = of_file(
-                    str(recorded), node.image.get("backing-filename-format"), read_only=True,
-                    json_parser=self._graph.json_parser,
-                )  # fmt: skip
+            if recorded is not None and ("backing" not in options or _names_nothing(reference)):
+                given = {} if "backing" not in options else cast("dict[str, Any]", reference)
+                kind = None if "driver" in given else node.image.get("backing-filename-format")
+                of_image = of_file(str(recorded), kind, read_only=True, json_parser=self._graph.json_parser)
+                reference = {**of_image, **given}
+                if "file" in of_image:
+                    reference["file"] = {**of_image["file"], **given.get("file", {})}
             child = self._child("backing", reference, inherited)
         except Refusal as error:
             self._graph.release(node, always=True)
@@ -209,6 +232,22 @@ class Opener:
         except Refusal:
             self._graph.release(node, always=True)
             raise
+
+
+def _names_nothing(reference: object) -> bool:
+    """Whether options of a node do not tell what it is made of."""
+    if not isinstance(reference, dict):
+        return False
+    file = reference.get("file", {})
+    return "filename" not in reference and isinstance(file, dict) and not {"filename", "driver"} & file.keys()
+
+
+def _first_leaf(name: str, value: object) -> list[str]:
+    """An option's name with those of its members, down to the first that has none."""
+    if not isinstance(value, dict) or not value:
+        return [name]
+    member = next(iter(value))
+    return [name, *_first_leaf(member, value[member])]
 
 
 def _called(node: BlockNode) -> str:

@@ -50,15 +50,25 @@ def _info_memory_devices(system: System, line: Line) -> str:
 
 
 def _info_block(system: System, line: Line) -> str:
+    nodes = line.flag("n")
     wanted = line.word()
     line.end()
-    if wanted in ("-n", "-v"):
-        raise CommandError(f"qmpd does not model 'info block {wanted}'")
-    said = [_drive(each) for each in ask(system, "query-block") if wanted is None or wanted == each["device"]]
-    if wanted is not None and not said:
-        nodes = [each for each in ask(system, "query-named-block-nodes") if each["node-name"] == wanted]
-        said = [_drive({"device": "", "removable": False, "inserted": each}) for each in nodes]
-    return "\n".join(said)
+    if wanted == "-v":
+        raise CommandError("qmpd does not model 'info block -v'")
+    said = "" if nodes else _drives(ask(system, "query-block"), wanted, "device")
+    if said or (wanted is None and not nodes):
+        return said
+    shown = [
+        {"device": "", "removable": False, "node-name": each["node-name"], "inserted": each}
+        for each in ask(system, "query-named-block-nodes")
+    ]
+    return _drives(shown, wanted, "node-name")
+
+
+def _drives(listed: list[dict[str, Any]], wanted: str | None, name: str) -> str:
+    """Those that are wanted; each has an empty line before it that does not come first among all."""
+    chosen = [(number, each) for number, each in enumerate(listed) if wanted is None or wanted == each[name]]
+    return "".join(("\n" if number else "") + _drive(each) for number, each in chosen)
 
 
 def _drive(shown: dict[str, Any]) -> str:

@@ -60,7 +60,9 @@ def make_inventory(release: Release, home: Home, computer: Computer) -> Inventor
             release.command_line.choices("network-backends"),
             partial(_declared, weakref.ref(release)),
         )
-    return Inventory(home, source, computer)
+    inventory = Inventory(home, source, computer)
+    inventory.backends.block.members = partial(release.introspection.branch_members, "blockdev-add")
+    return inventory
 
 
 def _declared(of: Callable[[], Release | None], kind: str) -> Mapping[str, str]:

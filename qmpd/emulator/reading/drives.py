@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
+from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.values import is_on
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError, OptionList
@@ -138,8 +139,9 @@ class Drives:
             raise OptionError(f"invalid parameter value: {entry.get('file.locking')}")
         if file is None and driver is None and not below:
             raise OptionError("Must specify either driver or file")
-        if file is None:
-            file = below.pop("filename", None)
+        plain = file is None
+        if plain:
+            file = below.pop("filename", None) or None
         inner = below.get("driver")
         if inner is not None and inner not in self._drivers():
             raise Refusal("driver-unknown", driver=inner)
@@ -147,7 +149,7 @@ class Drives:
             self._check_left(driver, values)
             return {**settings, "driver": driver, **values}
         if file is not None:
-            settings |= self._open_file(entry, file, driver, read_only)
+            settings |= self._open_file(entry, file, driver, read_only, plain=plain)
         self._check_left(settings.get("format", "raw"), values)
         return settings
 
@@ -167,9 +169,12 @@ class Drives:
         name = inner.get("filename") if isinstance(inner, dict) else value.get("filename")
         return str(value["driver"]) if "driver" in value else None, None if name is None else str(name)
 
-    def _open_file(self, entry: Entry, file: str, driver: str | None, read_only: bool) -> dict[str, str]:
+    def _open_file(
+        self, entry: Entry, file: str, driver: str | None, read_only: bool, *, plain: bool
+    ) -> dict[str, str]:
+        """What is to be opened; `plain`: no protocol is looked for in the name."""
         protocol, colon, rest = file.partition(":")
-        if colon and "/" not in protocol:
+        if colon and "/" not in protocol and not plain:
             self._check_protocol(protocol, rest)
             if protocol in ("null-co", "null-aio"):
                 return {"file": file, "path": file, "format": driver or "raw"}
@@ -210,7 +215,9 @@ class Drives:
             raise OptionError(f"Unknown protocol '{protocol}'")
 
     def _check_left(self, driver: str, values: dict[str, str]) -> None:
-        """Refuse what a driver does not know."""
+        """Refuse what a driver does not know; those that are modelled do so when they are opened."""
+        if driver in DRIVERS:
+            return
         known = self._options.release.introspection.branch_members("blockdev-add", driver)
         drive_rules.check_left(driver, values, known)
 
