@@ -130,6 +130,26 @@ class FileStorage:
         """All of a file is allocated, as far as chains of images go."""
         yield length, True
 
+    def holes(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
+        """What a part is: lengths, and whether the file system keeps nothing for them; all is kept if it is silent."""
+        end = offset + length
+        while offset < end:
+            try:
+                data = min(end, os.lseek(self.descriptor, offset, os.SEEK_DATA))
+            except OSError as error:
+                # Behind the last data nothing but a hole is left.
+                data = end if error.errno == errno.ENXIO else offset
+            if data > offset:
+                yield data - offset, True
+                offset = data
+                continue
+            try:
+                hole = min(end, max(offset + 1, os.lseek(self.descriptor, offset, os.SEEK_HOLE)))
+            except OSError:
+                hole = end
+            yield hole - offset, False
+            offset = hole
+
     def truncate(self, size: int) -> None:
         """Make it this long.
 

@@ -184,7 +184,7 @@ class Drive:
             return 0
         if self.device is None and not self.label:
             # A drive that no device has yet does nothing, and lets others do all; who asks to write for a while may.
-            return WRITE if self.writes else 0
+            return (WRITE if self.writes else 0) | (RESIZE if self.resizes else 0)
         return READ | (WRITE if self.writes else 0)
 
     @property

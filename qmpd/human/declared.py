@@ -87,10 +87,6 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "mouse_button": _declare("state:integer"),
     "mouse_move": _declare("x:string y:string z:string?"),
     "mouse_set": _declare("index:integer"),
-    "nbd_server_add": _declare("writable:-w device:device name:string?"),
-    "nbd_server_remove": _declare("force:-f name:string"),
-    "nbd_server_start": _declare("all:-a writable:-w uri:string"),
-    "nbd_server_stop": (),
     "o": _declare("format:/ address:integer value:integer"),
     "pcie_aer_inject_error": _declare("advisory:-a correctable:-c device:string error:string"),
     "pmemsave": _SAVE,
@@ -274,14 +270,6 @@ def _on_internal(command: str) -> Action:
     return action
 
 
-def _no_server(system: System, values: Values) -> str:
-    raise Refusal("nbd-server-none")
-
-
-def _no_export(system: System, values: Values) -> str:
-    raise Refusal("nbd-export-missing", id=values["name"])
-
-
 def _sync_profile(system: System, values: Values) -> str:
     value = values.get("what")
     if value not in (None, "on", "off", "reset"):
@@ -323,9 +311,6 @@ _ACTIONS: dict[str, Action] = {
     "drive_mirror": _on_device("drive_mirror"),
     "expire_password": _expire_password,
     "getfd": _no_descriptor,
-    "nbd_server_add": _on_device("nbd_server_add"),
-    "nbd_server_remove": _no_export,
-    "nbd_server_stop": _no_server,
     "set_password": _set_password,
     "snapshot_blkdev": _snapshot,
     "snapshot_blkdev_internal": _on_internal("blockdev-snapshot-internal-sync"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.human import chardevs, debuggers, drives, forwarding, objects, plugging
+from qmpd.human import chardevs, debuggers, drives, exports, forwarding, objects, plugging
 from qmpd.human.asking import execute, without_arguments
 from qmpd.human.errors import Misread
 from qmpd.human.information import INFORMATION
@@ -49,6 +49,7 @@ PARTS: dict[str, Part] = {
     **debuggers.PARTS,
     **objects.PARTS,
     **drives.PARTS,
+    **exports.PARTS,
     **forwarding.PARTS,
     "balloon": _balloon,
     "exit_preconfig": without_arguments("x-exit-preconfig"),
@@ -60,6 +61,7 @@ PARTS: dict[str, Part] = {
 """The commands, by their names."""
 
 MEANINGS = {
+    **exports.MEANINGS,
     "qemu-io": "[-d] DRIVE COMMAND -- read and write a disk as qemu-io does",
     "exit_preconfig": "-- go on where the command line said -preconfig",
     "migrate_cancel": "-- give up the migration that is under way",

@@ -152,6 +152,18 @@ ABOUT: dict[str, str] = {
     "pretty_needs_control": "-mon pretty=on is refused where the monitor is none for programs; false: it is warned"
     " about",
     "hyperv_vendor_checked": "a CPU's hv-vendor-id that is too long is warned about, without KVM too",
+    "exports_deleted_after_reply": "an export that is deleted is told of after the command's reply; changed between"
+    " 5.2 and 7.2",
+    "newest_exports_end_first": "where several exports end together the newest is told of first; changed between 7.2"
+    " and 10.0",
+    "exports_end_last": "at quit exports end after jobs; false: before them; changed between 5.2 and 7.2",
+    "writable_exports_shared": "NBD's clients are told that several connections to a writable export see each other's"
+    " writes; came between 5.2 and 7.2",
+    "nbd_clients": "how many clients an NBD server serves at once where it is not told, 0 without limit; changed"
+    " between 5.2 and 7.2",
+    "nbd_patience": "how many seconds an NBD client has to negotiate where the server is not told, 0 without limit;"
+    " changed between 5.2 and 7.2",
+    "nbd_tls_over_ip_only": "an NBD server speaks TLS over IP alone; changed between 5.2 and 7.2",
 }
 
 
@@ -269,6 +281,13 @@ class Behaviour:
     audio_backends_are_objects: bool = False
     pretty_needs_control: bool = True
     hyperv_vendor_checked: bool = True
+    exports_deleted_after_reply: bool = False
+    newest_exports_end_first: bool = True
+    exports_end_last: bool = False
+    writable_exports_shared: bool = True
+    nbd_clients: int = 100
+    nbd_patience: int = 10
+    nbd_tls_over_ip_only: bool = False
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

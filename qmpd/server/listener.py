@@ -223,7 +223,8 @@ def listen_tcp(host: str, port: str, *, backlog: int = BACKLOG) -> Listener:
         listening.listen(backlog)
     except OSError as error:
         listening.close()
-        raise ListenError(f"Failed to find an available port: {error.strerror}") from None
+        what = "find an available port" if error.errno == errno.EADDRINUSE else "bind socket"
+        raise ListenError(f"Failed to {what}: {error.strerror}") from None
     return Listener.inherit("", listening.detach(), None)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from qmpd.block.exports.exports import Listening
     from qmpd.control.dispatcher import ControlDispatcher
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.hardware.inventory import Inventory
@@ -376,6 +377,24 @@ class VirtualMachine:
 
             self.threads_of_disks = DiskThreads(self.system.machine.later, stands_still)
         return self.threads_of_disks
+
+    def open_nbd_server(self, address: Mapping[str, Any]) -> Listening:
+        """Let clients of the machine's exports connect (`qmpd.system.ports.Host`).
+
+        :raise Refusal: the address cannot be had.
+        """
+        from qmpd.server.exporting import NbdServer
+
+        return NbdServer(self, address)
+
+    def open_front_end(self, address: Mapping[str, Any], name: str) -> Listening:
+        """Listen for what is turned away (`qmpd.system.ports.Host`).
+
+        :raise Refusal: the address cannot be had.
+        """
+        from qmpd.server.exporting import FrontEnds
+
+        return FrontEnds(self, address, name)
 
     def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
         """Have `then` done in the main loop once somebody has written to this named pipe (`qmpd.system.ports.Host`)."""

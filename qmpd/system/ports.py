@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from qmpd.block.executor import Executor
+    from qmpd.block.exports.exports import Listening
 
 
 class Host(Protocol):
@@ -66,6 +67,18 @@ class Host(Protocol):
 
     def disk_threads(self) -> Executor:
         """The threads that read and write the machine's disks; the same each time."""
+
+    def open_nbd_server(self, address: Mapping[str, Any]) -> Listening:
+        """Let clients of the machine's exports connect at an address (QAPI's SocketAddress; `fd` is a number).
+
+        :raise Refusal: it cannot be had.
+        """
+
+    def open_front_end(self, address: Mapping[str, Any], name: str) -> Listening:
+        """Listen at an address for what qmpd does not model: whoever connects is turned away, and that is told.
+
+        :raise Refusal: it cannot be had.
+        """
 
     def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
         """Have `then` done in the main loop once somebody has written to this named pipe.

@@ -21,6 +21,7 @@ from qmpd.machine.machine import ignore_event, ignore_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from qmpd.block.exports.exports import Exports
     from qmpd.block.jobs.jobs import Jobs
     from qmpd.chardev.device import Chardev
     from qmpd.common.computer import Computer
@@ -64,6 +65,7 @@ class System:
 
     __slots__ = (
         "_disks",
+        "_exports",
         "_jobs",
         "built",
         "chardevs",
@@ -120,6 +122,8 @@ class System:
         self._disks: Disks | None = None
         # Its jobs; None until somebody asks for them.
         self._jobs: Jobs | None = None
+        # What others read and write of them; None until something is exported.
+        self._exports: Exports | None = None
         # Who is told what qmpd itself fails at.
         self.report_defect = report
         self.machine, self.guest = make_machine(settings, release.behaviour, clock, ignore_event, wake, report)
@@ -146,9 +150,19 @@ class System:
         silent = self.machine.exit_status is not None
         status = main_loop.turn(self.machine)
         if status is not None and self.exit_status is None:
-            if not silent and self._jobs is not None:
-                self._jobs.end()
+            if not silent:
+                self._end_work()
             self.exit_status = status
+
+    def _end_work(self) -> None:
+        """The process ends, and so do exports and jobs."""
+        last = self.release.behaviour.exports_end_last
+        if self._exports is not None and not last:
+            self._exports.end_all()
+        if self._jobs is not None:
+            self._jobs.end()
+        if self._exports is not None and last:
+            self._exports.end_all()
 
     # What the machine is made of
 
@@ -198,6 +212,20 @@ class System:
                 self.machine, graph, disks.executor, release.behaviour, release.refusals.message, disks.requests.tell
             )
         return self._jobs
+
+    @property
+    def exports(self) -> Exports:
+        """What others read and write of the machine's disks."""
+        if self._exports is None:
+            from qmpd.system.exports import make_exports
+
+            self._exports = make_exports(self)
+        return self._exports
+
+    @property
+    def has_exports(self) -> bool:
+        """Whether there is something that others read and write, or could."""
+        return self._exports is not None and not self._exports.is_idle
 
     def _open_of_set(self, identifier: int, way: int) -> int:
         """A copy of a file that a client has handed over.

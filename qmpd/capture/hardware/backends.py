@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +69,15 @@ def backend_lines(command: str, shapes: Shapes, report: Callable[[str], None]) -
     try:
         asked = {"implements": "user-creatable"}
         types = sorted(each["name"] for each in program.client.ask("qom-list-types", asked).result)
-        for name in types:
-            try:
-                yield _object(program, name, shapes)
-            except Gone:
-                report(f"making an object of type {name} ends the program")
-                program.close()
-                program = Program(command, _MACHINE)
+        with tempfile.TemporaryDirectory() as folder:
+            _make_credentials(folder)
+            for name in types:
+                try:
+                    yield _object(program, name, shapes, folder)
+                except Gone:
+                    report(f"making an object of type {name} ends the program")
+                    program.close()
+                    program = Program(command, _MACHINE)
         for backend in _CHARDEVS.values():
             added = program.client.ask("chardev-add", {"id": _ID, "backend": backend})
             if added.value is None:
@@ -99,24 +105,34 @@ def _nodes(client: Client) -> Iterator[bytes]:
         yield entry("block", each["drv"], shown)
 
 
-def _object(program: Program, name: str, shapes: Shapes) -> bytes:
+def _make_credentials(folder: str) -> None:
+    """Put TLS credentials into a folder, as far as this computer can make them."""
+    with open(os.path.join(folder, "keys.psk"), "w", encoding="ascii") as keys:
+        keys.write("qemu:00112233445566778899aabbccddeeff\n")
+    if shutil.which("openssl") is not None:
+        words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca-key.pem", "-out", "ca-cert.pem", "-subj",
+                 "/CN=authority", "-addext", "keyUsage=critical,keyCertSign"]  # fmt: skip
+        subprocess.run(["openssl", "req", *words], cwd=folder, check=False, capture_output=True)
+
+
+def _object(program: Program, name: str, shapes: Shapes, folder: str) -> bytes:
     facts: dict[str, Any] = {}
     client = program.client
     # Not all of them can be taken away again.
     identifier = f"{_ID}-{name}"
-    for words in ({}, *_FILLERS):
+    for words in ({}, *_FILLERS, {"dir": folder, "endpoint": "client"}):
         added = client.ask("object-add", {"qom-type": name, "id": identifier, **words})
         if added.value is None:
             if not words:
                 facts["refusal"] = added.description.replace(identifier, "«id»")
             continue
         if words:
-            facts["with"] = words
+            facts["with"] = replace_in(words, {folder: ""})
         path = f"/objects/{identifier}"
         seen = walk(client, path)
         if seen is not None:
             try_setting(client, path, seen)
-            marked = _relative(seen, path, identifier)
+            marked = _relative(seen, path, identifier, folder)
             # What is named after the id is the only property of its own that an object has.
             places = [place for place, each in enumerate(marked.names()) if "«id»" in each]
             growing = {id(marked): (places[0], marked.names()[: places[0] - 1 : -1])} if places else {}
@@ -126,9 +142,9 @@ def _object(program: Program, name: str, shapes: Shapes) -> bytes:
     return entry("object", name, facts)
 
 
-def _relative(seen: Seen, path: str, identifier: str) -> Seen:
-    """The object with markers for its path and its id."""
-    table = {path: "«self»", identifier: "«id»"}
+def _relative(seen: Seen, path: str, identifier: str, folder: str) -> Seen:
+    """The object with markers for its path and its id, and without the name of a folder that it was given."""
+    table = {path: "«self»", identifier: "«id»", folder: ""}
     return replace(
         seen,
         properties=[(name.replace(identifier, "«id»"), kind) for name, kind in seen.properties],
@@ -136,7 +152,7 @@ def _relative(seen: Seen, path: str, identifier: str) -> Seen:
         errors=replace_in(seen.errors, table),
         codes={name.replace(identifier, "«id»"): code for name, code in replace_in(seen.codes, table).items()},
         children={
-            name.replace(identifier, "«id»"): _relative(child, path, identifier)
+            name.replace(identifier, "«id»"): _relative(child, path, identifier, folder)
             for name, child in seen.children.items()
         },
     )

@@ -51,6 +51,10 @@ MODULES = {
         "blockdev-reopen", "x-blockdev-reopen", "block-set-write-threshold", "change-backing-file",
         "x-blockdev-set-iothread", "x-debug-query-block-graph",
     ),
+    "block_export": (
+        "nbd-server-start", "nbd-server-stop", "nbd-server-add", "nbd-server-remove", "block-export-add",
+        "block-export-del", "query-block-exports",
+    ),
     "block_snapshots": (
         "blockdev-snapshot", "blockdev-snapshot-sync", "blockdev-snapshot-internal-sync",
         "blockdev-snapshot-delete-internal-sync",

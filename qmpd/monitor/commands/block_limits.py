@@ -8,6 +8,7 @@ from qmpd.block.content import text_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
 from qmpd.block.limits import Limits
+from qmpd.block.nodes import Drive
 from qmpd.monitor.commands.block import find_drive
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.block.executor import Outcome
-    from qmpd.block.nodes import BlockNode, Drive
+    from qmpd.block.nodes import BlockNode
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
@@ -87,13 +88,23 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
     size = cast("int", arguments["size"])
     if size < 0:
         raise CommandError("Parameter 'size' expects a >0 size")
+    resizer = Drive("", node=node, resizes=True)
+    graph.use(resizer)
+    try:
+        _check_resizable(node, size)
+    except CommandError:
+        graph.empty(resizer)
+        raise
+    return in_executor(system, lambda: resized(node, size), lambda: graph.empty(resizer))
+
+
+def _check_resizable(node: BlockNode, size: int) -> None:
     if not DRIVERS[node.driver].grows:
         raise CommandError("Image format driver does not support resize")
     if node.driver == "qcow2" and size % _SECTOR:
         raise CommandError("The new size must be a multiple of 512")
     if node.read_only:
         raise CommandError("Image is read-only")
-    return in_executor(system, lambda: resized(node, size))
 
 
 def resized(node: BlockNode, size: int) -> None:
@@ -105,8 +116,11 @@ def resized(node: BlockNode, size: int) -> None:
         node.port.truncate(size)
 
 
-def in_executor(system: System, work: Callable[[], Any]) -> Deferred:
-    """The reply to a command that reads or writes a disk: nothing, once that is done, or why it has failed."""
+def in_executor(system: System, work: Callable[[], Any], after: Callable[[], None] | None = None) -> Deferred:
+    """The reply to a command that reads or writes a disk: nothing, once that is done, or why it has failed.
+
+    `after` is called in the main loop then.
+    """
     outcomes: list[Outcome] = []
 
     def finish() -> object:
@@ -119,6 +133,8 @@ def in_executor(system: System, work: Callable[[], Any]) -> Deferred:
 
     def done(outcome: Outcome) -> None:
         outcomes.append(outcome)
+        if after is not None:
+            after()
         later.ready()
 
     system.disks.executor.do(work, done)

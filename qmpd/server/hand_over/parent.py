@@ -145,6 +145,8 @@ class Parent:
             return "a command of the control socket is being executed"
         if host is not None and host.transcript is not None and not host.transcript.settle(SETTLING):
             return "the transcript is not written yet"
+        if self._vm.system.has_exports:
+            return "disks of the machine are exported"
         return self._vm.system.activities.hindrance()
 
     # The child's life

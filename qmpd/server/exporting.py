@@ -1,0 +1,329 @@
+"""The NBD server: its sockets, and a task for each connection.  What is said there is in `qmpd.block.exports`.
+
+A connection costs no other client anything: it reads only as long as not too much of its is under way, and is closed
+as soon as it does not speak the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import socket
+import ssl
+import stat
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+from qmpd.block.exports.negotiation import Event, Negotiation
+from qmpd.block.exports.service import Service
+from qmpd.block.exports.transmission import BrokenProtocol, Transmission
+from qmpd.common.refusals import Refusal, Worded
+from qmpd.server import log
+from qmpd.server.encryption import server_context
+from qmpd.server.listener import Listener, listen_tcp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from qmpd.block.exports.exports import Export, Server
+    from qmpd.block.exports.negotiation import Agreement
+    from qmpd.block.exports.transmission import Request
+    from qmpd.system.system import System
+
+    class ExportingMachine(Protocol):
+        """Whoever serves the machine."""
+
+        nursery: trio.Nursery
+
+        @property
+        def system(self) -> System:
+            """The machine."""
+
+_CHUNK = 1 << 18
+_MOST_REQUESTS, _MOST_BYTES = 16, 64 << 20
+"""So much of one connection is under way at once; more is read once something is done."""
+
+
+class NbdServer:
+    """Listens at one address until it is closed (`qmpd.block.exports.exports.Listening`)."""
+
+    def __init__(self, vm: ExportingMachine, address: Mapping[str, Any]) -> None:
+        """:raise Refusal: the address cannot be had."""
+        self._vm = vm
+        self._listener = _listen(address)
+        self._connections: set[_Connection] = set()
+        self._left = trio.Event()
+        vm.nursery.start_soon(self._accept)
+
+    def close(self) -> None:
+        """Listen no more, and close all connections."""
+        self._listener.remove()
+        for connection in list(self._connections):
+            connection.throw_out()
+
+    async def _accept(self) -> None:
+        while (accepted := await self._listener.accept("an NBD client", before=self._until_free)) is not None:
+            server = self._vm.system.exports.server
+            if server is None:
+                accepted[0].close()
+                return
+            connection = _Connection(self._vm, accepted[0], server)
+            self._connections.add(connection)
+            self._vm.nursery.start_soon(self._serve, connection)
+
+    async def _until_free(self) -> None:
+        """Wait until one more client may be served."""
+        while (server := self._vm.system.exports.server) is not None:
+            if not server.limit or len(self._connections) < server.limit:
+                return
+            await self._left.wait()
+
+    async def _serve(self, connection: _Connection) -> None:
+        try:
+            await connection.run()
+        except Exception as error:
+            # Whatever is wrong with one client, the others are served.
+            log.defect("an NBD client is turned away: qmpd failed at serving it, a defect of qmpd", error)
+        finally:
+            self._connections.discard(connection)
+            self._left.set()
+            self._left = trio.Event()
+
+
+class FrontEnds:
+    """A socket for what is not modelled: whoever connects is turned away."""
+
+    def __init__(self, vm: ExportingMachine, address: Mapping[str, Any], name: str) -> None:
+        """:raise Refusal: the address cannot be had."""
+        self._name = name
+        self._listener = _listen(address)
+        vm.nursery.start_soon(self._accept)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listener.remove()
+
+    async def _accept(self) -> None:
+        while (accepted := await self._listener.accept(f"a front end of {self._name}")) is not None:
+            log.error(f"qmpd does not model vhost-user: a front end of the export '{self._name}' is turned away")
+            accepted[0].close()
+
+
+class _Connection:
+    """One client (`qmpd.block.exports.exports.Client`)."""
+
+    def __init__(self, vm: ExportingMachine, client: socket.socket, server: Server) -> None:
+        self._vm = vm
+        self._socket = client
+        self._server = server
+        self._scope = trio.CancelScope()
+        self._export: Export | None = None
+        # What is to be sent, and how much is under way; both change in the main loop, too.
+        self._owed: deque[bytes] = deque()
+        self._requests = 0
+        self._bytes = 0
+        self._changed = trio.Event()
+
+    def throw_out(self) -> None:
+        """Close it."""
+        self._scope.cancel()
+        if self._export is not None and self in self._export.clients:
+            self._export.clients.remove(self)
+
+    async def run(self) -> None:
+        """Serve it until it leaves or is thrown out."""
+        stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._socket))
+        try:
+            with self._scope:
+                negotiated = await self._negotiate(stream)
+                if negotiated is not None:
+                    await self._transmit(*negotiated)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError):
+            pass  # it is gone
+        finally:
+            self._socket.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        export = self._export
+        if export is not None and self in export.clients:
+            export.clients.remove(self)
+            self._vm.system.exports.left(export)
+
+    # The negotiation
+
+    async def _negotiate(self, stream: trio.abc.Stream) -> tuple[trio.abc.Stream, Negotiation] | None:
+        with trio.move_on_after(self._server.patience or math.inf) as scope:
+            negotiated = await self._agree(stream)
+        return None if scope.cancelled_caught else negotiated
+
+    async def _agree(self, stream: trio.abc.Stream) -> tuple[trio.abc.Stream, Negotiation] | None:
+        negotiation = Negotiation(self._vm.system.exports, tls=self._server.credentials is not None)
+        while True:
+            event = negotiation.next_event()
+            owed = negotiation.take()
+            if owed:
+                await stream.send_all(owed)
+            if event is Event.CHOSEN:
+                return stream, negotiation
+            if event is Event.HANG_UP:
+                return None
+            if event is Event.START_TLS:
+                stream = await self._encrypt(stream)
+                negotiation.tls_started()
+                continue
+            data = await stream.receive_some(_CHUNK)
+            if not data:
+                return None
+            negotiation.receive(bytes(data))
+
+    async def _encrypt(self, stream: trio.abc.Stream) -> trio.abc.Stream:
+        assert self._server.credentials is not None
+        context = server_context(self._server.credentials)
+        encrypted = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        await encrypted.do_handshake()
+        self._check_authorized(encrypted)
+        return encrypted
+
+    def _check_authorized(self, encrypted: trio.SSLStream[Any]) -> None:
+        """:raise BrokenResourceError: the client may not connect."""
+        if self._server.authorization is None:
+            return
+        identifier = self._server.authorization
+        node = self._vm.system.tree.find(f"/objects/{identifier}")
+        if node is not None and node.type == "authz-simple":
+            if _name_of(encrypted.getpeercert()) == node.value("identity"):
+                return
+        elif node is not None:
+            log.error(f"nbd-server: qmpd does not model {node.type}: the client is refused")
+        raise trio.BrokenResourceError
+
+    # The transmission
+
+    async def _transmit(self, stream: trio.abc.Stream, negotiation: Negotiation) -> None:
+        agreement = negotiation.agreement
+        assert agreement is not None
+        exports = self._vm.system.exports
+        export = exports.offer(agreement.offer.name)
+        if export is not agreement.offer or export is None:
+            return  # it has ended meanwhile
+        self._export = export
+        export.clients.append(self)
+        await self._converse(stream, agreement, negotiation.rest())
+
+    async def _converse(self, stream: trio.abc.Stream, agreement: Agreement, rest: bytes) -> None:
+        assert self._export is not None
+        system = self._vm.system
+        transmission = Transmission(agreement, rest)
+        service = Service(system.exports, self._export, system.disks.requests, transmission)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send, stream)
+            with contextlib.suppress(BrokenProtocol):
+                await self._receive(stream, transmission, service)
+            nursery.cancel_scope.cancel()
+
+    async def _receive(self, stream: trio.abc.Stream, transmission: Transmission, service: Service) -> None:
+        while True:
+            while (request := transmission.next_request()) is not None:
+                self._requests += 1
+                self._bytes += request.length
+                self._begin(service, request)
+                while self._requests >= _MOST_REQUESTS or self._bytes >= _MOST_BYTES:
+                    await self._changed.wait()
+            data = await stream.receive_some(_CHUNK)
+            if not data:
+                return
+            transmission.receive(bytes(data))
+
+    def _begin(self, service: Service, request: Request) -> None:
+        def reply(parts: Iterable[bytes]) -> None:
+            self._owed.extend(parts)
+            self._requests -= 1
+            self._bytes -= request.length
+            self._changed.set()
+            self._changed = trio.Event()
+
+        # The machine's main loop alone touches the disks.
+        self._vm.system.machine.later(lambda: service.begin(request, reply))
+
+    async def _send(self, stream: trio.abc.Stream) -> None:
+        while True:
+            while not self._owed:
+                await self._changed.wait()
+            await stream.send_all(self._owed.popleft())
+
+
+def _name_of(certificate: Any) -> str:
+    """The distinguished name of a certificate's subject."""
+    names = {"commonName": "CN", "organizationName": "O", "countryName": "C", "localityName": "L",
+             "stateOrProvinceName": "ST", "organizationalUnitName": "OU"}  # fmt: skip
+    subject = certificate.get("subject", ()) if certificate else ()
+    pairs = [f"{names.get(key, key)}={value}" for part in subject for key, value in part]
+    return ",".join(reversed(pairs))
+
+
+def _listen(address: Mapping[str, Any]) -> Listener:
+    """The socket of an address.
+
+    :raise Refusal: it cannot be had.
+    """
+    kind = address["type"]
+    if kind == "unix":
+        return Listener(address["path"], replaces=True)
+    if kind == "inet":
+        return _listen_inet(address)
+    if kind == "fd":
+        return _inherit(int(address["str"]))
+    return _listen_vsock(address)
+
+
+def _listen_inet(address: Mapping[str, Any]) -> Listener:
+    if not address.get("port", "").isdecimal() or "to" not in address:
+        return listen_tcp(address.get("host", ""), address["port"])
+    first = int(address["port"])
+    for port in range(first, int(address["to"]) + 1):
+        try:
+            return listen_tcp(address.get("host", ""), str(port))
+        except Worded as error:
+            last = error
+    raise last
+
+
+def _inherit(number: int) -> Listener:
+    try:
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            raise Refusal("descriptor-no-socket", text=str(number))
+    except OSError as error:
+        raise Worded(f"Unable to use file descriptor '{number}': {error.strerror}") from None
+    with socket.socket(fileno=os.dup(number)) as opened:
+        if not opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            try:
+                opened.listen()
+            except OSError as error:
+                os.close(number)
+                raise Worded(f"Failed to listen on fd socket: {error.strerror}") from None
+    return Listener.inherit("", number, None)
+
+
+def _listen_vsock(address: Mapping[str, Any]) -> Listener:
+    for what in ("cid", "port"):
+        if not str(address[what]).isdecimal():
+            raise Worded(f"Failed to parse {what} '{address[what]}'")
+    try:
+        opened = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    except OSError as error:
+        raise Worded(f"Failed to create socket: {error.strerror}") from None
+    try:
+        opened.bind((int(address["cid"]), int(address["port"])))
+        opened.listen()
+    except OSError as error:
+        opened.close()
+        what = "bind" if error.errno != errno.EOPNOTSUPP else "listen on"
+        raise Worded(f"Failed to {what} socket: {error.strerror}") from None
+    return Listener.inherit("", opened.detach(), None)
+
+
