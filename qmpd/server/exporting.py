@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qmpd.block.exports.exports import Export, Server
-    from qmpd.block.exports.negotiation import Agreement
     from qmpd.block.exports.transmission import Request
     from qmpd.system.system import System
 
@@ -165,6 +164,8 @@ class _Connection:
         negotiation = Negotiation(self._vm.system.exports, tls=self._server.credentials is not None)
         while True:
             event = negotiation.next_event()
+            if event is Event.CHOSEN and not self._begin_to_use(negotiation):
+                return None
             owed = negotiation.take()
             if owed:
                 await stream.send_all(owed)
@@ -204,21 +205,22 @@ class _Connection:
 
     # The transmission
 
-    async def _transmit(self, stream: trio.abc.Stream, negotiation: Negotiation) -> None:
+    def _begin_to_use(self, negotiation: Negotiation) -> bool:
+        """The export has this client from now on, before the client knows; whether the export is still there."""
         agreement = negotiation.agreement
         assert agreement is not None
-        exports = self._vm.system.exports
-        export = exports.offer(agreement.offer.name)
-        if export is not agreement.offer or export is None:
-            return  # it has ended meanwhile
+        export = self._vm.system.exports.offer(agreement.offer.name)
+        if export is None or export is not agreement.offer:
+            return False
         self._export = export
         export.clients.append(self)
-        await self._converse(stream, agreement, negotiation.rest())
+        return True
 
-    async def _converse(self, stream: trio.abc.Stream, agreement: Agreement, rest: bytes) -> None:
+    async def _transmit(self, stream: trio.abc.Stream, negotiation: Negotiation) -> None:
         assert self._export is not None
+        assert negotiation.agreement is not None
         system = self._vm.system
-        transmission = Transmission(agreement, rest)
+        transmission = Transmission(negotiation.agreement, negotiation.rest())
         service = Service(system.exports, self._export, system.disks.requests, transmission)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send, stream)
