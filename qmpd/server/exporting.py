@@ -11,7 +11,6 @@ import errno
 import math
 import os
 import socket
-import ssl
 import stat
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
         def system(self) -> System:
             """The machine."""
 
+_LOST = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+"""What a connection fails with whose client is gone."""
 _CHUNK = 1 << 18
 _MOST_REQUESTS, _MOST_BYTES = 16, 64 << 20
 """So much of one connection is under way at once; more is read once something is done."""
@@ -141,7 +142,7 @@ class _Connection:
                 negotiated = await self._negotiate(stream)
                 if negotiated is not None:
                     await self._transmit(*negotiated)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError):
+        except _LOST:
             pass  # it is gone
         finally:
             self._socket.close()
@@ -224,7 +225,7 @@ class _Connection:
         service = Service(system.exports, self._export, system.disks.requests, transmission)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send, stream)
-            with contextlib.suppress(BrokenProtocol):
+            with contextlib.suppress(BrokenProtocol, *_LOST):
                 await self._receive(stream, transmission, service)
             nursery.cancel_scope.cancel()
 
@@ -256,7 +257,10 @@ class _Connection:
         while True:
             while not self._owed:
                 await self._changed.wait()
-            await stream.send_all(self._owed.popleft())
+            try:
+                await stream.send_all(self._owed.popleft())
+            except _LOST:
+                self._scope.cancel()
 
 
 def _name_of(certificate: Any) -> str:

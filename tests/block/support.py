@@ -20,7 +20,8 @@ class Monitor:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(20)
         self._socket.connect(path)
-        self._file = self._socket.makefile("rw")
+        # For reading alone: writing to a text file throws away what it has read ahead.
+        self._file = self._socket.makefile("r")
         self.events: list[dict[str, Any]] = []
         self._file.readline()
         self("qmp_capabilities")
@@ -29,8 +30,7 @@ class Monitor:
         given = {name.rstrip("_").replace("_", "-"): value for name, value in arguments.items()}
         if command in ("block_resize", "block_set_io_throttle"):
             given = {("node-name" if name == "node_name" else name): value for name, value in arguments.items()}
-        self._file.write(json.dumps({"execute": command, "arguments": given}) + "\n")
-        self._file.flush()
+        self._socket.sendall(json.dumps({"execute": command, "arguments": given}).encode() + b"\n")
         while True:
             message: dict[str, Any] = json.loads(self._file.readline())
             if "event" not in message:
