@@ -56,7 +56,7 @@ def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: 
     count, second = settings.topology.cpus, captured["second-cpu"]
     unattached = root.children["machine"].children["unattached"]
     if count > 1:
-        _renumber(root, unattached, second, count)
+        make_room(root, unattached, second, count - 1)
     kinds = captured["cpu"]
     model = builder.captured("cpu", settings.cpu_model)
     first = captured["cpu-path"].rpartition("/")[2]
@@ -76,12 +76,12 @@ def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: 
         unattached.attach(name, node)
 
 
-def _renumber(root: Node, unattached: Node, second: int, count: int) -> None:
-    """Move the devices up that come after the first CPU's, and what points to them."""
+def make_room(root: Node, unattached: Node, first: int, count: int) -> None:
+    """Make room for so many devices of the board at number `first`: those there move up, and what points to them."""
 
     def moved(match: re.Match[str]) -> str:
         number = int(match[1])
-        return f"{UNATTACHED}/device[{number + count - 1 if number >= second else number}]"
+        return f"{UNATTACHED}/device[{number + count if number >= first else number}]"
 
     for node in root.below():
         for name, place in node.shape.places.items():
@@ -101,8 +101,8 @@ def _renumber(root: Node, unattached: Node, second: int, count: int) -> None:
         child = children.get(each.name)
         if child is not None:
             unattached.attach(name, child)
-        if each.name == f"device[{second - 1}]":
-            properties += [[f"device[{second + index}]", "child<>", 0] for index in range(count - 1)]
+        if each.name == f"device[{first - 1}]":
+            properties += [[f"device[{first + index}]", "child<>", 0] for index in range(count)]
     unattached.shape = Shape(properties, static)
 
 

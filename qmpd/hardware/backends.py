@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.nodes import Drive
 from qmpd.common.refusals import Refusal
+from qmpd.hardware.floppies import FLOPPY, choose_type
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import ID
 from qmpd.qom.reader import CHARDEV
@@ -30,11 +31,19 @@ _OPENED_BY_GUEST = frozenset({"virtserialport"})
 _LONGEST_TAG = 31
 # What is a disk or a CD, as its drive is.
 _ANY_MEDIUM = "usb-storage"
+_NEVER_READ_ONLY = "ide-hd"
 
 
 def chardevs_of(given: Mapping[str, Any]) -> list[str]:
     """The character devices that a device was given, by `chardev`, or by `chardev1` and so on where it has several."""
     return [value for name, value in given.items() if value and name.rstrip("0123456789") == CHARDEV]
+
+
+def _writes(device: Device, drive: Drive) -> bool:
+    """Whether a device writes to what is in its drive; a disk that must is refused one that is read-only."""
+    if drive.node is None or (drive.removable and device.driver != FLOPPY):
+        return False
+    return not drive.node.read_only or device.driver == _NEVER_READ_ONLY
 
 
 class Backends:
@@ -171,7 +180,9 @@ class Backends:
         drive.qdev = device.identifier if own and device.identifier is not None else path
         drive.label = drive.qdev
         drive.removable, drive.has_tray = shown["removable"], "tray_open" in shown
-        drive.writes = drive.node is not None and not drive.node.read_only and not drive.removable
+        drive.writes = _writes(device, drive)
+        if device.driver == FLOPPY:
+            choose_type(device, given, None if drive.node is None else drive.node.size)
         drive.shares = bool(given.get("share-rw")) or not drive.writes
         for name in ("werror", "rerror"):
             if given.get(name, "auto") != "auto":

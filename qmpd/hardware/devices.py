@@ -14,6 +14,7 @@ from qmpd.common.dictionary_order import in_order
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, processors, virtio
+from qmpd.hardware.assembly import make_room
 from qmpd.hardware.backends import chardevs_of
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
@@ -304,16 +305,30 @@ class Devices:
 
     def _add_hub(self, bus: Bus, cold: bool) -> None:
         """Add a USB hub that nobody asked for; it belongs to the machine."""
-        self._add_own(places.HUB, bus, {}, cold=cold)
+        self.add_own(places.HUB, bus, {}, cold=cold)
 
-    def _add_own(self, driver: str, bus: Bus, given: dict[str, Any], *, cold: bool) -> None:
-        """Add a device that belongs to the machine."""
+    def add_own(
+        self, driver: str, bus: Bus, given: dict[str, Any], *, cold: bool, number: int | None = None
+    ) -> None:
+        """Add a device that belongs to the machine: behind its others, or as this number of them.
+
+        :raise Refusal: it is refused.
+        """
         captured = self._builder.captured("device", driver)
         if captured is None or "tree" not in captured:
             return
         node = self._build(captured["tree"], None)
-        self._tree.container(UNATTACHED).add_child(f"device[{self._unattached}]", node)
+        container = self._tree.container(UNATTACHED)
+        if number is None:
+            container.add_child(f"device[{self._unattached}]", node)
+        else:
+            make_room(self._tree.root, container, number, 1)
+            container.retype(f"device[{number}]", f"child<{node.type}>")
+            container.attach(f"device[{number}]", node)
         self._unattached += 1
+        for name, value in given.items():
+            if node.property(name) is not None:
+                node.set_value(name, value)
         self._realize(Device(node, driver, None, cold=cold), bus, captured, given)
 
     def add_usb(self) -> None:
@@ -321,13 +336,13 @@ class Devices:
         for name, (driver, address) in _USB_CONTROLLERS.items():
             bus = self.buses.first(name=name)
             if bus is not None:
-                self._add_own(driver, bus, {"addr": address}, cold=True)
+                self.add_own(driver, bus, {"addr": address}, cold=True)
 
     def add_usb_device(self, driver: str) -> None:
         """Add a device that belongs to the machine to its first USB bus, where it has one (`-usbdevice`)."""
         bus = self.buses.first(kind="usb-bus")
         if bus is not None:
-            self._add_own(driver, bus, {}, cold=True)
+            self.add_own(driver, bus, {}, cold=True)
 
     # Finding
 

@@ -51,6 +51,7 @@ class Board(NamedTuple):
 
     - `interface`: the interface of drives that name none.
     - `ide_buses`, and `ide_units` of each; `floppies`; `flashes`: how many there are.
+    - `has_floppy`: there is a floppy drive by default.
     """
 
     family: str
@@ -79,6 +80,7 @@ class Board(NamedTuple):
     ide_buses: int = 2
     ide_units: int = 2
     floppies: int = 2
+    has_floppy: bool = True
     flashes: int = 2
 
 
@@ -98,7 +100,7 @@ _NAMED = {
         has_cpus=False, levels=("sockets", "cores", "threads"), most_cpus=1, reads_topology=False, lists_cpus=False,
         memory=0, most_slots=None, has_acpi=False, wakes=False, resets_twice=False, has_pci=False, takes_vga=False,
         hotplugs_freely=False, takes_system_devices=False, cards=(), interface="none", ide_buses=0, floppies=0,
-        flashes=0,
+        has_floppy=False, flashes=0,
     ),
     "isapc": _PC._replace(
         family="isapc", memory_split="", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False,
@@ -107,7 +109,7 @@ _NAMED = {
     "microvm": _PC._replace(
         family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,
         lists_cpus=False, wakes=False, resets_twice=False,
-        has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0,
+        has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0, has_floppy=False,
     ),
     "x-remote": _PC._replace(
         lacking=_WITHOUT_INPUT, lists_cpus=False, has_acpi=False, wakes=False, resets_twice=False,
@@ -118,6 +120,7 @@ _NAMED = {
 _ALIKE = {
     "q35": _PC._replace(
         family="q35", memory_split="halves", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1,
+        has_floppy=False,
     ),
 }
 

@@ -21,6 +21,7 @@ from qmpd.common.integers import from_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.texts import Texts
 from qmpd.guest.effects import ACTING
+from qmpd.hardware.board_drives import BOARD_INTERFACES, BoardDrive, add_board_drives
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.inventory import Inventory, NotCaptured, Source
 from qmpd.machine.errors import MachineError
@@ -178,8 +179,32 @@ class Building:
         for number in range(_FLASHES):
             node = block.nodes.get(options.get(f"pflash{number}", ""))
             if node is not None:
-                path, free = f"/machine/system.flash{number}", node.read_only
-                block.attach(Drive("", node=node, qdev=path, label=path, writes=not free, shares=free))
+                self._add_flash(number, Drive("", node=node))
+
+    def add_board_drives(self) -> None:
+        """Put the drives into the board's own places that are for one (`-drive if=ide` and the like).
+
+        :raise Refusal: the device there refuses one.
+        """
+        chosen = [each for each in self.inventory.settings.drives if "unit" in each]
+        places = [
+            BoardDrive(each["if"], int(each["bus"]), int(each["unit"]), each["id"], each.get("media") == "cdrom")
+            for each in chosen
+            if each["if"] in BOARD_INTERFACES
+        ]
+        if places:
+            add_board_drives(self.inventory.devices, places)
+        for each in chosen:
+            drive = self.inventory.backends.block.drive(each["id"])
+            if each["if"] == "pflash" and drive is not None:
+                self._add_flash(int(each["unit"]), drive)
+
+    def _add_flash(self, number: int, drive: Drive) -> None:
+        drive.qdev = drive.label = f"/machine/system.flash{number}"
+        drive.removable = False
+        drive.writes = drive.node is not None and not drive.node.read_only
+        drive.shares = not drive.writes
+        self.inventory.backends.block.attach(drive)
 
     def add_device(self, arguments: Mapping[str, object], *, text: bool) -> None:
         """Add a device (`-device`); `text`: what it was given is text.
@@ -266,6 +291,7 @@ def _parts(building: Building, settings: MachineSettings) -> Iterator[tuple[str,
     if settings.usb:
         yield "-usb", building.add_usb
     yield "-machine", building.add_flashes
+    yield "-drive", building.add_board_drives
     for device in settings.devices:
         arguments = {"driver": device.driver, **device.properties}
         yield device.location or f"-device {device.driver}", partial(_add_device, building, arguments)

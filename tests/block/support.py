@@ -53,5 +53,5 @@ def disk(
 ) -> VM:  # fmt: skip
     """A VM whose guest runs, with a disk `d0` on node `n0`."""
     node = node or f"driver={kind},node-name=n0,discard=unmap,file.driver=file,file.filename={path},file.node-name=f0"
-    command_line = ["-machine", "pc", "-blockdev", node, "-device", device, *more]
+    command_line = ["-machine", "pc", "-nodefaults", "-blockdev", node, "-device", device, *more]
     return qmpd(command_line=command_line, guest="", clock=clock)

@@ -25,7 +25,7 @@ DEVICE = ("-device", "virtio-blk-pci,drive=d,id=d0")
 
 def drive(qmpd: VMFactory, options: str, *more: str) -> VM:
     """A VM whose guest runs, with a disk `d0` on the drive `d`."""
-    line = ["-machine", "pc", "-drive", f"if=none,id=d,{options}", *DEVICE, *more]
+    line = ["-machine", "pc", "-nodefaults", "-drive", f"if=none,id=d,{options}", *DEVICE, *more]
     return qmpd(command_line=line, guest="", clock="virtual")
 
 

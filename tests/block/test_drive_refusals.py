@@ -59,3 +59,62 @@ def test_what_is_behind_keeps_what_its_image_says_where_only_its_name_is_told(qm
     assert monitor.human("info block mid").splitlines()[0].strip() in ("", f"mid: {path} (qcow2, read-only)")
     assert f"Backing file:     {path} (chain depth: 1)" in monitor.human("info block d0")
     monitor.close()
+
+
+def shown(vm: object) -> list[tuple[str, str | None, bool]]:
+    monitor = Monitor(vm.qmp_path)  # type: ignore[attr-defined]
+    found = [(each["device"], each.get("qdev"), each["removable"]) for each in monitor("query-block")["return"]]
+    monitor.close()
+    return found
+
+
+BOARDS = (
+    # Seen on real releases, without network card, screen and parallel port.
+    ("7.2", "pc", "if=floppy if=ide,media=cdrom if=ide,driver=null-co if=pflash,driver=null-co,size=1M",
+     [("floppy0", 13, True), ("ide0-cd0", 19, True), ("ide0-hd1", 20, False), ("pflash0", None, False)]),
+    ("7.2", "q35", "driver=null-co,index=2", [("ide2-hd0", 16, False)]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("release", "board", "given", "expected"), BOARDS)
+def test_a_board_has_devices_for_its_drives(
+    qmpd: VMFactory, release: str, board: str, given: str, expected: list[tuple[str, int | None, bool]]
+) -> None:
+    drives = [word for drive in given.split() for word in ("-drive", drive)]
+    vm = qmpd(release=release, command_line=["-machine", board, "-nodefaults", *drives])
+    assert shown(vm) == [
+        (name, "/machine/system.flash0" if number is None else f"/machine/unattached/device[{number}]", removable)
+        for name, number, removable in expected
+    ]
+
+
+def test_what_a_machine_has_by_default(qmpd: VMFactory) -> None:
+    def names(*given: str, release: str = "7.2") -> list[str]:
+        return [name for name, _, _ in shown(qmpd(release=release, command_line=list(given)))]
+
+    assert names() == ["ide1-cd0", "floppy0", "sd0"]
+    assert names(release="10.0") == ["ide1-cd0", "floppy0"]
+    assert names("-machine", "q35") == ["ide2-cd0", "sd0"]
+    assert names("-device", "floppy", "-drive", "driver=null-co,index=2,media=disk") == ["ide1-hd0", "sd0", ""]
+
+
+def test_a_disk_that_must_be_written_to_refuses_what_is_read_only(qmpd: VMFactory) -> None:
+    null = "driver=null-co,read-only=on"
+    with pytest.raises(StartError, match="Block node is read-only"):
+        qmpd(command_line=["-drive", f"if=none,id=d,{null}", "-device", "ide-hd,drive=d"])
+    with pytest.raises(StartError, match="Block node is read-only"):
+        qmpd(command_line=["-drive", f"if=ide,{null}"])
+    qmpd(command_line=["-drive", f"if=none,id=d,{null}", "-device", "virtio-blk-pci,drive=d"])
+
+
+SIZES = ((720, "144"), (1440, "144"), (2880, "288"), (1200, "120"), (360, "120"), (999, "288"))
+
+
+def test_a_floppy_drive_is_what_its_medium_needs(qmpd: VMFactory) -> None:
+    for kilobytes, kind in SIZES:
+        drive = f"if=none,id=d,driver=null-co,size={kilobytes << 10}"
+        vm = qmpd(command_line=["-nodefaults", "-drive", drive, "-device", "floppy,drive=d,id=f"])
+        monitor = Monitor(vm.qmp_path)
+        assert monitor("qom-get", path="/machine/peripheral/f", property="drive-type")["return"] == kind
+        monitor.close()
+        vm.close()

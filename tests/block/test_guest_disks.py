@@ -252,7 +252,7 @@ def test_what_a_drive_is_told_reaches_its_node(qmpd: VMFactory, talk: Talk, imag
         f"if=none,id=d,file={image},format=qcow2,cache=unsafe,detect-zeroes=on,discard=unmap,file.locking=off,"
         "throttling.bps-total=4096,throttling.group=g"
     )
-    command_line = ["-machine", "pc", "-drive", drive, "-drive", drive.replace("id=d,", "id=e,")]
+    command_line = ["-machine", "pc", "-nodefaults", "-drive", drive, "-drive", drive.replace("id=d,", "id=e,")]
     monitor = talk(qmpd(command_line=command_line, guest=""))
     first, _ = monitor("query-block")["return"]
     inserted = first["inserted"]
@@ -266,7 +266,7 @@ def test_a_name_in_json(qmpd: VMFactory, talk: Talk, image: Path) -> None:
     file = {"driver": "qcow2", "file": {"driver": "file", "filename": str(image)}}
     name = json.dumps({"driver": "raw", "size": "64k", "file": file})
     drive = f"if=none,id=d,file=json:{name.replace(',', ',,')}"
-    monitor = talk(qmpd(command_line=["-machine", "pc", "-drive", drive], guest=""))
+    monitor = talk(qmpd(command_line=["-machine", "pc", "-nodefaults", "-drive", drive], guest=""))
     [found] = monitor("query-block")["return"]
     assert found["inserted"]["image"]["virtual-size"] == 65536
     assert '"size": "64k"' in found["inserted"]["image"]["filename"], "it is told as it was given"

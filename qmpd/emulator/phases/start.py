@@ -248,6 +248,20 @@ class Start:
                 self._drives.create(entry, add)
             except Refusal as error:
                 raise error.at(entry.location) from None
+        for drive in self._default_drives():
+            self._building.add_drive(drive)
+            self._change(drives=(*self._machine.drives, drive))
+        self._bench.settings = self._machine
+
+    def _default_drives(self) -> list[dict[str, str]]:
+        """The drives that the machine has where none were asked for in their places."""
+        if "nodefaults" in self._options.values:
+            return []
+        entries = (*self._groups.find("device"), *self._groups.find("global"))
+        drivers: set[object] = {entry.get("driver") for entry in entries}
+        drivers |= {values.get("driver") for _, values in self._options.devices}
+        behaviour = self._release.behaviour
+        return self._drives.defaults(self._board.kind, drivers, with_sd=behaviour.sd_drive_made)
 
     def _check_memory_backend(self) -> None:
         value = self._tree.pop("memory-backend", None) or self._tree.pop("memory_backend", None)
@@ -347,6 +361,8 @@ class Start:
         self._bench.settings = self._machine
         board.init(self._tree, self._globals(), self.inventory)
         self._building.add_flashes()
+        self._drives.check_orphans(board.takes_drive)
+        self._add_board_drives()
         if board.kind.has_pci and self._release.behaviour.cards_listed_always and self._globals():
             for kind in options.lists.network_cards("pci-device"):
                 self._apply_globals(kind, NOWHERE)
@@ -355,7 +371,14 @@ class Start:
             self._networks.create_cards([*models, *board.kind.cards])
         if board.kind.has_pci:
             self._drives.check_flash()
-        self._drives.check_orphans(board.takes_drive)
+
+    def _add_board_drives(self) -> None:
+        try:
+            self._building.add_board_drives()
+        except NotModelled as refusal:
+            self._leave_out(refusal, "what is for drives of the board", NOWHERE)
+        except Refusal as refusal:
+            raise self._refused(refusal, NOWHERE) from None
 
     # Devices
 
@@ -410,8 +433,8 @@ class Start:
 
     def _check_connected(self, wanted: object, location: str) -> None:
         """Refuse a drive that has a device of its own."""
-        for interface, _, _, entry, _ in self._drives.places:
-            if wanted and entry.identifier == wanted and interface != "none":
+        for interface, _, _, entry, name in self._drives.places:
+            if wanted and name == wanted and interface != "none":
                 at = entry.location if interface == "virtio" else location
                 if at == location and interface == "virtio":
                     continue  # this is that device

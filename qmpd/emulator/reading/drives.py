@@ -9,16 +9,17 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
+from qmpd.block import values as block_values
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.values import is_on
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.machine.boards import Board as BoardKind
     from qmpd.option_language.groups import Entry
 
 _UNITS = {"ide": 2, "scsi": 7}
@@ -28,6 +29,12 @@ _FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
 # Protocols of modules, which are not taken for installed.
 _MODULES = ("http", "https", "ftp", "ftps", "ssh", "rbd", "gluster", "iscsi", "nfs")
 _QCOW2 = b"QFI\xfb"
+# The interfaces that boards have places for, and where the CD is that there is by default.
+_OF_BOARD = frozenset({"ide", "floppy", "pflash"})
+_CD_INDEX = 2
+# The devices that make the machine do without those that there are by default.
+_CD_MAKES_VAIN = ("ide-cd", "ide-hd", "scsi-cd", "scsi-hd")
+_FLOPPY_MAKES_VAIN = ("isa-fdc", "floppy")
 
 
 class Drives:
@@ -38,7 +45,8 @@ class Drives:
         self._options = options
         self._default = default
         self._units = {**_UNITS, "ide": units}
-        self.places: list[tuple[str, int, int, Entry, bool]] = []
+        # For each: the interface, the bus and the unit, what has asked for it, and its id.
+        self.places: list[tuple[str, int, int, Entry, str]] = []
         # The size of each flash by its number.
         self.flash: list[tuple[int, int]] = []
 
@@ -61,12 +69,14 @@ class Drives:
         driver = self._driver(values)
         drive_rules.check_actions(own)
         is_empty = file is None and not values and driver is None
-        settings = {"if": interface}
-        if entry.identifier is not None:
-            settings["id"] = entry.identifier
+        media = own.get("media", "disk")
+        name = entry.identifier or self._name(interface, bus, unit, media)
+        settings = {"if": interface, "id": name}
+        if interface in _OF_BOARD:
+            settings |= {"bus": str(bus), "unit": str(unit), "media": media}
         settings |= {name: own[name] for name in ("werror", "rerror") if name in own}
         if not is_empty:
-            keeps = read_only or is_on(whole.get("snapshot", "off"))
+            keeps = read_only or block_values.is_on(whole.get("snapshot", "off"))
             opened = {**self._open(entry, file, driver, values, keeps), "readonly": "on" if read_only else "off"}
             kept = {name for name in drive_rules.OWN if name != "copy-on-read"} | {"format"}
             passed = {key: value for key, value in whole.items() if key not in kept}
@@ -75,21 +85,43 @@ class Drives:
                 settings["file"] = file
         if interface == "virtio":
             device = self._options.groups.create("device", None, entry.location)
-            identifier = entry.identifier or f"virtio{unit}"
-            settings["id"] = identifier
-            device.pairs = [("driver", "virtio-blk"), ("drive", identifier)]
+            device.pairs = [("driver", "virtio-blk"), ("drive", name)]
         add(settings)
         if interface == "pflash":
             if is_empty:
                 raise OptionError(f"can't get size of block device pflash{unit}: No medium found", "")
             self.flash.append((unit, self._size(settings)))
-        self.places.append((interface, bus, unit, entry, is_empty and own.get("media", "disk") == "disk"))
+        self.places.append((interface, bus, unit, entry, name))
+
+    def _name(self, interface: str, bus: int, unit: int, media: str) -> str:
+        """The id of a drive that got none."""
+        kind = {"cdrom": "-cd", "disk": "-hd"}[media] if interface in ("ide", "scsi") else ""
+        return f"{interface}{bus if self._units.get(interface) else ''}{kind}{unit}"
+
+    def defaults(self, board: BoardKind, drivers: Container[object], *, with_sd: bool) -> list[dict[str, str]]:
+        """The drives that a machine has by default; `drivers` are the types of devices that were asked for."""
+        taken = {place[:3] for place in self.places}
+        found: list[dict[str, str]] = []
+
+        def add(interface: str, bus: int, unit: int, media: str = "disk") -> None:
+            if (interface, bus, unit) not in taken:
+                name = self._name(interface, bus, unit, media)
+                place = {"bus": str(bus), "unit": str(unit), "media": media} if interface in _OF_BOARD else {}
+                found.append({"if": interface, "id": name, **place})
+
+        if board.ide_buses and not any(name in drivers for name in _CD_MAKES_VAIN):
+            add("ide", *divmod(_CD_INDEX, self._units["ide"]), media="cdrom")
+        if board.has_floppy and not any(name in drivers for name in _FLOPPY_MAKES_VAIN):
+            add("floppy", 0, 0)
+        if with_sd and board.has_cpus and board.ide_buses:
+            add("sd", 0, 0)
+        return found
 
     @staticmethod
     def _size(settings: dict[str, str]) -> int:
         if "path" in settings:
             return os.stat(settings["path"]).st_size
-        return int(settings["size"]) if settings.get("size", "").isdigit() else _NULL_SIZE
+        return block_values.number(settings["size"]) if "size" in settings else _NULL_SIZE
 
     def _warn(self, entry: Entry, text: str) -> None:
         self._options.complaints.line(f"{entry.location}: warning: {text}")
@@ -238,10 +270,10 @@ class Drives:
     def check_orphans(self, supported: Callable[[str, int, int], bool]) -> None:
         """See that the machine has a place for each.
 
-        :raise OptionError: it has none for one, or an empty disk.
+        :raise OptionError: it has none for one.
         """
         complaint: OptionError | None = None
-        for interface, bus, unit, entry, is_empty in self.places:
+        for interface, bus, unit, entry, _ in self.places:
             if interface in ("none", "virtio"):
                 continue
             if not supported(interface, bus, unit):
@@ -249,8 +281,6 @@ class Drives:
                     self._options.complaints.error(complaint)
                 text = f"machine type does not support if={interface},bus={bus},unit={unit}"
                 complaint = OptionError(text, entry.location)
-            elif is_empty and interface == "ide":
-                raise OptionError("Device needs media, but drive is empty", "")
         if complaint is not None:
             raise complaint
 
