@@ -6,6 +6,7 @@ What a node and a drive look like in queries was captured; here it is known whic
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.block.nodes import BlockNode, Drive
@@ -17,7 +18,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
-    from qmpd.block.executor import Executor
+    from qmpd.block.executor import Executor, Outcome
     from qmpd.block.files import OpenDescriptor
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
@@ -245,13 +246,36 @@ class BlockGraph:
 
     def _close(self, node: BlockNode) -> None:
         """Close a node once nobody reads or writes; where somebody does for long, it goes with the last of them."""
+        if node.bitmaps:
+            self._store_bitmaps(node)
         quiet = self.executor is None or self.executor.settle()
         if node.content is not None and quiet:
             node.content.close()
         node.content = None
 
-    def close(self) -> None:
-        """The machine has ended: let go of all files."""
+    def _store_bitmaps(self, node: BlockNode) -> None:
+        """Have the persistent bitmaps of a node written to its image, after what is under way."""
+        from qmpd.block.bitmaps import stored
+        from qmpd.block.executor import AtOnce
+
+        if not stored.has_unstored(node):
+            return
+        closed = replace(node)
+
+        def told(outcome: Outcome) -> None:
+            if outcome.value and self.report is not None:
+                self.report(outcome.value)
+
+        (self.executor or AtOnce()).do(lambda: stored.store_to_close(closed), told)
+
+    def close(self, *, orderly: bool = True) -> None:
+        """The machine has ended: let go of all files; bitmaps are stored where it ends in an `orderly` way."""
+        if orderly:
+            for node in self.newest_first():
+                if node.bitmaps:
+                    self._store_bitmaps(node)
+            if self.executor is not None:
+                self.executor.settle()
         for node in self.newest_first():
             if node.content is not None:
                 node.content.close()

@@ -10,6 +10,7 @@ from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
 
 if TYPE_CHECKING:
     from qmpd.block.accounting import Accounting
+    from qmpd.block.bitmaps.bitmap import DirtyBitmap
     from qmpd.block.content import Content
     from qmpd.hardware.buses import Device
 
@@ -55,6 +56,8 @@ class BlockNode:
     copy_on_read: bool = False
     # Where its file is that has no name any more: another process that has it open, as `/proc` shows it.
     place: str = ""
+    # The newest first.
+    bitmaps: list[DirtyBitmap] = field(default_factory=list)
     # Faults that the control socket has asked for.
     faults: list[dict[str, Any]] = field(default_factory=list)
     content: Content | None = None

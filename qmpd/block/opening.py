@@ -10,6 +10,7 @@ from qmpd.block.files import beside, kind_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
+from qmpd.block.transactions import refusal_of
 from qmpd.block.values import number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
@@ -87,7 +88,19 @@ class Opener:
                 child.heir_of = node.name
         if name == "qcow2":
             self._open_backing(node, options)
+            self._load_bitmaps(node)
         return node
+
+    def _load_bitmaps(self, node: BlockNode) -> None:
+        if node.content.header.bitmaps is None:  # type: ignore[union-attr]
+            return
+        from qmpd.block.bitmaps import stored
+
+        try:
+            stored.load(node)
+        except (ImageError, OSError) as error:
+            self._graph.release(node, always=True)
+            raise refusal_of(error) from None
 
     def _check(self, driver: str, options: Options) -> None:
         if driver == "throttle":

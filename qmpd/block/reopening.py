@@ -16,6 +16,7 @@ from qmpd.block.making import content_of
 from qmpd.block.nodes import below
 from qmpd.block.opening import apply_common
 from qmpd.block.permissions import refresh
+from qmpd.block.transactions import refusal_of
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -156,6 +157,7 @@ class _Change:
             node = before.node
             if node.read_only and not before.common["read_only"]:
                 self._check_unused(node)
+        self._store_bitmaps()
         # Who becomes writable is opened so before somebody writes.
         for before in self._before:
             if isinstance(before.node.content, DiskFile):
@@ -169,6 +171,33 @@ class _Change:
                 if before.node.children.get(role) is not child:
                     refresh([child])
                     self._graph.release(child)
+
+    def _store_bitmaps(self) -> None:
+        """Store the bitmaps of nodes that become read-only, as long as that can be done."""
+        for before in self._before:
+            node = before.node
+            if not node.bitmaps or not node.read_only or before.common["read_only"]:
+                continue
+            from qmpd.block.bitmaps import stored
+
+            node.read_only = False
+            try:
+                stored.make_read_only(node)
+            except (ImageError, OSError) as error:
+                raise refusal_of(error) from None
+            finally:
+                node.read_only = True
+
+    def _follow_bitmaps(self, node: BlockNode) -> None:
+        """The bitmaps of a node that has become writable are in use."""
+        from qmpd.block.bitmaps import stored
+
+        try:
+            stored.make_writable(node)
+        except (ImageError, OSError) as error:
+            # It is writable all the same; its bitmaps are not.
+            text = f"{node.name}: Failed to make dirty bitmaps writable: {refusal_of(error)}"
+            self._graph.happened.append(("", {"line": text}))
 
     def _check_unused(self, node: BlockNode) -> None:
         if any(drive.writes for drive in node.drives) or any(
@@ -189,6 +218,8 @@ class _Change:
             content.set_backing(None if backing is None else backing.port)
             if node.read_only != before.common["read_only"]:
                 content.forget(read_only=node.read_only)
+                if node.bitmaps and not node.read_only:
+                    self._follow_bitmaps(node)
         elif changed or node.options != before.common["options"]:
             try:
                 node.content = content_of(node, self._graph)

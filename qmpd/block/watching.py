@@ -1,6 +1,6 @@
 """What the users of a node see of it: what happens on the way to its bytes, whatever its driver is.
 
-Faults that were asked for, zeros that are noticed, discards that are not wanted, the end of what was written.
+Faults that were asked for, zeros that are noticed, discards that are not wanted, what was written and where that ends.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from qmpd.block.bitmaps.bitmap import note_write
 from qmpd.block.content import Gone
 from qmpd.block.images.errors import failure
 
@@ -86,29 +87,48 @@ class Watched:
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write; zeros need not be written where the node is to notice them."""
         node = self.node
-        if node.faults:
-            self._fail("write", offset, len(data))
-        if node.detect_zeroes != "off" and not any(memoryview(data)):
-            self._content.zero(offset, len(data), unmap=node.detect_zeroes == "unmap")
-        else:
-            self._content.write(offset, data)
+        try:
+            if node.faults:
+                self._fail("write", offset, len(data))
+            if node.detect_zeroes != "off" and not any(memoryview(data)):
+                self._content.zero(offset, len(data), unmap=node.detect_zeroes == "unmap")
+            else:
+                self._content.write(offset, data)
+        finally:
+            # What has failed may have been written in part.
+            if node.bitmaps:
+                note_write(node.bitmaps, offset, len(data), node.virtual_size)
         self._note(offset + len(data))
 
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Let them be zeros."""
-        if self.node.faults:
-            self._fail("write", offset, length)
-        self._content.zero(offset, length, unmap=unmap and self.node.discard == "unmap")
+        node = self.node
+        try:
+            if node.faults:
+                self._fail("write", offset, length)
+            self._content.zero(offset, length, unmap=unmap and node.discard == "unmap")
+        finally:
+            if node.bitmaps:
+                note_write(node.bitmaps, offset, length, node.virtual_size)
         self._note(offset + length)
 
     def discard(self, offset: int, length: int) -> None:
         """Nobody needs them; nothing happens where the node does not pass that on."""
-        if self.node.discard == "unmap":
+        node = self.node
+        if node.discard != "unmap":
+            return
+        try:
             self._content.discard(offset, length)
+        finally:
+            if node.bitmaps:
+                note_write(node.bitmaps, offset, length, node.virtual_size)
 
     def truncate(self, size: int) -> None:
         """Make it this long."""
+        node = self.node
         self._content.truncate(size)
+        for bitmap in node.bitmaps:
+            bitmap.resize(node.virtual_size)
 
     def flush(self) -> None:
         """Return when all that was written survives, unless the node is told not to care."""

@@ -366,9 +366,12 @@ class Inventory:
         self._tree = tree
         self.reader = Reader(tree, self.backends, self.texts, self.rules)
 
-    def close(self) -> None:
-        """Let go of the files of disks: there is no machine any more, or there never was one."""
-        self.backends.block.close()
+    def close(self, *, orderly: bool = True) -> None:
+        """Let go of the files of disks: there is no machine any more, or there never was one.
+
+        :param orderly: what is in memory of the disks is written first.
+        """
+        self.backends.block.close(orderly=orderly)
 
     def parts(self) -> dict[str, Any]:
         """What there is by now; None for what nobody has asked for."""

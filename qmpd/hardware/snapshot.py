@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.block.accounting import Accounting
+from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.graph import BlockGraph
 from qmpd.block.making import reopen_all
 from qmpd.block.nodes import BlockNode, Drive
@@ -95,6 +96,11 @@ _FACTS = Field(
     lambda value, refer: {label: list(facts) for label, facts in value.items()},
     lambda plain, find: {label: ChardevFacts(*facts) for label, facts in plain.items()},
 )
+# Those that a job has made for itself are the job's to carry.
+_BITMAPS = Field(
+    lambda value, refer: [each.snapshot() for each in value if each.name is not None],
+    lambda plain, find: [DirtyBitmap.restore(each) for each in plain],
+)
 
 REFERENCES: dict[type, dict[str, Field]] = {
     Node: {
@@ -111,8 +117,10 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Netdev: {"peer": one(Device), "forwards": _FORWARDS},
     Card: {"device": one(Device), "netdev": one(Netdev)},
     Network: {"netdevs": many(Netdev), "cards": many(Card)},
-    BlockNode: {"children": named(BlockNode), "parents": many(BlockNode), "drives": many(Drive)},
     Drive: {"device": one(Device), "node": one(BlockNode), "accounting": _ACCOUNTING},
+    BlockNode: {
+        "children": named(BlockNode), "parents": many(BlockNode), "drives": many(Drive), "bitmaps": _BITMAPS,
+    },
     BlockGraph: {"nodes": named(BlockNode), "drives": many(Drive)},
     Backends: {
         "network": one(Network), "block": one(BlockGraph), "_chardev_users": named(Device), "_singles": named(Device),
@@ -123,8 +131,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
 
 CONTEXT = frozenset({
     "_backends", "_builder", "_driver_types", "_home", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
-    "_types", "again", "computer", "content", "executor", "happened", "has_group", "json_parser", "open_set", "port",
-    "reader",
+    "_types", "again", "blockers", "computer", "content", "executor", "happened", "has_group", "json_parser",
+    "members", "open_set", "port", "reader", "report",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -206,7 +214,8 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, inventory.rules)
     context = {
         "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None,
-        "again": None, "executor": None, "happened": deque(),
+        "members": inventory.backends.block.members, "again": None, "blockers": None, "executor": None,
+        "happened": deque(), "report": None,
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
         "_driver_types": inventory.driver_types(),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,

@@ -52,6 +52,12 @@ ABOUT: dict[str, str] = {
     " is gone for good; 'identifier' before all else, for its form alone; 'late', or 'none'",
     "empty_device_id_found": "device_del of an empty id finds the container of devices, which is no device; false:"
     " nothing",
+    "bitmap_status": "a dirty bitmap tells a status beside its flags, and query-block tells of a drive's own; went"
+    " between 5.2 and 7.2",
+    "persistent_bitmaps_need_writing": "a node that is read-only is refused a persistent bitmap; came between 10.0 and"
+    " 11.1",
+    "transactions_end_backwards": "the actions of a transaction are committed or undone in reverse order; changed"
+    " between 7.2 and 10.0",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
     "cpu_unplug_needs_guest": "device_del of a CPU is refused until the guest has looked at the machine's CPUs",
     "pci_function_check": "when a PCI function whose slot has its function 0 is refused: 'asked' for by address, or"
@@ -213,6 +219,9 @@ class Behaviour:
     unknown_watchdog_action: str = "Error: invalid parameter value: {action}"
     device_id_check: str = "none"
     empty_device_id_found: bool = True
+    bitmap_status: bool = False
+    persistent_bitmaps_need_writing: bool = False
+    transactions_end_backwards: bool = True
     unplug_asked_once: bool = True
     cpu_unplug_needs_guest: bool = True
     pci_function_check: str = "always"

@@ -202,10 +202,12 @@ class VirtualMachine:
 
     def let_go(self) -> None:
         """Close the disks' files, stop listening, and take the sockets away unless it ends as if it were killed."""
+        killed = self.puppet_host is not None and self.puppet_host.killed
         if self.system.built is not None:
-            self.system.built.close()
+            # Whoever goes on with the machine has its bitmaps, too.
+            self.system.built.close(orderly=not killed and not self.handed_over)
         for _, listener in self.listeners:
-            if self.puppet_host is not None and self.puppet_host.killed:
+            if killed:
                 listener.close()
             else:
                 listener.remove()

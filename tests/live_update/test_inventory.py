@@ -163,6 +163,7 @@ def steps() -> st.SearchStrategy[list[Step]]:
     settable = st.sampled_from(["poll-max-ns", "graphics", "guest-stats-polling-interval"])
 
     lines = st.sampled_from(["drive_add 0 if=none,id=n1", "drive_del n1"])
+    bitmaps = st.sampled_from(["b0", "b1"])
     names = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
     limits = {name: st.sampled_from([0, 100]) for name in names}
 
@@ -187,6 +188,10 @@ def steps() -> st.SearchStrategy[list[Step]]:
             command("blockdev-add", driver=st.just("raw"), node_name=nodes, file=nodes),
             command("blockdev-add", driver=st.just("raw"), node_name=nodes, file=st.just({"driver": "null-co"})),
             command("blockdev-del", node_name=nodes),
+            command("block-dirty-bitmap-add", node=nodes, name=bitmaps, granularity=st.sampled_from([512, 65536])),
+            command("block-dirty-bitmap-remove", node=nodes, name=bitmaps),
+            command("block-dirty-bitmap-disable", node=nodes, name=bitmaps),
+            command("human-monitor-command", command_line=nodes.map('qemu-io {} "write 64k 512"'.format)),
             command("blockdev-open-tray", id=devices), command("blockdev-close-tray", id=devices),
             command("blockdev-remove-medium", id=devices),
             command("blockdev-insert-medium", id=devices, node_name=nodes),

@@ -235,8 +235,8 @@ class Qcow2Content:
             self._is_broken = True
 
     def truncate(self, size: int) -> None:
-        """Make it this long."""
-        self.image.resize(size)
+        """Make it this long; the node has its bitmaps."""
+        self.image.resize(size, with_bitmaps=True)
 
     def flush(self) -> None:
         """Return when all that was written survives."""

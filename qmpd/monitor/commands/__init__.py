@@ -59,6 +59,11 @@ MODULES = {
         "blockdev-snapshot", "blockdev-snapshot-sync", "blockdev-snapshot-internal-sync",
         "blockdev-snapshot-delete-internal-sync",
     ),
+    "bitmaps": (
+        "block-dirty-bitmap-add", "block-dirty-bitmap-remove", "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
+        "block-dirty-bitmap-disable", "block-dirty-bitmap-merge", "x-debug-block-dirty-bitmap-sha256",
+    ),
+    "transaction": ("transaction",),
     "ui": ("send-key", "screendump", "set_password", "change-vnc-password", "expire_password"),
     "jobs": (
         "job-pause", "block-job-pause", "job-resume", "block-job-resume", "job-complete", "block-job-complete",

@@ -137,11 +137,23 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
         "write_threshold": node.threshold,
         "image": _image(system, node, flat=flat),
     }
+    if node.bitmaps:
+        information["dirty-bitmaps"] = _bitmaps(system, node)
     if "children" in information:
         information["children"] = [
             {"child": role, "node-name": child.name} for role, child in reversed(node.children.items())
         ]
     return information
+
+
+def _bitmaps(system: System, node: BlockNode) -> list[dict[str, Any]]:
+    from qmpd.block.bitmaps import rules
+
+    found = rules.describe(node)
+    if system.release.behaviour.bitmap_status:
+        for each in found:
+            each["status"] = rules.status(each)
+    return found
 
 
 @command("query-named-block-nodes")
@@ -182,6 +194,8 @@ def query_block(system: System, session: Client, arguments: Arguments) -> object
             inserted = {**_information(system, drive.node), **(drive.limits or {})}
             inserted["cache"]["writeback"] = drive.writeback
             shown["inserted"] = inserted
+            if "dirty-bitmaps" in inserted and system.release.behaviour.bitmap_status:
+                shown["dirty-bitmaps"] = inserted["dirty-bitmaps"]
         found.append(shown)
     return found
 

@@ -105,6 +105,10 @@ def _check_resizable(node: BlockNode, size: int) -> None:
         raise CommandError("The new size must be a multiple of 512")
     if node.read_only:
         raise CommandError("Image is read-only")
+    if node.bitmaps:
+        from qmpd.block.bitmaps.rules import check_resize
+
+        check_resize(node)
 
 
 def resized(node: BlockNode, size: int) -> None:

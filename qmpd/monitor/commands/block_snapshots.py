@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmpd.block import transactions
 from qmpd.block.disk_snapshots import Delete, Take
 from qmpd.block.overlays import NewOverlay, Overlay
+from qmpd.monitor.commands.carrying import carried_out
 from qmpd.monitor.registry import command
-from qmpd.monitor.results import EMPTY
-from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from qmpd.block.graph import BlockGraph
-    from qmpd.block.transactions import Action
-    from qmpd.common.refusals import Refusal
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
@@ -24,28 +19,6 @@ if TYPE_CHECKING:
 
 def _graph(system: System) -> BlockGraph:
     return system.inventory.backends.block
-
-
-def carried_out(system: System, action: Action, value: Callable[[], object] = lambda: EMPTY) -> object:
-    """The reply to a command that is one action: `value`, once it is done.
-
-    :raise Refusal: it cannot be done, and that shows at once.
-    """
-    ends: list[Refusal | None] = []
-
-    def finish() -> object:
-        if ends[0] is not None:
-            raise ends[0]
-        return value()
-
-    later = Deferred(finish)
-
-    def ended(refusal: Refusal | None) -> None:
-        ends.append(refusal)
-        later.ready()
-
-    transactions.run([action], system.disks.executor, ended)
-    return finish() if ends else later
 
 
 def overlay(system: System, arguments: Arguments) -> Overlay:
@@ -67,17 +40,17 @@ def internal_snapshot(system: System, arguments: Arguments) -> Take:
 
 @command("blockdev-snapshot")
 def blockdev_snapshot(system: System, session: Client, arguments: Arguments) -> object:
-    return carried_out(system, overlay(system, arguments))
+    return carried_out(system, [overlay(system, arguments)])
 
 
 @command("blockdev-snapshot-sync")
 def blockdev_snapshot_sync(system: System, session: Client, arguments: Arguments) -> object:
-    return carried_out(system, new_overlay(system, arguments))
+    return carried_out(system, [new_overlay(system, arguments)])
 
 
 @command("blockdev-snapshot-internal-sync")
 def blockdev_snapshot_internal_sync(system: System, session: Client, arguments: Arguments) -> object:
-    return carried_out(system, internal_snapshot(system, arguments))
+    return carried_out(system, [internal_snapshot(system, arguments)])
 
 
 @command("blockdev-snapshot-delete-internal-sync")
@@ -88,4 +61,4 @@ def blockdev_snapshot_delete_internal_sync(system: System, session: Client, argu
         assert action.deleted is not None
         return action.deleted.describe()
 
-    return carried_out(system, action, told)
+    return carried_out(system, [action], told)

@@ -12,7 +12,12 @@ from qmpd.block.images.qcow2.header import write_header
 from qmpd.block.images.qcow2.mapping import decode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from qmpd.block.images.qcow2.reading import ReadImage
+
+# So many entries of a table are read at once.
+_ENTRIES = 4096
 
 
 @dataclass(slots=True)
@@ -53,6 +58,8 @@ def read_directory(image: ReadImage) -> list[StoredBitmap]:
             raise ImageError("Broken bitmap directory")
         if not layout.SMALLEST_GRANULARITY_BITS <= granularity <= layout.LARGEST_GRANULARITY_BITS:
             raise ImageError("Broken bitmap directory")
+        if table_size > min(layout.LARGEST_BITMAP_TABLE, layout.LARGEST_BITMAP // header.cluster_size):
+            raise ImageError("Broken bitmap directory")
         start = place + layout.BITMAP.size
         name = content[start + extra_size : start + extra_size + name_size].decode(errors="surrogateescape")
         found.append(
@@ -81,6 +88,15 @@ def _encode(bitmap: StoredBitmap) -> bytes:
     )  # fmt: skip
     entry = head + bitmap.extra + name
     return entry.ljust((len(entry) + 7) // 8 * 8, b"\0")
+
+
+def rewrite_directory(image: ReadImage, bitmaps: list[StoredBitmap]) -> None:
+    """Write the directory where it is: nothing but flags of its bitmaps has changed.
+
+    :raise OSError: it cannot be written.
+    """
+    assert image.header.bitmaps is not None
+    image.storage.write(image.header.bitmaps[2], b"".join(_encode(each) for each in bitmaps))
 
 
 def write_directory(image: ReadImage, bitmaps: list[StoredBitmap]) -> None:
@@ -114,8 +130,8 @@ def bitmap_bytes(image: ReadImage, granularity_bits: int) -> int:
     return -(-image.size // (8 << granularity_bits))
 
 
-def load(image: ReadImage, bitmap: StoredBitmap) -> bytearray:
-    """The bits of a bitmap, the lowest bit of the first byte first.
+def parts(image: ReadImage, bitmap: StoredBitmap) -> Iterator[tuple[int, bytes]]:
+    """The bits of a bitmap, the lowest bit of the first byte first: where they begin, and the bytes that are not zeros.
 
     :raise ImageError: the bitmap's table is not what it should be.
     :raise OSError: it cannot be read.
@@ -123,29 +139,31 @@ def load(image: ReadImage, bitmap: StoredBitmap) -> bytearray:
     size, length = image.header.cluster_size, bitmap_bytes(image, bitmap.granularity_bits)
     if bitmap.table_size != -(-length // size):
         raise ImageError(f"Could not read bitmap table from image: bitmap '{bitmap.name}'")
-    bits = bytearray(length)
-    table = decode(image.storage.read(bitmap.table_offset, bitmap.table_size * 8))
-    for index, entry in enumerate(table):
-        part = slice(index * size, min((index + 1) * size, length))
-        offset = entry & layout.OFFSET
-        if offset:
-            bits[part] = image.storage.read(offset, part.stop - part.start)
-        elif entry & layout.BITMAP_ALL_ONES:
-            bits[part] = b"\xff" * (part.stop - part.start)
-    return bits
+    for first in range(0, bitmap.table_size, _ENTRIES):
+        count = min(_ENTRIES, bitmap.table_size - first)
+        table = decode(image.storage.read(bitmap.table_offset + first * 8, count * 8))
+        for index, entry in enumerate(table, first):
+            wanted = min(size, length - index * size)
+            offset = entry & layout.OFFSET
+            if offset:
+                yield index * size, image.storage.read(offset, wanted)
+            elif entry & layout.BITMAP_ALL_ONES:
+                yield index * size, b"\xff" * wanted
 
 
-def store(image: ReadImage, bitmap: StoredBitmap, bits: bytes | bytearray) -> None:
+def store(image: ReadImage, bitmap: StoredBitmap, read: Callable[[int, int], bytes]) -> None:
     """Write the bits of a bitmap, to new clusters; `bitmap` tells then where its table is.
 
-    The directory has to be written by the caller, who can then release what the bitmap had before.
+    `read` gives bytes of the bits, by the first of them and their number.  The directory has to be written by the
+    caller, who can then release what the bitmap had before.
 
     :raise OSError: they cannot be written.
     """
     header, size = image.header, image.header.cluster_size
+    length = bitmap_bytes(image, bitmap.granularity_bits)
     table = []
-    for begin in range(0, len(bits), size):
-        part = bytes(bits[begin : begin + size])
+    for begin in range(0, length, size):
+        part = read(begin, min(size, length - begin))
         if not part.strip(b"\0"):
             table.append(0)
             continue

@@ -56,6 +56,11 @@ class Header:
         return bool(self.incompatible & layout.EXTENDED_L2)
 
     @property
+    def may_have_bitmaps(self) -> bool:
+        """Whether a writer who does not know bitmaps would tell that it has been here."""
+        return self.version >= 3
+
+    @property
     def entry_size(self) -> int:
         """How large an entry of an L2 table is."""
         return 16 if self.extended else 8

@@ -369,8 +369,10 @@ class Qcow2(ReadImage):
 
     # The whole
 
-    def resize(self, size: int) -> None:
+    def resize(self, size: int, *, with_bitmaps: bool = False) -> None:
         """Let the guest's disk be this large.  What is cut off is gone; what is added reads as zeros.
+
+        :param with_bitmaps: the image's bitmaps are in memory, and are stored anew.
 
         :raise ImageError: the image cannot be made so large, or must not.
         :raise OSError: it cannot be written.
@@ -380,7 +382,7 @@ class Qcow2(ReadImage):
             raise ImageError("The new size must be a multiple of 512")
         if size < header.size and header.snapshots and header.version < 3:
             raise ImageError("Can't shrink an image with snapshots", errno.ENOTSUP)
-        if header.bitmaps is not None and size != header.size:
+        if header.bitmaps is not None and not with_bitmaps and size != header.size:
             raise ImageError("Cannot resize an image with bitmaps", errno.ENOTSUP)
         old = header.size
         if size < old:
@@ -394,6 +396,7 @@ class Qcow2(ReadImage):
         if self.external:
             self._data.truncate(size)
         if size <= old:
+            self._cut_file()
             return
         if self.below_size > old:
             # What the backing file has there must not show.
@@ -403,6 +406,15 @@ class Qcow2(ReadImage):
             stop = min(size, -(-old // header.cluster_size) * header.cluster_size)
             if any(piece.kind in (Kind.DATA, Kind.COMPRESSED) for piece in self.pieces(old, stop - old)):
                 self.write(old, bytes(stop - old))
+
+    def _cut_file(self) -> None:
+        """Let the file end with the last cluster that is used."""
+        size = self.header.cluster_size
+        last = -(-self.storage.size // size)
+        while last and not self.refcounts.get(last - 1):
+            last -= 1
+        if last * size < self.storage.size:
+            self.storage.truncate(last * size)
 
     def flush(self) -> None:
         """Return when all that was written is where it survives.
