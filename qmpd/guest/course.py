@@ -9,7 +9,7 @@ where it was.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,6 @@ from qmpd.machine.requests import ShutdownCause, WakeupReason
 from qmpd.machine.run_state import LIVE, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-
     from qmpd.machine.behaviour import CoreBehaviour
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.machine.events import Event
@@ -33,7 +31,6 @@ MILLISECOND = 1_000_000
 
 START = 1 * MILLISECOND
 """What a start takes without firmware, and a way back out of S3, in nanoseconds."""
-
 
 NOT_RUNNING = "the guest does not run"
 # What a timer's name begins with that ends with a device's path.
@@ -401,10 +398,11 @@ class Guest:
 
     def _act(self, action: GuestAction) -> None:
         """Do what `action` says; without the device that it takes nothing comes of it."""
-        phase = _PHASE_AFTER.get(action)
-        if phase is not None:
-            self._stop(phase)
         machine = self._machine
+        if not machine.settings.offers(action):
+            return
+        if (phase := _PHASE_AFTER.get(action)) is not None:
+            self._stop(phase)
         if action in _DEVICES and not devices.has_device(machine, _DEVICES[action]):
             return
         if action is GuestAction.REBOOT or action is GuestAction.TRIPLE_FAULT:
@@ -437,8 +435,9 @@ class Guest:
             raise MachineError(NOT_RUNNING)
 
     def _require_device(self, action: GuestAction) -> None:
-        drivers = _DEVICES.get(action)
-        if drivers is not None and not devices.has_device(self._machine, drivers):
+        if not self._machine.settings.offers(action):
+            raise MachineError(f"'{action}' is not offered to the guest by the firmware")
+        if (drivers := _DEVICES.get(action)) is not None and not devices.has_device(self._machine, drivers):
             raise MachineError(f"'{action}' takes a device: {' or '.join(sorted(drivers))}")
 
 

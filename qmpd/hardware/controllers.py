@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NUMBER = "acpi-pcihp-bsel"
 _HANDLER = "hotplug-handler"
 _BRIDGES = "acpi-pci-hotplug-with-bridge-support"
+_ROOT = "acpi-root-pci-hotplug"
 
 
 class Controller(enum.Enum):
@@ -131,6 +132,14 @@ def adopt_bridges(root: Bus, nodes: Iterable[Node]) -> None:
             continue
         bus.node.set_value(NUMBER, number)
         number += 1
+
+
+def settle_root(root: Bus, nodes: Iterable[Node]) -> None:
+    """The board is there: where its ACPI device is not to serve the first PCI bus, nobody does."""
+    if any(node.value(_ROOT) is False for node in nodes):
+        for bus in _depth_first(root):
+            if "PCI" in bus.types and bus.node.property(NUMBER) is not None:
+                bus.node.remove(NUMBER)
 
 
 def _depth_first(bus: Bus) -> Iterable[Bus]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
-from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, processors, virtio
+from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, presets, processors, virtio
 from qmpd.hardware.assembly import make_room
 from qmpd.hardware.backends import chardevs_of
 from qmpd.hardware.buses import Bus, Buses, Device
@@ -193,7 +193,7 @@ class Devices:
 
     def _set(self, node: Node, options: Options, identifier: str | None, *, text: bool) -> dict[str, Any]:
         """Set the properties; gives what was set, read."""
-        given: dict[str, Any] = {}
+        given = self._preset(node)
         for name, value in options.items():
             if name in ASIDE:
                 continue
@@ -209,6 +209,22 @@ class Devices:
                     if part is not node and part.type == to.type and part.property(to.name) is not None:
                         part.set_value(to.name, read)
         return given
+
+    def _preset(self, node: Node) -> dict[str, Any]:
+        """Let a new device begin with what is preset; gives what was set, read."""
+        settings = self._home.settings
+        if not settings.presets:
+            return {}
+        return presets.apply(settings.presets, node.below(), self._types, self.reader, self._texts)
+
+    def preset_board(self) -> None:
+        """Let the devices that the board brings begin with what is preset."""
+        wanted = [each for each in self._home.settings.presets if each.name not in presets.OF_BOARDS]
+        if wanted:
+            for device in list(self.buses.devices.values()):
+                presets.apply(wanted, [device.node], self._types, self.reader, self._texts)
+            if self.buses.root is not None:
+                controllers.settle_root(self.buses.root, [each.node for each in self.buses.devices.values()])
 
     def check_set(self, node: Node, name: str, value: Any) -> None:
         """Refuse a value that a device does not take.
@@ -318,6 +334,7 @@ class Devices:
         if captured is None or "tree" not in captured:
             return
         node = self._build(captured["tree"], None)
+        given = self._preset(node) | given
         container = self._tree.container(UNATTACHED)
         if number is None:
             container.add_child(f"device[{self._unattached}]", node)

@@ -101,6 +101,10 @@ class GuestUnplug(enum.StrEnum):
     IGNORE = "ignore"
 
 
+# What tells of ways to sleep that a guest is not to be offered, of the board's power device.
+_DISABLING = {GuestAction.SUSPEND: "disable_s3", GuestAction.HIBERNATE: "disable_s4"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSettings:
     """What the virtual guest is like (`-guest`); times are in nanoseconds of the machine's own time.
@@ -196,6 +200,15 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One `-global`: what a property of all devices of the type `driver`, or of one derived from it, begins with."""
+
+    driver: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSettings:
     """Everything about a virtual machine that its command line decides.
 
@@ -236,6 +249,7 @@ class MachineSettings:
     reboot_reset: bool = False
     guest: GuestSettings | None = None
     devices: tuple[Device, ...] = ()
+    presets: tuple[Preset, ...] = ()
     machine_name: str = ""
     objects: tuple[Mapping[str, object], ...] = ()
     netdevs: tuple[Mapping[str, object], ...] = ()
@@ -284,6 +298,19 @@ class MachineSettings:
     def wakes(self) -> bool:
         """Whether a suspended guest could be woken: microvm's ACPI device knows nothing of sleep."""
         return self.board.wakes and self.acpi
+
+    def offers(self, action: GuestAction) -> bool:
+        """Whether the firmware lets a guest do that: its tables need not offer ACPI's S3 and S4."""
+        name = _DISABLING.get(action)
+        return name is None or not self._is_disabled(name)
+
+    def _is_disabled(self, name: str) -> bool:
+        """Whether a number of the board's power device was set to another than 0, the last time that it was."""
+        values = [each.value for each in self.presets if (each.driver, each.name) == (self.board.power_device, name)]
+        try:
+            return bool(values) and int(values[-1], 0) != 0
+        except ValueError:
+            return False
 
     def node_of_cpu(self, index: int) -> int | None:
         """The NUMA node that CPU number `index` is in, if any."""

@@ -34,6 +34,7 @@ class Board(NamedTuple):
     Power:
 
     - `has_acpi`: it has an ACPI device, `keeps_acpi` whatever `acpi=off` says.
+    - `power_device`: the type of that device, where it can be told that a guest does not sleep; else empty.
     - `wakes`: with it, a suspended guest can be woken.
     - `resets_twice`: SeaBIOS adds a reset of its own once it has run: boards without PCI put all of the firmware back,
       the note with it.
@@ -68,6 +69,7 @@ class Board(NamedTuple):
     takes_slots: bool = True
     has_acpi: bool = True
     keeps_acpi: bool = False
+    power_device: str = ""
     wakes: bool = True
     resets_twice: bool = True
     has_pci: bool = True
@@ -84,7 +86,7 @@ class Board(NamedTuple):
     flashes: int = 2
 
 
-_PC = Board(family="pc", reference="pc")
+_PC = Board(family="pc", reference="pc", power_device="PIIX4_PM")
 _WITHOUT_INPUT = frozenset({"query-mice", "query-sgx"})
 
 USUAL = "pc"

@@ -159,6 +159,11 @@ class Building:
         """
         add_drive(self.inventory, pairs)
 
+    def preset_board(self) -> None:
+        """Set what `-global` says of the devices that the board brings."""
+        if self.inventory.settings.presets:
+            self.inventory.devices.preset_board()
+
     def add_usb(self) -> None:
         """Add the board's USB controller (`-usb`).
 
@@ -288,6 +293,7 @@ def _parts(building: Building, settings: MachineSettings) -> Iterator[tuple[str,
     for drive in settings.drives:
         given = ",".join(f"{name}={value}" for name, value in drive.items())
         yield f"-drive {given}", partial(building.add_drive, drive)
+    yield "-global", building.preset_board
     if settings.usb:
         yield "-usb", building.add_usb
     yield "-machine", building.add_flashes

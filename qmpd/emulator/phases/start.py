@@ -28,7 +28,7 @@ from qmpd.guest.effects import ACTING
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.inventory import NotCaptured
 from qmpd.hardware.numa import Numa
-from qmpd.machine.blueprint import Device, Firmware, GuestSettings
+from qmpd.machine.blueprint import Device, Firmware, GuestSettings, Preset
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.qom.reader import size_of
 from qmpd.server.computer import ThisComputer
@@ -360,6 +360,10 @@ class Start:
         self._change(memory_path=store, memory_prealloc="mem-prealloc" in options.values)
         self._bench.settings = self._machine
         board.init(self._tree, self._globals(), self.inventory)
+        self._change(presets=tuple(map(_preset_of, self._globals())))
+        self._bench.settings = self._machine
+        if board.kind.has_cpus:
+            self._building.preset_board()
         self._building.add_flashes()
         self._drives.check_orphans(board.takes_drive)
         self._add_board_drives()
@@ -487,6 +491,11 @@ class Start:
             self._settings.clock = "stepped"
             guest = GuestSettings(firmware=Firmware.NONE, operating_system=False)
             self._change(guest=guest, qtest_log=self._options.values.get("qtest-log"))
+
+
+def _preset_of(entry: Entry) -> Preset:
+    driver, name, value = (entry.get(key) or "" for key in ("driver", "property", "value"))
+    return Preset(driver=driver, name=name, value=value)
 
 
 def _as_text(value: object) -> str:
