@@ -242,6 +242,19 @@ class EntryChecks:
         except Refusal as refusal:
             raise refusal.at(NOWHERE) from None
 
+    @staticmethod
+    def check_store(path: str) -> None:
+        """See whether memory can be kept at this path (`-mem-path`).
+
+        :raise OptionError: it cannot.
+        """
+        if not os.path.exists(path):
+            try:
+                os.stat(os.path.dirname(path) or ".")
+            except OSError as error:
+                text = f"can't open backing store {path} for guest RAM: {error.strerror}"
+                raise OptionError(text, NOWHERE) from None
+
     def check_slots(self) -> None:
         """See that the PCI devices that the firmware's tables name are there; other releases look when it asks."""
         if not self._options.release.behaviour.smbios_slots_checked_early:

@@ -6,7 +6,6 @@ which one is told of.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from functools import partial
@@ -347,12 +346,8 @@ class Start:
             raise OptionError(text, NOWHERE)
         board.check_memory_object(self._memory_backend, self._object_size, self._machine.memory)
         store = options.values.get("mem-path")
-        if store is not None and board.kind.memory and not os.path.exists(store):
-            try:
-                os.stat(os.path.dirname(store) or ".")
-            except OSError as error:
-                text = f"can't open backing store {store} for guest RAM: {error.strerror}"
-                raise OptionError(text, NOWHERE) from None
+        if store is not None and board.kind.memory:
+            self._checks.check_store(store)
         board.warn_of_split(self._machine.memory)
         cpus.create(self._globals())
         numa_options.check(numa.check_cpus)
