@@ -307,7 +307,6 @@ def _display(command: str) -> Found:
             found["password_expiry_refusal"] = _template(late.description, time="no-time")
     with Program(command, OPTIONS[PC]) as program:
         ask = program.client.ask
-        found["vnc_missing"] = ask("set_password", vnc).description
         socket = {"type": "socket", "data": {"addr": {"type": "fd", "data": {"str": "no-file"}}}}
         refused = ask("chardev-add", {"id": "no-device", "backend": socket}).description
         reason = "File descriptor named 'no-file' has not been found"

@@ -61,6 +61,9 @@ def _ask(run: Run, groups: Iterable[str]) -> list[bytes]:
     texts: dict[tuple[str, ...], str] = {}
     for words in LISTS:
         ended = run(list(words))
+        if not ended.stdout and words in BARE and ended.returncode == 0:
+            # 5.2 lists its events where errors go.
+            texts[words] = ended.stderr
         if ended.stdout:
             texts[words] = ended.stdout
             text = _USAGE.sub(rf"\1{PROGRAM}", ended.stdout)

@@ -67,7 +67,7 @@ class _Face:
                 like = nearest(self.numbers)
                 self.names = transfer(like.names, like.introspection, self.introspection)
             self.option_groups = [each["option"] for each in client.ask("query-command-line-options").result]
-            texts = {"help": "help", "info": "help info"}
+            texts = {"help": "help", "info": "help info", "log": "help log"}
             self.human_monitor = {
                 name: client.ask("human-monitor-command", {"command-line": line}).result for name, line in texts.items()
             }

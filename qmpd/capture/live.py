@@ -174,7 +174,7 @@ class _VM:
         early = {name for name, command in self.base.commands.items() if command.allow_preconfig}
         names = transfer(self.base.names, self.base.introspection, self.introspection)
         table = self.base.human_monitor
-        texts = {"help": table.help([]), "info": table.help(["info"])}
+        texts = {"help": table.help([]), "info": table.help(["info"]), "log": table.help(["log"])}
         return {
             "twin.json": json.dumps(self._facts(), indent=2).encode() + b"\n",
             "release.json": release_file(self.version, found),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import orjson
+
 from qmpd.human.line import Line
 from qmpd.monitor.commands import handler
+from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.option_language.groups import OptionGroups
 from qmpd.system.deferred import Deferred
+from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,11 +60,18 @@ def ask(system: System, name: str) -> Any:
     return _modelled(name)(system, cast("Client", None), {})
 
 
+def answer(system: System, name: str) -> Any:
+    """What a query without arguments answers, be it modelled or captured.
+
+    :raise Refusal: it is refused.
+    """
+    found = ask(system, name)
+    return orjson.loads(bytes(found)) if isinstance(found, Encoded) else found
+
+
 def _modelled(name: str) -> Handler:
-    """What executes a command that is modelled."""
-    found = handler(name)
-    assert found is not None, name
-    return found
+    """What executes a command."""
+    return handler(name) or answer_unmodelled(name)
 
 
 def without_arguments(name: str) -> Part:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Values = dict[str, Any]
     Action = Callable[[System, Values], str | Deferred]
 
-FLAG, FORMAT, OPTIONAL = "-", "/", "?"
+FLAG, CHOICE, FORMAT, OPTIONAL = "-", "=", "/", "?"
 _FORMATS = frozenset("0123456789bcdiosuxwhgl ")
 _PASSWORD_CHOICES = {"protocol": ("vnc", "spice"), "connected": ("keep", "fail", "disconnect")}
 _WHAT = {"file": "filename", "device": "block device name", "string": "string"}
@@ -40,7 +40,7 @@ class Argument(NamedTuple):
     optional: bool = False
 
 
-def _declare(text: str) -> tuple[Argument, ...]:
+def declare(text: str) -> tuple[Argument, ...]:
     """The arguments that a text lists, as NAME:KIND, with a question mark where they may be left out."""
     return tuple(
         Argument(name, kind.removesuffix(OPTIONAL), kind.endswith(OPTIONAL))
@@ -48,61 +48,45 @@ def _declare(text: str) -> tuple[Argument, ...]:
     )
 
 
-_MEMORY = _declare("format:/ address:number")
-_SAVE = _declare("address:number size:integer file:file")
-_JOB = _declare("device:device")
+_MEMORY = declare("format:/ address:number")
+_SAVE = declare("address:number size:integer file:string")
+_JOB = declare("device:device")
 
 ARGUMENTS: dict[str, tuple[Argument, ...]] = {
-    "block_job_cancel": _declare("force:-f device:device"),
+    "block_job_cancel": declare("force:-f device:device"),
     "block_job_complete": _JOB,
     "block_job_pause": _JOB,
     "block_job_resume": _JOB,
-    "block_job_set_speed": _declare("device:device speed:size"),
-    "block_resize": _declare("device:device size:size"),
-    "block_set_io_throttle": _declare(
+    "block_job_set_speed": declare("device:device speed:size"),
+    "block_resize": declare("device:device size:size"),
+    "block_set_io_throttle": declare(
         "device:device bps:number bps_rd:number bps_wr:number iops:number iops_rd:number iops_wr:number"
     ),
-    "block_stream": _declare("device:device speed:size? base:string?"),
-    "boot_set": _declare("order:string"),
-    "client_migrate_info": _declare("protocol:string hostname:string port:integer? tls:integer? subject:string?"),
-    "closefd": _declare("name:string"),
-    "commit": _declare("device:device"),
-    "cpu": _declare("index:integer"),
-    "delvm": _declare("name:string"),
-    "drive_backup": _declare("reuse:-n full:-f compress:-c device:device target:string format:string?"),
-    "drive_mirror": _declare("reuse:-n full:-f device:device target:string format:string?"),
-    "dump-guest-memory": _declare(
-        "paging:-p detach:-d windmp:-w zlib:-z lzo:-l snappy:-s raw:-R file:file begin:number? length:number?"
-    ),
-    "expire_password": _declare("protocol:string time:string display:-d"),
-    "getfd": _declare("name:string"),
-    "i": _declare("format:/ address:integer"),
-    "loadvm": _declare("name:string"),
-    "logfile": _declare("file:file"),
+    "block_stream": declare("device:device speed:size? base:string?"),
+    "client_migrate_info": declare("protocol:string hostname:string port:integer? tls:integer? subject:string?"),
+    "closefd": declare("name:string"),
+    "cpu": declare("index:integer"),
+    "delvm": declare("name:string"),
+    "drive_backup": declare("reuse:-n full:-f compress:-c device:device target:string format:string?"),
+    "drive_mirror": declare("reuse:-n full:-f device:device target:string format:string?"),
+    "expire_password": declare("protocol:string time:string display:-d"),
+    "getfd": declare("name:string"),
+    "i": declare("format:/ address:integer"),
+    "loadvm": declare("name:string"),
     "memsave": _SAVE,
-    "migrate": _declare("detach:-d block:-b incremental:-i resume:-r uri:string"),
-    "migrate_incoming": _declare("uri:string"),
-    "migrate_set_capability": _declare("name:string state:switch"),
-    "migrate_set_parameter": _declare("name:string value:string"),
-    "mouse_button": _declare("state:integer"),
-    "mouse_move": _declare("x:string y:string z:string?"),
-    "mouse_set": _declare("index:integer"),
-    "o": _declare("format:/ address:integer value:integer"),
-    "pcie_aer_inject_error": _declare("advisory:-a correctable:-c device:string error:string"),
+    "migrate": declare("detach:-d block:-b incremental:-i resume:-r uri:string"),
+    "migrate_incoming": declare("uri:string"),
+    "migrate_set_capability": declare("name:string state:switch"),
+    "migrate_set_parameter": declare("name:string value:string"),
+    "o": declare("format:/ address:integer value:integer"),
     "pmemsave": _SAVE,
-    "print": _declare("format:/ value:number"),
-    "savevm": _declare("name:string?"),
-    "screendump": _declare("file:file"),
-    "sendkey": _declare("keys:string time:integer?"),
-    "set_password": _declare("protocol:string password:string display:-d connected:string?"),
-    "snapshot_blkdev": _declare("reuse:-n device:device file:string? format:string?"),
-    "snapshot_blkdev_internal": _declare("device:device name:string"),
-    "snapshot_delete_blkdev_internal": _declare("device:device name:string id:string?"),
-    "stopcapture": _declare("number:integer"),
-    "sum": _declare("start:integer size:integer"),
-    "sync-profile": _declare("what:string?"),
-    "trace-event": _declare("name:string state:switch cpu:integer?"),
-    "wavcapture": _declare("file:file audiodev:string frequency:integer? bits:integer? channels:integer?"),
+    "print": declare("format:/ value:number"),
+    "savevm": declare("name:string?"),
+    "set_password": declare("protocol:string password:string display:-d connected:string?"),
+    "snapshot_blkdev": declare("reuse:-n device:device file:string? format:string?"),
+    "snapshot_blkdev_internal": declare("device:device name:string"),
+    "snapshot_delete_blkdev_internal": declare("device:device name:string id:string?"),
+    "sum": declare("start:integer size:integer"),
     "x": _MEMORY,
     "xp": _MEMORY,
 }
@@ -115,9 +99,14 @@ def read(line: Line, declared: tuple[Argument, ...]) -> Values:
     :raise Misread: they are not as declared.
     """
     values: Values = {}
-    for argument in declared:
+    for number, argument in enumerate(declared):
         if argument.kind.startswith(FLAG):
-            values[argument.name] = line.flag(argument.kind[1:])
+            letter = argument.kind[1]
+            later = "".join(each.kind[1] for each in declared[number + 1 :] if each.kind.startswith(FLAG))
+            if argument.kind.endswith(CHOICE):
+                values[argument.name] = line.choice(letter, later)
+            else:
+                values[argument.name] = line.flag(letter, later)
         elif not (argument.optional and line.is_at_end()):
             values[argument.name] = _read(line, argument.kind)
     line.end()
@@ -162,12 +151,8 @@ def _cpu(system: System, values: Values) -> str:
     return ""
 
 
-def _commit(system: System, values: Values) -> str:
-    name = values["device"]
-    if name != "all" and system.inventory.backends.block.drive(name) is None:
-        words = system.release.refusals
-        return f"{words.message(Refusal('commit-device', id=name))}\n"
-    raise NotModelled("the command commit")
+def _job_speed(system: System, values: Values) -> str:
+    return execute(system, "block-job-set-speed", values)
 
 
 def _block_job(name: str) -> Action:
@@ -191,15 +176,6 @@ def _save(name: str) -> Action:
         return execute(system, name, given)
 
     return action
-
-
-def _trace_event(system: System, values: Values) -> str:
-    try:
-        return execute(system, "trace-event-set-state", {"name": values["name"], "enable": values["state"]})
-    except Refusal as error:
-        if error.code != "trace-event-missing":
-            raise
-        return f"{system.release.refusals.message(error)}\n"
 
 
 def _client_information(system: System, values: Values) -> str:
@@ -229,13 +205,6 @@ def _set_parameter(system: System, values: Values) -> str:
     if all(each.name != values["name"] for each in parameters.members):
         raise Refusal("human-choice", value=values["name"])
     raise NotModelled("the command migrate_set_parameter")
-
-
-def _boot_set(system: System, values: Values) -> str:
-    for letter in values["order"]:
-        if not "a" <= letter <= "p":
-            return f"Invalid boot device '{letter}'\n"
-    raise NotModelled("the command boot_set")
 
 
 def _on_device(name: str) -> Action:
@@ -268,13 +237,6 @@ def _on_internal(command: str) -> Action:
         return carry_out(system, command, values)
 
     return action
-
-
-def _sync_profile(system: System, values: Values) -> str:
-    value = values.get("what")
-    if value not in (None, "on", "off", "reset"):
-        raise Refusal("sync-profile-choice", value=value)
-    raise NotModelled("the command sync-profile")
 
 
 def _no_descriptor(system: System, values: Values) -> str:
@@ -315,17 +277,14 @@ _ACTIONS: dict[str, Action] = {
     "snapshot_blkdev": _snapshot,
     "snapshot_blkdev_internal": _on_internal("blockdev-snapshot-internal-sync"),
     "snapshot_delete_blkdev_internal": _on_internal("blockdev-snapshot-delete-internal-sync"),
-    "sync-profile": _sync_profile,
-    "boot_set": _boot_set,
     "block_job_cancel": _block_job("block-job-cancel"),
     "block_job_complete": _block_job("block-job-complete"),
     "block_job_pause": _block_job("block-job-pause"),
     "block_job_resume": _block_job("block-job-resume"),
-    "block_job_set_speed": _block_job("block-job-set-speed"),
+    "block_job_set_speed": _job_speed,
     "block_resize": _resize,
     "block_set_io_throttle": _throttle,
     "client_migrate_info": _client_information,
-    "commit": _commit,
     "cpu": _cpu,
     "memsave": _save("memsave"),
     "migrate": _migrate,
@@ -333,7 +292,6 @@ _ACTIONS: dict[str, Action] = {
     "migrate_set_capability": _set_capability,
     "migrate_set_parameter": _set_parameter,
     "pmemsave": _save("pmemsave"),
-    "trace-event": _trace_event,
 }
 
 

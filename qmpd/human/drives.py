@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
-from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.refusals import Refusal
 from qmpd.human.asking import execute, read_options
 from qmpd.system.build import add_drive
 
@@ -36,6 +36,13 @@ def _takes_force(system: System) -> bool:
     return any(member.name == "force" for member in taken.members)
 
 
+def _misuse(system: System, code: str) -> str:
+    """What is said to a line that asks for what a VNC display does not do; some releases mark it as an error."""
+    if system.release.behaviour.vnc_misuse_marked:
+        raise Refusal(code)
+    return f"{system.release.refusals.message(Refusal(code))}\n"
+
+
 def _change(system: System, line: Line) -> str:
     device = line.required("block device name")
     force = _takes_force(system) and line.flag("f")
@@ -44,11 +51,13 @@ def _change(system: System, line: Line) -> str:
     line.end()
     if device == "vnc":
         if mode is not None:
-            return "Parameter 'read-only-mode' is invalid for VNC\n"
+            return _misuse(system, "vnc-mode")
         if filename not in ("passwd", "password"):
-            return "Expected 'password' after 'vnc'\n"
+            if system.release.behaviour.vnc_address_changes:
+                raise Refusal("vnc-inactive")
+            return _misuse(system, "vnc-password-expected")
         if kind is None:
-            raise NotModelled("'change vnc password' that asks for the password")
+            return f"{system.release.refusals.message(Refusal('password-prompt'))}\n"
         return execute(system, "change-vnc-password", {"password": kind})
     if mode is not None and mode not in ("retain", "read-only", "read-write"):
         raise Refusal("value-invalid", value=mode)

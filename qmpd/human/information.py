@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from qmpd.human.asking import ask
+from qmpd.common.refusals import NotModelled
+from qmpd.human.asking import answer, ask
+from qmpd.human.declared import declare, read
+from qmpd.human.inquiries import INQUIRIES
 from qmpd.human.network import info_network
-from qmpd.monitor.commands.unmodelled import answer_unmodelled
-from qmpd.monitor.errors import CommandError
 
 if TYPE_CHECKING:
     from qmpd.human.asking import Part
     from qmpd.human.line import Line
-    from qmpd.monitor.client import Client
     from qmpd.system.system import System
 
+_BLOCK = declare("nodes:-n verbose:-v device:device?")
 _MEBIBYTE = 1 << 20
 
 
@@ -50,11 +49,10 @@ def _info_memory_devices(system: System, line: Line) -> str:
 
 
 def _info_block(system: System, line: Line) -> str:
-    nodes = line.flag("n")
-    wanted = line.word()
-    line.end()
-    if wanted == "-v":
-        raise CommandError("qmpd does not model 'info block -v'")
+    values = read(line, _BLOCK)
+    nodes, wanted = values["nodes"], values.get("device")
+    if values["verbose"]:
+        raise NotModelled("'info block -v'")
     said = "" if nodes else _drives(ask(system, "query-block"), wanted, "device")
     if said or (wanted is None and not nodes):
         return said
@@ -103,8 +101,7 @@ def _drive(shown: dict[str, Any]) -> str:
 
 def _info_mice(system: System, line: Line) -> str:
     line.end()
-    found = answer_unmodelled("query-mice")(system, cast("Client", None), {})
-    listed = orjson.loads(bytes(cast("bytes", found)))
+    listed = answer(system, "query-mice")
     said = [
         f"{'*' if each['current'] else ' '} Mouse #{each['index']}: {each['name']}"
         f"{' (absolute)' if each['absolute'] else ''}\n"
@@ -113,7 +110,8 @@ def _info_mice(system: System, line: Line) -> str:
     return "".join(said) or "No mouse devices connected\n"
 
 
-def _info_numa(system: System, _line: Line) -> str:
+def _info_numa(system: System, line: Line) -> str:
+    line.end()
     settings = system.settings
     sizes = settings.node_memory or ([settings.memory] if settings.memory_slots else [])
     text = f"{len(sizes)} nodes\n"
@@ -125,6 +123,7 @@ def _info_numa(system: System, _line: Line) -> str:
 
 
 INFORMATION: dict[str, Part] = {
+    **INQUIRIES,
     "balloon": _info_balloon,
     "block": _info_block,
     "chardev": _info_chardev,

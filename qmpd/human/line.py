@@ -98,19 +98,31 @@ class Line:
             raise Misread(f"'{self.title}' has failed: integer is for 32-bit values")
         return value
 
-    def flag(self, letter: str) -> bool:
-        """Whether the flag of this letter comes next.
+    def flag(self, letter: str, later: str = "") -> bool:
+        """Whether the flag of this letter comes next; `later` are the letters of those that may come in its place.
 
         :raise Misread: another one does.
         """
         self._skip()
         rest = self._text[self._at :]
-        if rest[:1] != "-":
+        if rest[:1] != "-" or (rest[1:2] != letter and rest[1:2] in later and rest[1:2]):
             return False
         if rest[1:2] != letter:
             raise Misread(f"{self.title}: unsupported option -{rest[1:2]}")
         self._at += 2
         return True
+
+    def choice(self, letter: str, later: str = "") -> str | None:
+        """The word behind the flag of this letter; None where that does not come next.
+
+        :raise Misread: another flag does, or nothing is behind it.
+        """
+        if not self.flag(letter, later):
+            return None
+        found = self.word()
+        if found is None:
+            raise Misread(f"{self.title}: value expected for -{letter}")
+        return found
 
     def end(self) -> None:
         """Nothing may follow.

@@ -195,7 +195,7 @@ def execute_line(
     names = title.split("|")
     if "help" in names:
         return (_own_help if own_words else table.help)(line[end:].split())
-    path, known = word, COMMANDS
+    known, path = COMMANDS, line[:end]
     if names == ["info"]:
         if not line[end:].strip():
             return (_own_help if own_words else table.help)(["info"])
@@ -203,7 +203,7 @@ def execute_line(
         title = table.information.get(word)
         if title is None:
             return f"unknown command: '{line[:end]}'\n"
-        names, path, known = title.split("|"), f"info {word}", INFORMATION
+        names, path, known = title.split("|"), line[:end], INFORMATION
     hint = f'Try "help {path}" for more information\n'
     argument = ""
     if names == ["watchdog_action"]:

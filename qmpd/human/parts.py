@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.human import chardevs, debuggers, drives, exports, forwarding, objects, plugging
+from qmpd.human import chardevs, debuggers, drives, exports, forwarding, objects, plugging, various
 from qmpd.human.asking import execute, without_arguments
 from qmpd.human.errors import Misread
 from qmpd.human.information import INFORMATION
@@ -28,13 +28,7 @@ def _balloon(system: System, line: Line) -> str:
     if not word.isdecimal():
         raise Misread(f"invalid char '{word[0]}' in expression")
     line.end()
-    try:
-        return execute(system, "balloon", {"value": int(word) * _MEBIBYTE})
-    except Refusal as error:
-        if error.code != "balloon-size":
-            raise
-        # Here it has another name.
-        raise Refusal("balloon-target") from None
+    return execute(system, "balloon", {"value": int(word) * _MEBIBYTE})
 
 
 def _migrate_recover(system: System, line: Line) -> str:
@@ -44,6 +38,7 @@ def _migrate_recover(system: System, line: Line) -> str:
 
 
 PARTS: dict[str, Part] = {
+    **various.PARTS,
     **plugging.PARTS,
     **chardevs.PARTS,
     **debuggers.PARTS,
@@ -110,7 +105,8 @@ def run(system: System, part: Part, line: Line, hint: str) -> str | Deferred:
 
     def refused(error: Refusal) -> str:
         words = system.release.refusals
-        return "\n".join([f"Error: {words.message(error)}", *words.hint(error), ""])
+        said = "\n".join([f"Error: {words.message(error)}", *words.hint(error)])
+        return said if words.is_open(error) else f"{said}\n"
 
     try:
         said = part(system, line)

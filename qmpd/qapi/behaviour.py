@@ -75,7 +75,6 @@ ABOUT: dict[str, str] = {
     " runs, but for sets that something uses",
     "client_files_checked": "add_client refuses a file that is no socket before all else",
     "screendump_refusal": "the text of screendump for a file that cannot be written",
-    "vnc_missing": "the text that refuses a password for a VNC display that there is not",
     "vnc_password_disabled": "the text that refuses a password for a VNC display that asks for none",
     "vnc_expiry_missing": "the text of expire_password for a VNC display that there is not",
     "password_connected_refusal": "the text of set_password where the clients of a VNC display are not to stay",
@@ -171,6 +170,14 @@ ABOUT: dict[str, str] = {
     "nbd_patience": "how many seconds an NBD client has to negotiate where the server is not told, 0 without limit;"
     " changed between 5.2 and 7.2",
     "nbd_tls_over_ip_only": "an NBD server speaks TLS over IP alone; changed between 5.2 and 7.2",
+    "screendump_has_format": "the human monitor's screendump may say the format of the picture",
+    "sound_capture_deprecated": "the human monitor's commands that capture sound are warned about",
+    "device_errors_marked": "pcie_aer_inject_error and mouse_set put 'Error: ' in front of what refuses them",
+    "registers_of_one_cpu": "the human monitor's info registers may name a CPU",
+    "device_tree_in_brief": "the human monitor's info qtree may be told to be brief",
+    "migration_told_whole": "the human monitor's info migrate may be told to show all",
+    "vnc_misuse_marked": "the human monitor's change puts 'Error: ' in front of what refuses it for a VNC display",
+    "vnc_address_changes": "the human monitor's change takes an address for a VNC display",
 }
 
 
@@ -235,7 +242,6 @@ class Behaviour:
     unused_files_close: bool = False
     client_files_checked: bool = True
     screendump_refusal: str = "failed to open file '{path}': {reason}"
-    vnc_missing: str = "Could not set password"
     vnc_password_disabled: str = "Could not set password"
     vnc_expiry_missing: str = "Could not set password expire time"
     password_connected_refusal: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
@@ -299,6 +305,14 @@ class Behaviour:
     nbd_clients: int = 100
     nbd_patience: int = 10
     nbd_tls_over_ip_only: bool = False
+    screendump_has_format: bool = True
+    sound_capture_deprecated: bool = False
+    device_errors_marked: bool = True
+    registers_of_one_cpu: bool = True
+    device_tree_in_brief: bool = True
+    migration_told_whole: bool = False
+    vnc_misuse_marked: bool = True
+    vnc_address_changes: bool = False
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

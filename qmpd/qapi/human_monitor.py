@@ -14,8 +14,9 @@ class HumanMonitorTable:
     one command stand side by side: `cont|c`.
     """
 
-    def __init__(self, help_text: str, information_text: str) -> None:
-        """Read the two texts, their lines ended by line feeds."""
+    def __init__(self, help_text: str, information_text: str, log_text: str = "") -> None:
+        """Read the texts, their lines ended by line feeds; `log_text` is what `help log` prints, if it is known."""
+        self._log = log_text
         self._help = help_text
         self._information = information_text
         self.commands = _titles(help_text)
@@ -34,6 +35,8 @@ class HumanMonitorTable:
             if len(words) == 1:
                 return self._information
             return _entry(self._information, self.information, words[1], "info ")
+        if words == ["log"] and self._log:
+            return self._log
         return _entry(self._help, self.commands, words[0], "")
 
 

@@ -1,8 +1,9 @@
 """The words of a release's refusals, by their codes.
 
 `schemas/refusals.json` has them all: `{code: words}`, where words are a text, with `{name}` for each value, or an
-object: `text`, `hint` (the lines of advice that a person reads behind it) and `class` (its class in QMP, GenericError
-where it is missing).  A file `refusals.json` in a release's folder has those that this release says otherwise.
+object: `text`, `hint` (the lines of advice that a person reads behind it), `open` (the last of these is not ended) and
+`class` (its class in QMP, GenericError where it is missing).  A file `refusals.json` in a release's folder has those
+that this release says otherwise.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class Wordings:
         assert isinstance(own, (list, tuple))
         inner = [line for value in refusal.values.values() if isinstance(value, Refusal) for line in self.hint(value)]
         return (*inner, *(line.format_map(refusal.values) for line in own))
+
+    def is_open(self, refusal: Refusal) -> bool:
+        """Whether no end of the line follows the advice, where nothing else is said; QEMU has forgotten some."""
+        words = self._words.get(refusal.code)
+        return refusal.advises and isinstance(words, dict) and bool(words.get("open"))
 
     def error_class(self, refusal: Refusal) -> str:
         """The class in QMP (docs/interop/qmp-spec): GenericError, DeviceNotFound, ..."""

@@ -185,7 +185,8 @@ class Release:
         path = self.directory / "human-monitor.json"
         try:
             texts = orjson.loads(self._read(path.name))
-            return HumanMonitorTable(texts["help"].replace("\r\n", "\n"), texts["info"].replace("\r\n", "\n"))
+            told = (texts["help"], texts["info"], texts.get("log", ""))
+            return HumanMonitorTable(*(text.replace("\r\n", "\n") for text in told))
         except (OSError, ValueError, KeyError) as error:
             raise BadRelease(f"{path}: {error}") from error
 

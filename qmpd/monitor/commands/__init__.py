@@ -71,6 +71,15 @@ MODULES = {
         "block-job-set-speed", "block-job-change", "query-jobs", "query-block-jobs",
     ),
     "block_stream": ("block-stream",),
+    "others": (
+        "replay-seek", "replay-break", "replay-delete-break", "x-colo-lost-heartbeat", "set-vcpu-dirty-limit",
+        "xen-event-inject", "dumpdtb", "sev-inject-launch-secret", "cancel-vcpu-dirty-limit", "announce-self",
+        "calc-dirty-rate", "query-rocker", "query-rocker-ports", "query-rocker-of-dpa-flows",
+        "query-rocker-of-dpa-groups", "block-latency-histogram-set", "device-sync-config", "display-reload",
+        "display-update", "x-blockdev-change", "blockdev-set-active", "cxl-inject-general-media-event",
+        "cxl-inject-dram-event", "cxl-inject-memory-module-event", "cxl-inject-poison",
+        "cxl-inject-uncorrectable-errors", "cxl-inject-correctable-error",
+    ),
     "refusing": (
         "memsave", "pmemsave", "xen-save-devices-state", "dump-guest-memory", "trace-event-set-state",
         "trace-event-get-state", "client_migrate_info", "migrate", "migrate-incoming", "input-send-event",

@@ -344,6 +344,10 @@ def blockdev_insert_medium(system: System, session: Client, arguments: Arguments
     return EMPTY
 
 
+# What opens a file itself; no list has them.
+_FILE_DRIVERS = ("file", "host_device", "host_cdrom")
+
+
 @command("blockdev-change-medium")
 def blockdev_change_medium(system: System, session: Client, arguments: Arguments) -> object:
     """The new medium is opened first: what is wrong with it leaves the old one where it is."""
@@ -352,6 +356,9 @@ def blockdev_change_medium(system: System, session: Client, arguments: Arguments
     mode = arguments.get("read-only-mode") or "retain"
     read_only = mode == "read-only" or (mode == "retain" and _retained(drive))
     filename, kind = cast("str", arguments["filename"]), cast("str | None", arguments.get("format"))
+    known = system.release.command_line.choices("block-drivers")
+    if kind is not None and known and kind not in (*known, *_FILE_DRIVERS):
+        raise Refusal("driver-unknown", driver=kind)
     node = Opener(graph).open(of_file(filename, kind, read_only=read_only))
     try:
         _, locked = _open_tray(system, arguments)

@@ -92,7 +92,9 @@ def _label(session: Client | None) -> str:
 
 @_refusing("trace-event-set-state", "trace-event-get-state")
 def _trace_event(system: System, session: Client, arguments: Arguments) -> None:
-    name = cast("str", arguments["name"])
+    name, cpu = cast("str", arguments["name"]), cast("int | None", arguments.get("vcpu"))
+    if cpu is not None and not 0 <= cpu < system.settings.topology.cpus:
+        raise Refusal("trace-cpu", index=cpu)
     known = system.release.command_line.choices("trace-events")
     if "*" not in name and known and name not in known:
         raise Refusal("trace-event-missing", name=name)
@@ -135,3 +137,5 @@ def _send_event(system: System, session: Client, arguments: Arguments) -> None:
     device = arguments.get("device")
     if isinstance(device, str) and system.tree.resolve_typed(device, "device") is None:
         raise DeviceNotFound(f"Device '{device}' not found")
+    if system.machine.state not in (RunState.RUNNING, RunState.SUSPENDED):
+        raise Refusal("machine-not-running")

@@ -9,6 +9,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.refusals import Refusal
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
@@ -24,6 +25,7 @@ _SCREENS = "/backend"
 _DEVICES = "/machine/peripheral"
 # A screen as the device starts with it, and in the firmware's text mode; in pixels.
 _AT_START, _AS_TEXT = (640, 480), (720, 400)
+_PROTOCOLS = ("vnc", "spice")
 _PASSWORD_TIMES = ("now", "never")
 
 
@@ -98,7 +100,9 @@ def _png(width: int, height: int) -> bytes:
 
 
 def _check_spice(arguments: Arguments) -> None:
-    """:raise CommandError: it is about SPICE, which no machine here has."""
+    """:raise Refusal: it is about SPICE, which no machine here has, or of a protocol that there is not."""
+    if arguments["protocol"] not in _PROTOCOLS:
+        raise Refusal("password-protocol", name="protocol", value=arguments["protocol"])
     if arguments["protocol"] == "spice":
         raise CommandError("SPICE is not in use", "DeviceNotActive")
 
@@ -115,7 +119,7 @@ def _check_password(system: System, arguments: Arguments) -> None:
     password = _display(system, arguments)
     behaviour = system.release.behaviour
     if password is None:
-        raise CommandError(behaviour.vnc_missing)
+        raise Refusal("vnc-missing")
     if not password:
         raise CommandError(behaviour.vnc_password_disabled)
 

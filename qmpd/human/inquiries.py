@@ -1,0 +1,244 @@
+"""What the human monitor's `info` shows of what is none of the machine's parts, or refuses to show.
+
+What QMP tells is told in lines; of the rest the arguments are looked at, and what refuses them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.hardware.processors import plugged
+from qmpd.human.asking import answer, call
+from qmpd.human.declared import declare, read
+from qmpd.human.various import of_cpu, old_capture, told
+from qmpd.qapi.introspection import Enumeration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.human.asking import Part
+    from qmpd.human.line import Line
+    from qmpd.qapi.behaviour import Behaviour
+    from qmpd.qom.node import Node
+    from qmpd.system.system import System
+
+    Values = dict[str, Any]
+    Show = Callable[[System, Values], str]
+
+_PLACES = ("node-id", "drawer-id", "book-id", "socket-id", "die-id", "cluster-id", "module-id", "core-id", "thread-id")
+
+
+def _hotpluggable(system: System, values: Values) -> str:
+    said = "Hotpluggable CPUs:\n"
+    for each in answer(system, "query-hotpluggable-cpus"):
+        said += f'  type: "{each["type"]}"\n  vcpus_count: "{each["vcpus-count"]}"\n'
+        if "qom-path" in each:
+            said += f'  qom_path: "{each["qom-path"]}"\n'
+        said += "  CPUInstance Properties:\n"
+        said += "".join(f'    {name}: "{each["props"][name]}"\n' for name in _PLACES if name in each["props"])
+    return said
+
+
+def _registers(system: System, values: Values) -> str:
+    index = values.get("cpu")
+    if index is not None and not 0 <= index < system.settings.topology.cpus:
+        return told(system, "cpu-not-available", index=index)
+    raise NotModelled("the command info registers")
+
+
+def _local_apic(system: System, values: Values) -> str:
+    wanted = values.get("apic")
+    devices = system.devices.buses.devices.values()
+    if wanted is not None and all(number != wanted for number in _apics(system, devices)):
+        return told(system, "local-apic-missing")
+    raise NotModelled("the command info lapic")
+
+
+def _apics(system: System, devices: Any) -> list[int]:
+    return [node.value("apic-id") for _, node in plugged(devices, system.settings)]
+
+
+def _trace_events(system: System, values: Values) -> str:
+    try:
+        call(system, "trace-event-get-state", {"name": values.get("name", "*"), **of_cpu(system, values)})
+    except NotModelled:
+        raise
+    except Refusal as refusal:
+        return f"{system.release.refusals.message(refusal)}\n"
+    raise NotModelled("the command info trace-events")
+
+
+def _rocker(name: str) -> Show:
+    def show(system: System, values: Values) -> str:
+        call(system, name, {"name": values["name"]})
+        raise NotModelled(f"what {name} tells")
+
+    return show
+
+
+def _tree(system: System, values: Values) -> str:
+    path = values.get("path", "")
+    tree = system.tree
+    found = tree.root if not path else tree.find(path) if tree.resolves(path) else None
+    if found is None:
+        return told(system, "qom-path-unresolved", path=path)
+    return "".join(_below(found, 0, found is tree.root))
+
+
+def _below(node: Node, indent: int, is_root: bool = False) -> list[str]:
+    lines = [f"{' ' * indent}/{'' if is_root else node.name} ({node.type})\n"]
+    for child in sorted(node.children.values(), key=lambda each: each.name):
+        lines += _below(child, indent + 2)
+    return lines
+
+
+def _generation(system: System, values: Values) -> str:
+    return f"{answer(system, 'query-vm-generation-id')['guid']}\n"
+
+
+def _secure(system: System, values: Values) -> str:
+    if not answer(system, "query-sev")["enabled"]:
+        return "SEV is not enabled\n"
+    raise NotModelled("the command info sev")
+
+
+def _replay(system: System, values: Values) -> str:
+    if answer(system, "query-replay")["mode"] == "none":
+        return told(system, "replay-inactive")
+    raise NotModelled("the command info replay")
+
+
+def _nothing_of(name: str) -> Show:
+    """What has lines for each of what a query lists, where that lists nothing."""
+
+    def show(system: System, values: Values) -> str:
+        if answer(system, name):
+            raise NotModelled(f"what {name} tells")
+        return ""
+
+    return show
+
+
+def _displays(system: System, values: Values) -> str:
+    if system.settings.vnc:
+        raise NotModelled("the command info vnc")
+    return "None\n"
+
+
+def _spice(system: System, values: Values) -> str:
+    if answer(system, "query-spice")["enabled"]:
+        raise NotModelled("the command info spice")
+    return "Server: disabled\n"
+
+
+def _enclaves(system: System, values: Values) -> str:
+    try:
+        answer(system, "query-sgx")
+    except Refusal as refusal:
+        return f"{system.release.refusals.message(refusal)}\n"
+    raise NotModelled("the command info sgx")
+
+
+def _dirty_rate(system: System, values: Values) -> str:
+    rate = answer(system, "query-dirty-rate")
+    said = f"Status: {rate['status']}\nStart Time: {rate['start-time']} (ms)\n"
+    if rate["mode"] == "dirty-ring":
+        said += "Sample Pages: 0 (per GB)\n"
+    else:
+        said += f"Sample Pages: {rate['sample-pages']} (per GB)\n"
+    said += f"Period: {rate['calc-time']} (sec)\nMode: {rate['mode']}\n"
+    if "dirty-rate" in rate:
+        raise NotModelled("the command info dirty_rate")
+    return f"{said}Dirty rate: (not ready)\n"
+
+
+def _dirty_limit(system: System, values: Values) -> str:
+    """There is none."""
+    return "Dirty page limit not enabled!\n"
+
+
+def _captures(system: System, values: Values) -> str:
+    return old_capture(system, "info capture")
+
+
+def _statistics(system: System, values: Values) -> str:
+    known = system.release.introspection
+    targets = known.type(known.object(known.command("query-stats").arguments).member("target").type)
+    assert isinstance(targets, Enumeration)
+    if values["target"] not in targets.values:
+        return told(system, "stats-target", name=values["target"])
+    call(system, "query-stats", {"target": values["target"]})
+    return ""
+
+
+def _virtio(name: str) -> Show:
+    def show(system: System, values: Values) -> str:
+        call(system, f"x-query-{name}", values)
+        raise NotModelled(f"the command info {name}")
+
+    return show
+
+
+def _without_via(system: System, values: Values) -> str:
+    return told(system, "via-missing")
+
+
+_NAME = "name:string"
+_SHOWN: dict[str, tuple[str, Show | None]] = {
+    "capture": ("", _captures),
+    "cryptodev": ("", _nothing_of("query-cryptodev")),
+    "dirty_rate": ("", _dirty_rate),
+    "hotpluggable-cpus": ("", _hotpluggable),
+    "lapic": ("apic:integer?", _local_apic),
+    "migrate": ("all:-a", None),
+    "mtree": ("flat:-f dispatch:-d owner:-o disabled:-D", None),
+    "qom-tree": ("path:string?", _tree),
+    "qtree": ("brief:-b", None),
+    "registers": ("all:-a cpu:integer?", _registers),
+    "replay": ("", _replay),
+    "rocker": (_NAME, _rocker("query-rocker")),
+    "rocker-of-dpa-flows": (f"{_NAME} table:integer?", _rocker("query-rocker-of-dpa-flows")),
+    "rocker-of-dpa-groups": (f"{_NAME} type:integer?", _rocker("query-rocker-of-dpa-groups")),
+    "rocker-ports": (_NAME, _rocker("query-rocker-ports")),
+    "sev": ("", _secure),
+    "sgx": ("", _enclaves),
+    "spice": ("", _spice),
+    "stats": ("target:string names:string? provider:string?", _statistics),
+    "sync-profile": ("mean:-m apart:-n most:integer?", None),
+    "tpm": ("", _nothing_of("query-tpm")),
+    "trace-events": ("name:string? cpu:integer?", _trace_events),
+    "vcpu_dirty_limit": ("", _dirty_limit),
+    "virtio-queue-element": ("path:string queue:integer index:integer?", _virtio("virtio-queue-element")),
+    "virtio-queue-status": ("path:string queue:integer", _virtio("virtio-queue-status")),
+    "virtio-status": ("path:string", _virtio("virtio-status")),
+    "virtio-vhost-queue-status": ("path:string queue:integer", _virtio("virtio-vhost-queue-status")),
+    "via": ("", _without_via),
+    "vm-generation-id": ("", _generation),
+    "vnc": ("", _displays),
+}
+"""What each takes, and what it shows; without that it is not modelled."""
+
+_SHORTER: dict[str, tuple[Callable[[Behaviour], bool], str]] = {
+    "migrate": (lambda behaviour: behaviour.migration_told_whole, ""),
+    "qtree": (lambda behaviour: behaviour.device_tree_in_brief, ""),
+    "registers": (lambda behaviour: behaviour.registers_of_one_cpu, "all:-a"),
+}
+"""What some take in releases that lack something, and whether a release has it."""
+
+
+def _part(name: str, text: str, show: Show | None) -> Part:
+    declared = declare(text)
+
+    def act(system: System, line: Line) -> str:
+        is_all = name not in _SHORTER or _SHORTER[name][0](system.release.behaviour)
+        values = read(line, declared if is_all else declare(_SHORTER[name][1]))
+        if show is None:
+            raise NotModelled(f"the command info {name}")
+        return show(system, values)
+
+    return act
+
+
+INQUIRIES: dict[str, Part] = {name: _part(name, *each) for name, each in _SHOWN.items()}
+"""What `info` shows, by the words after it."""

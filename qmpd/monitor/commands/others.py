@@ -1,0 +1,166 @@
+"""Commands of QAPI's smaller modules, of which it is known what QEMU refuses, and little more.
+
+None of the machines here is recorded or replayed, none has a device tree, KVM's ring of dirty pages, SEV or Xen: what
+is about one of these finds that out.  Where QEMU would act on what is not modelled, that is said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from qmpd.common.refusals import Refusal
+from qmpd.machine.errors import MachineError
+from qmpd.monitor.commands.unmodelled import refusal
+from qmpd.monitor.registry import command
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
+
+_SAMPLES = range(128, 16385)
+# How long the rate of dirty pages may be measured, by the unit that a time is in.
+_TIMES = {"second": range(1, 61), "millisecond": range(50, 60001)}
+_SYNCED = ("vhost-user-blk", "vhost-user-blk-pci")
+
+
+def _never(name: str, code: str) -> None:
+    """Register a command that is always refused, for what no machine here has."""
+
+    def handler(system: System, session: Client, arguments: Arguments) -> object:
+        raise Refusal(code)
+
+    command(name, refuses=True)(handler)
+
+
+for _name, _code in {
+    "replay-seek": "replay-seek",
+    "replay-break": "replay-break",
+    "replay-delete-break": "replay-breaks",
+    "x-colo-lost-heartbeat": "colo-off",
+    "set-vcpu-dirty-limit": "dirty-limit-kvm",
+    "xen-event-inject": "xen-events-missing",
+    "dumpdtb": "device-tree-missing",
+    "sev-inject-launch-secret": "sev-off",
+}.items():
+    _never(_name, _code)
+
+
+@command("cancel-vcpu-dirty-limit")
+def _cancel_limit(system: System, session: Client, arguments: Arguments) -> object:
+    """There is no limit to take back."""
+    return EMPTY
+
+
+@command("announce-self")
+def _announce(system: System, session: Client, arguments: Arguments) -> object:
+    """Nobody hears it."""
+    return EMPTY
+
+
+@command("calc-dirty-rate", refuses=True)
+def _dirty_rate(system: System, session: Client, arguments: Arguments) -> object:
+    unit = cast("str", arguments.get("calc-time-unit", "second"))
+    if arguments["calc-time"] not in _TIMES[unit]:
+        raise Refusal("dirty-rate-time")
+    pages = arguments.get("sample-pages")
+    if pages is not None and arguments.get("mode", "page-sampling") != "page-sampling":
+        raise Refusal("dirty-rate-mode")
+    if pages is not None and pages not in _SAMPLES:
+        raise Refusal("dirty-rate-pages")
+    raise refusal("calc-dirty-rate")
+
+
+def _about_rocker(name: str) -> None:
+    def handler(system: System, session: Client, arguments: Arguments) -> object:
+        wanted = arguments["name"]
+        if any(each.node.property("name") is not None and each.node.value("name") == wanted
+               for each in system.devices.buses.devices.values() if each.driver == "rocker"):
+            raise refusal(name)
+        raise Refusal("rocker-missing", name=wanted)
+
+    command(name, refuses=True)(handler)
+
+
+for _name in ("query-rocker", "query-rocker-ports", "query-rocker-of-dpa-flows", "query-rocker-of-dpa-groups"):
+    _about_rocker(_name)
+
+
+@command("block-latency-histogram-set", refuses=True)
+def _histogram(system: System, session: Client, arguments: Arguments) -> object:
+    wanted = cast("str", arguments["id"])
+    system.devices.find(wanted)
+    raise refusal("block-latency-histogram-set")
+
+
+@command("device-sync-config", refuses=True)
+def _sync_configuration(system: System, session: Client, arguments: Arguments) -> object:
+    try:
+        device = system.devices.find(cast("str", arguments["id"]))
+    except MachineError as error:
+        raise MachineError(error.message) from None  # of no class of its own here
+    if device.driver not in _SYNCED:
+        raise Refusal("device-not-synced", type=device.driver)
+    raise refusal("device-sync-config")
+
+
+@command("display-reload")
+def _reload_display(system: System, session: Client, arguments: Arguments) -> object:
+    if arguments.get("tls-certs"):
+        _find_vnc(system, "display-reload")
+    return EMPTY
+
+
+@command("display-update", refuses=True)
+def _update_display(system: System, session: Client, arguments: Arguments) -> object:
+    return _find_vnc(system, "display-update")
+
+
+def _find_vnc(system: System, name: str) -> object:
+    if not system.settings.vnc:
+        raise Refusal("vnc-none")
+    raise refusal(name)
+
+
+@command("x-blockdev-change", refuses=True)
+def _change_children(system: System, session: Client, arguments: Arguments) -> object:
+    """Only nodes that are not modelled have children that come and go."""
+    graph, texts = system.inventory.backends.block, system.inventory.texts
+    parent, child, node = arguments["parent"], arguments.get("child"), arguments.get("node")
+    found = graph.lookup(cast("str", parent))
+    if found is None:
+        raise MachineError(texts("device-or-node-missing", device=parent, node=parent))
+    if (child is None) == (node is None):
+        raise Refusal("child-unsaid" if child is None else "child-and-node")
+    if child is not None:
+        if child not in found.children:
+            raise Refusal("child-missing", parent=parent, child=child)
+        raise Refusal("child-not-removed", parent=parent)
+    if node not in graph.nodes:
+        raise Refusal("child-node-missing", node=node)
+    raise Refusal("child-not-added", parent=parent)
+
+
+@command("blockdev-set-active", refuses=True)
+def _set_active(system: System, session: Client, arguments: Arguments) -> object:
+    wanted = arguments.get("node-name")
+    if wanted is not None and wanted not in system.inventory.backends.block.nodes:
+        raise MachineError(system.inventory.texts("node-missing", node=wanted))
+    raise refusal("blockdev-set-active")
+
+
+def _on_path(name: str) -> None:
+    def handler(system: System, session: Client, arguments: Arguments) -> object:
+        if not system.tree.resolves(cast("str", arguments["path"])):
+            raise Refusal("path-unresolved")
+        raise refusal(name)
+
+    command(name, refuses=True)(handler)
+
+
+for _name in (
+    "cxl-inject-general-media-event", "cxl-inject-dram-event", "cxl-inject-memory-module-event", "cxl-inject-poison",
+    "cxl-inject-uncorrectable-errors", "cxl-inject-correctable-error",
+):  # fmt: skip
+    _on_path(_name)
