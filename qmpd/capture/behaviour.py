@@ -6,15 +6,18 @@ keeps the value of the nearest release that is known, and the release file says 
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import tempfile
+import time
 from subprocess import SubprocessError
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from qmpd.capture import guests
-from qmpd.capture.client import Gone, Program, Refused
+from qmpd.capture.client import Client, Gone, Program, Refused
 from qmpd.capture.option_behaviour import measure_options
 from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
 from qmpd.machine.boards import USUAL
@@ -23,14 +26,17 @@ from qmpd.qapi.behaviour import ABOUT, Behaviour
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.capture.client import Client
-
     Found = dict[str, Any]
 
 # Seconds in which a guest boots and does its one thing; it takes a quarter of one.
 _GUEST_PATIENCE = 15.0
+# Seconds in which a program notices that a client has left.
+_LEAVING = 0.2
+_UNPLUG_REFUSAL = "DEVICE_UNPLUG_GUEST_ERROR"
 # The number of a file that no program has open.
 _NO_FILE = 1000
+# A slot of a device that there is not.
+_SLOT = "type=41,designation=x,pcidev=zqnone"
 # Every level of CPU topology that some release knows, outermost first.
 _LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
@@ -45,7 +51,7 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     found: Found = {}
     questions = (
         _protocol, _reset, _preconfig, _machine, _refusals, _topology, _chardevs, _config_files, _network, _hot_plug,
-        _display, _suspend, _panic, _debug_exit, measure_options,
+        _display, _events, _files, _suspend, _panic, _debug_exit, measure_options,
     )  # fmt: skip
     for ask in questions:
         try:
@@ -171,6 +177,7 @@ def _refusals(command: str) -> Found:
         "unknown_machine": _template(machine, name="no-such-thing"),
         "unknown_incoming": _template(incoming, uri="no-such-thing"),
         "pid_file_refusal": _template(pid_file.removeprefix("cannot create PID file: "), path=path, reason=reason),
+        "smbios_slots_checked_early": bool(_complaint(command, [*OPTIONS[PC], "-smbios", _SLOT])),
         "keyval_options": not _complaint(command, [*OPTIONS[NO_MACHINE], "-action", "panic=none"]),
     }
 
@@ -314,6 +321,42 @@ def _display(command: str) -> Found:
         found["vnc_expiry_missing"] = ask("expire_password", {"protocol": "vnc", "time": "now"}).description
     with Program(command, [*OPTIONS[PC], "-vnc", "none"]) as program:
         found["vnc_password_disabled"] = program.client.ask("set_password", vnc).description
+    return found
+
+
+def _events(command: str) -> Found:
+    with Program(command, OPTIONS[NO_MACHINE]) as program:
+        listed = program.client.ask("query-qmp-schema").result
+    known = {each["name"] for each in listed if each["meta-type"] == "event"}
+    return {"unplug_refusal_event": _UNPLUG_REFUSAL if _UNPLUG_REFUSAL in known else ""}
+
+
+def _files(command: str) -> Found:
+    """What becomes of open files that a client hands over."""
+    found: Found = {}
+    with open(os.devnull, "rb") as file:
+        with Program(command, [*OPTIONS[NO_MACHINE], "-S"]) as program:
+            client = program.client
+            identifier = client.hand_over("add-fd", {}, file.fileno()).result["fdset-id"]
+            client.ask("remove-fd", {"fdset-id": identifier})
+            found["removed_files_close_at_once"] = client.ask("query-fdsets").result == []
+            client.hand_over("getfd", {"fdname": "zqfile"}, file.fileno())
+            refused = client.ask("add_client", {"protocol": "zqnone", "fdname": "zqfile"}).description
+            found["client_files_checked"] = "socket" in refused
+        # A monitor that somebody can connect to when nobody is connected any more.
+        chardev = "socket,id=zqmonitor,host=127.0.0.1,port=0,server=on,wait=off"
+        monitor = ["-chardev", chardev, "-mon", "chardev=zqmonitor,mode=control"]
+        with Program(command, [*OPTIONS[NO_MACHINE], *monitor]) as program:
+            client = program.client
+            listed = client.ask("query-chardev").result
+            place = next(each["filename"] for each in listed if each["label"] == "zqmonitor")
+            client.hand_over("add-fd", {}, file.fileno())
+            client.close()
+            time.sleep(_LEAVING)
+            port = re.search(r":(\d+)(,|$)", place)
+            assert port is not None
+            with socket.create_connection(("127.0.0.1", int(port[1]))) as connection:
+                found["unused_files_close"] = Client(connection).ask("query-fdsets").result == []
     return found
 
 

@@ -140,6 +140,17 @@ class Client:
         self.send(_request(command, arguments))
         return self.outcome()
 
+    def hand_over(self, command: str, arguments: dict[str, Any], descriptor: int) -> Outcome:
+        """Execute one command with an open file that comes along.
+
+        :raise Gone: nobody is there, or no answer came.
+        """
+        try:
+            socket.send_fds(self._connection, [_request(command, arguments)], [descriptor])
+        except OSError as error:
+            raise Gone(error.strerror or "the connection failed") from error
+        return self.outcome()
+
     def ask_all(self, questions: Sequence[tuple[str, dict[str, Any] | None]]) -> list[Outcome]:
         """Execute several, without waiting for each one's reply before sending the next."""
         outcomes: list[Outcome] = []

@@ -5,6 +5,7 @@ It ends because of what is asked, or at the latest at a device that there is not
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from qmpd.capture.client import PATIENCE
 from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
 
 _FSDEV_DRIVERS = ("local", "synth", "proxy")
+_PRETTY = "chardev=zqmon,mode=readline,pretty=on"
+# Audio drivers that programs mostly lack.
+_RARE_DRIVERS = ("sdl", "coreaudio", "dsound", "sndio")
 _END = ["-device", "zqnone"]
 
 
@@ -66,6 +70,8 @@ def _of_machine(ask: _Asker) -> dict[str, Any]:
         "memory_encryption": (
             "deprecated" if "is deprecated" in encryption else "checked" if "No such" in encryption else "unused"
         ),
+        "hyperv_vendor_checked": bool(ask("-cpu", "qemu64,hv-vendor-id=0123456789abc", machine=PC).complaint),
+        "usb_devices_deprecated": "deprecated" in ask("-usbdevice", "zqusb", machine=PC).complaint,
         "memory_devices_checked_first": "memdev" not in ask("-device", "virtio-mem-pci", machine=PC).complaint,
         "smbios_slots": "Don't know" not in ask("-smbios", "type=9", machine=PC).complaint,
         "cards_listed_always": "mac" in ask("-global", "ne2k_pci.mac=zq", machine=PC).complaint,
@@ -84,14 +90,26 @@ def _of_parts(ask: _Asker) -> dict[str, Any]:
         for driver in _FSDEV_DRIVERS
         if f"fsdriver {driver} not found" not in ask("-fsdev", f"{driver},id=zqfs").complaint
     ]
+    found: dict[str, Any] = {}
+    rare = "\n".join(ask("-audiodev", f"{driver},id=zqaudio").complaint for driver in _RARE_DRIVERS)
+    if unknown := re.search("(.*)Unknown audio driver", rare):
+        found["audio_faults_bare"] = unknown[1].startswith("audio:")
+    if "no option group" in ask("-spice", "help", ends=True).complaint:
+        # A program that takes it may have the module or need none.
+        found["spice_is_module"] = True
+    wrong = ask("-device", "e1000,mac=zq,addr=99", machine=PC).complaint
+    found["device_options_in_order"] = "e1000.mac" in wrong
     models = ask("-nic", "user,model=help", machine=PC, ends=True)
     return {
+        **found,
         "fsdev_drivers": ",".join(drivers),
         "defaults_are_switches": "(default: true)" not in ask("-device", "e1000,help", machine=PC).printed,
         "nic_help": not ask("-nic", "help").complaint,
         "virtio_card_named": "(aka virtio)" in models.printed + models.complaint,
         "nic_models_refused_at_once": "nsupported NIC model" in ask("-nic", "user,model=zqnic", machine=PC).complaint,
         "streams_are_trees": "addr.type" in ask("-netdev", "stream,id=zqnet,addr.type=zq").complaint,
+        "audio_backends_are_objects": bool(ask(*("-audiodev", "none,id=zqaudio") * 2).complaint),
+        "bus_listed_by_option": "devices at" in ask("-device", "e1000,bus=/main-system-bus/zq", machine=PC).complaint,
         "audio_without_model": not ask("-audio", "none").complaint,
     }
 
@@ -103,5 +121,7 @@ def _of_process(ask: _Asker) -> dict[str, Any]:
         "log_faults_bare": log.startswith("/zqfolder"),
         "missing_types_told": "type is NULL" in ask("-vga", "help", machine=PC).complaint,
         "mon_deprecated": "deprecated" in ask("-chardev", "null,id=zqmon", "-mon", "chardev=zqmon").complaint,
+        "plugins_built": "not enabled" not in ask("-plugin", "/zqfolder/plugin.so").complaint,
+        "pretty_needs_control": "no effect" not in ask("-chardev", "null,id=zqmon", "-mon", _PRETTY).complaint,
         "plugin_help": bool(ask("-plugin", "help").printed),
     }

@@ -1,21 +1,34 @@
-"""How releases take options is as their programs, asked here, take them."""
+"""What `qmpd capture` measures on programs, asked here, is what their releases were shipped with."""
 
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qmpd.capture import behaviour
 from qmpd.capture.option_behaviour import measure_options
 from qmpd.qapi import load_release
 from tests.real_qemu import programs
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
+MEASURES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "options": measure_options,
+    "events": behaviour._events,
+    "files": behaviour._files,
+    "refusals": behaviour._refusals,
+}
+
+
+@pytest.mark.parametrize("about", MEASURES)
 @pytest.mark.parametrize("release", ["5.2", "7.2", "10.0", "11.1"])
-def test_options_are_taken_as_shipped(release: str) -> None:
+def test_what_is_measured_is_what_is_shipped(release: str, about: str) -> None:
     program = programs().get(release)
     if program is None:
         pytest.skip(f"no QEMU {release} here")
-    behaviour = load_release(release).behaviour
-    found = measure_options(shlex.join(program))
-    assert found == {name: getattr(behaviour, name) for name in found}
+    known = load_release(release).behaviour
+    found = MEASURES[about](shlex.join(program))
+    assert found == {name: getattr(known, name) for name in found}
