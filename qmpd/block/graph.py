@@ -32,6 +32,15 @@ class Blockers(Protocol):
     def blocking(self, node: BlockNode) -> str | None:
         """The type of the job that nobody may come in the way of at a node; None where there is none."""
 
+    def drain_all(self, times: int = 1) -> None:
+        """Have all that is going on end, or pause, for a moment; so many times."""
+
+    def begin_drain(self, *nodes: BlockNode, all_nodes: bool = False) -> Any:
+        """Have nothing going on at these nodes until `end_drain` is called with what this gives."""
+
+    def end_drain(self, drain: Any) -> None:
+        """Nobody needs that any more."""
+
 
 class BlockGraph:
     """The nodes and drives of one machine, both in the order in which they came."""
@@ -56,7 +65,8 @@ class BlockGraph:
     def __init__(self, texts: Texts) -> None:
         """`open_set` and `has_group` are asked of what others have: sets of open files, throttle groups."""
         self._texts = texts
-        # Events that are still to be told: requests are carried out away from the main loop.
+        # Events that are still to be told: requests are carried out away from the main loop.  Those without a name are
+        # lines for standard error (`line`), or something that is to be done there (`then`).
         self.happened: deque[tuple[str, dict[str, Any]]] = deque()
         # Prints a line on standard error, from whatever thread; None where nobody serves the machine.
         self.report: Callable[[str], None] | None = None
@@ -88,9 +98,32 @@ class BlockGraph:
 
         :raise Refusal: one does.
         """
-        kind = None if self.blockers is None else self.blockers.blocking(node)
+        kind = self.is_busy(node)
         if kind is not None:
             raise Refusal("node-busy-job", node=node.name, type=kind)
+
+    def drain_all(self, times: int = 1) -> None:
+        """Have all that is going on end, or pause, for a moment; so many times (`bdrv_drain_all`)."""
+        if self.blockers is not None:
+            self.blockers.drain_all(times)
+
+    def drain(self, node: BlockNode) -> None:
+        """Have what is going on at a node end, or pause, for a moment."""
+        if self.blockers is not None:
+            self.blockers.end_drain(self.blockers.begin_drain(node))
+
+    def begin_drain(self, node: BlockNode) -> Any:
+        """Have nothing going on at a node until `end_drain` is called with what this gives."""
+        return None if self.blockers is None else self.blockers.begin_drain(node)
+
+    def end_drain(self, drain: Any) -> None:
+        """Nobody needs that any more."""
+        if self.blockers is not None and drain is not None:
+            self.blockers.end_drain(drain)
+
+    def is_busy(self, node: BlockNode) -> str | None:
+        """The type of the job that works on a node; None where none does."""
+        return None if self.blockers is None else self.blockers.blocking(node)
 
     # Nodes
 
@@ -219,6 +252,7 @@ class BlockGraph:
             raise MachineError(self._texts("node-missing", node=name))
         if node.drives:
             raise MachineError(f"Node {name} is in use")
+        self.check_free(node)
         for parent in node.parents:
             if parent.children.get("backing") is node:
                 raise MachineError(f"Node '{name}' is busy: node is used as backing hd of '{parent.name}'")

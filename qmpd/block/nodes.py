@@ -9,12 +9,16 @@ from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.block.accounting import Accounting
     from qmpd.block.bitmaps.bitmap import DirtyBitmap
     from qmpd.block.content import Content
     from qmpd.hardware.buses import Device
 
 SECTOR = 512
+NAMELESS = ("mirror_top", "commit_top")
+"""Filters that go by the name of what they are on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +64,10 @@ class BlockNode:
     bitmaps: list[DirtyBitmap] = field(default_factory=list)
     # Faults that the control socket has asked for.
     faults: list[dict[str, Any]] = field(default_factory=list)
+    # Whether it was put there by a job, and nobody gave it a name: it goes by the name of what it is on.
+    implicit: bool = False
+    # Who is told of each part that is written; in a thread of the disks.
+    watchers: list[Callable[[int, int], None]] = field(default_factory=list)
     content: Content | None = None
     # What its users see.
     port: Content | None = None
@@ -69,6 +77,8 @@ class BlockNode:
         """A name that opens it again, with nothing else; empty where there is none."""
         if self.location or not self.children:
             return self.location
+        if self.implicit or self.driver in NAMELESS:
+            return self.children[DRIVERS[self.driver].first].exact_name
         if self.driver == "blkdebug":
             below = self.children["image"].exact_name
             given = set(self.options) - {"config"}
@@ -94,6 +104,8 @@ class BlockNode:
     def full_options(self) -> dict[str, Any]:
         """The options that would open it again."""
         driver = DRIVERS[self.driver]
+        if self.implicit or self.driver in NAMELESS:
+            return self.children[driver.first].full_options
         found: dict[str, Any] = {}
         for name in driver.strong:
             found |= _flat(name, self.options.get(name))
@@ -160,6 +172,8 @@ class Drive:
     limits: dict[str, Any] | None = None
     options_id: str = ""
     stays: bool = False
+    # What it lets others do, where that is not what devices do.
+    allowed: int | None = None
     # Whether the medium before was read-only, which the next one then is too; None where there was none.
     was_read_only: bool | None = None
     # What becomes of errors, and what became of the last one: `ok`, `failed`, `nospace`.
@@ -193,6 +207,8 @@ class Drive:
     @property
     def allows(self) -> int:
         """What it lets others do."""
+        if self.allowed is not None:
+            return self.allowed
         if self._waits or (self.device is None and not self.label):
             return ALL
         return READ | UNCHANGED | RESIZE | (WRITE if self.shares else 0)

@@ -47,6 +47,8 @@ class Overlay:
         self._old: BlockNode | None = None
         self._new: BlockNode | None = None
         self._is_on_top = False
+        # Nothing goes on at the old node meanwhile.
+        self._drain: Any = None
 
     def prepare(self) -> Steps | None:
         """:raise Refusal: one of the two is not there, is in use, or can be no such node."""
@@ -54,8 +56,16 @@ class Overlay:
 
     def _prepare(self) -> Steps:
         old = self._old = self._find()
-        check_unblocked(old)
+        self._drain = self._graph.begin_drain(old)
+        try:
+            yield from self._put_on(old)
+        except BaseException:
+            self._graph.end_drain(self._drain)
+            raise
+
+    def _put_on(self, old: BlockNode) -> Steps:
         self._graph.check_free(old)
+        check_unblocked(old)
         if not old.read_only and old.port is not None:
             flush = old.port.flush
             try:
@@ -100,6 +110,7 @@ class Overlay:
         with contextlib.suppress(Refusal):
             reopen(self._graph, [(old, {"read-only": True})], keep=True)
         self._graph.release(new)
+        self._graph.end_drain(self._drain)
         return None
 
     def abort(self) -> Steps | None:
@@ -110,6 +121,7 @@ class Overlay:
         if self._is_on_top:
             take_from_top(self._graph, new, old)
         self._let_go(new)
+        self._graph.end_drain(self._drain)
         return None
 
     def _let_go(self, new: BlockNode) -> None:

@@ -65,6 +65,8 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
     role = role_of(parent.driver, parent.options, name)
     if role is Role.BACKING:
         return does & READ, READ | UNCHANGED | (WRITE | RESIZE if shares & WRITE else 0)
+    if role is Role.COMMITTED:
+        return does & READ, ALL
     if role is Role.TARGET:
         return WRITE, ALL
     if parent.inactive and role in (Role.METADATA, Role.DATA):

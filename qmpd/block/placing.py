@@ -72,7 +72,8 @@ def put_on(
     """
     if name:
         graph.check_name(name)
-    above = BlockNode(name or graph.new_name(), driver, options=options or {}, read_only=node.read_only)
+    above = BlockNode(name or graph.new_name(), driver, options=options or {}, implicit=not name)
+    above.read_only = node.read_only or driver == "commit_top"
     above.children[role] = node
     above.content = make(above)
     above.port = Watched(above, graph)

@@ -207,7 +207,11 @@ class Requests:
     def tell(self) -> None:
         """Tell what has happened on the way."""
         while self._graph.happened:
-            self._home.emit(*self._graph.happened.popleft())
+            name, data = self._graph.happened.popleft()
+            if name or "then" not in data:
+                self._home.emit(name, data)
+            else:
+                data["then"]()
 
     # Errors
 

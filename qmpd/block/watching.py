@@ -98,7 +98,7 @@ class Watched:
             # What has failed may have been written in part.
             if node.bitmaps:
                 note_write(node.bitmaps, offset, len(data), node.virtual_size)
-        self._note(offset + len(data))
+        self._note(offset, len(data))
 
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Let them be zeros."""
@@ -110,7 +110,7 @@ class Watched:
         finally:
             if node.bitmaps:
                 note_write(node.bitmaps, offset, length, node.virtual_size)
-        self._note(offset + length)
+        self._note(offset, length)
 
     def discard(self, offset: int, length: int) -> None:
         """Nobody needs them; nothing happens where the node does not pass that on."""
@@ -122,6 +122,8 @@ class Watched:
         finally:
             if node.bitmaps:
                 note_write(node.bitmaps, offset, length, node.virtual_size)
+            for watcher in node.watchers:
+                watcher(offset, length)
 
     def truncate(self, size: int) -> None:
         """Make it this long."""
@@ -144,8 +146,10 @@ class Watched:
     def close(self) -> None:
         """The node is closed by the graph."""
 
-    def _note(self, end: int) -> None:
-        node = self.node
+    def _note(self, offset: int, length: int) -> None:
+        node, end = self.node, offset + length
+        for watcher in node.watchers:
+            watcher(offset, length)
         node.highest = max(node.highest, end)
         if node.threshold and end > node.threshold:
             data = {

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 _CHARDEVS = "/chardevs"
 
+# What waits for its requests when it is reset.
+_VIRTIO_DISK = "virtio-blk"
+
 
 class InventoryRules(DeviceRules, NetworkRules, Protocol):
     """What releases differ in beside their texts (`qmpd.qapi.behaviour.Behaviour`)."""
@@ -172,6 +175,10 @@ class Inventory:
         if self.backends.block.again is not None:
             self.backends.block.again()
 
+    def drain(self) -> None:
+        """Let what is going on at the disks come to rest: jobs pause for a moment."""
+        self.backends.block.drain_all()
+
     def continued(self) -> None:
         """Somebody has asked for the machine to go on: whatever errors its drives have met are forgotten."""
         for drive in self.backends.block.drives:
@@ -264,6 +271,8 @@ class Inventory:
         """
         for drive in self.backends.block.drives:
             drive.locked = drive.tray_open = False
+            if drive.node is not None and drive.device is not None and _VIRTIO_DISK in drive.device.driver:
+                self.backends.block.drain(drive.node)
         for port in list(self.backends.open_ports):
             self.open_port(port, opened=False)
         if self._devices is not None:

@@ -124,12 +124,14 @@ class _Session:
             user = Drive("", label="", writes=True, shares=True, node=self._node)
             self._system.inventory.backends.block.use(user)
             self._held = user
+            self._system.drain_for_node()
 
     def _let_go(self) -> None:
         """Give the right back."""
         held, self._held = self._held, None
         if held is not None:
             self._system.inventory.backends.block.empty(held)
+            self._system.drain_for_node()
 
     def end(self, text: str = "") -> None:
         """The command has ended."""

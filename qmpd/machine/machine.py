@@ -213,17 +213,24 @@ class Machine:
             self.notify()
 
     def vm_stop(self, state: RunState) -> None:
-        """Stop the vCPUs for the reason that `state` names, and emit STOP; nothing where they do not run.
+        """Stop the vCPUs for the reason that `state` names, and emit STOP, where they run; let the disks come to rest.
 
         Where `stop` affects a suspended guest the same happens to one, but for states that the table keeps
         apart from `suspended` (an I/O error while it sleeps): QEMU aborts there, here it sleeps on.
         """
+        if self._stops(state):
+            self._stop(state)
+        if self.parts is not None:
+            self.parts.drain()
+
+    def _stops(self, state: RunState) -> bool:
+        """Whether there is something to stop."""
+        if self.state is RunState.RUNNING:
+            return True
+        return self.state is RunState.SUSPENDED and self.behaviour.stop_affects_suspended and self.may_enter(state)
+
+    def _stop(self, state: RunState) -> None:
         old = self.state
-        if old is not RunState.RUNNING:
-            if old is not RunState.SUSPENDED or not self.behaviour.stop_affects_suspended:
-                return
-            if not self.may_enter(state):
-                return
         self.was_suspended = old is RunState.SUSPENDED
         self.set_state(state)
         self.schedule.stop()

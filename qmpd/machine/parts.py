@@ -73,6 +73,9 @@ class Parts(Protocol):
     def reset(self) -> None:
         """The machine has been reset."""
 
+    def drain(self) -> None:
+        """Let what is going on at the disks come to rest."""
+
     def vcpus_run(self) -> None:
         """The virtual CPUs are set going again."""
 

@@ -144,7 +144,6 @@ ABOUT: dict[str, str] = {
     "job_soft_cancel_completes": "at quit a job that is ready is completed; false: all jobs are cancelled",
     "job_drains_at_end": "how often disks are drained at quit, and with them jobs paused; in the last of these drains"
     " the jobs are cancelled",
-    "job_drains_in_one": "whatever drains all disks pauses the jobs for a moment, and tells of it",
     "stream_has_filter": "block-stream puts a copy-on-read node on top of its image",
     "device_options_in_order": "-device sets its properties in the order in which they stand there; false: in that"
     " of a dictionary, as everything else does",
@@ -178,6 +177,22 @@ ABOUT: dict[str, str] = {
     "migration_told_whole": "the human monitor's info migrate may be told to show all",
     "vnc_misuse_marked": "the human monitor's change puts 'Error: ' in front of what refuses it for a VNC display",
     "vnc_address_changes": "the human monitor's change takes an address for a VNC display",
+    "mirror_watches_source": "a mirror sees what is written straight to its source, below its own node",
+    "mirror_tells_sizes": "a mirror onto a target of another size tells of that; false: its error is 'Invalid"
+    " argument'",
+    "mirror_tells_synced": "query-block-jobs tells of a mirror whether both sides are written at once",
+    "mirror_keeps_target": "a mirror lets nobody else read or write its target",
+    "job_drains_at_node_io": "how often qemu-io of a node drains all disks, and so pauses jobs for a moment",
+    "mirror_fails_early": "a mirror tells what it cannot read before its command is answered",
+    "job_uses_node": "a block job counts as a user of its node until it is over, and a mirror has its target open until"
+    " it is dismissed",
+    "job_create_waits": "blockdev-create of a format is answered before anything of it is looked at; false: what is"
+    " wrong without a look at the disk shows first",
+    "creatable_drivers": "the block drivers that blockdev-create can make images of",
+    "job_drains": "how often jobs make QEMU drain all disks, and so pause other jobs: for each kind before it is"
+    " created, after that, at its end and after it is gone",
+    "job_created_in_drain": "a block job is created while all disks are drained",
+    "job_drains_at_removal": "how often blockdev-del drains all disks, and so pauses jobs for a moment",
 }
 
 
@@ -288,7 +303,6 @@ class Behaviour:
     job_rests_whole: bool = True
     job_soft_cancel_completes: bool = False
     job_drains_at_end: int = 2
-    job_drains_in_one: bool = True
     stream_has_filter: bool = True
     device_options_in_order: bool = False
     bus_listed_by_option: bool = True
@@ -313,6 +327,18 @@ class Behaviour:
     migration_told_whole: bool = False
     vnc_misuse_marked: bool = True
     vnc_address_changes: bool = False
+    mirror_watches_source: bool = False
+    mirror_tells_sizes: bool = True
+    mirror_tells_synced: bool = True
+    mirror_keeps_target: bool = True
+    job_drains_at_node_io: int = 4
+    mirror_fails_early: bool = True
+    job_uses_node: bool = False
+    job_create_waits: bool = True
+    creatable_drivers: str = 'file,luks,nfs,parallels,qcow,qcow2,qed,rbd,ssh,vdi,vhdx,vmdk,vpc'
+    job_drains: str = 'stream 3 2 3 2,commit 1 4 4 1,mirror 2 2 4 1,active 2 2 4 1,switch 0 0 1 0'
+    job_created_in_drain: bool = False
+    job_drains_at_removal: int = 1
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

@@ -227,6 +227,10 @@ class System:
         """Whether there is something that others read and write, or could."""
         return self._exports is not None and not self._exports.is_idle
 
+    def drain_for_node(self) -> None:
+        """Somebody comes to use a node for a while, or leaves it, for which QEMU drains all disks."""
+        self.inventory.backends.block.drain_all(self.release.behaviour.job_drains_at_node_io // 2)
+
     def _open_of_set(self, identifier: int, way: int) -> int:
         """A copy of a file that a client has handed over.
 

@@ -300,4 +300,4 @@ async def play_step(machine: Machine, client: Client, step: dict[str, Any]) -> l
 
 
 def _shown(lines: list[str]) -> str:
-    return "\n       ".join(line if len(line) < 700 else line[:700] + "..." for line in lines) or "nothing"
+    return "\n       ".join(line if len(line) < 20_000 else line[:20_000] + "..." for line in lines) or "nothing"

@@ -33,6 +33,16 @@ _VERBS = (
 )  # fmt: skip
 
 
+# A mirror and an active commit become ready; what else they do is their own.
+_READY = ("blockdev-mirror: every", "commit active: every", "commit active: completed", "blockdev-mirror: quit")
+_COPIES = ("mirror granularity", "mirror buf-size", "mirror copy-mode", "commit intermediate: every")
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_states_and_verbs_of_jobs(release: str) -> None:
-    check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_VERBS))
+    check(release, "jobs", lambda scenario: scenario["scenario"].startswith((*_VERBS, *_READY)))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_jobs_copy(release: str) -> None:
+    check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_COPIES))

@@ -14,6 +14,7 @@ class Role(enum.Enum):
     """What a child is to the node above it."""
 
     FILTERED = "what is passed through"
+    COMMITTED = "what is passed through, and written by the job that put this there"
     WATCHED = "what is passed through, and read before it is written"
     DATA = "where a format has the guest's bytes"
     METADATA = "where a format has its tables"
@@ -59,6 +60,8 @@ DRIVERS: dict[str, Driver] = {
     "blklogwrites": Driver(
         {"file": Role.FILTERED, "log": Role.METADATA}, strong=("log-sector-size", "log-append"), is_filter=True,
     ),
+    "mirror_top": Driver({"backing": Role.FILTERED}, "backing", is_filter=True),
+    "commit_top": Driver({"backing": Role.COMMITTED}, "backing", is_filter=True),
     "quorum": Driver(
         strong=("vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern"), is_protocol=True, is_filter=True,
     ),
@@ -70,6 +73,8 @@ def role_of(driver: str, options: Mapping[str, object], name: str) -> Role:
     """The part that a child plays for a node with this driver and these options."""
     if driver == "quorum":
         return Role.VOTER
+    if driver == "mirror_top" and options.get("commits"):
+        return Role.COMMITTED
     if driver == "raw" and ("offset" in options or "size" in options):
         return Role.DATA
     return DRIVERS[driver].children.get(name, Role.FILTERED)

@@ -29,9 +29,49 @@ class JobBehaviour(Protocol):
         """How often the disks are drained at the end of the process; jobs are cancelled in the last of these drains."""
 
     @property
-    def job_drains_in_one(self) -> bool:
-        """Stopping the machine drains its disks, and so pauses its jobs for a moment."""
-
-    @property
     def stream_has_filter(self) -> bool:
         """A stream puts a copy-on-read node on top of its image."""
+
+    @property
+    def mirror_watches_source(self) -> bool:
+        """A mirror sees what is written straight to its source, below its own node."""
+
+    @property
+    def mirror_tells_sizes(self) -> bool:
+        """A mirror onto a target of another size tells of that; false: it fails with `Invalid argument`."""
+
+    @property
+    def mirror_tells_synced(self) -> bool:
+        """`query-block-jobs` tells of a mirror whether both sides are written at once."""
+
+    @property
+    def mirror_keeps_target(self) -> bool:
+        """A mirror lets nobody else read or write its target."""
+
+    @property
+    def job_drains_at_node_io(self) -> int:
+        """How often `qemu-io` of a node drains all disks."""
+
+    @property
+    def mirror_fails_early(self) -> bool:
+        """A mirror tells what it cannot read before its command is answered."""
+
+    @property
+    def job_uses_node(self) -> bool:
+        """A block job counts as a user of its node, and a mirror has its target open until it is dismissed."""
+
+    @property
+    def job_create_waits(self) -> bool:
+        """`blockdev-create` is answered before anything of it is looked at."""
+
+    @property
+    def job_drains(self) -> str:
+        """How often jobs make QEMU drain all disks (`qmpd.block.jobs.drains`)."""
+
+    @property
+    def job_created_in_drain(self) -> bool:
+        """A block job is created while all disks are drained."""
+
+    @property
+    def job_drains_at_removal(self) -> int:
+        """How often `blockdev-del` drains all disks."""

@@ -6,10 +6,13 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qmpd.block.files import ALL
+from qmpd.block.jobs.drains import Drains, drains_of
 from qmpd.block.jobs.job import Job
 from qmpd.block.jobs.rate import RateLimit
 from qmpd.block.jobs.states import JobStatus
 from qmpd.block.jobs.steps import Options
+from qmpd.block.nodes import Drive
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -28,22 +31,25 @@ class BlockOptions(Options):
 class BlockJob(Job):
     """A job that works on nodes.  `nodes` are those that others may not change meanwhile."""
 
-    is_block_job: ClassVar[bool] = True
+    DRAINS: ClassVar[str] = ""
+    """What `JobBehaviour.job_drains` calls this kind."""
 
-    __slots__ = ("_delay", "io_status", "limit", "nodes", "speed")
+    __slots__ = ("_delay", "_use", "io_status", "limit", "nodes", "speed")
 
     def __init__(self, jobs: Home, options: BlockOptions, node: BlockNode) -> None:
         """It is created, on a node.
 
         :raise Refusal: there cannot be a job of this name, or it cannot have this speed.
         """
-        super().__init__(jobs, options)
+        self._drain_before(jobs)
         self.nodes: list[BlockNode] = []
+        super().__init__(jobs, options)
         self.io_status = "ok"
         self.limit = RateLimit()
         self.speed = 0
         # For how long it has to sleep for its limit.
         self._delay = 0
+        self._use: Drive | None = None
         self.add_node(node)
         try:
             self.set_speed(options.speed)
@@ -51,10 +57,49 @@ class BlockJob(Job):
             self.give_up()
             raise
 
+    def _drain_before(self, jobs: Home) -> None:
+        """The graph has been changed for it."""
+        within = jobs.behaviour.job_created_in_drain
+        jobs.drain_all(max(0, self._drains(jobs).before - within))
+
+    def _drains(self, jobs: Home) -> Drains:
+        return drains_of(jobs.behaviour.job_drains, self.DRAINS)
+
+    def tell_created(self) -> None:
+        """It is created, in some releases while all disks are quiet."""
+        if self.jobs.behaviour.job_created_in_drain and self._drains(self.jobs).before:
+            drain = self.jobs.begin_drain(all_nodes=True)
+            super().tell_created()
+            self.jobs.end_drain(drain)
+        else:
+            super().tell_created()
+
+    def start(self) -> None:
+        """Begin its work."""
+        self.jobs.drain_all(self._drains(self.jobs).created)
+        super().start()
+
+    def gone(self) -> None:
+        """Nobody can ask for it any more."""
+        if self.is_started:
+            self.jobs.drain_all(self._drains(self.jobs).gone)
+
     def add_node(self, node: BlockNode) -> None:
         """It works on this node, too."""
         self.nodes.append(node)
         self.jobs.join_drains(self, node)
+
+    def use(self, node: BlockNode) -> None:
+        """Be a user of its node, in the releases whose jobs are."""
+        if self.jobs.behaviour.job_uses_node:
+            self._use = Drive("", label=f"{self.KIND} job '{self.identifier}'", stays=True, allowed=ALL, node=node)
+            node.drives.append(self._use)
+
+    def clean(self) -> None:
+        """It is over: let go of its node."""
+        self.jobs.drain_all(self._drains(self.jobs).ended)
+        if self._use is not None and self._use.node is not None:
+            self.jobs.graph.empty(self._use)
 
     def blocks(self, node: BlockNode) -> bool:
         """Whether nobody else may change this node while the job is there."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.block.content import Passing
+from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.files import FileStorage
+from qmpd.block.images.qcow2.mapping import Kind
+from qmpd.block.values import is_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +46,16 @@ def images(node: BlockNode | None, end: BlockNode | None = None) -> list[BlockNo
     return [] if node is None else [each for each in chain(node, end) if not DRIVERS[each.driver].is_filter]
 
 
+def filters_behind(node: BlockNode) -> list[BlockNode]:
+    """What is behind an image, down to the next image."""
+    found = []
+    at = behind(node)
+    while at is not None:
+        found.append(at)
+        at = behind(at) if DRIVERS[at.driver].is_filter else None
+    return found
+
+
 def first_run(content: Content, offset: int, length: int) -> tuple[int, bool]:
     """How much from `offset` on is alike, and whether it is allocated there; 0 behind the end.
 
@@ -74,3 +89,42 @@ def allocated_above(contents: Sequence[Content], offset: int, length: int) -> tu
             return (length, True) if content is not contents[0] else (0, False)
         length = count
     return length, False
+
+
+def data_run(node: BlockNode, offset: int, length: int) -> tuple[int, bool]:
+    """How much from `offset` on is alike, and whether it has to be read, because it is not known to be zeros.
+
+    :raise OSError, ImageError: it cannot be read.
+    """
+    content = node.content
+    if isinstance(content, Qcow2Content):
+        return _data_run_of_image(node, content, offset, length)
+    if isinstance(content, FileStorage):
+        count, is_hole = next(iter(content.holes(offset, length)))
+        return count, not is_hole
+    if node.driver.startswith("null-"):
+        return length, not is_on(node.options.get("read-zeroes"))
+    below = node.children.get(DRIVERS[node.driver].first)
+    if below is None or not isinstance(content, Passing):
+        return length, True
+    return data_run(below, offset + getattr(content, "offset", 0), length)
+
+
+def _data_run_of_image(node: BlockNode, content: Qcow2Content, offset: int, length: int) -> tuple[int, bool]:
+    backing, run, first = node.children.get("backing"), 0, None
+    for piece in content.image.pieces(offset, length):
+        at, most = offset + run, piece.length
+        if piece.kind is not Kind.UNALLOCATED:
+            is_data = piece.kind in (Kind.DATA, Kind.COMPRESSED)
+        elif backing is None or at >= backing.size:
+            is_data = False
+        else:
+            most, is_data = data_run(backing, at, min(most, backing.size - at))
+        if first is None:
+            first = is_data
+        if is_data is not first:
+            break
+        run += most
+        if most < piece.length:
+            break
+    return min(run, length), bool(first)

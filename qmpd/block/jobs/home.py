@@ -41,6 +41,15 @@ class Home(Protocol):
     def join_drains(self, job: Any, node: BlockNode) -> None:
         """A job works on a node from now on, which somebody may need to be quiet."""
 
+    def drain_all(self, times: int = 1) -> None:
+        """Have all that is going on end, or pause, for a moment."""
+
+    def begin_drain(self, *nodes: BlockNode, all_nodes: bool = False) -> Any:
+        """Have nothing going on at these nodes until `end_drain` is called with what this gives."""
+
+    def end_drain(self, drain: Any) -> None:
+        """Nobody needs that any more."""
+
     def emit(self, name: str, data: dict[str, Any]) -> None:
         """Emit an event."""
 

@@ -7,7 +7,6 @@ import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.images.errors import ImageError
-from qmpd.block.images.errors import text as error_text
 from qmpd.block.jobs.states import ENDED, TRANSITIONS, VERBS, JobStatus
 from qmpd.block.jobs.steps import Failed, JobFailure, Sleep, Work, failed
 from qmpd.block.jobs.transaction import JobTransaction
@@ -29,8 +28,6 @@ class Job(Activity[JobStatus]):
     TRANSITIONS: ClassVar = TRANSITIONS
     VERBS: ClassVar = VERBS
     ENDS: ClassVar = frozenset({JobStatus.NULL})
-    is_block_job: ClassVar[bool] = False
-
     __slots__ = (
         "_asleep", "_body", "_outcome", "_owed", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred",
         "done", "error", "force_cancelled", "identifier", "jobs", "left", "pause_count", "paused", "transaction",
@@ -43,11 +40,11 @@ class Job(Activity[JobStatus]):
         :raise Refusal: there cannot be a job of this name.
         """
         super().__init__(JobStatus.UNDEFINED)
+        self.jobs = jobs
         if not is_identifier(options.identifier):
             raise Refusal("job-id", id=options.identifier)
         if jobs.find(options.identifier) is not None:
             raise Refusal("job-id-taken", id=options.identifier)
-        self.jobs = jobs
         self.identifier = options.identifier
         self.auto_finalize = options.auto_finalize
         self.auto_dismiss = options.auto_dismiss
@@ -71,6 +68,10 @@ class Job(Activity[JobStatus]):
         self._owed = False
         self.transaction.add(self)
         jobs.add(self)
+        self.tell_created()
+
+    def tell_created(self) -> None:
+        """It is created."""
         self.enter(JobStatus.CREATED)
 
     @property
@@ -114,15 +115,13 @@ class Job(Activity[JobStatus]):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether it is to end without success, at once."""
+        """Whether it is to end at once."""
         return self.cancelled and self.force_cancelled
 
     @property
     def is_ready(self) -> bool:
         """Whether it could be completed."""
         return self.state in (JobStatus.READY, JobStatus.STANDBY)
-
-    # What a kind of job does
 
     def run(self) -> Steps:
         """Its work."""
@@ -143,6 +142,9 @@ class Job(Activity[JobStatus]):
     def clean(self) -> None:
         """It is over: let go of what it held."""
 
+    def gone(self) -> None:
+        """Nobody can ask for it any more."""
+
     def complete(self) -> None:
         """End with success now that it is ready.
 
@@ -162,12 +164,10 @@ class Job(Activity[JobStatus]):
         """The user has resumed it."""
 
     def tell_pending(self) -> None:
-        """Tell that it waits to be finalized."""
+        """It waits to be finalized: a block job has an event for that."""
 
     def tell_end(self) -> None:
-        """Tell that it has ended, and how."""
-
-    # The nodes it works on (`qmpd.block.jobs.block_job`)
+        """It has ended: the same."""
 
     def blocks(self, node: BlockNode) -> bool:
         """Whether nobody else may change this node while the job is there."""
@@ -199,13 +199,18 @@ class Job(Activity[JobStatus]):
             yield Sleep(delay)
         yield from self.pause_point()
 
-    def wait(self) -> Steps:
-        """Wait until it is woken."""
+    def idle(self) -> Steps:
+        """Sleep until it is woken, or `rouse` has it look again."""
         if self.is_cancelled:
             return
         if not self.pause_count:
-            yield Sleep(None)
+            yield Sleep(None, idle=True)
         yield from self.pause_point()
+
+    def rouse(self) -> None:
+        """There is something to do for it, if it is idle: it goes on in the main loop's next pass."""
+        if self._asleep and not self.busy:
+            self.jobs.activities.due(self.name, 0)
 
     def pause_point(self) -> Steps:
         """Pause here, where it is to."""
@@ -219,8 +224,6 @@ class Job(Activity[JobStatus]):
             yield Sleep(None)
             self.paused = False
             self.enter(back)
-
-    # Its course
 
     def start(self) -> None:
         """Begin its work."""
@@ -250,22 +253,25 @@ class Job(Activity[JobStatus]):
             self._work_ended()
             return
         except (JobFailure, Refusal, OSError, ImageError) as error:
-            self.error = self.error or failed(error)
+            if self.error is None:
+                self.error = failed(error)
             self._work_ended()
             return
         if isinstance(wait, Work):
             self._owed = True
-            self.jobs.do(wait.do, lambda outcome: self._worked(outcome, wait.delay))
+            self.jobs.do(wait.do, lambda outcome: self._worked(outcome, wait))
             return
         self.busy = False
+        self._asleep = wait.idle or wait.delay is not None
         if wait.delay is not None:
-            self._asleep = True
             self.jobs.activities.due(self.name, wait.delay)
 
-    def _worked(self, outcome: Outcome, delay: int) -> None:
+    def _worked(self, outcome: Outcome, work: Work) -> None:
         """A piece of work is done; the job goes on in the main loop's next pass."""
         self._outcome = outcome
-        self.jobs.activities.due(self.name, delay)
+        self.jobs.activities.due(self.name, work.delay)
+        if work.early is not None:
+            work.early(outcome)
 
     def step(self) -> int | None:
         """Go on, now that what it has waited for has come."""
@@ -324,11 +330,14 @@ class Job(Activity[JobStatus]):
     def pause(self) -> None:
         """Somebody needs it to be quiet."""
         self.pause_count += 1
-        if self.jobs.behaviour.job_pause_wakes and not self.paused:
-            self.wake()
+        if self.jobs.behaviour.job_pause_wakes:
+            if not self.paused:
+                self.wake()
+        elif self.state is JobStatus.READY:
+            self.rouse()
 
     def resume(self) -> None:
-        """Somebody does not need that any more."""
+        """Nobody needs that any more."""
         self.pause_count -= 1
         if not self.pause_count:
             self.wake(asleep=False)
@@ -355,8 +364,6 @@ class Job(Activity[JobStatus]):
         self.resumed_by_user()
         self.user_paused = False
         self.resume()
-
-    # The end
 
     def user_complete(self) -> None:
         """The user completes it (`job-complete`).
@@ -435,7 +442,7 @@ class Job(Activity[JobStatus]):
     def update_result(self) -> None:
         """Note what becomes of it, now that its work is over."""
         if self.error is None and self.is_cancelled:
-            self.error = Failed(errno.ECANCELED, error_text(errno.ECANCELED))
+            self.error = JobFailure(errno.ECANCELED).noted()
         if self.error is not None:
             self.enter(JobStatus.ABORTING)
 
@@ -470,6 +477,7 @@ class Job(Activity[JobStatus]):
         self.deferred = True
         self.enter(JobStatus.NULL)
         self.jobs.remove(self)
+        self.gone()
 
     def error_words(self) -> str | None:
         """What is told of its failure; None where there was none."""

@@ -14,22 +14,31 @@ from qmpd.common.refusals import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from qmpd.block.executor import Outcome
     from qmpd.block.jobs.transaction import JobTransaction
 
     Steps = Generator["Sleep | Work", Any, None]
 
 
 class Sleep(NamedTuple):
-    """Wait for so many nanoseconds, or to be woken (None)."""
+    """Wait for so many nanoseconds, or to be woken (None).
+
+    `idle`: it is woken as one that sleeps until a moment, though it has none.
+    """
 
     delay: int | None
+    idle: bool = False
 
 
 class Work(NamedTuple):
-    """Have something done by the executor; the job is sent its `Outcome`, after `delay` nanoseconds at least."""
+    """Have something done by the executor; the job is sent its `Outcome`, after `delay` nanoseconds at least.
+
+    `early` hears of it as soon as it is known.
+    """
 
     do: Callable[[], Any]
     delay: int = 0
+    early: Callable[[Outcome], None] | None = None
 
 
 class JobFailure(Exception):  # noqa: N818 - it is the job that fails, not the program
@@ -39,6 +48,10 @@ class JobFailure(Exception):  # noqa: N818 - it is the job that fails, not the p
         super().__init__(message or error_text(number))
         self.number = number
         self.message = message or error_text(number)
+
+    def noted(self) -> Failed:
+        """The same, as what is noted of the job."""
+        return Failed(self.number, self.message)
 
 
 class Failed(NamedTuple):

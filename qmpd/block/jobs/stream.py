@@ -14,6 +14,7 @@ from qmpd.block.jobs.block_job import BlockJob, BlockOptions
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.placing import put_on, take_out
 from qmpd.block.recorded import write_backing
+from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,7 @@ class Stream(BlockJob):
     """One stream, of an image `node` (with filters on it, maybe)."""
 
     KIND: ClassVar[str] = "stream"
+    DRAINS: ClassVar[str] = "stream"
 
     __slots__ = ("_filter", "_image", "_options")
 
@@ -68,9 +70,18 @@ class Stream(BlockJob):
             self._filter = put_on(
                 graph, node, "copy-on-read", "file", lambda above: CopyOnRead(above, graph), options.filter_name, given
             )
-        super().__init__(jobs, options, node)
+        try:
+            super().__init__(jobs, options, node)
+        except Refusal:
+            self._drop_filter()
+            raise
+        self.use(node)
         for each in self._copied():
             self.add_node(each)
+
+    def quiet_nodes(self) -> list[BlockNode]:
+        """The images, and the node that is on top of them."""
+        return [*self.nodes, *([] if self._filter is None else [self._filter])]
 
     def _copied(self) -> list[BlockNode]:
         """The images that are copied from."""
@@ -112,7 +123,7 @@ class Stream(BlockJob):
         """Nothing but what is behind the bottom is behind the image from now on."""
         image, graph = self._image, self.jobs.graph
         self._drop_filter()
-        if "backing" not in image.children or not self._copied():
+        if "backing" not in image.children:
             return
         bottom = self._options.bottom
         below = None if bottom is None else chain.behind(bottom)
@@ -133,8 +144,9 @@ class Stream(BlockJob):
             take_out(self.jobs.graph, above, next(iter(above.children.values())))
 
     def clean(self) -> None:
-        """Let go of the filter."""
+        """Let go of the image."""
         self._drop_filter()
+        super().clean()
 
 
 def _copy(top: Content, behind: Sequence[Content], offset: int, size: int) -> _Chunk:

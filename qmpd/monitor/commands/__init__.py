@@ -71,6 +71,9 @@ MODULES = {
         "block-job-set-speed", "block-job-change", "query-jobs", "query-block-jobs",
     ),
     "block_stream": ("block-stream",),
+    "block_create": ("blockdev-create", "x-blockdev-amend"),
+    "block_commit": ("block-commit",),
+    "block_mirror": ("blockdev-mirror", "drive-mirror"),
     "others": (
         "replay-seek", "replay-break", "replay-delete-break", "x-colo-lost-heartbeat", "set-vcpu-dirty-limit",
         "xen-event-inject", "dumpdtb", "sev-inject-launch-secret", "cancel-vcpu-dirty-limit", "announce-self",

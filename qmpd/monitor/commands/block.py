@@ -46,6 +46,7 @@ def blockdev_add(system: System, session: Client, arguments: Arguments) -> objec
 @command("blockdev-del")
 def blockdev_del(system: System, session: Client, arguments: Arguments) -> object:
     _graph(system).remove(cast("str", arguments["node-name"]))
+    _graph(system).drain_all(system.release.behaviour.job_drains_at_removal)
     return EMPTY
 
 
@@ -61,9 +62,17 @@ def _captured(system: System, driver: str) -> dict[str, Any]:
     return found
 
 
+def _shown(node: BlockNode) -> BlockNode:
+    """The node that is told of where a user has not put the one there that it is in."""
+    while node.implicit:
+        node = node.children[DRIVERS[node.driver].first]
+    return node
+
+
 def _behind(node: BlockNode) -> BlockNode | None:
     """What shows behind a node: the image behind it, or what a filter is on."""
-    return node.children.get("backing") or passed_through(node)
+    behind = node.children.get("backing") or passed_through(node)
+    return None if behind is None else _shown(behind)
 
 
 def _strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
@@ -120,7 +129,7 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
 def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict[str, Any]:
     """`BlockDeviceInfo` of a node."""
     information: dict[str, Any] = {}
-    if "backing" in node.children:
+    if "backing" in node.children and not DRIVERS[node.driver].is_filter:
         information["backing_file"] = filename_of(node.children["backing"])
     information |= as_put_in(_captured(system, node.driver)["info"])
     depth, below = 0, _behind(node)
@@ -191,7 +200,7 @@ def query_block(system: System, session: Client, arguments: Arguments) -> object
         if drive.has_tray:
             shown["tray_open"] = drive.tray_open
         if drive.node is not None:
-            inserted = {**_information(system, drive.node), **(drive.limits or {})}
+            inserted = {**_information(system, _shown(drive.node)), **(drive.limits or {})}
             inserted["cache"]["writeback"] = drive.writeback
             shown["inserted"] = inserted
             if "dirty-bitmaps" in inserted and system.release.behaviour.bitmap_status:

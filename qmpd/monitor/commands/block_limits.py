@@ -9,6 +9,7 @@ from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
 from qmpd.block.limits import Limits
 from qmpd.block.nodes import Drive
+from qmpd.common.refusals import Refusal
 from qmpd.monitor.commands.block import find_drive
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
@@ -88,6 +89,8 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
     size = cast("int", arguments["size"])
     if size < 0:
         raise CommandError("Parameter 'size' expects a >0 size")
+    if graph.is_busy(node):
+        raise Refusal("resize-busy", device=device or "(null)", node=node.name, type=graph.is_busy(node))
     resizer = Drive("", node=node, resizes=True)
     graph.use(resizer)
     try:

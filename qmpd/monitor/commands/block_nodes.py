@@ -11,6 +11,7 @@ from qmpd.block.permissions import cumulative, uses
 from qmpd.block.recorded import write_backing
 from qmpd.block.reopening import reopen
 from qmpd.monitor.commands.block_limits import in_executor
+from qmpd.monitor.commands.block_stream import root_node
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
@@ -72,7 +73,7 @@ def block_set_write_threshold(system: System, session: Client, arguments: Argume
 @command("change-backing-file")
 def change_backing_file(system: System, session: Client, arguments: Arguments) -> object:
     """What an image says is behind it changes; what is behind it does not."""
-    node = _graph(system).find(str(arguments["device"]))
+    node = root_node(_graph(system), str(arguments["device"]))
     image = _graph(system).find_node(str(arguments["image-node-name"]))
     content = image.content
     if not isinstance(content, Qcow2Content) or "backing" not in image.children:

@@ -35,6 +35,17 @@ def common(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> dict[str
     }  # fmt: skip
 
 
+def root_node(graph: BlockGraph, name: str) -> BlockNode:
+    """The node of this name, or what is in the drive of this name, which no other node has below it.
+
+    :raise Refusal: there is none, or another node has.
+    """
+    node = graph.find(name)
+    if node.parents or graph.is_busy(node):
+        raise Refusal("node-no-root")
+    return node
+
+
 @command("block-stream")
 def block_stream(system: System, session: Client, arguments: Arguments) -> object:
     graph = system.inventory.backends.block
@@ -80,20 +91,8 @@ def _bottom(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> tuple[B
         return bottom, chain.behind(bottom)
     else:
         return None, None
-    overlay = next(each for each in chain.images(node) if base in _below(each))
+    overlay = next(each for each in chain.images(node) if base in chain.filters_behind(each))
     return overlay, base
-
-
-def _below(node: BlockNode) -> list[BlockNode]:
-    """What is behind an image, down to the next image."""
-    found = []
-    at = chain.behind(node)
-    while at is not None:
-        found.append(at)
-        if not DRIVERS[at.driver].is_filter:
-            break
-        at = chain.behind(at)
-    return found
 
 
 def is_called(node: BlockNode, filename: str) -> bool:

@@ -35,5 +35,6 @@ def carried_out(system: System, actions: Sequence[Action], value: Callable[[], o
         ends.append(refusal)
         later.ready()
 
+    system.inventory.backends.block.drain_all()
     run(actions, system.disks.executor, end, backwards=system.release.behaviour.transactions_end_backwards)
     return finish() if ends else later

@@ -34,7 +34,11 @@ class Options:
     data_file_raw: bool = False
 
 
-def _check(options: Options) -> None:
+def check(options: Options) -> None:
+    """Refuse what no image can be.
+
+    :raise ImageError: it cannot.
+    """
     size = options.cluster_size
     if size & (size - 1) or not 1 << layout.SMALLEST_CLUSTER_BITS <= size <= 1 << layout.LARGEST_CLUSTER_BITS:
         raise ImageError("Cluster size must be a power of two between 512 and 2048k")
@@ -82,7 +86,7 @@ def create(storage: Storage, options: Options, *, data: Storage | None = None) -
     :raise ImageError: an image cannot be like that.
     :raise OSError: it cannot be written.
     """
-    _check(options)
+    check(options)
     bits = options.cluster_size.bit_length() - 1
     header = Header(options.version, bits, 0, refcount_order=options.refcount_bits.bit_length() - 1)
     if options.version < 3:

@@ -1,0 +1,168 @@
+"""block-commit of what nobody writes to: images are copied into the one behind them, and dropped.  (block/commit.c.)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from qmpd.block.content import number_of
+from qmpd.block.drivers.mirror_top import CommitTop
+from qmpd.block.images.errors import ImageError
+from qmpd.block.jobs import chain
+from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.jobs.steps import JobFailure, Work
+from qmpd.block.nodes import below
+from qmpd.block.placing import put_on, replace, take_out
+from qmpd.block.recorded import write_backing
+from qmpd.block.reopening import reopen
+from qmpd.common.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qmpd.block.content import Content
+    from qmpd.block.jobs.home import Home
+    from qmpd.block.jobs.steps import Steps
+    from qmpd.block.nodes import BlockNode
+
+CHUNK = 512 << 10
+"""So many bytes are looked at, and copied, at once."""
+
+
+@dataclass(slots=True)
+class CommitOptions(BlockOptions):
+    """`top` is the uppermost image that is copied, `base` what it is copied into; `overlay` is in front of the top."""
+
+    overlay: BlockNode | None = None
+    top: BlockNode | None = None
+    base: BlockNode | None = None
+    backing_file: str | None = None
+    on_error: str = "report"
+    filter_name: str = ""
+
+
+class _Chunk(NamedTuple):
+    """What came of a part: its length, whether it was copied; the number of an error, and whether it was at reading."""
+
+    length: int
+    copied: bool
+    error: int = 0
+    reading: bool = False
+
+
+class Commit(BlockJob):
+    """One commit of images that are behind another, which is in use."""
+
+    KIND: ClassVar[str] = "commit"
+    DRAINS: ClassVar[str] = "commit"
+
+    __slots__ = ("_base", "_filter", "_options", "_overlay", "_read_only", "_top")
+
+    def __init__(self, jobs: Home, options: CommitOptions, active: BlockNode) -> None:
+        """It is created; `active` is the image that all are behind.
+
+        :raise Refusal: it cannot be.
+        """
+        top, base, overlay = options.top, options.base, options.overlay
+        assert top is not None
+        assert overlay is not None
+        assert base is not None
+        self._options = options
+        self._top, self._base, self._overlay = top, base, overlay
+        # Which of the two that are written are read-only but for this.
+        self._read_only: list[BlockNode] = []
+        self._filter: BlockNode | None = None
+        super().__init__(jobs, options, active)
+        self.use(active)
+        try:
+            self._make_writable(base)
+            self._filter = put_on(
+                jobs.graph, top, "commit_top", "backing", lambda above: CommitTop(below(above)), options.filter_name
+            )
+        except Refusal:
+            self.give_up()
+            raise
+        for each in chain.chain(top):
+            self.add_node(each)
+            if each is base:
+                break
+
+    def _make_writable(self, node: BlockNode) -> None:
+        if node.read_only:
+            reopen(self.jobs.graph, [(node, {"read-only": False})], keep=True)
+            self._read_only.append(node)
+
+    def run(self) -> Steps:
+        """Copy chunk after chunk."""
+        above = [each.port for each in chain.images(self._top, self._base) if each.port is not None]
+        top, base = self._top.port, self._base.port
+        assert top is not None
+        assert base is not None
+        size = self.left = top.size
+        if base.size < size:
+            outcome = yield Work(lambda: base.truncate(size))
+            if outcome.error is not None:
+                raise JobFailure(number_of(outcome.error))
+        while self.done < size:
+            yield from self.rest()
+            if self.is_cancelled:
+                return
+            outcome = yield Work(partial(_copy, top, above, base, self.done, size))
+            chunk = _Chunk(0, False, number_of(outcome.error), True) if outcome.error else outcome.value
+            if chunk.error:
+                if self.met_error(self._options.on_error, chunk.error, reading=chunk.reading) == "report":
+                    raise JobFailure(chunk.error)
+                continue
+            self.advance(chunk.length)
+            if chunk.copied:
+                self.count(chunk.length)
+
+    def prepare(self) -> None:
+        """The images that were copied are not behind the one in front any more."""
+        graph, base, overlay = self.jobs.graph, self._base, self._overlay
+        self._drop_filter()
+        name = self._options.backing_file
+        if name is None:
+            name = base.exact_name
+        if overlay.driver == "qcow2":
+            self._make_writable(overlay)
+            self.jobs.do_now(lambda: write_backing(overlay, name, base.driver))
+        old = self._top
+        replace(graph, old, base)
+        overlay.backing_as_recorded = self._options.backing_file is None
+        graph.release(old)
+        self._restore()
+
+    def _restore(self) -> None:
+        for node in self._read_only:
+            if self.jobs.graph.nodes.get(node.name) is node:
+                reopen(self.jobs.graph, [(node, {"read-only": True})], keep=True)
+        self._read_only.clear()
+
+    def _drop_filter(self) -> None:
+        if self._filter is not None:
+            above, self._filter = self._filter, None
+            take_out(self.jobs.graph, above, above.children["backing"])
+
+    def clean(self) -> None:
+        """All is as before, but for what was copied."""
+        self._drop_filter()
+        self._restore()
+        super().clean()
+
+
+def _copy(top: Content, above: Sequence[Content], base: Content, offset: int, size: int) -> _Chunk:
+    found, copied = chain.allocated_above(above, offset, min(CHUNK, size - offset))
+    if not found:
+        return _Chunk(size - offset, False)
+    if copied:
+        try:
+            data = top.read(offset, found)
+        except (OSError, ImageError) as error:
+            return _Chunk(found, copied, number_of(error), True)
+        try:
+            base.write(offset, data)
+        except (OSError, ImageError) as error:
+            return _Chunk(found, copied, number_of(error), False)
+    return _Chunk(found, copied)

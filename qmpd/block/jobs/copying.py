@@ -1,0 +1,142 @@
+"""What a mirror reads and writes: which parts, and in which pieces; in a thread of the disks.  (block/mirror.c.)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from qmpd.block.content import number_of
+from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.images.errors import ImageError
+from qmpd.block.jobs import chain
+from qmpd.block.jobs.block_job import BlockOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qmpd.block.jobs.dirty import Dirty
+    from qmpd.block.nodes import BlockNode
+
+BUFFER = 16 << 20
+"""So much is copied in a round where nothing else is said."""
+REQUESTS = 16
+"""So many requests are in a round at most."""
+LARGEST = 1 << 20
+"""So large a request is at most, unless the round's buffer is larger than that many."""
+
+
+@dataclass(slots=True)
+class MirrorOptions(BlockOptions):
+    """`sync`: `full`, `top` (what is above `base`) or `none`.  `granularity` and `buffer`: 0 for the default.
+
+    `backing`: what becomes of what is behind the target at the end: it is left (`leave`), is that of the source
+    (`source`), or is opened as the target says (`open`).
+    """
+
+    target: BlockNode | None = None
+    sync: str = "full"
+    base: BlockNode | None = None
+    granularity: int = 0
+    buffer: int = 0
+    on_source_error: str = "report"
+    on_target_error: str = "report"
+    unmap: bool = True
+    copy_mode: str = "background"
+    filter_name: str = ""
+    replaces: str | None = None
+    backing: str = "leave"
+    open_backing: Callable[[], None] | None = None
+    zero_target: bool = False
+
+
+class Request(NamedTuple):
+    """What came of one request; `counted` is what the limit of speed counts of it."""
+
+    offset: int
+    length: int
+    counted: int
+    error: int = 0
+    reading: bool = False
+
+
+class Copy:
+    """Copies what is dirty of one node to another, `buffer` bytes at once."""
+
+    __slots__ = ("_options", "_place", "_source", "_target", "buffer", "dirty")
+
+    def __init__(self, options: MirrorOptions, source: BlockNode, target: BlockNode, buffer: int, dirty: Dirty) -> None:
+        self._options = options
+        self._source = source
+        self._target = target
+        self._place = 0
+        self.buffer = buffer
+        self.dirty = dirty
+
+    def find_dirty(self) -> None:
+        """Everything that the source has, above the base; in a thread."""
+        options = self._options
+        if options.base is None and options.zero_target:
+            target = self._target.port
+            assert target is not None
+            target.zero(0, self.dirty.size)
+        contents = [each.port for each in chain.images(self._source, options.base) if each.port is not None]
+        offset = 0
+        while offset < self.dirty.size:
+            count, found = chain.allocated_above(contents, offset, self.dirty.size - offset)
+            if not count:
+                break
+            if found:
+                self.dirty.set(offset, count)
+            offset += count
+
+    def knows_zeros(self) -> bool:
+        """Whether what the source does not have is zeros in the target, or can be made so for nothing."""
+        if not self._options.zero_target:
+            return True
+        return self._target.discard == "unmap" and DRIVERS[self._target.driver].grows
+
+    def copy_some(self) -> list[Request]:
+        """One round, in a thread."""
+        found = self.dirty.next(self._place, self.buffer)
+        done: list[Request] = []
+        if found is None:
+            return done
+        offset, length = found
+        requests = max(1, self.buffer // LARGEST) if self.buffer < REQUESTS * LARGEST else REQUESTS
+        most = max(self.buffer // REQUESTS, LARGEST)
+        while length > 0 and len(done) < requests:
+            try:
+                count, is_data = chain.data_run(self._source, offset, length)
+            except (OSError, ImageError):
+                count, is_data = min(length, most), True
+            if is_data:
+                count = min(count, most)
+            granularity = self.dirty.granularity
+            count = min(max(count - count % granularity, granularity), self.dirty.size - offset, length)
+            self.dirty.reset(offset, count)
+            request = self._copy(offset, count, is_data=is_data)
+            if request.error:
+                self.dirty.set(offset, count)
+            done.append(request)
+            offset, length = offset + count, length - count
+        self._place = offset
+        return done
+
+    def _copy(self, offset: int, length: int, *, is_data: bool) -> Request:
+        source, target = self._source.port, self._target.port
+        assert source is not None
+        assert target is not None
+        data = b""
+        if is_data:
+            try:
+                data = source.read(offset, length)
+            except (OSError, ImageError) as error:
+                return Request(offset, length, length, number_of(error), reading=True)
+        try:
+            if is_data:
+                target.write(offset, data)
+            else:
+                target.zero(offset, length, unmap=self._options.unmap)
+        except (OSError, ImageError) as error:
+            return Request(offset, length, length, number_of(error))
+        return Request(offset, length, length if is_data else 0)

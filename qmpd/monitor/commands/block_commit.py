@@ -1,0 +1,104 @@
+"""`block-commit` of QAPI module `block-core`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from qmpd.block.jobs import chain
+from qmpd.block.jobs.active_commit import ActiveCommit
+from qmpd.block.jobs.commit import Commit, CommitOptions
+from qmpd.block.jobs.copying import MirrorOptions
+from qmpd.common.refusals import Refusal
+from qmpd.monitor.commands.block_stream import common, is_called, root_node
+from qmpd.monitor.registry import command
+from qmpd.monitor.results import EMPTY
+
+if TYPE_CHECKING:
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+    from qmpd.monitor.client import Client
+    from qmpd.monitor.entry import Arguments
+    from qmpd.system.system import System
+
+
+@command("block-commit")
+def block_commit(system: System, session: Client, arguments: Arguments) -> object:
+    graph = system.inventory.backends.block
+    name = cast("str", arguments["device"])
+    if graph.lookup(name) is None:
+        raise Refusal("device-missing-class", device=name)
+    node = root_node(graph, name)
+    graph.check_free(node)
+    top = _top(graph, node, arguments)
+    base = _base(graph, top, arguments)
+    for each in chain.chain(top):
+        graph.check_free(each)
+        if each is base:
+            break
+    if top is base:
+        raise Refusal("commit-into-itself")
+    told = common(graph, node, arguments)
+    policy = cast("str", arguments.get("on-error", "report"))
+    filter_name = cast("str", arguments.get("filter-node-name", ""))
+    if chain.unfiltered(node) is chain.unfiltered(top):
+        if "backing-file" in arguments:
+            raise Refusal("commit-active-backing")
+        ActiveCommit(
+            system.jobs,
+            MirrorOptions(
+                **told, target=base, base=base, sync="top", on_source_error=policy, on_target_error=policy,
+                filter_name=filter_name,
+            ),
+            node,
+        ).start()  # fmt: skip
+        return EMPTY
+    overlay = next(each for each in chain.images(node) if top in chain.filters_behind(each))
+    options = CommitOptions(
+        **told, overlay=overlay, top=top, base=base, on_error=policy, filter_name=filter_name,
+        backing_file=cast("str | None", arguments.get("backing-file")),
+    )  # fmt: skip
+    Commit(system.jobs, options, node).start()
+    return EMPTY
+
+
+def _top(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> BlockNode:
+    """The uppermost image that is committed.
+
+    :raise Refusal: it is not in the chain.
+    """
+    if "top-node" in arguments and "top" in arguments:
+        raise Refusal("exclusive", one="top-node", other="top")
+    if "top-node" in arguments:
+        top = graph.find_node(cast("str", arguments["top-node"]))
+        return _in_chain(top, node)
+    if "top" not in arguments or is_called(node, cast("str", arguments["top"])):
+        return node
+    name = cast("str", arguments["top"])
+    found = next((each for each in chain.images(chain.behind(node)) if is_called(each, name)), None)
+    if found is None:
+        raise Refusal("commit-top-missing", name=name)
+    return found
+
+
+def _base(graph: BlockGraph, top: BlockNode, arguments: Arguments) -> BlockNode:
+    """The image that is committed into.
+
+    :raise Refusal: it is not in the chain.
+    """
+    if "base-node" in arguments and "base" in arguments:
+        raise Refusal("exclusive", one="base-node", other="base")
+    if "base-node" in arguments:
+        return _in_chain(graph.find_node(cast("str", arguments["base-node"])), top)
+    if "base" in arguments:
+        name = cast("str", arguments["base"])
+        found = next((each for each in chain.images(chain.behind(top)) if is_called(each, name)), None)
+        if found is None:
+            raise Refusal("not-in-chain", name=name)
+        return found
+    return chain.images(top)[-1]
+
+
+def _in_chain(node: BlockNode, top: BlockNode) -> BlockNode:
+    if node not in chain.chain(top):
+        raise Refusal("commit-not-in-chain", node=node.name)
+    return node
