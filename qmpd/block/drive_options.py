@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.filenames import nested, parse, typed
+from qmpd.block.filenames import check_null, nested, parse, typed
 from qmpd.block.values import is_on, number
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
         if driver is not None and driver != found.get("driver"):
             found = {"driver": driver, "file": {**found, **below}}
     elif file and driver is not None and _is_bottom(driver):
+        check_null(driver, file)
         found = {"driver": driver, "filename": file}
     elif file:
         found = {"file": {**parse(file, json_parser), **below}}

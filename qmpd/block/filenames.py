@@ -32,6 +32,7 @@ def parse(filename: str, json_parser: str = "classic") -> dict[str, Any]:
     if not colon or "/" in protocol:
         return {"driver": kind_of(filename), "filename": filename}
     if protocol in _NULL:
+        check_null(protocol, filename)
         return {"driver": protocol}
     if protocol in ("file", "host_device", "host_cdrom"):
         name = rest
@@ -46,6 +47,15 @@ def parse(filename: str, json_parser: str = "classic") -> dict[str, Any]:
     if protocol in ("nbd", "ssh", "http", "https", "ftp", "ftps", "rbd", "iscsi", "nfs", "gluster", "fat", "vvfat"):
         raise NotModelled(f"protocol {protocol}")
     raise MachineError(f"Unknown protocol '{protocol}'")
+
+
+def check_null(driver: str, filename: str) -> None:
+    """Refuse a file's name for a null device.
+
+    :raise MachineError: it has one that is not its own.
+    """
+    if driver in _NULL and filename != f"{driver}://":
+        raise MachineError(f"The only allowed filename for this driver is '{driver}://'")
 
 
 def _of_json(text: str, json_parser: str) -> dict[str, Any]:

@@ -52,8 +52,8 @@ class BlockGraph:
         "blockers",
         "drives",
         "executor",
+        "find_object",
         "happened",
-        "has_group",
         "inactive",
         "json_parser",
         "members",
@@ -63,7 +63,7 @@ class BlockGraph:
     )  # fmt: skip
 
     def __init__(self, texts: Texts) -> None:
-        """`open_set` and `has_group` are asked of what others have: sets of open files, throttle groups."""
+        """`open_set` and `find_object` are asked of what others have: sets of open files, types of objects."""
         self._texts = texts
         # Events that are still to be told: requests are carried out away from the main loop.  Those without a name are
         # lines for standard error (`line`), or something that is to be done there (`then`).
@@ -79,7 +79,7 @@ class BlockGraph:
         # Who keeps others from changing nodes: the jobs of its machine; None until there were some.
         self.blockers: Blockers | None = None
         self.open_set: OpenDescriptor | None = None
-        self.has_group: Callable[[str], bool] | None = None
+        self.find_object: Callable[[str], str | None] | None = None
         # The rules by which JSON is read (`Behaviour.json_parser`).
         self.json_parser = "classic"
         # Whether what is opened belongs to another machine yet, which will migrate here (`-incoming`).
@@ -152,8 +152,12 @@ class BlockGraph:
 
         :raise Refusal: it is not.
         """
-        if self.has_group is not None and not self.has_group(name):
+        if not self.has_object(name, "throttle-group"):
             raise Refusal("throttle-group-missing", group=name)
+
+    def has_object(self, name: str, kind: str) -> bool:
+        """Whether there is an object of this name and type; nobody knows, and it is taken for true, at first."""
+        return self.find_object is None or self.find_object(name) == kind
 
     def add(self, node: BlockNode) -> None:
         """Put a node into the graph, on top of its children.

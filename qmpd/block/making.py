@@ -50,8 +50,6 @@ def _null(node: BlockNode, graph: BlockGraph) -> Content:
 
 def _file(node: BlockNode, graph: BlockGraph) -> Content:
     node.location = cast("str", node.options["filename"])
-    if node.options.get("aio") == "native" and not node.direct:
-        raise Refusal("aio-native")
     file = DiskFile(
         node.location, node.driver, graph.open_set, read_only=node.read_only, auto_read_only=node.auto_read_only,
         locking=node.options.get("locking") != "off" and not node.force_share, place=node.place,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block import option_rules
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.filenames import parse, probe_bytes
 from qmpd.block.files import beside, kind_of
@@ -11,7 +12,6 @@ from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
 from qmpd.block.transactions import refusal_of
-from qmpd.block.values import number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
@@ -28,8 +28,6 @@ _UNBORN = "?"
 # The children that are opened without a look at their format where no driver is told.
 _PROTOCOL_ROLES = frozenset({"file", "image", "raw", "data-file", "log"})
 _HEAD = 512
-_NULL = ("null-co", "null-aio")
-_LATENCIES = range(1 << 63)
 FILES = ("file", "host_device", "host_cdrom")
 # What a node below another takes from it, where it is not told otherwise.
 _INHERITED = ("read-only", "cache", "auto-read-only", "force-share")
@@ -69,12 +67,13 @@ class Opener:
         try:
             for role, reference in self._references(name, options):
                 children[role] = self._child(role, reference, options)
-            self._check(name, options)
+            option_rules.check(name, options, self._graph)
             node = self._prepare(name, options, owned=owned)
             # The name is used up even where the node cannot be opened.
             node.name = node.name or self._graph.new_name()
             node.children = children
             node.content = self._content(node)
+            option_rules.check_opened(node)
             node.port = Watched(node, self._graph)
             self._check_behind(name, options)
             self._check_left(name, options)
@@ -101,14 +100,6 @@ class Opener:
         except (ImageError, OSError) as error:
             self._graph.release(node, always=True)
             raise refusal_of(error) from None
-
-    def _check(self, driver: str, options: Options) -> None:
-        if driver == "throttle":
-            self._graph.check_group(str(options["throttle-group"]))
-        if driver in FILES and not options.get("filename"):
-            raise Refusal("file-name-needed", driver=driver)
-        if driver in _NULL and number(options.get("latency-ns", 0)) not in _LATENCIES:
-            raise Refusal("null-latency")
 
     def _check_behind(self, driver: str, options: Options) -> None:
         """Refuse to have something behind what cannot have it."""

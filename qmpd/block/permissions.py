@@ -63,6 +63,9 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
     """What a node does with its child of this name, and shares."""
     does, shares = cumulative(parent)
     role = role_of(parent.driver, parent.options, name)
+    if parent.driver == "blkdebug":
+        does |= _bits(parent.options.get("take-child-perms"))
+        return does, (shares | UNCHANGED) & ~_bits(parent.options.get("unshare-child-perms"))
     if role is Role.BACKING:
         return does & READ, READ | UNCHANGED | (WRITE | RESIZE if shares & WRITE else 0)
     if role is Role.COMMITTED:
@@ -80,6 +83,12 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
     if role is Role.WATCHED and (parent.drives or parent.parents):
         return does | (READ if does & WRITE else 0), (shares | UNCHANGED) & ~(WRITE | RESIZE)
     return does, shares | UNCHANGED
+
+
+def _bits(names: Iterable[str] | None) -> int:
+    """What is done or shared, by the names of QAPI's BlockPermission."""
+    by_name = {name.replace(" ", "-"): bit for bit, name in NAMES.items()}
+    return sum({by_name.get(name, 0) for name in names or ()})
 
 
 def _below(node: BlockNode, found: dict[int, BlockNode]) -> None:

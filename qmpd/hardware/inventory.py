@@ -113,7 +113,7 @@ class Inventory:
         self.rules = source.rules
         network = Network(source.rules, source.network_kinds)
         self.backends = Backends(network, BlockGraph(source.texts), source.texts, computer)
-        self.backends.block.has_group = self.has_throttle_group
+        self.backends.block.find_object = self.type_of_object
         self.reader: Reader | None = None
         self._tree: ObjectTree | None = None
         self._board_is_made = False
@@ -184,10 +184,10 @@ class Inventory:
         for drive in self.backends.block.drives:
             drive.io_status = "ok"
 
-    def has_throttle_group(self, name: str) -> bool:
-        """Whether there is a throttle group of this name."""
+    def type_of_object(self, name: str) -> str | None:
+        """The type of the object of this name (`-object`); None where there is none."""
         node = None if self._tree is None else self.tree.find(f"/objects/{name}")
-        return node is not None and node.type == "throttle-group"
+        return None if node is None else node.type
 
     # Parts
 
@@ -393,7 +393,7 @@ class Inventory:
     def take_over(self, tree: ObjectTree | None, parts: Mapping[str, Any]) -> None:
         """Have these parts, which another process has made (`qmpd.hardware.snapshot`)."""
         self.backends = parts["backends"]
-        self.backends.block.has_group = self.has_throttle_group
+        self.backends.block.find_object = self.type_of_object
         if tree is not None:
             self._have(tree)
             self._board_is_made = True

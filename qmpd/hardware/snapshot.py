@@ -131,7 +131,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
 
 CONTEXT = frozenset({
     "_backends", "_builder", "_driver_types", "_home", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
-    "_types", "again", "blockers", "computer", "content", "executor", "happened", "has_group", "json_parser",
+    "_types", "again", "blockers", "computer", "content", "executor", "happened", "find_object", "json_parser",
     "members", "open_set", "port", "reader", "report",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
@@ -213,7 +213,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     tree = None if root is None else inventory.around(root)
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, inventory.rules)
     context = {
-        "content": None, "has_group": None, "json_parser": "classic", "open_set": None, "port": None,
+        "content": None, "find_object": None, "json_parser": "classic", "open_set": None, "port": None,
         "members": inventory.backends.block.members, "again": None, "blockers": None, "executor": None,
         "happened": deque(), "report": None,
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,

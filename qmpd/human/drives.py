@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qmpd.block import drive_rules
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import execute, read_options
-from qmpd.system.build import add_drive
+from qmpd.system.drives import add_drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ def _add(system: System, entry: Entry, warn: Callable[[str], None]) -> None:
         _check_nodes(system, drive.own.get("file"), driver, left)
     if interface != "none":
         raise Refusal("drive-hot-interface", number=drive_rules.INTERFACES.index(interface))
-    add_drive(system.inventory, {**values, **named, "readonly": "on" if drive.read_only else "off"})
+    add_drive(system.inventory, {**values, **named, "readonly": "on" if drive.read_only else "off"}, hot=True)
 
 
 def _check_nodes(system: System, file: str | None, driver: str | None, left: dict[str, str]) -> None:

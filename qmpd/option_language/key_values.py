@@ -162,6 +162,11 @@ def _is_name(fragment: str) -> bool:
     )
 
 
+def _is_index(fragment: str) -> bool:
+    """Whether it is a place in a list."""
+    return fragment.isascii() and fragment.isdecimal()
+
+
 # A tree's leaves are strings.
 Tree = dict[str, "str | Tree"]
 
@@ -199,14 +204,14 @@ def plant(root: Tree, key: str, value: str | None, *, is_checked: bool = True) -
     *branches, leaf = key.split(".")
     place, path = root, ""
     for fragment in branches:
-        if is_checked and not _is_name(fragment):
+        if is_checked and not (_is_name(fragment) or (path and _is_index(fragment))):
             raise Refusal("option-unknown", name=key)
         path += fragment + "."
         below = place.setdefault(fragment, {})
         if isinstance(below, str):
             raise Refusal("keys-inconsistent", path=path)
         place = below
-    if is_checked and not _is_name(leaf):
+    if is_checked and not (_is_name(leaf) or (path and _is_index(leaf))):
         raise Refusal("option-unknown", name=key)
     if value is None:
         raise Refusal("key-without-value", name=key)

@@ -188,8 +188,13 @@ class _Nested:
         """A list: the members `0`, `1`, ... of a tree."""
         if not isinstance(value, dict):
             return value
-        numbered = [value[str(number)] for number in range(len(value)) if str(number) in value]
-        return [self.value(declared.element, each, path, place) for each in numbered]
+        if not all(key.isdecimal() for key in value):
+            raise Refusal("keys-inconsistent", path=f"{path}.")
+        numbered = {int(key): each for key, each in value.items()}
+        for number in range(len(numbered)):
+            if number not in numbered:
+                raise Refusal("list-element-missing", name=f"{path}.{number}")
+        return [self.value(declared.element, numbered[number], path, place) for number in range(len(numbered))]
 
     def _alternate(self, declared: Alternate, value: object, path: str, place: str) -> object:
         for branch in declared.branches:

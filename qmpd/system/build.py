@@ -13,25 +13,21 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from qmpd.block.accounting import from_options
-from qmpd.block.drive_options import limits, node_options, writeback
 from qmpd.block.nodes import Drive
-from qmpd.block.values import is_on
 from qmpd.common.integers import from_digits
-from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.refusals import Refusal
 from qmpd.common.texts import Texts
 from qmpd.guest.effects import ACTING
 from qmpd.hardware.board_drives import BOARD_INTERFACES, BoardDrive, add_board_drives
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.inventory import Inventory, NotCaptured, Source
-from qmpd.machine.errors import MachineError
 from qmpd.qom.tree import Builder
+from qmpd.system.drives import add_drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from qmpd.block.graph import BlockGraph
-    from qmpd.block.nodes import BlockNode
     from qmpd.block.opening import Opener
     from qmpd.chardev.device import Chardev
     from qmpd.common.computer import Asker, Computer
@@ -155,6 +151,7 @@ class Building:
     def add_drive(self, pairs: Mapping[str, Any]) -> None:
         """Add a drive (`-drive`).
 
+        :raise NotModelled: what would be in it is not; the drive is there.
         :raise Refusal: it is refused.
         """
         add_drive(self.inventory, pairs)
@@ -229,54 +226,6 @@ def _opener(block: BlockGraph) -> Opener:
     from qmpd.block.opening import Opener
 
     return Opener(block)
-
-
-def add_drive(inventory: Inventory, given: Mapping[str, Any]) -> None:
-    """`-drive`: a node of its own, in a drive that has the id.
-
-    :raise MachineError: it is refused.
-    """
-    block = inventory.backends.block
-    drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
-    drive.werror, drive.rerror = given.get("werror", "auto"), given.get("rerror", "auto")
-    drive.writeback = writeback(given)
-    drive.limits = limits(given, drive.name)
-    if any(name.startswith("stats-") for name in given):
-        drive.accounting = from_options(given)
-    try:
-        node = _open_drive(block, given)
-        if node is not None:
-            block.insert(drive, node)
-    except NotModelled:
-        # Something is in it that is not modelled.
-        drive.unmodelled = True
-    if drive.name in block.nodes:
-        raise MachineError(f"Device name '{drive.name}' conflicts with an existing node name")
-    block.drives.append(drive)
-
-
-def _open_drive(block: BlockGraph, given: Mapping[str, Any]) -> BlockNode | None:
-    """Open what `-drive` says is in a drive; None where nothing is."""
-    options = node_options(given, block.json_parser)
-    if options is None:
-        return None
-    # Here it may be told to unmap what nothing is told to discard.
-    zeroes = options.pop("detect-zeroes", "off")
-    read_only = bool(options["read-only"])
-    if is_on(given.get("snapshot", "off")):
-        from qmpd.block.temporary import as_backing, put_over
-
-        below = _opener(block).open(as_backing(options))
-        try:
-            node = put_over(block, below, read_only=read_only)
-        except Refusal:
-            block.release(below, always=True)
-            raise
-    else:
-        node = _opener(block).open(options)
-    node.detect_zeroes = zeroes
-    node.copy_on_read = is_on(given.get("copy-on-read", "off")) and not read_only
-    return node
 
 
 def _parts(building: Building, settings: MachineSettings) -> Iterator[tuple[str, Callable[[], None]]]:

@@ -90,10 +90,24 @@ class CopyBeforeWrite(Passing):
         self._target = below(node, "target")
         target = node.children["target"].content
         header = getattr(target, "header", None)
-        self._cluster = max(_ALIGNMENT, getattr(header, "cluster_size", 0))
+        smallest = number(node.options.get("min-cluster-size", 0))
+        self._cluster = max(_ALIGNMENT, getattr(header, "cluster_size", 0), smallest)
         self._saved: set[int] = set()
+        # Whether an error leaves the guest's request alone, and what was saved is worth nothing from then on.
+        self._yields = node.options.get("on-cbw-error") == "break-snapshot"
+        self._broken = False
 
     def _save(self, offset: int, length: int) -> None:
+        if self._broken:
+            return
+        try:
+            self._copy(offset, length)
+        except (OSError, ImageError):
+            if not self._yields:
+                raise
+            self._broken = True
+
+    def _copy(self, offset: int, length: int) -> None:
         for cluster in range(offset // self._cluster, -(-(offset + length) // self._cluster)):
             if cluster not in self._saved:
                 begin = cluster * self._cluster

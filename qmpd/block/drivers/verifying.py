@@ -25,6 +25,10 @@ _SECTOR = 512
 _SUPER, _ENTRY = struct.Struct("<QQQI"), struct.Struct("<QQQQ")
 _MAGIC, _VERSION = 0x6A736677736872, 1
 _FLUSH, _DISCARD = 1, 4
+_FLAGS = 15
+_SMALLEST, _LARGEST = 32, 1 << 24
+# After so many entries the head of the log is written, where nothing else is said.
+_OFTEN = 4096
 
 
 class BlkVerify(Passing):
@@ -66,11 +70,33 @@ class BlkLogWrites(Passing):
 
     def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
         super().__init__(below(node))
+        """:raise MachineError: the log that it is to go on with is none."""
         self._log = below(node, "log")
         self._sector = number(node.options.get("log-sector-size", _SECTOR))
+        self._often = number(node.options.get("log-super-update-interval", _OFTEN))
         self._entries = 0
         self._at = self._sector
         self._begun = False
+        if is_on(node.options.get("log-append")):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Find the end of the log that is there."""
+        magic, revision, entries, sector = _SUPER.unpack(self._log.read(0, _SUPER.size))
+        if magic != _MAGIC:
+            raise MachineError("Invalid log superblock magic")
+        if revision != _VERSION:
+            raise MachineError(f"Unsupported log version {revision}")
+        if sector & (sector - 1) or not _SMALLEST <= sector < _LARGEST:
+            raise MachineError(f"Invalid log sector size {sector}")
+        self._sector, self._entries, self._begun, self._at = sector, entries, True, sector
+        for _ in range(entries):
+            if self._at >= self._log.size:
+                raise MachineError("Failed to read log entry")
+            _, count, flags, _ = _ENTRY.unpack(self._log.read(self._at, _ENTRY.size))
+            if flags & ~_FLAGS:
+                raise MachineError(f"Invalid log entry flags 0x{flags:x}")
+            self._at += sector + (0 if flags & _DISCARD else count * sector)
 
     def _write_entry(self, offset: int, length: int, flags: int, data: bytes) -> None:
         if not self._begun:
@@ -80,6 +106,8 @@ class BlkLogWrites(Passing):
         self._log.write(self._at, entry + data)
         self._at += len(entry) + len(data)
         self._entries += 1
+        if self._entries % self._often == 0:
+            self._tell()
 
     def _tell(self) -> None:
         head = _SUPER.pack(_MAGIC, _VERSION, self._entries, self._sector)
@@ -114,19 +142,12 @@ class Quorum:
     allocated = None
 
     def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
-        """:raise MachineError: the copies are too few, or not of one size."""
         self._node = node
         self._graph = graph
         self._threshold = number(node.options.get("vote-threshold", 0))
         self._rewrites = is_on(node.options.get("rewrite-corrupted"))
         self._first = node.options.get("read-pattern") == "fifo"
-        count = len(node.children)
-        if count == 0:
-            raise MachineError("Number of provided children must be 1 or more")
-        if self._threshold < 1:
-            raise MachineError("Parameter 'vote-threshold' expects a value in range [1, INT_MAX]")
-        if self._threshold > count:
-            raise MachineError("threshold may not exceed children count")
+        self._compares = self._first is False and is_on(node.options.get("blkverify"))
 
     @property
     def _copies(self) -> list[tuple[str, Content]]:
@@ -159,6 +180,9 @@ class Quorum:
                 continue
             if self._first:
                 return found[name]
+        if self._compares and len(set(found.values())) > 1:
+            # QEMU ends itself here, as it does for blkverify.
+            raise failure(errno.EIO)
         if len(found) < self._threshold:
             self._fail(offset, length)
             raise last if last is not None else failure(errno.EIO)

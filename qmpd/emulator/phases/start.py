@@ -240,8 +240,9 @@ class Start:
             def add(values: dict[str, str], entry: Entry = entry) -> None:
                 told = {key: value for key, value in values.items() if key not in ("path", "protocol")}
                 name = told.get("id", "the drive")
-                if self._add(partial(self._building.add_drive, told), name, entry.location):
-                    self._change(drives=(*self._machine.drives, told))
+                # Where what is in it is left out the drive is there, so that its device is.
+                self._add(partial(self._building.add_drive, told), f"what is in {name}", entry.location)
+                self._change(drives=(*self._machine.drives, told))
 
             try:
                 self._drives.create(entry, add)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qmpd.block import drive_rules
 from qmpd.block import values as block_values
 from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.filenames import check_null, probe_bytes
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP
@@ -28,7 +29,8 @@ _FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
 _FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
 # Protocols of modules, which are not taken for installed.
 _MODULES = ("http", "https", "ftp", "ftps", "ssh", "rbd", "gluster", "iscsi", "nfs")
-_QCOW2 = b"QFI\xfb"
+# So many bytes of a file tell its format.
+_HEAD = 512
 # The interfaces that boards have places for, and where the CD is that there is by default.
 _OF_BOARD = frozenset({"ide", "floppy", "pflash"})
 _CD_INDEX = 2
@@ -205,10 +207,15 @@ class Drives:
         self, entry: Entry, file: str, driver: str | None, read_only: bool, *, plain: bool
     ) -> dict[str, str]:
         """What is to be opened; `plain`: no protocol is looked for in the name."""
+        if driver is not None:
+            check_null(driver, file)
         protocol, colon, rest = file.partition(":")
         if colon and "/" not in protocol and not plain:
             self._check_protocol(protocol, rest)
             if protocol in ("null-co", "null-aio"):
+                check_null(protocol, file)
+                if driver is None and not read_only:
+                    _warn_of_probing(file)
                 return {"file": file, "path": file, "format": driver or "raw"}
             return {"driver": driver or "raw"}
         path = file
@@ -222,14 +229,14 @@ class Drives:
             if stat.S_ISDIR(mode):
                 raise OptionError(f"'file' driver requires '{file}' to be a regular file")
             with open(path, "rb") as opened:
-                start = b"" if stat.S_ISCHR(mode) else opened.read(len(_QCOW2))
+                start = b"" if stat.S_ISCHR(mode) else opened.read(_HEAD)
         except OSError as error:
             raise OptionError(f"Could not open '{file}': {error.strerror}") from None
         if driver is None:
-            driver = "qcow2" if start == _QCOW2 else "raw"
+            driver = probe_bytes(start)
             if driver == "raw" and not read_only:
                 _warn_of_probing(file)
-        elif driver == "qcow2" and start != _QCOW2:
+        elif driver == "qcow2" and probe_bytes(start) != driver:
             raise OptionError("Image is not in qcow2 format")
         special = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
         return {"file": file, "path": path, "format": driver, "protocol": "host_device" if special else "file"}

@@ -38,7 +38,7 @@ def check_options(header: Header, options: Mapping[str, Any]) -> None:
         return
     check_flat_list([(name, value) for name, value in given.items() if isinstance(value, str) and _TYPES[name]], _TYPES)
     _check_caches(header, {name: number(value) for name, value in given.items() if _TYPES[name] == SIZE})
-    if number(given.get("cache-clean-interval", 0)) > _MOST_SECONDS:
+    if not 0 <= number(given.get("cache-clean-interval", 0)) <= _MOST_SECONDS:
         raise Refusal("qcow2-cache-interval")
     if header.version < 3 and is_on(given.get("lazy-refcounts")):
         raise Refusal("qcow2-lazy-refcounts")

@@ -1,0 +1,154 @@
+"""Options of nodes that QEMU refuses, and those that change what a node does.  (The texts are those of QEMU 7.2.)
+
+What needs no image is asked of real QEMU through all doors: `tests/refusals/rooms/drives.txt`.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.block.images import needs_qemu_img, qemu_img
+from tests.block.support import Monitor
+from tests.emulator.support import QUIET, connect, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qmpd.testing import VM, VMFactory
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def vm(qmpd: VMFactory) -> VM:
+    return qmpd(command_line=["-machine", "pc"], guest="", clock="virtual", release="7.2")
+
+
+@pytest.fixture
+def monitor(vm: VM) -> Iterator[Monitor]:
+    with closing(Monitor(vm.qmp_path)) as client:
+        yield client
+
+
+def file(path: Path) -> dict[str, Any]:
+    return {"driver": "file", "filename": str(path)}
+
+
+@needs_qemu_img
+def test_what_qcow2_refuses(monitor: Monitor, tmp_path: Path) -> None:
+    path, other = tmp_path / "a.qcow2", tmp_path / "other.raw"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+    other.write_bytes(bytes(MEBIBYTE))
+    entry = "L2 cache entry size must be a power of two between 512 and the cluster size (65536)"
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"cache-size": 2, "l2-cache-size": 1, "refcount-cache-size": 1},
+         "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time"),
+        ({"cache-size": 2, "l2-cache-size": 4}, "l2-cache-size may not exceed cache-size"),
+        ({"cache-size": 2, "refcount-cache-size": 4}, "refcount-cache-size may not exceed cache-size"),
+        ({"cache-size": -1}, "Parameter 'cache-size' expects a non-negative number below 2^64"),
+        ({"l2-cache-entry-size": 1000}, entry),
+        ({"l2-cache-entry-size": 256}, entry),
+        ({"l2-cache-entry-size": 1 << 20}, entry),
+        ({"cache-clean-interval": -1}, "Cache clean interval too big"),
+        ({"cache-clean-interval": 1 << 32}, "Cache clean interval too big"),
+        ({"encrypt": {"format": "aes"}}, "No encryption in image header, but options specified format 'aes'"),
+        ({"data-file": file(other)}, "'data-file' can only be set for images with an external data file"),
+    ]  # fmt: skip
+    for options, text in refused:
+        reply = monitor("blockdev-add", driver="qcow2", node_name="n0", file=file(path), **options)
+        assert reply.get("error", {}).get("desc") == text, options
+    assert monitor("query-named-block-nodes") == {"return": []}
+    taken = {"cache-size": 4 << 20, "l2-cache-entry-size": 4096, "cache-clean-interval": 600}
+    added = monitor("blockdev-add", driver="qcow2", node_name="n0", file=file(path), **taken)
+    assert added == {"return": {}}
+
+
+def test_a_bottom_that_is_not_behind(monitor: Monitor) -> None:
+    assert monitor("blockdev-add", driver="null-co", node_name="other") == {"return": {}}
+    reply = monitor("blockdev-add", driver="copy-on-read", node_name="n0", file={"driver": "null-co"}, bottom="other")
+    assert reply["error"]["desc"] == "Bottom node 'other' not found"
+
+
+@pytest.mark.parametrize("mode", ["break-guest-write", "break-snapshot"])
+def test_a_copy_that_cannot_be_saved(vm: VM, monitor: Monitor, tmp_path: Path, mode: str) -> None:
+    """The guest's write fails, or goes on and what was saved is given up."""
+    disk, saved = tmp_path / "disk.raw", tmp_path / "saved.raw"
+    for path in (disk, saved):
+        path.write_bytes(bytes(MEBIBYTE))
+    errors = [{"event": "none", "iotype": "write", "once": True}]
+    target = {"driver": "blkdebug", "image": file(saved), "inject-error": errors}
+    options: dict[str, Any] = {"file": file(disk), "target": target, "on-cbw-error": mode}
+    assert monitor("blockdev-add", driver="copy-before-write", node_name="n0", **options) == {"return": {}}
+    assert monitor("device_add", driver="virtio-blk-pci", id="d0", drive="n0") == {"return": {}}
+    first = vm.guest.write("d0", offset=0, length=512, pattern=1).state
+    second = vm.guest.write("d0", offset="64k", length=512, pattern=2).state
+    assert (first, second) == (("failed", "done") if mode == "break-guest-write" else ("done", "done"))
+    vm.close()
+    content = disk.read_bytes()
+    assert content[0] == (0 if mode == "break-guest-write" else 1)
+    assert content[65536] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [({"bitmap": {"node": "n", "name": "b"}}, "the bitmap"), ({"cbw-timeout": 5}, "cbw-timeout")],
+)
+def test_what_copying_does_not_do_is_told(monitor: Monitor, options: dict[str, Any], what: str) -> None:
+    nodes = {"file": {"driver": "null-co"}, "target": {"driver": "null-co"}}
+    reply = monitor("blockdev-add", driver="copy-before-write", node_name="n0", **nodes, **options)
+    assert reply["error"]["desc"] == f"qmpd does not model {what} of copy-before-write"
+
+
+def test_a_log_goes_on_where_it_ended(vm: VM, monitor: Monitor, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"")
+    sizes = []
+    both: list[dict[str, Any]] = [{"log-super-update-interval": 1}, {"log-append": True}]
+    for number, options in enumerate(both, 1):
+        nodes = {"file": {"driver": "null-co", "size": MEBIBYTE}, "log": file(log)}
+        added = monitor("blockdev-add", driver="blklogwrites", node_name=f"n{number}", **nodes, **options)
+        assert added == {"return": {}}
+        device = f"d{number}"
+        assert monitor("device_add", driver="virtio-blk-pci", id=device, drive=f"n{number}") == {"return": {}}
+        vm.guest.write(device, offset=0, length=1024, pattern=number)
+        if number == 2:
+            vm.guest.flush(device)
+        sizes.append(struct.unpack_from("<QQQI", log.read_bytes()))
+        assert monitor("device_del", id=device) == {"return": {}}
+        vm.clock.run_until_quiet()
+        assert monitor("blockdev-del", node_name=f"n{number}") == {"return": {}}
+    assert [entries for _, _, entries, _ in sizes] == [1, 3]
+    content = log.read_bytes()
+    assert content[1024:2048] == b"\1" * 1024
+    assert content[2560:3584] == b"\2" * 1024
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("kind", ["vmdk", "vdi", "vpc", "vhdx", "qed"])
+def test_a_format_that_is_not_read_is_told_at_every_door(tmp_path: Path, kind: str) -> None:
+    """No drive is taken for a raw disk, or for an empty one, in silence."""
+    path = tmp_path / "image"
+    qemu_img("create", "-q", "-f", kind, path, "1M")
+    says = f"qmpd does not model block driver {kind}"
+    lines = [
+        ("-drive", f"if=none,id=a,file={path},format={kind}"), ("-drive", f"if=none,id=b,file={path},readonly=on"),
+        ("-blockdev", f"driver={kind},node-name=c,file.driver=file,file.filename={path}"), ("-cdrom", str(path)),
+    ]  # fmt: skip
+    words = [word for line in lines for word in line]
+    errors = tmp_path / "errors"
+    with errors.open("wb") as stderr:
+        with running(*QUIET, *words, "-qmp", f"unix:{tmp_path}/qmp,server=on,wait=off", stderr=stderr):
+            connect(tmp_path / "qmp").close()
+            with closing(Monitor(str(tmp_path / "qmp"))) as monitor:
+                reply = monitor("blockdev-add", driver=kind, node_name="d", file=file(path))
+                assert reply["error"]["desc"] == says
+                for more in (f"format={kind}", "if=none"):
+                    assert says in monitor.human(f"drive_add 0 if=none,id=e,file={path},{more}")
+                assert [each["device"] for each in monitor("query-block")["return"]] == ["a", "b", "ide1-cd0"]
+    told = [line for line in errors.read_text().splitlines() if says in line]
+    assert len(told) == len(lines), told
