@@ -1,59 +1,183 @@
-"""Snapshots of the whole machine, as far as its disks have a say.  (QEMU's migration/savevm.c, block/snapshot.c.)"""
+"""Snapshots of the whole machine, as far as its disks have a say.  (QEMU's block/snapshot.c, bdrv_all_*.)
+
+The machine's state lies in one of the images, behind the end of the guest's disk; all of the others have a snapshot of
+the same name.  What reads or writes an image is a piece of work for the executor.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from qmpd.block.drivers.formats import Qcow2Content
-from qmpd.block.images.qcow2.reading import ReadImage
+from qmpd.block.content import text_of
+from qmpd.block.disk_snapshots import can_snapshot, find, image_of, snapshots_of
+from qmpd.block.images.errors import ImageError
+from qmpd.block.images.qcow2 import snapshots
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
-from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
+    from qmpd.block.drivers.formats import Qcow2Content
     from qmpd.block.graph import BlockGraph
     from qmpd.block.images.qcow2.snapshot_table import Snapshot
     from qmpd.block.nodes import BlockNode
 
 
-def taking_part(graph: BlockGraph) -> Iterator[BlockNode]:
-    """The nodes that snapshots are taken of: what can be written, and is in a drive or nobody's child."""
-    for node in graph.nodes.values():
-        if not node.read_only and (node.drives or not node.parents):
-            yield node
+LARGEST_STATE = 32 << 20
+"""No more bytes of a machine's state are read."""
 
 
-def _called(node: BlockNode) -> str:
+class Moment(NamedTuple):
+    """When a snapshot is taken: the time of day, in microseconds, and the machine's own time, in nanoseconds."""
+
+    wall: int
+    clock: int
+
+
+def taking_part(graph: BlockGraph) -> list[BlockNode]:
+    """The nodes that snapshots are taken of: what can be written, and is in a drive or nobody's child.
+
+    Those in drives come first.
+    """
+    in_drives = [drive.node for drive in graph.drives if drive.node is not None]
+    others = [node for node in graph.nodes.values() if not node.parents]
+    return [node for node in dict.fromkeys([*in_drives, *others]) if not node.read_only]
+
+
+def called(node: BlockNode) -> str:
+    """What a node is called in texts: by the drive that it is in, or by its name."""
     return next((drive.name for drive in node.drives if drive.name), node.name)
 
 
-def snapshots_of(node: BlockNode) -> list[Snapshot]:
-    """The internal snapshots of a node; none where its format has none."""
-    content = node.content
-    if not isinstance(content, Qcow2Content) or not content.header.snapshots:
-        return []
-    return read_snapshots(ReadImage(content.file, read_only=True, data=content.data))
+class Disks:
+    """The disks that one snapshot is of: those named, or all that take part."""
+
+    def __init__(self, graph: BlockGraph, names: Sequence[str] | None = None, *, check: bool = True) -> None:
+        """`check` whether each can have snapshots.
+
+        :raise Refusal: none is named, one is not there, or one can have no snapshots.
+        """
+        self.nodes = taking_part(graph) if names is None else [_named(graph, name) for name in _some(names)]
+        for node in self.nodes if check else ():
+            if not can_snapshot(node):
+                raise Refusal("snapshot-not-supported", device=called(node))
+
+    @property
+    def able(self) -> list[BlockNode]:
+        """Those that can have snapshots."""
+        return [node for node in self.nodes if can_snapshot(node)]
+
+    def of_state(self, name: str | None, otherwise: str) -> BlockNode:
+        """The disk that the machine's state is in: the one of this name, or the first.
+
+        :raise Refusal: there is none (`otherwise` is the code where none is named).
+        """
+        for node in self.able:
+            if name is None or node.name == name:
+                return node
+        raise Refusal(otherwise) if name is None else Refusal("snapshot-state-disk", device=name)
+
+    # Pieces of work
+
+    def lacking(self, tag: str) -> BlockNode | None:
+        """The first disk that has no snapshot of this name; None where all have.
+
+        :raise ImageError, OSError: they cannot be read.
+        """
+        return next((node for node in self.able if find(snapshots_of(node), tag) is None), None)
+
+    def has_state(self, node: BlockNode, tag: str) -> bool:
+        """Whether a disk's snapshot of this name has the machine's state.
+
+        :raise ImageError, OSError: it cannot be read.
+        """
+        found = find(snapshots_of(node), tag)
+        return found is not None and found.state_size > 0
+
+    def delete(self, tag: str) -> None:
+        """Delete the snapshots of this name.
+
+        :raise ImageError: one cannot be deleted.
+        """
+        for node in self.able:
+            content = _content(node)
+            try:
+                found = find(read_snapshots(content.image), tag)
+                if found is not None:
+                    snapshots.delete(content.image, found)
+            except (OSError, ImageError) as error:
+                raise ImageError(f"Could not delete snapshot '{tag}' on '{called(node)}': {text_of(error)}") from None
+
+    def take(self, tag: str, moment: Moment, state_in: BlockNode, state: bytes, size: int) -> None:
+        """Take a snapshot of each, with the machine's state, filled up to `size` bytes, in one of them.
+
+        :raise ImageError, OSError: one cannot be taken; none is there then.
+        """
+        image = _content(state_in).image
+        size = max(size, len(state))
+        snapshots.write_state(image, 0, state)
+        seconds, rest = divmod(moment.wall, 1_000_000)
+        taken: list[tuple[Qcow2Content, Snapshot]] = []
+        try:
+            for node in self.able:
+                content = _content(node)
+                content.flush()
+                has = size if node is state_in else 0
+                kept = snapshots.take(
+                    content.image, tag, seconds=seconds, nanoseconds=rest * 1000, clock=moment.clock, state_size=has
+                )
+                taken.append((content, kept))
+        except (OSError, ImageError):
+            for content, kept in taken:
+                snapshots.delete(content.image, kept)
+            raise
+        finally:
+            snapshots.drop_state(image, size)
+
+    def go_back(self, tag: str, state_in: BlockNode) -> bytes:
+        """Let all be as they were when the snapshot was taken; the machine's state.
+
+        :raise ImageError, OSError: one cannot be.
+        """
+        for node in self.able:
+            content = _content(node)
+            found = find(read_snapshots(content.image), tag)
+            if found is not None:
+                snapshots.go_back(content.image, found)
+        content = _content(state_in)
+        found = find(read_snapshots(content.image), tag)
+        assert found is not None
+        return snapshots.read_state(content.image, found, LARGEST_STATE)
 
 
-def load(graph: BlockGraph, tag: str) -> None:
-    """Go back to the snapshot of this name, or id.
+def check(graph: BlockGraph, tag: str) -> None:
+    """See whether a machine that is to start can begin with this snapshot (`-loadvm`).
 
     :raise Refusal: it is not there, or its machine's state is not.
-    :raise NotModelled: it is.
     """
-    nodes = list(taking_part(graph))
-    for node in nodes:
-        if not isinstance(node.content, Qcow2Content):
-            raise Refusal("snapshot-not-supported", device=_called(node))
-    found: list[Snapshot] = []
-    for node in nodes:
-        each = [kept for kept in snapshots_of(node) if tag in (kept.name, kept.identifier)]
-        if not each:
-            raise Refusal("snapshot-missing", tag=tag, device=_called(node))
-        found.append(each[0])
-    if not found:
-        raise Refusal("snapshot-no-device")
-    if not found[0].state_size:
+    disks = Disks(graph)
+    without = disks.lacking(tag)
+    if without is not None:
+        raise Refusal("snapshot-missing", tag=tag, device=called(without))
+    if not disks.has_state(disks.of_state(None, "snapshot-no-device"), tag):
         raise Refusal("snapshot-disk-only")
-    raise NotModelled("going back to the snapshot of a machine")
+
+
+def _some(names: Sequence[str]) -> Sequence[str]:
+    if not names:
+        raise Refusal("snapshot-no-devices")
+    return names
+
+
+def _named(graph: BlockGraph, name: str) -> BlockNode:
+    node = graph.nodes.get(name)
+    if node is None:
+        raise Refusal("snapshot-device-missing", device=name)
+    return node
+
+
+def _content(node: BlockNode) -> Qcow2Content:
+    content = image_of(node)
+    assert content is not None
+    return content

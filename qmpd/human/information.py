@@ -9,6 +9,7 @@ from qmpd.human.asking import answer, ask
 from qmpd.human.declared import declare, read
 from qmpd.human.inquiries import INQUIRIES
 from qmpd.human.network import info_network
+from qmpd.human.snapshots import info_snapshots
 
 if TYPE_CHECKING:
     from qmpd.human.asking import Part
@@ -132,5 +133,6 @@ INFORMATION: dict[str, Part] = {
     "memory_size_summary": _info_memory_size,
     "network": info_network,
     "numa": _info_numa,
+    "snapshots": info_snapshots,
 }
 """What `info` shows, by the words after it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.human import chardevs, debuggers, drives, exports, forwarding, objects, plugging, various
+from qmpd.human import chardevs, debuggers, drives, exports, forwarding, objects, plugging, snapshots, various
 from qmpd.human.asking import execute, without_arguments
 from qmpd.human.errors import Misread
 from qmpd.human.information import INFORMATION
@@ -46,6 +46,7 @@ PARTS: dict[str, Part] = {
     **drives.PARTS,
     **exports.PARTS,
     **forwarding.PARTS,
+    **snapshots.PARTS,
     "balloon": _balloon,
     "exit_preconfig": without_arguments("x-exit-preconfig"),
     "migrate_cancel": without_arguments("migrate_cancel"),
@@ -57,6 +58,7 @@ PARTS: dict[str, Part] = {
 
 MEANINGS = {
     **exports.MEANINGS,
+    **snapshots.MEANINGS,
     "qemu-io": "[-d] DRIVE COMMAND -- read and write a disk as qemu-io does",
     "exit_preconfig": "-- go on where the command line said -preconfig",
     "migrate_cancel": "-- give up the migration that is under way",
@@ -97,6 +99,7 @@ INFORMATION_MEANINGS = {
     "memory_size_summary": "-- how much memory there is",
     "network": "-- the network cards and their backends",
     "numa": "-- the NUMA nodes",
+    "snapshots": "-- the snapshots of the machine",
 }
 
 

@@ -258,6 +258,8 @@ class MachineSettings:
     kvm: bool = False
     usb: bool = False
     qtest_log: str | None = None
+    # The snapshot that it begins with; None for none.
+    load_snapshot: str | None = None
     # The NUMA node of each CPU that may be there, None for none; empty where there are no nodes.
     cpu_nodes: tuple[int | None, ...] = ()
     # What `-cpu` sets of the model's properties, as it was spelled; and the features of the model and of these that the

@@ -133,3 +133,8 @@ def board_of(machine_type: str) -> Board:
     if found is not None:
         return found
     return next((board for part, board in _ALIKE.items() if part in machine_type), _PC)
+
+
+def full_name(name: str, usual: str) -> str:
+    """The whole name of a machine type, in a release in which the usual one is called so."""
+    return {USUAL: usual}.get(name, name)

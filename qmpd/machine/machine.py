@@ -90,7 +90,7 @@ class Machine:
         "_activities", "_left", "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver",
         "exit_code", "exit_status", "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig",
         "reboot_action", "reboot_reset", "report", "requests", "schedule", "sender_name", "settings",
-        "shutdown_action", "stage_check", "state", "was_suspended", "watchdog_action", "when_created",
+        "shutdown_action", "stage_check", "start_by", "state", "was_suspended", "watchdog_action", "when_created",
     )
 
     def __init__(
@@ -140,6 +140,8 @@ class Machine:
         self.parts: Parts | None = None
         # What there is to do once the machine exists.
         self.when_created: Callable[[], None] | None = None
+        # What sets it going, where something has to be loaded first.
+        self.start_by: Callable[[], None] | None = None
         # What debuggers talk to, once there is something.
         self.debugger: Debugger | None = None
         # Asked at the start of every turn while a live update is under way.
@@ -273,7 +275,9 @@ class Machine:
             self.when_created()
         if self.settings.incoming is None:
             self.set_state(RunState.PRELAUNCH)
-            if self.autostart:
+            if self.start_by is not None:
+                self.start_by()
+            elif self.autostart:
                 self.vm_start()
 
     # The life of the process.

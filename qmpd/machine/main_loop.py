@@ -116,13 +116,7 @@ def signal_report(number: int, pid: int, name: str | None) -> str:
 
 def _reset(machine: Machine, cause: ShutdownCause) -> None:
     """Reset the devices and the vCPUs, tell of it unless it is a silent one, and see what state that leaves."""
-    machine.requests.suspend = False
-    if machine.guest is not None:
-        machine.guest.reset()
-    if machine.parts is not None:
-        machine.parts.reset()
-    if machine.debugger is not None:
-        machine.debugger.reset()
+    reset_silently(machine)
     if cause not in SILENT_RESETS:
         machine.emit_cause("RESET", cause)
     machine.was_suspended = False
@@ -132,6 +126,17 @@ def _reset(machine: Machine, cause: ShutdownCause) -> None:
             machine.set_state(RunState.PAUSED)
     elif machine.state not in KEPT_BY_RESET:
         machine.set_state(RunState.PRELAUNCH)
+
+
+def reset_silently(machine: Machine) -> None:
+    """Reset the devices and the vCPUs, as before a state is loaded into them; nobody is told."""
+    machine.requests.suspend = False
+    if machine.guest is not None:
+        machine.guest.reset()
+    if machine.parts is not None:
+        machine.parts.reset()
+    if machine.debugger is not None:
+        machine.debugger.reset()
 
 
 def _wakeup(machine: Machine) -> None:

@@ -1,4 +1,4 @@
-"""A machine as plain data, for a process that takes it over."""
+"""A machine as plain data: all of it for a process that takes it over, its guest's side for a snapshot, too."""
 
 from __future__ import annotations
 
@@ -14,14 +14,38 @@ if TYPE_CHECKING:
     from qmpd.machine.machine import Machine
 
 
-def take(machine: Machine) -> dict[str, object]:
-    """All that `machine` is beside its settings."""
+def take_guest_side(machine: Machine) -> dict[str, object]:
+    """What of a machine goes with its guest, wherever that goes: into an image, or to another process.
+
+    `time` is the machine's own, in nanoseconds.
+    """
     return {
         "state": str(machine.state),
-        "preconfig": machine.preconfig,
-        "autostart": machine.autostart,
         "was_suspended": machine.was_suspended,
         "has_run": machine.has_run,
+        "time": machine.schedule.now(),
+        "guest": None if machine.guest is None else machine.guest.snapshot(),
+    }
+
+
+def put_guest_side(machine: Machine, state: Mapping[str, Any]) -> None:
+    """Have the guest of a machine whose vCPUs stand still be as it was when `take_guest_side` made `state` of it.
+
+    The run state is not changed: what it was then is for whoever sets the machine going.
+    """
+    machine.was_suspended = bool(state["was_suspended"])
+    machine.has_run = bool(state["has_run"])
+    machine.schedule.stand_at(int(state["time"]))
+    if machine.guest is not None:
+        machine.guest.restore(state["guest"])
+
+
+def take(machine: Machine) -> dict[str, object]:
+    """All that `machine` is beside its settings, for a process that takes it over."""
+    return {
+        **take_guest_side(machine),
+        "preconfig": machine.preconfig,
+        "autostart": machine.autostart,
         "exit_code": machine.exit_code,
         "exit_status": machine.exit_status,
         "pending": machine.pending,
@@ -33,7 +57,6 @@ def take(machine: Machine) -> dict[str, object]:
             "reboot_reset": machine.reboot_reset,
         },
         "requests": machine.requests.snapshot(),
-        "guest": None if machine.guest is None else machine.guest.snapshot(),
     }
 
 
@@ -42,8 +65,6 @@ def put(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.state = RunState(state["state"])
     machine.preconfig = state["preconfig"]
     machine.autostart = state["autostart"]
-    machine.was_suspended = state["was_suspended"]
-    machine.has_run = state["has_run"]
     machine.exit_code = state["exit_code"]
     machine.exit_status = state["exit_status"]
     action = state["actions"]
@@ -53,8 +74,7 @@ def put(machine: Machine, state: Mapping[str, Any]) -> None:
     machine.watchdog_action = WatchdogAction(action["watchdog"])
     machine.reboot_reset = action["reboot_reset"]
     machine.requests = Requests.restore(state["requests"])
-    if machine.guest is not None:
-        machine.guest.restore(state["guest"])
+    put_guest_side(machine, state)
     if machine.state in LIVE:
         machine.schedule.go_on()
     if state["pending"]:

@@ -135,6 +135,17 @@ ABOUT: dict[str, str] = {
     " block.  Four releases were measured; the others are as the nearest",
     "config_faults_at_option": "of a fault in a file of -readconfig the option is named; false: the line of the file."
     "   Four releases were measured; the others are as the nearest",
+    "snapshot_deletion_checks": "delvm is refused where a disk that can be written can have no snapshots; false: such a"
+    " disk is left out; changed between 5.2 and 7.2",
+    "snapshot_columns": "the columns of info snapshots: 'classic', or 'wide' (underlined names, four digits of hours,"
+    " and -- for no count of instructions); changed between 7.2 and 10.0",
+    "snapshot_list_marked": "info snapshots puts 'Error: ' in front of what it cannot do; came between 10.0 and 11.1",
+    "state_errors_told": "what is wrong with the state of a machine that cannot be loaded is part of the error; false:"
+    " it goes to standard error; changed between 10.0 and 11.1",
+    "bare_state_size": "the bytes that the state of machine none takes in a snapshot",
+    "machine_state_size": "the bytes that the state of a pc with 32 MiB takes in a snapshot that has not run; more"
+    " memory takes more",
+    "machine_state_growth": "the bytes that it takes more once its firmware has run",
     "guest_forwards_to_host": "a user network forwards the guest's connections to the host's own address (a matter of"
     " the library that the program was built with)",
     "job_completes_in_standby": "job-complete is taken in standby, and takes effect at the resume",
@@ -297,6 +308,13 @@ class Behaviour:
     tap_ways_apart: bool = True
     socket_kind_first: bool = True
     config_faults_at_option: bool = True
+    snapshot_deletion_checks: bool = True
+    snapshot_columns: str = "wide"
+    snapshot_list_marked: bool = False
+    state_errors_told: bool = False
+    bare_state_size: int = 1104
+    machine_state_size: int = 441651
+    machine_state_growth: int = 315544
     guest_forwards_to_host: bool = True
     job_completes_in_standby: bool = True
     job_pause_wakes: bool = True

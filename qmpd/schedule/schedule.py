@@ -70,6 +70,10 @@ class Schedule:
             self._offset = self._clock.monotonic_nanoseconds() - self._stopped_at
             self._stopped_at = None
 
+    def stand_at(self, time: int) -> None:
+        """Let it be this time, which stands still."""
+        self._stopped_at = time
+
     # Timers
 
     def set(self, owner: Owner, name: Hashable, delay: int, time: Time = Time.MACHINE) -> None:

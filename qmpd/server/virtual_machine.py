@@ -129,6 +129,11 @@ class VirtualMachine:
         self.system.machine.sender_name = signals.name_of
         self.system.host = self
         self.system.human = lines_of(self.system)
+        if settings.machine.load_snapshot is not None:
+            from qmpd.system import whole_snapshots
+
+            tag = settings.machine.load_snapshot
+            self.system.machine.start_by = lambda: whole_snapshots.start_from(self.system, tag)
         self.dispatcher = Dispatcher(self.system)
         self.system.report_defect = log.error
         if settings.descriptors:

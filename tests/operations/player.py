@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.common.refusals import Refusal
 from qmpd.emulator import program
 from qmpd.emulator.complaints import Complaints
 from qmpd.machine import GuestSettings, VirtualClock
@@ -103,7 +104,7 @@ class Machine(Served):
     async def client(self) -> Client:
         """A fresh session, past its greeting."""
         client = Client(self.path, self.folder, self.port)
-        while not await client.take():
+        while not self._ended.is_set() and not await client.take():
             pass
         return client
 
@@ -209,7 +210,7 @@ async def _served(release: str, scenario: dict[str, Any], folder: str) -> AsyncI
     port = str(20_000 + int(os.path.basename(folder)) % 10_000)
     options = [each.replace("@DIR@", folder).replace("@PORT@", port) for each in scenario["options"]]
     if scenario["guest"] is not None:
-        await trio.Path(folder, "guest.img").write_bytes(bytes(512))
+        await trio.Path(folder, "guest.img").write_bytes(bytes(41 * 512))
     machine = Machine(release, options, scenario["guest"], os.path.join(folder, "qmp.sock"), folder, port)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(machine.run)
@@ -249,6 +250,12 @@ async def _play_one(
                     status = await machine.end(5 if ends else 0)
                     if status != expected and not _crashed(scenario) and "exit" not in scenario.get("varies", ()):
                         differences.append(f"exit status {status}, while {expected} was recorded")
+        except Refusal as refusal:
+            # The program ends before it serves anybody.
+            said = [line for step in scenario["steps"] for line in step["recv"]]
+            if said or scenario.get("exit") != 1:
+                differences.append(f"refused at the start: {refusal}")
+            result.steps_right += len(scenario["steps"])
         except Exception as error:
             differences.append(f"{type(error).__name__}: {_innermost(error)}")
         shutil.rmtree(folder, ignore_errors=True)

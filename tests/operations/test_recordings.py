@@ -46,3 +46,16 @@ def test_states_and_verbs_of_jobs(release: str) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_jobs_copy(release: str) -> None:
     check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_COPIES))
+    check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_VERBS))
+
+
+# Each way to take a snapshot, and to go back.
+_SNAPSHOTS = (
+    "savevm, loadvm", "savevm, names", "savevm with raw", "-loadvm", "blockdev-snapshot-sync under",
+    "blockdev-snapshot-internal-sync by",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_snapshots(release: str) -> None:
+    check(release, "snapshots", lambda scenario: scenario["scenario"].startswith(_SNAPSHOTS))

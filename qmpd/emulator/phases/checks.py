@@ -230,15 +230,15 @@ class EntryChecks:
                 raise entry.error(f"duplicate fw_cfg file name: {name}")
             names.add(name)
 
-    def load_snapshot(self, graph: BlockGraph) -> None:
-        """Load what `-loadvm` names.
+    def check_snapshot(self, graph: BlockGraph) -> None:
+        """See whether what `-loadvm` names is there; it is loaded once the machine is.
 
-        :raise Refusal: it is refused.
+        :raise Refusal: it is not.
         """
-        from qmpd.block.machine_snapshots import load
+        from qmpd.block.machine_snapshots import check
 
         try:
-            load(graph, self._options.values["loadvm"])
+            check(graph, self._options.values["loadvm"])
         except Refusal as refusal:
             raise refusal.at(NOWHERE) from None
 

@@ -472,7 +472,8 @@ class Start:
 
             take_debuggers(options, self._settings)
         if "loadvm" in options.values:
-            self._checks.load_snapshot(self._building.inventory.backends.block)
+            self._checks.check_snapshot(self._building.inventory.backends.block)
+            self._change(load_snapshot=options.values["loadvm"])
         incoming = options.machine.incoming
         if incoming is not None and incoming != "defer":
             take_incoming(self._release, incoming, self._warn)

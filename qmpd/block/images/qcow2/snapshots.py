@@ -106,8 +106,8 @@ def state_offset(image: Qcow2) -> int:
     return image.header.needed_l1 * image.header.l1_reach
 
 
-def read_state(image: Qcow2, snapshot: Snapshot) -> bytes:
-    """The machine's state that was saved with a snapshot.
+def read_state(image: Qcow2, snapshot: Snapshot, most: int) -> bytes:
+    """The machine's state that was saved with a snapshot, at most so many bytes of it.
 
     :raise OSError: it cannot be read.
     """
@@ -115,7 +115,7 @@ def read_state(image: Qcow2, snapshot: Snapshot) -> bytes:
     needed = -(-snapshot.disk_size // image.header.l1_reach)
     active, image.mapping = image.mapping, mapping
     try:
-        return image.read(needed * image.header.l1_reach, snapshot.state_size)
+        return image.read(needed * image.header.l1_reach, min(snapshot.state_size, most))
     finally:
         image.mapping = active
 

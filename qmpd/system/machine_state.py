@@ -1,0 +1,127 @@
+"""A machine's state as its guest sees it, in sections: what a snapshot and a migration carry (`qmpd.migration.stream`).
+
+| section | what |
+|---|---|
+| `machine` | `type`, the machine type's full name; `memory`, in bytes; `cpus`: these have to be the same |
+| `core` | the run-state core's side of the guest (`qmpd.machine.snapshot.take_guest_side`): a live update has it, too |
+| `devices` | the devices' paths and types, which have to be the same; the balloon; what the guest did to its drives |
+
+What is the host's is not among them: files, sockets, monitors, what users decided about shutdown and panic.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.common.refusals import NotModelled
+from qmpd.machine import snapshot as machine_snapshot
+from qmpd.machine.boards import full_name
+from qmpd.migration.stream import BadStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.system.system import System
+
+_SECTIONS = ("machine", "core", "devices")
+
+
+def take(system: System) -> dict[str, Any]:
+    """The machine's state."""
+    return {
+        "machine": _kind(system),
+        "core": machine_snapshot.take_guest_side(system.machine),
+        "devices": _take_devices(system),
+    }
+
+
+def check(system: System, sections: Mapping[str, Any]) -> None:
+    """See whether a state can be this machine's.
+
+    :raise BadStream: it is another machine's.
+    """
+    unknown = next((name for name in sections if name not in _SECTIONS), None)
+    if unknown is not None:
+        raise BadStream(f"Unknown savevm section or instance '{unknown}' 0")
+    missing = next((name for name in _SECTIONS if not isinstance(sections.get(name), dict)), None)
+    if missing is not None:
+        raise BadStream(f"Missing section '{missing}'")
+    here, there = _kind(system), sections["machine"]
+    if there.get("type") != here["type"]:
+        raise BadStream(f"Machine type received is '{there.get('type')}' and local is '{here['type']}'")
+    for name in ("memory", "cpus"):
+        if there.get(name) != here[name]:
+            raise BadStream(f"Size mismatch: {name}: {there.get(name)} != {here[name]}")
+    known = dict(_devices(system))
+    received = sections["devices"].get("devices")
+    if not isinstance(received, list) or any(not isinstance(each, list) or len(each) != 2 for each in received):
+        raise BadStream("section 'devices' is damaged")
+    for path, driver in received:
+        if known.pop(path, None) != driver:
+            raise BadStream(
+                f"Unknown savevm section or instance '{path}/{driver}' 0. Make sure that your current VM setup "
+                "matches your saved VM setup, including any hotplugged devices"
+            )
+    if known:
+        raise BadStream(f"Missing section '{next(iter(known))}'")
+
+
+def put(system: System, sections: Mapping[str, Any]) -> None:
+    """Have the machine be in a state that `take` gave and `check` has passed; its vCPUs stand still.
+
+    :raise BadStream: the state contradicts itself.
+    """
+    before = take(system)
+    try:
+        _put(system, sections)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        _put(system, before)
+        raise BadStream(f"error while loading state: {error!r}") from None
+
+
+def _put(system: System, sections: Mapping[str, Any]) -> None:
+    machine_snapshot.put_guest_side(system.machine, sections["core"])
+    inventory = system.built
+    if inventory is None:
+        return
+    plain = sections["devices"]
+    if plain["balloon"] is not None and inventory.has_devices:
+        balloon = inventory.balloon
+        balloon.taken, balloon.wanted = (int(each) for each in plain["balloon"])
+    drives = {_called(drive): drive for drive in inventory.backends.block.drives}
+    for name, tray_open, locked in plain["drives"]:
+        drive = drives.get(name)
+        if drive is not None and drive.has_tray:
+            drive.tray_open, drive.locked = bool(tray_open), bool(locked)
+
+
+def _kind(system: System) -> dict[str, Any]:
+    settings = system.settings
+    name = full_name(settings.machine_name or settings.machine_type, system.release.behaviour.usual_machine)
+    return {"type": name, "memory": settings.memory, "cpus": settings.topology.cpus}
+
+
+def _devices(system: System) -> list[tuple[str, str]]:
+    try:
+        devices = system.devices
+    except NotModelled:
+        return []
+    return sorted((each.path, each.driver) for each in devices.buses.devices.values())
+
+
+def _take_devices(system: System) -> dict[str, Any]:
+    found: dict[str, Any] = {"devices": _devices(system), "balloon": None, "drives": []}
+    if system.built is not None:
+        if system.built.has_devices:
+            balloon = system.built.balloon
+            found["balloon"] = [balloon.taken, balloon.wanted]
+        found["drives"] = [
+            [_called(drive), drive.tray_open, drive.locked]
+            for drive in system.built.backends.block.drives
+            if drive.has_tray
+        ]
+    return found
+
+
+def _called(drive: Any) -> str:
+    return str(drive.qdev or drive.name)
