@@ -54,6 +54,8 @@ class BlockNode:
     # Whether what is behind it was opened by what its image says, and the name of that as it stands in the image.
     backing_as_recorded: bool = False
     recorded_backing: str = ""
+    # Whether what is behind it was there when its limits were last looked at.
+    minds_backing: bool = True
     highest: int = 0
     threshold: int = 0
     # Whether what is read from behind it is written into it.

@@ -179,6 +179,7 @@ def put_on_top(graph: BlockGraph, new: BlockNode, old: BlockNode) -> None:
     owned, old.owned = old.owned, True
     try:
         graph.set_backing(new, old)
+        new.minds_backing = False
     except Refusal:
         _move(old, new, drives, parents)
         refresh([old, new])

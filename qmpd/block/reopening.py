@@ -71,6 +71,7 @@ class _Change:
         :raise Refusal: one of them cannot be changed.
         """
         self._remember(node)
+        node.minds_backing = True
         roles = DRIVERS[node.driver].children
         recorded = node.image.get("full-backing-filename")
         if not keep and "backing" in roles and "backing" not in options and recorded is not None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from qmpd.block.disk_snapshots import find, snapshots_of
 from qmpd.block.machine_snapshots import Disks, called
 from qmpd.common.refusals import Refusal
+from qmpd.monitor.commands.carrying import carried_out
 from qmpd.system import whole_snapshots
-from qmpd.system.actions import Whole, carried_out
+from qmpd.system.whole_snapshots import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ COLUMNS = {
 
 
 def _begin(system: System, steps: Steps, value: Callable[[], str] = lambda: "") -> str | Deferred:
-    return cast("str | Deferred", carried_out(system, Whole(steps), value))
+    return cast("str | Deferred", carried_out(system, [Whole(steps)], value))
 
 
 def _save(system: System, line: Line) -> str | Deferred:

@@ -10,19 +10,20 @@ The bytes, numbers with the most significant byte first:
 | 1 | 0: the end; what follows is filling |
 
 A section: 1 byte, the length of its name; the name, in ASCII; 4 bytes, the length of its content; 4 bytes, the CRC-32
-of that; the content, JSON that was deflated (zlib).  A reader that does not know a section refuses the stream, as the
-machine would not be the same without it.  What the sections are, and what is in them, is said where they are made:
-`qmpd.system.machine_state`.
+of that; the content, a value (`qmpd.migration.values`) that was deflated (zlib).  A reader that does not know a section
+refuses the stream, as the machine would not be the same without it.  What the sections are, and what is in them, is
+said where they are made: `qmpd.system.machine_state`.
 
-Nobody needs to trust what a stream was made by: reading it makes nothing but JSON's values, within `LARGEST` bytes.
+Nobody needs to trust what a stream was made by: reading it makes nothing but plain values, within `LARGEST` bytes.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import zlib
 from typing import TYPE_CHECKING, Any
+
+from qmpd.migration import values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,13 +51,13 @@ class BadStream(Exception):  # noqa: N818 - it says what the bytes are
 
 
 def write(sections: Mapping[str, Any]) -> bytes:
-    """The stream of these sections, by name; each consists of JSON's values.
+    """The stream of these sections, by name; each is a plain value.
 
-    :raise TypeError, ValueError: one does not.
+    :raise TypeError: one is not.
     """
     parts = [MAGIC, FORMAT.to_bytes(_NUMBER, "big")]
     for name, value in sections.items():
-        content = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)
+        content = zlib.compress(values.write(value), 9)
         parts += [bytes([len(name)]), name.encode("ascii")]
         parts += [len(content).to_bytes(_NUMBER, "big"), zlib.crc32(content).to_bytes(_NUMBER, "big"), content]
     parts.append(b"\0")
@@ -95,8 +96,8 @@ def _value(name: str, content: bytes) -> Any:
         text = inflater.decompress(content, LARGEST)
         if inflater.unconsumed_tail or not inflater.eof:
             raise BadStream(f"section '{name}' is too large")
-        return json.loads(text)
-    except (zlib.error, ValueError, RecursionError):
+        return values.read(text)
+    except (zlib.error, ValueError):
         raise BadStream(f"section '{name}' is damaged") from None
 
 

@@ -58,7 +58,8 @@ def make_inventory(release: Release, home: Home, computer: Computer) -> Inventor
             partial(_declared, weakref.ref(release)),
         )
     inventory = Inventory(home, source, computer)
-    inventory.backends.block.members = partial(release.introspection.branch_members, "blockdev-add")
+    if "blockdev-add" in release.commands:
+        inventory.backends.block.members = partial(release.introspection.branch_members, "blockdev-add")
     return inventory
 
 

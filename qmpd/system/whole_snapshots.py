@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qmpd.block.machine_snapshots import Disks, Moment, called
-from qmpd.block.transactions import run
+from qmpd.block.transactions import Alone, run
 from qmpd.common.refusals import Refusal
 from qmpd.machine import main_loop
 from qmpd.machine.errors import MachineError
@@ -18,7 +18,6 @@ from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import stream
 from qmpd.migration.stream import BadStream
 from qmpd.system import machine_state
-from qmpd.system.actions import Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +32,17 @@ _ZERO_PAGE = 9
 """The bytes that QEMU's stream takes for a page of memory that is all zeros."""
 _USUAL_MEMORY = 32 << 20
 """The memory of the machine whose state was measured (`Behaviour.machine_state_size`)."""
+
+
+class Whole(Alone):
+    """Pieces of work that nobody lists among others, as one action."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def prepare(self) -> Steps | None:
+        """:raise Refusal: as the steps do."""
+        return self._steps
 
 
 def _graph(system: System) -> BlockGraph:

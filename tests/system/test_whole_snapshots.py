@@ -90,9 +90,9 @@ def test_a_machine_starts_from_a_snapshot(qmpd: VMFactory, tmp_path: Path) -> No
     with closing(Monitor(vm.qmp_path)) as monitor:
         monitor.human("savevm here")
     vm.close()
-    vm = disk(qmpd, path, more=["-loadvm", "here"])
+    vm = _start(qmpd, path, "-loadvm", "here")
+    vm.wait_for_run_state("running")
     assert vm.guest.query().phase == "running"
-    assert vm.run_state == "running"
 
 
 @pytest.mark.parametrize(

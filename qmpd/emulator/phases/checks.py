@@ -230,17 +230,20 @@ class EntryChecks:
                 raise entry.error(f"duplicate fw_cfg file name: {name}")
             names.add(name)
 
-    def check_snapshot(self, graph: BlockGraph) -> None:
-        """See whether what `-loadvm` names is there; it is loaded once the machine is.
+    def check_snapshot(self, graph: BlockGraph) -> str | None:
+        """See whether what `-loadvm` names is there; it is loaded once the machine is.  None where it names nothing.
 
         :raise Refusal: it is not.
         """
-        from qmpd.block.machine_snapshots import check
+        tag: str | None = self._options.values.get("loadvm")
+        if tag is not None:
+            from qmpd.block.machine_snapshots import check
 
-        try:
-            check(graph, self._options.values["loadvm"])
-        except Refusal as refusal:
-            raise refusal.at(NOWHERE) from None
+            try:
+                check(graph, tag)
+            except Refusal as refusal:
+                raise refusal.at(NOWHERE) from None
+        return tag
 
     @staticmethod
     def check_store(path: str) -> None:

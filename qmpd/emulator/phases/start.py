@@ -471,9 +471,7 @@ class Start:
             from qmpd.emulator.phases.debuggers import take_debuggers
 
             take_debuggers(options, self._settings)
-        if "loadvm" in options.values:
-            self._checks.check_snapshot(self._building.inventory.backends.block)
-            self._change(load_snapshot=options.values["loadvm"])
+        self._change(load_snapshot=self._checks.check_snapshot(self._building.inventory.backends.block))
         incoming = options.machine.incoming
         if incoming is not None and incoming != "defer":
             take_incoming(self._release, incoming, self._warn)

@@ -64,6 +64,7 @@ MODULES = {
         "block-dirty-bitmap-disable", "block-dirty-bitmap-merge", "x-debug-block-dirty-bitmap-sha256",
     ),
     "transaction": ("transaction",),
+    "snapshots": ("snapshot-save", "snapshot-load", "snapshot-delete"),
     "ui": ("send-key", "screendump", "set_password", "change-vnc-password", "expire_password"),
     "jobs": (
         "job-pause", "block-job-pause", "job-resume", "block-job-resume", "job-complete", "block-job-complete",

@@ -115,7 +115,7 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         if all(below_it):
             image["limits"] = _strictest(cast("list[dict[str, int]]", below_it), node)
     backing = _behind(node)
-    if backing is not None and "limits" in image and "backing" in node.children:
+    if backing is not None and "limits" in image and "backing" in node.children and node.minds_backing:
         behind = _image(system, backing, flat=True).get("limits", {})
         image["limits"] = {
             name: max(value, behind.get(name, 0)) if name in _MEMORY_LIMITS else value

@@ -1,0 +1,1 @@
+"""Migration, and the stream that a machine travels in."""
