@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "serve": "serve one virtual machine on a QMP socket",
     "fleet": "serve thousands of virtual machines in one process",
     "control": "make the guest act, time pass and connections break",
+    "agent": "answer as a guest's agent, by itself",
     "commands": "list the commands of a release and how each one is answered",
     "timeline": "draw a transcript: who sent what, when, and in which run state",
     "graph": "draw the run states, or the stages of a live update",

@@ -30,6 +30,12 @@ class Computer(Protocol):
     def is_folder(self, path: str) -> bool:
         """Whether there is a folder at a path."""
 
+    def is_plain(self, path: str) -> bool:
+        """Whether a plain file is at a path.
+
+        :raise OSError: there is nothing, or it cannot be looked at.
+        """
+
     def read(self, path: str) -> bytes:
         """The content of a file.
 
@@ -69,6 +75,10 @@ class NoComputer:
     def is_folder(self, path: str) -> bool:
         """See `Computer`."""
         return False
+
+    def is_plain(self, path: str) -> bool:
+        """See `Computer`."""
+        raise _missing()
 
     def read(self, path: str) -> bytes:
         """See `Computer`."""

@@ -14,7 +14,7 @@ from qmpd.control.guest_disks import DiskGuest
 from qmpd.control.guest_options import GuestOptions, changes, options
 from qmpd.control.times import seconds
 from qmpd.control.values import MISSING
-from qmpd.guest.course import GuestPhase
+from qmpd.guest.phases import GuestPhase
 from qmpd.machine import GuestAction, RunState, WakeupReason
 
 if TYPE_CHECKING:

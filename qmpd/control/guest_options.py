@@ -11,7 +11,7 @@ from qmpd.common.suggestions import suggestion
 from qmpd.control.ranges import Range, bounds, spell
 from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import wire_name, without_plain_strings
-from qmpd.machine.blueprint import Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
+from qmpd.machine.blueprint import AgentFault, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +39,19 @@ class GuestOptions(TypedDict, total=False):
     unplug_delay: Time
     balloon: bool
     balloon_delay: Time
+    agent: bool
+    agent_device: str
+    agent_boot_time: Time
+    agent_reply_delay: Time
+    agent_early_lost: bool
+    agent_fault: AgentFault | str
+    agent_root: str
 
 
-_TIMES = ("boot_time", "powerdown_delay", "sleep_time", "unplug_delay", "balloon_delay")
+_TIMES = (
+    "boot_time", "powerdown_delay", "sleep_time", "unplug_delay", "balloon_delay", "agent_boot_time",
+    "agent_reply_delay",
+)  # fmt: skip
 _RANGES = {"firmware_resets": 1000}
 _LIMITS = {"debug_exit_value": 255}
 
@@ -100,7 +110,7 @@ def _value(key: str, text: str, kind: Any) -> object:
         if not (text.isascii() and text.isdigit()):
             raise ValueError(f"Parameter '{key}' expects a number")
         return from_digits(text)
-    if key.replace("-", "_") in _RANGES:
+    if kind is str or key.replace("-", "_") in _RANGES:
         return text
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.control.agent import AgentControl
 from qmpd.control.faults import FaultControl
 from qmpd.control.guest import GuestControl
 from qmpd.control.recorder import EntryKind, TranscriptEntry
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 GROUPS: dict[str, type[Group]] = {
     "guest": GuestControl,
+    "agent": AgentControl,
     "clock": ClockControl,
     "faults": FaultControl,
     "replies": ReplyControl,
@@ -46,15 +48,17 @@ EVENTS: dict[str, Any] = {"TRANSCRIPT": TranscriptEntry}
 class Puppeteer(Stage):
     """Plays one machine.
 
-    `guest`, `clock`, `faults`, `replies` and `transcript` are its groups of methods; `recorder` may be followed.
+    `guest`, `agent`, `clock`, `faults`, `replies` and `transcript` are its groups of methods; `recorder` may be
+    followed.
     """
 
-    __slots__ = ("clock", "faults", "guest", "replies", "transcript")
+    __slots__ = ("agent", "clock", "faults", "guest", "replies", "transcript")
 
     def __init__(self, host: Host) -> None:
         """Take the strings of a machine; clients that are there already count as connected now."""
         super().__init__(host)
         self.guest = GuestControl(self)
+        self.agent = AgentControl(self)
         self.clock = ClockControl(self)
         self.faults = FaultControl(self)
         self.replies = ReplyControl(self)

@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.guest import effects as devices
 from qmpd.guest import seabios
-from qmpd.machine.blueprint import FIRMWARE_ALONE, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
+from qmpd.guest.phases import DEVICES, FOUND, PHASE_AFTER, SETTING_KINDS, GuestPhase
+from qmpd.machine.blueprint import (
+    FIRMWARE_ALONE,
+    Firmware,
+    GuestAction,
+    GuestSettings,
+    GuestUnplug,
+    GuestWakeup,
+)
 from qmpd.machine.errors import NOT_SUSPENDED, MachineError
 from qmpd.machine.machine import Machine, ignore_report
 from qmpd.machine.requests import ShutdownCause, WakeupReason
 from qmpd.machine.run_state import LIVE, RunState
 
 if TYPE_CHECKING:
+    from qmpd.guest.agent.port import AgentPort
     from qmpd.machine.behaviour import CoreBehaviour
     from qmpd.machine.blueprint import MachineSettings
     from qmpd.machine.events import Event
@@ -37,26 +46,6 @@ NOT_RUNNING = "the guest does not run"
 _UNPLUG = "unplug "
 
 
-class GuestPhase(enum.StrEnum):
-    """Where a guest is in its course."""
-
-    RESET = "reset"
-    """The vCPUs have been reset and have not run since."""
-    FIRMWARE_RESTART = "firmware-restart"
-    """SeaBIOS has found that it has run before and is about to reset."""
-    FIRMWARE = "firmware"
-    NOTHING_TO_BOOT = "nothing-to-boot"
-    BOOTING = "booting"
-    RUNNING = "running"
-    SHUTTING_DOWN = "shutting-down"
-    """The operating system does what the power button asked for."""
-    STOPPING = "stopping"
-    """It has asked for a reset, for power off or for sleep, which has not come yet."""
-    SUSPENDED = "suspended"
-    RESUMING = "resuming"
-    HALTED = "halted"
-
-
 class Guest:
     """The guest of one machine.
 
@@ -66,7 +55,8 @@ class Guest:
     """
 
     __slots__ = (
-        "_machine", "firmware_has_run", "phase", "resets_due", "settings", "starts", "wakeup_reason",
+        "_machine", "agent", "firmware_has_run", "make_agent", "phase", "resets_due", "settings", "starts",
+        "wakeup_reason",
     )  # fmt: skip
 
     def __init__(self, machine: Machine, settings: GuestSettings | None) -> None:
@@ -81,6 +71,9 @@ class Guest:
         self.starts = 0
         # What last woke it out of S3; None: nothing has.
         self.wakeup_reason: WakeupReason | None = None
+        # Its agent, where it has one, and what makes one.
+        self.agent: AgentPort | None = None
+        self.make_agent: Callable[[], AgentPort] | None = None
 
     # What happens to the guest.
 
@@ -93,6 +86,8 @@ class Guest:
         """The machine has been reset."""
         self._machine.schedule.clear(self)
         self.phase = GuestPhase.RESET
+        if self.agent is not None:
+            self.agent.reset()
 
     def suspended(self) -> None:
         """The machine has entered S3."""
@@ -155,6 +150,21 @@ class Guest:
         self.phase = GuestPhase.RUNNING
         if self._machine.parts is not None:
             self._machine.parts.ask_again()
+        if self.settings.agent:
+            self.have_agent()
+        if self.agent is not None:
+            self.agent.booted()
+
+    def have_agent(self) -> AgentPort:
+        """Its agent; made where it has none yet.
+
+        :raise MachineError: nobody makes one.
+        """
+        if self.agent is None:
+            if self.make_agent is None:
+                raise MachineError("the guest has no agent")
+            self.agent = self.make_agent()
+        return self.agent
 
     def timer_due(self, name: Hashable) -> None:
         """Take a step (`qmpd.schedule.schedule.Owner`)."""
@@ -281,6 +291,8 @@ class Guest:
         :raise TypeError: there is no such setting.
         """
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
+        if self.settings.agent and self.phase is GuestPhase.RUNNING:
+            self.have_agent().booted()
 
     def query(self) -> dict[str, object]:
         """The guest's state: its phase, whether the firmware has run, its steps to come and the nanoseconds to each."""
@@ -306,7 +318,7 @@ class Guest:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the guest that `snapshot` made this of; its time stands still until the machine sets it going."""
         settings: dict[str, Any] = dict(state["settings"])
-        for name, kind in _SETTING_KINDS.items():
+        for name, kind in SETTING_KINDS.items():
             if settings[name] is not None:
                 settings[name] = kind(settings[name])
         if settings["firmware_resets"] is not None:
@@ -324,7 +336,7 @@ class Guest:
 
     def found(self, state: RunState) -> None:
         """Be the guest of a machine that is found in this run state; one that could go on starts anew."""
-        phase = _FOUND.get(state)
+        phase = FOUND.get(state)
         if phase is not None:
             self.phase = phase
             self.firmware_has_run = True
@@ -401,9 +413,9 @@ class Guest:
         machine = self._machine
         if not machine.settings.offers(action):
             return
-        if (phase := _PHASE_AFTER.get(action)) is not None:
+        if (phase := PHASE_AFTER.get(action)) is not None:
             self._stop(phase)
-        if action in _DEVICES and not devices.has_device(machine, _DEVICES[action]):
+        if action in DEVICES and not devices.has_device(machine, DEVICES[action]):
             return
         if action is GuestAction.REBOOT or action is GuestAction.TRIPLE_FAULT:
             machine.system_reset(ShutdownCause.GUEST_RESET)
@@ -437,51 +449,12 @@ class Guest:
     def _require_device(self, action: GuestAction) -> None:
         if not self._machine.settings.offers(action):
             raise MachineError(f"'{action}' is not offered to the guest by the firmware")
-        if (drivers := _DEVICES.get(action)) is not None and not devices.has_device(self._machine, drivers):
+        if (drivers := DEVICES.get(action)) is not None and not devices.has_device(self._machine, drivers):
             raise MachineError(f"'{action}' takes a device: {' or '.join(sorted(drivers))}")
 
 
 def _plain(value: object) -> object:
     return str(value) if isinstance(value, enum.StrEnum) else value
-
-
-_DEVICES: dict[GuestAction, frozenset[str]] = {
-    GuestAction.PANIC: devices.PVPANIC,
-    GuestAction.CRASH_LOAD: devices.PVPANIC,
-    GuestAction.WATCHDOG: devices.WATCHDOGS,
-    GuestAction.DEBUG_EXIT: devices.DEBUG_EXIT,
-}
-"""What takes a device, and the drivers of those that will do."""
-
-_PHASE_AFTER: dict[GuestAction, GuestPhase] = {
-    GuestAction.HALT: GuestPhase.HALTED,
-    GuestAction.PANIC: GuestPhase.HALTED,
-    GuestAction.REBOOT: GuestPhase.STOPPING,
-    GuestAction.TRIPLE_FAULT: GuestPhase.STOPPING,
-    GuestAction.SHUTDOWN: GuestPhase.STOPPING,
-    GuestAction.HIBERNATE: GuestPhase.STOPPING,
-    GuestAction.SUSPEND: GuestPhase.STOPPING,
-    GuestAction.DEBUG_EXIT: GuestPhase.STOPPING,
-}
-"""What ends the guest's course for now, and the phase that it is in then."""
-
-_FOUND: dict[RunState, GuestPhase] = {
-    RunState.SUSPENDED: GuestPhase.SUSPENDED,
-    RunState.SHUTDOWN: GuestPhase.HALTED,
-    RunState.INTERNAL_ERROR: GuestPhase.HALTED,
-    RunState.GUEST_PANICKED: GuestPhase.HALTED,
-}
-"""The phases of guests that have got to some end."""
-
-_SETTING_KINDS: dict[str, Callable[[str], enum.StrEnum]] = {
-    "firmware": Firmware,
-    "on_boot": GuestAction,
-    "on_powerdown": GuestAction,
-    "on_sleep": GuestAction,
-    "on_nmi": GuestAction,
-    "on_wakeup": GuestWakeup,
-    "on_unplug": GuestUnplug,
-}
 
 
 def make_machine(

@@ -95,6 +95,10 @@ class Backends:
         user = self._chardev_users.get(label)
         return user is not None and (user.node.type not in _OPENED_BY_GUEST or user in self.open_ports)
 
+    def chardevs_used_by(self, device: Device) -> list[str]:
+        """The character devices that a device uses."""
+        return [label for label, user in self._chardev_users.items() if user is device]
+
     def open_port(self, device: Device, *, opened: bool) -> None:
         """The guest has opened or closed the port that a device is."""
         if device in self.open_ports:
@@ -201,7 +205,7 @@ class Backends:
     def release(self, device: Device) -> None:
         """A device is gone for good: what it used is free again."""
         self.block.detach(device)
-        for label in [label for label, user in self._chardev_users.items() if user is device]:
+        for label in self.chardevs_used_by(device):
             del self._chardev_users[label]
         for path in [path for path, user in self._object_users.items() if user is device]:
             del self._object_users[path]

@@ -105,6 +105,22 @@ class GuestUnplug(enum.StrEnum):
 _DISABLING = {GuestAction.SUSPEND: "disable_s3", GuestAction.HIBERNATE: "disable_s4"}
 
 
+class AgentFault(enum.StrEnum):
+    """What is wrong with a guest's agent.
+
+    It hears nothing (`deaf`), since a reset or since file systems were frozen; it says something else before each
+    reply (`garbage`), or half of it; or it ends where it is asked to execute a program, and is started again.
+    """
+
+    NONE = "none"
+    DEAF = "deaf"
+    DEAF_AFTER_RESET = "deaf-after-reset"
+    DEAF_AFTER_FREEZE = "deaf-after-freeze"
+    GARBAGE = "garbage"
+    HALF_REPLY = "half-reply"
+    CLOSE_IN_EXEC = "close-in-exec"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSettings:
     """What the virtual guest is like (`-guest`); times are in nanoseconds of the machine's own time.
@@ -117,6 +133,11 @@ class GuestSettings:
     the guest's own alarm wakes it; None: it does not.  `debug_exit_value` is what `debug-exit` writes.  `on_unplug` is
     what `device_del` makes the operating system do, after `unplug_delay`; `balloon` whether it does with as much memory
     as the balloon leaves it, after `balloon_delay`.
+
+    With `agent` the operating system has QEMU's guest agent, at the virtio-serial port of its name or at the device
+    `agent_device`; it opens the port `agent_boot_time` after the operating system runs, and takes `agent_reply_delay`
+    for each reply.  What is written to the port before waits for it, or is lost (`agent_early_lost`).  `agent_fault` is
+    what is wrong with it.  The files of the guest begin with what is in the folder `agent_root` of the host's.
 
     A guest with an `on_boot` action is a boot sector rather than an operating system: where not said otherwise
     it heeds no button and cannot resume, as the recorded guests.  Any other shuts down when the power button is
@@ -139,6 +160,13 @@ class GuestSettings:
     unplug_delay: int = 0
     balloon: bool | None = None
     balloon_delay: int = 0
+    agent: bool = False
+    agent_device: str | None = None
+    agent_boot_time: int = 0
+    agent_reply_delay: int = 0
+    agent_early_lost: bool = False
+    agent_fault: AgentFault = AgentFault.NONE
+    agent_root: str | None = None
 
     def powerdown_action(self) -> GuestAction:
         """What the power button makes the operating system do."""

@@ -25,8 +25,12 @@ from qmpd.wire import Encoded, ParseError, encode, encode_pretty
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qmpd.block.executor import Executor
+    from qmpd.guest.agent.agent import Agent
     from qmpd.machine import Event
+    from qmpd.monitor.agent import AgentDialect
     from qmpd.monitor.entry import Entry
+    from qmpd.qapi import Release
     from qmpd.system.system import System
 
 ENOUGH = 1 << 18
@@ -69,6 +73,14 @@ def _whole_reply(result: Encoded) -> bytes:
             _whole_replies.clear()
         _whole_replies[result] = reply
     return reply
+
+
+def _speak_as_agent(
+    release: Release, agent: Agent, executor: Executor, send: Callable[[bytes, str], None]
+) -> AgentDialect:
+    from qmpd.monitor.agent import AgentDialect
+
+    return AgentDialect(release, agent, executor, send)
 
 
 class Dispatcher:
@@ -114,6 +126,7 @@ class Dispatcher:
         self.points: Points | None = None
         self.limiter = RateLimiter(system.machine.schedule, self.broadcast)
         system.clients = self.sessions
+        system.speak_as_agent = partial(_speak_as_agent, system.release)
         system.machine.deliver = self.limiter.offer
 
     # Sessions

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from qmpd.qapi.agent import AgentFace
     from qmpd.qapi.arguments import ArgumentCompiler
     from qmpd.qapi.captured import Answers, CapturedError
     from qmpd.qapi.command_line import CommandLine
@@ -257,6 +258,19 @@ class Release:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadRelease(f"{self.directory / FILE}: {error}") from error
+
+    @cached_property
+    def agent(self) -> AgentFace:
+        """The guest agent of the release.
+
+        :raise BadRelease: the file cannot be read.
+        """
+        from qmpd.qapi.agent import FILE, AgentFace
+
+        try:
+            return AgentFace(orjson.loads(self._read(FILE)))
+        except (OSError, ValueError, KeyError) as error:
             raise BadRelease(f"{self.directory / FILE}: {error}") from error
 
     @cached_property

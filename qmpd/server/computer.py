@@ -32,6 +32,10 @@ class ThisComputer:
         """See `qmpd.common.computer.Computer`."""
         return os.path.isdir(path)
 
+    def is_plain(self, path: str) -> bool:
+        """See `qmpd.common.computer.Computer`."""
+        return stat.S_ISREG(os.stat(path).st_mode)
+
     def read(self, path: str) -> bytes:
         """See `qmpd.common.computer.Computer`."""
         with open(path, "rb") as file:

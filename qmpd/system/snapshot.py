@@ -31,6 +31,7 @@ def take(system: System) -> dict[str, object]:
         "chardevs": [chardev.take() for chardev in system.chardevs],
         "inventory": _take_inventory(system),
         "activities": system.activities.snapshot(),
+        "agent": None if system.guest is None or system.guest.agent is None else system.guest.agent.snapshot(),
     }
 
 
@@ -62,3 +63,5 @@ def put(system: System, state: Mapping[str, Any]) -> None:
         inventory_snapshot.put(inventory, state["inventory"])
         system.keep(inventory)
     system.activities.restore(state["activities"], partial(make_activity, system))
+    if state["agent"] is not None and system.guest is not None:
+        system.guest.have_agent().restore(state["agent"])

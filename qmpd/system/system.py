@@ -21,11 +21,15 @@ from qmpd.machine.machine import ignore_event, ignore_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from qmpd.block.executor import Executor
     from qmpd.block.exports.exports import Exports
     from qmpd.block.jobs.jobs import Jobs
     from qmpd.chardev.device import Chardev
+    from qmpd.chardev.front_ends import FrontEnd
     from qmpd.common.computer import Computer
     from qmpd.common.refusals import Refusal
+    from qmpd.guest.agent.agent import Agent
+    from qmpd.guest.agent.port import AgentPort, Dialect
     from qmpd.hardware.devices import Devices
     from qmpd.hardware.inventory import Inventory
     from qmpd.hardware.user_objects import Objects
@@ -66,6 +70,7 @@ class System:
     __slots__ = (
         "_disks",
         "_exports",
+        "_front_ends",
         "_jobs",
         "built",
         "chardevs",
@@ -82,6 +87,7 @@ class System:
         "modules_loaded",
         "release",
         "report_defect",
+        "speak_as_agent",
         "threads",
         "updater",
     )
@@ -109,6 +115,8 @@ class System:
         self.host: Host | None = None
         # What executes a line of the human monitor for a client, and gives what it prints, be it later.
         self.human: Callable[[str, Any], str | Deferred] | None = None
+        # What knows the dialect of guest agents; None where nobody speaks it.
+        self.speak_as_agent: Callable[[Agent, Executor, Callable[[bytes, str], None]], Dialect] | None = None
         self.threads: Threads | None = None
         self.updater: Updater | None = None
         # The open files that clients have handed over; None where none was.
@@ -124,6 +132,8 @@ class System:
         self._jobs: Jobs | None = None
         # What others read and write of them; None until something is exported.
         self._exports: Exports | None = None
+        # The machine's ends of character devices that somebody listens to; None until somebody does.
+        self._front_ends: dict[str, FrontEnd] | None = None
         # Who is told what qmpd itself fails at.
         self.report_defect = report
         self.machine, self.guest = make_machine(settings, release.behaviour, clock, ignore_event, wake, report)
@@ -131,6 +141,10 @@ class System:
         self.built: Inventory | None = None
         if inventory is not None:
             self.keep(inventory)
+        if self.guest is not None:
+            self.guest.make_agent = self._make_agent
+            if self.guest.settings.agent:
+                self.guest.have_agent()
 
     @property
     def settings(self) -> MachineSettings:
@@ -191,6 +205,25 @@ class System:
         inventory.backends.block.open_set = self._open_of_set
         inventory.backends.block.json_parser = self.release.behaviour.json_parser
         self._disks = self._jobs = None
+
+    def front_end(self, label: str) -> FrontEnd | None:
+        """The machine's end of a character device; None where nobody listens to it."""
+        if self.guest is not None and self.guest.agent is not None:
+            self.guest.agent.prepare()
+        return None if self._front_ends is None else self._front_ends.get(label)
+
+    def make_front_end(self, label: str) -> FrontEnd:
+        """The machine's end of a character device, for one who listens to it."""
+        from qmpd.chardev.front_ends import FrontEnd
+
+        if self._front_ends is None:
+            self._front_ends = {}
+        return self._front_ends.setdefault(label, FrontEnd())
+
+    def _make_agent(self) -> AgentPort:
+        from qmpd.system.agent import make_agent
+
+        return make_agent(self)
 
     @property
     def disks(self) -> Disks:

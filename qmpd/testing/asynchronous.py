@@ -40,14 +40,15 @@ async def in_thread(function: Callable[[], T]) -> T:
 class AsyncVM:
     """A VM whose waiting methods are coroutines.  `vm` is the same VM as other code has it.
 
-    `guest`, `clock`, `faults`, `replies` and `transcript` are the VM's own: their methods do not wait for anything.
-    Assertions are the VM's, too.
+    `guest`, `agent`, `clock`, `faults`, `replies` and `transcript` are the VM's own: their methods do not wait for
+    anything.  Assertions are the VM's, too.
     """
 
     def __init__(self, vm: VM) -> None:
         self.vm = vm
         self.guest = vm.guest
         self.clock = vm.clock
+        self.agent = vm.agent
         self.faults = vm.faults
         self.replies = vm.replies
         self.transcript = vm.transcript

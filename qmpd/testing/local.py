@@ -24,9 +24,10 @@ from qmpd.testing.vm import VM
 from qmpd.testing.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from qmpd.control.performance import Declaration
+    from qmpd.guest.agent.calls import Call, Ending
     from qmpd.hardware.inventory import Inventory
     from qmpd.server.settings import VMSettings
 
@@ -136,6 +137,18 @@ class LocalVM(VM):
             raise RuntimeError("the VM has failed") from self._failure
         assert self._status is not None
         return self._status
+
+    def agent_program(self, path: str, program: Callable[[Call], Ending]) -> None:
+        """Have the guest's agent run a function where it is asked for the program at `path` (`agent.execute` for less).
+
+        The function gets what the program is called with, in the VM's own thread, and must not wait.
+
+        :raise ControlError: the guest has no agent.
+        """
+        guest = self._served.system.guest
+        if guest is None or not guest.settings.agent:
+            raise ControlError("the guest has no agent")
+        self._background.call(lambda: guest.have_agent().agent.programs.scripted.update({path: program}))
 
     def snapshot(self) -> Snapshot:
         """Keep the VM as it is: run state, guest, clock, devices, faults and overrides; not who is connected.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from qmpd.control.agent import AgentControl
 from qmpd.control.clock import ClockKind
 from qmpd.control.errors import ControlError
 from qmpd.control.faults import FaultControl
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from qmpd.control.declaration import Group
     from qmpd.control.performance import Declaration
     from qmpd.control.puppeteer import Puppeteer
+    from qmpd.guest.agent.calls import Call, Ending
     from qmpd.qapi import Release
     from qmpd.testing.patterns import Command, CommandPattern, Event, Pattern
     from qmpd.testing.snapshot import Snapshot
@@ -53,9 +55,9 @@ class WaitTimeoutError(AssertionError):
 class VM(ABC):
     """A VM that runs, in this process or in another one.  Everything may be called from any thread.
 
-    `guest`, `clock`, `faults`, `replies` and `transcript` are what the control socket offers, as methods.  What
-    clients have sent before such a method is called is executed before it, and what it brings about has happened when
-    it returns.  They raise `ControlError` where what is asked for cannot be done.
+    `guest`, `agent`, `clock`, `faults`, `replies` and `transcript` are what the control socket offers, as methods.
+    What clients have sent before such a method is called is executed before it, and what it brings about has happened
+    when it returns.  They raise `ControlError` where what is asked for cannot be done.
 
     The `wait_for_...` methods find what has happened already as well as what happens next, and give each thing once:
     a second `wait_for_event("RESET")` waits for a second RESET.  They take the computer's time, also where the VM's
@@ -70,6 +72,7 @@ class VM(ABC):
         self._watch = watch
         performer = cast("Puppeteer", self)
         self.guest = GuestControl(performer)
+        self.agent = AgentControl(performer)
         self.clock = ClockControl(performer)
         self.faults = FaultControl(performer)
         self.replies = ReplyControl(performer)
@@ -96,6 +99,13 @@ class VM(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the VM, whatever it is doing, and take its sockets away; nothing happens where that has been done."""
+
+    def agent_program(self, path: str, program: Callable[[Call], Ending]) -> None:
+        """Have the guest's agent run a function where it is asked for the program at `path`.
+
+        :raise ControlError: it cannot.
+        """
+        raise ControlError("only the agent of a VM in this process runs functions; agent.execute() scripts a program")
 
     def snapshot(self) -> Snapshot:
         """Keep the VM as it is, to `restore` it as often as needed: a slow set-up is made once for many tests.

@@ -11,7 +11,7 @@ from qmpd.capture import guests
 from qmpd.cli.control import main as control
 from qmpd.cli.main import main
 from qmpd.cli.serve import parse
-from qmpd.guest.course import GuestPhase
+from qmpd.guest.phases import GuestPhase
 from qmpd.option_language.errors import OptionError
 from qmpd.qapi import load_release
 from qmpd.qapi.twin import Twin

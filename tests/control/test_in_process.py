@@ -11,7 +11,7 @@ from qmpd.control.errors import ControlError
 from qmpd.control.fault_list import FaultKind, ReplyMoment
 from qmpd.control.guest import GuestStep
 from qmpd.control.recorder import EntryKind
-from qmpd.guest.course import GuestPhase
+from qmpd.guest.phases import GuestPhase
 from qmpd.machine import GuestAction, GuestSettings, MachineError, RunState, WakeupReason
 from tests.control.support import played
 

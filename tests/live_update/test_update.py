@@ -451,3 +451,34 @@ async def test_a_long_transcript_that_grows_while_the_child_is_ready(tmp_path: P
         after = await puppeteer.returned("query-transcript")
         assert after[: len(before)] == before
         assert [entry["number"] for entry in after] == list(range(1, len(after) + 1))
+
+
+async def test_the_guest_agent_goes_on(tmp_path: Path) -> None:
+    """What it has under way is not lost, nor is half a message that it has heard."""
+    control, port = str(tmp_path / "control.sock"), str(tmp_path / "qga.sock")
+    guest = "agent=on,agent-device=port"
+    options = ["-machine", "pc", "-guest", guest, "-clock", "virtual", "-control", f"unix:{control}"]
+    async with running(tmp_path, *options, "-extension", "live-update", release="10.0") as server:
+        client, puppeteer = await server.connect(), await server.connect(path=control)
+        backend = {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": port}}, "server": True}}
+        await client.returned("chardev-add", id="qga", backend=backend)
+        await client.returned("device_add", driver="virtio-serial-pci", id="serial")
+        await client.returned("device_add", driver="virtserialport", id="port", chardev="qga")
+        await puppeteer.returned("agent-put-file", path="/a", content="kept")
+        await puppeteer.returned("clock-advance", time=5)
+        stream = await trio.open_unix_socket(port)
+
+        async def ask(text: bytes) -> bytes:
+            await stream.send_all(text)
+            return bytes(await stream.receive_some(1 << 16))
+
+        with trio.fail_after(10):
+            assert await ask(b'{"execute": "guest-file-open", "arguments": {"path": "/a"}}') == b'{"return": 1000}\n'
+            assert await ask(b'{"execute": "guest-fsfreeze-freeze"}') == b'{"return": 1}\n'
+            await stream.send_all(b'{"execute": "guest-')
+            await client.returned("query-status")
+            await client.update()
+            assert await ask(b'fsfreeze-thaw"}') == b'{"return": 1}\n'
+            reply = await ask(b'{"execute": "guest-file-read", "arguments": {"handle": 1000}}')
+            assert b'"buf-b64": "a2VwdA=="' in reply
+        await stream.aclose()

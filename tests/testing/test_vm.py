@@ -18,7 +18,7 @@ from qmpd.control.clock import ClockKind
 from qmpd.control.fault_list import FaultKind, ReplyMoment
 from qmpd.control.guest import GuestState
 from qmpd.control.recorder import EntryKind
-from qmpd.guest.course import GuestPhase
+from qmpd.guest.phases import GuestPhase
 from qmpd.machine import GuestAction
 from qmpd.testing import VM, ControlError, StartError, WaitTimeoutError, command, start
 from tests.testing.client import Client

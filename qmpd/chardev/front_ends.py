@@ -1,0 +1,84 @@
+"""The machine's ends of character devices: what a device of the machine, and whoever plays its guest, hear and say.
+
+What comes from outside waits here until it is taken; whoever serves the device reads no more once it is `full`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST = 1 << 16
+"""Bytes that wait to be taken."""
+
+
+class FrontEnd:
+    """The machine's end of one character device.
+
+    `holds`: what comes waits for somebody to take it, or else it is lost; `arrived` is told that there is something.
+    `blocked`: the client does not read.
+    Whoever serves the device has `write` while it has a client, which is given what is said, `drop`, which turns the
+    client away, and `resumed`, which is told that it is no longer full.
+    """
+
+    __slots__ = ("_pending", "arrived", "blocked", "drop", "holds", "resumed", "write")
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self.holds = False
+        self.blocked = False
+        self.arrived: Callable[[], None] | None = None
+        self.write: Callable[[bytes], None] | None = None
+        self.drop: Callable[[], None] | None = None
+        self.resumed: Callable[[], None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more is to be read from outside."""
+        return self.blocked or len(self._pending) >= MOST
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come from outside."""
+        if not self.holds:
+            return
+        self._pending += data
+        if self.arrived is not None:
+            self.arrived()
+
+    def take(self) -> bytes:
+        """Take what waits."""
+        data, was_full = bytes(self._pending), self.full
+        self._pending.clear()
+        if was_full and self.resumed is not None:
+            self.resumed()
+        return data
+
+    def unblock(self) -> None:
+        """The client reads again."""
+        if self.blocked:
+            self.blocked = False
+            if self.resumed is not None:
+                self.resumed()
+
+    def say(self, data: bytes) -> None:
+        """Say something to the client; without one nobody hears it."""
+        if self.write is not None:
+            self.write(data)
+
+    def left(self) -> None:
+        """The client has left: what it said and nobody has taken is lost."""
+        self.write = self.drop = self.resumed = None
+        self.blocked = False
+        self._pending.clear()
+
+    def snapshot(self) -> list[object]:
+        """What waits, as plain data."""
+        return [self.holds, self._pending.decode("latin-1")]
+
+    def restore(self, state: list[object]) -> None:
+        """Become what `snapshot` made this of."""
+        holds, pending = state
+        self.holds = bool(holds)
+        self._pending[:] = str(pending).encode("latin-1")

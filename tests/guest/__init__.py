@@ -1,0 +1,1 @@
+"""The virtual guest and its agent."""
