@@ -13,6 +13,7 @@ from qmpd.chardev.device import Chardev
 from qmpd.common.refusals import NotModelled
 from qmpd.server import log
 from qmpd.server.chardevs.device import Device
+from qmpd.server.chardevs.copying import CHUNK
 from qmpd.server.chardevs.outlet import Outlet
 from qmpd.server.connecting import connect, connect_host
 from qmpd.server.listener import (
@@ -77,7 +78,7 @@ class SocketDevice(Device):
                 await resumed.wait()
             await trio.lowlevel.wait_readable(client)
             try:
-                data = client.recv(_BITE)
+                data = client.recv(CHUNK if end is None else _BITE)
             except BlockingIOError:
                 continue
             if not data:
