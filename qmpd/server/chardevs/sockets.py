@@ -12,8 +12,8 @@ import trio
 from qmpd.chardev.device import Chardev
 from qmpd.common.refusals import NotModelled
 from qmpd.server import log
-from qmpd.server.chardevs.device import Device
 from qmpd.server.chardevs.copying import CHUNK
+from qmpd.server.chardevs.device import Device
 from qmpd.server.chardevs.outlet import Outlet
 from qmpd.server.connecting import connect, connect_host
 from qmpd.server.listener import (
