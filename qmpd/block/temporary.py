@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.block.files import DiskFile, remove, temporary_file
 from qmpd.block.opening import Opener
+from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _create(size: int) -> str:
     try:
         storage, filename = temporary_file()
     except OSError as error:
-        raise MachineError(f"Could not get temporary filename: {error.strerror}") from None
+        raise Refusal("temporary-file", path=error.filename, reason=error.strerror) from None
     try:
         create(storage, Options(size=size))
     except OSError as error:

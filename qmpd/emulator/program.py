@@ -163,7 +163,13 @@ def _serve(options: EmulatorOptions, start: Start, configured: dict[str, str], c
     from qmpd.server.pid_file import PidFileError
     from qmpd.server.serve import serve
 
-    settings = start.finish()
+    try:
+        settings = start.finish()
+    except Refusal:
+        from qmpd.emulator.first_words import say
+
+        say(options.chardevs)
+        raise
     settings.release = configured.get("release", DEFAULT_RELEASE)
     guest: list[tuple[str, str]] = []
     for each in _own_options(configured.get("options", ""), settings.machine.name or ""):

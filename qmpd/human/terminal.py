@@ -60,6 +60,11 @@ class Terminal(Session):
         """Whether a line is still at work."""
         return self._typed is not None
 
+    @property
+    def drained(self) -> bool:
+        """Whether nothing that was typed is still to be executed."""
+        return not self._is_waiting and super().drained
+
     def receive_plain(self, data: bytes) -> bool:
         """Nothing here is JSON."""
         return False

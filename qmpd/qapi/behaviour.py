@@ -107,6 +107,7 @@ ABOUT: dict[str, str] = {
     "cards_listed_always": "-global is looked at for every network card that the program has, as soon as the board"
     " is made; changed between 7.2 and 10.0",
     "sd_drive_made": "a machine has a drive for an SD card by default; changed between 7.2 and 10.0",
+    "prompts_at_once": "a human monitor shows its prompt before the machine is made; changed between 7.2 and 10.0",
     "nic_help": "-nic help lists the types of network backend; false: 'help' is no such type; changed between 7.2"
     " and 10.0",
     "virtio_card_named": "the list of network cards tells which one 'virtio' is; changed between 7.2 and 10.0",
@@ -289,6 +290,7 @@ class Behaviour:
     audio_faults_bare: bool = False
     cards_listed_always: bool = True
     sd_drive_made: bool = False
+    prompts_at_once: bool = False
     nic_help: bool = True
     virtio_card_named: bool = True
     nic_models_refused_at_once: bool = False
