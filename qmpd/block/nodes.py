@@ -44,6 +44,8 @@ class BlockNode:
     force_share: bool = False
     # Another machine still has it, which will migrate here: nothing is written, and nobody is kept out.
     inactive: bool = False
+    # The iothread that it is at work in (`qmpd.block.iothreads`).
+    thread: str = ""
     owned: bool = False
     children: dict[str, BlockNode] = field(default_factory=dict)
     parents: list[BlockNode] = field(default_factory=list)

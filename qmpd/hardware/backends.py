@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.block import iothreads
 from qmpd.block.nodes import Drive
 from qmpd.common.refusals import Refusal
 from qmpd.hardware.floppies import FLOPPY, choose_type
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
+    from qmpd.hardware.device_rules import DeviceRules
     from qmpd.hardware.network import Network
 
 # Of these there may be one in a machine.
@@ -32,11 +34,21 @@ _LONGEST_TAG = 31
 # What is a disk or a CD, as its drive is.
 _ANY_MEDIUM = "usb-storage"
 _NEVER_READ_ONLY = "ide-hd"
+_IOTHREAD = "iothread"
 
 
 def chardevs_of(given: Mapping[str, Any]) -> list[str]:
     """The character devices that a device was given, by `chardev`, or by `chardev1` and so on where it has several."""
     return [value for name, value in given.items() if value and name.rstrip("0123456789") == CHARDEV]
+
+
+def _scsi_controller(device: Device) -> Device | None:
+    """The device that has the bus that a SCSI disk is on; None for other devices."""
+    return None if device.bus is None or "SCSI" not in device.bus.types else device.bus.device
+
+
+def _takes_iothread(controller: Device) -> bool:
+    return controller.node.property(_IOTHREAD) is not None
 
 
 def _writes(device: Device, drive: Drive) -> bool:
@@ -50,14 +62,17 @@ class Backends:
     """The backends of one machine, as its devices see them."""
 
     __slots__ = (
-        "_chardev_users", "_object_users", "_singles", "_texts", "audiodevs", "block", "chardevs", "computer",
+        "_chardev_users", "_object_users", "_rules", "_singles", "_texts", "audiodevs", "block", "chardevs", "computer",
         "file_systems", "network", "open_ports", "tpmdevs",
     )  # fmt: skip
 
-    def __init__(self, network: Network, block: BlockGraph, texts: Texts, computer: Computer) -> None:
+    def __init__(
+        self, network: Network, block: BlockGraph, texts: Texts, computer: Computer, rules: DeviceRules
+    ) -> None:
         self.network = network
         self.block = block
         self._texts = texts
+        self._rules = rules
         # The computer that the machine is on, and the character devices that there are, by their labels.
         self.computer = computer
         self.chardevs: Mapping[str, ChardevFacts] = {}
@@ -187,13 +202,30 @@ class Backends:
         drive.writes = _writes(device, drive)
         if device.driver == FLOPPY:
             choose_type(device, given, None if drive.node is None else drive.node.size)
-        drive.shares = bool(given.get("share-rw")) or not drive.writes
+        drive.shares = bool(given.get("share-rw"))
         for name in ("werror", "rerror"):
             if given.get(name, "auto") != "auto":
                 setattr(drive, name, str(given[name]))
         if given.get("write-cache") in ("on", "off", True, False):
             drive.writeback = given["write-cache"] in ("on", True)
+        self._attach_in_thread(device, drive)
+
+    def _attach_in_thread(self, device: Device, drive: Drive) -> None:
+        """Have a device use its drive, in the thread that its controller has (hw/scsi/virtio-scsi.c)."""
+        node, controller = drive.node, _scsi_controller(device)
+        if node is not None and controller is None:
+            iothreads.move(node, iothreads.MAIN, drive)
+        if node is not None and controller is not None and node.thread and not _takes_iothread(controller):
+            raise Refusal("iothread-unsupported")
         self.block.attach(drive)
+        if node is None or controller is None or not _takes_iothread(controller):
+            return
+        try:
+            iothreads.move(node, controller.node.value(_IOTHREAD).rpartition("/")[2], drive)
+        except Refusal:
+            if self._rules.scsi_iothread_refused:
+                self.block.detach(device)
+                raise
 
     def detach(self, device: Device) -> None:
         """A device is taken out of the machine."""
@@ -204,7 +236,10 @@ class Backends:
 
     def release(self, device: Device) -> None:
         """A device is gone for good: what it used is free again."""
+        nodes = [each.node for each in self.block.drives if each.device is device and each.node is not None]
         self.block.detach(device)
+        for node in nodes:
+            iothreads.leave(node)
         for label in self.chardevs_used_by(device):
             del self._chardev_users[label]
         for path in [path for path, user in self._object_users.items() if user is device]:

@@ -56,5 +56,9 @@ class DeviceRules(RemovalRules, ReaderRules, Protocol):
         """When a function of a slot whose function 0 is there is refused: where it was `asked` for, or `always`."""
 
     @property
+    def scsi_iothread_refused(self) -> bool:
+        """Whether a SCSI disk is refused whose node another device keeps in another thread than the controller's."""
+
+    @property
     def empty_device_id_found(self) -> bool:
         """Whether `device_del` of an empty id finds the container of devices, which is no device."""

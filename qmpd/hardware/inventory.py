@@ -112,7 +112,7 @@ class Inventory:
         self.texts = source.texts
         self.rules = source.rules
         network = Network(source.rules, source.network_kinds)
-        self.backends = Backends(network, BlockGraph(source.texts), source.texts, computer)
+        self.backends = Backends(network, BlockGraph(source.texts), source.texts, computer, source.rules)
         self.backends.block.find_object = self.type_of_object
         self.reader: Reader | None = None
         self._tree: ObjectTree | None = None

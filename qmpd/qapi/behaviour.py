@@ -108,6 +108,8 @@ ABOUT: dict[str, str] = {
     " is made; changed between 7.2 and 10.0",
     "sd_drive_made": "a machine has a drive for an SD card by default; changed between 7.2 and 10.0",
     "prompts_at_once": "a human monitor shows its prompt before the machine is made; changed between 7.2 and 10.0",
+    "scsi_iothread_refused": "a SCSI disk is refused whose node another device keeps in another thread than its"
+    " controller's; false: it works where the node is; changed between 7.2 and 10.0",
     "nic_help": "-nic help lists the types of network backend; false: 'help' is no such type; changed between 7.2"
     " and 10.0",
     "virtio_card_named": "the list of network cards tells which one 'virtio' is; changed between 7.2 and 10.0",
@@ -291,6 +293,7 @@ class Behaviour:
     cards_listed_always: bool = True
     sd_drive_made: bool = False
     prompts_at_once: bool = False
+    scsi_iothread_refused: bool = False
     nic_help: bool = True
     virtio_card_named: bool = True
     nic_models_refused_at_once: bool = False
