@@ -27,6 +27,7 @@ def _words(release: Release, mode: str, *, pretty: bool) -> str:
     if mode == _CONTROL:
         spell = encode_pretty if pretty else encode
         return spell(greeting(release)).decode() + "\r\n"
-    version = ".".join(map(str, release.version))
+    from qmpd.human.terminal import banner
+
     prompt = _PROMPT if release.behaviour.prompts_at_once else ""
-    return f"QEMU {version} monitor - type 'help' for more information\r\n{prompt}"
+    return banner(release).replace("\n", "\r\n") + prompt

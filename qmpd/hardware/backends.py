@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.block import iothreads
 from qmpd.block.nodes import Drive
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
-    from qmpd.hardware.device_rules import DeviceRules
     from qmpd.hardware.network import Network
 
 # Of these there may be one in a machine.
@@ -35,6 +34,14 @@ _LONGEST_TAG = 31
 _ANY_MEDIUM = "usb-storage"
 _NEVER_READ_ONLY = "ide-hd"
 _IOTHREAD = "iothread"
+
+
+class BackendRules(Protocol):
+    """What releases differ in (`qmpd.qapi.behaviour.Behaviour`)."""
+
+    @property
+    def scsi_iothread_refused(self) -> bool:
+        """Whether a SCSI disk is refused whose node another device keeps in another thread than the controller's."""
 
 
 def chardevs_of(given: Mapping[str, Any]) -> list[str]:
@@ -67,7 +74,7 @@ class Backends:
     )  # fmt: skip
 
     def __init__(
-        self, network: Network, block: BlockGraph, texts: Texts, computer: Computer, rules: DeviceRules
+        self, network: Network, block: BlockGraph, texts: Texts, computer: Computer, rules: BackendRules
     ) -> None:
         self.network = network
         self.block = block

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.monitor.session import SessionDispatcher
+    from qmpd.qapi.release import Release
     from qmpd.system.system import System
 
 PROMPT = "(qemu) "
+
+
+def banner(release: Release) -> str:
+    """What is said first of all."""
+    version = ".".join(map(str, release.version))
+    return f"QEMU {version} monitor - type 'help' for more information\n"
 
 
 class Terminal(Session):
@@ -37,8 +44,7 @@ class Terminal(Session):
         # What was typed while a line is still at work; None where none is.
         self._typed: bytes | None = None
         self._editor = LineEditor(PROMPT, self._complete)
-        version = ".".join(map(str, system.release.version))
-        self._print(f"QEMU {version} monitor - type 'help' for more information\n")
+        self._print(banner(system.release))
         self._print(self._editor.start())
 
     def receive(self, data: bytes) -> None:
