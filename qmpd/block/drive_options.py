@@ -64,6 +64,8 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
         name: value for name, value in given.items()
         if name not in _OF_DRIVE and not name.startswith(("throttling.", "stats-intervals."))
     }  # fmt: skip
+    if given.get("driver") == "nbd" and "file" not in given and "path" in given:
+        own["path"] = given["path"]
     rest = typed(nested(own))
     below: dict[str, Any] = rest.pop("file", {})
     driver, file = given.get("format") or given.get("driver"), given.get("file")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from qmpd.block.drivers.table import MODULES
 from qmpd.block.files import kind_of
 from qmpd.block.values import is_on
-from qmpd.common.refusals import NotModelled
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
 from qmpd.wire.json_text import parse as parse_json
 
+NBD = ("nbd", "nbd+tcp", "nbd+unix")
+"""The protocols of names that mean an NBD server."""
 _NULL = ("null-co", "null-aio")
 _MAGIC = (
     (b"QFI\xfb", "qcow2"), (b"QED\0", "qed"), (b"KDMV", "vmdk"), (b"COWD", "vmdk"), (b"conectix", "vpc"),
@@ -29,6 +32,10 @@ def parse(filename: str, json_parser: str = "classic") -> dict[str, Any]:
     if filename.startswith("json:"):
         return _of_json(filename.removeprefix("json:"), json_parser)
     protocol, colon, rest = filename.partition(":")
+    if colon and protocol in NBD:
+        from qmpd.block.drivers.nbd import parse_name
+
+        return parse_name(filename)
     if not colon or "/" in protocol:
         return {"driver": kind_of(filename), "filename": filename}
     if protocol in _NULL:
@@ -44,8 +51,10 @@ def parse(filename: str, json_parser: str = "classic") -> dict[str, Any]:
     if protocol == "blkverify":
         raw, _, test = rest.partition(":")
         return {"driver": "blkverify", "raw": parse(raw, json_parser), "test": {"file": parse(test, json_parser)}}
-    if protocol in ("nbd", "ssh", "http", "https", "ftp", "ftps", "rbd", "iscsi", "nfs", "gluster", "fat", "vvfat"):
+    if protocol in ("fat", "vvfat"):
         raise NotModelled(f"protocol {protocol}")
+    if protocol in MODULES:
+        raise Refusal("protocol-module", protocol=protocol)
     raise MachineError(f"Unknown protocol '{protocol}'")
 
 

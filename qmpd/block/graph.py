@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.block.nodes import BlockNode, Drive
 from qmpd.block.permissions import check_writable, refresh
+from qmpd.block.servers import Servers
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -60,6 +61,7 @@ class BlockGraph:
         "nodes",
         "open_set",
         "report",
+        "servers",
     )  # fmt: skip
 
     def __init__(self, texts: Texts) -> None:
@@ -84,6 +86,8 @@ class BlockGraph:
         self.json_parser = "classic"
         # Whether what is opened belongs to another machine yet, which will migrate here (`-incoming`).
         self.inactive = False
+        # The servers that nodes are on.
+        self.servers = Servers()
         self.nodes: dict[str, BlockNode] = {}
         self.drives: list[Drive] = []
         self._automatic = 0

@@ -59,6 +59,19 @@ def _file(node: BlockNode, graph: BlockGraph) -> Content:
     return file
 
 
+def _nbd(node: BlockNode, graph: BlockGraph) -> Content:
+    from qmpd.block.drivers import nbd
+
+    opened = graph.servers.take(node.options)
+    if opened.is_read_only and not node.read_only:
+        if not node.auto_read_only:
+            opened.close()
+            raise Refusal("nbd-read-only")
+        node.read_only = True
+    node.location = nbd.name_of(node.options)
+    return opened
+
+
 def _raw(node: BlockNode, graph: BlockGraph) -> Content:
     from qmpd.block.drivers.formats import Raw
 
@@ -117,6 +130,7 @@ _MAKE: dict[str, Make] = {
     "file": _file,
     "host_device": _file,
     "host_cdrom": _file,
+    "nbd": _nbd,
     "raw": _raw,
     "qcow2": _qcow2,
     "throttle": _filter("filters", "Throttle"),

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import errno
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qmpd.common.refusals import NotModelled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Computer(Protocol):
     """Files and open files.  Each fails with the operating system's own OSError."""
+
+    def connect(self, address: Mapping[str, Any]) -> Any:
+        """A connection to a server (QAPI's SocketAddress), as `qmpd.block.exports.client.Stream` has it.
+
+        :raise Refusal: it cannot be reached.
+        """
 
     def check_access(self, path: str) -> None:
         """See whether there is a file at a path.
@@ -59,6 +70,10 @@ class NoComputer:
     """A computer without any files."""
 
     __slots__ = ()
+
+    def connect(self, address: Mapping[str, Any]) -> Any:
+        """See `Computer`."""
+        raise NotModelled("connections of a computer that has none")
 
     def check_access(self, path: str) -> None:
         """See `Computer`."""

@@ -113,7 +113,7 @@ class Inventory:
         self.rules = source.rules
         network = Network(source.rules, source.network_kinds)
         self.backends = Backends(network, BlockGraph(source.texts), source.texts, computer, source.rules)
-        self.backends.block.find_object = self.type_of_object
+        self._connect_block()
         self.reader: Reader | None = None
         self._tree: ObjectTree | None = None
         self._board_is_made = False
@@ -183,6 +183,22 @@ class Inventory:
         """Somebody has asked for the machine to go on: whatever errors its drives have met are forgotten."""
         for drive in self.backends.block.drives:
             drive.io_status = "ok"
+
+    def _connect_block(self) -> None:
+        """Let disks know of what others have."""
+        block = self.backends.block
+        block.find_object = self.type_of_object
+        block.servers.connector = self.computer.connect
+        block.servers.credentials = self.client_credentials
+
+    def client_credentials(self, identifier: str) -> dict[str, Any]:
+        """The properties of the object with the TLS credentials of a client.
+
+        :raise Refusal: there is none.
+        """
+        from qmpd.hardware.credentials import tls_credentials
+
+        return tls_credentials(self.tree, identifier, endpoint="client")
 
     def type_of_object(self, name: str) -> str | None:
         """The type of the object of this name (`-object`); None where there is none."""
@@ -393,7 +409,7 @@ class Inventory:
     def take_over(self, tree: ObjectTree | None, parts: Mapping[str, Any]) -> None:
         """Have these parts, which another process has made (`qmpd.hardware.snapshot`)."""
         self.backends = parts["backends"]
-        self.backends.block.find_object = self.type_of_object
+        self._connect_block()
         if tree is not None:
             self._have(tree)
             self._board_is_made = True

@@ -207,6 +207,8 @@ ABOUT: dict[str, str] = {
     " created, after that, at its end and after it is gone",
     "job_created_in_drain": "a block job is created while all disks are drained",
     "job_drains_at_removal": "how often blockdev-del drains all disks, and so pauses jobs for a moment",
+    "module_faults_bare": "a module that is missing is told of without the program's name and the option; changed"
+    " between 7.2 and 10.0",
 }
 
 
@@ -362,6 +364,7 @@ class Behaviour:
     job_drains: str = 'stream 3 2 3 2,commit 1 4 4 1,mirror 2 2 4 1,active 2 2 4 1,switch 0 0 1 0'
     job_created_in_drain: bool = False
     job_drains_at_removal: int = 1
+    module_faults_bare: bool = False
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # TUNGETIFF of linux/if_tun.h, and how long its struct ifreq is.
 _GET_INTERFACE = 0x800454D2
@@ -15,6 +19,12 @@ class ThisComputer:
     """Its files."""
 
     __slots__ = ()
+
+    def connect(self, address: Mapping[str, Any]) -> Any:
+        """See `qmpd.common.computer.Computer`."""
+        from qmpd.server.network import connect_server
+
+        return connect_server(address)
 
     def check_access(self, path: str) -> None:
         """See `qmpd.common.computer.Computer`."""

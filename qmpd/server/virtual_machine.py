@@ -403,6 +403,15 @@ class VirtualMachine:
 
         return FrontEnds(self, address, name)
 
+    def do_apart(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        """Do something in a thread of its own (`qmpd.system.ports.Host`)."""
+
+        async def wait() -> None:
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+            then()
+
+        self.nursery.start_soon(wait)
+
     def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
         """Have `then` done in the main loop once somebody has written to this named pipe (`qmpd.system.ports.Host`)."""
         try:

@@ -80,6 +80,9 @@ class Host(Protocol):
         :raise Refusal: it cannot be had.
         """
 
+    def do_apart(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        """Do something that takes its time in a thread of its own; `then` is called in the main loop's thread."""
+
     def wait_for_writer(self, path: str, then: Callable[[], None]) -> bool:
         """Have `then` done in the main loop once somebody has written to this named pipe.
 

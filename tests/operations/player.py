@@ -2,6 +2,9 @@
 
 A step ends as the recorder's did: once the reply and the event that it waits for have come and nothing more was said
 for a while.  The clock goes on from one moment at which something is due to the next, so nothing is waited for.
+
+Where a second machine takes part (`peer`) both have one clock.  What they say to each other takes the computer's time:
+a reply is waited for a moment before time goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,8 @@ QUIET = 60 * MILLISECOND
 STEP = 4_000 * MILLISECOND
 POLL = 20 * MILLISECOND
 LINGER = 150 * MILLISECOND
+TALK, TALKS = 0.002, 250
+"""Seconds that two machines are given to speak to each other, and how often while a reply is owed."""
 AT_ONCE = 8
 
 
@@ -78,7 +83,10 @@ class Client(Lines):
 class Machine(Served):
     """A machine with a scenario's options, in a folder of its own."""
 
-    def __init__(self, release: str, options: list[str], guest: str | None, path: str, folder: str, port: str) -> None:
+    def __init__(
+        self, release: str, options: list[str], guest: str | None, path: str, folder: str, port: str,
+        clock: VirtualClock,
+    ) -> None:  # fmt: skip
         if guest is not None:
             options = [*options, "-drive", f"file={folder}/guest.img,format=raw,snapshot=on"]
         self.complaints = Complaints("qemu-system-x86_64")
@@ -94,7 +102,11 @@ class Machine(Served):
         self.path = path
         self.folder = folder
         self.port = port
-        self.clock = VirtualClock()
+        self.clock = clock
+        # The other machine where there are two, its client, and what came there while a step was played here.
+        self.other: Machine | None = None
+        self.own: Client | None = None
+        self.inbox: list[str] = []
         self.vm = VirtualMachine(settings, self.clock, inventory=start.inventory)
         self.vm.listen()
         self.status: int | None = None
@@ -109,6 +121,14 @@ class Machine(Served):
         return client
 
     async def _take(self, client: Client) -> list[str]:
+        """What came; what came at the other machine is kept there."""
+        came = await self._settled(client)
+        other = self.other
+        if other is not None and other.own is not None:
+            other.inbox += await other._settled(other.own)
+        return came
+
+    async def _settled(self, client: Client) -> list[str]:
         """What came, once the disks have done what was asked of them: that takes the computer's time alone."""
         came = await client.take()
         if self.vm.system.built is not None and not self._ended.is_set():
@@ -119,22 +139,33 @@ class Machine(Served):
     async def go(self, client: Client, done: Callable[[list[str]], bool], quiet: int, limit: int) -> list[str]:
         """Let time pass until `done` and nothing has come for `quiet` nanoseconds, or for `limit`; what came."""
         came = await self._take(client)
+        talks = 0
+        while self.other is not None and not any(map(_is_reply, came)) and talks < TALKS and not self._ended.is_set():
+            await trio.sleep(TALK)
+            talks += 1
+            came += await self._take(client)
         now = self.clock.monotonic_nanoseconds()
         last, end = now, now + limit
         while not self._ended.is_set():
             until = min(last + quiet, end) if done(came) else end
             if until <= now:
                 break
-            deadline = self._next_deadline()
-            then = until if deadline is None else max(now, min(deadline, until))
+            deadlines = [deadline for each in self._both() if (deadline := each._next_deadline()) is not None]
+            then = max(now, min([*deadlines, until]))
             self.clock.advance(then - now)
             now = then
-            self.vm.loop.wake()
+            heard = 0 if self.other is None else len(self.other.inbox)
+            for each in self._both():
+                each.vm.loop.wake()
             more = await self._take(client)
-            if more:
+            if more or (self.other is not None and len(self.other.inbox) > heard):
                 came += more
                 last = now
         return came
+
+    def _both(self) -> list[Machine]:
+        """The machines of a scenario that have not ended."""
+        return [each for each in (self, self.other) if each is not None and not each._ended.is_set()]
 
 
 def _is_reply(line: str) -> bool:
@@ -191,9 +222,9 @@ async def play(
     scenarios = [
         each
         for each in load(release, group)
-        if each["scenario"] not in left_out and "peer" not in each and (wanted is None or wanted(each))
+        if each["scenario"] not in left_out and (wanted is None or wanted(each))
     ]
-    result = Result(len(scenarios), sum(len(_comparable(each)) for each in scenarios))
+    result = Result(len(scenarios), sum(len(_steps(each)) for each in scenarios))
     limiter = trio.CapacityLimiter(AT_ONCE)
     # Short, as the recorder's: the length of a path shows in some lines.
     with tempfile.TemporaryDirectory(prefix="o") as folder:
@@ -205,19 +236,47 @@ async def play(
     return result
 
 
+def _steps(scenario: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[str] | None]]:
+    """Whose each step is (`main`, `peer`), the step, and what came at the other side then, None without one."""
+    if "peer" not in scenario:
+        return [("main", step, None) for step in _comparable(scenario)]
+    sides = {"main": scenario["steps"], "peer": scenario["peer"]["steps"]}
+    heard: dict[tuple[str, int], list[str]] = {}
+    played: list[tuple[int, str, dict[str, Any]]] = []
+    for name, steps in sides.items():
+        for step in steps:
+            if "send" in step or "kill" in step:
+                played.append((step["at"], name, step))
+            else:
+                heard[name, step["at"]] = step["recv"]
+    other = {"main": "peer", "peer": "main"}
+    played.sort(key=lambda each: each[0])
+    return [(name, step, heard.get((other[name], at), [])) for at, name, step in played]
+
+
 @asynccontextmanager
 async def _served(release: str, scenario: dict[str, Any], folder: str) -> AsyncIterator[Machine]:
     port = str(20_000 + int(os.path.basename(folder)) % 10_000)
-    options = [each.replace("@DIR@", folder).replace("@PORT@", port) for each in scenario["options"]]
     if scenario["guest"] is not None:
         await trio.Path(folder, "guest.img").write_bytes(bytes(41 * 512))
-    machine = Machine(release, options, scenario["guest"], os.path.join(folder, "qmp.sock"), folder, port)
+    clock = VirtualClock()
+
+    def machine(options: list[str], name: str) -> Machine:
+        given = [each.replace("@DIR@", folder).replace("@PORT@", port) for each in options]
+        return Machine(release, given, scenario["guest"], os.path.join(folder, name), folder, port, clock)
+
+    machines = [machine(scenario["peer"]["options"], "peer.sock")] if "peer" in scenario else []
+    machines.append(machine(scenario["options"], "qmp.sock"))
+    if len(machines) == 2:
+        machines[0].other, machines[1].other = machines[1], machines[0]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(machine.run)
         try:
-            yield machine
+            for each in machines:
+                nursery.start_soon(each.run)
+            yield machines[-1]
         finally:
-            await machine.end(0)
+            for each in machines:
+                await each.end(0)
 
 
 async def _play_one(
@@ -232,24 +291,20 @@ async def _play_one(
         await prepared.copy(scenario.get("prepare", []), folder)
         differences = result.differences.setdefault(scenario["scenario"], [])
         try:
-            async with _served(release, scenario, folder) as machine:
-                client = await machine.client()
-                with client.socket:
-                    for number, step in enumerate(_comparable(scenario)):
-                        came = await play_step(machine, client, step)
-                        if difference(step, came):
-                            differences.append(
-                                f"step {number + 1}: {step.get('send', '')[:300]}\n"
-                                f"  got  {_shown(came)}\n  want {_shown(step['recv'])}"
-                            )
-                        else:
-                            result.steps_right += 1
-                    expected = scenario.get("exit")
-                    await machine.go(client, lambda _: True, LINGER, LINGER)
-                    ends = expected is not None and not _crashed(scenario)
-                    status = await machine.end(5 if ends else 0)
-                    if status != expected and not _crashed(scenario) and "exit" not in scenario.get("varies", ()):
-                        differences.append(f"exit status {status}, while {expected} was recorded")
+            async with _served(release, scenario, folder) as machine, AsyncExitStack() as stack:
+                sides = {"main": machine} if machine.other is None else {"peer": machine.other, "main": machine}
+                for each in sides.values():
+                    each.own = await each.client()
+                    stack.enter_context(each.own.socket)
+                for number, (name, step, heard) in enumerate(_steps(scenario)):
+                    said = await _play_of(sides[name], step, heard)
+                    differences += [f"step {number + 1} of {name}: {each}" for each in said]
+                    result.steps_right += not said
+                assert machine.own is not None
+                await machine.go(machine.own, lambda _: True, LINGER, LINGER)
+                for side, recorded in ((machine, scenario), (machine.other, scenario.get("peer", {}))):
+                    if side is not None:
+                        differences += await _exit_of(side, recorded)
         except Refusal as refusal:
             # The program ends before it serves anybody.
             said = [line for step in scenario["steps"] for line in step["recv"]]
@@ -262,6 +317,35 @@ async def _play_one(
         if not differences:
             del result.differences[scenario["scenario"]]
             result.scenarios_right += 1
+
+
+async def _play_of(machine: Machine, step: dict[str, Any], heard: list[str] | None) -> list[str]:
+    """Play a step to one of the machines; how what came differs from what was recorded, there and at the other."""
+    assert machine.own is not None
+    if "kill" in step:
+        assert machine.other is not None
+        await (machine.other if step["kill"] != "main" or "send" in step else machine).end(0)
+    came = await play_step(machine, machine.own, step)
+    if machine.other is not None:
+        # Whoever has left is noticed.
+        await trio.sleep(TALK)
+        came += await machine._take(machine.own)
+    told = f"{step.get('send', '')[:300]}\n"
+    found = [f"{told}  got  {_shown(came)}\n  want {_shown(step['recv'])}"] if difference(step, came) else []
+    if machine.other is not None and heard is not None:
+        there, machine.other.inbox = machine.other.inbox, []
+        if difference({"recv": heard}, there):
+            found.append(f"{told}  got at the other  {_shown(there)}\n  want {_shown(heard)}")
+    return found
+
+
+async def _exit_of(machine: Machine, recorded: dict[str, Any]) -> list[str]:
+    """How the exit status of a machine differs from what was recorded."""
+    expected = recorded.get("exit")
+    status = await machine.end(5 if expected is not None and not _crashed(recorded) else 0)
+    if status != expected and not _crashed(recorded) and "exit" not in recorded.get("varies", ()):
+        return [f"exit status {status}, while {expected} was recorded"]
+    return []
 
 
 def _innermost(error: BaseException) -> str:

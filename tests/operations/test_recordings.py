@@ -64,3 +64,12 @@ def test_snapshots(release: str) -> None:
 def test_snapshot_jobs(release: str) -> None:
     wanted = ("snapshot-save: twice", "snapshot-*", "snapshot-load when stopped after save: guest")
     check(release, "snapshots", lambda scenario: scenario["scenario"].startswith(wanted))
+
+
+# What a second machine does as a client, how exports end, what is refused; the kernel's own (fuse) is left out.
+_EXPORTS = ("quit ", "server stopped", "export removed", "client quits", "block-export-add nbd", "HMP")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_exports(release: str) -> None:
+    check(release, "exports", lambda scenario: scenario["scenario"].startswith(_EXPORTS))

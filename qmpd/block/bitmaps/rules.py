@@ -108,13 +108,15 @@ def _describe(bitmap: DirtyBitmap) -> dict[str, Any]:
     return found
 
 
-def status(bitmap: dict[str, Any]) -> str:
-    """QAPI's DirtyBitmapStatus, that old releases tell of what `describe` has given."""
-    if bitmap.get("inconsistent"):
+def status(bitmap: DirtyBitmap) -> str:
+    """QAPI's DirtyBitmapStatus, that old releases tell."""
+    if bitmap.inconsistent:
         return "inconsistent"
-    if bitmap["busy"]:
-        return "frozen" if "name" in bitmap else "locked"
-    return "active" if bitmap["recording"] else "disabled"
+    if bitmap.successor is not None:
+        return "frozen"
+    if bitmap.busy:
+        return "locked"
+    return "active" if bitmap.enabled else "disabled"
 
 
 # Actions

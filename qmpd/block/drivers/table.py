@@ -45,6 +45,8 @@ DRIVERS: dict[str, Driver] = {
     "file": Driver(strong=("filename",), is_protocol=True, grows=True),
     "host_device": Driver(strong=("filename",), is_protocol=True, grows=True),
     "host_cdrom": Driver(strong=("filename",), is_protocol=True),
+    "nbd": Driver(strong=("server", "path", "host", "port", "export", "tls-creds", "tls-hostname"), is_protocol=True,
+                  grows=True),
     "raw": Driver({"file": Role.FILTERED}, strong=("offset", "size"), grows=True),
     "qcow2": Driver({"file": Role.METADATA, "data-file": Role.DATA, "backing": Role.BACKING}, grows=True),
     "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
@@ -67,6 +69,12 @@ DRIVERS: dict[str, Driver] = {
     ),
 }  # fmt: skip
 """All that are modelled, by the names of QAPI's BlockdevDriver."""
+
+MODULES = {
+    "http": "curl", "https": "curl", "ftp": "curl", "ftps": "curl", "ssh": "ssh", "rbd": "rbd", "gluster": "gluster",
+    "iscsi": "iscsi", "nfs": "nfs",
+}  # fmt: skip
+"""Those that are in modules of their own, which are not taken for installed, and the modules' names."""
 
 
 def role_of(driver: str, options: Mapping[str, object], name: str) -> Role:

@@ -19,6 +19,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from qmpd.block.bitmaps.bitmap import DirtyBitmap
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
 
@@ -80,7 +81,7 @@ class Export:
     writethrough: bool = False
     multiple: bool = False
     tells_depth: bool = False
-    bitmaps: tuple[Any, ...] = ()
+    bitmaps: tuple[DirtyBitmap, ...] = ()
     clients: list[Client] = field(default_factory=list)
     in_flight: int = 0
     shutting_down: bool = False
@@ -266,15 +267,15 @@ class Exports:
         self._graph.use(user)
         return user
 
-    def add_nbd(self, export: Export, *, names: Callable[[], tuple[Any, ...]]) -> None:
-        """Export something over NBD; `names` finds its bitmaps.
+    def add_nbd(self, export: Export, *, bitmaps: Callable[[], tuple[DirtyBitmap, ...]]) -> None:
+        """Export something over NBD; `bitmaps` finds those that it tells of.
 
         :raise Refusal: the server does not run, or the export's name cannot be had; the node is let go then.
         """
         try:
             self._check_nbd(export)
             export.multiple = self._is_shared(export)
-            export.bitmaps = names()
+            export.bitmaps = bitmaps()
         except Refusal:
             self._graph.empty(export.user)
             raise

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from qmpd.block.content import number_of
+from qmpd.block.exports.bitmaps import extents
 from qmpd.block.exports.protocol import BASE, DEPTH, Command, Flag
 from qmpd.block.exports.status import allocation, depths, joined, parts
 from qmpd.block.exports.transmission import MOST_EXTENTS
@@ -105,5 +106,4 @@ class Service:
         if context == DEPTH:
             return depths(parts(export.node, offset, length))
         bitmap = next(each for each in export.bitmaps if context.endswith(f":{each.name}"))
-        found: Iterable[tuple[int, int]] = bitmap.extents(offset, length)
-        return found
+        return extents(bitmap, offset, length)

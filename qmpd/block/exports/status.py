@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from qmpd.block.drivers.formats import Qcow2Content, Raw
+from qmpd.block.drivers.nbd import Nbd
 from qmpd.block.drivers.null import Null
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.exports.protocol import HOLE, ZERO
@@ -44,6 +45,9 @@ def parts(node: BlockNode, offset: int, length: int, depth: int = 1) -> Iterator
         yield from _of_file(content, offset, length, depth)
     elif isinstance(content, Null):
         yield Part(length, False, bool(node.options.get("read-zeroes")), depth)
+    elif isinstance(content, Nbd):
+        for part, told in content.status(offset, length):
+            yield Part(part, not told & HOLE, bool(told & ZERO), depth)
     elif isinstance(content, Raw):
         yield from parts(node.children["file"], content.offset + offset, length, depth)
     elif driver.is_filter and driver.first in node.children:

@@ -20,7 +20,7 @@ from qmpd.emulator.phases.checks import EntryChecks
 from qmpd.emulator.phases.cpu_features import CPUs
 from qmpd.emulator.phases.usb_devices import usb_driver
 from qmpd.emulator.reading import numa as numa_options
-from qmpd.emulator.reading.drives import Drives
+from qmpd.emulator.reading.drives import Drives, of_machine
 from qmpd.emulator.reading.incoming import take_incoming
 from qmpd.emulator.reading.networks import Networks
 from qmpd.guest.effects import ACTING
@@ -238,7 +238,7 @@ class Start:
         for entry in self._groups.find("drive"):
 
             def add(values: dict[str, str], entry: Entry = entry) -> None:
-                told = {key: value for key, value in values.items() if key not in ("path", "protocol")}
+                told = of_machine(values)
                 name = told.get("id", "the drive")
                 # Where what is in it is left out the drive is there, so that its device is.
                 self._add(partial(self._building.add_drive, told), f"what is in {name}", entry.location)

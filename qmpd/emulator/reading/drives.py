@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
 from qmpd.block import values as block_values
-from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.filenames import check_null, probe_bytes
+from qmpd.block.drivers.table import DRIVERS, MODULES
+from qmpd.block.filenames import NBD, check_null, probe_bytes
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP
@@ -27,8 +27,6 @@ _UNITS = {"ide": 2, "scsi": 7}
 _NULL_SIZE = 1 << 30
 _FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
 _FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
-# Protocols of modules, which are not taken for installed.
-_MODULES = ("http", "https", "ftp", "ftps", "ssh", "rbd", "gluster", "iscsi", "nfs")
 # So many bytes of a file tell its format.
 _HEAD = 512
 # The interfaces that boards have places for, and where the CD is that there is by default.
@@ -211,12 +209,17 @@ class Drives:
             check_null(driver, file)
         protocol, colon, rest = file.partition(":")
         if colon and "/" not in protocol and not plain:
-            self._check_protocol(protocol, rest)
+            self._check_protocol(entry, protocol, rest)
             if protocol in ("null-co", "null-aio"):
                 check_null(protocol, file)
                 if driver is None and not read_only:
                     _warn_of_probing(file)
                 return {"file": file, "path": file, "format": driver or "raw"}
+            if protocol in NBD:
+                from qmpd.block.drivers.nbd import parse_name
+
+                parse_name(file)
+                return {"file": file, "path": file, **({} if driver is None else {"format": driver})}
             return {"driver": driver or "raw"}
         path = file
         if file.startswith("/dev/fdset/"):
@@ -241,17 +244,26 @@ class Drives:
         special = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
         return {"file": file, "path": path, "format": driver, "protocol": "host_device" if special else "file"}
 
-    def _check_protocol(self, protocol: str, rest: str) -> None:
-        if protocol == "nbd":
-            if not rest.startswith(("//", "unix:")) and ":" not in rest:
-                raise OptionError(f"error parsing address '{rest}'")
+    def _check_protocol(self, entry: Entry, protocol: str, rest: str) -> None:
+        if protocol in NBD:
             return
+        if protocol in MODULES and protocol in self._drivers():
+            self._tell_of_module(entry, MODULES[protocol])
+            raise Refusal("protocol-module", protocol=protocol)
         if protocol == "fat":
             if not os.path.isdir(rest.rpartition(":")[2]):
                 raise OptionError(f"Could not read directory {rest.rpartition(':')[2]}")
             return
-        if protocol not in self._drivers() or protocol in _MODULES:
+        if protocol not in self._drivers():
             raise OptionError(f"Unknown protocol '{protocol}'")
+
+    def _tell_of_module(self, entry: Entry, module: str) -> None:
+        release = self._options.release
+        text = release.refusals.message(Refusal("module-missing", module=module))
+        if release.behaviour.module_faults_bare:
+            sys.stderr.write(f"{text}\n")
+        elif text:
+            self._options.complaints.line(f"{entry.location}: {text}")
 
     def _check_left(self, driver: str, values: dict[str, str]) -> None:
         """Refuse what a driver does not know; those that are modelled do so when they are opened."""
@@ -290,6 +302,16 @@ class Drives:
                 complaint = OptionError(text, entry.location)
         if complaint is not None:
             raise complaint
+
+
+def of_machine(settings: dict[str, str]) -> dict[str, str]:
+    """What the machine's settings have of a drive: not what was found out while it was read.
+
+    The path of an NBD server's socket is the node's own.
+    """
+    if settings.get("driver") == "nbd":
+        return settings
+    return {key: value for key, value in settings.items() if key not in ("path", "protocol")}
 
 
 def _warn_of_probing(file: str) -> None:

@@ -135,9 +135,9 @@ def find(release: Release, name: str) -> Entry | None:
 
         execute = answer_unmodelled(name)
     if name == "blockdev-add":
-        from qmpd.monitor.commands.waiting import waits_for_pipes
+        from qmpd.monitor.commands.waiting import waits_for_pipes, waits_for_servers
 
-        execute = waits_for_pipes(execute)
+        execute = waits_for_pipes(waits_for_servers(execute))
     return Entry(
         name,
         execute,

@@ -104,6 +104,12 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         image["actual-size"] = sum(child.allocated or 0 for child in node.children.values())
     elif allocated is not None:
         image["actual-size"] = allocated
+    elif bottom.driver == "nbd":
+        image.pop("actual-size", None)
+        if "limits" in image:
+            from qmpd.block.drivers.nbd import limits_of
+
+            image["limits"] = limits_of(bottom)
     image |= describe(node)
     cluster = cluster_of(node)
     if cluster is not None:
@@ -160,8 +166,8 @@ def _bitmaps(system: System, node: BlockNode) -> list[dict[str, Any]]:
 
     found = rules.describe(node)
     if system.release.behaviour.bitmap_status:
-        for each in found:
-            each["status"] = rules.status(each)
+        for each, bitmap in zip(found, node.bitmaps, strict=True):
+            each["status"] = rules.status(bitmap)
     return found
 
 
@@ -212,7 +218,7 @@ def query_block(system: System, session: Client, arguments: Arguments) -> object
 def _node_statistics(system: System, node: BlockNode, *, backing: bool) -> dict[str, Any]:
     """`BlockStats` of a node."""
     captured: dict[str, Any] = as_put_in(_captured(system, node.driver)["stats"])
-    if node.children:
+    if node.children or node.driver == "nbd":
         captured.pop("driver-specific", None)
     captured["node-name"] = node.name
     captured["stats"]["wr_highest_offset"] = node.highest

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.exports.bitmaps import exported
 from qmpd.block.exports.exports import Export, Server
 from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.hardware.credentials import tls_credentials
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:
     from qmpd.block.exports.exports import Listening
-    from qmpd.block.nodes import BlockNode
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
@@ -69,20 +70,7 @@ def _descriptor(system: System, session: Client | None, name: str) -> str:
 
 def _credentials(system: System, identifier: object) -> dict[str, Any] | None:
     """The properties of the object with TLS credentials."""
-    if identifier is None:
-        return None
-    node = system.tree.find(f"/objects/{identifier}")
-    if node is None:
-        raise Refusal("tls-credentials-missing", id=identifier)
-    if not node.type.startswith("tls-creds-"):
-        raise Refusal("tls-credentials-none", id=identifier)
-    found: dict[str, Any] = {"qom-type": node.type}
-    for name in ("dir", "endpoint", "verify-peer", "username"):
-        if node.property(name) is not None:
-            found[name] = node.value(name)
-    if found.get("endpoint") != "server":
-        raise Refusal("tls-credentials-client")
-    return found
+    return None if identifier is None else tls_credentials(system.tree, str(identifier), endpoint="server")
 
 
 @command("nbd-server-stop")
@@ -180,13 +168,8 @@ def _add_nbd(system: System, arguments: Arguments) -> None:
         description=str(arguments.get("description", "")), writable=writable, writethrough=writethrough,
         tells_depth=bool(arguments.get("allocation-depth")),
     )  # fmt: skip
-    wanted = cast("list[Any]", arguments.get("bitmaps", []))
-    exports.add_nbd(export, names=lambda: tuple(_bitmap(system, node, each, writable=writable) for each in wanted))
-
-
-def _bitmap(system: System, node: BlockNode, wanted: Any, *, writable: bool) -> Any:
-    name = wanted["name"] if isinstance(wanted, dict) else wanted
-    raise Refusal("export-bitmap-missing", name=name)
+    wanted, graph = cast("list[Any]", arguments.get("bitmaps", [])), system.inventory.backends.block
+    exports.add_nbd(export, bitmaps=lambda: exported(graph, node, wanted, writable=writable))
 
 
 def _check_iothread(system: System, arguments: Arguments) -> None:

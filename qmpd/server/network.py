@@ -1,0 +1,99 @@
+"""Connections to servers that disks are on (`qmpd.block.exports.client.Stream`)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any
+
+from qmpd.common.refusals import Refusal, Worded
+from qmpd.server.connecting import PATIENCE, connect, connect_host
+from qmpd.server.encryption import check_supported, client_context
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CHUNK = 1 << 20
+
+
+class Connection:
+    """A connected socket.  Threads wait for the server as long as it takes, the main one not for long."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def _be_patient(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        self._socket.settimeout(PATIENCE if is_main else None)
+
+    def send(self, data: bytes) -> None:
+        """See `Stream`."""
+        self._be_patient()
+        self._socket.sendall(data)
+
+    def receive(self, length: int) -> bytes:
+        """See `Stream`."""
+        self._be_patient()
+        parts = []
+        while length:
+            part = self._socket.recv(min(length, _CHUNK))
+            if not part:
+                raise EOFError
+            parts.append(part)
+            length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def start_tls(self, credentials: Mapping[str, Any], hostname: str) -> None:
+        """See `Stream`."""
+        check_supported(credentials)
+        self._be_patient()
+        self._socket = client_context(credentials).wrap_socket(self._socket, server_hostname=hostname or None)
+
+    def close(self, last: bytes = b"") -> None:
+        """See `Stream`."""
+        with contextlib.suppress(OSError, ValueError):
+            if last and not isinstance(self._socket, ssl.SSLSocket):
+                self._socket.send(last, socket.MSG_DONTWAIT)
+            # Whoever waits in another thread is told.
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def connect_server(address: Mapping[str, Any]) -> Connection:
+    """Connect to a server (QAPI's SocketAddress; `fd` is a number).
+
+    :raise Refusal: it cannot be reached.
+    """
+    kind = address["type"]
+    if kind == "fd":
+        text = str(address["str"])
+        if not text.isdecimal():
+            raise Refusal("descriptor-name-missing", name=text)
+        try:
+            return Connection(socket.socket(fileno=os.dup(int(text))))
+        except OSError:
+            raise Refusal("descriptor-no-socket", text=text) from None
+    try:
+        if kind == "unix":
+            where = address["path"]
+            if not where:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+            return Connection(connect(socket.AF_UNIX, where, starting=False))
+        if kind == "inet":
+            where = f"{address['host']}:{address['port']}"
+            return Connection(connect_host(address["host"], str(address["port"]), starting=False))
+        where = f"{address['cid']}:{address['port']}"
+        for what in ("cid", "port"):
+            if not str(address[what]).isdecimal():
+                raise Worded(f"Failed to parse {what} '{address[what]}'")
+        return Connection(connect(socket.AF_VSOCK, (int(address["cid"]), int(address["port"])), starting=False))
+    except socket.gaierror as error:
+        raise Refusal(
+            "address-resolution", host=address["host"], port=address["port"], reason=error.strerror
+        ) from None
+    except OSError as error:
+        raise Worded(f"Failed to connect to '{where}': {error.strerror}") from None
