@@ -27,6 +27,10 @@ _FDSET = "/dev/fdset/"
 _ZEROS = 1 << 20
 # Of new files.
 _MODE = 0o644
+# Of an image: so much of it is read to know what is behind it, of at most so many; how it begins, and where its header
+# says where the name is.
+_HEAD, _MOST_BEHIND = 1 << 16, 64
+_QCOW2, _BACKING = b"QFI\xfb", struct.Struct(">8xQI")
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 # What users of a file do with it, and what they will not have others do: the bits are QEMU's (BLK_PERM_*).
@@ -413,6 +417,25 @@ def read_bytes(path: str, most: int) -> bytes:
     """
     with open(path, "rb") as file:
         return file.read(most)
+
+
+def look_at(names: list[str]) -> None:
+    """Wait until these files answer, and those that they say are behind them."""
+    left, seen = list(names), set[str]()
+    while left:
+        name = left.pop()
+        if name in seen or len(seen) >= _MOST_BEHIND:
+            continue
+        seen.add(name)
+        with contextlib.suppress(OSError, ValueError):
+            # Who opens a pipe is noticed at its other end.
+            if not stat.S_ISREG(os.stat(name).st_mode):
+                continue
+            head = read_bytes(name, _HEAD)
+            if head.startswith(_QCOW2):
+                place, length = _BACKING.unpack_from(head)
+                behind = head[place : place + length] if place else b""
+                left += [beside(name, behind.decode(errors="surrogateescape"))] if behind else []
 
 
 def temporary_file() -> tuple[FileStorage, str]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from qmpd.hardware.buses import Device
 
 _LONGEST_NAME = 31
+# Seconds for which the main loop waits for the disks.
+_MOMENT = 0.002
 
 
 class Blockers(Protocol):
@@ -287,13 +289,16 @@ class BlockGraph:
                 refresh([child])
 
     def _close(self, node: BlockNode) -> None:
-        """Close a node once nobody reads or writes; where somebody does for long, it goes with the last of them."""
+        """Close a node, behind all that is read and written by now."""
         if node.bitmaps:
             self._store_bitmaps(node)
-        quiet = self.executor is None or self.executor.settle()
-        if node.content is not None and quiet:
-            node.content.close()
-        node.content = None
+        content, node.content = node.content, None
+        if content is None:
+            return
+        if self.executor is None or self.executor.settle(_MOMENT):
+            content.close()
+        else:
+            self.executor.do(content.close, lambda _: None)
 
     def _store_bitmaps(self, node: BlockNode) -> None:
         """Have the persistent bitmaps of a node written to its image, after what is under way."""

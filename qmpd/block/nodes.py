@@ -9,7 +9,7 @@ from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from qmpd.block.accounting import Accounting
     from qmpd.block.bitmaps.bitmap import DirtyBitmap
@@ -216,6 +216,14 @@ class Drive:
         if self._waits or (self.device is None and not self.label):
             return ALL
         return READ | UNCHANGED | RESIZE | (WRITE if self.shares else 0)
+
+
+def locations(node: BlockNode) -> Iterator[str]:
+    """The names of the files that a node is in, and those below it."""
+    if node.location:
+        yield node.location
+    for child in node.children.values():
+        yield from locations(child)
 
 
 def below(node: BlockNode, role: str | None = None) -> Content:

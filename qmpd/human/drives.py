@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qmpd.block import drive_rules
 from qmpd.common.refusals import Refusal
-from qmpd.human.asking import execute, read_options
+from qmpd.human.asking import carry_out, execute, read_options
+from qmpd.system.at_rest import at_rest
 from qmpd.system.drives import add_drive
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 _FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
 
 
-def _eject(system: System, line: Line) -> str:
+def _eject(system: System, line: Line) -> str | Deferred:
     force = line.flag("f")
     device = line.required("block device name")
     line.end()
-    return execute(system, "eject", {"device": device, "force": force})
+    return carry_out(system, "eject", {"device": device, "force": force})
 
 
 def _takes_force(system: System) -> bool:
@@ -43,7 +44,7 @@ def _misuse(system: System, code: str) -> str:
     return f"{system.release.refusals.message(Refusal(code))}\n"
 
 
-def _change(system: System, line: Line) -> str:
+def _change(system: System, line: Line) -> str | Deferred:
     device = line.required("block device name")
     force = _takes_force(system) and line.flag("f")
     filename = line.required("filename")
@@ -63,10 +64,10 @@ def _change(system: System, line: Line) -> str:
         raise Refusal("value-invalid", value=mode)
     given = {"device": device, "filename": filename, "format": kind, "read-only-mode": mode, "force": force or None}
     present = {name: value for name, value in given.items() if value is not None}
-    return execute(system, "blockdev-change-medium", present)
+    return carry_out(system, "blockdev-change-medium", present)
 
 
-def _drive_add(system: System, line: Line) -> str:
+def _drive_add(system: System, line: Line) -> str | Deferred:
     line.required()
     given = line.required()
     line.end()
@@ -77,6 +78,13 @@ def _drive_add(system: System, line: Line) -> str:
         entry = read_options(system, "drive", given, taken)
     except Refusal as error:
         return "".join(f"{each}\n" for each in (words.message(error), *words.hint(error)))
+    names = [{"filename": value} for name, value in entry.pairs if name in ("file", "file.filename")]
+    return cast("str | Deferred", at_rest(system, lambda: _added(system, entry), names))
+
+
+def _added(system: System, entry: Entry) -> str:
+    """Add a drive; what is said of it."""
+    words = system.release.refusals
     prefix = "Error: " if system.release.behaviour.drive_errors_marked else ""
     said: list[str] = []
     try:
@@ -121,9 +129,14 @@ def _check_nodes(system: System, file: str | None, driver: str | None, left: dic
         drive_rules.check_left(driver, left, members)
 
 
-def _drive_del(system: System, line: Line) -> str:
+def _drive_del(system: System, line: Line) -> str | Deferred:
     name = line.required("block device name")
     line.end()
+    return cast("str | Deferred", at_rest(system, lambda: _deleted(system, name)))
+
+
+def _deleted(system: System, name: str) -> str:
+    """Take a drive's id away, or delete a node; what is said of it."""
     inventory = system.inventory
     graph = inventory.backends.block
     if name in graph.nodes:

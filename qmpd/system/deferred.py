@@ -51,10 +51,12 @@ class Deferred(Activity[ReplyState]):
     ENDS = frozenset({ReplyState.REPLIED, ReplyState.FAILED, ReplyState.HANDED_OVER})
     carried = Carried.AGAIN
 
-    __slots__ = ("_activities", "_compute", "_deliver", "_has_left", "_name", "_ready", "message", "session")
+    __slots__ = ("_activities", "_compute", "_deliver", "_has_left", "_may", "_name", "_ready", "message", "session")
 
-    def __init__(self, compute: Compute) -> None:
+    def __init__(self, compute: Compute, may: Callable[[], bool] | None = None) -> None:
+        """`may` is asked last whether it can be computed now; where it cannot `ready` is called again later."""
         super().__init__(ReplyState.WAITING)
+        self._may = may
         self._compute = compute
         self._activities: Activities | None = None
         self._name = ""
@@ -107,6 +109,8 @@ class Deferred(Activity[ReplyState]):
 
     def step(self) -> int | None:
         """Reply with what is computed now, or with its refusal."""
+        if self._may is not None and not self._may():
+            return None
         self.enter(ReplyState.REPLIED)
         self._deliver(self._compute)
         return None

@@ -14,6 +14,7 @@ from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY, as_put_in
 from qmpd.schedule.schedule import Time
+from qmpd.system.at_rest import at_rest
 
 if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph
@@ -39,15 +40,23 @@ def _graph(system: System) -> BlockGraph:
 def blockdev_add(system: System, session: Client, arguments: Arguments) -> object:
     if arguments.get("node-name") is None:
         raise CommandError("'node-name' must be specified for the root node")
-    Opener(_graph(system)).open(arguments, owned=True)
-    return EMPTY
+
+
+    def add() -> object:
+        Opener(_graph(system)).open(arguments, owned=True)
+        return EMPTY
+
+    return at_rest(system, add, arguments)
 
 
 @command("blockdev-del")
 def blockdev_del(system: System, session: Client, arguments: Arguments) -> object:
-    _graph(system).remove(cast("str", arguments["node-name"]))
-    _graph(system).drain_all(system.release.behaviour.job_drains_at_removal)
-    return EMPTY
+    def delete() -> object:
+        _graph(system).remove(cast("str", arguments["node-name"]))
+        _graph(system).drain_all(system.release.behaviour.job_drains_at_removal)
+        return EMPTY
+
+    return at_rest(system, delete)
 
 
 # Queries
@@ -335,8 +344,11 @@ def _remove_medium(system: System, drive: Drive, name: str) -> None:
 
 @command("blockdev-remove-medium")
 def blockdev_remove_medium(system: System, session: Client, arguments: Arguments) -> object:
-    _remove_medium(system, find_drive(system, arguments), _named(arguments))
-    return EMPTY
+    def remove() -> object:
+        _remove_medium(system, find_drive(system, arguments), _named(arguments))
+        return EMPTY
+
+    return at_rest(system, remove)
 
 
 @command("blockdev-insert-medium")
@@ -366,6 +378,10 @@ _FILE_DRIVERS = ("file", "host_device", "host_cdrom")
 @command("blockdev-change-medium")
 def blockdev_change_medium(system: System, session: Client, arguments: Arguments) -> object:
     """The new medium is opened first: what is wrong with it leaves the old one where it is."""
+    return at_rest(system, lambda: _change_medium(system, arguments), [{"filename": arguments["filename"]}])
+
+
+def _change_medium(system: System, arguments: Arguments) -> object:
     graph = _graph(system)
     drive = find_drive(system, arguments)
     mode = arguments.get("read-only-mode") or "retain"
@@ -402,6 +418,10 @@ def _locked(arguments: Arguments) -> str:
 
 @command("eject")
 def eject(system: System, session: Client, arguments: Arguments) -> object:
+    return at_rest(system, lambda: _eject(system, arguments))
+
+
+def _eject(system: System, arguments: Arguments) -> object:
     drive, locked = _open_tray(system, arguments)
     if locked:
         raise CommandError(_locked(arguments))

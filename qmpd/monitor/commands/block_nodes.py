@@ -15,6 +15,7 @@ from qmpd.monitor.commands.block_stream import root_node
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
+from qmpd.system.at_rest import at_rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,10 @@ def _graph(system: System) -> BlockGraph:
 
 @command("blockdev-reopen")
 def blockdev_reopen(system: System, session: Client, arguments: Arguments) -> object:
+    return at_rest(system, lambda: _reopen(system, arguments), arguments["options"])
+
+
+def _reopen(system: System, arguments: Arguments) -> object:
     found = []
     for options in cast("list[dict[str, Any]]", arguments["options"]):
         name = options.get("node-name")
@@ -56,8 +61,12 @@ def x_blockdev_reopen(system: System, session: Client, arguments: Arguments) -> 
     node = _graph(system).nodes.get(str(name))
     if node is None:
         raise CommandError(f"Cannot find node named '{name}'")
-    reopen(_graph(system), [(node, arguments)], moves=False)
-    return EMPTY
+
+    def change() -> object:
+        reopen(_graph(system), [(node, arguments)], moves=False)
+        return EMPTY
+
+    return at_rest(system, change, arguments)
 
 
 @command("block-set-write-threshold")

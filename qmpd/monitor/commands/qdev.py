@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from qmpd.block.nodes import locations
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
+from qmpd.system.at_rest import at_rest
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
@@ -16,8 +18,16 @@ if TYPE_CHECKING:
 @command("device_add")
 def device_add(system: System, session: Client, arguments: Arguments) -> object:
     """The properties are set in the order of QEMU's dictionary."""
-    system.devices.add(arguments)
-    return EMPTY
+
+
+    def add() -> object:
+        system.devices.add(arguments)
+        return EMPTY
+
+    drive = arguments.get("drive")
+    node = system.inventory.backends.block.lookup(drive) if isinstance(drive, str) else None
+    # It locks the files of its disk, and may have to open them anew.
+    return add() if node is None else at_rest(system, add, [{"filename": name} for name in locations(node)])
 
 
 @command("device_del")
