@@ -107,10 +107,19 @@ class FileStorage:
         """
         inside = min(length, max(0, self.size - offset))
         if inside and not (unmap and self._punch(offset, inside)):
-            for place in range(offset, offset + inside, _ZEROS):
-                self.write(place, bytes(min(_ZEROS, offset + inside - place)))
+            self._overwrite(offset, inside)
         if inside < length:
             self.truncate(offset + length)
+
+    def _overwrite(self, offset: int, length: int) -> None:
+        """Write zeros over what is there; holes are zeros already."""
+        for count, is_hole in self.holes(offset, length):
+            end = offset + count
+            while offset < end and not is_hole:
+                size = min(_ZEROS, end - offset)
+                self.write(offset, bytes(size))
+                offset += size
+            offset = end
 
     def _punch(self, offset: int, length: int) -> bool:
         """Give back the room of these bytes; whether that can be done here."""

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _COLUMN = 26
 
-_OWN = ("socket", "release", "twin", "control", "guest", "transcript", "clock", "extension", "log-format", "help")
+_OWN = (
+    "socket", "release", "twin", "control", "guest", "transcript", "clock", "disk", "extension", "log-format", "help",
+)  # fmt: skip
 
 SERVE = """\
 Serve one virtual machine as QEMU's monitor protocol (QMP) shows it. Options are

@@ -44,6 +44,7 @@ OPTIONS = (
     Option("guest", "OPTION=VALUE[,...]", _SECTION, "an operating system for machine pc, like boot-time=2s"),
     Option("transcript", "FILE", _SECTION, "write what happens to this file, a line of JSON each"),
     Option("clock", "real|scaled=FACTOR|virtual", _SECTION, "at what pace the machine's time passes"),
+    Option("disk", "rate=SIZE", _SECTION, "how many bytes jobs on the disks move in a second of the machine's time"),
     Option("extension", "NAME[,NAME]...", _SECTION, "add to the release: live-update, reboot-reset, sleep"),
     Option("reboot-reset", None, _SECTION, "a reset ends the machine, announced as RESET (extension reboot-reset)"),
     Option("pidfile", "PATH", _SECTION, "hold the process's id in this file, locked while it runs"),
@@ -180,6 +181,8 @@ def _settings(settings: VMSettings, given: list[Given], release: Release) -> Par
                 settings.transcript = each.value
             case "clock":
                 settings.clock = puppet_options.clock(each)
+            case "disk":
+                settings.disk_pace = puppet_options.disk(each)
             case "reboot-reset":
                 if "reboot-reset" not in release.extensions:
                     raise OptionError("takes -extension reboot-reset", each.location)

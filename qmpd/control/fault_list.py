@@ -37,6 +37,7 @@ class FaultKind(enum.StrEnum):
     HOLD_ACTIVITY = "hold-activity"
     FAIL_ACTIVITY = "fail-activity"
     DISK = "disk"
+    JOB = "job"
     KILL = "kill"
 
 
@@ -111,6 +112,9 @@ class Fault:
     activity: str | None = None
     reason: str = ""
     node: str | None = None
+    # What a job meets, and at which progress (`qmpd.control.job_faults.Progress`).
+    error: str = ""
+    at: tuple[int, bool] = (0, False)
 
     def describe(self) -> FaultState:
         """What the control socket says of it."""
@@ -248,13 +252,17 @@ class FaultList:
         """The fault that has this piece of long work fail, which happens now."""
         for fault in self._faults:
             if fault.kind is FaultKind.FAIL_ACTIVITY and fault.activity in (None, kind, name):
-                if fault.count is not None:
-                    fault.count -= 1
-                    if fault.count == 0:
-                        self._faults.remove(fault)
-                self.happens(fault, name=name)
+                self.meets(fault, name)
                 return fault
         return None
+
+    def meets(self, fault: Fault, name: str) -> None:
+        """Long work of this name meets a fault, which happens now."""
+        if fault.count is not None:
+            fault.count -= 1
+            if fault.count == 0:
+                self._faults.remove(fault)
+        self.happens(fault, name=name)
 
     def take_hang(self, client: int, command: str | None) -> bool:
         """Whether the main loop now hangs in this command."""

@@ -16,7 +16,9 @@ from qmpd.control.fault_list import (
     GarbageMoment,
     ReplyMoment,
 )
+from qmpd.control.job_faults import Progress, attach, named
 from qmpd.control.overrides import event_data
+from qmpd.control.sizes import Size
 from qmpd.control.times import Time, nanoseconds
 from qmpd.control.values import MISSING
 
@@ -160,6 +162,26 @@ class FaultControl(Group):
         state = self._add(FaultKind.DISK, when=str(when), count=count, node=found.name)
         fault = {"id": state.id, "error": str(error), "when": str(when), "sector": sector, "count": count}
         found.faults = [*found.faults, fault]
+        return state
+
+    @command("fault-job")
+    def job(
+        self,
+        type_: str | None = None,
+        id_: str | None = None,
+        at: Size = 0,
+        error: DiskError | str = DiskError.EIO,
+        count: int | None = 1,
+    ) -> FaultState:
+        """Have the work of a block job meet an error at a progress, a size or a percentage; its policy decides."""
+        if type_ is not None and id_ is not None:
+            raise ControlError("either a 'type' of jobs is meant or an 'id'")
+        about = type_ if id_ is None else named(id_)
+        progress = Progress.parse(at)
+        state = self._add(
+            FaultKind.JOB, activity=about, when=str(at), at=tuple(progress), error=str(error), count=count
+        )
+        attach(self._stage)
         return state
 
     @command("fault-kill")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.control.agent import AgentControl
 from qmpd.control.faults import FaultControl
 from qmpd.control.guest import GuestControl
+from qmpd.control.jobs import JobControl
 from qmpd.control.recorder import EntryKind, TranscriptEntry
 from qmpd.control.replies import ReplyControl
 from qmpd.control.stage import Stage
@@ -36,6 +37,7 @@ GROUPS: dict[str, type[Group]] = {
     "agent": AgentControl,
     "clock": ClockControl,
     "faults": FaultControl,
+    "jobs": JobControl,
     "replies": ReplyControl,
     "transcript": TranscriptControl,
 }
@@ -48,11 +50,11 @@ EVENTS: dict[str, Any] = {"TRANSCRIPT": TranscriptEntry}
 class Puppeteer(Stage):
     """Plays one machine.
 
-    `guest`, `agent`, `clock`, `faults`, `replies` and `transcript` are its groups of methods; `recorder` may be
-    followed.
+    `guest`, `agent`, `clock`, `faults`, `jobs`, `replies` and `transcript` are its groups of methods.  `recorder` may
+    be followed.
     """
 
-    __slots__ = ("agent", "clock", "faults", "guest", "replies", "transcript")
+    __slots__ = ("agent", "clock", "faults", "guest", "jobs", "replies", "transcript")
 
     def __init__(self, host: Host) -> None:
         """Take the strings of a machine; clients that are there already count as connected now."""
@@ -61,6 +63,7 @@ class Puppeteer(Stage):
         self.agent = AgentControl(self)
         self.clock = ClockControl(self)
         self.faults = FaultControl(self)
+        self.jobs = JobControl(self)
         self.replies = ReplyControl(self)
         self.transcript = TranscriptControl(self)
         host.dispatcher.points = self.interceptor

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.plain import from_plain, to_plain
 from qmpd.control.fault_list import Fault, FaultKind
 from qmpd.control.interceptor import Kept
+from qmpd.control.job_faults import attach
 from qmpd.control.overrides import ReplyOverride
 from qmpd.control.recorder import EntryKind, Spelled
 from qmpd.control.session import PuppetSession
@@ -55,6 +56,8 @@ def put(puppeteer: Puppeteer, state: Mapping[str, Any], sessions: Sequence[Sessi
     puppeteer.overrides.restore(overrides, state["last_override"])
     interceptor = puppeteer.interceptor
     interceptor.numbers = state["clients"]
+    if any(fault.kind is FaultKind.JOB for fault in puppeteer.fault_list):
+        attach(puppeteer)
     for fault, place, deadline, reply, command, in_band in state["kept"]:
         session = sessions[place]
         if not isinstance(session, PuppetSession):

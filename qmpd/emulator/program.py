@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Options of QEMU for other processors, which no help tells of here; those behind True take an argument.
 _OTHER_TARGETS = {"g": True, "semihosting": False, "semihosting-config": True}
 _FILES = ("/etc/qmpd.conf",)
-_OWN = ("guest", "control", "clock", "transcript", "extension", "reboot-reset", "release", "v", "vv")
+_OWN = ("guest", "control", "clock", "disk", "transcript", "extension", "reboot-reset", "release", "v", "vv")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -178,6 +178,8 @@ def _serve(options: EmulatorOptions, start: Start, configured: dict[str, str], c
                 guest += puppet_options.guest(each)
             case "control":
                 settings.control = monitor_options.control(each)
+            case "disk":
+                settings.disk_pace = puppet_options.disk(each)
             case "clock":
                 settings.clock = puppet_options.clock(each)
             case "transcript":

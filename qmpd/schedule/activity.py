@@ -119,6 +119,11 @@ class Activity(Generic[State]):
         """Whether nothing more comes."""
         return self.state in self.ENDS
 
+    @property
+    def can_be_held(self) -> bool:
+        """Whether somebody may keep its steps back."""
+        return True
+
     def step(self) -> int | None:
         """Do the next piece of work; the nanoseconds to the one after, None where that waits for a port."""
         return None
@@ -222,6 +227,22 @@ class Activities:
         self._held.discard(name)
         self._schedule.cancel(self, name)
 
+    def may_step(self, name: str) -> bool:
+        """Whether nobody keeps an activity's next step back, which then comes when it is released."""
+        activity = self.find(name)
+        if activity is None or self.points is None or not activity.can_be_held:
+            return True
+        if self.points.activity_steps(name, activity):
+            return True
+        self._held.add(name)
+        return False
+
+    def let_go(self, name: str) -> None:
+        """Let one activity go on, if a step of it was kept back."""
+        if name in self._held:
+            self._held.discard(name)
+            self.wake(name)
+
     def step_now(self, name: str) -> None:
         """Let an activity take its next step at once, in the middle of what is being done."""
         self._schedule.cancel(self, name)
@@ -239,8 +260,7 @@ class Activities:
         activity = self.find(name)
         if activity is None:
             return
-        if self.points is not None and not self.points.activity_steps(name, activity):
-            self._held.add(name)
+        if not self.may_step(name):
             return
         self._held.discard(name)
         delay = None if activity.is_over else activity.step()

@@ -82,6 +82,7 @@ class VMSettings:
     pid_file: str | None = None
     control: MonitorSettings | None = None
     clock: str = "real"
+    disk_pace: int = 0
     transcript: str | None = None
     extensions: tuple[str, ...] = ()
     folder: str | None = None

@@ -128,6 +128,7 @@ class VirtualMachine:
         )
         self.system.machine.sender_name = signals.name_of
         self.system.host = self
+        self.system.disk_pace = settings.disk_pace
         self.system.human = lines_of(self.system)
         if settings.machine.load_snapshot is not None:
             from qmpd.system import whole_snapshots

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qmpd.block.executor import Executor
     from qmpd.block.exports.exports import Exports
-    from qmpd.block.jobs.jobs import Jobs
+    from qmpd.block.jobs.jobs import Faults, Jobs
     from qmpd.chardev.device import Chardev
     from qmpd.chardev.front_ends import FrontEnd
     from qmpd.common.computer import Computer
@@ -71,6 +71,7 @@ class System:
         "_disks",
         "_exports",
         "_front_ends",
+        "_job_faults",
         "_jobs",
         "built",
         "chardevs",
@@ -78,6 +79,7 @@ class System:
         "clock",
         "computer",
         "descriptors",
+        "disk_pace",
         "exit_status",
         "guest",
         "host",
@@ -130,6 +132,9 @@ class System:
         self._disks: Disks | None = None
         # Its jobs; None until somebody asks for them.
         self._jobs: Jobs | None = None
+        self._job_faults: Faults | None = None
+        # How many bytes disks move in a second, as far as jobs are concerned; 0: as many as they can.
+        self.disk_pace = 0
         # What others read and write of them; None until something is exported.
         self._exports: Exports | None = None
         # The machine's ends of character devices that somebody listens to; None until somebody does.
@@ -242,8 +247,10 @@ class System:
 
             release, disks, graph = self.release, self.disks, self.inventory.backends.block
             self._jobs = graph.blockers = Jobs(
-                self.machine, graph, disks.executor, release.behaviour, release.refusals.message, disks.requests.tell
-            )
+                self.machine, graph, disks.executor, release.behaviour, release.refusals.message, disks.requests.tell,
+                self.disk_pace,
+            )  # fmt: skip
+            self._jobs.faults = self._job_faults
         return self._jobs
 
     @property
@@ -259,6 +266,12 @@ class System:
     def has_exports(self) -> bool:
         """Whether there is something that others read and write, or could."""
         return self._exports is not None and not self._exports.is_idle
+
+    def have_job_faults(self, faults: Faults) -> None:
+        """Have jobs meet these faults from now on."""
+        self._job_faults = faults
+        if self._jobs is not None:
+            self._jobs.faults = faults
 
     def drain_for_node(self) -> None:
         """Somebody comes to use a node for a while, or leaves it, for which QEMU drains all disks."""

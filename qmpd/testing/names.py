@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.block.jobs.states import JobStatus
 from qmpd.common.suggestions import suggestion
 from qmpd.machine import RunState
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _WILDCARDS = frozenset("*?[")
 _RUN_STATES = frozenset(str(state) for state in RunState)
+_JOB_STATUSES = frozenset(str(status) for status in JobStatus)
 
 
 class UnknownNameError(ValueError):
@@ -50,6 +52,16 @@ def check_run_state(state: str) -> None:
     __tracebackhide__ = True
     if state not in _RUN_STATES:
         raise UnknownNameError(f"there is no run state '{state}'{suggestion(state, _RUN_STATES)}")
+
+
+def check_job_status(status: str) -> None:
+    """Refuse what is no status of jobs.
+
+    :raise UnknownNameError: it is none.
+    """
+    __tracebackhide__ = True
+    if status not in _JOB_STATUSES:
+        raise UnknownNameError(f"there is no job status '{status}'{suggestion(status, _JOB_STATUSES)}")
 
 
 def _check(

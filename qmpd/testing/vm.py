@@ -10,6 +10,7 @@ from qmpd.control.clock import ClockKind
 from qmpd.control.errors import ControlError
 from qmpd.control.faults import FaultControl
 from qmpd.control.guest import GuestControl
+from qmpd.control.jobs import JobControl
 from qmpd.control.puppeteer import GROUPS
 from qmpd.control.replies import ReplyControl
 from qmpd.control.time import ClockControl
@@ -75,6 +76,7 @@ class VM(ABC):
         self.agent = AgentControl(performer)
         self.clock = ClockControl(performer)
         self.faults = FaultControl(performer)
+        self.jobs = JobControl(performer)
         self.replies = ReplyControl(performer)
         self.transcript = TranscriptControl(performer)
 
@@ -248,6 +250,43 @@ class VM(ABC):
         names.check_run_state(state)
         if self.run_state != state:
             await self._wait_async(_state(state, len(self._watch.history)), f"run state {state}", timeout)
+
+    def wait_for_job(self, id: str, status: str, *, timeout: float = TIMEOUT) -> None:  # noqa: A002 - QMP's name for it
+        """Wait until a job is in a status (QAPI `JobStatus`); nothing where it is.
+
+        :raise UnknownNameError: there is no such status.
+        :raise WaitTimeoutError: it does not get there.
+        """
+        __tracebackhide__ = True
+        names.check_job_status(status)
+        if self._job_status(id) != status:
+            self._wait(self._job(id, status), f"job {id} to be {status}", timeout)
+
+    async def wait_for_job_async(self, id: str, status: str, *, timeout: float = TIMEOUT) -> None:  # noqa: A002
+        """The same, for code that runs under asyncio or trio."""
+        __tracebackhide__ = True
+        names.check_job_status(status)
+        if self._job_status(id) != status:
+            await self._wait_async(self._job(id, status), f"job {id} to be {status}", timeout)
+
+    def _job_status(self, identifier: str) -> str | None:
+        """The status that a job was last told to be in; None where there was none."""
+        found = None
+        for event in self.events:
+            if event.name == "JOB_STATUS_CHANGE" and event.data["id"] == identifier:
+                found = event.data["status"]
+        return found
+
+    def _job(self, identifier: str, status: str) -> Callable[[Entry], bool | None]:
+        after = len(self._watch.history)
+
+        def wanted(each: Entry) -> bool | None:
+            event = self._watch.event(each) if each.number > after else None
+            if event is None or event.name != "JOB_STATUS_CHANGE":
+                return None
+            return True if event.data == {"id": identifier, "status": status} else None
+
+        return wanted
 
     def wait_until_ended(self, *, timeout: float = TIMEOUT) -> int:
         """Wait until the VM has ended; its exit status.

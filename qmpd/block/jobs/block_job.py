@@ -141,6 +141,11 @@ class BlockJob(Job):
             if not delay or self.is_cancelled:
                 return
 
+    def most(self, size: int) -> int:
+        """How much of so many bytes may be moved at once: a fault may be to come at a certain progress, or a pace be
+        kept."""
+        return max(1, min(size, self.jobs.until_fault(self), self.jobs.at_once()))
+
     # Errors
 
     def met_error(self, policy: str, number: int, *, reading: bool) -> str:

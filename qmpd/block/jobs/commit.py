@@ -108,7 +108,8 @@ class Commit(BlockJob):
             yield from self.rest()
             if self.is_cancelled:
                 return
-            outcome = yield Work(partial(_copy, top, above, base, self.done, size))
+            most = self.most(min(CHUNK, size - self.done))
+            outcome = yield Work(partial(_copy, top, above, base, self.done, size, most), counts=_length)
             chunk = _Chunk(0, False, number_of(outcome.error), True) if outcome.error else outcome.value
             if chunk.error:
                 if self.met_error(self._options.on_error, chunk.error, reading=chunk.reading) == "report":
@@ -152,8 +153,8 @@ class Commit(BlockJob):
         super().clean()
 
 
-def _copy(top: Content, above: Sequence[Content], base: Content, offset: int, size: int) -> _Chunk:
-    found, copied = chain.allocated_above(above, offset, min(CHUNK, size - offset))
+def _copy(top: Content, above: Sequence[Content], base: Content, offset: int, size: int, most: int) -> _Chunk:
+    found, copied = chain.allocated_above(above, offset, most)
     if not found:
         return _Chunk(size - offset, False)
     if copied:
@@ -166,3 +167,7 @@ def _copy(top: Content, above: Sequence[Content], base: Content, offset: int, si
         except (OSError, ImageError) as error:
             return _Chunk(found, copied, number_of(error), False)
     return _Chunk(found, copied)
+
+
+def _length(chunk: _Chunk) -> int:
+    return chunk.length

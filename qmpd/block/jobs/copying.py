@@ -21,6 +21,8 @@ BUFFER = 16 << 20
 """So much is copied in a round where nothing else is said."""
 REQUESTS = 16
 """So many requests are in a round at most."""
+FAR = 1 << 30
+"""So many bytes are passed over in a round at most, where they are zeros."""
 LARGEST = 1 << 20
 """So large a request is at most, unless the round's buffer is larger than that many."""
 
@@ -95,32 +97,35 @@ class Copy:
             return True
         return self._target.discard == "unmap" and DRIVERS[self._target.driver].grows
 
-    def copy_some(self) -> list[Request]:
-        """One round, in a thread."""
-        found = self.dirty.next(self._place, self.buffer)
+    def copy_some(self, most: int) -> list[Request]:
+        """One round, of what is dirty in one piece: `most` bytes at most, of which `buffer` are read and written."""
         done: list[Request] = []
-        if found is None:
-            return done
-        offset, length = found
-        requests = max(1, self.buffer // LARGEST) if self.buffer < REQUESTS * LARGEST else REQUESTS
-        most = max(self.buffer // REQUESTS, LARGEST)
-        while length > 0 and len(done) < requests:
-            try:
-                count, is_data = chain.data_run(self._source, offset, length)
-            except (OSError, ImageError):
-                count, is_data = min(length, most), True
-            if is_data:
-                count = min(count, most)
-            granularity = self.dirty.granularity
-            count = min(max(count - count % granularity, granularity), self.dirty.size - offset, length)
-            self.dirty.reset(offset, count)
-            request = self._copy(offset, count, is_data=is_data)
-            if request.error:
-                self.dirty.set(offset, count)
+        offset, length = self.dirty.next(self._place, most) or (0, 0)
+        buffer, requests = self.buffer, REQUESTS
+        while length > 0 and buffer > 0 and requests > 0:
+            request = self._copy_first(offset, length, min(buffer, max(self.buffer // REQUESTS, LARGEST)))
             done.append(request)
-            offset, length = offset + count, length - count
+            offset, length = offset + request.length, length - request.length
+            if request.counted:
+                buffer, requests = buffer - request.length, requests - 1
+        for request in done:
+            if request.error:
+                self.dirty.set(request.offset, request.length)
         self._place = offset
         return done
+
+    def _copy_first(self, offset: int, length: int, most: int) -> Request:
+        """Copy the first part of a dirty one: such as is alike, of which `most` bytes are read at most."""
+        try:
+            count, is_data = chain.data_run(self._source, offset, length)
+        except (OSError, ImageError):
+            count, is_data = length, True
+        if is_data:
+            count = min(count, most)
+        granularity = self.dirty.granularity
+        count = min(max(count - count % granularity, granularity), self.dirty.size - offset, length)
+        self.dirty.reset(offset, count)
+        return self._copy(offset, count, is_data=is_data)
 
     def _copy(self, offset: int, length: int, *, is_data: bool) -> Request:
         source, target = self._source.port, self._target.port
@@ -140,3 +145,8 @@ class Copy:
         except (OSError, ImageError) as error:
             return Request(offset, length, length, number_of(error))
         return Request(offset, length, length if is_data else 0)
+
+
+def moved(requests: list[Request]) -> int:
+    """How many bytes of the disk a round has moved."""
+    return sum(request.length for request in requests if not request.error)

@@ -62,6 +62,18 @@ class Home(Protocol):
         :raise OSError, ImageError: it cannot be done.
         """
 
+    def take_fault(self, job: Any) -> int:
+        """The number of the error that a job's work is to meet now; 0 without one."""
+
+    def until_fault(self, job: Any) -> int:
+        """How many bytes a job may move until a fault may come."""
+
+    def time_of(self, size: int) -> int:
+        """How long it takes to move so many bytes, in nanoseconds."""
+
+    def at_once(self) -> int:
+        """How many bytes are moved at once at most."""
+
     def settle(self) -> None:
         """Wait a moment for what is read and written."""
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qmpd.block.executor import Outcome
 from qmpd.block.images.errors import ImageError
+from qmpd.block.images.errors import text as error_text
 from qmpd.block.jobs.states import ENDED, TRANSITIONS, VERBS, JobStatus
 from qmpd.block.jobs.steps import Failed, JobFailure, Sleep, Work, failed
 from qmpd.block.jobs.transaction import JobTransaction
@@ -15,7 +17,6 @@ from qmpd.common.refusals import Refusal
 from qmpd.schedule.activity import Activity
 
 if TYPE_CHECKING:
-    from qmpd.block.executor import Outcome
     from qmpd.block.jobs.home import Home
     from qmpd.block.jobs.steps import Options, Steps
     from qmpd.block.nodes import BlockNode
@@ -52,9 +53,8 @@ class Job(Activity[JobStatus]):
         self.done = self.left = 0
         self.error: Failed | None = None
         # A job that was not started yet counts as paused, until it is.
-        self.pause_count = 1
+        self.pause_count, self.paused = 1, True
         self.busy = False
-        self.paused = True
         self.user_paused = False
         self.cancelled = False
         self.force_cancelled = False
@@ -119,6 +119,11 @@ class Job(Activity[JobStatus]):
         return self.cancelled and self.force_cancelled
 
     @property
+    def can_be_held(self) -> bool:
+        """Whether faults may keep its steps back: one that is cancelled ends."""
+        return not self.is_cancelled
+
+    @property
     def is_ready(self) -> bool:
         """Whether it could be completed."""
         return self.state in (JobStatus.READY, JobStatus.STANDBY)
@@ -143,7 +148,7 @@ class Job(Activity[JobStatus]):
         """It is over: let go of what it held."""
 
     def gone(self) -> None:
-        """Nobody can ask for it any more."""
+        """It was dismissed."""
 
     def complete(self) -> None:
         """End with success now that it is ready.
@@ -164,10 +169,10 @@ class Job(Activity[JobStatus]):
         """The user has resumed it."""
 
     def tell_pending(self) -> None:
-        """It waits to be finalized: a block job has an event for that."""
+        """It waits to be finalized."""
 
     def tell_end(self) -> None:
-        """It has ended: the same."""
+        """It has ended."""
 
     def blocks(self, node: BlockNode) -> bool:
         """Whether nobody else may change this node while the job is there."""
@@ -176,8 +181,6 @@ class Job(Activity[JobStatus]):
     def quiet_nodes(self) -> list[BlockNode]:
         """The nodes that are quiet only if the job is."""
         return []
-
-    # Progress
 
     @property
     def total(self) -> int:
@@ -188,8 +191,6 @@ class Job(Activity[JobStatus]):
         """So much more is done."""
         self.done += size
         self.left -= size
-
-    # Waiting, in `run`
 
     def sleep(self, delay: int) -> Steps:
         """Sleep for so many nanoseconds, or until it is woken; then pause where it is to."""
@@ -253,13 +254,16 @@ class Job(Activity[JobStatus]):
             self._work_ended()
             return
         except (JobFailure, Refusal, OSError, ImageError) as error:
-            if self.error is None:
-                self.error = failed(error)
+            self.error = failed(error) if self.error is None else self.error
             self._work_ended()
             return
         if isinstance(wait, Work):
             self._owed = True
-            self.jobs.do(wait.do, lambda outcome: self._worked(outcome, wait))
+            number = 0 if wait.counts is None else self.jobs.take_fault(self)
+            if number:
+                self._worked(Outcome(error=OSError(number, error_text(number))), wait)
+            else:
+                self.jobs.do(wait.do, lambda outcome: self._worked(outcome, wait))
             return
         self.busy = False
         self._asleep = wait.idle or wait.delay is not None
@@ -269,7 +273,8 @@ class Job(Activity[JobStatus]):
     def _worked(self, outcome: Outcome, work: Work) -> None:
         """A piece of work is done; the job goes on in the main loop's next pass."""
         self._outcome = outcome
-        self.jobs.activities.due(self.name, work.delay)
+        moved = 0 if work.counts is None or outcome.error is not None else work.counts(outcome.value)
+        self.jobs.activities.due(self.name, max(work.delay, self.jobs.time_of(moved)))
         if work.early is not None:
             work.early(outcome)
 
@@ -297,9 +302,11 @@ class Job(Activity[JobStatus]):
             return
         if asleep is not None and asleep is not self._asleep:
             return
-        self._asleep = False
         self.jobs.activities.cancel(self.name)
-        self._go_on()
+        # One that is held goes on when it is let go.
+        self._asleep = not self.jobs.activities.may_step(self.name)
+        if not self._asleep:
+            self._go_on()
 
     def _work_ended(self) -> None:
         self.deferred = True
@@ -324,8 +331,6 @@ class Job(Activity[JobStatus]):
     def hindrance(self) -> str | None:
         """Its place in its work is not plain data."""
         return f"the job '{self.identifier}' is there"
-
-    # Pauses
 
     def pause(self) -> None:
         """Somebody needs it to be quiet."""
@@ -412,6 +417,7 @@ class Job(Activity[JobStatus]):
                 self.transaction.abort(self)
         else:
             self.wake()
+            self.jobs.activities.let_go(self.name)
 
     def cancel_later(self, *, force: bool) -> None:
         """It is cancelled; whoever calls this sees to it that it notices."""
@@ -435,8 +441,7 @@ class Job(Activity[JobStatus]):
                 self.wake()
         if not self.has_ended:
             # What it reads or writes does not come to an end: nobody waits for that.
-            self.deferred = True
-            self._outcome, self._owed = None, False
+            self.deferred, self._outcome, self._owed = True, None, False
             self.update_result()
 
     def update_result(self) -> None:
@@ -492,5 +497,4 @@ class Job(Activity[JobStatus]):
             "id": self.identifier, "type": self.KIND, "status": str(self.state), "current-progress": self.done,
             "total-progress": self.total,
         }  # fmt: skip
-        words = self.error_words()
-        return found if words is None else {**found, "error": words}
+        return found | ({} if self.error is None else {"error": self.error_words()})

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+_SECOND = 1_000_000_000
+_ALL = 1 << 63
+_LEAST = 65536
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -30,10 +34,20 @@ class _Drain:
         return bool(nodes) and (self._nodes is None or any(node in self._nodes for node in nodes))
 
 
+class Faults(Protocol):
+    """Who has the work of jobs fail (`qmpd.control.job_faults`)."""
+
+    def take(self, job: Job) -> int:
+        """The number of the error that a job's work is to meet now; 0 without one."""
+
+    def left(self, job: Job) -> int | None:
+        """How many bytes a job may move until a fault may come; None where none will."""
+
+
 class Jobs:
     """All jobs of one machine, the newest first (as all queries have them)."""
 
-    __slots__ = ("_all", "_drains", "_machine", "behaviour", "executor", "graph", "tell", "words")
+    __slots__ = ("_all", "_drains", "_machine", "behaviour", "executor", "faults", "graph", "pace", "tell", "words")
 
     def __init__(
         self,
@@ -43,14 +57,19 @@ class Jobs:
         behaviour: JobBehaviour,
         words: Callable[[Refusal], str],
         tell: Callable[[], None],
+        pace: int = 0,
     ) -> None:
-        """`words` gives a refusal in the words of the release; `tell` tells what has happened to disks meanwhile."""
+        """`pace` is how many bytes disks move in a second, 0 for as many as they can.
+
+        `words` gives a refusal in the words of the release; `tell` tells what has happened to disks meanwhile."""
         self._machine = machine
         self.graph = graph
         self.executor = executor
         self.behaviour = behaviour
         self.words = words
         self.tell = tell
+        self.pace = pace
+        self.faults: Faults | None = None
         self._all: list[Job] = []
         self._drains: list[_Drain] = []
 
@@ -119,6 +138,23 @@ class Jobs:
     def run_turn(self) -> bool:
         """Do now what was left to the next turn; whether there was something."""
         return self._machine.run_left()
+
+    def take_fault(self, job: Any) -> int:
+        """The number of the error that a job's work is to meet now; 0 without one."""
+        return 0 if self.faults is None else self.faults.take(job)
+
+    def until_fault(self, job: Any) -> int:
+        """How many bytes a job may move until a fault may come."""
+        left = None if self.faults is None else self.faults.left(job)
+        return _ALL if left is None else left
+
+    def time_of(self, size: int) -> int:
+        """How long it takes to move so many bytes, in nanoseconds."""
+        return size * _SECOND // self.pace if self.pace else 0
+
+    def at_once(self) -> int:
+        """How many bytes are moved at once at most: where there is a pace, what takes a second."""
+        return max(_LEAST, self.pace) if self.pace else _ALL
 
     # Drains
 

@@ -18,7 +18,7 @@ from qmpd.block.files import ALL, UNCHANGED
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob
-from qmpd.block.jobs.copying import BUFFER, Copy, Request
+from qmpd.block.jobs.copying import BUFFER, FAR, Copy, Request, moved
 from qmpd.block.jobs.dirty import Dirty
 from qmpd.block.jobs.drains import drains_of
 from qmpd.block.jobs.steps import JobFailure, Work
@@ -282,9 +282,11 @@ class Mirror(BlockJob):
     def _round(self) -> Steps:
         """Copy some of what is dirty."""
         early = self._told_early if self.jobs.behaviour.mirror_fails_early else None
-        outcome = yield Work(self._copy.copy_some, early=early)
+        most = self.most(FAR)
+        outcome = yield Work(lambda: self._copy.copy_some(most), early=early, counts=moved)
         if outcome.error is not None:
-            raise outcome.error
+            self._failed(Request(0, 0, 0, number_of(outcome.error), reading=True))
+            return
         counted = 0
         for request in outcome.value:
             if request.error:

@@ -33,12 +33,14 @@ class Sleep(NamedTuple):
 class Work(NamedTuple):
     """Have something done by the executor; the job is sent its `Outcome`, after `delay` nanoseconds at least.
 
-    `early` hears of it as soon as it is known.
+    `early` hears of it as soon as it is known.  `counts` gives how many bytes of the disk it has moved, by its value:
+    such work can be made to fail, and takes its time where the disks have a pace.
     """
 
     do: Callable[[], Any]
     delay: int = 0
     early: Callable[[Outcome], None] | None = None
+    counts: Callable[[Any], int] | None = None
 
 
 class JobFailure(Exception):  # noqa: N818 - it is the job that fails, not the program

@@ -103,8 +103,9 @@ class Stream(BlockJob):
             yield from self.rest()
             if self.is_cancelled:
                 break
-            outcome = yield Work(partial(_copy, top, behind, self.done, size))
-            chunk = _Chunk(CHUNK, False, number_of(outcome.error)) if outcome.error else outcome.value
+            most = self.most(CHUNK)
+            outcome = yield Work(partial(_copy, top, behind, self.done, size, most), counts=_length)
+            chunk = _Chunk(most, False, number_of(outcome.error)) if outcome.error else outcome.value
             if chunk.error:
                 action = self.met_error(self._options.on_error, chunk.error, reading=True)
                 if action == "stop":
@@ -149,8 +150,8 @@ class Stream(BlockJob):
         super().clean()
 
 
-def _copy(top: Content, behind: Sequence[Content], offset: int, size: int) -> _Chunk:
-    length, allocated = chain.first_run(top, offset, CHUNK)
+def _copy(top: Content, behind: Sequence[Content], offset: int, size: int, most: int) -> _Chunk:
+    length, allocated = chain.first_run(top, offset, most)
     if allocated:
         return _Chunk(length, False)
     found, copied = chain.allocated_above(behind, offset, length)
@@ -167,3 +168,7 @@ def _copy(top: Content, behind: Sequence[Content], offset: int, size: int) -> _C
         except OSError as error:
             return _Chunk(found, copied, error.errno or errno.EIO)
     return _Chunk(found, copied)
+
+
+def _length(chunk: _Chunk) -> int:
+    return chunk.length

@@ -1,4 +1,4 @@
-"""`-guest` and `-clock`: what is played with, as it is at the start.
+"""`-guest`, `-clock` and `-disk`: what is played with, as it is at the start.
 
 The control socket changes both while the machine runs (`qmpd.control`), and spells them the same.
 """
@@ -43,6 +43,24 @@ def with_guest(machine: MachineSettings, pairs: list[tuple[str, str]]) -> Machin
         raise OptionError("machine 'none' has no guest", "-guest")
     guest = replace(machine.guest or GuestSettings(), **guest_options.parse(pairs))
     return replace(machine, guest=guest)
+
+
+def disk(given: Given) -> int:
+    """How many bytes the disks move in a second, as `-disk rate=100M` says.
+
+    :raise OptionError: it says something else.
+    """
+    from qmpd.control.sizes import size
+
+    rate = 0
+    try:
+        for key, value in key_values.flat_list(given.value):
+            if key != "rate":
+                raise ValueError(f"there is no '{key}': rate is meant")
+            rate = size(value)
+    except ValueError as error:
+        raise OptionError(str(error), given.location) from None
+    return rate
 
 
 def clock(given: Given) -> str:

@@ -1,0 +1,143 @@
+"""Jobs of a VM in a test: under its clock, at the pace of its disks, held and made to fail; over a real socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qmpd.control.errors import ControlError
+from qmpd.testing import start
+from qmpd.testing.names import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qmpd.testing import VM
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+class Client:
+    """A QMP client that keeps the events it hears."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        self._socket.settimeout(20)
+        self._lines = self._socket.makefile("rw")
+        self._lines.readline()
+        self.events: list[dict[str, Any]] = []
+        self("qmp_capabilities")
+
+    def __call__(self, name: str, **arguments: Any) -> Any:
+        """Execute a command; its value, or the text of its error."""
+        given = {key.replace("_", "-"): value for key, value in arguments.items()}
+        self._lines.write(json.dumps({"execute": name, "arguments": given}) + "\n")
+        self._lines.flush()
+        while "event" in (message := json.loads(self._lines.readline())):
+            self.events.append(message)
+        return message["return"] if "return" in message else message["error"]["desc"]
+
+    def job(self) -> dict[str, Any]:
+        """The only block job."""
+        (found,) = self("query-block-jobs")
+        return dict(found)
+
+    def close(self) -> None:
+        """Leave."""
+        self._lines.close()
+        self._socket.close()
+
+
+@pytest.fixture
+def vm() -> Iterator[VM]:
+    with start(machine="none", release="7.2", clock="virtual", options=["-disk", "rate=100M"]) as started:
+        yield started
+
+
+@pytest.fixture
+def client(vm: VM, tmp_path: Path) -> Iterator[Client]:
+    """Somebody who has two sparse images of 10 GiB."""
+    client = Client(vm.qmp_path)
+    for name in ("s", "t"):
+        path = tmp_path / f"{name}.raw"
+        with path.open("wb") as file:
+            file.truncate(10 * GIB)
+        file_node = {"driver": "file", "filename": str(path)}
+        assert client("blockdev-add", driver="raw", node_name=name, file=file_node) == {}
+    yield client
+    client.close()
+
+
+def _mirror(client: Client, **more: Any) -> None:
+    assert client("blockdev-mirror", job_id="j", device="s", target="t", sync="full", **more) == {}
+
+
+def test_a_sparse_disk_takes_its_time_on_the_clock_alone(vm: VM, client: Client) -> None:
+    _mirror(client)
+    vm.clock.advance(51.2)
+    assert 49 * GIB // 10 <= client.job()["offset"] <= 51 * GIB // 10
+    assert client.job()["status"] == "running"
+    vm.clock.advance(51.3)
+    vm.wait_for_job("j", "ready")
+    assert client.job()["offset"] == client.job()["len"] == 10 * GIB
+
+
+def test_a_held_job_stays_and_goes_on(vm: VM, client: Client) -> None:
+    vm.jobs.hold("j")
+    _mirror(client)
+    vm.clock.advance(60)
+    assert (client.job()["status"], client.job()["offset"]) == ("running", 0)
+    (fault,) = vm.jobs.release("j")
+    assert fault.activity == "job j"
+    vm.clock.advance(60)
+    assert client.job()["offset"] > 5 * GIB
+    with pytest.raises(ControlError, match="nothing holds the job 'j'"):
+        vm.jobs.release("j")
+
+
+def test_a_held_job_can_be_cancelled(vm: VM, client: Client) -> None:
+    vm.jobs.hold("j")
+    assert client("block-stream", job_id="j", device="s") == {}
+    _mirror(client, speed=1)
+    vm.clock.advance(1)
+    assert client("job-cancel", id="j") == {}
+    vm.wait_for_job("j", "null")
+
+
+def test_a_fault_at_half_of_the_way_stops_a_job_where_its_policy_says_so(vm: VM, client: Client) -> None:
+    vm.faults.job(type_="mirror", at="50%", error="ENOSPC")
+    _mirror(client, on_source_error="enospc")
+    vm.clock.advance(120)
+    vm.wait_for_event("BLOCK_JOB_ERROR", {"device": "j", "action": "stop"})
+    job = client.job()
+    assert (job["status"], job["io-status"], job["offset"]) == ("paused", "nospace", 5 * GIB)
+    assert client("block-job-resume", device="j") == {}
+    vm.clock.advance(120)
+    vm.wait_for_job("j", "ready")
+
+
+def test_a_fault_fails_the_job_that_it_names_and_no_other(vm: VM, client: Client) -> None:
+    vm.faults.job(id_="other", at="1G")
+    vm.faults.job(id_="j", at=f"{2 * GIB}")
+    _mirror(client)
+    vm.clock.advance(120)
+    completed = vm.wait_for_event("BLOCK_JOB_COMPLETED")
+    assert completed.data["error"] == "Input/output error"
+    assert completed.data["offset"] == 2 * GIB
+
+
+@pytest.mark.parametrize("at", ["101%", "half", "-1"])
+def test_a_progress_that_is_none_is_refused(vm: VM, at: str) -> None:
+    with pytest.raises(ControlError):
+        vm.faults.job(at=at)
+
+
+def test_waiting_for_what_no_job_can_be_is_refused(vm: VM) -> None:
+    with pytest.raises(UnknownNameError, match="'redy'"):
+        vm.wait_for_job("j", "redy")
