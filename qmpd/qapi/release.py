@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.hardware import Hardware
     from qmpd.qapi.human_monitor import HumanMonitorTable
     from qmpd.qapi.introspection import Introspection
+    from qmpd.qapi.migration import MigrationFace
     from qmpd.qapi.naming import Names
     from qmpd.qapi.object_tree import ObjectTree
     from qmpd.qapi.object_types import ObjectTypes
@@ -271,6 +272,21 @@ class Release:
         try:
             return AgentFace(orjson.loads(self._read(FILE)))
         except (OSError, ValueError, KeyError) as error:
+            raise BadRelease(f"{self.directory / FILE}: {error}") from error
+
+    @cached_property
+    def migration(self) -> MigrationFace:
+        """What the release refuses of migrations; nothing where that is not known.
+
+        :raise BadRelease: the file cannot be read.
+        """
+        from qmpd.qapi.migration import FILE, MigrationFace
+
+        try:
+            return MigrationFace.from_json(orjson.loads(self._read(FILE)))
+        except FileNotFoundError:
+            return MigrationFace()
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadRelease(f"{self.directory / FILE}: {error}") from error
 
     @cached_property

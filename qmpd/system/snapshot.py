@@ -26,7 +26,7 @@ def take(system: System) -> dict[str, object]:
     return {
         "machine": machine_snapshot.take(system.machine),
         "numa": {name: to_plain(getattr(system.settings, name)) for name in _NUMA},
-        "migration-capabilities": system.migration_capabilities,
+        "migration": None if system.migration is None else [system.migration.capabilities, system.migration.parameters],
         "modules-loaded": system.modules_loaded,
         "chardevs": [chardev.take() for chardev in system.chardevs],
         "inventory": _take_inventory(system),
@@ -52,7 +52,9 @@ def put(system: System, state: Mapping[str, Any]) -> None:
     numa: dict[str, Any] = {name: tuple(state["numa"][name]) for name in _NUMA}
     machine.settings = replace(machine.settings, **numa)
     machine_snapshot.put(machine, state["machine"])
-    system.migration_capabilities = state["migration-capabilities"]
+    if state["migration"] is not None:
+        settings = system.migration_settings
+        settings.capabilities, settings.parameters = map(dict, state["migration"])
     system.modules_loaded = state["modules-loaded"]
     system.chardevs[:] = [Chardev.put(each) for each in state["chardevs"]]
     if state["inventory"] is not None:

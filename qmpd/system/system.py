@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qmpd.hardware.inventory import Inventory
     from qmpd.hardware.user_objects import Objects
     from qmpd.machine import Clock, MachineSettings
+    from qmpd.migration.settings import MigrationSettings
     from qmpd.qapi import Release
     from qmpd.qom.tree import ObjectTree
     from qmpd.schedule.activity import Activities
@@ -85,7 +86,7 @@ class System:
         "host",
         "human",
         "machine",
-        "migration_capabilities",
+        "migration",
         "modules_loaded",
         "release",
         "report_defect",
@@ -124,7 +125,7 @@ class System:
         # The open files that clients have handed over; None where none was.
         self.descriptors: Descriptors | None = None
         # The capabilities of migration that were set; None where none was.
-        self.migration_capabilities: dict[str, bool] | None = None
+        self.migration: MigrationSettings | None = None
         # Whether some command has made QEMU load all its modules; a process that takes over has not.
         self.modules_loaded = False
         self.exit_status: int | None = None
@@ -210,6 +211,15 @@ class System:
         inventory.backends.block.open_set = self._open_of_set
         inventory.backends.block.json_parser = self.release.behaviour.json_parser
         self._disks = self._jobs = None
+
+    @property
+    def migration_settings(self) -> MigrationSettings:
+        """What was set for the machine's migrations."""
+        if self.migration is None:
+            from qmpd.migration.settings import MigrationSettings
+
+            self.migration = MigrationSettings()
+        return self.migration
 
     def front_end(self, label: str) -> FrontEnd | None:
         """The machine's end of a character device; None where nobody listens to it."""

@@ -256,7 +256,7 @@ def _steps(scenario: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[str
 
 @asynccontextmanager
 async def _served(release: str, scenario: dict[str, Any], folder: str) -> AsyncIterator[Machine]:
-    port = str(20_000 + int(os.path.basename(folder)) % 10_000)
+    port = str(27_183 + int(os.path.basename(folder)) % 4_000)
     if scenario["guest"] is not None:
         await trio.Path(folder, "guest.img").write_bytes(bytes(41 * 512))
     clock = VirtualClock()

@@ -30,7 +30,7 @@ MODULES = {
     "descriptors": ("getfd", "closefd", "add-fd", "remove-fd", "query-fdsets", "add_client"),
     "migration": (
         "migrate-pause", "migrate-set-capabilities", "query-migrate-capabilities", "migrate_cancel", "migrate-recover",
-        "migrate-continue", "migrate-start-postcopy",
+        "migrate-continue", "migrate-set-parameters", "migrate-start-postcopy", "query-migrate-parameters",
     ),
     "chardev": (
         "query-chardev", "chardev-add", "chardev-change", "chardev-remove", "chardev-send-break", "ringbuf-write",

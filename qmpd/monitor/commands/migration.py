@@ -23,23 +23,46 @@ def migrate_pause(system: System, session: Client, arguments: Arguments) -> obje
 
 @command("migrate-set-capabilities")
 def migrate_set_capabilities(system: System, session: Client, arguments: Arguments) -> object:
-    """What is set is told by query-migrate-capabilities, and no more: nothing migrates here."""
+    """What is set is told by query-migrate-capabilities."""
     wanted = {each["capability"]: each["state"] for each in cast("list[dict[str, Any]]", arguments["capabilities"])}
-    system.migration_capabilities = {**(system.migration_capabilities or {}), **wanted}
+    system.migration_settings.set_capabilities(wanted, system.release.migration, _usual(system))
     return EMPTY
 
 
 @command("query-migrate-capabilities")
 def query_migrate_capabilities(system: System, session: Client, arguments: Arguments) -> object:
     """The release's list, with what was set since."""
-    found = system.release.captured("query-migrate-capabilities", {}, system.settings.board.reference, {})
-    if not isinstance(found, bytes):
-        raise CommandError("qmpd does not know the capabilities of this release")
-    states = system.migration_capabilities or {}
+    states = {} if system.migration is None else system.migration.capabilities
     return [
         {"capability": each["capability"], "state": states.get(each["capability"], each["state"])}
-        for each in orjson.loads(found)
+        for each in _captured(system, "query-migrate-capabilities")
     ]
+
+
+@command("migrate-set-parameters")
+def migrate_set_parameters(system: System, session: Client, arguments: Arguments) -> object:
+    """What is set is told by query-migrate-parameters."""
+    system.migration_settings.set_parameters(arguments, system.release.migration, _usual(system))
+    return EMPTY
+
+
+@command("query-migrate-parameters")
+def query_migrate_parameters(system: System, session: Client, arguments: Arguments) -> object:
+    """The release's own, with what was set since."""
+    return {**_usual(system), **({} if system.migration is None else system.migration.parameters)}
+
+
+def _usual(system: System) -> dict[str, Any]:
+    """The release's own parameters; the last one first, as that is how they were put in."""
+    return dict(reversed(_captured(system, "query-migrate-parameters").items()))
+
+
+def _captured(system: System, name: str) -> Any:
+    """What the release's program answered that nobody had told anything."""
+    found = system.release.captured(name, {}, system.settings.board.reference, {})
+    if not isinstance(found, bytes):
+        raise CommandError(f"qmpd does not know what {name} answers in this release")
+    return orjson.loads(found)
 
 
 @command("migrate_cancel")
@@ -62,6 +85,6 @@ def migrate_continue(system: System, session: Client, arguments: Arguments) -> o
 
 @command("migrate-start-postcopy")
 def migrate_start_postcopy(system: System, session: Client, arguments: Arguments) -> object:
-    if not (system.migration_capabilities or {}).get("postcopy-ram"):
+    if system.migration is None or not system.migration.capabilities.get("postcopy-ram"):
         raise CommandError("Enable postcopy with migrate_set_capability before the start of migration")
     raise CommandError("Postcopy must be started after migration has been started")
