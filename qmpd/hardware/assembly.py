@@ -92,10 +92,11 @@ def make_room(root: Node, unattached: Node, first: int, count: int) -> None:
                     node.set_value(name, new)
     static = unattached.shape.static
     assert static is not None
-    properties = [list(each) for each in unattached.shape.properties[:static]]
+    known = unattached.put_in()
+    properties = [list(each) for each in known[:static]]
     children = dict(unattached.children)
     unattached.children.clear()
-    for each in unattached.shape.properties[static:]:
+    for each in known[static:]:
         name = _UNATTACHED_DEVICE.sub(moved, f"{UNATTACHED}/{each.name}")[len(UNATTACHED) + 1 :]
         properties.append([name, each.kind, each.code])
         child = children.get(each.name)
@@ -103,7 +104,7 @@ def make_room(root: Node, unattached: Node, first: int, count: int) -> None:
             unattached.attach(name, child)
         if each.name == f"device[{first - 1}]":
             properties += [[f"device[{first + index}]", "child<>", 0] for index in range(count)]
-    unattached.shape = Shape(properties, static)
+    unattached.become(Shape(properties, static))
 
 
 def _identity(settings: MachineSettings, index: int, node: Node) -> dict[str, int]:

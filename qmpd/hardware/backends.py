@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmpd.block import iothreads
 from qmpd.block.nodes import Drive
 from qmpd.common.refusals import Refusal
+from qmpd.hardware.assembly import UNATTACHED
 from qmpd.hardware.floppies import FLOPPY, choose_type
 from qmpd.machine.errors import MachineError
 from qmpd.qom.naming import ID
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
     from qmpd.hardware.network import Network
+    from qmpd.qom.node import Node
 
 # Of these there may be one in a machine.
 _SINGLE = {"virtio-balloon-device": "Only one balloon device is supported"}
@@ -233,6 +235,16 @@ class Backends:
             if self._rules.scsi_iothread_refused:
                 self.block.detach(device)
                 raise
+
+    def paths_changed(self) -> None:
+        """The board's devices have other numbers now: drives go by where their devices are."""
+        for drive in self.block.drives:
+            node: Node | None = None if drive.device is None else drive.device.node
+            while node is not None and (node.parent is None or node.parent.path != UNATTACHED):
+                node = node.parent
+            if node is not None and drive.qdev.startswith(f"{UNATTACHED}/"):
+                below = drive.qdev.removeprefix(f"{UNATTACHED}/").partition("/")
+                drive.qdev = drive.label = f"{node.path}{below[1]}{below[2]}"
 
     def detach(self, device: Device) -> None:
         """A device is taken out of the machine."""

@@ -342,11 +342,17 @@ class Devices:
             make_room(self._tree.root, container, number, 1)
             container.retype(f"device[{number}]", f"child<{node.type}>")
             container.attach(f"device[{number}]", node)
+            self._backends.paths_changed()
         self._unattached += 1
         for name, value in given.items():
             if node.property(name) is not None:
                 node.set_value(name, value)
         self._realize(Device(node, driver, None, cold=cold), bus, captured, given)
+
+    def bus_for(self, driver: str) -> Bus | None:
+        """The first bus that devices of this type go on; None where there is none, or nothing is known of the type."""
+        captured = self._builder.captured("device", driver)
+        return None if captured is None or "tree" not in captured else self.buses.first(kind=captured["bus"])
 
     def add_usb(self) -> None:
         """Add the USB controller that the board has when it is to have one (`-usb`)."""

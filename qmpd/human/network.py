@@ -34,10 +34,11 @@ def info_network(system: System, line: Rest) -> str:
         return ""
     network = system.inventory.backends.network
     said = _hubs(network)
+    behind = {port.options["netdev"] for port in network.netdevs if port.type == _HUB_PORT and "netdev" in port.options}
     clients: list[Netdev | Card] = [*network.netdevs, *network.cards]
     for client in sorted(clients, key=lambda each: each.number):
         if isinstance(client, Netdev):
-            if client.peer is None and client.type != _HUB_PORT:
+            if client.peer is None and client.type != _HUB_PORT and client.identifier not in behind:
                 said += _backend(client)
         elif client.netdev is None or client.netdev.type != _HUB_PORT:
             said += _card(client)
@@ -54,10 +55,10 @@ def _hubs(network: Network) -> str:
         for port in reversed(network.netdevs):
             if port.type != _HUB_PORT or port.options.get("hubid") != hub:
                 continue
-            if "netdev" in port.options:
-                raise NotModelled("'info network' where a hub is connected to a backend")
             card = cards.get(id(port))
-            said += f" \\ {port.identifier}" + (f": {_card(card)}" if card is not None else "\n")
+            backend = network.find(port.options["netdev"]) if "netdev" in port.options else None
+            peer = _card(card) if card is not None else _backend(backend) if backend is not None else ""
+            said += f" \\ {port.identifier}" + (f": {peer}" if peer else "\n")
     return said
 
 

@@ -236,6 +236,23 @@ class Preset:
     value: str
 
 
+class Place(enum.StrEnum):
+    """What a board's own device is to the board, in the order in which boards make them."""
+
+    SCREEN = "screen"
+    PORT = "port"
+    CARD = "card"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardPart:
+    """A device that the board makes for itself because of `-vga`, `-serial`, `-nic` and the like, or by default."""
+
+    place: Place
+    driver: str
+    properties: Mapping[str, object] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSettings:
     """Everything about a virtual machine that its command line decides.
@@ -278,6 +295,7 @@ class MachineSettings:
     guest: GuestSettings | None = None
     devices: tuple[Device, ...] = ()
     presets: tuple[Preset, ...] = ()
+    board_parts: tuple[BoardPart, ...] = ()
     machine_name: str = ""
     objects: tuple[Mapping[str, object], ...] = ()
     netdevs: tuple[Mapping[str, object], ...] = ()

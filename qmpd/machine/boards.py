@@ -6,7 +6,12 @@ is the same in the other captured releases.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
+
+_PCI_SCREENS = {
+    "std": "VGA", "cirrus": "cirrus-vga", "vmware": "vmware-svga", "qxl": "qxl-vga", "virtio": "virtio-vga",
+}  # fmt: skip
 
 
 class Board(NamedTuple):
@@ -48,6 +53,15 @@ class Board(NamedTuple):
     - `takes_remapping`: there is a place for an IOMMU that remaps interrupts; what it is made of was not captured.
     - `cards`: network cards that it can have beside those for PCI.
 
+    Its own devices, which options ask for or which are there by default:
+
+    - `screens`: the types of device that `-vga` makes; `default_screen`, what it makes by default.
+    - `screen_behind`: the type of those of its devices that the screen comes behind; empty: behind all.
+    - `serial_ports`, `parallel_ports`: how many it can have.
+    - `ports_before`: the types of those of its devices that the ports come before; none: behind all.
+    - `default_card`: the network card that it has where no model is asked for; empty: none.
+    - `cards_behind`: the type of those of its devices that network cards come behind; empty: behind all.
+
     Drives:
 
     - `interface`: the interface of drives that name none.
@@ -78,6 +92,14 @@ class Board(NamedTuple):
     takes_system_devices: bool = True
     takes_remapping: bool = False
     cards: tuple[str, ...] = ("ne2k_isa", "virtio-net-pci")
+    screens: Mapping[str, str] = _PCI_SCREENS
+    default_screen: str = "std"
+    screen_behind: str = "isa-i8259"
+    serial_ports: int = 4
+    parallel_ports: int = 3
+    ports_before: tuple[str, ...] = ("isa-fdc", "i8042")
+    default_card: str = "e1000"
+    cards_behind: str = "port92"
     interface: str = "ide"
     ide_buses: int = 2
     ide_units: int = 2
@@ -102,16 +124,18 @@ _NAMED = {
         has_cpus=False, levels=("sockets", "cores", "threads"), most_cpus=1, reads_topology=False, lists_cpus=False,
         memory=0, most_slots=None, has_acpi=False, wakes=False, resets_twice=False, has_pci=False, takes_vga=False,
         hotplugs_freely=False, takes_system_devices=False, cards=(), interface="none", ide_buses=0, floppies=0,
-        has_floppy=False, flashes=0,
+        has_floppy=False, flashes=0, screens={}, serial_ports=0, parallel_ports=0, default_card="",
     ),
     "isapc": _PC._replace(
         family="isapc", memory_split="", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False,
-        has_pci=False,
+        has_pci=False, screens={"std": "isa-vga", "cirrus": "isa-cirrus-vga"}, default_screen="cirrus",
+        default_card="ne2k_isa",
     ),
     "microvm": _PC._replace(
         family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,
         lists_cpus=False, wakes=False, resets_twice=False,
         has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0, has_floppy=False,
+        screens={}, serial_ports=1, parallel_ports=0, ports_before=(), default_card="",
     ),
     "x-remote": _PC._replace(
         lacking=_WITHOUT_INPUT, lists_cpus=False, has_acpi=False, wakes=False, resets_twice=False,
@@ -122,7 +146,7 @@ _NAMED = {
 _ALIKE = {
     "q35": _PC._replace(
         family="q35", memory_split="halves", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1,
-        has_floppy=False,
+        has_floppy=False, screen_behind="", default_card="e1000e", cards_behind="",
     ),
 }
 

@@ -103,6 +103,14 @@ class Node:
         names = shape.names if self._added is None else self._added
         return [*shape.properties[: shape.static], *(names[name] for name in reversed(self._table.walk()))]
 
+    def put_in(self) -> list[Property]:
+        """Its properties in the order in which they were put in, those of its class first."""
+        return list((self.shape.names if self._added is None else self._added).values())
+
+    def become(self, shape: Shape) -> None:
+        """Have these properties and no others, as if none had ever been taken away."""
+        self.shape, self._added, self._table = shape, None, None
+
     def put_last(self, name: str) -> None:
         """Let a property be the last that was put in, as if none had ever been taken away."""
         if self._added is None:

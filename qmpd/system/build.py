@@ -19,6 +19,7 @@ from qmpd.common.refusals import Refusal
 from qmpd.common.texts import Texts
 from qmpd.guest.effects import ACTING
 from qmpd.hardware.board_drives import BOARD_INTERFACES, BoardDrive, add_board_drives
+from qmpd.hardware.board_parts import add_board_parts
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.inventory import Inventory, NotCaptured, Source
 from qmpd.qom.tree import Builder
@@ -162,6 +163,15 @@ class Building:
         if self.inventory.settings.presets:
             self.inventory.devices.preset_board()
 
+    def add_board_parts(self) -> None:
+        """Make the devices that the board makes for itself.
+
+        :raise Refusal: one is refused.
+        """
+        settings = self.inventory.settings
+        if settings.board_parts:
+            add_board_parts(self.inventory.devices, settings.board_parts, settings.board)
+
     def add_usb(self) -> None:
         """Add the board's USB controller (`-usb`).
 
@@ -244,6 +254,7 @@ def _parts(building: Building, settings: MachineSettings) -> Iterator[tuple[str,
         given = ",".join(f"{name}={value}" for name, value in drive.items())
         yield f"-drive {given}", partial(building.add_drive, drive)
     yield "-global", building.preset_board
+    yield "-machine", building.add_board_parts
     if settings.usb:
         yield "-usb", building.add_usb
     yield "-machine", building.add_flashes

@@ -41,6 +41,7 @@ _MOMENTARY = (
     (re.compile(r'"thread-id": \d+'), '"thread-id": 0'),
     (re.compile(r"/dev/pts/\d+"), "/dev/pts/0"),
     (re.compile(r"#chr\d{3}"), "#chr000"),
+    (re.compile(r"#net(\d+?)\d\d\b"), r"#net\1"),
     (re.compile(r"#block(\d+?)\d\d\b"), r"#block\1"),
     (re.compile(r"/tmp/qmpd-\d+-\d+\.cfg"), "CONFIG"),
     (re.compile(r"(127\.0\.0\.1|localhost|0\.0\.0\.0|::1?\]?):[1-9]\d{4}\b"), r"\1:PORT"),

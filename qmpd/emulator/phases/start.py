@@ -18,6 +18,7 @@ from qmpd.emulator.phases.before import Before
 from qmpd.emulator.phases.board import Board
 from qmpd.emulator.phases.checks import EntryChecks
 from qmpd.emulator.phases.cpu_features import CPUs
+from qmpd.emulator.phases.defaults import Defaults
 from qmpd.emulator.phases.usb_devices import usb_driver
 from qmpd.emulator.reading import numa as numa_options
 from qmpd.emulator.reading.drives import Drives, of_machine
@@ -139,21 +140,10 @@ class Start:
         return settings
 
     def _create_defaults(self) -> None:
-        options, values = self._options, self._options.values
-        has_defaults = "nodefaults" not in values
-        nographic = "nographic" in values
-        monitor = has_defaults and not options.chardevs.monitor_given
-        for kind in ("serial", "parallel"):
-            if any(given.value.startswith("mon:") for given in options.given.get(kind, ())):
-                monitor = False
-        if options.process.daemonize and nographic and has_defaults:
-            left = monitor or any(kind not in options.given for kind in ("serial", "parallel"))
-            if left:
-                raise OptionError("-nographic cannot be used with -daemonize", NOWHERE)
-        if monitor:
-            options.chardevs.default_monitor(nographic)
-        displays.check_display(options)
-        displays.select_card(options)
+        self._defaults = Defaults(self._options, self._board.kind)
+        self._defaults.create_monitor()
+        displays.check_display(self._options)
+        displays.select_card(self._options)
 
     def _choose_accelerator(self, listed: str | None) -> None:
         icount = self._groups.merged("icount")
@@ -248,20 +238,12 @@ class Start:
                 self._drives.create(entry, add)
             except Refusal as error:
                 raise error.at(entry.location) from None
-        for drive in self._default_drives():
+        with_sd, drivers = self._release.behaviour.sd_drive_made, self._defaults.drivers
+        usual = self._drives.defaults(self._board.kind, drivers, with_sd=with_sd)
+        for drive in usual if self._defaults.wanted else ():
             self._building.add_drive(drive)
             self._change(drives=(*self._machine.drives, drive))
         self._bench.settings = self._machine
-
-    def _default_drives(self) -> list[dict[str, str]]:
-        """The drives that the machine has where none were asked for in their places."""
-        if "nodefaults" in self._options.values:
-            return []
-        entries = (*self._groups.find("device"), *self._groups.find("global"))
-        drivers: set[object] = {entry.get("driver") for entry in entries}
-        drivers |= {values.get("driver") for _, values in self._options.devices}
-        behaviour = self._release.behaviour
-        return self._drives.defaults(self._board.kind, drivers, with_sd=behaviour.sd_drive_made)
 
     def _check_memory_backend(self) -> None:
         value = self._tree.pop("memory-backend", None) or self._tree.pop("memory_backend", None)
@@ -280,6 +262,8 @@ class Start:
         backends.chardevs = options.chardevs.facts
         backends.audiodevs = list(options.singles.audio_backends)
         backends.tpmdevs = [entry.identifier for entry in self._groups.find("tpmdev") if entry.identifier]
+        if self._defaults.wanted and not self._networks.is_asked_for:
+            self._networks.create_default()
         self._networks.create()
         for arguments in self._networks.backends:
             if not str(arguments["id"]).startswith("#"):
@@ -291,9 +275,7 @@ class Start:
         for entry in self._groups.find("tpmdev"):
             self._checks.check_tpm(entry)
         options.chardevs.create_monitors()
-        for kind in ("serial", "parallel"):
-            for given in options.given.get(kind, ()):
-                options.chardevs.make_port(given, kind)
+        self._parts = self._defaults.make_ports()
         for given in options.given.get("debugcon", ()):
             self._make_debug_console(given.value, given.location)
         self.inventory.backends.chardevs = options.chardevs.facts
@@ -360,17 +342,27 @@ class Start:
         self._bench.settings = self._machine
         if board.kind.has_cpus:
             self._building.preset_board()
-        self._building.add_flashes()
-        self._drives.check_orphans(board.takes_drive)
-        self._add_board_drives()
         if board.kind.has_pci and self._release.behaviour.cards_listed_always and self._globals():
             for kind in options.lists.network_cards("pci-device"):
                 self._apply_globals(kind, NOWHERE)
-        if self._networks.has_cards:
-            models = options.lists.network_cards("pci-device" if board.kind.has_pci else None)
-            self._networks.create_cards([*models, *board.kind.cards])
+        self._add_parts()
+        self._building.add_flashes()
+        self._drives.check_orphans(board.takes_drive)
+        self._add_board_drives()
         if board.kind.has_pci:
             self._drives.check_flash()
+
+    def _add_parts(self) -> None:
+        """Let the board make its screen, its ports and its network cards."""
+        kind = self._board.kind
+        cards = []
+        if self._networks.has_cards:
+            models = self._options.lists.network_cards("pci-device" if kind.has_pci else None)
+            cards = self._networks.create_cards([*models, *kind.cards], kind.default_card)
+        self._change(board_parts=(*self._defaults.screen(), *self._parts, *cards))
+        self._bench.settings = self._machine
+        if kind.has_cpus:
+            self._add(self._building.add_board_parts, "what the board makes for itself", NOWHERE)
 
     def _add_board_drives(self) -> None:
         try:

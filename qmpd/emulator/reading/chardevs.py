@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _PARALLEL_PORTS = 3
 _MODES = ("control", "readline")
+_OF_ANOTHER = "chardev:"
 
 
 class _Device:
@@ -248,15 +249,15 @@ class ChardevOptions:
             raise Refusal("chardev-taken", id=label)
         device.monitor = monitor
 
-    def make_port(self, given: Given, kind: str) -> None:
-        """`-serial` or `-parallel`.
+    def make_port(self, given: Given, kind: str) -> tuple[int, str] | None:
+        """`-serial` or `-parallel`: the port's number and the device that it is connected to; None for no port.
 
         :raise Refusal: there is no such device.
         """
         number = self._counts[kind]
         if given.value == "none":
             self._counts[kind] += kind == "serial"
-            return
+            return None
         if kind == "parallel" and number == _PARALLEL_PORTS:
             raise Refusal("parallel-ports").at(given.location)
         try:
@@ -265,6 +266,8 @@ class ChardevOptions:
             fault = Refusal("port-unconnected", kind=kind, text=given.value, reason=error)
             raise fault.at(given.location) from None
         self._counts[kind] += 1
+        is_another = given.value.startswith(_OF_ANOTHER)
+        return number, given.value.removeprefix(_OF_ANOTHER) if is_another else f"{kind}{number}"
 
     def make_qtest(self, given: Given) -> None:
         """`-qtest`: a device with the test program's protocol on it.

@@ -113,7 +113,10 @@ class Drives:
             add("ide", *divmod(_CD_INDEX, self._units["ide"]), media="cdrom")
         if board.has_floppy and not any(name in drivers for name in _FLOPPY_MAKES_VAIN):
             add("floppy", 0, 0)
-        if with_sd and board.has_cpus and board.ide_buses:
+        if board.has_cpus and board.interface == "none" and not any(name in drivers for name in _CD_MAKES_VAIN):
+            # It belongs to no device; the number is that of a place that there is not.
+            found.append({"if": "none", "id": f"none{_CD_INDEX}0"})
+        if with_sd and board.has_cpus:
             add("sd", 0, 0)
         return found
 

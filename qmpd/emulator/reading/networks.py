@@ -6,11 +6,13 @@ from __future__ import annotations
 import random
 import re
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.scalars import integer_of
+from qmpd.machine.blueprint import BoardPart, Place
 from qmpd.option_language.errors import NOWHERE
-from qmpd.option_language.groups import HELP
+from qmpd.option_language.groups import HELP, Entry
 from qmpd.option_language.networks import read_netdev
 
 if TYPE_CHECKING:
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
 
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.machine.blueprint import Device
-    from qmpd.option_language.groups import Entry
 
     Values = dict[str, object]
 
 _MAC = re.compile(r"([0-9a-fA-F]{1,2}[:-]){5}[0-9a-fA-F]{1,2}\Z|[0-9a-fA-F]{1,6}\Z")
+_FEW_DIGITS = 6
 _HOSTS = ("user", "tap", "socket", "stream", "dgram", "vde", "vhost-user")
 # What cards were called before they had types of devices.
 _OLD_MODELS = {"virtio": "virtio-net-pci"}
@@ -40,6 +42,15 @@ class _Client:
         self.peer, other.peer = other, self
 
 
+class _Card(NamedTuple):
+    """A card of the board's own: its model, its name, whom it is connected to, and what else was said of it."""
+
+    model: str | None
+    name: str | None
+    peer: _Client
+    properties: dict[str, object]
+
+
 class Networks:
     """The network of a machine that is being put together."""
 
@@ -53,10 +64,11 @@ class Networks:
         self._warn = warn
         self._clients: list[_Client] = []
         self._hubs: dict[int, list[_Client]] = {}
-        self._cards: list[tuple[str | None, str | None, _Client]] = []
+        self._cards: list[_Card] = []
         self._missing: list[tuple[str | None, str | None]] = []
         self._created = 0
         self.backends: list[Values] = []
+        self._is_default = False
 
     def create(self) -> None:
         """Make everything that was asked for.
@@ -69,6 +81,14 @@ class Networks:
         for group, make in (("netdev", self._make_netdev), ("nic", self._make_nic), ("net", self._make_net)):
             for entry in options.groups.find(group):
                 self._at(entry.location, partial(make, entry))
+
+    def create_default(self) -> None:
+        """Make what there is where nothing was asked for: a card and a network of its own, on a hub."""
+        self._is_default = True
+        for kind in ("nic", "user"):
+            entry = Entry("net", None, NOWHERE)
+            entry.pairs = [("type", kind)]
+            self._make_net(entry)
 
     def _at(self, location: str, make: Callable[[], object]) -> None:
         if not self._release.behaviour.keyval_options:
@@ -105,7 +125,10 @@ class Networks:
         if mac is not None:
             _check_mac(mac, "nic-multicast")
         client = self._add(self._read(pairs, identifier), entry.location)
-        self._cards.append((entry.get("model"), None, client))
+        properties: dict[str, object] = {"vectors": 0}
+        if mac is not None:
+            properties["mac"] = _whole_mac(mac)
+        self._cards.append(_Card(entry.get("model"), None, client, properties))
 
     def _make_net(self, entry: Entry) -> None:
         kind = entry.get("type")
@@ -136,9 +159,13 @@ class Networks:
             if found is None:
                 raise Refusal("netdev-missing", id=wanted)
             peer = found
+        properties: dict[str, object] = {} if vectors is None else {"vectors": int(vectors)}
         if (mac := entry.get("macaddr")) is not None:
             _check_mac(mac, "nic-multicast-odd")
-        self._cards.append((entry.get("model"), identifier, peer))
+            properties["mac"] = _whole_mac(mac)
+        if peer.kind == "hubport":
+            self._add_netdev({"type": "hubport", "id": peer.name, "hubid": 0})
+        self._cards.append(_Card(entry.get("model"), identifier, peer, properties))
 
     def _port(self, hub: int, name: str | None = None) -> _Client:
         ports = self._hubs.setdefault(hub, [])
@@ -167,6 +194,8 @@ class Networks:
             self._clients.append(client)
         if port is not None:
             client.connect(port)
+            if values in self.backends:
+                self._add_netdev({"type": "hubport", "id": port.name, "hubid": 0, "netdev": name})
         return client
 
     # The machine's own cards
@@ -176,13 +205,15 @@ class Networks:
         """Whether the machine is to have cards of its own."""
         return bool(self._cards)
 
-    def create_cards(self, models: Iterable[str]) -> None:
-        """Make the cards of `-nic` and `-net nic`; `models` are the types that the machine can have.
+    def create_cards(self, models: Iterable[str], usual: str) -> list[BoardPart]:
+        """Make the cards of `-nic` and `-net nic`; `models` are the types that the machine can have, and `usual` is the
+        one that it has where none is asked for, if any.
 
         :raise OptionError: there is no such model.
         """
         known = set(models)
-        for number, (model, name, peer) in enumerate(self._cards):
+        parts = []
+        for number, (model, name, peer, properties) in enumerate(self._cards):
             if model in HELP:
                 raise self._options.lists.cards(sorted(known))
             kind = _OLD_MODELS.get(model or "", model)
@@ -194,6 +225,10 @@ class Networks:
             card = _Client(name or f"card{number}", "nic")
             self._clients.append(card)
             card.connect(peer)
+            if kind or usual:
+                given = {"netdev": peer.name, **properties}
+                parts.append(BoardPart(place=Place.CARD, driver=kind or usual, properties=given))
+        return parts
 
     # What has no peer
 
@@ -213,7 +248,9 @@ class Networks:
                 card.connect(peer)
 
     def check(self) -> None:
-        """Warn of what is connected to nothing."""
+        """Warn of what is connected to nothing, unless that is what there is by default."""
+        if self._is_default:
+            return
         for number, ports in reversed(self._hubs.items()):
             kinds = set()
             for port in ports:
@@ -242,8 +279,19 @@ class Networks:
         return bool(self._options.netdevs or any(groups.find(group) for group in ("netdev", "nic", "net")))
 
 
+def _whole_mac(text: str) -> str:
+    """An address as it is shown; a number alone is the end of one that begins with zeros."""
+    if len(text) > _FEW_DIGITS:
+        return ":".join(f"{int(part, 16):02x}" for part in re.split("[:-]", text))
+    try:
+        number = integer_of(text)
+    except ValueError:
+        number = int(text, 16)
+    return ":".join(f"{number >> shift & 0xFF:02x}" for shift in range(40, -1, -8))
+
+
 def _check_mac(text: str, multicast: str) -> None:
     if _MAC.match(text) is None:
         raise Refusal("nic-address")
-    if len(text) > 6 and int(re.split("[:-]", text)[0], 16) & 1:
+    if len(text) > _FEW_DIGITS and int(re.split("[:-]", text)[0], 16) & 1:
         raise Refusal(multicast)
