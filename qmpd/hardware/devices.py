@@ -24,6 +24,7 @@ from qmpd.hardware.unmodelled import ASIDE
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.qom import reader as reading
 from qmpd.qom.naming import ID, rename
+from qmpd.qom.node import Node, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from qmpd.hardware.backends import Backends
     from qmpd.hardware.device_rules import DeviceRules
     from qmpd.hardware.home import Home
-    from qmpd.qom.node import Node
     from qmpd.qom.tree import Builder, ObjectTree, Types
 
     Options = Mapping[str, object]
@@ -44,6 +44,7 @@ UNATTACHED = "/machine/unattached"
 _USB_CONTROLLERS = {"pci.0": ("piix3-usb-uhci", 1 << 3 | 2), "pcie.0": ("ich9-usb-ehci1", 0x1D << 3 | 7)}
 # What is no value of a property that is needed, where that is not the same as of others.
 _EMPTY = {"serial": (None,)}
+_CONSOLE = "qemu-console"
 _BUS_MASTER = "bus master[0]"
 
 
@@ -283,9 +284,21 @@ class Devices:
                 node.set_value("hotpluggable", False)
         cold_consoles = captured.get("cold-consoles", ()) if device.cold else ()
         for console in captured.get("consoles", cold_consoles):
-            screens = self._tree.container(BACKEND)
-            number = next(each for each in count() if f"console[{each}]" not in screens.children)
-            screens.add_child(f"console[{number}]", self._builder.build(console, node))
+            self._add_console(self._builder.build(console, node))
+
+    def _add_console(self, node: Node) -> None:
+        screens = self._tree.container(BACKEND)
+        number = next(each for each in count() if f"console[{each}]" not in screens.children)
+        screens.add_child(f"console[{number}]", node)
+
+    def add_text_console(self, *, fixed: bool) -> None:
+        """Add what a character device `vc` shows its text on; some releases have a type for those of a fixed size."""
+        kind = "qemu-fixed-text-console" if fixed else "qemu-text-console"
+        if _CONSOLE in self._types.is_a(kind):
+            self._add_console(Node(Shape([["type", "string", 0]], None), [kind]))
+        else:
+            shape = Shape([["type", "string", 0], ["device", "link<device>", 0], ["head", "uint32", 0]], None)
+            self._add_console(Node(shape, [_CONSOLE, "", 0]))
 
     def _place(self, bus: Bus, device: Device, given: dict[str, Any]) -> None:
         places.place(bus, device, given, self._texts, always_check=self._rules.pci_function_check == "always")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.errors import MachineError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _DISABLED = "disable-legacy"
 _LEGACY_REGION = "virtio-pci[1]"
+# The region with the table of vectors.
+_VECTORS_BAR = 1
 
 
 def choose_interfaces(node: Node, bus: Bus, given: Mapping[str, object]) -> None:
@@ -49,3 +51,10 @@ def check(node: Node, bus: Bus, given: Mapping[str, object]) -> None:
         raise MachineError("Please set scsi=off for virtio-blk devices in order to use virtio 1.0")
     if given.get("iommu_platform") and _disabled(bus, given) != "on" and node.value(_DISABLED) != "on":
         raise MachineError("VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device")
+
+
+def shown_on_pci(node: Node, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What query-pci tells of a device, `facts` in the usual case: without vectors it has no table of them (MSI-X)."""
+    if node.value("vectors") != 0:
+        return facts
+    return {**facts, "regions": [each for each in facts["regions"] if each["bar"] != _VECTORS_BAR]}

@@ -26,7 +26,7 @@ from qmpd.qom.tree import Builder
 from qmpd.system.drives import add_drive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from qmpd.block.graph import BlockGraph
     from qmpd.block.opening import Opener
@@ -225,6 +225,14 @@ class Building:
         :raise Refusal: it is refused.
         """
         self.inventory.devices.add(arguments, cold=True, text=text)
+
+    def add_text_consoles(self, fixed: Iterable[bool]) -> None:
+        """Add what character devices show text on; whether each has a `fixed` size.
+
+        :raise NotCaptured: nothing is known of machines of this type.
+        """
+        for each in fixed:
+            self.inventory.devices.add_text_console(fixed=each)
 
     def settle(self) -> None:
         """All devices are there."""

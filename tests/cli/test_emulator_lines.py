@@ -70,7 +70,7 @@ def test_lines(release: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def run(line: str, capsys: pytest.CaptureFixture[Any], *more: str) -> tuple[int, list[str], str]:
     """The exit status, standard error and standard output of one command line, with `more` options in front."""
     capsys.readouterr()
-    text, options = parsed = emulator_line.parse(line)
+    text, options, front = parsed = emulator_line.parse(line)
     with contextlib.ExitStack() as stack:
         path = ""
         if text is not None and parsed.has_file:
@@ -78,7 +78,7 @@ def run(line: str, capsys: pytest.CaptureFixture[Any], *more: str) -> tuple[int,
             options = parsed.with_file(path)
         elif text is not None:
             stack.enter_context(descriptor(text))
-        status = emulator.main([*emulator_line.ALWAYS, *more, *options])
+        status = emulator.main([*front, *more, *options])
     out, err = (each.replace(OURS, THEIRS) for each in capsys.readouterr())
     return status, (err.replace(path, "CONFIG") if path else err).splitlines(), out
 

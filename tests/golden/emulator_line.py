@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 RELEASES = ("7.2", "10.0")
 LINES = (DIRECTORY / "emulator_lines.txt").read_text(encoding="utf-8").splitlines()
 ALWAYS = ("-nodefaults", "-display", "none", "-S")
-"""What stands in front of each line."""
+"""What stands in front of each line, but for those that begin with `DEFAULTS`: there it is not `-nodefaults`."""
+_DEFAULTS = "DEFAULTS"
 DESCRIPTOR = 90
 _TALK = b'{"execute": "qmp_capabilities"}{"execute": "quit"}'
 _CONFIG = "CONFIG"
@@ -45,6 +46,12 @@ class Line(NamedTuple):
 
     text: bytes | None
     options: list[str]
+    front: tuple[str, ...] = ALWAYS
+
+    @property
+    def has_defaults(self) -> bool:
+        """Whether the machine has what it has by default."""
+        return self.front is not ALWAYS
 
     @property
     def has_file(self) -> bool:
@@ -59,6 +66,8 @@ class Line(NamedTuple):
 def parse(line: str) -> Line:
     """Take a line apart."""
     words = shlex.split(line)
+    if words[:1] == [_DEFAULTS]:
+        return Line(None, words[1:], ALWAYS[1:])
     if not words or not words[0].startswith("<"):
         return Line(None, words)
     return Line(words[0][1:].replace("\\n", "\n").encode(), words[1:])
@@ -108,7 +117,7 @@ def run(program: list[str], line: str) -> dict[str, Any]:
 def converse(program: list[str], line: str, said: bytes) -> subprocess.CompletedProcess[bytes]:
     """How the program ends and what it says where this is said to its monitor, its configuration file called CONFIG."""
     parsed = parse(line)
-    argv = [*program, *ALWAYS, "-qmp", "stdio"]
+    argv = [*program, *parsed.front, "-qmp", "stdio"]
     if parsed.text is not None and parsed.has_file:
         root = program[1] if program[0] == "chroot" else ""
         with config_file(parsed.text, root) as path:

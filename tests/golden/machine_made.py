@@ -1,7 +1,8 @@
 """The machines that real QEMU makes of command lines, and the program that records them.
 
-`python -m tests.golden.machine_made RELEASE PROGRAM...` runs PROGRAM with each line of `machine_lines.txt`, and of
-`emulator_lines.txt` those that the release accepts (`tests.golden.emulator_line`), and asks the machine what it has.
+`python -m tests.golden.machine_made [--again] RELEASE PROGRAM...` runs PROGRAM with each line of `machine_lines.txt`,
+and of `emulator_lines.txt` those that the release accepts (`tests.golden.emulator_line`), and asks the machine what it
+has; of machines that are made without `-nodefaults` (`DEFAULTS`) more than of others.
 `RELEASE/machine_made.jsonl.gz` has a line for each that is accepted: `{"line", "answers": {question: reply}}`, without
 what is of one process only.
 
@@ -32,9 +33,30 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 }
 """What each machine is asked, by the name that the recording has for it."""
 
+OF_DEFAULTS: dict[str, dict[str, Any]] = {
+    **QUESTIONS,
+    **{
+        path: {"execute": "qom-list", "arguments": {"path": path}}
+        for path in ("/machine/peripheral-anon", "/machine/unattached", "/backend")
+    },
+    **{name: {"execute": name} for name in ("query-block", "query-pci", "query-rx-filter")},
+    "info network": {"execute": "human-monitor-command", "arguments": {"command-line": "info network"}},
+}
+"""What a machine is asked that has what it has by default."""
+
 _NEGOTIATION = {"execute": "qmp_capabilities"}
-TALK = "".join(json.dumps(each) for each in (_NEGOTIATION, *QUESTIONS.values(), {"execute": "quit"})).encode()
-"""The whole conversation, as it is sent."""
+
+
+def questions(line: str) -> dict[str, dict[str, Any]]:
+    """What the machine is asked that this line makes."""
+    return OF_DEFAULTS if emulator_line.parse(line).has_defaults else QUESTIONS
+
+
+def talk(line: str) -> bytes:
+    """The whole conversation, as it is sent."""
+    asked = (_NEGOTIATION, *questions(line).values(), {"execute": "quit"})
+    return "".join(json.dumps(each) for each in asked).encode()
+
 
 # Of one process only: threads, terminals, free ports and files, and the two digits of a name that is made up.
 _MOMENTARY = (
@@ -57,13 +79,14 @@ def comparable(reply: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def answers(said: bytes) -> dict[str, dict[str, Any]] | None:
+def answers(line: str, said: bytes) -> dict[str, dict[str, Any]] | None:
     """The replies to the questions in what was said from the greeting on; None where they are not all there."""
     lines = [json.loads(line) for line in said.splitlines() if line.startswith(b"{")]
     replies = [line for line in lines if "return" in line or "error" in line][1:]
-    if len(replies) < len(QUESTIONS):
+    asked = questions(line)
+    if len(replies) < len(asked):
         return None
-    return {name: comparable(reply) for name, reply in zip(QUESTIONS, replies, strict=False)}
+    return {name: comparable(reply) for name, reply in zip(asked, replies, strict=False)}
 
 
 @functools.cache
@@ -86,12 +109,19 @@ def left_out() -> set[tuple[str, str, str]]:
     return found
 
 
-def record(release: str, program: list[str]) -> None:
-    """Record all of the lines."""
+def record(release: str, program: list[str], *, again: bool) -> None:
+    """Record those of the lines that are not recorded yet; all of them `again`."""
     accepted = [row["line"] for row in emulator_line.load(release) if row["status"] == 0 and "stdout" not in row]
     accepted += (DIRECTORY / "machine_lines.txt").read_text(encoding="utf-8").splitlines()
+    known = {} if again else {row["line"]: row["answers"] for row in load(release)}
+
+    def ask(line: str) -> tuple[str, dict[str, dict[str, Any]] | None]:
+        if line in known and known[line].keys() == questions(line).keys():
+            return line, known[line]
+        return line, answers(line, emulator_line.converse(program, line, talk(line)).stdout)
+
     with ThreadPoolExecutor(2) as pool:
-        rows = pool.map(lambda line: (line, answers(emulator_line.converse(program, line, TALK).stdout)), accepted)
+        rows = pool.map(ask, accepted)
         found = [json.dumps({"line": line, "answers": replies}) for line, replies in rows if replies is not None]
     path = Path(DIRECTORY / release / "machine_made.jsonl.gz")
     path.write_bytes(gzip.compress(("\n".join(found) + "\n").encode(), 9, mtime=0))
@@ -99,4 +129,5 @@ def record(release: str, program: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    record(sys.argv[1], sys.argv[2:])
+    given = [word for word in sys.argv[1:] if word != "--again"]
+    record(given[0], given[1:], again="--again" in sys.argv[1:])

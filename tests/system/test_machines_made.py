@@ -29,6 +29,7 @@ class Asking:
     """Stands in for the server: asks the machine that it is handed, instead of serving it."""
 
     def __init__(self) -> None:
+        self.line = ""
         self.answers: dict[str, dict[str, Any]] | None = None
 
     def serve(
@@ -46,10 +47,10 @@ class Asking:
             vm.start()
             session = vm.dispatcher.open_session()
             session.take_outgoing()
-            session.receive(machine_made.TALK)
+            session.receive(machine_made.talk(self.line))
             while session.queue and vm.system.exit_status is None:
                 vm.dispatcher.run_requests()
-            self.answers = machine_made.answers(session.take_outgoing())
+            self.answers = machine_made.answers(self.line, session.take_outgoing())
         finally:
             vm.let_go()
         return 0
@@ -71,7 +72,7 @@ def test_machines(release: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     unneeded: list[str] = []
     equal = 0
     for row in machine_made.load(release):
-        line = row["line"]
+        line = asking.line = row["line"]
         status, said, _ = run(line, capsys, "-qmp", "stdio")
         answers, asking.answers = asking.answers, None
         if answers is None and WITHOUT_PSEUDO_TERMINALS and any("Failed to create PTY" in text for text in said):

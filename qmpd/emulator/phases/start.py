@@ -395,6 +395,8 @@ class Start:
             self._add_device(values, entry.location, is_text=True)
         for location, values in options.devices:
             self._add_device(values, location, is_text=False)
+        consoles = partial(self._building.add_text_consoles, options.chardevs.consoles)
+        self._add(consoles, "what character devices show text on", NOWHERE)
         self._building.settle()
 
     def _add_device(self, values: Values, location: str, *, is_text: bool) -> None:

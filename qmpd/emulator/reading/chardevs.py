@@ -290,6 +290,11 @@ class ChardevOptions:
         option = Option("monitor", "DEVICE", "", None)
         self.take_short(Given(option, "-monitor", "stdio" if nographic else "vc:80Cx24C"), "readline")
 
+    @property
+    def consoles(self) -> list[bool]:
+        """The consoles that show text, and whether each has a size that was asked for."""
+        return [bool(each.backend["data"]) for each in self.devices.values() if each.backend["type"] == "vc"]
+
     def short(self, text: str) -> dict[str, str]:
         """What a device in its short form is as a list.
 

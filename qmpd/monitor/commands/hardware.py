@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qmpd.hardware import memory
+from qmpd.hardware import memory, virtio
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import as_put_in
@@ -69,7 +69,8 @@ def query_pci(system: System, session: Client, arguments: Arguments) -> object:
                 place = divmod(device.slot, 8) if isinstance(device.slot, int) else (0, 0)
                 if "pci" in facts and place not in there:
                     named = {"bus": buses[0]["bus"], "slot": place[0], "function": place[1]}
-                    buses[0]["devices"].append({**facts["pci"], **named, "qdev_id": device.identifier or ""})
+                    shown = virtio.shown_on_pci(device.node, facts["pci"])
+                    buses[0]["devices"].append({**shown, **named, "qdev_id": device.identifier or ""})
             buses[0]["devices"].sort(key=lambda each: (each["slot"], each["function"]))
     return as_put_in(buses)
 
