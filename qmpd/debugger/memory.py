@@ -21,11 +21,11 @@ class Memory:
 
     __slots__ = ("_mapped", "_most", "_pages")
 
-    def __init__(self, mapped: Iterable[Range], size: int) -> None:
-        """`mapped` is where there is memory, or a device."""
+    def __init__(self, mapped: Iterable[Range], size: int, pages: dict[int, bytearray] | None = None) -> None:
+        """`mapped` is where there is memory, or a device; `pages` what was written before, by the pages' numbers."""
         self._mapped = _merged(mapped)
         self._most = size // _PAGE + 1
-        self._pages: dict[int, bytearray] = {}
+        self._pages: dict[int, bytearray] = {} if pages is None else pages
 
     def is_mapped(self, address: int, length: int) -> bool:
         """Whether there is something at each of these addresses."""

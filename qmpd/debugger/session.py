@@ -97,7 +97,7 @@ def _target(system: System, face: DebuggerFace) -> Target:
     return Target(
         system.machine,
         face,
-        Memory(_mapped(system, face), system.settings.memory),
+        Memory(_mapped(system, face), system.settings.memory, system.memory_pages),
         lambda: cpus(system),
         lambda index: _version(system, index),
         lambda line: execute_at_once(system, line),

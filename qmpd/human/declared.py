@@ -171,9 +171,9 @@ def _throttle(system: System, values: Values) -> str:
 
 
 def _save(name: str) -> Action:
-    def action(system: System, values: Values) -> str:
+    def action(system: System, values: Values) -> str | Deferred:
         given = {"val": values["address"], "size": values["size"], "filename": values["file"]}
-        return execute(system, name, given)
+        return carry_out(system, name, given)
 
     return action
 

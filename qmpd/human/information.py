@@ -111,6 +111,15 @@ def _info_mice(system: System, line: Line) -> str:
     return "".join(said) or "No mouse devices connected\n"
 
 
+def _info_dump(system: System, line: Line) -> str:
+    line.end()
+    found = ask(system, "query-dump")
+    said = f"Status: {found['status']}\n"
+    if found["status"] == "active":
+        said += f"Finished: {100 * found['completed'] / found['total']:.2f} %\n"
+    return said
+
+
 def _info_numa(system: System, line: Line) -> str:
     line.end()
     settings = system.settings
@@ -128,6 +137,7 @@ INFORMATION: dict[str, Part] = {
     "balloon": _info_balloon,
     "block": _info_block,
     "chardev": _info_chardev,
+    "dump": _info_dump,
     "memory-devices": _info_memory_devices,
     "mice": _info_mice,
     "memory_size_summary": _info_memory_size,

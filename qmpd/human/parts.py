@@ -88,6 +88,9 @@ MEANINGS = {
     "snapshot_blkdev": "[-n] DRIVE FILE [FORMAT] -- have what is written from now on go to another image",
     "snapshot_blkdev_internal": "DRIVE NAME -- take a snapshot of a disk, within its image",
     "snapshot_delete_blkdev_internal": "DRIVE NAME [ID] -- delete one",
+    "dump-guest-memory": "[-p] [-d] [-z] FILE [BEGIN LENGTH] -- write the guest's memory into a file",
+    "memsave": "ADDRESS SIZE FILE -- write a part of it as a CPU sees it",
+    "pmemsave": "ADDRESS SIZE FILE -- write a part of it",
     "balloon": "MIB -- ask the guest to do with that much memory",
 }
 INFORMATION_MEANINGS = {
@@ -95,6 +98,7 @@ INFORMATION_MEANINGS = {
     "balloon": "-- how much memory the guest has",
     "block": "[DRIVE] -- the drives and what is in them",
     "chardev": "-- the character devices",
+    "dump": "-- how far a dump of the guest's memory is",
     "memory-devices": "-- the memory that was plugged in",
     "memory_size_summary": "-- how much memory there is",
     "network": "-- the network cards and their backends",

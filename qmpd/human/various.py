@@ -177,7 +177,7 @@ def _dump(system: System, values: Values) -> str | Deferred:
         raise Refusal("memory-dump-flags")
     given: Values = {"paging": values["paging"], "protocol": f"file:{values['file']}"}
     if formats:
-        given["format"] = formats[0]
+        given["format"] = formats[0].replace("kdump-", "kdump-raw-") if values.get("raw") else formats[0]
     if values["detach"]:
         given["detach"] = True
     given |= {name: values[name] for name in ("begin", "length") if name in values}

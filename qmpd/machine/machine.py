@@ -87,9 +87,9 @@ class Machine:
     """
 
     __slots__ = (
-        "_activities", "_left", "_transitions", "_wake", "autostart", "behaviour", "clock", "debugger", "deliver",
-        "exit_code", "exit_status", "guest", "has_run", "observer", "panic_action", "parts", "pending", "preconfig",
-        "reboot_action", "reboot_reset", "report", "requests", "schedule", "sender_name", "settings",
+        "_activities", "_left", "_transitions", "_wake", "autostart", "behaviour", "busy_with", "clock", "debugger",
+        "deliver", "exit_code", "exit_status", "guest", "has_run", "observer", "panic_action", "parts", "pending",
+        "preconfig", "reboot_action", "reboot_reset", "report", "requests", "schedule", "sender_name", "settings",
         "shutdown_action", "stage_check", "start_by", "state", "was_suspended", "watchdog_action", "when_created",
     )
 
@@ -134,15 +134,13 @@ class Machine:
         self._activities: Activities | None = None
         # What the next turn has to do before all else.
         self._left: list[Callable[[], None]] | None = None
-        # Whoever makes the machine gives it a guest; None for a machine without one.
+        # Whoever makes the machine gives it a guest, if it has one, and its objects and devices once they are wanted.
         self.guest: Guest | None = None
-        # Its objects and devices; None until somebody asks for them.
         self.parts: Parts | None = None
-        # What there is to do once the machine exists.
+        # What there is to do once the machine exists; what sets it going where something is to be loaded first.
         self.when_created: Callable[[], None] | None = None
-        # What sets it going, where something has to be loaded first.
         self.start_by: Callable[[], None] | None = None
-        # What debuggers talk to, once there is something.
+        self.busy_with: str | None = None  # Why nobody may stop it, or set it going, just now.
         self.debugger: Debugger | None = None
         # Asked at the start of every turn while a live update is under way.
         self.stage_check: Callable[[], None] | None = None
@@ -322,9 +320,9 @@ class Machine:
     def stop(self) -> None:
         """Pause the guest (QMP `stop`); an incoming migration will leave it paused.
 
-        :raise MachineError: the machine does not exist yet.
+        :raise MachineError: the machine does not exist yet, or something has it stand still.
         """
-        self._require_created()
+        self._require_free()
         if self.state is RunState.INMIGRATE:
             self.autostart = False
         else:
@@ -333,9 +331,9 @@ class Machine:
     def cont(self) -> None:
         """Resume the guest (QMP `cont`); after an incoming migration it will start.
 
-        :raise MachineError: only a reset helps, a migration is under way, or the machine does not exist yet.
+        :raise MachineError: only a reset helps, something has the machine stand still, or it does not exist yet.
         """
-        self._require_created()
+        self._require_free()
         state = self.state
         if state in NEEDS_RESET:
             raise MachineError(RESET_REQUIRED)
@@ -482,6 +480,11 @@ class Machine:
     def _require_created(self) -> None:
         if self.preconfig:
             raise MachineError(NOT_CREATED)
+
+    def _require_free(self) -> None:
+        self._require_created()
+        if self.busy_with is not None:
+            raise MachineError(self.busy_with)
 
     def exit_preconfig(self) -> None:
         """Create the machine (QMP `x-exit-preconfig`); where `preconfig` is a run state, in the next turn.

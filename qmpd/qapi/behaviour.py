@@ -149,6 +149,10 @@ ABOUT: dict[str, str] = {
     "machine_state_size": "the bytes that the state of a pc with 32 MiB takes in a snapshot that has not run; more"
     " memory takes more",
     "machine_state_growth": "the bytes that it takes more once its firmware has run",
+    "dump_formats": "the formats that query-dump-guest-memory-capability lists",
+    "windows_dump_checked": "a dump for Windows is refused at once where the guest has left no note for it; came "
+    "between 10.0 and 11.1",
+    "memory_kept_from_incoming": "memsave and pmemsave are refused during a migration; came between 10.0 and 11.1",
     "guest_forwards_to_host": "a user network forwards the guest's connections to the host's own address (a matter of"
     " the library that the program was built with)",
     "job_completes_in_standby": "job-complete is taken in standby, and takes effect at the resume",
@@ -322,6 +326,9 @@ class Behaviour:
     bare_state_size: int = 1104
     machine_state_size: int = 441651
     machine_state_growth: int = 315544
+    dump_formats: str = "elf,kdump-zlib,kdump-raw-zlib,win-dmp"
+    windows_dump_checked: bool = False
+    memory_kept_from_incoming: bool = False
     guest_forwards_to_host: bool = True
     job_completes_in_standby: bool = True
     job_pause_wakes: bool = True

@@ -336,6 +336,19 @@ class Release:
 
         return CommandLine(self._captured_lines("command-line.jsonl.gz"))
 
+    def states(self, machine: str) -> bytes | None:
+        """What `-dump-vmstate` writes for a machine of this full name; None where it was not captured.
+
+        :raise BadRelease: it cannot be read.
+        """
+        lines = self._captured_lines("states.json.gz")
+        if not lines:
+            return None
+        # The machine's own entry comes first.
+        place = next(place for place, line in enumerate(lines) if b'"Name": ' in line)
+        lines[place] = lines[place].partition(b": ")[0] + b": " + orjson.dumps(machine)
+        return b"\n".join(lines) + b"\n"
+
     def object_tree(self, machine: str) -> ObjectTree:
         """The QOM objects of a reference machine."""
         known = self._object_trees.get(machine)

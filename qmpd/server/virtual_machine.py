@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
+    from qmpd.system.dumps.plan import Output
 
 # Seconds that a thread gives standard error.
 _MOMENT = 0.5
@@ -348,6 +349,18 @@ class VirtualMachine:
 
         return write_file(path, content)
 
+    def open_output(self, path: str, mode: int) -> Output:
+        """Open a file for writing (`qmpd.system.ports.Host`)."""
+        from qmpd.server.output_file import open_output
+
+        return open_output(path, mode)
+
+    def output_to(self, number: int) -> Output:
+        """Write to an open file (`qmpd.system.ports.Host`)."""
+        from qmpd.server.output_file import FileOutput
+
+        return FileOutput(number)
+
     def open_log(self, path: str | None) -> Callable[[str], None]:
         """What writes lines to a file, or to standard error (`qmpd.system.ports.Host`)."""
         if path is None:
@@ -376,15 +389,15 @@ class VirtualMachine:
     def disk_threads(self) -> DiskThreads:
         """The threads that read and write the machine's disks (`qmpd.system.ports.Host`)."""
         if self.threads_of_disks is None:
-            from qmpd.server.disk_threads import DiskThreads
-
-            clock = self.clock
-
-            def stands_still() -> bool:
-                return clock.real_seconds(1) is None
-
-            self.threads_of_disks = DiskThreads(self.system.machine.later, stands_still)
+            self.threads_of_disks = self.more_threads()
         return self.threads_of_disks
+
+    def more_threads(self) -> DiskThreads:
+        """Threads that write other files (`qmpd.system.ports.Host`)."""
+        from qmpd.server.disk_threads import DiskThreads
+
+        clock = self.clock
+        return DiskThreads(self.system.machine.later, lambda: clock.real_seconds(1) is None)
 
     def open_nbd_server(self, address: Mapping[str, Any]) -> Listening:
         """Let clients of the machine's exports connect (`qmpd.system.ports.Host`).

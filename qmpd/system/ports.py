@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from qmpd.block.executor import Executor
     from qmpd.block.exports.exports import Listening
+    from qmpd.system.dumps.plan import Output
 
 
 class Host(Protocol):
@@ -67,6 +68,18 @@ class Host(Protocol):
 
     def disk_threads(self) -> Executor:
         """The threads that read and write the machine's disks; the same each time."""
+
+    def more_threads(self) -> Executor:
+        """Threads that write other files; others each time."""
+
+    def open_output(self, path: str, mode: int) -> Output:
+        """Make a file, or write it anew; in a thread.  It has these permissions where it is new.
+
+        :raise OSError: it cannot be opened.
+        """
+
+    def output_to(self, number: int) -> Output:
+        """Write to an open file, which is this machine's from now on."""
 
     def open_nbd_server(self, address: Mapping[str, Any]) -> Listening:
         """Let clients of the machine's exports connect at an address (QAPI's SocketAddress; `fd` is a number).

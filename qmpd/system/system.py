@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from qmpd.system.deferred import Deferred
     from qmpd.system.descriptors import Descriptors
     from qmpd.system.disks import Disks
+    from qmpd.system.dumps.dump import Dumps
     from qmpd.system.live_update import Updater
     from qmpd.system.ports import Host
     from qmpd.system.threads import Threads
@@ -70,10 +71,12 @@ class System:
 
     __slots__ = (
         "_disks",
+        "_dumps",
         "_exports",
         "_front_ends",
         "_job_faults",
         "_jobs",
+        "_memory_pages",
         "built",
         "chardevs",
         "clients",
@@ -140,6 +143,9 @@ class System:
         self._exports: Exports | None = None
         # The machine's ends of character devices that somebody listens to; None until somebody does.
         self._front_ends: dict[str, FrontEnd] | None = None
+        # Its dumps, and what a debugger has written to the guest's memory; None until somebody asks for them.
+        self._dumps: Dumps | None = None
+        self._memory_pages: dict[int, bytearray] | None = None
         # Who is told what qmpd itself fails at.
         self.report_defect = report
         self.machine, self.guest = make_machine(settings, release.behaviour, clock, ignore_event, wake, report)
@@ -286,6 +292,22 @@ class System:
     def drain_for_node(self) -> None:
         """Somebody comes to use a node for a while, or leaves it, for which QEMU drains all disks."""
         self.inventory.backends.block.drain_all(self.release.behaviour.job_drains_at_node_io // 2)
+
+    @property
+    def dumps(self) -> Dumps:
+        """The dumps of the guest's memory."""
+        if self._dumps is None:
+            from qmpd.system.dumps.dump import Dumps
+
+            self._dumps = Dumps(self.machine, self.activities, self.host)
+        return self._dumps
+
+    @property
+    def memory_pages(self) -> dict[int, bytearray]:
+        """The pages of the guest's memory that hold something, by their numbers: a debugger has written it."""
+        if self._memory_pages is None:
+            self._memory_pages = {}
+        return self._memory_pages
 
     def _open_of_set(self, identifier: int, way: int) -> int:
         """A copy of a file that a client has handed over.

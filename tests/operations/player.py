@@ -43,6 +43,7 @@ LINGER = 150 * MILLISECOND
 TALK, TALKS = 0.002, 250
 """Seconds that two machines are given to speak to each other, and how often while a reply is owed."""
 AT_ONCE = 8
+PATIENCE = 20
 
 
 @dataclass
@@ -133,6 +134,13 @@ class Machine(Served):
         came = await client.take()
         if self.vm.system.built is not None and not self._ended.is_set():
             self.vm.system.disks.executor.settle()
+            self.vm.system.dumps.executor.settle()
+            came += await client.take()
+        for _ in range(PATIENCE):
+            # A file that a client has asked for is written in a thread of its own.
+            if not any(activity.KIND == "reply" for _, activity in self.vm.system.activities):
+                break
+            await trio.sleep(0.001)
             came += await client.take()
         return came
 

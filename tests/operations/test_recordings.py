@@ -73,3 +73,13 @@ _EXPORTS = ("quit ", "server stopped", "export removed", "client quits", "block-
 @pytest.mark.parametrize("release", RELEASES)
 def test_exports(release: str) -> None:
     check(release, "exports", lambda scenario: scenario["scenario"].startswith(_EXPORTS))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_dumps(release: str) -> None:
+    wanted = ("guest runs: detached", "not started: format kdump-zlib", "guest runs: format win", "targets", "memsave")
+    left_out = ("meanwhile", "size -1")
+    check(
+        release, "dump",
+        lambda scenario: scenario["scenario"].startswith(wanted) and not scenario["scenario"].endswith(left_out),
+    )  # fmt: skip

@@ -9,14 +9,16 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.machine.boards import full_name
 from qmpd.option_language import key_values
-from qmpd.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.option_language.errors import NOWHERE, BareError, OptionError, OptionList
 
 if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph
     from qmpd.emulator.phases.board import Board
     from qmpd.emulator.reading.options import EmulatorOptions
+    from qmpd.machine import MachineSettings
     from qmpd.option_language.groups import Entry
 
 _DATE = re.compile(r"[-+]?\d+-[-+]?\d+-[-+]?\d+")
@@ -229,6 +231,30 @@ class EntryChecks:
             if name in names or name in self._board.firmware_files:
                 raise entry.error(f"duplicate fw_cfg file name: {name}")
             names.add(name)
+
+    def write_states(self, machine: MachineSettings) -> None:
+        """Write what `-dump-vmstate` asks for, and end; nothing where it does not.
+
+        :raise OptionList: it is written.
+        :raise OptionError: it cannot be.
+        """
+        path = self._options.values.get("dump-vmstate")
+        if path is None:
+            return
+        from qmpd.server.output_file import open_output
+
+        release = self._options.release
+        name = full_name(machine.machine_name or machine.machine_type, release.behaviour.usual_machine)
+        states = release.states(name)
+        if states is None:
+            raise NotModelled(f"-dump-vmstate: what release {release.name} would write was not captured")
+        try:
+            output = open_output(path, 0o666)
+            output.write(0, states)
+            output.close()
+        except OSError as error:
+            raise Refusal("states-file", path=path, reason=error.strerror).at(f"-dump-vmstate {path}") from None
+        raise OptionList("", 0)
 
     def check_snapshot(self, graph: BlockGraph) -> str | None:
         """See whether what `-loadvm` names is there; it is loaded once the machine is.  None where it names nothing.

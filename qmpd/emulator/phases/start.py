@@ -129,6 +129,7 @@ class Start:
             taken = numa_options.take(self._release, numa, entry)
             self._change(numa=(*self._machine.numa, taken))
         self._location_of_numa = ""
+        self._checks.write_states(self._machine)
         self._board_init(cpus, numa)
         self._devices()
         self._complete()

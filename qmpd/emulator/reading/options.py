@@ -86,6 +86,7 @@ class EmulatorOptions(KeptOptions):
             "qmp-pretty": lambda given: self.chardevs.take_short(given, "control"),
             "monitor": lambda given: self.chardevs.take_short(given, "readline"),
             "qtest": self._keep_for_later,
+            "dump-vmstate": self._take_states,
             "object": self._take_object,
             "netdev": self._take_netdev,
             "blockdev": self._take_blockdev,
@@ -198,6 +199,12 @@ class EmulatorOptions(KeptOptions):
 
     def _keep_for_later(self, given: Given) -> None:
         self.given.setdefault(given.option.name, []).append(given)
+
+    def _take_states(self, given: Given) -> None:
+        if "dump-vmstate" in self.values:
+            raise OptionError("only one '-dump-vmstate' option may be given")
+        probe_writing(given.value, "states-file")
+        self.values["dump-vmstate"] = given.value
 
     def _take_help(self, given: Given) -> None:
         word = "-version" if given.option.name == "version" else "-help"

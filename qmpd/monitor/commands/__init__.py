@@ -65,6 +65,7 @@ MODULES = {
     ),
     "transaction": ("transaction",),
     "snapshots": ("snapshot-save", "snapshot-load", "snapshot-delete"),
+    "dump": ("query-dump", "query-dump-guest-memory-capability", "dump-guest-memory", "memsave", "pmemsave"),
     "ui": ("send-key", "screendump", "set_password", "change-vnc-password", "expire_password"),
     "jobs": (
         "job-pause", "block-job-pause", "job-resume", "block-job-resume", "job-complete", "block-job-complete",
@@ -85,7 +86,7 @@ MODULES = {
         "cxl-inject-uncorrectable-errors", "cxl-inject-correctable-error",
     ),
     "refusing": (
-        "memsave", "pmemsave", "xen-save-devices-state", "dump-guest-memory", "trace-event-set-state",
+        "xen-save-devices-state", "trace-event-set-state",
         "trace-event-get-state", "client_migrate_info", "migrate", "migrate-incoming", "input-send-event",
     ),
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """Commands whose effect is not modelled, but some of what QEMU refuses about them is: the rest says what is missing.
 
-Nothing of a machine is a job, a dump or a migration here, so none can be found either.
+Nothing of a machine is a migration here, so none can be found either.
 """
 
 from __future__ import annotations
@@ -42,19 +42,6 @@ def _refusing(*names: str) -> Callable[[Check], Check]:
     return register
 
 
-@_refusing("memsave")
-def _memsave(system: System, session: Client, arguments: Arguments) -> None:
-    number = cast("int", arguments.get("cpu-index", 0))
-    if not 0 <= number < system.settings.topology.cpus:
-        raise Refusal("cpu-number", name="cpu-index")
-    _check_folder(system, cast("str", arguments["filename"]), "open-failed")
-
-
-@_refusing("pmemsave")
-def _pmemsave(system: System, session: Client, arguments: Arguments) -> None:
-    _check_folder(system, cast("str", arguments["filename"]), "open-failed")
-
-
 @_refusing("xen-save-devices-state")
 def _save_devices(system: System, session: Client, arguments: Arguments) -> None:
     _check_folder(system, cast("str", arguments["filename"]), "device-state-file")
@@ -66,18 +53,6 @@ def _check_folder(system: System, path: str, code: str) -> None:
         system.computer.check_folder(path)
     except OSError as error:
         raise Refusal(code, path=path, reason=error.strerror) from None
-
-
-@_refusing("dump-guest-memory")
-def _dump(system: System, session: Client, arguments: Arguments) -> None:
-    kind, found, name = cast("str", arguments["protocol"]).partition(":")
-    if kind == "fd" and found:
-        if not _has_file(system, session, name):
-            raise Refusal("descriptor-name-missing", name=name)
-    elif kind == "file" and found:
-        _check_folder(system, name, "dump-file")
-    else:
-        raise Refusal("dump-protocol")
 
 
 def _has_file(system: System, session: Client, name: str) -> bool:
