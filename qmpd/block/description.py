@@ -11,8 +11,8 @@ from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
 from qmpd.wire import encode
 
-# A filter that goes by the name of what it is on.
-_NAMELESS = "copy-before-write"
+# Filters that go by the name of what they are on.
+_NAMELESS = ("copy-before-write", "backup-top")
 
 if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def filename_of(node: BlockNode) -> str:
     """What a node is called in queries: a name that opens it again."""
-    if node.driver == _NAMELESS:
+    if node.driver in _NAMELESS:
         return filename_of(node.children["file"])
     return node.exact_name or "json:" + encode(node.full_options).decode()
 

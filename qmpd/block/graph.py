@@ -44,6 +44,9 @@ class Blockers(Protocol):
     def end_drain(self, drain: Any) -> None:
         """Nobody needs that any more."""
 
+    def disturb(self, node: BlockNode) -> None:
+        """Somebody begins or ends to use a node: what goes on there ends or pauses for a moment."""
+
 
 class BlockGraph:
     """The nodes and drives of one machine, both in the order in which they came."""
@@ -53,6 +56,7 @@ class BlockGraph:
         "_texts",
         "again",
         "blockers",
+        "copies_noted_below",
         "drives",
         "executor",
         "find_object",
@@ -86,6 +90,8 @@ class BlockGraph:
         self.find_object: Callable[[str], str | None] | None = None
         # The rules by which JSON is read (`Behaviour.json_parser`).
         self.json_parser = "classic"
+        # Where the bitmap of a copy-before-write node is (`Behaviour.copies_noted_below`).
+        self.copies_noted_below = False
         # Whether what is opened belongs to another machine yet, which will migrate here (`-incoming`).
         self.inactive = False
         # The servers that nodes are on.
@@ -178,6 +184,12 @@ class BlockGraph:
         except Refusal:
             self.release(node, always=True)
             raise
+
+    def place(self, node: BlockNode, place: int) -> None:
+        """Let a node that was just added be the one of this number; those from there on came after it."""
+        later = list(self.nodes)[place:-1]
+        for name in later:
+            self.nodes[name] = self.nodes.pop(name)
 
     def set_backing(self, node: BlockNode, child: BlockNode | None) -> None:
         """Have this behind a node from now on, or nothing.
@@ -387,6 +399,11 @@ class BlockGraph:
         """
         assert drive.node is not None
         self._use(drive, drive.node)
+
+    def disturb(self, node: BlockNode | None) -> None:
+        """Somebody begins or ends to use a node, if it is one, for a while: jobs there pause for a moment."""
+        if self.blockers is not None and node is not None:
+            self.blockers.disturb(node)
 
     def _use(self, drive: Drive, node: BlockNode) -> None:
         held = drive in node.drives

@@ -135,7 +135,8 @@ _MAKE: dict[str, Make] = {
     "qcow2": _qcow2,
     "throttle": _filter("filters", "Throttle"),
     "copy-on-read": _filter("filters", "CopyOnRead"),
-    "copy-before-write": _filter("filters", "CopyBeforeWrite"),
+    "copy-before-write": _filter("saving", "CopyBeforeWrite"),
+    "backup-top": _filter("saving", "CopyBeforeWrite"),
     "compress": _filter("filters", "Compress"),
     "preallocate": _filter("filters", "Preallocate"),
     "blkdebug": _filter("blkdebug", "BlkDebug"),
@@ -144,7 +145,7 @@ _MAKE: dict[str, Make] = {
     "quorum": _filter("verifying", "Quorum"),
 }
 
-MADE = frozenset(_MAKE)
+MADE = frozenset(_MAKE) - {"backup-top"}
 """The drivers of which nodes can be made."""
 
 

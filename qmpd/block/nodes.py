@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
+from qmpd.common.dictionary_order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +77,12 @@ class BlockNode:
     # What its users see.
     port: Content | None = None
 
+    def put_child(self, role: str, node: BlockNode) -> None:
+        """Have another node as this child, which is the newest then; voters keep their order."""
+        if self.driver != "quorum":
+            self.children.pop(role, None)
+        self.children[role] = node
+
     @property
     def exact_name(self) -> str:
         """A name that opens it again, with nothing else; empty where there is none."""
@@ -144,7 +151,10 @@ class BlockNode:
 def _flat(name: str, value: Any) -> dict[str, Any]:
     """An option as it is told: lists and objects with dots in their members' names."""
     if isinstance(value, (dict, list)):
-        members = value.items() if isinstance(value, dict) else enumerate(value)
+        # From the end of QEMU's own dictionary: it is copied twice, and of two in one bucket the newest comes first.
+        found: Any = value
+        names = in_order(tuple(value))[::-1] if isinstance(value, dict) else range(len(value))
+        members = [(each, found[each]) for each in names]
         return {key: each for member, inner in members for key, each in _flat(f"{name}.{member}", inner).items()}
     return {} if value is None else {name: value}
 

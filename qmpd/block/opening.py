@@ -66,8 +66,12 @@ class Opener:
             options = {**rest, "file": parse(str(options["filename"]), self._graph.json_parser)}
         # What is below comes first: QEMU opens it to look at what it is.
         children: dict[str, BlockNode] = {}
+        place: int | None = None
         try:
             for role, reference in self._references(name, options):
+                if role != "file" and place is None:
+                    # The driver opens its other children itself, once the node is there.
+                    place = len(self._graph.nodes)
                 children[role] = self._child(role, reference, options)
             option_rules.check(name, options, self._graph)
             node = self._prepare(name, options, owned=owned)
@@ -84,6 +88,8 @@ class Opener:
                 self._graph.release(child)
             raise
         self._graph.add(node)
+        if place is not None:
+            self._graph.place(node, place)
         for child in children.values():
             if child.heir_of == _UNBORN:
                 child.heir_of = node.name

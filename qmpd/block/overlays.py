@@ -208,9 +208,9 @@ def _move(to: BlockNode, origin: BlockNode, drives: list[Drive], parents: list[B
         origin.drives.remove(drive)
         to.drives.append(drive)
     for parent in parents:
-        for role, child in parent.children.items():
+        for role, child in list(parent.children.items()):
             if child is origin:
-                parent.children[role] = to
+                parent.put_child(role, to)
         origin.parents.remove(parent)
         to.parents.append(parent)
 
@@ -218,6 +218,10 @@ def _move(to: BlockNode, origin: BlockNode, drives: list[Drive], parents: list[B
 def _follow(graph: BlockGraph, parent: BlockNode) -> None:
     """What is in a node whose child is another one now reads and writes that one."""
     content = parent.content
+    follow = getattr(content, "follow", None)
+    if follow is not None:
+        follow()
+        return
     if not isinstance(content, Qcow2Content):
         parent.content = content_of(parent, graph)
         return

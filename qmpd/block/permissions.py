@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from qmpd.block.drivers.table import Role, role_of
+from qmpd.block.drivers.table import DRIVERS, Role, role_of
 from qmpd.block.files import ALL, NAMES, READ, RESIZE, UNCHANGED, WRITE, DiskFile
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -43,7 +43,8 @@ def uses(node: BlockNode) -> Iterator[Use]:
         for role, child in parent.children.items():
             if child is node:
                 does, shares = _passed_on(parent, role)
-                yield Use(does, ALL if node.force_share else shares, parent.name, "node", role)
+                called = DRIVERS[parent.driver].spelled.get(role, role)
+                yield Use(does, ALL if node.force_share else shares, parent.name, "node", called)
 
 
 def _of_drive(drive: Drive) -> Use:
@@ -71,7 +72,7 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
     if role is Role.COMMITTED:
         return does & READ, ALL
     if role is Role.TARGET:
-        return WRITE, ALL
+        return WRITE, ALL & ~RESIZE
     if parent.inactive and role in (Role.METADATA, Role.DATA):
         return does | READ, shares | WRITE | UNCHANGED | RESIZE
     if role is Role.METADATA:

@@ -23,7 +23,8 @@ def replace(graph: BlockGraph, old: BlockNode, new: BlockNode) -> None:
     :raise Refusal: their uses exclude others of the new one; all is as before.
     """
     drives = [drive for drive in old.drives if not drive.stays]
-    parents = [parent for parent in old.parents if parent is not new]
+    # Who is below the other one would be below itself: an image that shows its source, and is its backup.
+    parents = [parent for parent in old.parents if not _reaches(new, parent)]
     _move(old, new, drives, parents)
     try:
         refresh([new, old])
@@ -39,12 +40,16 @@ def _move(old: BlockNode, new: BlockNode, drives: list[Any], parents: list[Block
         old.drives.remove(drive)
         new.drives.append(drive)
     for parent in parents:
-        for role, child in parent.children.items():
+        for role, child in list(parent.children.items()):
             if child is old:
-                parent.children[role] = new
+                parent.put_child(role, new)
                 old.parents.remove(parent)
                 new.parents.append(parent)
         repoint(parent.content, old.port, new.port)
+
+
+def _reaches(node: BlockNode, other: BlockNode) -> bool:
+    return node is other or any(_reaches(child, other) for child in node.children.values())
 
 
 def repoint(content: Any, old: Content | None, new: Content | None) -> None:

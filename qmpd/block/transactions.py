@@ -9,7 +9,7 @@ What an action reads and writes is done by the executor: a part that has such wo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from qmpd.block.content import text_of
 from qmpd.block.images.errors import ImageError
@@ -41,6 +41,14 @@ class Action(Protocol):
 
     def abort(self) -> Steps | None:
         """Undo what was prepared."""
+
+
+@runtime_checkable
+class Cleaned(Protocol):
+    """An action that has something left to do once all have been committed or undone, as it was prepared."""
+
+    def clean(self) -> None:
+        """Let go of what was needed meanwhile; done for those alone that were prepared."""
 
 
 class Alone:
@@ -95,6 +103,9 @@ class _Run:
             except (Refusal, OSError, ImageError) as error:
                 # It was seen beforehand that it could be done; the others are done all the same.
                 self._refusal = self._refusal or refusal_of(error)
+        for action in self._ordered():
+            if isinstance(action, Cleaned):
+                action.clean()
 
     def _ordered(self) -> Iterator[Action]:
         return reversed(self._prepared) if self._backwards else iter(list(self._prepared))

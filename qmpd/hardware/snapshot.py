@@ -96,9 +96,9 @@ _FACTS = Field(
     lambda value, refer: {label: list(facts) for label, facts in value.items()},
     lambda plain, find: {label: ChardevFacts(*facts) for label, facts in plain.items()},
 )
-# Those that a job has made for itself are the job's to carry.
+# Those that a job has made for itself go with the job.
 _BITMAPS = Field(
-    lambda value, refer: [each.snapshot() for each in value if each.name is not None],
+    lambda value, refer: [each.snapshot() for each in value if each.name is not None or each.purpose],
     lambda plain, find: [DirtyBitmap.restore(each) for each in plain],
 )
 

@@ -102,6 +102,9 @@ class _Session:
         self._held: Drive | None = None
         self._drive = drive
         self._node = node
+        # The node that it uses as no drive's: who comes to one or leaves it pauses jobs for a moment.
+        self._came_to = node if drive is None else None
+        system.inventory.backends.block.disturb(self._came_to)
         # What is said while others read and write, to be printed when they have done so.
         self._waiting: list[str] | None = None
 
@@ -124,14 +127,14 @@ class _Session:
             user = Drive("", label="", writes=True, shares=True, node=self._node)
             self._system.inventory.backends.block.use(user)
             self._held = user
-            self._system.drain_for_node()
 
     def _let_go(self) -> None:
-        """Give the right back."""
+        """Give the right back, and use the node no more."""
+        self._system.inventory.backends.block.disturb(self._came_to)
+        self._came_to = None
         held, self._held = self._held, None
         if held is not None:
             self._system.inventory.backends.block.empty(held)
-            self._system.drain_for_node()
 
     def end(self, text: str = "") -> None:
         """The command has ended."""

@@ -58,6 +58,15 @@ ABOUT: dict[str, str] = {
     " 11.1",
     "transactions_end_backwards": "the actions of a transaction are committed or undone in reverse order; changed"
     " between 7.2 and 10.0",
+    "backup_filter": "the driver of the node that a backup puts on top of its source; changed between 5.2 and 7.2",
+    "backup_copies_clusters": "a backup copies one cluster after another, each after its limit of speed; false:"
+    " several larger pieces at once; changed between 5.2 and 7.2",
+    "copies_noted_below": "the bitmap of what copy-before-write has still to copy is at its source, where queries show"
+    " it; false: at its own node; changed between 7.2 and 10.0",
+    "grouped_actions_checked_first": "a transaction that is grouped is refused for an action that cannot be before all"
+    " else; false: when that action's turn comes, and abort is taken; changed between 7.2 and 10.0",
+    "attaching_drains_all": "whoever begins or ends to use a node drains all disks, and so pauses all jobs for a"
+    " moment; false: that node's alone; changed between 7.2 and 10.0",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
     "cpu_unplug_needs_guest": "device_del of a CPU is refused until the guest has looked at the machine's CPUs",
     "pci_function_check": "when a PCI function whose slot has its function 0 is refused: 'asked' for by address, or"
@@ -200,7 +209,6 @@ ABOUT: dict[str, str] = {
     " argument'",
     "mirror_tells_synced": "query-block-jobs tells of a mirror whether both sides are written at once",
     "mirror_keeps_target": "a mirror lets nobody else read or write its target",
-    "job_drains_at_node_io": "how often qemu-io of a node drains all disks, and so pauses jobs for a moment",
     "mirror_fails_early": "a mirror tells what it cannot read before its command is answered",
     "job_uses_node": "a block job counts as a user of its node until it is over, and a mirror has its target open until"
     " it is dismissed",
@@ -264,6 +272,11 @@ class Behaviour:
     bitmap_status: bool = False
     persistent_bitmaps_need_writing: bool = False
     transactions_end_backwards: bool = True
+    backup_filter: str = "copy-before-write"
+    backup_copies_clusters: bool = False
+    copies_noted_below: bool = False
+    grouped_actions_checked_first: bool = True
+    attaching_drains_all: bool = True
     unplug_asked_once: bool = True
     cpu_unplug_needs_guest: bool = True
     pci_function_check: str = "always"
@@ -363,7 +376,6 @@ class Behaviour:
     mirror_tells_sizes: bool = True
     mirror_tells_synced: bool = True
     mirror_keeps_target: bool = True
-    job_drains_at_node_io: int = 4
     mirror_fails_early: bool = True
     job_uses_node: bool = False
     job_create_waits: bool = True

@@ -289,10 +289,6 @@ class System:
         if self._jobs is not None:
             self._jobs.faults = faults
 
-    def drain_for_node(self) -> None:
-        """Somebody comes to use a node for a while, or leaves it, for which QEMU drains all disks."""
-        self.inventory.backends.block.drain_all(self.release.behaviour.job_drains_at_node_io // 2)
-
     @property
     def dumps(self) -> Dumps:
         """The dumps of the guest's memory."""

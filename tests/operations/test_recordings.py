@@ -48,6 +48,23 @@ def test_what_jobs_copy(release: str) -> None:
     check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_COPIES))
 
 
+# Dirty bitmaps alone, and what becomes of them in backups; each kind of action, and jobs that end together.
+_BITMAPS = (
+    "add, list", "merge across", "persistent: kept", "read-only node", "inconsistent bitmap opened",
+    "remove all by hand", "blockdev-backup: incremental that", "blockdev-backup: sync bitmap, bitmap-mode never",
+)  # fmt: skip
+_TRANSACTIONS = (
+    "blockdev-backup, then abort", "block-dirty-bitmap-remove, then abort", "drive-backup grouped",
+    "two backups, one fails", "two backups, the slow one cancelled", "bitmaps moved", "backup before snapshot",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_bitmaps_and_transactions(release: str) -> None:
+    check(release, "bitmaps", lambda scenario: scenario["scenario"].startswith(_BITMAPS))
+    check(release, "transactions", lambda scenario: scenario["scenario"].startswith(_TRANSACTIONS))
+
+
 # Each way to take a snapshot, and to go back.
 _SNAPSHOTS = (
     "savevm, loadvm", "savevm, names", "savevm with raw", "-loadvm", "blockdev-snapshot-sync under",

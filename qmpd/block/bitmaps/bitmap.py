@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _WORD_BITS = 64
-_PLAIN = ("name", "granularity", "size", "enabled", "persistent", "busy", "inconsistent", "read_only", "stored")
+_PLAIN = (
+    "name", "granularity", "size", "enabled", "persistent", "busy", "inconsistent", "read_only", "stored", "purpose",
+)  # fmt: skip
 
 
 class DirtyBitmap:
@@ -20,12 +22,13 @@ class DirtyBitmap:
     `name` is None for one that a job has made for itself.  `enabled`: it notes writes.  `busy`: somebody works with it.
     `inconsistent`: whoever had the image open before has not stored it, so that it says nothing.  `read_only`: it came
     from an image that is not to be written.  `stored`: it is to be written to the image when that is closed, where it
-    is `persistent`.  `successor` notes what is written while a job works with this one.
+    is `persistent`.  `successor` notes what is written while a job works with this one.  `purpose` is what a node needs
+    one for that it has made for itself, and `carried` whether another process has left that.
 
     Disk threads note writes, and the main loop reads: each call is safe in either.
     """
 
-    __slots__ = (*_PLAIN, "_bits", "_lock", "successor")
+    __slots__ = (*_PLAIN, "_bits", "_lock", "carried", "successor")
 
     name: str | None
     granularity: int
@@ -36,6 +39,7 @@ class DirtyBitmap:
     inconsistent: bool
     read_only: bool
     stored: bool
+    purpose: str
 
     def __init__(self, name: str | None, granularity: int, size: int, *, enabled: bool = True) -> None:
         self.name = name
@@ -47,6 +51,8 @@ class DirtyBitmap:
         self.inconsistent = False
         self.read_only = False
         self.stored = True
+        self.purpose = ""
+        self.carried = False
         self.successor: DirtyBitmap | None = None
         self._bits = Bits()
         self._lock = Lock()
@@ -172,6 +178,7 @@ class DirtyBitmap:
             setattr(found, name, plain[name])
         for begin, end in plain["areas"]:
             found.set(begin, end - begin)
+        found.carried = True
         return found
 
 

@@ -90,13 +90,53 @@ def release(node: BlockNode, bitmap: DirtyBitmap) -> None:
         node.bitmaps.remove(bitmap)
 
 
-def describe(node: BlockNode) -> list[dict[str, Any]]:
-    """QAPI's BlockDirtyInfo of a node's bitmaps."""
-    return [_describe(each) for each in node.bitmaps]
+# While a job works with it
+
+
+def freeze(node: BlockNode, bitmap: DirtyBitmap) -> None:
+    """A job works with a bitmap, which stays as it is: what is written meanwhile goes to its successor.
+
+    :raise Refusal: somebody works with it already.
+    """
+    check(bitmap, (BUSY,))
+    successor = create(node, None, bitmap.granularity)
+    successor.enabled, bitmap.enabled = bitmap.enabled, False
+    bitmap.busy, bitmap.successor = True, successor
+
+
+def thaw(node: BlockNode, bitmap: DirtyBitmap) -> None:
+    """The bitmap goes on, with what was written meanwhile."""
+    successor, bitmap.successor = bitmap.successor, None
+    if successor is not None:
+        bitmap.merge(successor)
+        bitmap.enabled, bitmap.busy = successor.enabled, False
+        release(node, successor)
+
+
+def succeed(node: BlockNode, bitmap: DirtyBitmap) -> DirtyBitmap:
+    """Its successor takes the bitmap's place and name, with what was written meanwhile alone; gives that."""
+    successor, bitmap.successor = bitmap.successor, None
+    assert successor is not None
+    successor.name, successor.persistent = bitmap.name, bitmap.persistent
+    bitmap.busy = False
+    release(node, bitmap)
+    return successor
+
+
+# Queries
+
+
+def describe(node: BlockNode, *, with_status: bool = False) -> list[dict[str, Any]]:
+    """QAPI's BlockDirtyInfo of a node's bitmaps; `with_status`: old releases tell of a status, too."""
+    found = [_describe(each) for each in node.bitmaps]
+    if with_status:
+        for shown, bitmap in zip(found, node.bitmaps, strict=True):
+            shown["status"] = _status(bitmap)
+    return found
 
 
 def _describe(bitmap: DirtyBitmap) -> dict[str, Any]:
-    recording = bitmap.enabled or bitmap.successor is not None
+    recording = (bitmap.successor or bitmap).enabled
     found: dict[str, Any] = {
         "count": bitmap.count, "granularity": bitmap.granularity, "recording": recording, "busy": bitmap.busy,
         "persistent": bitmap.persistent,
@@ -108,14 +148,12 @@ def _describe(bitmap: DirtyBitmap) -> dict[str, Any]:
     return found
 
 
-def status(bitmap: DirtyBitmap) -> str:
-    """QAPI's DirtyBitmapStatus, that old releases tell."""
+def _status(bitmap: DirtyBitmap) -> str:
+    """QAPI's DirtyBitmapStatus."""
     if bitmap.inconsistent:
         return "inconsistent"
-    if bitmap.successor is not None:
-        return "frozen"
     if bitmap.busy:
-        return "locked"
+        return "locked" if bitmap.successor is None else "frozen"
     return "active" if bitmap.enabled else "disabled"
 
 
@@ -280,7 +318,7 @@ class Merge(Alone):
         found = DirtyBitmap(None, target.granularity, node.virtual_size)
         for each in self._sources:
             source = in_node(node, each) if isinstance(each, str) else find(self._graph, *each)[1]
-            _merge(found, source)
+            merge(found, source)
         check(target)
         self._old = target, target.copy_bits()
         target.merge(found)
@@ -293,7 +331,11 @@ class Merge(Alone):
         return None
 
 
-def _merge(target: DirtyBitmap, source: DirtyBitmap) -> None:
+def merge(target: DirtyBitmap, source: DirtyBitmap) -> None:
+    """Have dirty in one bitmap what is in another.
+
+    :raise Refusal: they are of different sizes, or the other one cannot be used.
+    """
     check(source, BUT_READ_ONLY)
     if source.size != target.size:
         raise Refusal("bitmap-sizes", target=target.size, source=source.size)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
 
-_ALIGNMENT = 65536
 # What takes a request to write compressed: an image, and filters that pass it on.
 _COMPRESSING = ("qcow2", "throttle", "copy-on-read")
 
@@ -77,59 +76,6 @@ def _placed(content: Content, offset: int, length: int) -> Iterator[tuple[int, i
     for count, allocated in content.pieces(offset, length):
         yield offset, count, allocated
         offset += count
-
-
-class CopyBeforeWrite(Passing):
-    """copy-before-write: old bytes are saved in the target before they are overwritten.  (block/copy-before-write.c.)
-
-    Each cluster is saved once.
-    """
-
-    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
-        super().__init__(below(node))
-        self._target = below(node, "target")
-        target = node.children["target"].content
-        header = getattr(target, "header", None)
-        smallest = number(node.options.get("min-cluster-size", 0))
-        self._cluster = max(_ALIGNMENT, getattr(header, "cluster_size", 0), smallest)
-        self._saved: set[int] = set()
-        # Whether an error leaves the guest's request alone, and what was saved is worth nothing from then on.
-        self._yields = node.options.get("on-cbw-error") == "break-snapshot"
-        self._broken = False
-
-    def _save(self, offset: int, length: int) -> None:
-        if self._broken:
-            return
-        try:
-            self._copy(offset, length)
-        except (OSError, ImageError):
-            if not self._yields:
-                raise
-            self._broken = True
-
-    def _copy(self, offset: int, length: int) -> None:
-        for cluster in range(offset // self._cluster, -(-(offset + length) // self._cluster)):
-            if cluster not in self._saved:
-                begin = cluster * self._cluster
-                count = min(self._cluster, self.below.size - begin)
-                if count > 0:
-                    self._target.write(begin, self.below.read(begin, count))
-                self._saved.add(cluster)
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Save, then write."""
-        self._save(offset, len(data))
-        super().write(offset, data)
-
-    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
-        """Save, then let them be zeros."""
-        self._save(offset, length)
-        super().zero(offset, length, unmap=unmap)
-
-    def discard(self, offset: int, length: int) -> None:
-        """Save, then let go."""
-        self._save(offset, length)
-        super().discard(offset, length)
 
 
 class Compress(Passing):

@@ -28,7 +28,8 @@ class Driver(NamedTuple):
 
     `children` are the options that name its children, in the order in which they are opened; `first` is the one whose
     bytes are the node's own.  `strong` are the options that make a node another one.  `is_protocol`: it is at the
-    bottom of what is opened by a file's name; `grows`: block_resize can change its size.
+    bottom of what is opened by a file's name; `grows`: block_resize can change its size.  `spelled` has the
+    children that texts call by another name.
     """
 
     children: Mapping[str, Role] = MappingProxyType({})
@@ -37,6 +38,7 @@ class Driver(NamedTuple):
     is_protocol: bool = False
     is_filter: bool = False
     grows: bool = False
+    spelled: Mapping[str, str] = MappingProxyType({})
 
 
 DRIVERS: dict[str, Driver] = {
@@ -52,6 +54,9 @@ DRIVERS: dict[str, Driver] = {
     "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
     "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),
+    "backup-top": Driver(
+        {"file": Role.WATCHED, "target": Role.TARGET}, is_filter=True, spelled=MappingProxyType({"file": "backing"})
+    ),
     "compress": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "preallocate": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "blkdebug": Driver(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from qmpd.block.content import number_of
 from qmpd.block.exports.bitmaps import extents
 from qmpd.block.exports.protocol import BASE, DEPTH, Command, Flag
-from qmpd.block.exports.status import allocation, depths, joined, parts
+from qmpd.block.exports.status import allocation, depths, joined
 from qmpd.block.exports.transmission import MOST_EXTENTS
 from qmpd.block.requests import Request as DiskRequest
+from qmpd.block.status import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -29,6 +29,18 @@ class JobBehaviour(Protocol):
         """How often the disks are drained at the end of the process; jobs are cancelled in the last of these drains."""
 
     @property
+    def attaching_drains_all(self) -> bool:
+        """Whoever begins or ends to use a node drains all disks; false: that node's."""
+
+    @property
+    def backup_filter(self) -> str:
+        """The driver of the node that a backup puts on top of its source."""
+
+    @property
+    def backup_copies_clusters(self) -> bool:
+        """A backup copies one cluster after another, each after its limit of speed."""
+
+    @property
     def stream_has_filter(self) -> bool:
         """A stream puts a copy-on-read node on top of its image."""
 
@@ -47,10 +59,6 @@ class JobBehaviour(Protocol):
     @property
     def mirror_keeps_target(self) -> bool:
         """A mirror lets nobody else read or write its target."""
-
-    @property
-    def job_drains_at_node_io(self) -> int:
-        """How often `qemu-io` of a node drains all disks."""
 
     @property
     def mirror_fails_early(self) -> bool:

@@ -32,6 +32,9 @@ class Home(Protocol):
     def find(self, identifier: str) -> object | None:
         """The job of this name."""
 
+    def newer(self, job: Any) -> int:
+        """How many jobs have come after this one."""
+
     def add(self, job: Any) -> None:
         """There is a job."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from qmpd.schedule.activity import Activities
 
 
-class _Drain:
+class Drain:
     """Somebody needs nodes to be quiet; all of them where `nodes` is None."""
 
     def __init__(self, nodes: Collection[BlockNode] | None) -> None:
@@ -47,7 +48,9 @@ class Faults(Protocol):
 class Jobs:
     """All jobs of one machine, the newest first (as all queries have them)."""
 
-    __slots__ = ("_all", "_drains", "_machine", "behaviour", "executor", "faults", "graph", "pace", "tell", "words")
+    __slots__ = (
+        "_all", "_drains", "_left", "_machine", "behaviour", "executor", "faults", "graph", "pace", "tell", "words",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -71,7 +74,9 @@ class Jobs:
         self.pace = pace
         self.faults: Faults | None = None
         self._all: list[Job] = []
-        self._drains: list[_Drain] = []
+        self._drains: list[Drain] = []
+        # What was left to the main loop's next turn.
+        self._left: deque[Callable[[], None]] = deque()
 
     def __iter__(self) -> Iterator[Job]:
         return iter(list(self._all))
@@ -88,6 +93,10 @@ class Jobs:
     def find(self, identifier: str) -> Job | None:
         """The job of this name."""
         return next((job for job in self._all if job.identifier == identifier), None)
+
+    def newer(self, job: Any) -> int:
+        """How many jobs have come after this one."""
+        return self._all.index(job)
 
     def add(self, job: Any) -> None:
         """There is a job."""
@@ -133,7 +142,13 @@ class Jobs:
 
     def next_turn(self, action: Callable[[], None]) -> None:
         """Do something in the main loop's next turn."""
-        self._machine.in_turn(action)
+        self._left.append(action)
+        self._machine.in_turn(self._do_left)
+
+    def _do_left(self) -> None:
+        """Do the first of what was left, unless a drain has come before."""
+        if self._left:
+            self._left.popleft()()
 
     def run_turn(self) -> bool:
         """Do now what was left to the next turn; whether there was something."""
@@ -174,10 +189,11 @@ class Jobs:
         finally:
             self.end_drain(drain)
 
-    def begin_drain(self, *nodes: BlockNode, all_nodes: bool = False) -> _Drain:
+    def begin_drain(self, *nodes: BlockNode, all_nodes: bool = False) -> Drain:
         """The same, for those who end it elsewhere (`end_drain`)."""
-        drain = _Drain(None if all_nodes else nodes)
-        drain.jobs = [job for job in self._all if drain.touches(job.quiet_nodes())]
+        drain = Drain(None if all_nodes else nodes)
+        # Nodes are drained in the order in which they came, and so did the jobs' own.
+        drain.jobs = [job for job in reversed(self._all) if drain.touches(job.quiet_nodes())]
         self._drains.append(drain)
         for job in drain.jobs:
             job.pause()
@@ -185,9 +201,12 @@ class Jobs:
             # What has been read and written by now is taken note of, up to the next pause point.
             while job.busy and job.take_outcome():
                 pass
+        # A job whose work has ended meanwhile goes on to its end, as QEMU's main loop turns until all is quiet.
+        for _ in range(len(self._left)):
+            self._do_left()
         return drain
 
-    def end_drain(self, drain: _Drain) -> None:
+    def end_drain(self, drain: Drain) -> None:
         """Nobody needs that any more."""
         self._drains.remove(drain)
         for job in drain.jobs:
@@ -204,6 +223,15 @@ class Jobs:
     def blocking(self, node: BlockNode) -> str | None:
         """The type of the newest job that nobody may come in the way of at a node (`qmpd.block.graph.Blockers`)."""
         return next((job.KIND for job in self._all if job.blocks(node)), None)
+
+    def disturb(self, node: BlockNode) -> None:
+        """Somebody begins or ends to use a node (`qmpd.block.graph.Blockers`)."""
+        if not self._all:
+            return
+        if self.behaviour.attaching_drains_all:
+            self.drain_all()
+        with self.drained(node):
+            pass
 
     def end(self) -> None:
         """The process ends, and so do all jobs."""

@@ -63,6 +63,7 @@ MODULES = {
         "block-dirty-bitmap-add", "block-dirty-bitmap-remove", "block-dirty-bitmap-clear", "block-dirty-bitmap-enable",
         "block-dirty-bitmap-disable", "block-dirty-bitmap-merge", "x-debug-block-dirty-bitmap-sha256",
     ),
+    "backups": ("blockdev-backup", "drive-backup"),
     "transaction": ("transaction",),
     "snapshots": ("snapshot-save", "snapshot-load", "snapshot-delete"),
     "dump": ("query-dump", "query-dump-guest-memory-capability", "dump-guest-memory", "memsave", "pmemsave"),

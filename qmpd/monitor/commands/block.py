@@ -126,9 +126,12 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     if "limits" in image and "cluster-size" in image:
         image["limits"] = {**image["limits"], **dict.fromkeys(_CLUSTER_LIMITS, image["cluster-size"])}
     if DRIVERS[node.driver].is_filter:
-        below_it = [_image(system, child, flat=True).get("limits") for child in node.children.values()]
+        first = node.children.get(DRIVERS[node.driver].first)
+        children = sorted(node.children.values(), key=lambda child: child is not first)
+        below_it = [_image(system, child, flat=True).get("limits") for child in children]
         if all(below_it):
             image["limits"] = _strictest(cast("list[dict[str, int]]", below_it), node)
+            image["limits"].pop("write-zeroes-alignment", None)
     backing = _behind(node)
     if backing is not None and "limits" in image and "backing" in node.children and node.minds_backing:
         behind = _image(system, backing, flat=True).get("limits", {})
@@ -173,11 +176,7 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
 def _bitmaps(system: System, node: BlockNode) -> list[dict[str, Any]]:
     from qmpd.block.bitmaps import rules
 
-    found = rules.describe(node)
-    if system.release.behaviour.bitmap_status:
-        for each, bitmap in zip(found, node.bitmaps, strict=True):
-            each["status"] = rules.status(bitmap)
-    return found
+    return rules.describe(node, with_status=system.release.behaviour.bitmap_status)
 
 
 @command("query-named-block-nodes")

@@ -95,7 +95,7 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
     graph.use(resizer)
     try:
         _check_resizable(node, size)
-    except CommandError:
+    except Refusal:
         graph.empty(resizer)
         raise
     return in_executor(system, lambda: resized(node, size), lambda: graph.empty(resizer))

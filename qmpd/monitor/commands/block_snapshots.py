@@ -40,17 +40,17 @@ def internal_snapshot(system: System, arguments: Arguments) -> Take:
 
 @command("blockdev-snapshot")
 def blockdev_snapshot(system: System, session: Client, arguments: Arguments) -> object:
-    return carried_out(system, [overlay(system, arguments)])
+    return carried_out(system, [overlay(system, arguments)], drains=True)
 
 
 @command("blockdev-snapshot-sync")
 def blockdev_snapshot_sync(system: System, session: Client, arguments: Arguments) -> object:
-    return carried_out(system, [new_overlay(system, arguments)])
+    return carried_out(system, [new_overlay(system, arguments)], drains=True)
 
 
 @command("blockdev-snapshot-internal-sync")
 def blockdev_snapshot_internal_sync(system: System, session: Client, arguments: Arguments) -> object:
-    return carried_out(system, [internal_snapshot(system, arguments)])
+    return carried_out(system, [internal_snapshot(system, arguments)], drains=True)
 
 
 @command("blockdev-snapshot-delete-internal-sync")

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 
-def carried_out(system: System, actions: Sequence[Action], value: Callable[[], object] = lambda: EMPTY) -> object:
+def carried_out(
+    system: System, actions: Sequence[Action], value: Callable[[], object] = lambda: EMPTY, *, drains: bool = False
+) -> object:
     """Carry these out together; the reply is `value` then, at once where the disks need not be waited for.
+
+    `drains`: all that goes on at the disks ends or pauses for a moment before.
 
     :raise Refusal: one of them is refused.
     """
@@ -35,6 +39,7 @@ def carried_out(system: System, actions: Sequence[Action], value: Callable[[], o
         ends.append(refusal)
         later.ready()
 
-    system.inventory.backends.block.drain_all()
+    if drains:
+        system.inventory.backends.block.drain_all()
     run(actions, system.disks.executor, end, backwards=system.release.behaviour.transactions_end_backwards)
     return finish() if ends else later

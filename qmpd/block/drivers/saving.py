@@ -1,0 +1,104 @@
+"""copy-before-write: what is overwritten is copied to another node first.  (QEMU's block/copy-before-write.c.)"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.block.bitmaps import rules
+from qmpd.block.bitmaps.bitmap import DirtyBitmap
+from qmpd.block.content import Passing
+from qmpd.block.copying import SMALLEST_CLUSTER, Copier
+from qmpd.block.description import cluster_of
+from qmpd.block.images.errors import failure
+from qmpd.block.nodes import below
+
+if TYPE_CHECKING:
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+
+_BREAK_SNAPSHOT = "break-snapshot"
+
+
+class CopyBeforeWrite(Passing):
+    """Old bytes are saved in the target before they are overwritten, each cluster once.
+
+    Its bitmaps are nameless, and queries show them: what is still to be copied (`copier.bitmap`), what of the node as
+    it was can be read (`access`), and what of that is in the target (`saved`).
+    """
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        """:raise Refusal: the bitmap that it is told to begin with is not there, or is another's in size."""
+        super().__init__(below(node))
+        self._node = node
+        source, target = node.children["file"], node.children["target"]
+        given = node.options.get("bitmap")
+        begin = None if given is None else rules.find(graph, given["node"], given["name"])[1]
+        least = int(node.options.get("min-cluster-size", 0))
+        cluster = max(SMALLEST_CLUSTER, cluster_of(target) or 0, least)
+        # Some releases have it at the source, where it is shown.
+        self._owner = source if graph.copies_noted_below else node
+        bitmap = self._bitmap(self._owner, f"copy {node.name}", cluster, source.virtual_size)
+        if not bitmap.carried:
+            if begin is None:
+                bitmap.set(0, bitmap.size)
+            else:
+                rules.merge(bitmap, begin)
+        self.copier = Copier(node, bitmap)
+        self.saved = self.access = None
+        if node.driver == "copy-before-write":
+            self.saved = self._bitmap(node, "saved", cluster, source.virtual_size)
+            self.access = self._bitmap(node, "access", cluster, source.virtual_size)
+            if not self.access.carried:
+                self.access.merge(bitmap)
+        self._breaks = node.options.get("on-cbw-error") == _BREAK_SNAPSHOT
+        self.broken = 0
+
+    def _bitmap(self, owner: BlockNode, purpose: str, granularity: int, size: int) -> DirtyBitmap:
+        """A bitmap of its own, or the one that another process has left."""
+        for each in owner.bitmaps:
+            if each.purpose == purpose:
+                each.carried = True
+                return each
+        bitmap = DirtyBitmap(None, granularity, size, enabled=False)
+        bitmap.purpose = purpose
+        owner.bitmaps.insert(0, bitmap)
+        return bitmap
+
+    def follow(self) -> None:
+        """Another node is below it now."""
+        self.below = below(self._node)
+
+    def close(self) -> None:
+        """Its bitmaps go with it."""
+        rules.release(self._owner, self.copier.bitmap)
+        for bitmap in (self.saved, self.access):
+            if bitmap is not None:
+                rules.release(self._node, bitmap)
+
+    def _save(self, offset: int, length: int) -> None:
+        if self.broken:
+            return
+        result = self.copier.save(offset, length)
+        if result.error and not self._breaks:
+            raise failure(result.error)
+        if result.error:
+            self.broken = result.error
+        elif self.saved is not None and length:
+            cluster = self.copier.cluster
+            begin = offset // cluster * cluster
+            self.saved.set(begin, -(-(offset + length) // cluster) * cluster - begin)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Save, then write."""
+        self._save(offset, len(data))
+        super().write(offset, data)
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """Save, then let them be zeros."""
+        self._save(offset, length)
+        super().zero(offset, length, unmap=unmap)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Save, then let go."""
+        self._save(offset, length)
+        super().discard(offset, length)

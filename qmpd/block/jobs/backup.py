@@ -1,0 +1,330 @@
+"""blockdev-backup and drive-backup: a node as it was when the job began is copied to another.  (QEMU's block/backup.c.)
+
+A filter on top of the source copies what is about to be overwritten; the job copies the rest.  What is to be copied,
+and what becomes of a dirty bitmap at the end, depend on the modes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+from qmpd.block.bitmaps import rules
+from qmpd.block.content import number_of
+from qmpd.block.copying import Copied, image_of
+from qmpd.block.drivers.saving import CopyBeforeWrite
+from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.jobs.steps import JobFailure, Sleep, Work
+from qmpd.block.nodes import Drive
+from qmpd.block.placing import put_on, take_out
+from qmpd.common.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from qmpd.block.bitmaps.bitmap import DirtyBitmap
+    from qmpd.block.content import Content
+    from qmpd.block.jobs.home import Home
+    from qmpd.block.jobs.steps import Steps
+    from qmpd.block.nodes import BlockNode
+
+MOST_WORKERS = (1 << 31) - 1
+# An error that is ignored is met again after so many nanoseconds, else a virtual clock would stand still.
+_AGAIN = 1_000_000
+# So many turns of the main loop pass until disks have read and written.
+_TURNS = 2
+
+
+@dataclass(slots=True)
+class BackupOptions(BlockOptions):
+    """What a backup can be told, by the names of QAPI's BackupCommon.
+
+    `bitmap_mode` tells what becomes of `bitmap`: `on-success`, `never` or `always`.  `ranges`, `workers`, `chunk` and
+    `least_cluster` are those of `x-perf`; sizes are in bytes.
+    """
+
+    sync: str = "full"
+    bitmap: DirtyBitmap | None = None
+    bitmap_mode: str = "on-success"
+    compress: bool = False
+    discard_source: bool = False
+    on_source_error: str = "report"
+    on_target_error: str = "report"
+    on_cbw_error: str = ""
+    filter_name: str = ""
+    ranges: bool = False
+    workers: int = 64
+    chunk: int = 0
+    least_cluster: int = 0
+
+
+class _Round(NamedTuple):
+    """What came of some pieces: how much was copied, where to go on, and the first error.
+
+    `over`: nothing was left; `moved`: bytes were read and written.
+    """
+
+    size: int
+    place: int
+    result: Copied = Copied()
+    over: bool = False
+    moved: bool = False
+
+
+class Backup(BlockJob):
+    """One backup of a node `source` to a node `target`."""
+
+    KIND: ClassVar[str] = "backup"
+    DRAINS: ClassVar[str] = "backup"
+
+    __slots__ = ("_copier", "_filter", "_options", "_place", "_source", "_target", "_user")
+
+    def __init__(self, jobs: Home, options: BackupOptions, source: BlockNode, target: BlockNode) -> None:
+        """It is created.
+
+        :raise Refusal: it cannot be.
+        """
+        self._options = options
+        self._source, self._target = source, target
+        self._filter: BlockNode | None = None
+        self._user: Drive | None = None
+        self._place = 0
+        _check(jobs, options, source, target)
+        if options.bitmap is not None:
+            rules.freeze(source, options.bitmap)
+        try:
+            if source.virtual_size != target.virtual_size:
+                raise Refusal("backup-sizes")
+            self._filter = self._put_filter(jobs)
+            self._copier = cast("CopyBeforeWrite", self._filter.content).copier
+            if options.chunk and options.chunk < self._copier.cluster:
+                raise Refusal("backup-chunk-small", chunk=options.chunk, cluster=self._copier.cluster)
+            super().__init__(jobs, options, self._filter)
+            self._use_filter(jobs)
+        except Refusal:
+            self._let_go(jobs)
+            raise
+        jobs.join_drains(self, source)
+        self.add_node(target)
+        self._copier.compress = options.compress
+        self._copier.discards_source = options.discard_source
+
+    def _put_filter(self, jobs: Home) -> BlockNode:
+        options: dict[str, Any] = {}
+        if self._options.on_cbw_error:
+            options["on-cbw-error"] = self._options.on_cbw_error
+        if self._options.least_cluster:
+            options["min-cluster-size"] = self._options.least_cluster
+        graph, target = jobs.graph, self._target
+
+        def make(above: BlockNode) -> Content:
+            above.children["target"] = target
+            target.parents.append(above)
+            return CopyBeforeWrite(above, graph)
+
+        name = self._options.filter_name
+        try:
+            return put_on(graph, self._source, jobs.behaviour.backup_filter, "file", make, name, options)
+        except Refusal:
+            target.parents[:] = [each for each in target.parents if each.name in graph.nodes]
+            raise
+
+    def _use_filter(self, jobs: Home) -> None:
+        """Use the filter, so that nobody writes below it.
+
+        :raise Refusal: somebody does.
+        """
+        assert self._filter is not None
+        self._user = Drive("", node=self._filter, stays=True)
+        try:
+            jobs.graph.use(self._user)
+        except Refusal:
+            self._user = None
+            self.give_up()
+            raise
+
+    def quiet_nodes(self) -> list[BlockNode]:
+        """The source is quiet only if its filter is."""
+        return [*self.nodes, self._source]
+
+    def _let_go(self, jobs: Home) -> None:
+        """Take the filter out, and let the bitmap be used again."""
+        if self._user is not None:
+            user, self._user = self._user, None
+            jobs.graph.empty(user)
+        if self._filter is not None:
+            above, self._filter = self._filter, None
+            # Something may have been put between the two meanwhile.
+            take_out(jobs.graph, above, above.children["file"])
+        if hasattr(self, "nodes"):
+            self.nodes.clear()
+        bitmap = self._options.bitmap
+        if bitmap is not None and bitmap.successor is not None:
+            rules.thaw(self._source, bitmap)
+
+    # Its work
+
+    def run(self) -> Steps:
+        """Copy what is to be copied; without a background of its own, wait until it is cancelled."""
+        options, copier = self._options, self._copier
+        if options.sync == "bitmap":
+            assert options.bitmap is not None
+            copier.bitmap.take()
+            copier.bitmap.merge(options.bitmap)
+        if options.sync == "top" and copier.size:
+            yield from self.pause_point()
+            outcome = yield Work(copier.forget_unallocated)
+            if outcome.error is not None:
+                raise outcome.error
+        if options.sync == "none":
+            while not self.is_cancelled:
+                if not self.pause_count:
+                    yield Sleep(None)
+                yield from self.pause_point()
+        else:
+            yield from self._copy()
+
+    def _copy(self) -> Steps:
+        in_clusters = self.jobs.behaviour.backup_copies_clusters
+        while self._copier.left:
+            if in_clusters:
+                yield from self.rest()
+            else:
+                yield from self.pause_point()
+                delay = self.limit.delay(self.jobs.now())
+                if delay and not self.is_cancelled:
+                    yield from self.sleep(delay)
+                    continue
+            if self.is_cancelled:
+                return
+            self._note()
+            most = self.most(self._copier.end)
+            work = partial(self._round, self._place, most, in_clusters=in_clusters)
+            outcome = yield Work(work, counts=lambda done: cast("_Round", done).size)
+            yield from self.pause_point()
+            done: _Round = outcome.value
+            if outcome.error is not None:
+                done = _Round(0, self._place, Copied(number_of(outcome.error), reading=True))
+            if done.moved and not done.result.error:
+                # Who has to wait for disks ends after who has not; of several the newest most often ends first.
+                for _ in range(_TURNS * (1 + self.jobs.newer(self))):
+                    if (yield from self._turn()):
+                        break
+            self._place = 0 if done.over else done.place
+            self.count(done.size)
+            if done.result.error:
+                self._place = 0
+                yield from self._failed(done.result)
+
+    def _turn(self) -> Generator[Sleep | Work, Any, bool]:
+        """Wait for the main loop's next turn; whether a pause has come instead, which waits for the disks."""
+        self.jobs.next_turn(lambda: None if self.paused else self.wake())
+        if not self.pause_count:
+            yield Sleep(None)
+        paused = self.pause_count > 0
+        yield from self.pause_point()
+        return paused
+
+    def _failed(self, result: Copied) -> Steps:
+        policy = self._options.on_source_error if result.reading else self._options.on_target_error
+        action = self.met_error(policy, result.error, reading=result.reading)
+        if action == "report":
+            raise JobFailure(result.error)
+        if action == "ignore":
+            yield from self.sleep(_AGAIN)
+
+    def _round(self, start: int, most: int, *, in_clusters: bool) -> _Round:
+        """Copy as many pieces as are under way at once, of `most` bytes or little more; in a thread of the disks.
+
+        After an error those that are under way go on, but no others are begun.
+        """
+        copier, options = self._copier, self._options
+        chunk = copier.cluster if in_clusters else copier.chunk(options.chunk, ranges=options.ranges)
+        first, size, place, moved = Copied(), 0, start, False
+        for _ in range(1 if self.speed else options.workers):
+            left = max((most - size) // copier.cluster, 1) * copier.cluster
+            piece = copier.claim(place, copier.end, min(chunk, left))
+            if piece is None:
+                return _Round(size, place, first, over=True, moved=moved)
+            place = piece[0] + piece[1]
+            result = copier.copy(*piece)
+            size += piece[1]
+            moved |= result.moved
+            if result.error and not first.error:
+                first = result
+                if in_clusters:
+                    break
+            if size >= most:
+                break
+        return _Round(size, place, first, moved=moved)
+
+    # Progress
+
+    def _note(self) -> None:
+        self.done, self.left = self._copier.copied, self._copier.left
+
+    def _about(self) -> dict[str, Any]:
+        self._note()
+        return super()._about()
+
+    def query(self) -> dict[str, Any]:
+        """What `query-jobs` tells of it."""
+        self._note()
+        return super().query()
+
+    def query_block(self) -> dict[str, Any]:
+        """What `query-block-jobs` tells of it."""
+        self._note()
+        return super().query_block()
+
+    # Its end
+
+    def commit(self) -> None:
+        """The bitmap begins anew, unless it is to stay."""
+        self._finish_bitmap(succeeded=True)
+
+    def abort(self) -> None:
+        """The bitmap has all that it had, or what was not copied."""
+        self._finish_bitmap(succeeded=False)
+
+    def _finish_bitmap(self, *, succeeded: bool) -> None:
+        bitmap, mode = self._options.bitmap, self._options.bitmap_mode
+        if bitmap is None or bitmap.successor is None:
+            return
+        if mode == "never" or not (succeeded or mode == "always"):
+            rules.thaw(self._source, bitmap)
+            return
+        successor = rules.succeed(self._source, bitmap)
+        if not succeeded:
+            successor.merge(self._copier.bitmap)
+
+    def clean(self) -> None:
+        """Take the filter out."""
+        self._note_end()
+        self._let_go(self.jobs)
+        super().clean()
+
+    def _note_end(self) -> None:
+        if hasattr(self, "_copier"):
+            self._note()
+
+
+def _check(jobs: Home, options: BackupOptions, source: BlockNode, target: BlockNode) -> None:
+    """Refuse what cannot be backed up so.
+
+    :raise Refusal: it cannot.
+    """
+    graph = jobs.graph
+    if source is target:
+        raise Refusal("backup-same")
+    if options.compress and image_of(target) is None:
+        raise Refusal("backup-compress", name=next((each.name for each in target.drives if each.name), ""))
+    graph.check_free(source)
+    graph.check_free(target)
+    if not 1 <= options.workers <= MOST_WORKERS:
+        raise Refusal("backup-workers", most=MOST_WORKERS)
+    if options.chunk < 0:
+        raise Refusal("backup-chunk")
+    if options.bitmap is not None:
+        rules.check(options.bitmap, rules.ALL if options.bitmap_mode != "never" else rules.BUT_READ_ONLY)
