@@ -432,6 +432,8 @@ class BlockGraph:
             self.release(node)
             if node.name in self.nodes:
                 refresh([node])
+            for each in list(drive.leaving):
+                each()
 
     def newest_first(self) -> Iterator[BlockNode]:
         """The nodes, the newest first."""

@@ -201,6 +201,8 @@ class Drive:
     last_access: int | None = None
     # How that is kept; None where nothing was said of it.
     accounting: Accounting | None = None
+    # What is to be done when what is in it is taken out.
+    leaving: list[Callable[[], None]] = field(default_factory=list)
     # Requests that have failed, and are tried again when the machine goes on: kind, offset, length, pattern.
     waiting: list[tuple[str, int, int, int]] = field(default_factory=list)
 

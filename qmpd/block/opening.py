@@ -29,6 +29,7 @@ _UNBORN = "?"
 _PROTOCOL_ROLES = frozenset({"file", "image", "raw", "data-file", "log"})
 _HEAD = 512
 FILES = ("file", "host_device", "host_cdrom")
+_CACHE = ("direct", "no-flush")
 # What a node below another takes from it, where it is not told otherwise.
 _INHERITED = ("read-only", "cache", "auto-read-only", "force-share")
 # Options that are every node's; the others are its driver's.
@@ -125,6 +126,10 @@ class Opener:
             if not is_known and not (name == "backing" and options[name] in (None, "")):
                 code = "drive-format-option" if "file" in known else "drive-protocol-option"
                 raise Refusal(code, driver=driver, name=".".join(_first_leaf(name, options[name])))
+        for member in options.get("cache") or ():
+            if member not in _CACHE:
+                code = "drive-format-option" if "file" in known else "drive-protocol-option"
+                raise Refusal(code, driver=driver, name=f"cache.{member}")
 
     @staticmethod
     def _references(driver: str, options: Options) -> list[tuple[str, object]]:

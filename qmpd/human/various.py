@@ -187,13 +187,10 @@ def _dump(system: System, values: Values) -> str | Deferred:
 # Others
 
 
-def _commit(system: System, values: Values) -> str:
-    name = values["device"]
-    if name != "all" and system.inventory.backends.block.drive(name) is None:
-        if system.release.behaviour.drive_errors_marked:
-            raise Refusal("commit-device", id=name)
-        return told(system, "commit-device", id=name)
-    raise NotModelled("the command commit")
+def _commit(system: System, values: Values) -> str | Deferred:
+    from qmpd.human.committing import commit
+
+    return commit(system, values["device"])
 
 
 def _boot_set(system: System, values: Values) -> str:

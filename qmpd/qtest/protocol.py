@@ -76,7 +76,7 @@ class QtestSession(Session):
             if width < 8:
                 self._commands[f"out{letter}"] = partial(self._output, width)
                 self._commands[f"in{letter}"] = partial(self._input_port, width)
-        self._note("I", "OPENED")
+        self._note("I", "OPENED", sign="")
 
     def receive(self, data: bytes) -> None:
         """Take bytes; each line that they finish is executed at once."""
@@ -129,9 +129,9 @@ class QtestSession(Session):
             self._system.report_defect(reported(error))
             return f"FAIL {said(error)}"
 
-    def _note(self, kind: str, text: str) -> None:
+    def _note(self, kind: str, text: str, *, sign: str = "+") -> None:
         if self._log is not None:
-            self._log(f"[{kind} +{time.monotonic() - self._started:f}] {text}\n")
+            self._log(f"[{kind} {sign}{time.monotonic() - self._started:f}] {text}\n")
 
     @staticmethod
     def _arguments(words: list[str], least: int, answer: str) -> str:

@@ -7,6 +7,7 @@ it is there.  It ends when it is deleted, when the NBD server stops, or with the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.block.exports import protocol
@@ -85,6 +86,8 @@ class Export:
     clients: list[Client] = field(default_factory=list)
     in_flight: int = 0
     shutting_down: bool = False
+    # The drive that it ends with, and what does that.
+    follows: tuple[Drive, Callable[[], None]] | None = None
     # Its own sockets, where it is not the NBD server that has them.
     listening: Listening | None = None
 
@@ -281,6 +284,11 @@ class Exports:
             raise
         self._exports[export.identifier] = export
 
+    def follow(self, export: Export, drive: Drive) -> None:
+        """Let an export end when what is in a drive is taken out."""
+        export.follows = drive, partial(self.delete, export, hard=True)
+        drive.leaving.append(export.follows[1])
+
     def add(self, export: Export) -> None:
         """Have an export of another kind."""
         self._exports[export.identifier] = export
@@ -331,6 +339,9 @@ class Exports:
         if self._exports.get(export.identifier) is not export:
             return
         del self._exports[export.identifier]
+        if export.follows is not None:
+            drive, leave = export.follows
+            drive.leaving.remove(leave)
         for bitmap in export.bitmaps:
             bitmap.busy = False
         self._graph.empty(export.user)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _LONGEST_OPTION = 1 << 20
+# So many characters of a name are told in errors.
+_TOLD = 80
 _PREFERRED = 4096
 _BEFORE_TLS = frozenset({Option.STARTTLS, Option.ABORT})
 
@@ -64,6 +66,11 @@ class Catalogue(Protocol):
 
     def offer(self, name: str) -> Offer | None:
         """The one of this name."""
+
+
+def _short(name: str) -> str:
+    """A name as errors tell it, so that a client that made up a long one does not get all of it back."""
+    return name if len(name) < _TOLD else f"{name[:_TOLD]}..."
 
 
 class Phase(enum.StrEnum):
@@ -350,7 +357,7 @@ class Negotiation:
         fields.end()
         offer = self._catalogue.offer(name)
         if offer is None:
-            self._refuse(option, OptionReply.UNKNOWN, f"export '{name}' not present")
+            self._refuse(option, OptionReply.UNKNOWN, f"export '{_short(name)}' not present")
             return
         if Info.NAME in asked:
             self._tell(option, Info.NAME, name.encode("utf-8", "surrogateescape"))
@@ -384,7 +391,7 @@ class Negotiation:
         name = fields.string("name")
         offer = self._catalogue.offer(name)
         if offer is None:
-            self._refuse(option, OptionReply.UNKNOWN, f"export '{name}' not present")
+            self._refuse(option, OptionReply.UNKNOWN, f"export '{_short(name)}' not present")
             return
         queries = [fields.string() for _ in range(fields.integer(4))]
         fields.end()

@@ -96,6 +96,9 @@ def nbd_server_add(system: System, session: Client, arguments: Arguments) -> obj
     if "bitmap" in arguments:
         given["bitmaps"] = [arguments["bitmap"]]
     _add_nbd(system, given)
+    drive = system.inventory.backends.block.drive(str(arguments["device"]))
+    if drive is not None:
+        system.exports.follow(system.exports.find(name), drive)
     return EMPTY
 
 

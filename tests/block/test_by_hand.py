@@ -1,0 +1,64 @@
+"""What the human monitor does with disks by itself, as release 7.2 (and the others) answered it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qmpd.testing import StartError
+from tests.block.images import needs_qemu_img, qemu_img
+from tests.block.support import Monitor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qmpd.testing import VMFactory
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("which", ["d", "all"])
+def test_commit(qmpd: VMFactory, tmp_path: Path, which: str) -> None:
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", base, "1M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top, "2M")
+    drives = ["-drive", f"if=none,id=d,file={top},node-name=n", "-drive", "if=none,id=x"]
+    vm = qmpd(command_line=["-nodefaults", *drives, "-drive", "if=none,id=y,driver=null-co"])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        assert monitor.human('qemu-io d "write -P 1 1536k 64k"') == ""
+        assert monitor.human(f"commit {which}") == ""
+        assert monitor.human("commit x") == "Device 'x' has no medium\n"
+        assert monitor.human("commit y") == "'commit' error for 'y': Operation not supported\n"
+        assert monitor.human("commit z") == "Device 'z' not found\n"
+        behind = [each for each in monitor("query-named-block-nodes")["return"] if each["file"] == str(base)]
+        assert all(each["ro"] for each in behind)
+    vm.close()
+    assert '"start": 1572864, "length": 65536, "depth": 1' in qemu_img("map", "--output=json", top)
+    assert qemu_img("check", top).startswith("No errors")
+    assert "2 MiB" in qemu_img("info", base)
+
+
+@needs_qemu_img
+def test_writeback_is_the_drives(qmpd: VMFactory, tmp_path: Path) -> None:
+    path = tmp_path / "a.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+    qmpd(command_line=["-drive", f"if=none,file={path},cache.writeback=off"])
+    with pytest.raises(StartError, match="Block protocol 'file' doesn't support the option 'cache.writeback'"):
+        qmpd(command_line=["-drive", f"if=none,file={path},file.cache.writeback=off"])
+
+
+@pytest.mark.parametrize(("release", "first"), [("7.2", True), ("5.2", False)])
+def test_an_export_ends_with_the_medium_of_its_drive(
+    qmpd: VMFactory, tmp_path: Path, release: str, first: bool
+) -> None:  # fmt: skip
+    drive = ["-drive", "if=none,media=cdrom,id=d,driver=null-co", "-device", "ide-cd,drive=d"]
+    vm = qmpd(release=release, command_line=["-nodefaults", *drive])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor("nbd-server-start", addr={"type": "unix", "data": {"path": str(tmp_path / "s")}})
+        assert monitor("nbd-server-add", device="d") == {"return": {}}
+        assert monitor("eject", device="d") == {"return": {}}
+        told = [each["event"] for each in monitor.events]
+        assert ("BLOCK_EXPORT_DELETED" in told) is first
+        assert monitor("query-block-exports") == {"return": []}
+        assert [each["data"] for each in monitor.events if each["event"] == "BLOCK_EXPORT_DELETED"] == [{"id": "d"}]
