@@ -53,6 +53,7 @@ class BlockGraph:
 
     __slots__ = (
         "_automatic",
+        "_closed",
         "_texts",
         "again",
         "blockers",
@@ -99,6 +100,7 @@ class BlockGraph:
         self.nodes: dict[str, BlockNode] = {}
         self.drives: list[Drive] = []
         self._automatic = 0
+        self._closed = False
 
     @property
     def texts(self) -> Texts:
@@ -328,7 +330,13 @@ class BlockGraph:
         (self.executor or AtOnce()).do(lambda: stored.store_to_close(closed), told)
 
     def close(self, *, orderly: bool = True) -> None:
-        """The machine has ended: let go of all files; bitmaps are stored where it ends in an `orderly` way."""
+        """The machine has ended: let go of all files; bitmaps are stored where it ends in an `orderly` way.
+
+        Once is enough: what was closed has no file any more.
+        """
+        if self._closed:
+            return
+        self._closed = True
         if orderly:
             for node in self.newest_first():
                 if node.bitmaps:

@@ -151,7 +151,7 @@ class NewOverlay(Overlay):
             raise Refusal("overlay-name-taken")
         filename, kind = str(given["snapshot-file"]), str(given.get("format") or "qcow2")
         if (given.get("mode") or "absolute-paths") != "existing":
-            image = NewImage(filename, kind, old.size, self._drivers, filename_of(old), old.driver)
+            image = NewImage(filename, kind, old.virtual_size, self._drivers, filename_of(old), old.driver)
             self._tell(image.announcement())
             try:
                 yield image.make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from qmpd.testing import StartError
 from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import Monitor
+from tests.emulator.support import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,3 +64,62 @@ def test_an_export_ends_with_the_medium_of_its_drive(
         assert ("BLOCK_EXPORT_DELETED" in told) is first
         assert monitor("query-block-exports") == {"return": []}
         assert [each["data"] for each in monitor.events if each["event"] == "BLOCK_EXPORT_DELETED"] == [{"id": "d"}]
+
+
+@needs_qemu_img
+def test_what_is_behind_a_read_only_image_is_noted_anew(qmpd: VMFactory, tmp_path: Path) -> None:
+    for name, behind in (("a", ""), ("b", "a"), ("c", "b")):
+        more = ["-b", f"{tmp_path}/{behind}", "-F", "qcow2"] if behind else []
+        qemu_img("create", "-q", "-f", "qcow2", *more, tmp_path / name, "1M")
+    vm = qmpd(command_line=["-nodefaults", "-drive", f"if=none,id=d,file={tmp_path}/c,backing.node-name=mid"])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        changed = monitor("change-backing-file", device="d", image_node_name="mid", backing_file="/dev/null")
+        assert changed == {"return": {}}
+        nodes = {each["node-name"]: each for each in monitor("query-named-block-nodes")["return"]}
+        assert nodes["mid"]["ro"] is True
+    vm.close()
+    assert "backing file: /dev/null\n" in qemu_img("info", tmp_path / "b")
+
+
+@needs_qemu_img
+def test_what_is_read_is_kept_through_raw_nodes(qmpd: VMFactory, tmp_path: Path) -> None:
+    base, top = tmp_path / "base", tmp_path / "top"
+    base.write_bytes(b"\1" * 65536 + bytes(65536))
+    qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top)
+    vm = qmpd(command_line=["-nodefaults"])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        image = {"driver": "qcow2", "file": {"driver": "file", "filename": str(top)}}
+        inner = {"driver": "copy-on-read", "file": {"driver": "raw", "file": image}}
+        nodes = {"driver": "copy-on-read", "node_name": "n", "file": {"driver": "raw", "file": inner}}
+        assert monitor("blockdev-add", **nodes) == {"return": {}}
+        assert monitor.human('qemu-io n "read 0 128k"') == ""
+    vm.close()
+    base.write_bytes(bytes(131072))
+    assert subprocess.run(["qemu-io", "-c", "read -P 1 0 64k", top], check=False, capture_output=True).returncode == 0
+
+
+@needs_qemu_img
+def test_a_mirror_into_an_image_opens_what_is_behind_that_in_the_end(qmpd: VMFactory, tmp_path: Path) -> None:
+    source, target = tmp_path / "s", tmp_path / "t"
+    source.write_bytes(b"\1" * 65536 + bytes(100))
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", tmp_path / "none", "-F", "raw", target, "132k")
+    vm = qmpd(command_line=["-nodefaults", "-drive", f"if=none,id=d,file={source},format=raw"], clock="virtual")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        asked = {"device": "d", "target": str(target), "mode": "existing", "sync": "full"}
+        assert monitor("drive-mirror", **asked) == {"return": {}}
+        overlay = {"device": "d", "snapshot_file": f"{tmp_path}/o", "format": "qcow2"}
+        monitor("block-job-cancel", device="d")
+        vm.wait_for_event("JOB_STATUS_CHANGE", {"id": "d", "status": "null"})
+        assert monitor("blockdev-snapshot-sync", **overlay) == {"return": {}}
+    vm.close()
+    assert "(66048 bytes)" in qemu_img("info", tmp_path / "o")
+
+
+@needs_qemu_img
+def test_bitmaps_are_stored_once(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+    qemu_img("bitmap", "--add", path, "b")
+    done = run("-nodefaults", "-display", "none", "-monitor", "stdio", "-drive", f"if=none,file={path}", text="quit\n")
+    assert done.stderr == ""
+    assert "in-use" not in qemu_img("info", path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.block.content import Passing
+from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
 from qmpd.block.nodes import below
 from qmpd.block.values import number
@@ -63,7 +64,9 @@ class CopyOnRead(Passing):
 
 
 def _behind(node: BlockNode, bottom: object) -> Iterator[BlockNode]:
-    """What is behind a node, down to the one that is called `bottom`."""
+    """What is behind the image in a node, down to the one that is called `bottom`."""
+    while "backing" not in node.children and (node.driver == "raw" or DRIVERS[node.driver].is_filter):
+        node = node.children[DRIVERS[node.driver].first]
     at = node.children.get("backing")
     while at is not None:
         yield at

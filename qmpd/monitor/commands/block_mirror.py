@@ -127,7 +127,7 @@ def drive_mirror(system: System, session: Client, arguments: Arguments) -> objec
         options |= {"cache": {"direct": node.direct, "no-flush": node.no_flush}, "discard": node.discard}
         if "node-name" in arguments:
             options["node-name"] = arguments["node-name"]
-        target = Opener(graph).open({**options, "backing": None} if kind == "qcow2" else options)
+        target = Opener(graph).open({**options, "backing": None})
         try:
             _start(
                 system, node, target, {**arguments, "sync": sync}, zero_target=sync == "full" and exists,

@@ -92,13 +92,19 @@ def change_backing_file(system: System, session: Client, arguments: Arguments) -
     backing = str(arguments["backing-file"])
     if len(backing.encode("utf-8", "surrogatepass")) > _LONGEST_BACKING:
         raise CommandError(f"Could not change backing file to '{backing}': Invalid argument")
-    kind = image.children["backing"].driver
+    kind, was_read_only, graph = image.children["backing"].driver, image.read_only, _graph(system)
+    if was_read_only:
+        reopen(graph, [(image, {"read-only": False})], keep=True)
 
     def work() -> None:
         write_backing(image, backing or None, kind)
         image.backing_as_recorded = False
 
-    return in_executor(system, work)
+    def ended() -> None:
+        if was_read_only and graph.nodes.get(image.name) is image:
+            reopen(graph, [(image, {"read-only": True})], keep=True)
+
+    return in_executor(system, work, ended)
 
 
 def _chain(node: BlockNode) -> Iterator[BlockNode]:
