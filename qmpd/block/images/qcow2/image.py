@@ -264,25 +264,60 @@ class Qcow2(ReadImage):
         :param unmap: the room that whole clusters take may be given back.
         :raise OSError: it cannot be written.
         """
-        size = self.header.cluster_size
+        unit = self._zeroed_unit
         end = offset + length
         if self.header.version < 3:
             self.write(offset, bytes(length))
             return
-        first, last = -(-offset // size) * size, end // size * size
+        first, last = -(-offset // unit) * unit, end // unit * unit
         if first > last:
             self._zero_part(offset, end, unmap=unmap)
             return
         if offset < first:
             self._zero_part(offset, first, unmap=unmap)
         if first < last:
-            self._zero_clusters(first, last, unmap=unmap)
+            self._zero_units(first, last, unmap=unmap)
         if last < end:
             self._zero_part(last, end, unmap=unmap)
 
-    def _zero_part(self, begin: int, end: int, *, unmap: bool) -> None:
-        """Let a part of one cluster be zeros."""
+    @property
+    def _zeroed_unit(self) -> int:
+        """How many bytes can be said to be zeros: a cluster's, or a subcluster's."""
         size = self.header.cluster_size
+        return size // layout.SUBCLUSTERS if self.header.extended else size
+
+    def _zero_units(self, begin: int, end: int, *, unmap: bool) -> None:
+        """Let whole units be zeros."""
+        size = self.header.cluster_size
+        first, last = min(end, -(-begin // size) * size), end // size * size
+        if begin < first:
+            self._zero_subclusters(begin, first)
+        if first < last:
+            self._zero_clusters(first, last, unmap=unmap)
+        rest = max(first, last)
+        if end >= self.size > rest:
+            # Nothing is behind it in its cluster.
+            self._zero_clusters(rest, rest + size, unmap=unmap)
+        elif rest < end:
+            self._zero_subclusters(rest, end)
+
+    def _zero_subclusters(self, begin: int, end: int) -> None:
+        """Let some subclusters of one cluster be zeros; the room that they have is kept."""
+        first, index, inside = self.mapping.split(begin)
+        table = self.mapping.writable_table(first)
+        entry = self.mapping.entry(table, index)
+        if entry.value & layout.COMPRESSED:
+            self.write(begin, bytes(end - begin))
+            return
+        unit = self._zeroed_unit
+        bits = (1 << (end - begin) // unit) - 1 << inside // unit
+        zeroed = Entry(entry.value, (entry.bitmap | bits << 32) & ~bits)
+        if zeroed != entry:
+            self.mapping.set_entries(table, index, [zeroed])
+
+    def _zero_part(self, begin: int, end: int, *, unmap: bool) -> None:
+        """Let a part of one unit be zeros."""
+        size = self._zeroed_unit
         start = begin // size * size
         stop = start + size
         if (
@@ -290,7 +325,7 @@ class Qcow2(ReadImage):
             and self._reads_as_zeros(end, min(stop, self.size))
             and not any(piece.kind in (Kind.DATA, Kind.COMPRESSED) for piece in self.pieces(start, size))
         ):
-            self._zero_clusters(start, stop, unmap=unmap)
+            self._zero_units(start, stop, unmap=unmap)
         else:
             self.write(begin, bytes(end - begin))
 
@@ -372,6 +407,8 @@ class Qcow2(ReadImage):
     def resize(self, size: int, *, with_bitmaps: bool = False) -> None:
         """Let the guest's disk be this large.  What is cut off is gone; what is added reads as zeros.
 
+        As with QEMU the rest of what was the last cluster is an exception: it may have what a larger disk had there.
+
         :param with_bitmaps: the image's bitmaps are in memory, and are stored anew.
 
         :raise ImageError: the image cannot be made so large, or must not.
@@ -380,8 +417,9 @@ class Qcow2(ReadImage):
         header = self.header
         if size % layout.SECTOR:
             raise ImageError("The new size must be a multiple of 512")
-        if size < header.size and header.snapshots and header.version < 3:
-            raise ImageError("Can't shrink an image with snapshots", errno.ENOTSUP)
+        if size != header.size and header.snapshots and header.version < 3:
+            # Such an image does not always say how large its snapshots are.
+            raise ImageError("Can't resize a v2 image which has snapshots", errno.ENOTSUP)
         if header.bitmaps is not None and not with_bitmaps and size != header.size:
             raise ImageError("Cannot resize an image with bitmaps", errno.ENOTSUP)
         old = header.size
@@ -401,11 +439,6 @@ class Qcow2(ReadImage):
         if self.below_size > old:
             # What the backing file has there must not show.
             self.zero(old, size - old)
-        elif old % header.cluster_size:
-            # The rest of the last cluster may hold what a larger disk once had.
-            stop = min(size, -(-old // header.cluster_size) * header.cluster_size)
-            if any(piece.kind in (Kind.DATA, Kind.COMPRESSED) for piece in self.pieces(old, stop - old)):
-                self.write(old, bytes(stop - old))
 
     def _cut_file(self) -> None:
         """Let the file end with the last cluster that is used."""
