@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.disks import copies
+from benchmark.jobs import many_jobs
 from benchmark.result import Aim, Row
 from benchmark.servers import BLOCKING, QEMU, QMPD, TRIO, Load, LoadError, Programs, Server
 
@@ -334,5 +335,6 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "fleet": fleet,
     "large-fleet": large_fleet,
     "disks": copies,
+    "jobs": many_jobs,
 }
 """What `--only` knows."""
