@@ -95,7 +95,7 @@ def many_jobs(bench: Bench) -> Iterator[Row]:
     folder, count = bench.path(), scale.loop_vms
     rounds = []
     with Server(bench.programs.fleet(folder, count, "--no-control"), announced=True):
-        monitors = []
+        monitors: list[_Monitor] = []
         for path in sorted(Path(folder).glob("vm-*/qmp.sock")):
             monitor = _Monitor(str(path))
             monitor.begin(0)

@@ -30,6 +30,9 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "pvpanic": (),
     "qemu64-x86_64-cpu": (),
 }
+JOBS = ("j0", "j1", "n0")
+BITMAPS = ("b0", "b1")
+EXPORTS = ("e0", "e1")
 PATHS = ("/", "/machine", "/machine/peripheral", "/machine/peripheral/d0", "/objects/o0", "/machine/unattached", "d1")
 PROPERTIES = ("type", "realized", "poll-max-ns", "graphics", "addr", "netdev", "hotplugged", "memory-backend", "x")
 SIZES = (0, 1, 4096, 64 << 20, 100_000_001, 1 << 40)
@@ -63,8 +66,74 @@ def _option(random: Random, name: str) -> Any:
     return random.choice(stock[name])
 
 
+def bitmap_action(random: Random) -> tuple[str, dict[str, Any]]:
+    """What is done to a dirty bitmap, which may be an action of a transaction, and its arguments."""
+    pick = random.choice
+    which = {"node": pick(NODES), "name": pick(BITMAPS)}
+    name = pick(("add", "remove", "clear", "enable", "disable", "merge"))
+    if name == "merge":
+        sources = [pick((*BITMAPS, {"node": pick(NODES), "name": pick(BITMAPS)})) for _ in range(random.randrange(3))]
+        return "block-dirty-bitmap-merge", {"node": which["node"], "target": which["name"], "bitmaps": sources}
+    if name == "add" and random.random() < 0.5:
+        more = {"granularity": pick((0, 512, 65536, 1000)), "persistent": pick((True, False))}
+        return "block-dirty-bitmap-add", {**which, **more}
+    return f"block-dirty-bitmap-{name}", which
+
+
+def _transaction(random: Random) -> dict[str, Any]:
+    pick = random.choice
+    actions = []
+    for _ in range(random.randrange(4)):
+        kind, data = bitmap_action(random)
+        actions.append({"type": kind, "data": data})
+    actions.append(pick((
+        {"type": "abort", "data": {}},
+        {"type": "blockdev-backup", "data": _backup(random)},
+        {"type": "blockdev-snapshot", "data": {"node": pick(NODES), "overlay": pick(NODES)}},
+    )))  # fmt: skip
+    random.shuffle(actions)
+    given: dict[str, Any] = {"actions": actions}
+    if random.random() < 0.3:
+        given["properties"] = {"completion-mode": pick(("grouped", "individual"))}
+    return given
+
+
+def _backup(random: Random) -> dict[str, Any]:
+    pick = random.choice
+    given = {"job-id": pick(JOBS), "device": pick(NODES), "target": pick(NODES)}
+    given["sync"] = pick(("full", "none", "incremental"))
+    return {**given, "bitmap": pick(BITMAPS)} if random.random() < 0.3 else given
+
+
+def disk_command(random: Random) -> tuple[str, dict[str, Any]]:
+    """A command about jobs, bitmaps, transactions or exports, and its arguments."""
+    pick = random.choice
+    by_hand = {"auto-finalize": pick((True, False)), "auto-dismiss": pick((True, False))}
+    verbs = ("pause", "resume", "cancel", "complete", "finalize", "dismiss")
+    made: list[tuple[str, dict[str, Any]]] = [
+        bitmap_action(random),
+        ("transaction", _transaction(random)),
+        ("blockdev-backup", {**_backup(random), **by_hand}),
+        ("blockdev-mirror", {"job-id": pick(JOBS), "device": pick(NODES), "target": pick(NODES), "sync": "full",
+                             "speed": pick((0, 1, -1, 1 << 20)), **by_hand}),
+        ("block-stream", {"job-id": pick(JOBS), "device": pick(NODES), **by_hand}),
+        ("block-commit", {"job-id": pick(JOBS), "device": pick(NODES), **by_hand}),
+        (f"job-{pick(verbs)}", {"id": pick(JOBS)}),
+        ("block-job-cancel", {"device": pick(JOBS), "force": random.random() < 0.5}),
+        ("block-job-set-speed", {"device": pick(JOBS), "speed": pick((0, 1, 1 << 30))}),
+        ("block_resize", {"node-name": pick(NODES), "size": pick(SIZES)}),
+        ("block-export-add", {"type": "nbd", "id": pick(EXPORTS), "node-name": pick(NODES),
+                              "writable": random.random() < 0.5}),
+        ("block-export-del", {"id": pick(EXPORTS), "mode": pick(("safe", "hard"))}),
+        (pick(("nbd-server-stop", "query-block-exports", "query-jobs", "query-block-jobs")), {}),
+    ]  # fmt: skip
+    return pick(made)
+
+
 def command(random: Random) -> tuple[str, dict[str, Any]]:
     """A command and its arguments."""
+    if random.random() < 0.3:
+        return disk_command(random)
     pick = random.choice
     made: list[tuple[str, dict[str, Any]]] = [
         ("device_add", device(random)),
