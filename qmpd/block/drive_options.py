@@ -19,7 +19,7 @@ CACHES = {
 
 # What is the drive's, or has been looked at before.
 _OF_DRIVE = frozenset({
-    "if", "id", "werror", "rerror", "readonly", "read-only", "media", "index", "bus", "unit",
+    "if", "id", "werror", "rerror", "readonly", "read-only", "media", "index", "bus", "unit", "place",
     "cache", "cache.writeback", "snapshot", "copy-on-read", "stats-account-invalid", "stats-account-failed", "path",
     "protocol", "file", "format", "driver", "aio",
 })  # fmt: skip

@@ -5,17 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from qmpd.block import accounting
+from qmpd.block.drivers.strangers import check_folder
+from qmpd.block.drivers.table import MODULES
+from qmpd.block.filenames import NBD
 from qmpd.block.limits import Limits
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.key_values import BOOL, NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Collection, Container, Iterable
+
+    from qmpd.common.computer import Computer
 
 # In the order of QEMU's numbers for them.
 INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
 """What a drive can be for."""
+
+UNITS = {"ide": 2, "scsi": 7}
+"""How many units a bus of an interface has, where that is no matter of the board."""
+
+FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
+"""What opens a file itself; no list has them."""
 
 OWN = {
     "bus": NUMBER, "unit": NUMBER, "index": NUMBER, "media": "", "if": "", "file": "", "read-only": BOOL,
@@ -110,6 +121,53 @@ def check_place(own: dict[str, str]) -> None:
     """
     if number(own, "index", -1) != -1 and (number(own, "bus", 0) != 0 or number(own, "unit", -1) != -1):
         raise Refusal("drive-place-twice")
+
+
+def take_place(
+    own: dict[str, str], units: int, taken: Collection[tuple[int, int]]
+) -> tuple[int, int]:
+    """The bus and the unit of a drive; each bus has that many `units`, 0 for any number, and these are `taken`.
+
+    :raise Refusal: there is no such place, or it is taken.
+    """
+    check_place(own)
+    bus, unit, index = number(own, "bus", 0), number(own, "unit", -1), number(own, "index", -1)
+    if index != -1:
+        bus, unit = divmod(index, units) if units else (0, index)
+    if unit == -1:
+        unit = 0
+        while (bus, unit) in taken:
+            unit += 1
+            if units and unit >= units:
+                unit -= units
+                bus += 1
+    if units and unit >= units:
+        raise Refusal("drive-unit", unit=unit, most=units - 1)
+    if (bus, unit) in taken:
+        raise Refusal("drive-place-taken", bus=bus, unit=unit, index=index)
+    return bus, unit
+
+
+def check_protocol(file: str, drivers: Container[str], computer: Computer) -> None:
+    """Refuse a file's name that begins with a protocol, where that cannot be: `drivers` are those that there are.
+
+    :raise Refusal: it cannot.
+    """
+    protocol, _, rest = file.partition(":")
+    if protocol in NBD:
+        return  # it is looked at when it is opened
+    if protocol in MODULES and protocol in drivers:
+        raise Refusal("protocol-module", protocol=protocol)
+    if protocol == "fat":
+        check_folder(rest.rpartition(":")[2], computer)
+    elif protocol not in drivers:
+        raise Refusal("protocol-unknown", name=protocol)
+
+
+def has_protocol(file: str) -> bool:
+    """Whether a file's name begins with a protocol."""
+    protocol, colon, _ = file.partition(":")
+    return bool(colon) and "/" not in protocol
 
 
 def number(own: dict[str, str], name: str, default: int) -> int:

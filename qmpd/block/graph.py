@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qmpd.block.executor import Executor, Outcome
     from qmpd.block.files import OpenDescriptor
+    from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
 
@@ -57,6 +58,7 @@ class BlockGraph:
         "_texts",
         "again",
         "blockers",
+        "computer",
         "copies_noted_below",
         "drives",
         "executor",
@@ -71,9 +73,10 @@ class BlockGraph:
         "servers",
     )  # fmt: skip
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: Texts, computer: Computer) -> None:
         """`open_set` and `find_object` are asked of what others have: sets of open files, types of objects."""
         self._texts = texts
+        self.computer = computer
         # Events that are still to be told: requests are carried out away from the main loop.  Those without a name are
         # lines for standard error (`line`), or something that is to be done there (`then`).
         self.happened: deque[tuple[str, dict[str, Any]]] = deque()

@@ -171,6 +171,8 @@ class Drive:
     name: str
     device: Device | None = None
     label: str = ""
+    # What it is for, and the bus and the unit there; None for one that no option has made.
+    place: tuple[str, int, int] | None = None
     node: BlockNode | None = None
     writes: bool = False
     shares: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block import option_rules
+from qmpd.block.drivers import strangers
 from qmpd.block.drivers.table import DRIVERS, MODULES
 from qmpd.block.filenames import parse, probe_bytes
 from qmpd.block.files import beside, kind_of
@@ -56,10 +57,9 @@ class Opener:
         name = cast("str", options["driver"])
         driver = DRIVERS.get(name)
         if driver is None or name not in MADE:
-            if name == "luks" and "key-secret" not in options:
-                raise Refusal("luks-key")
             if name in MODULES:
                 raise Refusal("driver-unknown", driver=name)
+            strangers.check(name, options, self._graph.computer)
             raise NotModelled(f"block driver {name}")
         if "filename" in options and "file" in driver.children and "file" not in options:
             # A format that was given a file's name.

@@ -42,17 +42,18 @@ class Refusal(Exception):  # noqa: N818 - the word that the whole project has fo
 class Worded(Refusal):
     """A refusal that has its words already: captured ones, or qmpd's own.
 
-    `message` is the sentence, `hint` the lines of advice that follow it where a person reads it; `error_class` is its
-    class in QMP.
+    `message` is the sentence, `hint` the lines of advice that follow it where a person reads it, `before` those that a
+    program prints first; `error_class` is its class in QMP.
     """
 
-    __slots__ = ("hint", "message")
+    __slots__ = ("before", "hint", "message")
     error_class = "GenericError"
 
     def __init__(self, message: str, hint: tuple[str, ...] = ()) -> None:
         super().__init__("")
         self.message = message
         self.hint = hint
+        self.before: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The sentence."""

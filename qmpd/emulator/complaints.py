@@ -5,12 +5,21 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from qmpd.option_language.errors import BareError
+from qmpd.option_language.errors import BareError, OptionError
 from qmpd.qapi.refusals import Wordings
 
 if TYPE_CHECKING:
     from qmpd.common.refusals import Refusal
     from qmpd.qapi.release import Release
+
+
+def as_error(words: Wordings, refusal: Refusal, location: str) -> OptionError:
+    """A refusal in these words, at a place on the command line where it has none of its own."""
+    message, *lines = words.message(refusal).split("\n")
+    place = location if refusal.location is None else refusal.location
+    error = OptionError(message, place, (*lines, *words.hint(refusal)))
+    error.before = words.before(refusal)
+    return error
 
 
 class Complaints:
@@ -43,6 +52,8 @@ class Complaints:
             sys.stderr.write(f"{error.message}\n")
             return
         words = Wordings() if self.release is None else self.release.refusals
+        for line in words.before(error):
+            sys.stderr.write(f"{line}\n")
         for text in filter(None, words.message(error).split("\n")):
             self.line(f"{error.location}: {text}" if error.location else text)
         for hint in words.hint(error):

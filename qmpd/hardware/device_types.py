@@ -131,7 +131,11 @@ class DeviceTypes:
         unset = needed not in options if needed else not any(name not in ASIDE for name in options)
         if "refusal" in captured and unset:
             raise self._without_anything(driver, captured, identifier)
-        around = unmodelled.Surroundings(self._computer, {each.get("id") for each in self._home.settings.objects})
+        settings = self._home.settings
+        around = unmodelled.Surroundings(
+            self._computer, {each.get("id") for each in settings.objects},
+            settings.topology.cpus if settings.board.has_cpus else 0, settings.memory,
+        )
         unmodelled.check(driver, self._declared(driver), options, around, self._types, reader, text=text)
         self.check_needed(driver, options)
         raise NotModelled(f"adding a device of type {driver}")

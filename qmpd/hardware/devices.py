@@ -322,6 +322,8 @@ class Devices:
         if processors.is_processor(device.node):
             processors.plug(device.node, device.driver.removesuffix(CPU), settings, others,
                             nowhere=self._rules.node_of_unplaced_cpu)
+        elif device.driver in memory.KINDS and not settings.board.has_cpus:
+            memory.check_backend(given)
         elif device.driver in memory.KINDS:
             board = self._tree.find("/machine")
             if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):

@@ -112,7 +112,7 @@ class Inventory:
         self.texts = source.texts
         self.rules = source.rules
         network = Network(source.rules, source.network_kinds)
-        self.backends = Backends(network, BlockGraph(source.texts), source.texts, computer, source.rules)
+        self.backends = Backends(network, BlockGraph(source.texts, computer), source.texts, computer, source.rules)
         self._connect_block()
         self.reader: Reader | None = None
         self._tree: ObjectTree | None = None

@@ -99,6 +99,15 @@ def check_room(given: Mapping[str, Any], settings: MachineSettings, *, first: bo
         raise Refusal("memory-devices-off")
 
 
+def check_backend(given: Mapping[str, Any]) -> None:
+    """Refuse memory in a machine that has no place for any, so does not look at it, where it is given no backend.
+
+    :raise Refusal: it has none.
+    """
+    if not given.get("memdev"):
+        raise Refusal("memory-backend-unset")
+
+
 def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device], used: Iterable[str]) -> None:
     """Give new memory its slot and its address; `used` are the paths of the backends that have a device.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qmpd.common.refusals import Refusal
+from qmpd.hardware.loaders import check_guest_loader, check_loader
 from qmpd.machine.errors import MachineError
 from qmpd.qom.node import Property
 from qmpd.qom.reader import Target
@@ -30,11 +31,14 @@ _HOST_LIMITS = (0xFFFF, 0xFF, 0x1F, 7)
 class Surroundings(NamedTuple):
     """What the devices are to fit into.
 
-    `objects` are the ids of the objects that the user gave the machine, those among them that are not modelled, too.
+    `objects` are the ids of the objects that the user gave the machine, those among them that are not modelled, too;
+    `cpus` is how many CPUs there are, and `memory` how many bytes.
     """
 
     computer: Computer
     objects: Collection[object]
+    cpus: int
+    memory: int
 
 
 class Types(Protocol):
@@ -62,6 +66,7 @@ def check(
         return
     part = f"{driver.removesuffix(_PROXY)}{_PART}"
     owner = part if driver.endswith(_PROXY) and _OWN_PART in types.is_a(part) else driver
+    whole: dict[str, Any] = {}
     for name, value in given.items():
         if name in ASIDE:
             continue
@@ -73,9 +78,14 @@ def check(
         if kind.startswith("link<") and value in around.objects:
             continue
         read = reader.read(Target(Property(name, kind), name, owner), value, text=text)
+        whole[name] = read
         rule = _RULES.get((driver, name))
         if rule is not None:
             rule(read, around)
+    if driver == "loader":
+        check_loader(whole, around.computer, around.cpus, around.memory)
+    elif driver == "guest-loader":
+        check_guest_loader(whole)
 
 
 def _event_device(value: object, around: Surroundings) -> None:

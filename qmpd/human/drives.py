@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
-# What opens a file itself; no list has them.
-_FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
-
 
 def _eject(system: System, line: Line) -> str | Deferred:
     force = line.flag("f")
@@ -102,7 +99,10 @@ def _add(system: System, entry: Entry, warn: Callable[[str], None]) -> None:
     drive, interface = drive_rules.divide(values, system.settings.board.interface)
     if drive.copies_in_vain:
         warn("warning: disabling copy-on-read on read-only drive")
-    drive_rules.check_place(drive.own)
+    board = system.settings.board
+    units = {**drive_rules.UNITS, "ide": board.ide_units}.get(interface, 0)
+    others = [each.place for each in system.inventory.backends.block.drives if each.place is not None]
+    bus, unit = drive_rules.take_place(drive.own, units, {place[1:] for place in others if place[0] == interface})
     drive_rules.check_actions_known(drive.own, interface)
     left = drive.nodes
     drive_rules.take_common(left)
@@ -110,20 +110,31 @@ def _add(system: System, entry: Entry, warn: Callable[[str], None]) -> None:
     drive_rules.check_actions(drive.own)
     named = {} if entry.identifier is None else {"id": entry.identifier}
     if drive.own.get("file") or driver is not None or left:
-        _check_nodes(system, drive.own.get("file"), driver, left)
+        _check_nodes(system, drive.own.get("file"), driver, left, opens=interface != "none")
     if interface != "none":
         raise Refusal("drive-hot-interface", number=drive_rules.INTERFACES.index(interface))
+    named |= {"if": interface, "place": f"{bus},{unit}"}
     add_drive(system.inventory, {**values, **named, "readonly": "on" if drive.read_only else "off"}, hot=True)
 
 
-def _check_nodes(system: System, file: str | None, driver: str | None, left: dict[str, str]) -> None:
-    known = system.release.command_line.choices("block-drivers")
+def _check_nodes(
+    system: System, file: str | None, driver: str | None, left: dict[str, str], *, opens: bool
+) -> None:
+    """Refuse nodes that there cannot be; `opens`: the file is looked at, too, which else is opened afterwards."""
+    known = (*system.release.command_line.choices("block-drivers"), *drive_rules.FILE_PROTOCOLS)
     for wanted in (driver, left.get("file.driver")):
-        if wanted is not None and known and wanted not in (*known, *_FILE_PROTOCOLS):
+        if wanted is not None and wanted not in known:
             raise Refusal("driver-unknown", driver=wanted)
     drive_rules.check_discard(left)
     if not file and driver is None and not any(name.startswith("file.") for name in left):
         raise Refusal("drive-driver-or-file")
+    if file and drive_rules.has_protocol(file) and not file.startswith("json:"):
+        drive_rules.check_protocol(file, known, system.computer)
+    elif file and opens:
+        try:
+            system.computer.check_readable(file)
+        except OSError as error:
+            raise Refusal("open-failed", path=file, reason=error.strerror) from None
     if not file and driver is not None and not any(name.startswith("file.") for name in left):
         members = system.release.introspection.branch_members("blockdev-add", driver)
         drive_rules.check_left(driver, left, members)

@@ -5,7 +5,7 @@ Each reads its arguments as QEMU's does (monitor/hmp.c, `args_type`), and then d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 
-def _read(system: System, group: str, line: Line, taken: Iterable[str]) -> Entry:
+def _read(system: System, group: str, line: Line, taken: Iterable[Any]) -> Entry:
     """The list that is the line's next word; what is wrong with one goes to standard error, so nothing is said of it.
 
     :raise Misread: it is none.
@@ -75,7 +75,9 @@ def _object_add(system: System, line: Line) -> str:
     release = system.release
     if "object-add" in release.names.unchecked:
         # The objects themselves read the text.
-        entry = _read(system, "object", line, ())
+        # The lists of those that the command line made are kept as long as they are.
+        taken = [each["id"] for each in system.settings.objects if system.objects.find(str(each["id"])) is not None]
+        entry = _read(system, "object", line, taken)
         options = dict(entry.pairs)
         kind = options.pop("qom-type", None)
         if kind is None:

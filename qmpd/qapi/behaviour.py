@@ -221,6 +221,7 @@ ABOUT: dict[str, str] = {
     "job_drains_at_removal": "how often blockdev-del drains all disks, and so pauses jobs for a moment",
     "module_faults_bare": "a module that is missing is told of without the program's name and the option; changed"
     " between 7.2 and 10.0",
+    "chardev_opened_first": "chardev-add opens a device before it looks whether its id is taken",
 }
 
 
@@ -384,6 +385,7 @@ class Behaviour:
     job_created_in_drain: bool = False
     job_drains_at_removal: int = 1
     module_faults_bare: bool = False
+    chardev_opened_first: bool = False
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

@@ -1,9 +1,9 @@
 """The words of a release's refusals, by their codes.
 
 `schemas/refusals.json` has them all: `{code: words}`, where words are a text, with `{name}` for each value, or an
-object: `text`, `hint` (the lines of advice that a person reads behind it), `open` (the last of these is not ended) and
-`class` (its class in QMP, GenericError where it is missing).  A file `refusals.json` in a release's folder has those
-that this release says otherwise.
+object: `text`, `hint` (the lines of advice that a person reads behind it), `open` (the last of these is not ended),
+`before` (the lines that a program prints first) and `class` (its class in QMP, GenericError where it is missing).  A
+file `refusals.json` in a release's folder has those that this release says otherwise.
 """
 
 from __future__ import annotations
@@ -60,6 +60,15 @@ class Wordings:
         assert isinstance(own, (list, tuple))
         inner = [line for value in refusal.values.values() if isinstance(value, Refusal) for line in self.hint(value)]
         return (*inner, *(line.format_map(refusal.values) for line in own))
+
+    def before(self, refusal: Refusal) -> tuple[str, ...]:
+        """The lines that a program prints first, without its name."""
+        if isinstance(refusal, Worded):
+            return refusal.before
+        words = self._words[refusal.code]
+        lines = () if isinstance(words, str) else words.get("before", ())
+        assert isinstance(lines, (list, tuple))
+        return tuple(line.format_map(refusal.values) for line in lines)
 
     def is_open(self, refusal: Refusal) -> bool:
         """Whether no end of the line follows the advice, where nothing else is said; QEMU has forgotten some."""

@@ -28,6 +28,9 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any], *, hot: bool = Fal
     block = inventory.backends.block
     drive = Drive(given.get("id") or block.new_drive_name(given.get("if", "ide")), removable=True)
     drive.werror, drive.rerror = given.get("werror", "auto"), given.get("rerror", "auto")
+    if "place" in given:
+        bus, unit = map(int, given["place"].split(","))
+        drive.place = (given["if"], bus, unit)
     drive.writeback = writeback(given)
     drive.limits = limits(given, drive.name)
     if any(name.startswith("stats-") for name in given):

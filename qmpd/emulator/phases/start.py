@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.emulator.complaints import as_error
 from qmpd.emulator.phases import displays
 from qmpd.emulator.phases.accelerators import choose_accelerator
 from qmpd.emulator.phases.before import Before
@@ -167,18 +168,12 @@ class Start:
             self._leave_out(refusal, what, location)
             return False
         except Refusal as refusal:
-            raise self._refused(refusal, location) from None
+            raise as_error(self._release.refusals, refusal, location) from None
         return True
 
     def _leave_out(self, refusal: NotModelled, what: str, location: str) -> None:
         place = f"{location}: " if location else ""
         self._warn(f"{place}warning: {refusal.message}; {what} is left out")
-
-    def _refused(self, refusal: Refusal, location: str) -> OptionError:
-        words = self._release.refusals
-        message, *lines = words.message(refusal).split("\n")
-        place = location if refusal.location is None else refusal.location
-        return OptionError(message, place, (*lines, *words.hint(refusal)))
 
     def _early_backends(self) -> None:
         options = self._options
@@ -371,7 +366,7 @@ class Start:
         except NotModelled as refusal:
             self._leave_out(refusal, "what is for drives of the board", NOWHERE)
         except Refusal as refusal:
-            raise self._refused(refusal, NOWHERE) from None
+            raise as_error(self._release.refusals, refusal, NOWHERE) from None
 
     # Devices
 
@@ -413,7 +408,7 @@ class Start:
         except NotModelled as refusal:
             missing = refusal
         except Refusal as refusal:
-            raise self._refused(refusal, location) from None
+            raise as_error(self._release.refusals, refusal, location) from None
         properties = {
             name: _as_text(value) for name, value in values.items() if name != "driver" and value is not None
         }

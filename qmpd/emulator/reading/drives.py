@@ -15,6 +15,7 @@ from qmpd.block.filenames import NBD, check_null, probe_bytes
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError, OptionList
 from qmpd.option_language.groups import HELP
+from qmpd.server.computer import ThisComputer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     from qmpd.machine.boards import Board as BoardKind
     from qmpd.option_language.groups import Entry
 
-_UNITS = {"ide": 2, "scsi": 7}
 _NULL_SIZE = 1 << 30
 _FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
-_FILE_PROTOCOLS = ("file", "host_device", "host_cdrom")
 # So many bytes of a file tell its format.
 _HEAD = 512
 # The interfaces that boards have places for, and where the CD is that there is by default.
@@ -44,7 +43,7 @@ class Drives:
     def __init__(self, options: EmulatorOptions, default: str, units: int) -> None:
         self._options = options
         self._default = default
-        self._units = {**_UNITS, "ide": units}
+        self._units = {**drive_rules.UNITS, "ide": units}
         # For each: the interface, the bus and the unit, what has asked for it, and its id.
         self.places: list[tuple[str, int, int, Entry, str]] = []
         # The size of each flash by its number.
@@ -74,6 +73,7 @@ class Drives:
         settings = {"if": interface, "id": name}
         if interface in _OF_BOARD:
             settings |= {"bus": str(bus), "unit": str(unit), "media": media}
+        settings["place"] = f"{bus},{unit}"
         settings |= {name: own[name] for name in ("werror", "rerror") if name in own}
         if not is_empty:
             keeps = read_only or block_values.is_on(whole.get("snapshot", "off"))
@@ -130,25 +130,8 @@ class Drives:
         self._options.complaints.line(f"{entry.location}: warning: {text}")
 
     def _place(self, interface: str, own: dict[str, str]) -> tuple[int, int]:
-        drive_rules.check_place(own)
-        places = (("bus", 0), ("unit", -1), ("index", -1))
-        bus, unit, index = (drive_rules.number(own, name, default) for name, default in places)
-        units = self._units.get(interface, 0)
-        if index != -1:
-            bus, unit = divmod(index, units) if units else (0, index)
         taken = {(place[1], place[2]) for place in self.places if place[0] == interface}
-        if unit == -1:
-            unit = 0
-            while (bus, unit) in taken:
-                unit += 1
-                if units and unit >= units:
-                    unit -= units
-                    bus += 1
-        if units and unit >= units:
-            raise OptionError(f"unit {unit} too big (max is {units - 1})")
-        if (bus, unit) in taken:
-            raise OptionError(f"drive with bus={bus}, unit={unit} (index={index}) exists")
-        return bus, unit
+        return drive_rules.take_place(own, self._units.get(interface, 0), taken)
 
     def _driver(self, values: dict[str, str]) -> str | None:
         if values.get("format") in HELP:
@@ -189,7 +172,7 @@ class Drives:
         return settings
 
     def _drivers(self) -> set[str]:
-        return set(self._options.lists.choices("block-drivers")) | set(_FILE_PROTOCOLS)
+        return set(self._options.lists.choices("block-drivers")) | set(drive_rules.FILE_PROTOCOLS)
 
     def _pseudo_protocol(self, file: str) -> tuple[str | None, str | None]:
         from qmpd.wire.json_text import parse
@@ -210,9 +193,11 @@ class Drives:
         """What is to be opened; `plain`: no protocol is looked for in the name."""
         if driver is not None:
             check_null(driver, file)
-        protocol, colon, rest = file.partition(":")
-        if colon and "/" not in protocol and not plain:
-            self._check_protocol(entry, protocol, rest)
+        if drive_rules.has_protocol(file) and not plain:
+            protocol = file.partition(":")[0]
+            if protocol in MODULES and protocol in self._drivers():
+                self._tell_of_module(entry, MODULES[protocol])
+            drive_rules.check_protocol(file, self._drivers(), ThisComputer())
             if protocol in ("null-co", "null-aio"):
                 check_null(protocol, file)
                 if driver is None and not read_only:
@@ -233,7 +218,7 @@ class Drives:
         try:
             mode = os.stat(path).st_mode
             if stat.S_ISDIR(mode):
-                raise OptionError(f"'file' driver requires '{file}' to be a regular file")
+                raise Refusal("file-not-regular", driver="file", file=file)
             with open(path, "rb") as opened:
                 start = b"" if stat.S_ISCHR(mode) else opened.read(_HEAD)
         except OSError as error:
@@ -246,19 +231,6 @@ class Drives:
             raise OptionError("Image is not in qcow2 format")
         special = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
         return {"file": file, "path": path, "format": driver, "protocol": "host_device" if special else "file"}
-
-    def _check_protocol(self, entry: Entry, protocol: str, rest: str) -> None:
-        if protocol in NBD:
-            return
-        if protocol in MODULES and protocol in self._drivers():
-            self._tell_of_module(entry, MODULES[protocol])
-            raise Refusal("protocol-module", protocol=protocol)
-        if protocol == "fat":
-            if not os.path.isdir(rest.rpartition(":")[2]):
-                raise OptionError(f"Could not read directory {rest.rpartition(':')[2]}")
-            return
-        if protocol not in self._drivers():
-            raise OptionError(f"Unknown protocol '{protocol}'")
 
     def _tell_of_module(self, entry: Entry, module: str) -> None:
         release = self._options.release

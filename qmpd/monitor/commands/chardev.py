@@ -40,7 +40,7 @@ def query_chardev(system: System, session: Client, arguments: Arguments) -> obje
 @command("chardev-add")
 def chardev_add(system: System, session: Client, arguments: Arguments) -> object:
     label = cast("str", arguments["id"])
-    if chardevs.find(system, label) is not None:
+    if not system.release.behaviour.chardev_opened_first and chardevs.find(system, label) is not None:
         raise Refusal("chardev-duplicate", id=label)
     return _opened(system, session, arguments, chardevs.add)
 

@@ -133,6 +133,8 @@ def _change_children(system: System, session: Client, arguments: Arguments) -> o
         raise MachineError(texts("device-or-node-missing", device=parent, node=parent))
     if (child is None) == (node is None):
         raise Refusal("child-unsaid" if child is None else "child-and-node")
+    if found.driver == "quorum":
+        raise refusal("x-blockdev-change")
     if child is not None:
         if child not in found.children:
             raise Refusal("child-missing", parent=parent, child=child)
