@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.blockers import check_unblocked
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
+from qmpd.block.images.errors import text as error_text
 from qmpd.block.images.qcow2 import snapshots
 from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
@@ -152,7 +154,7 @@ class Delete:
         check_unblocked(node)
         content = image_of(node)
         if content is None:
-            raise Refusal("snapshot-not-here", id=_text(self._identifier), name=_text(self._name), device=self._device)
+            raise MachineError(f"Failed to get a snapshot list: {error_text(errno.ENOTSUP)}")
         kept = yield lambda: read_snapshots(content.image)
         found = find(kept, self._name, self._identifier)
         if found is None:

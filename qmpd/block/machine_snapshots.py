@@ -117,6 +117,7 @@ class Disks:
         image = _content(state_in).image
         size = max(size, len(state))
         snapshots.write_state(image, 0, state)
+        snapshots.fill_state(image, len(state), size)
         seconds, rest = divmod(moment.wall, 1_000_000)
         taken: list[tuple[Qcow2Content, Snapshot]] = []
         try:

@@ -7,7 +7,7 @@ from math import frexp
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from qmpd.block.disk_snapshots import find, snapshots_of
-from qmpd.block.machine_snapshots import Disks, called
+from qmpd.block.machine_snapshots import Disks
 from qmpd.common.refusals import Refusal
 from qmpd.monitor.commands.carrying import carried_out
 from qmpd.system import whole_snapshots
@@ -130,9 +130,14 @@ def _told(system: System, listed: _Listed) -> str:
     for node, kept in listed.of_disk:
         partial = [each for each in kept if each.name not in names]
         if partial:
-            said += f"\nList of partial (non-loadable) snapshots on '{called(node)}':\n{head}"
+            said += f"\nList of partial (non-loadable) snapshots on '{_device(node)}':\n{head}"
             said += "".join(_line(each, each.identifier, columns) for each in partial)
     return said
+
+
+def _device(node: BlockNode) -> str:
+    """The drive that a node is in; empty where it has no name."""
+    return next((drive.name for drive in node.drives if drive.name), "")
 
 
 def _line(snapshot: Snapshot, identifier: str, columns: Columns) -> str:

@@ -128,6 +128,18 @@ def write_state(image: Qcow2, offset: int, data: bytes) -> None:
     image.write(state_offset(image) + offset, data)
 
 
+def fill_state(image: Qcow2, used: int, size: int) -> None:
+    """Give the machine's state room for `size` bytes, of which so many are used: nobody reads what is in the rest.
+
+    :raise OSError: there is no room.
+    """
+    cluster = image.header.cluster_size
+    start, end = (state_offset(image) + -(-each // cluster) * cluster for each in (used, size))
+    if start < end:
+        image.allocate(start, end - start)
+        image.extend_host(max(piece.host + piece.length for piece in image.pieces(start, end - start)))
+
+
 def drop_state(image: Qcow2, size: int) -> None:
     """The active disk has no state of a machine: it is in the snapshot."""
     if size:
