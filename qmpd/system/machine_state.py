@@ -4,6 +4,7 @@
 |---|---|
 | `machine` | `type`, the machine type's full name; `memory`, in bytes; `cpus`: these have to be the same |
 | `core` | the run-state core's side of the guest (`qmpd.machine.snapshot.take_guest_side`): a live update has it, too |
+| `memory` | `pages`: those that hold something, by their numbers |
 | `devices` | the devices' paths and types, which have to be the same; the balloon; what the guest did to its drives |
 
 What is the host's is not among them: files, sockets, monitors, what users decided about shutdown and panic.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from qmpd.system.system import System
 
-_SECTIONS = ("machine", "core", "devices")
+_SECTIONS = ("machine", "core", "devices", "memory")
 
 
 def take(system: System) -> dict[str, Any]:
@@ -32,7 +33,20 @@ def take(system: System) -> dict[str, Any]:
         "machine": _kind(system),
         "core": machine_snapshot.take_guest_side(system.machine),
         "devices": _take_devices(system),
+        "memory": {"pages": take_memory(system)},
     }
+
+
+def take_memory(system: System) -> list[list[Any]]:
+    """The pages of memory that hold something: their numbers, and their bytes."""
+    return [[number, bytes(page)] for number, page in sorted(system.memory_pages.items())]
+
+
+def put_memory(system: System, pages: list[list[Any]]) -> None:
+    """Have these pages in memory, and nothing else."""
+    found = {int(number): bytearray(page) for number, page in pages}
+    system.memory_pages.clear()
+    system.memory_pages.update(found)
 
 
 def check(system: System, sections: Mapping[str, Any]) -> None:
@@ -81,6 +95,7 @@ def put(system: System, sections: Mapping[str, Any]) -> None:
 
 def _put(system: System, sections: Mapping[str, Any]) -> None:
     machine_snapshot.put_guest_side(system.machine, sections["core"])
+    put_memory(system, sections["memory"]["pages"])
     inventory = system.built
     if inventory is None:
         return

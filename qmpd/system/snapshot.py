@@ -10,6 +10,7 @@ from qmpd.chardev.device import Chardev
 from qmpd.common.plain import to_plain
 from qmpd.machine import snapshot as machine_snapshot
 from qmpd.system.activities import make_activity
+from qmpd.system.machine_state import put_memory, take_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ def take(system: System) -> dict[str, object]:
         "modules-loaded": system.modules_loaded,
         "chardevs": [chardev.take() for chardev in system.chardevs],
         "inventory": _take_inventory(system),
+        "memory": take_memory(system),
         "activities": system.activities.snapshot(),
         "agent": None if system.guest is None or system.guest.agent is None else system.guest.agent.snapshot(),
     }
@@ -64,6 +66,7 @@ def put(system: System, state: Mapping[str, Any]) -> None:
         inventory = make_inventory(system.release, machine, system.computer)
         inventory_snapshot.put(inventory, state["inventory"])
         system.keep(inventory)
+    put_memory(system, state["memory"])
     system.activities.restore(state["activities"], partial(make_activity, system))
     if state["agent"] is not None and system.guest is not None:
         system.guest.have_agent().restore(state["agent"])

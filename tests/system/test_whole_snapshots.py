@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 from qmpd.block.files import FileStorage
 from qmpd.block.images.qcow2 import snapshots
 from qmpd.block.images.qcow2.image import Qcow2
+from qmpd.machine import MachineSettings, VirtualClock
 from qmpd.migration import stream
+from qmpd.qapi import load_release
+from qmpd.system import machine_state
+from qmpd.system.system import System
 from tests.block.support import Monitor, disk
 
 if TYPE_CHECKING:
@@ -200,3 +204,21 @@ def test_any_order_of_snapshots_leaves_what_a_model_expects(
     raw = path.with_suffix(".raw")
     _image(path, "convert", "-O", "raw", path.name, raw.name)
     assert raw.read_bytes()[::65536][:8] == bytes(content)
+
+
+def test_what_a_debugger_wrote_and_the_guest_s_time_go_along() -> None:
+    clock = VirtualClock()
+    first = System(load_release("10.0"), MachineSettings(), clock, lambda: None)
+    second = System(load_release("10.0"), MachineSettings(), VirtualClock(), lambda: None)
+    first.machine.start()
+    clock.advance(5_000_000_000)
+    first.memory_pages[7] = bytearray(b"\7" * 4096)
+    sections = stream.read(stream.write(machine_state.take(first)))
+    second.memory_pages[1] = bytearray(4096)
+    machine_state.check(second, sections)
+    machine_state.put(second, sections)
+    assert second.memory_pages == first.memory_pages
+    assert second.machine.schedule.now() == 5_000_000_000
+    assert first.guest is not None
+    assert second.guest is not None
+    assert second.guest.phase == first.guest.phase != "reset"
