@@ -151,7 +151,7 @@ class LocalVM(VM):
         self._background.call(lambda: guest.have_agent().agent.programs.scripted.update({path: program}))
 
     def snapshot(self) -> Snapshot:
-        """Keep the VM as it is: run state, guest, clock, devices, faults and overrides; not who is connected.
+        """Keep the VM as it is: run state, guest, clock, devices, disks, faults, overrides; not who is connected.
 
         :raise ControlError: it has ended, or has what cannot be kept.
         """
@@ -160,16 +160,29 @@ class LocalVM(VM):
         if self._closed or self._done.is_set():
             raise ControlError("the VM has ended")
         try:
-            return Snapshot(self, self._background.call(lambda: take_alone(self._served)))
+            return self._background.call(self._take)
         except ValueError as error:
             raise ControlError(str(error)) from None
+
+    def _take(self) -> Snapshot:
+        """Keep it, in the main loop."""
+        system = self._served.system
+        disks = None
+        if not system.is_bare and system.inventory.backends.block.nodes:
+            from qmpd.testing.kept_disks import KeptDisks
+
+            graph = system.inventory.backends.block
+            if graph.executor is not None and not graph.executor.settle(GRACE):
+                raise ControlError("a disk does not answer")
+            disks = KeptDisks(graph)
+        return Snapshot(self, take_alone(self._served), disks)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Be as the VM was when the snapshot was made, also where it has ended since; clients are disconnected.
 
         The transcript goes on: what was seen before is still there.
 
-        :raise ControlError: the snapshot is another VM's, or the VM has been closed.
+        :raise ControlError: the snapshot is another VM's, the VM has been closed, or a disk cannot be written.
         :raise StartError: a socket cannot be made.
         """
         __tracebackhide__ = True
@@ -183,6 +196,8 @@ class LocalVM(VM):
         if self._failure is not None:
             raise RuntimeError("the VM has failed") from self._failure
         self._prepare()
+        if snapshot.disks is not None:
+            snapshot.disks.put_back()
         try:
             self._served, self._puppeteer = self._background.call(lambda: self._make_again(snapshot, before))
         except ListenError as error:

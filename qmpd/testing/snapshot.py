@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qmpd.testing.kept_disks import KeptDisks
 
 
 class Snapshot:
-    """A VM as it was at one moment (`VM.snapshot`); `vm` is whose it is, `state` plain data."""
+    """A VM as it was at one moment (`VM.snapshot`); `vm` is whose it is, `state` plain data.
 
-    __slots__ = ("state", "vm")
+    `disks` are the files that it may write to, None without any.
+    """
 
-    def __init__(self, vm: object, state: dict[str, Any]) -> None:
+    __slots__ = ("disks", "state", "vm")
+
+    def __init__(self, vm: object, state: dict[str, Any], disks: KeptDisks | None = None) -> None:
         self.vm = vm
         self.state = state
+        self.disks = disks

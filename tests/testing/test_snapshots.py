@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,9 @@ import pytest
 
 # Here, and not in the middle of a test: what is first imported in a test run within a test is forgotten after it.
 import qmpd.hardware.snapshot
-from qmpd.testing import ControlError, start
+from qmpd.block.files import FileStorage
+from qmpd.block.images.qcow2.creation import Options, create
+from qmpd.testing import ControlError, kept_disks, start
 from tests.testing.client import Client
 
 if TYPE_CHECKING:
@@ -110,3 +113,53 @@ def test_restoring_is_quick() -> None:
         for _ in range(20):
             vm.restore(saved)
         assert time.process_time() - begun < 5
+
+
+def kept_disk(tmp_path: Path, kind: str) -> list[str]:
+    """Options for a disk `d0` in a file, whose node is `n0`."""
+    path = tmp_path / "disk"
+    if kind == "raw":
+        path.write_bytes(b"\x11" * (1 << 20))
+    else:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        create(FileStorage(descriptor), Options(size=1 << 20)).flush()
+        os.close(descriptor)
+    node = f"driver={kind},node-name=n0,file.driver=file,file.filename={path}"
+    return ["-nodefaults", "-machine", "pc", "-blockdev", node, "-device", "virtio-blk-pci,drive=n0,id=d0"]
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_disks_go_back_as_well(tmp_path: Path, kind: str) -> None:
+    with start(guest="", clock="virtual", command_line=kept_disk(tmp_path, kind)) as vm:
+        vm.guest.write("d0", offset=0, length="64k", pattern=1)
+        first = vm.snapshot()
+        vm.guest.write("d0", offset=512, length=512, pattern=2)
+        second = vm.snapshot()
+        with Client(vm.qmp_path) as client:
+            client.execute("block_resize", **{"node-name": "n0", "size": 2 << 20})
+        vm.guest.write("d0", offset="1M", length="64k", pattern=3)
+        for saved, patterns in ((first, (1, 1)), (second, (1, 2)), (first, (1, 1)), (second, (1, 2))):
+            vm.restore(saved)
+            found = tuple(vm.guest.read("d0", offset=place, length=512).pattern for place in (0, 512))
+            assert found == patterns
+            vm.guest.write("d0", offset=0, length=1024, pattern=9)
+            assert vm.guest.flush("d0").state == "done"
+            with Client(vm.qmp_path) as client:
+                (node,) = [each for each in client.execute("query-named-block-nodes") if each["node-name"] == "n0"]
+            assert node["image"]["virtual-size"] == 1 << 20
+        last = vm.snapshot()
+        unchanged = (tmp_path / "disk").stat().st_mtime_ns
+        vm.restore(last)
+        assert (tmp_path / "disk").stat().st_mtime_ns == unchanged, "what is as it was is not written"
+
+
+def test_disks_that_cannot_be_kept_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start(guest="", clock="virtual", command_line=kept_disk(tmp_path, "raw")) as vm:
+        with monkeypatch.context() as patch:
+            patch.setattr(kept_disks, "MOST", 1000)
+            with pytest.raises(ControlError, match="the VM's disks have 1 MiB of data; 0 can be kept"):
+                vm.snapshot()
+    line = ["-nodefaults", "-machine", "pc", "-drive", f"if=none,file={tmp_path}/disk,format=raw,snapshot=on"]
+    with start(guest="", clock="virtual", command_line=line) as vm:
+        with pytest.raises(ControlError, match="a drive with snapshot=on cannot be kept"):
+            vm.snapshot()

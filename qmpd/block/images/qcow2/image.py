@@ -270,7 +270,10 @@ class Qcow2(ReadImage):
             self.write(offset, bytes(length))
             return
         first, last = -(-offset // unit) * unit, end // unit * unit
-        if first > last:
+        if end >= self.size:
+            # The guest has nothing behind it.
+            last = -(-end // unit) * unit
+        if first > last or offset < first >= end:
             self._zero_part(offset, end, unmap=unmap)
             return
         if offset < first:
