@@ -92,8 +92,8 @@ class Pair:
         self.options = ",".join(f"{name}={value}" for name, value in options.items())
         run("qemu-img", "create", "-q", "-f", "qcow2", *words, "-o", self.options, self.theirs, self.size)
         self.ours.write_bytes(self.theirs.read_bytes())
-        # A count has to have room for the disk itself and each snapshot.
-        self.most = min(3, (1 << min(width, 3)) - 2) if width > 1 else 0
+        # A count has to have room for the disk itself, each snapshot, and the one to which it goes back.
+        self.most = min(3, (1 << min(width, 3)) - 3) if width > 1 else 0
         self.kept: list[str] = []
         self.has_had_snapshots = False
         self.content = bytearray(self.below[: self.size]).ljust(self.size, b"\0")
@@ -215,7 +215,7 @@ class Pair:
         run("qemu-img", "check", "-q", "-f", "qcow2", self.ours)
         run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", self.ours, self.model)
         run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "qcow2", self.ours, self.theirs)
-        if self.version == 3 and not self.has_had_snapshots:
+        if not self.has_had_snapshots:
             # Where there were some what is freed is a matter of taste.
             known = not self.preallocated
             ours, theirs = allocation(self.ours, zeros=known), allocation(self.theirs, zeros=known)

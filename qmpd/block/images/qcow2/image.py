@@ -266,7 +266,7 @@ class Qcow2(ReadImage):
         """
         unit = self._zeroed_unit
         end = offset + length
-        if self.header.version < 3:
+        if self.header.version < 3 and self.below is not nothing:
             self.write(offset, bytes(length))
             return
         first, last = -(-offset // unit) * unit, end // unit * unit
@@ -343,6 +343,10 @@ class Qcow2(ReadImage):
         return True
 
     def _zero_clusters(self, begin: int, end: int, *, unmap: bool) -> None:
+        if self.header.version < 3:
+            # It cannot say that a cluster is zeros, but what is not there and has nothing behind it is.
+            self.discard(begin, end - begin, wholly=True)
+            return
         for first, index, count in self._runs(begin, end):
             table = self.mapping.writable_table(first)
             old = [self.mapping.entry(table, index + each) for each in range(count)]
