@@ -20,12 +20,17 @@ from qmpd.schedule.schedule import Time
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
+    from qmpd.block.content import Content
     from qmpd.block.executor import Executor, Outcome
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode, Drive
     from qmpd.schedule.schedule import Schedule
 
 READS = ("read",)
+# So many bytes are made up at once to be written.
+_PIECE = 1 << 20
+# What counts requests, or writes them down.
+_CLOSE = frozenset({"blkdebug", "blkverify", "blklogwrites", "quorum"})
 _AS_USUAL = Accounting()
 
 
@@ -256,6 +261,20 @@ def _latency(node: BlockNode) -> int:
     return 0
 
 
+def _write(node: BlockNode, port: Content, request: Request) -> None:
+    """Write what a request says; a lot of it piece by piece, since all of the process waits while it is made up."""
+    length = request.length
+    step = max(1, length) if request.data is not None or length <= _PIECE or _looks_closely(node) else _PIECE
+    made = memoryview(bytes([request.pattern]) * min(step, length) if request.data is None else request.data)
+    for done in range(0, max(1, length), step):
+        port.write(request.offset + done, made[: length - done])
+
+
+def _looks_closely(node: BlockNode) -> bool:
+    """Whether it makes a difference to a node, or to one below, that a request comes in pieces."""
+    return bool(node.faults) or node.driver in _CLOSE or any(_looks_closely(each) for each in node.children.values())
+
+
 def carry_out(node: BlockNode, request: Request, *, through: bool = False) -> bytes | None:
     """Do what a request asks for; what was read.
 
@@ -274,8 +293,7 @@ def carry_out(node: BlockNode, request: Request, *, through: bool = False) -> by
     if node.read_only:
         raise failure(errno.EPERM)
     if request.kind == "write":
-        data = bytes([request.pattern]) * request.length if request.data is None else request.data
-        port.write(request.offset, data)
+        _write(node, port, request)
     elif request.kind == "zero":
         port.zero(request.offset, request.length, unmap=request.unmap)
     else:

@@ -202,3 +202,27 @@ def test_what_is_behind_is_looked_at_as_well(tmp_path: Path, slow: Slow) -> None
     slow.answer()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_much_is_made_up_piece_by_piece(machine: VM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the process waits while bytes are made; who looks at requests still gets them whole."""
+    write = files.FileStorage.write
+    sizes: list[int] = []
+
+    def measured(self: files.FileStorage, offset: int, data: bytes) -> None:
+        sizes.append(len(data))
+        write(self, offset, data)
+
+    monkeypatch.setattr(files.FileStorage, "write", measured)
+    with closing(Monitor(str(tmp_path / "first"))) as monitor:
+        assert monitor("block_resize", node_name="a", size=8 << 20) == {"return": {}}
+        assert "failed" not in monitor.human('qemu-io a "write -P 7 512 5M"')
+        assert max(sizes) <= MEBIBYTE
+        assert sum(sizes) == 5 << 20
+        assert (tmp_path / "a.raw").read_bytes() == bytes(512) + b"\7" * (5 << 20) + bytes((3 << 20) - 512)
+        sizes.clear()
+        debug = {"driver": "blkdebug", "node_name": "debug", "image": "b"}
+        assert monitor("blockdev-add", **debug) == {"return": {}}
+        monitor("block_resize", node_name="b", size=8 << 20)
+        monitor.human('qemu-io debug "write -P 7 0 5M"')
+        assert sizes == [5 << 20]
