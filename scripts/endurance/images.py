@@ -41,7 +41,7 @@ MEMORY = 64 << 20
 """Bytes of memory that damaged images may take."""
 BATCH = 10
 """Operations that are done between two looks at the images."""
-_LARGEST = 64 << 20
+_LARGEST = 8 << 20
 
 
 class Wrong(Exception):  # noqa: N818 (it is what is looked for)
