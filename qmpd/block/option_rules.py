@@ -93,8 +93,6 @@ def _copy_on_read(options: Options, graph: BlockGraph) -> None:
 
 
 def _copy_before_write(options: Options, graph: BlockGraph) -> None:
-    if options.get("bitmap") is not None:
-        raise NotModelled("the bitmap of copy-before-write")
     if number(options.get("cbw-timeout", 0)):
         raise NotModelled("cbw-timeout of copy-before-write")
     smallest = options.get("min-cluster-size")

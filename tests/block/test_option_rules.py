@@ -94,14 +94,20 @@ def test_a_copy_that_cannot_be_saved(vm: VM, monitor: Monitor, tmp_path: Path, m
     assert content[65536] == 2
 
 
-@pytest.mark.parametrize(
-    ("options", "what"),
-    [({"bitmap": {"node": "n", "name": "b"}}, "the bitmap"), ({"cbw-timeout": 5}, "cbw-timeout")],
-)
-def test_what_copying_does_not_do_is_told(monitor: Monitor, options: dict[str, Any], what: str) -> None:
-    nodes = {"file": {"driver": "null-co"}, "target": {"driver": "null-co"}}
-    reply = monitor("blockdev-add", driver="copy-before-write", node_name="n0", **nodes, **options)
-    assert reply["error"]["desc"] == f"qmpd does not model {what} of copy-before-write"
+def test_what_copying_does_not_do_is_told(monitor: Monitor) -> None:
+    nodes: dict[str, Any] = {"file": {"driver": "null-co"}, "target": {"driver": "null-co"}}
+    reply = monitor("blockdev-add", driver="copy-before-write", node_name="n0", **nodes, **{"cbw-timeout": 5})
+    assert reply["error"]["desc"] == "qmpd does not model cbw-timeout of copy-before-write"
+
+
+def test_a_bitmap_that_copying_begins_with(monitor: Monitor) -> None:
+    nodes: dict[str, Any] = {"file": {"driver": "null-co"}, "target": {"driver": "null-co"}}
+    options = {"driver": "copy-before-write", "node_name": "n0", **nodes, "bitmap": {"node": "n", "name": "b"}}
+    assert monitor("blockdev-add", **options)["error"]["desc"] == "Node 'n' not found"
+    monitor("blockdev-add", driver="null-co", node_name="n")
+    assert monitor("blockdev-add", **options)["error"]["desc"] == "Dirty bitmap 'b' not found"
+    assert monitor("block-dirty-bitmap-add", node="n", name="b") == {"return": {}}
+    assert monitor("blockdev-add", **options) == {"return": {}}
 
 
 def test_a_log_goes_on_where_it_ended(vm: VM, monitor: Monitor, tmp_path: Path) -> None:
