@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.scalars import size_of
+from qmpd.human import jobs
 from qmpd.human.asking import ask, carry_out, execute
 from qmpd.human.errors import Misread
-from qmpd.machine.errors import MachineError
 from qmpd.qapi.introspection import Object
 
 if TYPE_CHECKING:
@@ -151,17 +151,6 @@ def _cpu(system: System, values: Values) -> str:
     return ""
 
 
-def _job_speed(system: System, values: Values) -> str:
-    return execute(system, "block-job-set-speed", values)
-
-
-def _block_job(name: str) -> Action:
-    def action(system: System, values: Values) -> str:
-        return execute(system, name, {"device": values["device"]})
-
-    return action
-
-
 def _resize(system: System, values: Values) -> str | Deferred:
     return carry_out(system, "block_resize", values)
 
@@ -205,19 +194,6 @@ def _set_parameter(system: System, values: Values) -> str:
     if all(each.name != values["name"] for each in parameters.members):
         raise Refusal("human-choice", value=values["name"])
     raise NotModelled("the command migrate_set_parameter")
-
-
-def _on_device(name: str) -> Action:
-    """Look for the device or node that something is to be done with, and say that this is not modelled."""
-
-    def action(system: System, values: Values) -> str:
-        wanted = values["device"]
-        graph = system.inventory.backends.block
-        if graph.drive(wanted) is None and wanted not in graph.nodes:
-            raise MachineError(system.inventory.texts("device-or-node-missing", device=wanted, node=wanted))
-        raise NotModelled(f"the command {name}")
-
-    return action
 
 
 def _snapshot(system: System, values: Values) -> str | Deferred:
@@ -267,21 +243,14 @@ def _expire_password(system: System, values: Values) -> str:
 
 
 _ACTIONS: dict[str, Action] = {
-    "block_stream": _on_device("block_stream"),
+    **jobs.ACTIONS,
     "closefd": _close_descriptor,
-    "drive_backup": _on_device("drive_backup"),
-    "drive_mirror": _on_device("drive_mirror"),
     "expire_password": _expire_password,
     "getfd": _no_descriptor,
     "set_password": _set_password,
     "snapshot_blkdev": _snapshot,
     "snapshot_blkdev_internal": _on_internal("blockdev-snapshot-internal-sync"),
     "snapshot_delete_blkdev_internal": _on_internal("blockdev-snapshot-delete-internal-sync"),
-    "block_job_cancel": _block_job("block-job-cancel"),
-    "block_job_complete": _block_job("block-job-complete"),
-    "block_job_pause": _block_job("block-job-pause"),
-    "block_job_resume": _block_job("block-job-resume"),
-    "block_job_set_speed": _job_speed,
     "block_resize": _resize,
     "block_set_io_throttle": _throttle,
     "client_migrate_info": _client_information,

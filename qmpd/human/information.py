@@ -8,6 +8,7 @@ from qmpd.common.refusals import NotModelled
 from qmpd.human.asking import answer, ask
 from qmpd.human.declared import declare, read
 from qmpd.human.inquiries import INQUIRIES
+from qmpd.human.jobs import info_jobs
 from qmpd.human.network import info_network
 from qmpd.human.snapshots import info_snapshots
 
@@ -136,6 +137,7 @@ INFORMATION: dict[str, Part] = {
     **INQUIRIES,
     "balloon": _info_balloon,
     "block": _info_block,
+    "block-jobs": info_jobs,
     "chardev": _info_chardev,
     "dump": _info_dump,
     "memory-devices": _info_memory_devices,
