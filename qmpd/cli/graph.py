@@ -1,4 +1,4 @@
-"""`qmpd graph`: draws the run states or the stages of a live update, from the tables that the program runs by."""
+"""`qmpd graph`: draws run states, the stages of a live update or the states of jobs, from the program's own tables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def parser() -> Parser:
     """The declaration of the subcommand."""
     result = Parser(
         "graph",
-        "Print a state diagram: of a machine's run states, or of the stages of a live\n"
-        "update. It is drawn from the table of transitions that the program itself obeys.\n"
-        "Mermaid is text that many renderers of Markdown draw; SVG is a picture.",
+        "Print a state diagram: of a machine's run states, of the stages of a live\n"
+        "update, or of the states of jobs. It is drawn from the table of transitions that\n"
+        "the program itself obeys. Mermaid is text that many renderers of Markdown draw; SVG is a picture.",
         examples="  qmpd graph\n  qmpd graph update-stages --format svg > update-stages.svg\n",
     )
     result.add_argument(

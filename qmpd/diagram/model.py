@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from qmpd.block.jobs.states import TRANSITIONS as JOB_TRANSITIONS
+from qmpd.block.jobs.states import JobStatus
 from qmpd.machine.live_update import ENDS, STAGE_TRANSITIONS, UpdateStage
 from qmpd.machine.run_state import (
     LIVE,
@@ -101,5 +103,27 @@ def update_stages() -> StateDiagram:
     )
 
 
-DIAGRAMS = {"run-states": run_states, "update-stages": update_stages}
+def job_states() -> StateDiagram:
+    """The states of jobs (`qmpd.block.jobs.states`), but for the one before there is a job."""
+    shown = [status for status in JobStatus if status is not JobStatus.UNDEFINED]
+    return StateDiagram(
+        title="States of a job",
+        states=[str(status) for status in shown],
+        transitions=[
+            Transition(str(source), str(target))
+            for source in shown
+            for target in shown
+            if target in JOB_TRANSITIONS[source] and target is not source
+        ],
+        initial=frozenset({str(JobStatus.CREATED)}),
+        final=frozenset({str(JobStatus.NULL)}),
+        emphasis={
+            **dict.fromkeys(map(str, (JobStatus.RUNNING, JobStatus.READY)), "live"),
+            str(JobStatus.ABORTING): "final",
+        },
+        legend=[("live", "it reads and writes"), ("final", "it has failed, or was cancelled")],
+    )
+
+
+DIAGRAMS = {"run-states": run_states, "update-stages": update_stages, "job-states": job_states}
 """The diagrams that there are, by the name that `qmpd graph` knows."""
