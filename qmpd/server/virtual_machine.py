@@ -210,6 +210,7 @@ class VirtualMachine:
     def let_go(self) -> None:
         """Close the disks' files, stop listening, and take the sockets away unless it ends as if it were killed."""
         killed = self.puppet_host is not None and self.puppet_host.killed
+        self.system.close_exports()
         if self.system.built is not None:
             # Whoever goes on with the machine has its bitmaps, too.
             self.system.built.close(orderly=not killed and not self.handed_over)

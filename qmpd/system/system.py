@@ -278,6 +278,11 @@ class System:
             self._exports = make_exports(self)
         return self._exports
 
+    def close_exports(self) -> None:
+        """Whoever serves the machine lets go of it: nothing is exported any more, and nobody is told."""
+        if self._exports is not None:
+            self._exports.close()
+
     @property
     def has_exports(self) -> bool:
         """Whether there is something that others read and write, or could."""

@@ -365,7 +365,8 @@ class Actor:
             self._complain(outcomes, found, asked, heard)
         chosen = next(iter(fitting.values()))
         self._count_what_came(chosen, asked)
-        replied = sum(text.count('"id": ') for text in found.values())
+        lines = [line for text in found.values() for line in text.splitlines() if not line.startswith('{"timestamp"')]
+        replied = sum(line.count('"id": ') for line in lines)
         self.ledger.replies += replied
         self.models = [outcome.model for outcome in fitting.values()]
         sure = all(outcome.events == chosen.events for outcome in fitting.values())

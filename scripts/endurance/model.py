@@ -118,6 +118,10 @@ class Machine:
     def _event(self, name: str, data: str = "") -> None:
         self.said.append(event_line(name, data, EPOCH + self.now // 1000))
 
+    def tell(self, name: str, data: str) -> None:
+        """Something else than what this model is of has happened in it: an event of that."""
+        self._event(name, data)
+
     def _limited_event(self, name: str, data: str) -> None:
         """An event that comes once a second at most; the last of those that come meanwhile comes then."""
         line = event_line(name, data, EPOCH + self.now // 1000)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from endurance.actor import Loose, Outcome, Sent, Wrong
-from endurance.faults import FAULTS, Faulty
+from endurance.disking import Disking
+from endurance.faults import FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ QUEUE = 8
 """Requests of a client that may wait, where out-of-band execution was negotiated (docs/interop/qmp-spec)."""
 
 
-class Pressed(Faulty):
+class Pressed(Disking):
     """Puts pressure on the machine."""
 
     def _still(self, client: Client, count: int, large: float) -> list[Sent]:
@@ -237,7 +238,7 @@ class Player(Pressed):
     def choose(self) -> str:
         random = self.random
         if self.control is None or len(self.models) > 1 or random.random() < 0.35:
-            return random.choice(("talk",) * 12 + ("leave",) * 2 + PRESSURES)
+            return random.choice(("talk",) * 12 + ("leave",) * 2 + PRESSURES + ("disks",))
         faults = [each for each in FAULTS if not (self.kept and each == "kill")]
         return random.choice(("guest", "guest", "advance", random.choice(faults)))
 

@@ -9,9 +9,11 @@ import pytest
 from endurance import soak
 from endurance.faults import FAULTS
 from endurance.plot import sparkline
+from endurance.pressure import Player
 
 from qmpd.machine import Machine
 from qmpd.monitor.session import Session
+from qmpd.system.exports import ExportsHome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +77,12 @@ def test_a_reply_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_state_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Machine, "stop", lambda machine: None)
     assert '"status": "running"' in wrong(monkeypatch)
+
+
+def test_an_export_that_ends_in_silence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Player, "choose", lambda actor: "disks")
+    monkeypatch.setattr(ExportsHome, "export_deleted", lambda home, identifier: None)
+    assert "BLOCK_EXPORT_DELETED" in wrong(monkeypatch)
 
 
 def test_a_line_of_blocks() -> None:
