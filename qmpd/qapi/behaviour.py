@@ -67,6 +67,7 @@ ABOUT: dict[str, str] = {
     " else; false: when that action's turn comes, and abort is taken; changed between 7.2 and 10.0",
     "attaching_drains_all": "whoever begins or ends to use a node drains all disks, and so pauses all jobs for a"
     " moment; false: that node's alone; changed between 7.2 and 10.0",
+    "backup_keeps_nodes": "a backup that is over keeps its target until it is dismissed; changed between 5.2 and 7.2",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
     "cpu_unplug_needs_guest": "device_del of a CPU is refused until the guest has looked at the machine's CPUs",
     "pci_function_check": "when a PCI function whose slot has its function 0 is refused: 'asked' for by address, or"
@@ -278,6 +279,7 @@ class Behaviour:
     copies_noted_below: bool = False
     grouped_actions_checked_first: bool = True
     attaching_drains_all: bool = True
+    backup_keeps_nodes: bool = False
     unplug_asked_once: bool = True
     cpu_unplug_needs_guest: bool = True
     pci_function_check: str = "always"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -43,6 +44,8 @@ LINGER = 150 * MILLISECOND
 TALK, TALKS = 0.002, 250
 """Seconds that two machines are given to speak to each other, and how often while a reply is owed."""
 AT_ONCE = 8
+BITES = 300
+"""So many pieces of work of a job are waited for while the clock stands still."""
 PATIENCE = 20
 
 
@@ -103,6 +106,8 @@ class Machine(Served):
         self.path = path
         self.folder = folder
         self.port = port
+        # For how long nothing is said until a step that starts a job has ended.
+        self.patience = QUIET
         self.clock = clock
         # The other machine where there are two, its client, and what came there while a step was played here.
         self.other: Machine | None = None
@@ -136,6 +141,14 @@ class Machine(Served):
             self.vm.system.disks.executor.settle()
             self.vm.system.dumps.executor.settle()
             came += await client.take()
+            jobs: Any = self.vm.system.inventory.backends.block.blockers or ()
+            for _ in range(BITES):
+                # A job takes one bite after another, without the clock going on.
+                if self._ended.is_set() or not any(job.busy for job in jobs):
+                    break
+                self.vm.system.disks.executor.settle()
+                self.vm.loop.wake()
+                came += await client.take()
         for _ in range(PATIENCE):
             # A file that a client has asked for is written in a thread of its own.
             if not any(activity.KIND == "reply" for _, activity in self.vm.system.activities):
@@ -300,6 +313,10 @@ async def _play_one(
         differences = result.differences.setdefault(scenario["scenario"], [])
         try:
             async with _served(release, scenario, folder) as machine, AsyncExitStack() as stack:
+                # The name says how long a job was left alone, which its step does not.
+                said_so = re.search(r"([.\d]+) s\b", scenario["scenario"])
+                if said_so is not None:
+                    machine.patience = int(float(said_so[1]) * 1000) * MILLISECOND
                 sides = {"main": machine} if machine.other is None else {"peer": machine.other, "main": machine}
                 for each in sides.values():
                     each.own = await each.client()
@@ -390,7 +407,7 @@ async def play_step(machine: Machine, client: Client, step: dict[str, Any]) -> l
                 os.close(descriptor)
         elif text:
             client.send(text)
-        came = await machine.go(client, done, QUIET, limit)
+        came = await machine.go(client, done, machine.patience if '"job-id"' in text else QUIET, limit)
         replies = [line for line in came if _is_reply(line)]
         limit -= POLL
         if not words or not replies or any(word in replies[-1] for word in words) or limit <= 0:

@@ -78,7 +78,18 @@ class Backup(BlockJob):
     KIND: ClassVar[str] = "backup"
     DRAINS: ClassVar[str] = "backup"
 
-    __slots__ = ("_copier", "_filter", "_options", "_place", "_source", "_target", "_user")
+    __slots__ = (
+        "_copier",
+        "_filter",
+        "_holds",
+        "_is_created",
+        "_keeps",
+        "_options",
+        "_place",
+        "_source",
+        "_target",
+        "_user",
+    )
 
     def __init__(self, jobs: Home, options: BackupOptions, source: BlockNode, target: BlockNode) -> None:
         """It is created.
@@ -90,6 +101,9 @@ class Backup(BlockJob):
         self._filter: BlockNode | None = None
         self._user: Drive | None = None
         self._place = 0
+        self._keeps, self._holds = jobs.behaviour.backup_keeps_nodes, False
+        # Whether all of it could be created.
+        self._is_created = False
         _check(jobs, options, source, target)
         if options.bitmap is not None:
             rules.freeze(source, options.bitmap)
@@ -109,6 +123,7 @@ class Backup(BlockJob):
         self.add_node(target)
         self._copier.compress = options.compress
         self._copier.discards_source = options.discard_source
+        self._is_created = True
 
     def _put_filter(self, jobs: Home) -> BlockNode:
         options: dict[str, Any] = {}
@@ -125,7 +140,10 @@ class Backup(BlockJob):
 
         name = self._options.filter_name
         try:
-            return put_on(graph, self._source, jobs.behaviour.backup_filter, "file", make, name, options)
+            above = put_on(graph, self._source, jobs.behaviour.backup_filter, "file", make, name, options)
+            # Queries show it, whether or not it was given a name.
+            above.implicit = False
+            return above
         except Refusal:
             target.parents[:] = [each for each in target.parents if each.name in graph.nodes]
             raise
@@ -157,7 +175,7 @@ class Backup(BlockJob):
             above, self._filter = self._filter, None
             # Something may have been put between the two meanwhile.
             take_out(jobs.graph, above, above.children["file"])
-        if hasattr(self, "nodes"):
+        if self._is_created and not (self._keeps and self.is_started):
             self.nodes.clear()
         bitmap = self._options.bitmap
         if bitmap is not None and bitmap.successor is not None:
@@ -301,13 +319,22 @@ class Backup(BlockJob):
 
     def clean(self) -> None:
         """Take the filter out."""
-        self._note_end()
+        if self._is_created:
+            self._note()
+        if self._keeps and self.is_started and not self._target.owned:
+            # Nobody else has it.
+            self._target.owned = self._holds = True
         self._let_go(self.jobs)
         super().clean()
 
-    def _note_end(self) -> None:
-        if hasattr(self, "_copier"):
-            self._note()
+    def gone(self) -> None:
+        """Let go of the target where it was kept until now."""
+        super().gone()
+        self.nodes.clear()
+        if self._holds:
+            self._target.owned = self._holds = False
+            self.jobs.graph.release(self._target)
+
 
 
 def _check(jobs: Home, options: BackupOptions, source: BlockNode, target: BlockNode) -> None:

@@ -11,6 +11,7 @@ from qmpd.block.description import filename_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.backup import Backup, BackupOptions
+from qmpd.block.jobs.drains import drains_of
 from qmpd.block.jobs.states import JobStatus
 from qmpd.block.opening import Opener, of_file
 from qmpd.common.refusals import Refusal
@@ -48,6 +49,8 @@ class StartBackup:
         """
         source = self._source()
         target = None if self._makes_target() else self._jobs.graph.find(str(self._arguments["target"]))
+        if target is not None:
+            self._jobs.drain_all(drains_of(self._jobs.behaviour.job_drains, "backup-start").before)
         self._drain = self._jobs.begin_drain(source)
         try:
             if target is None:

@@ -33,6 +33,10 @@ class JobBehaviour(Protocol):
         """Whoever begins or ends to use a node drains all disks; false: that node's."""
 
     @property
+    def backup_keeps_nodes(self) -> bool:
+        """A backup that is over keeps its target until it is dismissed."""
+
+    @property
     def backup_filter(self) -> str:
         """The driver of the node that a backup puts on top of its source."""
 

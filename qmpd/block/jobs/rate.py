@@ -23,7 +23,8 @@ class RateLimit:
         """`size` bytes pass at `now`; for how long nothing may follow them."""
         if not self._quota:
             return 0
-        if self._end < now:
+        # Who has slept until the end of a slice wakes a little later.
+        if self._end <= now:
             self._start, self._end, self._dispatched = now, now + _SLICE, 0
         self._dispatched += size
         if self._dispatched < self._quota:

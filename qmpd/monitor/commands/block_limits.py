@@ -92,13 +92,20 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
     if graph.is_busy(node):
         raise Refusal("resize-busy", device=device or "(null)", node=node.name, type=graph.is_busy(node))
     resizer = Drive("", node=node, resizes=True)
+    drains = int(system.release.behaviour.attaching_drains_all)
+    graph.drain_all(drains)
     graph.use(resizer)
+
+    def leave() -> None:
+        graph.drain_all(drains)
+        graph.empty(resizer)
+
     try:
         _check_resizable(node, size)
     except Refusal:
-        graph.empty(resizer)
+        leave()
         raise
-    return in_executor(system, lambda: resized(node, size), lambda: graph.empty(resizer))
+    return in_executor(system, lambda: resized(node, size), leave)
 
 
 def _check_resizable(node: BlockNode, size: int) -> None:
