@@ -118,7 +118,8 @@ def create(storage: Storage, options: Options, *, data: Storage | None = None) -
         if options.backing_format is not None:
             header.backing_format = options.backing_format.encode()
     _set_size(image, options.size)
-    if options.preallocation != "off":
+    if options.preallocation != "off" or options.data_file_raw:
+        # What is in a data file that can be read as it is has to show in the image, too.
         _preallocate(image, options)
     elif data is not None:
         data.truncate(options.size)
