@@ -15,6 +15,6 @@ def check_unblocked(node: BlockNode) -> None:
 
     :raise MachineError: it has.
     """
-    for parent in node.parents:
+    for parent in reversed(node.parents):
         if parent.children.get("backing") is node:
             raise MachineError(f"Node '{node.name}' is busy: node is used as backing hd of '{parent.name}'")

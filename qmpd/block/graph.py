@@ -176,6 +176,13 @@ class BlockGraph:
         """Whether there is an object of this name and type; nobody knows, and it is taken for true, at first."""
         return self.find_object is None or self.find_object(name) == kind
 
+    def uses_group(self, name: str) -> bool:
+        """Whether a node or a drive has the limits of a throttle group."""
+        if any(drive.limits is not None and drive.limits.get("group") == name for drive in self.drives):
+            return True
+        nodes = self.nodes.values()
+        return any(each.driver == "throttle" and each.options.get("throttle-group") == name for each in nodes)
+
     def add(self, node: BlockNode) -> None:
         """Put a node into the graph, on top of its children.
 
@@ -203,6 +210,8 @@ class BlockGraph:
         """
         before = node.children.pop("backing", None)
         node.backing_as_recorded = False
+        if child is not None and before is not None and self._is_described_within(child, node):
+            child.described_by = node.name
         if before is not None:
             before.parents.remove(node)
         if child is not None:
@@ -218,6 +227,13 @@ class BlockGraph:
             set_behind(None if child is None else child.port)
         if before is not None:
             self.release(before)
+
+    def _is_described_within(self, node: BlockNode, other: BlockNode) -> bool:
+        """Whether a node was described by the options of another one, or by those of what that has described."""
+        at: BlockNode | None = node
+        while at is not None and at is not other:
+            at = self.nodes.get(at.described_by)
+        return at is other
 
     def _undo_backing(self, node: BlockNode, before: BlockNode | None) -> None:
         child = node.children.pop("backing", None)
@@ -280,7 +296,7 @@ class BlockGraph:
         if node.drives:
             raise MachineError(f"Node {name} is in use")
         self.check_free(node)
-        for parent in node.parents:
+        for parent in reversed(node.parents):
             if parent.children.get("backing") is node:
                 raise MachineError(f"Node '{name}' is busy: node is used as backing hd of '{parent.name}'")
         if not node.owned:
@@ -294,7 +310,7 @@ class BlockGraph:
         """Let a node go that nobody holds (or `always`), and what it held."""
         if always:
             node.owned = False
-        if node.owned or node.drives or node.parents or self.nodes.get(node.name) is not node:
+        if node.owned or node.drives or node.parents or node.frozen or self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
         self._close(node)

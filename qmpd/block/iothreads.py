@@ -45,6 +45,20 @@ def move(node: BlockNode, thread: str, drive: Drive | None = None) -> None:
         each.thread = thread
 
 
+def join(node: BlockNode, child: BlockNode) -> None:
+    """Two nodes are to hang together: one of them moves to where the other is.
+
+    :raise Refusal: devices keep both where they are.
+    """
+    try:
+        move(child, node.thread)
+    except Refusal as error:
+        try:
+            move(node, child.thread)
+        except Refusal:
+            raise error from None
+
+
 def leave(node: BlockNode) -> None:
     """The device is gone that had nodes work in a thread: they go back to the main loop, unless another keeps them."""
     if node.thread != MAIN and not any(user.device is not None for each in _together(node) for user in each.drives):

@@ -54,8 +54,12 @@ class BlockNode:
     image: dict[str, Any] = field(default_factory=dict)
     # The node above that it was opened with, where it has its being read-only from there.
     heir_of: str = ""
+    # The node whose options have described it: those that are given to that one anew concern this one, too.
+    described_by: str = ""
     # Whether what is behind it was opened by what its image says, and the name of that as it stands in the image.
     backing_as_recorded: bool = False
+    # How many jobs need that to stay behind it.
+    frozen: int = 0
     recorded_backing: str = ""
     # Whether what is behind it was there when its limits were last looked at.
     minds_backing: bool = True

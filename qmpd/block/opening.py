@@ -94,6 +94,8 @@ class Opener:
         for child in children.values():
             if child.heir_of == _UNBORN:
                 child.heir_of = node.name
+            if child.described_by == _UNBORN:
+                child.described_by = node.name
         if name == "qcow2":
             self._open_backing(node, options)
             self._load_bitmaps(node)
@@ -180,10 +182,7 @@ class Opener:
 
         :raise MachineError: what every node can be told is wrong.
         """
-        if options.get("detect-zeroes") == "unmap" and options.get("discard") not in ("unmap", "on"):
-            raise MachineError(
-                "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
-            )
+        check_zeroes(options)
         name = options.get("node-name")
         if name is not None:
             self._graph.check_name(name)
@@ -223,6 +222,7 @@ class Opener:
         child = self.open(whole)
         if "read-only" not in options:
             child.heir_of = _UNBORN
+        child.described_by = _UNBORN
         return child
 
     def _open_backing(self, node: BlockNode, options: Options) -> None:
@@ -246,6 +246,8 @@ class Opener:
         try:
             self._graph.set_backing(node, child)
             node.backing_as_recorded = "backing" not in options
+            if child.described_by == _UNBORN:
+                child.described_by = node.name
         except Refusal:
             self._graph.release(node, always=True)
             raise
@@ -271,6 +273,15 @@ def _called(node: BlockNode) -> str:
     """What a node that cannot be read is called."""
     file = node.children.get("file")
     return node.exact_name if file is None else file.exact_name
+
+
+def check_zeroes(options: Options) -> None:
+    """Refuse to give back the room of zeros where nothing gives back room.
+
+    :raise MachineError: that is asked for.
+    """
+    if options.get("detect-zeroes") == "unmap" and options.get("discard") not in ("unmap", "on"):
+        raise MachineError("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap")
 
 
 def apply_common(node: BlockNode, options: Options) -> BlockNode:

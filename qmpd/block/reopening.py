@@ -5,8 +5,9 @@ All nodes that are named together change, or none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qmpd.block import iothreads
 from qmpd.block.drive_options import CACHES
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.table import DRIVERS
@@ -14,7 +15,7 @@ from qmpd.block.files import DiskFile
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import content_of
 from qmpd.block.nodes import below
-from qmpd.block.opening import apply_common
+from qmpd.block.opening import apply_common, check_zeroes
 from qmpd.block.permissions import refresh
 from qmpd.block.transactions import refusal_of
 from qmpd.common.dictionary_order import in_order
@@ -39,6 +40,11 @@ _CHANGEABLE = {
     "copy-on-read": frozenset({"bottom"}),
     "preallocate": frozenset({"prealloc-align", "prealloc-size"}),
 }  # fmt: skip
+# What every node takes.
+_EVERYBODYS = frozenset({"read-only", "auto-read-only", "cache", "detect-zeroes", "discard"})
+# Drivers whose options cannot be given anew, and those of nodes that jobs make for themselves.
+_NEVER = frozenset({"blkverify", "quorum", "copy-on-read", "compress", "copy-before-write", "blklogwrites"})
+_IMPLICIT = frozenset({"mirror_top", "commit_top"})
 _COMMON = (
     "read_only", "auto_read_only", "detect_zeroes", "discard", "direct", "no_flush", "force_share", "options",
     "backing_as_recorded",
@@ -72,21 +78,28 @@ class _Change:
         """
         self._remember(node)
         node.minds_backing = True
+        if node.driver in _NEVER:
+            raise Refusal("reopen-unsupported", driver=node.driver, node=node.name)
         roles = DRIVERS[node.driver].children
-        recorded = node.image.get("full-backing-filename")
-        if not keep and "backing" in roles and "backing" not in options and recorded is not None:
-            raise MachineError(f"backing is missing for '{node.name}'")
-        if options.get("driver", node.driver) != node.driver:
-            raise MachineError("Cannot change the option 'driver'")
-        if options.get("node-name", node.name) != node.name:
-            raise MachineError("Cannot change the option 'node-name'")
         own = {name: value for name, value in options.items() if name not in roles}
-        self._check(node, own, keep=keep)
-        known = {**_told(node), **own} if keep else own
-        apply_common(node, {**known, "driver": node.driver})
+        self._check_reset(node, own, keep=keep)
+        has_behind = "backing" in node.children or node.image.get("full-backing-filename") is not None
+        if not keep and "backing" in roles and "backing" not in options and has_behind:
+            raise MachineError(f"backing is missing for '{node.name}'")
         for role in roles:
-            if role in options:
-                self._child(node, role, options[role], keep=keep)
+            if role in options and not isinstance(options[role], dict):
+                self._link(node, role, options[role])
+        described = {role: options[role] for role in roles if isinstance(options.get(role), dict)}
+        ours = {role: value for role, value in described.items() if _describes(node, role)}
+        self._check(node, {**own, **{role: value for role, value in described.items() if role not in ours}})
+        known = {**_told(node), **own} if keep else own
+        check_zeroes(known)
+        if node.driver == "throttle":
+            self._graph.check_group(str(known["throttle-group"]))
+        apply_common(node, {**known, "driver": node.driver})
+        for role, value in ours.items():
+            inherited = {} if keep else _inherited(node, role, value)
+            self.apply(node.children[role], {**inherited, **value}, keep=keep)
         for child in node.children.values():
             if child.heir_of == node.name and child.read_only != node.read_only:
                 self._remember(child)
@@ -96,31 +109,37 @@ class _Change:
         common = {name: getattr(node, name) for name in _COMMON}
         self._before.append(_Before(node, common, dict(node.children), node.content))
 
-    def _check(self, node: BlockNode, own: Mapping[str, Any], *, keep: bool) -> None:
-        """Refuse what cannot be changed."""
+    @staticmethod
+    def _check(node: BlockNode, own: Mapping[str, Any]) -> None:
+        """Refuse what cannot be changed: of several the one that QEMU's dictionary has first."""
         changeable = _CHANGEABLE.get(node.driver, frozenset())
-        common = {"driver", "node-name", "read-only", "auto-read-only", "cache", "detect-zeroes", "discard",
-                  "force-share"}  # fmt: skip
-        for name, value in own.items():
-            if name in common or name in changeable or node.options.get(name) == value:
-                continue
-            raise MachineError(f"Cannot change the option '{name}'")
-        if not keep:
-            for name in node.options:
-                if name not in own and name not in changeable and name not in ("locking", "aio"):
-                    raise MachineError(f"Option '{name}' cannot be reset to its default value")
+        same = {
+            **node.options, "driver": node.driver, "node-name": node.name, "force-share": node.force_share,
+        }  # fmt: skip
+        changed = [
+            leaf
+            for name, value in own.items()
+            if name not in _EVERYBODYS and name not in changeable and not (name in same and same[name] == value)
+            for leaf in _leaves(name, value)
+        ]
+        if changed:
+            raise MachineError(f"Cannot change the option '{in_order(tuple(changed))[0]}'")
 
-    def _child(self, node: BlockNode, role: str, value: object, *, keep: bool) -> None:
+    @staticmethod
+    def _check_reset(node: BlockNode, own: Mapping[str, Any], *, keep: bool) -> None:
+        """Refuse to leave out what cannot be as it is by default."""
+        changeable = _CHANGEABLE.get(node.driver, frozenset())
+        for name in () if keep else node.options:
+            if name not in own and name not in changeable:
+                raise MachineError(f"Option '{name}' cannot be reset to its default value")
+
+    def _link(self, node: BlockNode, role: str, value: object) -> None:
         child = node.children.get(role)
-        if isinstance(value, dict):
-            if child is None:
-                raise MachineError(f"Cannot change the option '{role}'")
-            if child.owned:
-                # It was there before this node, and does not go by what this node is told.
-                first = in_order(tuple(f"{role}.{name}" for name in value))[0] if value else role
-                raise MachineError(f"Cannot change the option '{first}'")
-            self.apply(child, cast("dict[str, Any]", value), keep=keep)
-            return
+        if child is not None and role == "backing" and value != child.name:
+            if child.driver in _IMPLICIT and child.name.startswith("#"):
+                raise Refusal("reopen-implicit", role=role, node=node.name)
+            if node.frozen:
+                raise Refusal("reopen-frozen", role=role, node=node.name, child=child.name)
         if value is None:
             if role != "backing":
                 raise MachineError(f"Cannot change the option '{role}'")
@@ -136,6 +155,7 @@ class _Change:
             return
         if _reaches(new, node):
             raise Refusal("reopen-cycle", child=new.name, role=role, node=node.name)
+        iothreads.join(node, new)
         self._replace(node, role, new)
 
     @staticmethod
@@ -202,6 +222,8 @@ class _Change:
 
     def _check_unused(self, node: BlockNode) -> None:
         if any(drive.writes for drive in node.drives) or any(
+            parent.driver == "copy-on-read" for parent in node.parents
+        ) or any(
             not parent.read_only and parent.driver == "qcow2" and parent.children.get("backing") is not node
             for parent in node.parents
         ):
@@ -241,6 +263,29 @@ class _Change:
             if isinstance(node.content, DiskFile):
                 node.content.reopen(read_only=node.read_only, auto_read_only=node.auto_read_only)
         refresh(each.node for each in self._before)
+
+
+def _describes(node: BlockNode, role: str) -> bool:
+    """Whether a child goes by what a node is told of it."""
+    child = node.children.get(role)
+    return child is not None and child.described_by == node.name
+
+
+def _inherited(node: BlockNode, role: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """What a child takes from a node where it is told nothing else."""
+    found: dict[str, Any] = {"read-only": True if role == "backing" else node.read_only}
+    found["cache"] = {"direct": node.direct, "no-flush": node.no_flush} | (value.get("cache") or {})
+    if role != "backing":
+        found |= {"auto-read-only": node.auto_read_only, "discard": "unmap"}
+    found["force-share"] = node.force_share
+    return {**found, "cache": found["cache"]}
+
+
+def _leaves(name: str, value: object) -> list[str]:
+    """An option's name, or those of all that are within it."""
+    if not isinstance(value, dict) or not value:
+        return [name]
+    return [leaf for member, inner in value.items() for leaf in _leaves(f"{name}.{member}", inner)]
 
 
 def _reaches(node: BlockNode, other: BlockNode) -> bool:

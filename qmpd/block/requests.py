@@ -15,6 +15,7 @@ from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import failure
 from qmpd.block.throttling import Gate
 from qmpd.block.values import number as value_of
+from qmpd.block.watching import Watched
 from qmpd.schedule.schedule import Time
 
 if TYPE_CHECKING:
@@ -295,7 +296,8 @@ def carry_out(node: BlockNode, request: Request, *, through: bool = False) -> by
     if request.kind == "write":
         _write(node, port, request)
     elif request.kind == "zero":
-        port.zero(request.offset, request.length, unmap=request.unmap)
+        zero = port.zero_at_root if isinstance(port, Watched) else port.zero
+        zero(request.offset, request.length, unmap=request.unmap)
     else:
         port.discard(request.offset, request.length)
     if through or request.through:

@@ -102,11 +102,15 @@ class Watched:
 
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Let them be zeros."""
+        self.zero_at_root(offset, length, unmap=unmap and self.node.discard == "unmap")
+
+    def zero_at_root(self, offset: int, length: int, *, unmap: bool) -> None:
+        """The same for a user of the node: whether the node gives back room counts for those above it alone."""
         node = self.node
         try:
             if node.faults:
                 self._fail("write", offset, length)
-            self._content.zero(offset, length, unmap=unmap and node.discard == "unmap")
+            self._content.zero(offset, length, unmap=unmap)
         finally:
             if node.bitmaps:
                 note_write(node.bitmaps, offset, length, node.virtual_size)

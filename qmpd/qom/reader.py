@@ -210,6 +210,8 @@ class Reader:
             raise Refusal("size-expected" if in_tree else "size-too-large", name=name, value=value) from None
 
     def _link(self, to: Target, value: str) -> str:
+        if not value:
+            return ""
         wanted = to.found.kind[len("link<") : -1]
         node = self._tree.resolve_typed(value, wanted)
         if node is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.content import number_of
 from qmpd.block.files import ALL
+from qmpd.block.jobs import chain
 from qmpd.block.jobs.mirror import Mirror
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.reopening import reopen
@@ -42,6 +43,7 @@ class ActiveCommit(Mirror):
             if self._was_read_only:
                 reopen(jobs.graph, [(base, {"read-only": True})], keep=True)
             raise
+        self.freeze(chain.images(node, base))
 
     def query_more(self) -> dict[str, Any]:
         """Nothing: it never writes to both at once."""

@@ -16,6 +16,8 @@ from qmpd.block.nodes import Drive
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qmpd.block.jobs.home import Home
     from qmpd.block.jobs.steps import Steps
     from qmpd.block.nodes import BlockNode
@@ -34,7 +36,7 @@ class BlockJob(Job):
     DRAINS: ClassVar[str] = ""
     """What `JobBehaviour.job_drains` calls this kind."""
 
-    __slots__ = ("_delay", "_use", "io_status", "limit", "nodes", "speed")
+    __slots__ = ("_delay", "_frozen", "_use", "io_status", "limit", "nodes", "speed")
 
     def __init__(self, jobs: Home, options: BlockOptions, node: BlockNode) -> None:
         """It is created, on a node.
@@ -43,6 +45,7 @@ class BlockJob(Job):
         """
         self._drain_before(jobs)
         self.nodes: list[BlockNode] = []
+        self._frozen: list[BlockNode] = []
         super().__init__(jobs, options)
         self.io_status = "ok"
         self.limit = RateLimit()
@@ -89,6 +92,12 @@ class BlockJob(Job):
         self.nodes.append(node)
         self.jobs.join_drains(self, node)
 
+    def freeze(self, nodes: Iterable[BlockNode]) -> None:
+        """What is behind these nodes has to stay there for as long as the job is at work, and so have they."""
+        for node in nodes:
+            node.frozen += 1
+            self._frozen.append(node)
+
     def use(self, node: BlockNode) -> None:
         """Be a user of its node, in the releases whose jobs are."""
         if self.jobs.behaviour.job_uses_node:
@@ -97,6 +106,10 @@ class BlockJob(Job):
 
     def clean(self) -> None:
         """It is over: let go of its node."""
+        frozen, self._frozen = self._frozen, []
+        for node in frozen:
+            node.frozen -= 1
+            self.jobs.graph.release(node)
         self.jobs.drain_all(self._drains(self.jobs).ended)
         if self._use is not None and self._use.node is not None:
             self.jobs.graph.empty(self._use)

@@ -14,6 +14,7 @@ from qmpd.block.jobs.block_job import BlockJob, BlockOptions
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.placing import put_on, take_out
 from qmpd.block.recorded import write_backing
+from qmpd.block.reopening import reopen
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Stream(BlockJob):
     KIND: ClassVar[str] = "stream"
     DRAINS: ClassVar[str] = "stream"
 
-    __slots__ = ("_filter", "_image", "_options")
+    __slots__ = ("_filter", "_image", "_options", "_was_read_only")
 
     def __init__(self, jobs: Home, options: StreamOptions, node: BlockNode) -> None:
         """It is created.
@@ -65,19 +66,25 @@ class Stream(BlockJob):
         self._image = chain.unfiltered(node)
         self._filter: BlockNode | None = None
         graph = jobs.graph
+        self._was_read_only = self._image.read_only
+        if self._was_read_only:
+            reopen(graph, [(self._image, {"read-only": False})], keep=True)
         if jobs.behaviour.stream_has_filter:
             given = {} if options.bottom is None else {"bottom": options.bottom.name}
             self._filter = put_on(
                 graph, node, "copy-on-read", "file", lambda above: CopyOnRead(above, graph), options.filter_name, given
             )
+            self._filter.frozen += 1
         try:
             super().__init__(jobs, options, node)
         except Refusal:
             self._drop_filter()
+            self._restore()
             raise
         self.use(node)
         for each in self._copied():
             self.add_node(each)
+        self.freeze([self._image, *self._copied()][:-1])
 
     def quiet_nodes(self) -> list[BlockNode]:
         """The images, and the node that is on top of them."""
@@ -142,12 +149,21 @@ class Stream(BlockJob):
     def _drop_filter(self) -> None:
         if self._filter is not None:
             above, self._filter = self._filter, None
+            above.frozen -= 1
             take_out(self.jobs.graph, above, next(iter(above.children.values())))
 
     def clean(self) -> None:
         """Let go of the image."""
         self._drop_filter()
         super().clean()
+        self._restore()
+
+    def _restore(self) -> None:
+        """The image is read-only again where it was."""
+        image, graph = self._image, self.jobs.graph
+        if self._was_read_only and graph.nodes.get(image.name) is image:
+            self._was_read_only = False
+            reopen(graph, [(image, {"read-only": True})], keep=True)
 
 
 def _copy(top: Content, behind: Sequence[Content], offset: int, size: int, most: int) -> _Chunk:
