@@ -155,6 +155,10 @@ class Buses:
         self._names[kind] = number + 1
         return f"{kind.lower()}.{number}"
 
+    def take_back(self, kind: str) -> None:
+        """Give the name that `new_name` gave last to the next bus of this type."""
+        self._names[kind] -= 1
+
     # Finding one
 
     def first(self, *, name: str | None = None, kind: str = "") -> Bus | None:

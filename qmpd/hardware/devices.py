@@ -40,8 +40,21 @@ if TYPE_CHECKING:
 PERIPHERAL = "/machine/peripheral"
 PERIPHERAL_ANON = "/machine/peripheral-anon"
 UNATTACHED = "/machine/unattached"
-# The controllers that boards have by the name of their first PCI bus, and where they are on it.
-_USB_CONTROLLERS = {"pci.0": ("piix3-usb-uhci", 1 << 3 | 2), "pcie.0": ("ich9-usb-ehci1", 0x1D << 3 | 7)}
+# The controllers that boards have, by the name of their first PCI bus: their types, where they are on it, and which of
+# the first one's ports are theirs (hw/usb/hcd-ehci-pci.c).
+_USB_CONTROLLERS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "pci.0": (("piix3-usb-uhci", {"addr": 1 << 3 | 2}),),
+    "pcie.0": (
+        ("ich9-usb-ehci1", {"addr": 0x1D << 3 | 7, "multifunction": True}),
+        *(
+            (f"ich9-usb-uhci{each}", {"addr": 0x1D << 3 | each - 1, "multifunction": True, "firstport": 2 * (each - 1)})
+            for each in (1, 2, 3)
+        ),
+    ),
+}
+# The board's devices that come behind them.
+_BEHIND_USB = frozenset({"PIIX4_PM", "ICH9 SMB", "ICH9-SMB"})
+_MASTER, _USB_BUS = "masterbus", "usb-bus"
 # What is no value of a property that is needed, where that is not the same as of others.
 _EMPTY = {"serial": (None,)}
 _CONSOLE = "qemu-console"
@@ -139,6 +152,7 @@ class Devices:
         device = Device(node, driver, identifier, cold=cold)
         try:
             given = self._set(node, options, identifier, text=text)
+            self._share_bus(node, identifier, given)
             self._realize(device, bus, captured, given)
         except Refusal:
             container.remove(name)
@@ -210,6 +224,15 @@ class Devices:
                     if part is not node and part.type == to.type and part.property(to.name) is not None:
                         part.set_value(to.name, read)
         return given
+
+    def _share_bus(self, node: Node, identifier: str | None, given: Mapping[str, Any]) -> None:
+        """A USB controller that is another's companion has no bus: its ports are the other's."""
+        if not given.get(_MASTER):
+            return
+        for child in [each for each in node.children.values() if each.type == _USB_BUS]:
+            node.remove(child.name)
+            if identifier is None:
+                self.buses.take_back(_USB_BUS)
 
     def _preset(self, node: Node) -> dict[str, Any]:
         """Let a new device begin with what is preset; gives what was set, read."""
@@ -362,6 +385,7 @@ class Devices:
         for name, value in given.items():
             if node.property(name) is not None:
                 node.set_value(name, value)
+        self._share_bus(node, None, given)
         self._realize(Device(node, driver, None, cold=cold), bus, captured, given)
 
     def bus_for(self, driver: str) -> Bus | None:
@@ -371,10 +395,20 @@ class Devices:
 
     def add_usb(self) -> None:
         """Add the USB controller that the board has when it is to have one (`-usb`)."""
-        for name, (driver, address) in _USB_CONTROLLERS.items():
+        for name, controllers_there in _USB_CONTROLLERS.items():
             bus = self.buses.first(name=name)
-            if bus is not None:
-                self.add_own(driver, bus, {"addr": address}, cold=True)
+            for driver, given in controllers_there if bus is not None else ():
+                assert bus is not None
+                master = self.buses.first(kind=_USB_BUS)
+                if "firstport" in given and master is not None:
+                    given = {**given, _MASTER: master.name}
+                self.add_own(driver, bus, given, cold=True, number=self._number_of_usb())
+
+    def _number_of_usb(self) -> int | None:
+        """The number of the board's next USB controller; None: it comes behind all that there are."""
+        behind = [each.node for each in self.buses.devices.values() if each.node.type in _BEHIND_USB]
+        own = [node.name for node in behind if node.parent is not None and node.parent.path == UNATTACHED]
+        return min((int(name[len("device[") : -1]) for name in own), default=None)
 
     def add_usb_device(self, driver: str) -> None:
         """Add a device that belongs to the machine to its first USB bus, where it has one (`-usbdevice`)."""
