@@ -13,7 +13,7 @@ from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.nodes import below
 from qmpd.block.permissions import check_writable, cumulative
-from qmpd.block.values import number
+from qmpd.block.values import is_on, number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -96,6 +96,7 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
     check_options(content.header, node.options)
     if "data-file" in node.children and not content.header.incompatible & layout.DATA_FILE:
         raise Refusal("qcow2-data-file")
+    content.keeps_room = is_on(node.options.get("discard-no-unref"))
     content.tell_corrupt = partial(_tell_corrupt, node, graph)
     return content
 

@@ -5,6 +5,7 @@ What needs no image is asked of real QEMU through all doors: `tests/refusals/roo
 
 from __future__ import annotations
 
+import json
 import struct
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -158,3 +159,24 @@ def test_a_format_that_is_not_read_is_told_at_every_door(tmp_path: Path, kind: s
                 assert [each["device"] for each in monitor("query-block")["return"]] == ["a", "b", "ide1-cd0"]
     told = [line for line in errors.read_text().splitlines() if says in line]
     assert len(told) == len(lines), told
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("extended", ["on", "off"])
+def test_clusters_that_stay(qmpd: VMFactory, tmp_path: Path, extended: str) -> None:
+    """`discard-no-unref`: what is discarded reads as zeros, and its room is kept for it.  (Seen with QEMU 10.0.)"""
+    path = tmp_path / "a.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"extended_l2={extended}", path, "1M")
+    options = "driver=qcow2,node-name=n,discard=unmap,discard-no-unref=on"
+    node = f"{options},file.driver=file,file.filename={path}"
+    vm = qmpd(command_line=["-machine", "pc", "-blockdev", node], guest="", clock="virtual", release="10.0")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        for line in ("write -P 1 0 1M", "discard 64k 128k", "write -z -u 512k 128k"):
+            monitor.human(f'qemu-io n "{line}"')
+    vm.close()
+    pieces = json.loads(qemu_img("map", "--output=json", path))
+    first = pieces[0]["offset"]
+    zeros = [(each["start"] >> 10, each["length"] >> 10) for each in pieces if each["zero"]]
+    assert zeros == [(64, 128), (512, 128)]
+    assert all(each["offset"] == first + each["start"] for each in pieces)
+    assert "No errors were found" in qemu_img("check", path)

@@ -82,6 +82,7 @@ class Qcow2Content:
         self.read_only = read_only
         self.backing: Content | None = None
         self.discards = False
+        self.keeps_room = False
         self.header: Header = read_header(file, read_only=read_only)
         self._image: Qcow2 | None = None
         self._compressor: tuple[Qcow2, Compressor] | None = None
@@ -100,6 +101,7 @@ class Qcow2Content:
             raise failure(errno.ENOMEDIUM)
         if self._image is None:
             self._image = Qcow2(self.file, read_only=self.read_only, data=self.data, parts=self._parts())
+            self._image.keeps_room = self.keeps_room
             self.header = self._image.header
             self._look_behind()
         return self._image

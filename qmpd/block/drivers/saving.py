@@ -11,6 +11,7 @@ from qmpd.block.copying import SMALLEST_CLUSTER, Copier
 from qmpd.block.description import cluster_of
 from qmpd.block.images.errors import failure
 from qmpd.block.nodes import below
+from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph
@@ -42,7 +43,10 @@ class CopyBeforeWrite(Passing):
             if begin is None:
                 bitmap.set(0, bitmap.size)
             else:
-                rules.merge(bitmap, begin)
+                try:
+                    rules.merge(bitmap, begin)
+                except Refusal as error:
+                    raise Refusal("copy-bitmap", name=begin.name, why=error) from None
         self.copier = Copier(node, bitmap)
         self.saved = self.access = None
         if node.driver == "copy-before-write":

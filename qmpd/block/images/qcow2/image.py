@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Qcow2(ReadImage):
     """An open image."""
 
-    __slots__ = ()
+    __slots__ = ("keeps_room",)
 
     def __init__(
         self, storage: Storage, *, read_only: bool, data: Storage | None = None, parts: Parts | None = None
@@ -36,6 +36,8 @@ class Qcow2(ReadImage):
         :raise OSError: it cannot be read.
         """
         super().__init__(storage, read_only=read_only, data=data, parts=parts)
+        # Whether clusters that the guest needs no more stay its own (`discard-no-unref`).
+        self.keeps_room = False
         if not read_only:
             self.refcounts.check_tables = partial(overlaps.check, self)
             self._become_writable()
@@ -352,7 +354,7 @@ class Qcow2(ReadImage):
             old = [self.mapping.entry(table, index + each) for each in range(count)]
             new, freed = [], []
             for entry in old:
-                keep = self._is_alone(entry) and not unmap
+                keep = self._is_alone(entry) and (not unmap or self._keeps(entry))
                 value = entry.value & (layout.OFFSET | layout.COPIED) if keep else 0
                 if self.external:
                     value = entry.value & (layout.OFFSET | layout.COPIED)
@@ -392,7 +394,10 @@ class Qcow2(ReadImage):
             new = [self._discarded(entry, wholly=wholly) for entry in old]
             if new != old:
                 self.mapping.set_entries(table, index, new)
-                self._release([before for before, after in zip(old, new, strict=True) if before != after])
+                self._release([
+                    before for before, after in zip(old, new, strict=True)
+                    if before != after and not after.value & layout.OFFSET
+                ])  # fmt: skip
 
     def _discarded(self, entry: Entry, *, wholly: bool) -> Entry:
         if wholly:
@@ -400,9 +405,13 @@ class Qcow2(ReadImage):
         allocated = bool(entry.value & (layout.COMPRESSED | layout.OFFSET))
         if not allocated and (self.below is nothing or self._is_zero(entry)):
             return entry
+        kept = entry.value & (layout.OFFSET | layout.COPIED) if self._keeps(entry) else 0
         if self.header.extended:
-            return Entry(0, 0xFFFF_FFFF << 32)
-        return Entry(layout.ZERO if self.header.version >= 3 else 0)
+            return Entry(kept, 0xFFFF_FFFF << 32)
+        return Entry(kept | layout.ZERO if self.header.version >= 3 else 0)
+
+    def _keeps(self, entry: Entry) -> bool:
+        return self.keeps_room and self.header.version >= 3 and not entry.value & layout.COMPRESSED
 
     def _is_zero(self, entry: Entry) -> bool:
         if self.header.extended:
