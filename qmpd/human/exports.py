@@ -17,35 +17,37 @@ _URI_KINDS = ("unix:", "vsock:", "fd:", "tcp:")
 
 
 def _start(system: System, line: Line) -> str:
-    every, writable = line.flag("a"), line.flag("w")
+    every, writable = line.flag("a", "w"), line.flag("w")
     uri = line.required()
     line.end()
     if writable and not every:
         raise Refusal("nbd-writable-alone")
-    start_server(system, line.client, _address(uri), {})
+    start_server(system, line.client, _address(uri, named=system.release.behaviour.tcp_addresses_named), {})
     if every:
         _export_all(system, writable=writable)
     return ""
 
 
-def _address(uri: str) -> dict[str, Any]:
-    """The flat SocketAddress that a text is (QEMU's `socket_parse`).
+def _address(uri: str, *, named: bool) -> dict[str, Any]:
+    """The flat SocketAddress that a text is (QEMU's `socket_parse`); `named`: one of TCP may say so.
 
     :raise Refusal: it is none.
     """
-    kind = next((each for each in _URI_KINDS if uri.startswith(each)), "")
+    kind = next((each for each in _URI_KINDS if uri.startswith(each) and (named or each != "tcp:")), "")
     rest = uri.removeprefix(kind)
     if kind in ("unix:", "fd:"):
         if not rest:
             raise Refusal("address-invalid", uri=uri)
         return {"type": "unix", "path": rest} if kind == "unix:" else {"type": "fd", "str": rest}
-    first, _, _ = rest.partition(",")
-    host, colon, port = first.rpartition(":")
-    if not colon or not port or (":" in host and not (host.startswith("[") and host.endswith("]"))):
+    first, *options = rest.split(",")
+    bracketed = first.startswith("[")
+    host, colon, port = first.removeprefix("[").partition("]:" if bracketed else ":")
+    if not colon or not port:
         raise Refusal("address-unreadable", text=rest)
     if kind == "vsock:":
         return {"type": "vsock", "cid": host, "port": port}
-    return {"type": "inet", "host": host.removeprefix("[").removesuffix("]"), "port": port}
+    ends = [each.removeprefix("to=") for each in options if each.startswith("to=")]
+    return {"type": "inet", "host": host, "port": port, **({"to": ends[0]} if ends and ends[0].isdecimal() else {})}
 
 
 def _export_all(system: System, *, writable: bool) -> None:

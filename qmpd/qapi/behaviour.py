@@ -223,6 +223,8 @@ ABOUT: dict[str, str] = {
     "module_faults_bare": "a module that is missing is told of without the program's name and the option; changed"
     " between 7.2 and 10.0",
     "chardev_opened_first": "chardev-add opens a device before it looks whether its id is taken",
+    "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came between 5.2"
+    " and 7.2",
 }
 
 
@@ -388,6 +390,7 @@ class Behaviour:
     job_drains_at_removal: int = 1
     module_faults_bare: bool = False
     chardev_opened_first: bool = False
+    tcp_addresses_named: bool = True
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

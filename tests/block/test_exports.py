@@ -334,3 +334,16 @@ def test_requests_are_read_or_refused(said: list[bytes]) -> None:
             if refused is None:
                 assert request.command in {0, 1, 3, 4, 5, 6}
                 assert request.command == 3 or request.offset + request.length <= Offered.size
+
+
+@pytest.mark.parametrize(("release", "tcp"), [("5.2", False), ("7.2", True)])
+def test_the_human_monitor_starts_the_server(qmpd: VMFactory, release: str, tcp: bool) -> None:
+    monitor = Monitor(qmpd(command_line=["-machine", "none"], release=release, clock="real").qmp_path)
+    assert monitor.human("nbd_server_start -w 127.0.0.1:0") == "Error: -w only valid together with -a\n"
+    assert monitor.human("nbd_server_start 127.0.0.1") == "Error: error parsing address '127.0.0.1'\n"
+    wrong = "address resolution failed for tcp:127.0.0.1:0: Servname not supported for ai_socktype"
+    assert monitor.human("nbd_server_start tcp:127.0.0.1:0") == ("" if tcp else f"Error: {wrong}\n")
+    assert monitor.human("nbd_server_stop") == ("" if tcp else "Error: NBD server not running\n")
+    assert monitor.human("nbd_server_start -a -w [::1]:0") == ""
+    assert monitor.human("nbd_server_stop") == ""
+    monitor.close()

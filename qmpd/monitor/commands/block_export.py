@@ -152,7 +152,7 @@ def _open(system: System, export: Export, arguments: Arguments) -> Listening:
 def _check_block_size(system: System, identifier: str, size: int) -> None:
     is_power = not size & (size - 1)
     in_range = _SMALLEST_BLOCK <= size <= _LARGEST_BLOCK
-    if is_power and in_range:
+    if not size or (is_power and in_range):
         return
     if not system.release.behaviour.block_sizes_apart:
         raise Refusal("export-block-size")
