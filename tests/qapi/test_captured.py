@@ -47,7 +47,7 @@ def test_unmodelled_queries_get_the_recorded_answers(name: str, capsys: pytest.C
             same += 1
     with capsys.disabled():
         print(f" {name}: {same} of {asked}", end="")
-    assert asked > 50
+    assert asked > 30
 
 
 @pytest.mark.parametrize("name", RELEASES)
