@@ -90,9 +90,7 @@ class DiskGuest(Group):
     ) -> DiskResult:  # fmt: skip
         """Write bytes that are all `pattern`, or zeros that need not be written (`zeroes`), to a disk."""
         begin, count = _place(offset, length)
-        byte = number(pattern)
-        if byte > 255:
-            raise ControlError("'pattern' is a byte")
+        byte = _byte(pattern)
         kind = "zero" if zeroes else "write"
         return self._do(device, Request(kind, begin, count, 0 if zeroes else byte, unmap=unmap))
 
@@ -152,11 +150,8 @@ class DiskGuest(Group):
         whole = node.virtual_size - begin if area is None else _place(offset, area, most=1 << 62)[1]
         if each == 0 or whole < each or begin + whole > node.virtual_size:
             raise ControlError(f"the disk of '{device}' has {node.virtual_size} bytes")
-        pace = read_size(rate)
-        if pace == 0:
-            raise ControlError("'rate' is a number of bytes a second")
-        interval = nanoseconds(each / pace)
-        load = disks.start_load(drive, device, begin, whole, each, interval, count, number(pattern) & 255)
+        interval = _interval(each, rate)
+        load = disks.start_load(drive, device, begin, whole, each, interval, count, _byte(pattern))
         return LoadState(**load.describe())
 
     @command("guest-stop-load")
@@ -174,6 +169,27 @@ class DiskGuest(Group):
         if system.is_bare:
             return []
         return [LoadState(**load.describe()) for load in system.disks.loads.values()]
+
+
+def _byte(pattern: Address) -> int:
+    try:
+        byte = number(pattern)
+    except ValueError:
+        byte = 256
+    if byte > 255:
+        raise ControlError("'pattern' is a byte")
+    return byte
+
+
+def _interval(length: int, rate: Size) -> int:
+    """Nanoseconds between writes of so many bytes, at so many bytes a second."""
+    try:
+        pace = read_size(rate)
+        if pace > 0:
+            return nanoseconds(length / pace)
+    except ValueError as error:
+        raise ControlError(f"'rate': {error}") from None
+    raise ControlError("'rate' is a number of bytes a second")
 
 
 def _place(offset: Size, length: Size, *, most: int = _MOST) -> tuple[int, int]:

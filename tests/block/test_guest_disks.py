@@ -312,3 +312,16 @@ def test_an_image_that_contradicts_itself(
     vm.close()
     said = subprocess.run(["qemu-io", "-c", "write 0 512", image], capture_output=True, text=True, check=False)
     assert "Image is corrupt; cannot be opened read/write" in said.stderr
+
+
+@needs_qemu_img
+def test_what_is_no_byte_and_no_rate_is_refused(qmpd: VMFactory, image: Path) -> None:
+    vm = disk(qmpd, image)
+    for pattern in ("", "x", 256, "0x100"):
+        with pytest.raises(ControlError, match="'pattern' is a byte"):
+            vm.guest.write("d0", pattern=pattern)
+        with pytest.raises(ControlError, match="'pattern' is a byte"):
+            vm.guest.start_load("d0", rate="1M", length="64k", pattern=pattern)
+    for rate in ("", "fast", 0):
+        with pytest.raises(ControlError, match="'rate'"):
+            vm.guest.start_load("d0", rate=rate, length="64k")
