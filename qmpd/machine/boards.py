@@ -26,6 +26,7 @@ class Board(NamedTuple):
     CPUs and memory:
 
     - `has_cpus`: it makes CPUs, so there is a guest, firmware with its configuration, and memory nodes can be had.
+    - `cpu_model`: their model where none is asked for.
     - `levels`: the levels of CPU topology that it can have more than one of, outermost first.
     - `most_cpus`: how many CPUs it can have where the release does not tell.
     - `reads_topology`: it reads `-smp` by rules of its own, where a release has such (5.2: its refusal says so).
@@ -73,6 +74,7 @@ class Board(NamedTuple):
     reference: str
     lacking: frozenset[str] = frozenset()
     has_cpus: bool = True
+    cpu_model: str = "qemu64"
     levels: tuple[str, ...] = ("sockets", "dies", "modules", "cores", "threads")
     most_cpus: int = 255
     reads_topology: bool = True
@@ -129,7 +131,7 @@ _NAMED = {
     "isapc": _PC._replace(
         family="isapc", memory_split="", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False,
         has_pci=False, screens={"std": "isa-vga", "cirrus": "isa-cirrus-vga"}, default_screen="cirrus",
-        default_card="ne2k_isa",
+        default_card="ne2k_isa", cpu_model="486",
     ),
     "microvm": _PC._replace(
         family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,

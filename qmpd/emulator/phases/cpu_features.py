@@ -53,6 +53,9 @@ class CPUs:
         """
         text = self._options.values.get("cpu")
         if text is None:
+            usual = self._board.kind.cpu_model
+            self._options.machine.settings = replace(self._machine, cpu_model=usual)
+            self._type = f"{usual}-x86_64-cpu"
             return
         if not text:
             raise OptionError("-cpu option cannot be empty", NOWHERE)
