@@ -12,6 +12,7 @@ from qmpd.block.filenames import parse
 from qmpd.block.files import new_file
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2.creation import Options, create
+from qmpd.block.images.qed import create as create_qed
 from qmpd.common.refusals import NotModelled
 from qmpd.machine.errors import MachineError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # What QEMU makes images of that can have something behind them, and images that cannot.
 _WITH_BACKING = frozenset({"qcow2", "qed", "qcow", "vmdk"})
 _WITHOUT_BACKING = frozenset({"raw", "luks", "vdi", "vpc", "vhdx", "parallels"})
-_MADE = ("qcow2", "raw")
+_MADE = ("qcow2", "raw", "qed")
 
 
 class NewImage:
@@ -71,6 +72,8 @@ class NewImage:
             told["backing_file"] = self.backing
         if self.backing_format is not None:
             told["backing_fmt"] = self.backing_format
+        if self.kind == "qed":
+            told["cluster_size"] = 65536
         if self.kind == "qcow2":
             told |= {"lazy_refcounts": "off", "refcount_bits": 16}
         return f"Formatting '{self.filename}', {' '.join(f'{name}={value}' for name, value in told.items())}\n"
@@ -86,6 +89,8 @@ class NewImage:
             file.truncate(0)
             if self.kind == "raw":
                 file.truncate(self.size)
+            elif self.kind == "qed":
+                create_qed(file, self.size, self.backing, self.backing_format)
             else:
                 create(file, Options(size=self.size, backing=self.backing, backing_format=self.backing_format)).flush()
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.qed import QedContent
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.reading import ReadImage
@@ -37,7 +38,7 @@ def cluster_of(node: BlockNode) -> int | None:
     """The size of the clusters of an image, as what only passes it on tells it, too."""
     at: BlockNode | None = node
     while at is not None and at.driver != "quorum":
-        if isinstance(at.content, Qcow2Content):
+        if isinstance(at.content, Qcow2Content | QedContent):
             return at.content.header.cluster_size
         driver = DRIVERS[at.driver]
         at = at.children.get(driver.first) if driver.is_filter or at.driver == "raw" else None
@@ -47,6 +48,8 @@ def cluster_of(node: BlockNode) -> int | None:
 def describe(node: BlockNode) -> dict[str, Any]:
     """The members of `ImageInfo` that a format has of its own."""
     content = node.content
+    if isinstance(content, QedContent):
+        return {"cluster-size": content.header.cluster_size, **node.image}
     if not isinstance(content, Qcow2Content):
         return {}
     found: dict[str, Any] = {

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.content import Gone
-from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.formats import Layered
 from qmpd.block.files import ALL, DiskFile
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
@@ -101,6 +101,14 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
     return content
 
 
+def _qed(node: BlockNode, graph: BlockGraph) -> Content:
+    from qmpd.block.recorded import read_qed
+
+    if not node.read_only:
+        check_writable(node.children["file"])
+    return read_qed(node, below(node))
+
+
 def _tell_corrupt(node: BlockNode, graph: BlockGraph, error: CorruptImage, fatal: bool) -> None:
     """An image contradicts itself: a line for standard error, and then BLOCK_IMAGE_CORRUPTED."""
     what = f"Marking image as corrupt: {error.message}; further corruption events will be suppressed"
@@ -134,6 +142,7 @@ _MAKE: dict[str, Make] = {
     "nbd": _nbd,
     "raw": _raw,
     "qcow2": _qcow2,
+    "qed": _qed,
     "throttle": _filter("filters", "Throttle"),
     "copy-on-read": _filter("filters", "CopyOnRead"),
     "copy-before-write": _filter("saving", "CopyBeforeWrite"),
@@ -166,7 +175,7 @@ def reopen_all(graph: BlockGraph) -> None:
             node.content = Gone()
         node.port = Watched(node, graph)
         backing = node.children.get("backing")
-        if isinstance(node.content, Qcow2Content) and backing is not None:
+        if isinstance(node.content, Layered) and backing is not None:
             node.content.set_backing(backing.port)
         if isinstance(node.content, DiskFile):
             does, shares = cumulative(node)

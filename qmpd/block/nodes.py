@@ -131,7 +131,7 @@ class BlockNode:
         for name, child in self.children.items():
             if name != "backing":
                 found[name] = child.full_options
-        if self.driver == "qcow2" and self._has_other_backing:
+        if self.driver in ("qcow2", "qed") and self._has_other_backing:
             backing = self.children.get("backing")
             found["backing"] = None if backing is None else backing.full_options
         return found

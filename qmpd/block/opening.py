@@ -96,8 +96,9 @@ class Opener:
                 child.heir_of = node.name
             if child.described_by == _UNBORN:
                 child.described_by = node.name
-        if name == "qcow2":
+        if name in ("qcow2", "qed"):
             self._open_backing(node, options)
+        if name == "qcow2":
             self._load_bitmaps(node)
         return node
 

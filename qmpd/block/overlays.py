@@ -12,7 +12,7 @@ from qmpd.block.blockers import check_unblocked
 from qmpd.block.content import text_of
 from qmpd.block.creating import NewImage
 from qmpd.block.description import filename_of
-from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import READ
 from qmpd.block.images.errors import ImageError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Opening = Generator[Callable[[], Any], Any, BlockNode]
     """Steps that give a node in the end."""
 
-_WITH_BACKING = "qcow2"
+_WITH_BACKING = ("qcow2", "qed")
 
 
 class Overlay:
@@ -99,7 +99,7 @@ class Overlay:
             raise MachineError("Filters cannot be used as overlays")
         if "backing" in new.children:
             raise MachineError("The overlay already has a backing image")
-        if new.driver != _WITH_BACKING:
+        if new.driver not in _WITH_BACKING:
             raise MachineError("The overlay does not support backing images")
 
     def commit(self) -> Steps | None:
@@ -222,7 +222,7 @@ def _follow(graph: BlockGraph, parent: BlockNode) -> None:
     if follow is not None:
         follow()
         return
-    if not isinstance(content, Qcow2Content):
+    if not isinstance(content, Layered):
         parent.content = content_of(parent, graph)
         return
     if content.file is not parent.children["file"].port:

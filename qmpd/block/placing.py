@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.formats import Layered
 from qmpd.block.nodes import BlockNode
 from qmpd.block.permissions import refresh
 from qmpd.block.watching import Watched
@@ -54,7 +54,7 @@ def _reaches(node: BlockNode, other: BlockNode) -> bool:
 
 def repoint(content: Any, old: Content | None, new: Content | None) -> None:
     """What is in a node has something else below or behind it from now on."""
-    if isinstance(content, Qcow2Content):
+    if isinstance(content, Layered):
         if content.backing is old:
             content.set_backing(new)
         if content.file is old and new is not None:

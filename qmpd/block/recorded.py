@@ -1,13 +1,12 @@
-"""Opening a qcow2 image: what it says is behind it is noted at its node."""
+"""Opening an image: what it says is behind it is noted at its node."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.qed import QedContent
 from qmpd.block.files import beside
-from qmpd.block.images.errors import ImageError
-from qmpd.block.images.qcow2.header import write_header
 from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
 
@@ -31,7 +30,18 @@ def read_qcow2(node: BlockNode, file: Content, data: Content | None) -> Qcow2Con
     return content
 
 
-def note_backing(node: BlockNode, content: Qcow2Content) -> None:
+def read_qed(node: BlockNode, file: Content) -> QedContent:
+    """The QED image in a node; what is behind it is noted at the node.
+
+    :raise ImageError: QEMU would not open it.
+    :raise OSError: it cannot be read.
+    """
+    content = QedContent(file, read_only=node.read_only or node.inactive)
+    note_backing(node, content)
+    return content
+
+
+def note_backing(node: BlockNode, content: Qcow2Content | QedContent) -> None:
     """Note at a node what its image says is behind it."""
     header = content.header
     node.image = {}
@@ -51,15 +61,10 @@ def write_backing(node: BlockNode, name: str | None, kind: str | None) -> None:
     :raise ImageError, OSError: it cannot be written.
     """
     content = node.content
-    if not isinstance(content, Qcow2Content):
+    if not isinstance(content, Qcow2Content | QedContent):
         return
-    header = content.image.header if not content.read_only else content.header
-    before = header.backing, header.backing_format
-    header.backing = None if name is None else name.encode("utf-8", "surrogateescape")
-    header.backing_format = None if name is None or kind is None else kind.encode()
-    try:
-        write_header(header, content.file)
-    except ImageError:
-        header.backing, header.backing_format = before
-        raise
+    content.name_backing(
+        None if name is None else name.encode("utf-8", "surrogateescape"),
+        None if name is None or kind is None else kind.encode(),
+    )
     note_backing(node, content)

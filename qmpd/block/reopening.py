@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.block import iothreads
 from qmpd.block.drive_options import CACHES
-from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import DiskFile
 from qmpd.block.images.errors import ImageError
@@ -224,7 +224,7 @@ class _Change:
         if any(drive.writes for drive in node.drives) or any(
             parent.driver == "copy-on-read" for parent in node.parents
         ) or any(
-            not parent.read_only and parent.driver == "qcow2" and parent.children.get("backing") is not node
+            not parent.read_only and parent.driver in ("qcow2", "qed") and parent.children.get("backing") is not node
             for parent in node.parents
         ):
             raise MachineError(f"Read-only block node '{node.name}' cannot support read-write users")
@@ -234,7 +234,7 @@ class _Change:
         if isinstance(content, DiskFile):
             return
         changed = before.children.get("file") is not node.children.get("file")
-        if isinstance(content, Qcow2Content):
+        if isinstance(content, Layered):
             if changed:
                 content.move_to(below(node))
             backing = node.children.get("backing")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from qmpd.block.drivers.formats import Qcow2Content, Raw
 from qmpd.block.drivers.nbd import Nbd
 from qmpd.block.drivers.null import Null
+from qmpd.block.drivers.qed import QedContent
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.exports.protocol import HOLE, ZERO
 from qmpd.block.files import FileStorage
 from qmpd.block.images.qcow2.mapping import Kind
+from qmpd.block.images.qed import ZEROS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,8 @@ def parts(node: BlockNode, offset: int, length: int, depth: int = 1) -> Iterator
     driver = DRIVERS[node.driver]
     if isinstance(content, Qcow2Content):
         yield from _of_qcow2(node, content, offset, length, depth)
+    elif isinstance(content, QedContent):
+        yield from _of_qed(node, content, offset, length, depth)
     elif isinstance(content, FileStorage):
         yield from _of_file(content, offset, length, depth)
     elif isinstance(content, Null):
@@ -63,6 +67,15 @@ def _of_qcow2(node: BlockNode, content: Qcow2Content, offset: int, length: int, 
         else:
             yield Part(piece.length, False, True, depth)
         offset += piece.length
+
+
+def _of_qed(node: BlockNode, content: QedContent, offset: int, length: int, depth: int) -> Iterator[Part]:
+    for part, entry in content.image.pieces(offset, length):
+        if not entry:
+            yield from _behind(node, offset, part, depth)
+        else:
+            yield Part(part, entry != ZEROS, entry == ZEROS, depth)
+        offset += part
 
 
 def _behind(node: BlockNode, offset: int, length: int, depth: int) -> Iterator[Part]:

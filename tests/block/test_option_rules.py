@@ -136,7 +136,7 @@ def test_a_log_goes_on_where_it_ended(vm: VM, monitor: Monitor, tmp_path: Path) 
 
 
 @needs_qemu_img
-@pytest.mark.parametrize("kind", ["vmdk", "vdi", "vpc", "vhdx", "qed"])
+@pytest.mark.parametrize("kind", ["vmdk", "vdi", "vpc", "vhdx"])
 def test_a_format_that_is_not_read_is_told_at_every_door(tmp_path: Path, kind: str) -> None:
     """No drive is taken for a raw disk, or for an empty one, in silence."""
     path = tmp_path / "image"

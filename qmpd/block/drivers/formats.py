@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from qmpd.block.content import Passing
-from qmpd.block.images.errors import CorruptImage, failure
-from qmpd.block.images.qcow2.header import read_header
+from qmpd.block.content import Content, Passing
+from qmpd.block.images.errors import CorruptImage, ImageError, failure
+from qmpd.block.images.qcow2.header import read_header, write_header
 from qmpd.block.images.qcow2.image import Qcow2
 from qmpd.block.images.qcow2.mapping import Kind
 from qmpd.block.images.qcow2.reading import nothing
@@ -15,7 +15,6 @@ from qmpd.block.images.qcow2.reading import nothing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qmpd.block.content import Content
     from qmpd.block.images.qcow2.compressing import Compressor
     from qmpd.block.images.qcow2.header import Header
     from qmpd.block.images.qcow2.reading import Parts
@@ -72,15 +71,49 @@ class Raw(Passing):
         return self.below.pieces(self.offset + offset, length)
 
 
-class Qcow2Content:
+class Layered(Content):
+    """An image in `file` that shows `backing` where it has nothing itself."""
+
+    def __init__(self, file: Content, *, read_only: bool) -> None:
+        self.file = file
+        self.read_only = read_only
+        self.backing: Content | None = None
+
+    def set_backing(self, backing: Content | None) -> None:
+        """Have this behind it from now on."""
+        self.backing = backing
+
+    def read_behind(self, offset: int, length: int) -> bytes:
+        """What is behind it, zeros where nothing is."""
+        there = 0 if self.backing is None else max(0, min(length, self.backing.size - offset))
+        return (self.backing.read(offset, there) if self.backing is not None and there else b"").ljust(length, b"\0")
+
+    def move_to(self, file: Content) -> None:
+        """Be in another file from now on, which is supposed to hold the same."""
+        raise NotImplementedError
+
+    def forget(self, *, read_only: bool) -> None:
+        """Be opened anew with the next bytes.
+
+        :raise ImageError: QEMU would not open it.
+        """
+        raise NotImplementedError
+
+    def name_backing(self, name: bytes | None, kind: bytes | None) -> None:
+        """Have the image say what is behind it.
+
+        :raise ImageError, OSError: it cannot be written.
+        """
+        raise NotImplementedError
+
+
+class Qcow2Content(Layered):
     """A qcow2 image.  The header is read at once, all else when the first bytes are asked for."""
 
     def __init__(self, file: Content, data: Content | None, *, read_only: bool) -> None:
         """:raise ImageError: QEMU would not open it."""
-        self.file = file
+        super().__init__(file, read_only=read_only)
         self.data = data
-        self.read_only = read_only
-        self.backing: Content | None = None
         self.discards = False
         self.keeps_room = False
         self.header: Header = read_header(file, read_only=read_only)
@@ -128,14 +161,9 @@ class Qcow2Content:
         if backing is None:
             image.below, image.below_size, image.below_is_zero = nothing, 0, image.is_behind_below
             return
-        image.below = self._read_behind
+        image.below = self.read_behind
         image.below_size = backing.size
         image.below_is_zero = self._is_zero_behind
-
-    def _read_behind(self, offset: int, length: int) -> bytes:
-        assert self.backing is not None
-        there = max(0, min(length, self.backing.size - offset))
-        return (self.backing.read(offset, there) if there else b"").ljust(length, b"\0")
 
     def _is_zero_behind(self, offset: int, length: int) -> bool:
         backing = self.backing
@@ -173,6 +201,20 @@ class Qcow2Content:
         self.header = read_header(self.file, read_only=read_only)
         self.read_only = read_only
         self._image = None
+
+    def name_backing(self, name: bytes | None, kind: bytes | None) -> None:
+        """Have the image say what is behind it.
+
+        :raise ImageError, OSError: it cannot be written.
+        """
+        header = self.image.header if not self.read_only else self.header
+        before = header.backing, header.backing_format
+        header.backing, header.backing_format = name, kind
+        try:
+            write_header(header, self.file)
+        except ImageError:
+            header.backing, header.backing_format = before
+            raise
 
     @property
     def size(self) -> int:

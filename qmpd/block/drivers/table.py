@@ -51,6 +51,7 @@ DRIVERS: dict[str, Driver] = {
                   grows=True),
     "raw": Driver({"file": Role.FILTERED}, strong=("offset", "size"), grows=True),
     "qcow2": Driver({"file": Role.METADATA, "data-file": Role.DATA, "backing": Role.BACKING}, grows=True),
+    "qed": Driver({"file": Role.METADATA, "backing": Role.BACKING}, grows=True),
     "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
     "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),

@@ -127,7 +127,7 @@ class Commit(BlockJob):
         name = self._options.backing_file
         if name is None:
             name = base.exact_name
-        if overlay.driver == "qcow2":
+        if overlay.driver in ("qcow2", "qed"):
             self._make_writable(overlay)
             self.jobs.do_now(lambda: write_backing(overlay, name, base.driver))
         old = self._top

@@ -353,7 +353,7 @@ class Mirror(BlockJob):
         image = chain.unfiltered(self._target)
         if options.backing == "source":
             backing = self._source if options.sync == "none" else options.base
-            if image.children.get("backing") is not backing and image.driver == "qcow2":
+            if image.children.get("backing") is not backing and image.driver in ("qcow2", "qed"):
                 graph.set_backing(image, backing)
         elif options.backing == "open" and options.open_backing is not None:
             options.open_backing()

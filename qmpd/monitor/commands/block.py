@@ -25,11 +25,22 @@ if TYPE_CHECKING:
 
 # What `info` of a captured node says of its image alone, and what the image of a format has instead.
 _SECTOR = 512
+_LARGEST_INT = (1 << 31) - 1
 _IMAGE_OF_FILE = frozenset({"format-specific"})
 _ANY_DRIVE = "ide-cd"
 # What an image asks of memory, it asks for what is behind it, too.
 _MEMORY_LIMITS = ("min-mem-alignment", "opt-mem-alignment")
 _CLUSTER_LIMITS = ("write-zeroes-alignment", "discard-alignment")
+
+
+def _limits_of_format(node: BlockNode, cluster: int) -> dict[str, int]:
+    if node.driver != "qed":
+        return dict.fromkeys(_CLUSTER_LIMITS, cluster)
+    # Its writes are of whole sectors, and it discards nothing.
+    return {
+        "write-zeroes-alignment": cluster, "request-alignment": _SECTOR,
+        "max-write-zeroes": _LARGEST_INT // cluster * cluster,
+    }  # fmt: skip
 
 
 def _graph(system: System) -> BlockGraph:
@@ -124,7 +135,7 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     if cluster is not None:
         image["cluster-size"] = cluster
     if "limits" in image and "cluster-size" in image:
-        image["limits"] = {**image["limits"], **dict.fromkeys(_CLUSTER_LIMITS, image["cluster-size"])}
+        image["limits"] = {**image["limits"], **_limits_of_format(node, image["cluster-size"])}
     if DRIVERS[node.driver].is_filter:
         first = node.children.get(DRIVERS[node.driver].first)
         children = sorted(node.children.values(), key=lambda child: child is not first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.block.drivers.formats import Qcow2Content
+from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, NAMES
 from qmpd.block.permissions import cumulative, uses
@@ -85,7 +85,7 @@ def change_backing_file(system: System, session: Client, arguments: Arguments) -
     node = root_node(_graph(system), str(arguments["device"]))
     image = _graph(system).find_node(str(arguments["image-node-name"]))
     content = image.content
-    if not isinstance(content, Qcow2Content) or "backing" not in image.children:
+    if not isinstance(content, Layered) or "backing" not in image.children:
         raise CommandError("not allowing backing file change on an image without a backing file")
     if image not in list(_chain(node)):
         raise CommandError(f"'{node.name}' and image file are not in the same chain")
