@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.hardware import boot_order
 from qmpd.human.asking import answer, carry_out, execute
 from qmpd.human.declared import declare, read
 from qmpd.qapi.introspection import Array, Enumeration
@@ -194,14 +195,14 @@ def _commit(system: System, values: Values) -> str | Deferred:
 
 
 def _boot_set(system: System, values: Values) -> str:
-    order = values["order"]
-    for number, letter in enumerate(order):
-        if not "a" <= letter <= "p":
-            return told(system, "boot-order-letter", letter=letter)
-        if letter in order[:number]:
-            return told(system, "boot-order-twice", letter=letter)
-    if not system.settings.board.has_cpus:
-        raise NotModelled("the command boot_set")
+    order, board = values["order"], system.settings.board
+    try:
+        boot_order.check(order)
+        if not board.boots_from:
+            raise Refusal("boot-order-fixed")
+        boot_order.check_board(order, board)
+    except Refusal as refusal:
+        return f"{system.release.refusals.message(refusal)}\n"
     return f"boot device list now set to {order}\n"
 
 

@@ -48,6 +48,7 @@ class Board(NamedTuple):
     Buses and devices:
 
     - `has_pci`: a PCI bus, and a USB controller where it is asked for.
+    - `boots_from`: the letters of the devices that its firmware can be told to start from.
     - `takes_vga`: `-vga` makes a card.
     - `hotplugs_freely`: devices that need no bus can be added to a machine that runs.
     - `takes_system_devices`: devices of the system bus can be named at all.
@@ -90,6 +91,7 @@ class Board(NamedTuple):
     resets_twice: bool = True
     has_pci: bool = True
     takes_vga: bool = True
+    boots_from: str = "abcdn"
     hotplugs_freely: bool = True
     takes_system_devices: bool = True
     takes_remapping: bool = False
@@ -125,7 +127,8 @@ _NAMED = {
         family="none", reference="none",
         has_cpus=False, levels=("sockets", "cores", "threads"), most_cpus=1, reads_topology=False, lists_cpus=False,
         memory=0, most_slots=None, has_acpi=False, wakes=False, resets_twice=False, has_pci=False, takes_vga=False,
-        hotplugs_freely=False, takes_system_devices=False, cards=(), interface="none", ide_buses=0, floppies=0,
+        boots_from="", hotplugs_freely=False, takes_system_devices=False, cards=(), interface="none", ide_buses=0,
+        floppies=0,
         has_floppy=False, flashes=0, screens={}, serial_ports=0, parallel_ports=0, default_card="",
     ),
     "isapc": _PC._replace(
@@ -135,7 +138,7 @@ _NAMED = {
     ),
     "microvm": _PC._replace(
         family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,
-        lists_cpus=False, wakes=False, resets_twice=False,
+        lists_cpus=False, wakes=False, resets_twice=False, boots_from="",
         has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0, has_floppy=False,
         screens={}, serial_ports=1, parallel_ports=0, ports_before=(), default_card="",
     ),

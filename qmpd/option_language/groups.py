@@ -6,6 +6,7 @@ came from: much of it is looked at again later, group by group.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import orjson
@@ -60,6 +61,7 @@ IMPLIED = {
 _MERGED = frozenset(("action", "boot-opts", "icount", "machine", "memory", "name", "rtc", "smp-opts", "spice"))
 # Lists that take any key here, whatever query-command-line-options tells of them.
 _ANYTHING = frozenset(("drive", "device", "machine"))
+_SETTING = re.compile(r"([^.]{1,63})\.([^.]{1,63})\.([^=]{1,63})=")
 _NOT_GROUPS = ("object", "machine", "smp-opts", "boot-opts")
 
 
@@ -156,7 +158,7 @@ class OptionGroups:
         :raise Refusal: a key is unknown, a value not of its type, or the id no identifier or taken.
         :raise OptionList: the group's keys are asked for.
         """
-        entry = self.create(group, self._identifier(text, group), location)
+        entry = self.create(group, self._identifier(text), location)
         known = self.keys(group)
         implied = IMPLIED.get(group)
         warn = self._warner(location)
@@ -180,8 +182,9 @@ class OptionGroups:
 
         return warn
 
-    def _identifier(self, text: str, group: str) -> str | None:
-        pairs = key_values.flat_list(text, IMPLIED.get(group))
+    def _identifier(self, text: str) -> str | None:
+        # A value without its key is no id, but a flag of that name is.
+        pairs = key_values.flat_list(text)
         return next((value for key, value in pairs if key == "id"), None)
 
     def create(self, group: str, identifier: str | None, location: str) -> Entry:
@@ -227,7 +230,7 @@ class OptionGroups:
 
         :raise Refusal: a key is unknown, or a value not of its type.
         """
-        pairs = key_values.flat_list(text, implied)
+        pairs = [pair for pair in key_values.flat_list(text, implied) if pair[0] != "id"]
         known = self.keys(group)
         if known:
             key_values.check_flat_list(pairs, known, self._release.behaviour.size_language)
@@ -278,11 +281,11 @@ class OptionGroups:
 
         :raise Refusal: there is no such list, or it does not take that.
         """
-        name, equals, value = text.partition("=")
-        parts = name.split(".", 2)
-        if len(parts) != 3 or not all(parts) or not equals:
+        parts = _SETTING.match(text)
+        if parts is None:
             raise Refusal("set-unreadable", text=text)
-        group, identifier, key = parts
+        group, identifier, key = parts.groups()
+        value = text[parts.end() :]
         if self._release.behaviour.keyval_options and group in _NOT_GROUPS:
             raise Refusal("set-unsupported", group=group)
         if not self.exists(group):

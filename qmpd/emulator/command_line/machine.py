@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import has_doubtful_suffix, size_of
+from qmpd.emulator.command_line.trees import device_of_json, merge
 from qmpd.emulator.machine_types import find_machine
 from qmpd.machine.blueprint import (
     Device,
@@ -104,7 +105,7 @@ class MachineOptions:
 
     def merge(self, tree: key_values.Tree) -> None:
         """Add properties of the machine, a tree of keys."""
-        _merge(self._machine, tree)
+        merge(self._machine, tree)
 
     def take_pairs(self, pairs: list[tuple[str, str]], location: str) -> None:
         """Take what a list says about the machine, before its properties made a tree."""
@@ -246,7 +247,10 @@ class MachineOptions:
         if slots is not None and most is not None and slots > most:
             raise OptionError(f"unsupported amount of memory slots: {slots}", location=NOWHERE)
 
-    def _flat_list(self, given: Given, implied: str | None = None) -> list[tuple[str, str]]:
+    def _flat_list(
+        self, given: Given, implied: str | None = None, types: Mapping[str, str] | None = None
+    ) -> list[tuple[str, str]]:
+        """The pairs of a list; with `types` there is one such list alone, and each pair is looked at in turn."""
         def warn(flag: str, instead: str) -> None:
             if self._behaviour.keyval_options:
                 self._warn(
@@ -254,7 +258,16 @@ class MachineOptions:
                     f"Please use {instead} instead"
                 )
 
-        return key_values.flat_list(given.value, implied, warn)
+        if types is None or not self._behaviour.keyval_options:
+            return key_values.flat_list(given.value, implied, warn)
+        if "id" in dict(key_values.flat_list(given.value)):
+            raise Refusal("option-unknown", name="id")
+        pairs: list[tuple[str, str]] = []
+        for number, piece in enumerate(key_values.split_flat_list(given.value, implied)):
+            for pair in key_values.flat_list(f"{piece},", None if number else implied, warn):
+                key_values.check_flat_list([pair], types, self._behaviour.size_language)
+                pairs.append(pair)
+        return pairs
 
     def _without_id(self, pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], bool]:
         """The pairs but an id, and whether there is one: a list that has one is nobody's, where it may have one."""
@@ -267,7 +280,7 @@ class MachineOptions:
     def _take_machine(self, given: Given) -> None:
         self._machine_location = given.location
         if self._behaviour.keyval_options:
-            _merge(self._machine, key_values.tree(given.value, "type"))
+            merge(self._machine, key_values.tree(given.value, "type"))
         else:
             pairs = key_values.flat_list(given.value, "type")
             if "id" not in dict(pairs):
@@ -275,7 +288,7 @@ class MachineOptions:
 
     def _take_smp(self, given: Given) -> None:
         if self._behaviour.keyval_options:
-            _merge(self._machine, {"smp": key_values.tree(given.value, "cpus")})
+            merge(self._machine, {"smp": key_values.tree(given.value, "cpus")})
             return
         types = dict.fromkeys((*self._behaviour.smp_levels.split(","), *_SMP_OTHERS), NUMBER)
         pairs, is_aside = self._without_id(self._flat_list(given, "cpus"))
@@ -284,7 +297,7 @@ class MachineOptions:
             self._smp |= counts
 
     def _take_memory(self, given: Given) -> None:
-        pairs, is_aside = self._without_id(self._flat_list(given, "size"))
+        pairs, is_aside = self._without_id(self._flat_list(given, "size", _MEMORY))
         values = key_values.check_flat_list(pairs, _MEMORY, self._behaviour.size_language)
         for key, value in pairs:
             if _MEMORY.get(key) == key_values.SIZE:
@@ -296,7 +309,7 @@ class MachineOptions:
         self._memory_location = self._memory_location or given.location
 
     def _take_name(self, given: Given) -> None:
-        values = key_values.check_flat_list(self._without_id(self._flat_list(given, "guest"))[0], _NAME)
+        values = key_values.check_flat_list(self._without_id(self._flat_list(given, "guest", _NAME))[0], _NAME)
         if "guest" in values:
             self.settings = replace(self.settings, name=str(values["guest"]))
 
@@ -307,7 +320,7 @@ class MachineOptions:
 
     def _take_device(self, given: Given) -> None:
         if given.value.startswith("{") and self._behaviour.keyval_options:
-            properties = _device_of_json(given.value)
+            properties = device_of_json(given.value)
         else:
             properties = dict(self._flat_list(given, "driver"))
         identifier = properties.get("id")
@@ -471,27 +484,3 @@ class MachineOptions:
             if key not in known:
                 raise OptionError(f"Parameter 'smp.{key}' is unexpected")
         return self._smp
-
-
-def _merge(into: key_values.Tree, tree: key_values.Tree) -> None:
-    for key, value in tree.items():
-        place = into.get(key)
-        if isinstance(place, dict) and isinstance(value, dict):
-            _merge(place, value)
-        else:
-            into[key] = value
-
-
-def _device_of_json(text: str) -> dict[str, str]:
-    """The properties of a `-device` that is a JSON object, spelled as in a list."""
-    import orjson
-
-    try:
-        members = orjson.loads(text)
-    except ValueError as error:
-        raise OptionError("JSON parse error") from error
-    words = {True: "on", False: "off"}
-    return {
-        key: words[value] if isinstance(value, bool) else value if isinstance(value, str) else str(value)
-        for key, value in members.items()
-    }

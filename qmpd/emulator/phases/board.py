@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.machine_types import find_machine
-from qmpd.emulator.phases.boot_files import FOLDERS, check_kernel_options, load_firmware, load_kernel
+from qmpd.emulator.phases.boot_files import FOLDERS, check_boot, check_kernel_options, load_firmware, load_kernel
+from qmpd.hardware import boot_order
 from qmpd.machine.boards import ALWAYS, USUAL, board_of
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, OptionError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from qmpd.option_language.groups import Entry, OptionGroups
     from qmpd.qapi.release import Release
 
-_BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "int", "reboot-timeout": "int",
-         "strict": "bool"}  # fmt: skip
 _MEMORY = ("size", "max-size", "slots")
 # What `-machine` takes that is of no interest to the machine.
 _NO_PROPERTIES = ("accel", "kernel-irqchip", "kvm-shadow-mem", "type")
@@ -170,7 +169,7 @@ class Board:
             elif key == "smp":
                 machine.finish_topology()
             elif key == "boot":
-                self._check_boot(values["boot"])
+                check_boot(values["boot"], self._sizes)
             else:
                 self._check(key, values[key])
         if not done["smp"]:
@@ -265,29 +264,6 @@ class Board:
         for key in value or {}:
             if key not in _MEMORY:
                 raise OptionError(f"Parameter 'memory.{key}' is unexpected", NOWHERE)
-
-    def _check_boot(self, value: str | key_values.Tree) -> None:
-        if isinstance(value, str):
-            raise OptionError("Invalid parameter type for 'boot', expected: object", NOWHERE)
-        try:
-            for key, kind in _BOOT.items():
-                text = value.get(key)
-                if isinstance(text, dict):
-                    raise Refusal("keys-unexpected", path=f"boot.{key}")
-                if isinstance(text, str) and kind:
-                    check_member(kind, f"boot.{key}", text, self._sizes)
-        except Refusal as error:
-            raise error.at(NOWHERE) from None
-        for key in value:
-            if key not in _BOOT:
-                raise OptionError(f"Parameter 'boot.{key}' is unexpected", NOWHERE)
-        for key in ("order", "once"):
-            letters = value.get(key)
-            for number, letter in enumerate(letters if isinstance(letters, str) else ""):
-                if not "a" <= letter <= "p":
-                    raise OptionError(f"Invalid boot device '{letter}'", NOWHERE)
-                if letter in letters[:number]:  # type: ignore[index]
-                    raise OptionError(f"Boot device '{letter}' was given twice", NOWHERE)
 
     # Accelerators
 
@@ -431,20 +407,46 @@ class Board:
         if not self._has_object(name):
             raise OptionError(f"No such memory encryption object '{name}'", NOWHERE)
 
+    def _boot(self, tree: key_values.Tree, groups: OptionGroups) -> key_values.Tree | str | None:
+        """What `-boot` says."""
+        if self._release.behaviour.keyval_options:
+            return tree.get("boot")
+        entry = groups.merged("boot-opts")
+        return None if entry is None else dict(entry.pairs)
+
+    def check_boot_order(self, tree: key_values.Tree, groups: OptionGroups) -> None:
+        """See whether the board can start from the devices that are named.
+
+        :raise OptionError: it cannot.
+        """
+        boot = self._boot(tree, groups)
+        if not isinstance(boot, dict):
+            return
+        if not self._release.behaviour.keyval_options:
+            check_boot(boot, self._sizes)
+        for key in ("order", "once"):
+            order = boot.get(key)
+            if isinstance(order, str):
+                try:
+                    boot_order.check_board(order, self._kind)
+                except Refusal as refusal:
+                    raise refusal.at(NOWHERE) from None
+
     def check_boot_files(self, tree: key_values.Tree, groups: OptionGroups) -> None:
         """Look at what the firmware would be given.
 
         :raise OptionError: it would not take it.
         """
-        boot = tree.get("boot")
-        if not self._release.behaviour.keyval_options:
-            entry = groups.merged("boot-opts")
-            boot = {} if entry is None else dict(entry.pairs)
-            self._check_boot(boot)
+        boot = self._boot(tree, groups)
         if isinstance(boot, dict) and self._kind.has_cpus:
             self._check_waits(boot)
+        names: set[str] = set()
         for entry in groups.find("option-rom"):
             path = entry.get("romfile") or ""
+            name = f"genroms/{os.path.basename(path)}"
+            if name in names and os.path.exists(path):
+                raise Refusal("firmware-file-twice", path=name).at(NOWHERE)
+            names.add(name)
             if not self._kind.has_cpus or os.path.exists(path) or self._is_known_rom(path):
                 continue
             self._complain_of_rom(path)

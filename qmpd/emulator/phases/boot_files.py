@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from qmpd.common.refusals import Refusal
+from qmpd.hardware import boot_order
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
+from qmpd.option_language.property_values import check_member
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 FOLDERS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 """Where the files are that come with QEMU."""
 
+_BOOT = {"order": "", "once": "", "menu": "bool", "splash": "", "splash-time": "int", "reboot-timeout": "int",
+         "strict": "bool"}  # fmt: skip
 _FIRMWARE = ("bios.bin", "bios-256k.bin", "bios-microvm.bin", "qboot.rom")
 _FLASH_UNIT = 65536
 # Where a kernel says how long its first part is.
@@ -30,6 +35,30 @@ def check_kernel_options(given: Container[str]) -> None:
         for name in ("append", "initrd", "shim"):
             if name in given:
                 raise OptionError(f"-{name} only allowed with -kernel option", NOWHERE)
+
+
+def check_boot(value: str | Tree, sizes: str) -> None:
+    """See whether `-boot` says something; `sizes` is the language of sizes.
+
+    :raise OptionError: it does not.
+    """
+    if isinstance(value, str):
+        raise OptionError("Invalid parameter type for 'boot', expected: object", NOWHERE)
+    try:
+        for key, kind in _BOOT.items():
+            text = value.get(key)
+            if isinstance(text, dict):
+                raise Refusal("keys-unexpected", path=f"boot.{key}")
+            if isinstance(text, str) and kind:
+                check_member(kind, f"boot.{key}", text, sizes)
+        for key in value:
+            if key not in _BOOT:
+                raise OptionError(f"Parameter 'boot.{key}' is unexpected", NOWHERE)
+        for key in ("order", "once"):
+            letters = value.get(key)
+            boot_order.check(letters if isinstance(letters, str) else "")
+    except Refusal as error:
+        raise error.at(NOWHERE) from None
 
 
 def load_firmware(name: str | Tree | None) -> None:

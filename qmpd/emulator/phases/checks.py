@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qmpd.machine import MachineSettings
     from qmpd.option_language.groups import Entry
 
+_TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
 _DATE = re.compile(r"[-+]?\d+-[-+]?\d+-[-+]?\d+")
 
 
@@ -122,8 +123,16 @@ class EntryChecks:
 
         :raise OptionError: it is refused.
         """
-        if entry.get("type") not in ("passthrough", "emulator"):
+        if entry.identifier is None:
+            raise entry.error("Parameter 'id' is missing")
+        kind = entry.get("type")
+        if kind is None:
+            raise entry.error("Parameter 'type' is missing", self._options.lists.tpm_types())
+        if kind not in _TPM:
             raise entry.error("Parameter 'type' expects a TPM backend type", self._options.lists.tpm_types())
+        for key, _ in entry.pairs:
+            if key != "type" and key not in _TPM[kind]:
+                raise entry.error(f"Invalid parameter '{key}'")
         if entry.get("type") == "emulator":
             label = entry.get("chardev")
             if label is None:

@@ -80,6 +80,23 @@ class Surroundings:
         self._options.warn(f"{self._location}: warning: {text}")
 
 
+def _probe(device: _Device) -> None:
+    """See whether a socket could be had that has a path, which is opened later.
+
+    :raise Refusal: it could not.
+    """
+    if device.backend["type"] != "socket":
+        return
+    data = device.backend["data"]
+    if data["addr"]["type"] == "unix":
+        path = data["addr"]["data"]["path"]
+        try:
+            os.stat(os.path.dirname(path) or "." if data["server"] else path)
+        except OSError as error:
+            code = "bind-failed" if data["server"] else "connect-failed"
+            raise Refusal(code, place=path, reason=error.strerror) from None
+
+
 class ChardevOptions:
     """Takes the options that make character devices and monitors, and makes a machine's settings of them.
 
@@ -214,6 +231,7 @@ class ChardevOptions:
             raise Refusal("object-duplicate", id=label)
         self._add(label, location, values)
         device = self.devices[label]
+        _probe(device)
         device.taken = taken
         device.listened = True
         if text.startswith(MULTIPLEXED):
@@ -226,16 +244,8 @@ class ChardevOptions:
         """
         self.make(label, text, location)
         device = self.devices.pop(label, None)
-        if device is None or device.backend["type"] != "socket":
-            return
-        data = device.backend["data"]
-        if data["addr"]["type"] == "unix":
-            path = data["addr"]["data"]["path"]
-            try:
-                os.stat(os.path.dirname(path) or "." if data["server"] else path)
-            except OSError as error:
-                code = "bind-failed" if data["server"] else "connect-failed"
-                raise Refusal(code, place=path, reason=error.strerror) from None
+        if device is not None:
+            _probe(device)
 
     def lend(self, label: str, monitor: MonitorSettings) -> None:
         """Have this on a device that exists.

@@ -135,8 +135,10 @@ class FirmwareTables:
         has_header = entry.has("file")
         if has_header == entry.has("data"):
             raise OptionError("'-acpitable' requires one of 'data' or 'file'")
-        size = 0
-        for path in (entry.get("file") or entry.get("data") or "").split(":"):
+        size, paths = 0, entry.get("file") or entry.get("data")
+        if not paths:
+            raise OptionError("'-acpitable' requires at least one pathname")
+        for path in paths.split(":"):
             try:
                 with open(path, "rb") as file:
                     size += len(file.read(_ACPI_LARGEST * 2))

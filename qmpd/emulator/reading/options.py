@@ -362,17 +362,7 @@ class EmulatorOptions(KeptOptions):
     def _take_tpm(self, given: Given) -> None:
         if given.value in HELP:
             raise OptionList("", 1, self.lists.tpm_types())
-        identifier = dict(key_values.flat_list(given.value, "type")).get("id")
-        if identifier is None:
-            # QEMU looks for it before it reads the rest.
-            raise OptionError("Parameter 'id' is missing")
-        entry = self.groups.parse(given, "tpmdev")
-        kind = entry.get("type")
-        if kind is None:
-            raise OptionError("Parameter 'type' is missing", hint=self.lists.tpm_types())
-        if kind not in ("passthrough", "emulator"):
-            raise OptionError("Parameter 'type' expects a TPM backend type", hint=self.lists.tpm_types())
-        self.singles.check_tpm(entry, kind)
+        self.groups.parse(given, "tpmdev")
 
     def _take_global(self, given: Given) -> None:
         driver, dot, rest = given.value.partition(".")

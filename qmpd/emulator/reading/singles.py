@@ -13,7 +13,7 @@ from qmpd.common.refusals import Refusal
 from qmpd.emulator.reading.firmware_tables import whole_number
 from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.errors import OptionError, OptionList
-from qmpd.option_language.groups import HELP, Entry
+from qmpd.option_language.groups import HELP
 from qmpd.option_language.key_values import BOOL
 from qmpd.qapi import load_release, release_names
 from qmpd.qapi.introspection import Enumeration
@@ -36,7 +36,6 @@ _COMPAT = {
     "unstable-output": ("accept", "hide"),
 }
 _ROTATIONS = (0, 90, 180, 270)
-_TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
 
 
 class Singles:
@@ -243,7 +242,7 @@ class Singles:
         """
         if not self._release.behaviour.plugins_built:
             raise Refusal("plugins-missing")
-        for number, (key, value) in enumerate(key_values.flat_list(given.value, "file", None)):
+        for number, (key, value) in enumerate(self._options.groups.pairs(given, "plugin")):
             if number == 0 and value in HELP and self._release.behaviour.plugin_help:
                 raise self._options.lists.listed("-plugin")
             if key == "file":
@@ -332,15 +331,6 @@ class Singles:
         system.pairs = [pair for pair in entry.pairs if pair[0] != "mount_tag"]
         device = groups.create("device", None, given.location)
         device.pairs = [("driver", "virtio-9p-pci"), ("fsdev", identifier), ("mount_tag", tag)]
-
-    def check_tpm(self, entry: Entry, kind: str) -> None:
-        """What a TPM's backend is given.
-
-        :raise OptionError: it is wrong.
-        """
-        for key, _ in entry.pairs:
-            if key != "type" and key not in _TPM[kind]:
-                raise OptionError(f"Invalid parameter '{key}'")
 
     def overcommit(self, given: Given) -> None:
         """`-overcommit`.
