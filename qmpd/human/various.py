@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled, Refusal
-from qmpd.hardware import boot_order
 from qmpd.human.asking import answer, carry_out, execute
 from qmpd.human.declared import declare, read
+from qmpd.machine import boot_order
 from qmpd.qapi.introspection import Array, Enumeration
 
 if TYPE_CHECKING:

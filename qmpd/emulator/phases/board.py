@@ -14,7 +14,7 @@ from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.machine_types import find_machine
 from qmpd.emulator.phases.boot_files import FOLDERS, check_boot, check_kernel_options, load_firmware, load_kernel
-from qmpd.hardware import boot_order
+from qmpd.machine import boot_order
 from qmpd.machine.boards import ALWAYS, USUAL, board_of
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, OptionError

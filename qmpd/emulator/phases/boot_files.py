@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.hardware import boot_order
+from qmpd.machine import boot_order
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.property_values import check_member
 
