@@ -47,7 +47,7 @@ class Copier:
         self.discards_source = False
         self.copied = 0
         self.under_way = 0
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     @property
     def cluster(self) -> int:
@@ -78,7 +78,7 @@ class Copier:
 
         It is whole clusters, all of which are zeros, or none of which is known to be.
         """
-        with self._lock:
+        with self.lock:
             area = self.bitmap.dirty_area(start, end, chunk)
             if area is None:
                 return None
@@ -101,7 +101,7 @@ class Copier:
     def copy(self, offset: int, length: int) -> Copied:
         """Copy a piece that was claimed; it is to be copied again where that fails."""
         error = self._copy(offset, min(length, self.size - offset))
-        with self._lock:
+        with self.lock:
             self.under_way -= length
             if error.error:
                 self.bitmap.set(offset, length)
@@ -111,7 +111,7 @@ class Copier:
 
     def put_back(self, offset: int, length: int) -> None:
         """A piece that was claimed is not copied after all."""
-        with self._lock:
+        with self.lock:
             self.under_way -= length
             self.bitmap.set(offset, length)
 
@@ -142,7 +142,7 @@ class Copier:
         """Copy what is still to be copied of a part, before it is overwritten."""
         begin = offset // self.cluster * self.cluster
         end = -(-(offset + length) // self.cluster) * self.cluster
-        with self._lock:
+        with self.lock:
             while (piece := self.claim(begin, end, self.chunk())) is not None:
                 result = self.copy(*piece)
                 if result.error:

@@ -12,8 +12,8 @@ from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
 from qmpd.wire import encode
 
-# Filters that go by the name of what they are on.
-_NAMELESS = ("copy-before-write", "backup-top")
+# Those that go by the name of what they are on.
+_NAMELESS = ("copy-before-write", "backup-top", "snapshot-access")
 
 if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode

@@ -147,6 +147,7 @@ _MAKE: dict[str, Make] = {
     "copy-on-read": _filter("filters", "CopyOnRead"),
     "copy-before-write": _filter("saving", "CopyBeforeWrite"),
     "backup-top": _filter("saving", "CopyBeforeWrite"),
+    "snapshot-access": _filter("saving", "SnapshotAccess"),
     "compress": _filter("filters", "Compress"),
     "preallocate": _filter("filters", "Preallocate"),
     "blkdebug": _filter("blkdebug", "BlkDebug"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from qmpd.block.drivers.formats import Qcow2Content, Raw
 from qmpd.block.drivers.nbd import Nbd
@@ -32,6 +32,13 @@ class Part(NamedTuple):
     depth: int
 
 
+class _Elsewhere(Protocol):
+    """Content that other nodes have."""
+
+    def parts(self, offset: int, length: int) -> Iterator[tuple[BlockNode, int, int]]:
+        """Each of those nodes, with the offset and the length of its piece."""
+
+
 def parts(node: BlockNode, offset: int, length: int, depth: int = 1) -> Iterator[Part]:
     """The parts of a node from `offset` on; in a thread, as tables are read.
 
@@ -52,6 +59,9 @@ def parts(node: BlockNode, offset: int, length: int, depth: int = 1) -> Iterator
             yield Part(part, not told & HOLE, bool(told & ZERO), depth)
     elif isinstance(content, Raw):
         yield from parts(node.children["file"], content.offset + offset, length, depth)
+    elif node.driver == "snapshot-access":
+        for kept, begin, part in cast("_Elsewhere", content).parts(offset, length):
+            yield from parts(kept, begin, part, depth)
     elif driver.is_filter and driver.first in node.children:
         yield from parts(node.children[driver.first], offset, length, depth)
     else:

@@ -179,3 +179,43 @@ def test_an_error_that_is_ignored_for_ever_holds_nobody_up(qmpd: VMFactory, talk
     assert 1 < len(told) < 20
     monitor("block-job-cancel", device="j")
     assert _end(monitor, "j")["offset"] == 0
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("release", RELEASES[1:])
+def test_a_node_shows_the_disk_as_it_was(
+    qmpd: VMFactory, image: Path, tmp_path: Path, talk: Talk, release: str
+) -> None:
+    chance = random.Random(release)
+    kept, temporary, copy = tmp_path / "kept", tmp_path / "temporary", tmp_path / "copy"
+    for path in (kept, temporary, copy):
+        qemu_img("create", "-q", "-f", "qcow2", path, SIZE)
+    node = f"driver=qcow2,node-name=n0,discard=unmap,file.driver=file,file.filename={image}"
+    saved = f"driver=qcow2,node-name=t0,file.driver=file,file.filename={temporary}"
+    nodes = [node, saved, "driver=copy-before-write,node-name=c0,file=n0,target=t0"]
+    blockdevs = [part for each in nodes for part in ("-blockdev", each)]
+    command_line = ["-machine", "pc", *blockdevs, "-device", "virtio-blk-pci,drive=c0,id=d0"]
+    vm = qmpd(command_line=command_line, guest="", clock="virtual", release=release)
+    monitor = talk(vm)
+
+    def add(name: str, path: Path) -> None:
+        added = monitor("blockdev-add", driver="qcow2", node_name=name, file={"driver": "file", "filename": str(path)})
+        assert added == {"return": {}}
+
+    def back_up(source: str, target: str) -> None:
+        started = monitor("blockdev-backup", job_id="j", device=source, target=target, sync="full")
+        assert started == {"return": {}}
+        assert "error" not in _end(monitor, "j")
+
+    assert monitor("blockdev-add", driver="snapshot-access", node_name="a0", file="c0") == {"return": {}}
+    add("kept", kept)
+    add("copy", copy)
+    back_up("a0", "kept")
+    for _ in range(4):
+        _write_some(vm, chance)
+    back_up("a0", "copy")
+    monitor("quit")
+    vm.wait_until_ended()
+    vm.close()
+    assert "identical" in qemu_img("compare", kept, copy)
+    assert "identical" not in qemu_img("compare", kept, image, fails=True)

@@ -104,6 +104,16 @@ class DirtyBitmap:
         for first, end in bits.runs():
             yield first * self.granularity, end * self.granularity
 
+    def run(self, start: int, end: int) -> tuple[int, bool]:
+        """How many bytes from `start` on, at most up to `end`, are alike, and whether they are dirty."""
+        unit = self.granularity
+        with self._lock:
+            first = start // unit
+            if first in self._bits:
+                return min(self._bits.first_missing(first, -(-end // unit)) * unit, end) - start, True
+            following = self._bits.first_from(first)
+            return (end if following is None else min(following * unit, end)) - start, False
+
     def next_dirty(self, start: int) -> int | None:
         """The offset of the first dirty piece from `start` on; None without one."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EACCES, ENOTSUP
 from typing import TYPE_CHECKING
 
 from qmpd.block.bitmaps import rules
@@ -14,6 +15,8 @@ from qmpd.block.nodes import below
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
 
@@ -82,15 +85,46 @@ class CopyBeforeWrite(Passing):
     def _save(self, offset: int, length: int) -> None:
         if self.broken:
             return
-        result = self.copier.save(offset, length)
-        if result.error and not self._breaks:
-            raise failure(result.error)
-        if result.error:
-            self.broken = result.error
-        elif self.saved is not None and length:
-            cluster = self.copier.cluster
-            begin = offset // cluster * cluster
-            self.saved.set(begin, -(-(offset + length) // cluster) * cluster - begin)
+        with self.copier.lock:
+            result = self.copier.save(offset, length)
+            if result.error and not self._breaks:
+                raise failure(result.error)
+            if result.error:
+                self.broken = result.error
+            elif self.saved is not None and length:
+                cluster = self.copier.cluster
+                begin = offset // cluster * cluster
+                self.saved.set(begin, -(-(offset + length) // cluster) * cluster - begin)
+
+    def kept(self, offset: int, length: int) -> tuple[BlockNode, int]:
+        """The node that has a part as it was, and how much of the part it has; what is behind `copier.lock`.
+
+        :raise ImageError: it cannot be read any more.
+        """
+        if self.saved is None or self.access is None:
+            raise failure(ENOTSUP)
+        if self.broken or self.access.run(offset, offset + length) != (length, True):
+            raise failure(EACCES)
+        count, in_target = self.saved.run(offset, offset + length)
+        return self._node.children["target" if in_target else "file"], count
+
+    def forget(self, offset: int, length: int) -> None:
+        """Nobody reads a part as it was any more, so it need not be saved; only whole clusters are let go.
+
+        :raise OSError, ImageError: the target cannot discard it.
+        """
+        if self.access is None:
+            raise failure(ENOTSUP)
+        cluster = self.copier.cluster
+        begin, end = -(-offset // cluster) * cluster, (offset + length) // cluster * cluster
+        if begin >= end:
+            return
+        with self.copier.lock:
+            self.access.reset(begin, end - begin)
+            self.copier.bitmap.reset(begin, end - begin)
+            target = self._node.children["target"].port
+            assert target is not None
+            target.discard(begin, end - begin)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Save, then write."""
@@ -106,3 +140,67 @@ class CopyBeforeWrite(Passing):
         """Save, then let go."""
         self._save(offset, length)
         super().discard(offset, length)
+
+
+class SnapshotAccess:
+    """snapshot-access: what a copy-before-write node below has saved, or has still as it was.  It is only read.
+
+    (QEMU's block/snapshot-access.c.)
+    """
+
+    allocated = None
+
+    def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
+        self._node = node
+        self.size = node.children["file"].virtual_size
+
+    @property
+    def _keeper(self) -> CopyBeforeWrite:
+        below = self._node.children["file"].content
+        if not isinstance(below, CopyBeforeWrite):
+            raise failure(ENOTSUP)
+        return below
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read it as it was."""
+        keeper, found = self._keeper, bytearray()
+        while length:
+            with keeper.copier.lock:
+                node, count = keeper.kept(offset, length)
+                assert node.port is not None
+                found += node.port.read(offset, count)
+            offset, length = offset + count, length - count
+        return bytes(found)
+
+    def parts(self, offset: int, length: int) -> Iterator[tuple[BlockNode, int, int]]:
+        """The nodes that have a part as it was: each with the offset and the length of its piece."""
+        while length:
+            node, count = self._keeper.kept(offset, length)
+            yield node, offset, count
+            offset, length = offset + count, length - count
+
+    def discard(self, offset: int, length: int) -> None:
+        """Nobody needs it as it was."""
+        self._keeper.forget(offset, length)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """It fails."""
+        raise failure(ENOTSUP)
+
+    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
+        """It fails."""
+        raise failure(ENOTSUP)
+
+    def truncate(self, size: int) -> None:
+        """It fails."""
+        raise failure(ENOTSUP)
+
+    def flush(self) -> None:
+        """Nothing is written."""
+
+    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
+        """All of it is there."""
+        yield length, True
+
+    def close(self) -> None:
+        """Nothing is open here."""

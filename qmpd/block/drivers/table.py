@@ -20,6 +20,7 @@ class Role(enum.Enum):
     METADATA = "where a format has its tables"
     BACKING = "what shows where there is nothing"
     TARGET = "where old bytes are saved"
+    ASKED = "what is asked for its bytes as they were"
     VOTER = "one of several that ought to be the same"
 
 
@@ -55,6 +56,7 @@ DRIVERS: dict[str, Driver] = {
     "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
     "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),
+    "snapshot-access": Driver({"file": Role.ASKED}),
     "backup-top": Driver(
         {"file": Role.WATCHED, "target": Role.TARGET}, is_filter=True, spelled=MappingProxyType({"file": "backing"})
     ),
