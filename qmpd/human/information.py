@@ -21,6 +21,13 @@ _BLOCK = declare("nodes:-n verbose:-v device:device?")
 _MEBIBYTE = 1 << 20
 
 
+# The limits of a drive, as they are shown, and those of which one has to be there.
+_THROTTLING = tuple(
+    f"{unit}{way}{part}" for unit in ("bps", "iops") for part in ("", "_max") for way in ("", "_rd", "_wr")
+)
+_RATES = tuple(name for name in _THROTTLING if not name.endswith("_max"))
+
+
 def _info_balloon(system: System, line: Line) -> str:
     line.end()
     return f"balloon: actual={ask(system, 'query-balloon')['actual'] // _MEBIBYTE}\n"
@@ -98,6 +105,9 @@ def _drive(shown: dict[str, Any]) -> str:
         text += f"    Backing file:     {inserted['backing_file']} (chain depth: {inserted['backing_file_depth']})\n"
     if inserted["detect_zeroes"] != "off":
         text += f"    Detect zeroes:    {inserted['detect_zeroes']}\n"
+    if any(inserted.get(name) for name in _RATES):
+        limits = " ".join(f"{name}={inserted.get(name, 0)}" for name in (*_THROTTLING, "iops_size"))
+        text += f"    I/O throttling:   {limits} group={inserted['group']}\n"
     return text
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qmpd.testing import StartError
 from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import Monitor
 
@@ -161,3 +162,17 @@ def test_native_input_and_output_passes_the_cache_by(talk: Talk, qmpd: VMFactory
     wrong = "aio=native was specified, but it requires cache.direct=on, which was not specified."
     assert monitor("blockdev-add", **options)["error"]["desc"] == wrong
     assert monitor("blockdev-add", **options, cache={"direct": True}) == {"return": {}}
+
+
+def test_limits_are_shown(talk: Talk, qmpd: VMFactory, raw: Path) -> None:
+    monitor = talk(drive(qmpd, f"file={raw},format=raw,iops=10,iops_max=20,iops_size=4096,bps_rd=5"))
+    line = (
+        "    I/O throttling:   bps=0 bps_rd=5 bps_wr=0 bps_max=0 bps_rd_max=0 bps_wr_max=0 iops=10 iops_rd=0 iops_wr=0 "
+        "iops_max=20 iops_rd_max=0 iops_wr_max=0 iops_size=4096 group=d"
+    )
+    assert line in monitor.human("info block d").splitlines()
+
+
+def test_what_happens_at_errors_is_not_automatic_in_words(qmpd: VMFactory, raw: Path) -> None:
+    with pytest.raises(StartError, match="'auto' invalid write error action"):
+        drive(qmpd, f"file={raw},format=raw,werror=auto")
