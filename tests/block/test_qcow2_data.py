@@ -117,6 +117,11 @@ class Sequence:
                 self.image.resize(size)
             return
         old = len(self.model)
+        shows = self.below is not None and len(self.below) > old
+        if self.version < 3 and shows and size > -(-old // self.options.cluster_size) * self.options.cluster_size:
+            with pytest.raises(ImageError, match="Failed to zero out new clusters: Operation not supported"):
+                self.image.resize(size)
+            return
         self.image.resize(size)
         del self.model[size:]
         self.model.extend(bytes(size - len(self.model)))

@@ -439,6 +439,10 @@ class Qcow2(ReadImage):
         if header.bitmaps is not None and not with_bitmaps and size != header.size:
             raise ImageError("Cannot resize an image with bitmaps", errno.ENOTSUP)
         old = header.size
+        whole = -(-old // header.cluster_size) * header.cluster_size
+        if header.version < 3 and whole < size and self.below_size > old:
+            # It cannot say that a cluster is zeros, and what is behind it would show.
+            raise ImageError("Failed to zero out new clusters: Operation not supported", errno.ENOTSUP)
         if size < old:
             begin = -(-size // header.cluster_size) * header.cluster_size
             end = -(-old // header.cluster_size) * header.cluster_size
