@@ -156,3 +156,8 @@ def refresh(nodes: Iterable[BlockNode]) -> None:
         if isinstance(node.content, DiskFile):
             does, shares = cumulative(node)
             node.content.lock(does, ALL & ~shares)
+            continue
+        # What minds whether anybody writes.
+        unused = getattr(node.content, "unused", None)
+        if unused is not None and not cumulative(node)[0] & (WRITE | RESIZE):
+            unused()

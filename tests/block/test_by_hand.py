@@ -123,3 +123,18 @@ def test_bitmaps_are_stored_once(tmp_path: Path) -> None:
     done = run("-nodefaults", "-display", "none", "-monitor", "stdio", "-drive", f"if=none,file={path}", text="quit\n")
     assert done.stderr == ""
     assert "in-use" not in qemu_img("info", path)
+
+
+@needs_qemu_img
+def test_room_that_was_made_in_advance_goes_when_nobody_writes_any_more(qmpd: VMFactory, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    qemu_img("create", "-q", "-f", "qcow2", path, "10M")
+    file = f"file.driver=preallocate,file.file.driver=file,file.file.filename={path}"
+    drive = f"if=none,id=d,driver=qcow2,{file}"
+    vm = qmpd(command_line=["-nodefaults", "-drive", drive])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor.human('qemu-io d "write 0 1M"')
+        assert path.stat().st_size > 100 << 20
+        taken = monitor("blockdev-snapshot-sync", device="d", snapshot_file=str(tmp_path / "b"))
+        assert taken == {"return": {}}
+        assert path.stat().st_size < 10 << 20

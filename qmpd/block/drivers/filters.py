@@ -109,7 +109,7 @@ class Compress(Passing):
 
 
 class Preallocate(Passing):
-    """preallocate: a file that grows gets room beyond what is written, and is cut to size when it is closed.
+    """preallocate: a file that grows gets room beyond what is written, and is cut to size when nobody writes any more.
 
     (QEMU's block/preallocate.c.)
     """
@@ -143,6 +143,10 @@ class Preallocate(Passing):
 
     def close(self) -> None:
         """Cut it to what was written."""
+        self.unused()
+
+    def unused(self) -> None:
+        """Nobody writes any more (`qmpd.block.permissions.refresh`): it is cut to what was written."""
         if self._end is not None:
             end, self._end = self._end, None
             self.below.truncate(end)
