@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.description import filename_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.stream import Stream, StreamOptions
@@ -97,4 +98,4 @@ def _bottom(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> tuple[B
 
 def is_called(node: BlockNode, filename: str) -> bool:
     """Whether an image goes by this name of a file."""
-    return filename in (node.exact_name, node.image.get("filename", ""))
+    return filename in (node.exact_name, node.image.get("filename", ""), filename_of(node))

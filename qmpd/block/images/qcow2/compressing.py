@@ -35,7 +35,7 @@ class Compressor:
         for begin in range(0, len(data), size):
             at, part = offset + begin, data[begin : begin + size]
             whole = len(part) == size or at + len(part) == image.size
-            packed = self._packed(part.ljust(size, b"\0")) if at % size == 0 and whole else None
+            packed = self._packed(bytes(part).ljust(size, b"\0")) if at % size == 0 and whole else None
             if packed is None or not self._write_packed(at, packed):
                 image.write(at, part)
 
