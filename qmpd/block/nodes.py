@@ -119,8 +119,10 @@ class BlockNode:
     def full_options(self) -> dict[str, Any]:
         """The options that would open it again."""
         driver = DRIVERS[self.driver]
-        if self.implicit or self.driver in NAMELESS:
+        if self.implicit:
             return self.children[driver.first].full_options
+        if self.driver in NAMELESS:
+            return {"driver": self.driver, "backing": self.children["backing"].full_options}
         found: dict[str, Any] = {}
         for name in driver.strong:
             found |= _flat(name, self.options.get(name))
