@@ -23,6 +23,7 @@ _OF_DRIVE = frozenset({
     "cache", "cache.writeback", "snapshot", "copy-on-read", "stats-account-invalid", "stats-account-failed", "path",
     "protocol", "file", "format", "driver", "aio",
 })  # fmt: skip
+_USUAL_AIO = "threads"
 _LIMITS = tuple(
     (f"{kind}-{way}", f"{kind}{short}")
     for kind in ("bps", "iops")
@@ -88,9 +89,9 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
     read_only = is_on(given.get("readonly", given.get("read-only", "off")))
     cache = dict(zip(("direct", "no-flush"), CACHES.get(given.get("cache", ""), CACHES["writeback"])[:2], strict=True))
     cache |= rest.pop("cache", {})
-    aio = {"aio": given["aio"]} if "aio" in given and isinstance(found.get("file"), dict) else {}
-    if aio:
-        found["file"] = {**found["file"], **aio}
+    # What is so by default is no option that a node was given.
+    if given.get("aio", _USUAL_AIO) != _USUAL_AIO and isinstance(found.get("file"), dict):
+        found["file"] = {**found["file"], "aio": given["aio"]}
     common: dict[str, Any] = {"read-only": read_only, "cache": cache}
     if not read_only:
         common["auto-read-only"] = True

@@ -117,6 +117,20 @@ class Requests:
                 yield self._gate(group, self._home.group_limits(group))
             at = at.children.get(DRIVERS[at.driver].first)
 
+    def is_limited(self, node: BlockNode) -> bool:
+        """Whether there are limits on the way to a node."""
+        return any(True for _ in self._gates_of(None, node))
+
+    def wait_at(self, node: BlockNode, way: str) -> int:
+        """For how many nanoseconds the limits on the way to a node let nothing pass: `way` is `read` or `write`."""
+        now = self._schedule.now(Time.CLOCK)
+        return max((gate.wait(way, now) for gate in self._gates_of(None, node)), default=0)
+
+    def pass_limits(self, node: BlockNode, way: str, size: int) -> None:
+        """So many bytes pass the limits on the way to a node."""
+        for gate in self._gates_of(None, node):
+            gate.enter(way, size)
+
     def _gate(self, name: str, limits: dict[str, Any]) -> Gate:
         gate = self._gates.get(name)
         if gate is None or not gate.is_for(limits):

@@ -112,3 +112,31 @@ def test_threads_and_groups(monitor: Monitor, tmp_path: Path) -> None:
     said = reopened(monitor, {**throttle, "throttle-group": "none"})
     assert said == "Throttle group 'none' does not exist"
     assert monitor("object-del", id="g")["error"]["desc"] == "object 'g' is in use, can not be deleted"
+
+
+@pytest.mark.parametrize("kind", ["mirror", "backup", "commit"])
+def test_limits_of_nodes_hold_jobs_up(qmpd: VMFactory, tmp_path: Path, kind: str) -> None:
+    qemu_img("create", "-q", "-f", "raw", tmp_path / "base", "8M")
+    (tmp_path / "data").write_bytes(b"\1" * (8 << 20))
+    behind = ("-B", tmp_path / "base", "-F", "raw")
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", *behind, tmp_path / "data", tmp_path / "top")
+    vm = qmpd(command_line=["-nodefaults"], clock="virtual")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor("object-add", qom_type="throttle-group", id="g", limits={"bps-total": 1 << 20})
+        image = {"driver": "qcow2", "file": {"driver": "file", "filename": str(tmp_path / "top")}}
+        node = {"driver": "throttle", "throttle_group": "g", "node_name": "n", "file": image}
+        add(monitor, node)
+        add(monitor, {"driver": "null-co", "node_name": "t", "size": 8 << 20})
+        if kind == "commit":
+            over = {"driver": "qcow2", "file": {"driver": "file", "filename": str(tmp_path / "over")}, "backing": "n"}
+            qemu_img("create", "-q", "-f", "qcow2", tmp_path / "over", "8M")
+            add(monitor, {"node_name": "o", **over})
+            assert monitor("block-commit", job_id="j", device="o", top_node="n") == {"return": {}}
+        else:
+            assert monitor(f"blockdev-{kind}", job_id="j", device="n", target="t", sync="full") == {"return": {}}
+        vm.clock.advance(2)
+        (job,) = monitor("query-jobs")["return"]
+        assert job["status"] == "running"
+        assert 0 < job["current-progress"] <= 4 << 20
+        vm.clock.advance(20)
+        assert all(each["status"] == "ready" for each in monitor("query-jobs")["return"])

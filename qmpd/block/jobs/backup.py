@@ -121,6 +121,7 @@ class Backup(BlockJob):
             raise
         jobs.join_drains(self, source)
         self.add_node(target)
+        self.paths = [("read", source), ("write", target)]
         self._copier.compress = options.compress
         self._copier.discards_source = options.discard_source
         self._is_created = True
@@ -210,7 +211,7 @@ class Backup(BlockJob):
                 yield from self.rest()
             else:
                 yield from self.pause_point()
-                delay = self.limit.delay(self.jobs.now())
+                delay = max(self.limit.delay(self.jobs.now()), self.held_up())
                 if delay and not self.is_cancelled:
                     yield from self.sleep(delay)
                     continue

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode
 
 
+# So many bytes a job moves at once where limits are on its way.
+_LIMITED = 1 << 20
+
+
 @dataclass(slots=True)
 class BlockOptions(Options):
     """What every block job can be told; `speed` is in bytes a second, 0 for no limit."""
@@ -36,7 +40,7 @@ class BlockJob(Job):
     DRAINS: ClassVar[str] = ""
     """What `JobBehaviour.job_drains` calls this kind."""
 
-    __slots__ = ("_delay", "_frozen", "_use", "io_status", "limit", "nodes", "speed")
+    __slots__ = ("_delay", "_frozen", "_use", "io_status", "limit", "nodes", "paths", "speed")
 
     def __init__(self, jobs: Home, options: BlockOptions, node: BlockNode) -> None:
         """It is created, on a node.
@@ -45,6 +49,8 @@ class BlockJob(Job):
         """
         self._drain_before(jobs)
         self.nodes: list[BlockNode] = []
+        # What it reads and writes: `read` or `write`, and the node.
+        self.paths: list[tuple[str, BlockNode]] = []
         self._frozen: list[BlockNode] = []
         super().__init__(jobs, options)
         self.io_status = "ok"
@@ -141,22 +147,30 @@ class BlockJob(Job):
     def count(self, size: int) -> None:
         """So many bytes were read or written that its limit counts; `rest` waits for it."""
         self._delay = self.limit.delay(self.jobs.now(), size)
+        for way, node in self.paths:
+            self.jobs.pass_limits(node, way, size)
 
     def rest(self) -> Steps:
         """Sleep for the limit of speed, or for no time; where a pause comes between, pause."""
-        if not self.jobs.behaviour.job_rests_whole:
+        if not self.jobs.behaviour.job_rests_whole and not self.held_up():
             delay, self._delay = self._delay, 0
             yield from self.sleep(delay)
             return
         while True:
-            delay = self.limit.delay(self.jobs.now())
+            delay = max(self.limit.delay(self.jobs.now()), self.held_up())
             yield from self.sleep(delay)
             if not delay or self.is_cancelled:
                 return
 
+    def held_up(self) -> int:
+        """For how many nanoseconds the limits of throttle nodes let nothing pass."""
+        return max((self.jobs.wait_at(node, way) for way, node in self.paths), default=0)
+
     def most(self, size: int) -> int:
         """How much of so many bytes may be moved at once: a fault may be to come at a certain progress, or a pace be
         kept."""
+        if any(self.jobs.is_limited(node) for _, node in self.paths):
+            size = min(size, _LIMITED)
         return max(1, min(size, self.jobs.until_fault(self), self.jobs.at_once()))
 
     # Errors

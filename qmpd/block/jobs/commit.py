@@ -83,6 +83,7 @@ class Commit(BlockJob):
         except Refusal:
             self.give_up()
             raise
+        self.paths = [("read", top), ("write", base)]
         self.freeze(chain.images(top, base))
         for each in chain.chain(top):
             self.add_node(each)

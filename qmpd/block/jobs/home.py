@@ -65,6 +65,15 @@ class Home(Protocol):
         :raise OSError, ImageError: it cannot be done.
         """
 
+    def is_limited(self, node: BlockNode) -> bool:
+        """Whether there are throttle nodes on the way to a node."""
+
+    def wait_at(self, node: BlockNode, way: str) -> int:
+        """For how many nanoseconds the limits of throttle nodes let nothing pass to a node, to be read or written."""
+
+    def pass_limits(self, node: BlockNode, way: str, size: int) -> None:
+        """So many bytes pass those limits."""
+
     def take_fault(self, job: Any) -> int:
         """The number of the error that a job's work is to meet now; 0 without one."""
 

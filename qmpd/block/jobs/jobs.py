@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qmpd.block.jobs.behaviour import JobBehaviour
     from qmpd.block.jobs.job import Job
     from qmpd.block.nodes import BlockNode
+    from qmpd.block.requests import Requests
     from qmpd.common.refusals import Refusal
     from qmpd.machine import Machine
     from qmpd.schedule.activity import Activities
@@ -49,7 +50,8 @@ class Jobs:
     """All jobs of one machine, the newest first (as all queries have them)."""
 
     __slots__ = (
-        "_all", "_drains", "_left", "_machine", "behaviour", "executor", "faults", "graph", "pace", "tell", "words",
+        "_all", "_drains", "_left", "_machine", "behaviour", "executor", "faults", "graph", "is_limited", "pace",
+        "pass_limits", "tell", "wait_at", "words",
     )  # fmt: skip
 
     def __init__(
@@ -59,18 +61,23 @@ class Jobs:
         executor: Executor,
         behaviour: JobBehaviour,
         words: Callable[[Refusal], str],
-        tell: Callable[[], None],
+        requests: Requests,
         pace: int = 0,
     ) -> None:
         """`pace` is how many bytes disks move in a second, 0 for as many as they can.
 
-        `words` gives a refusal in the words of the release; `tell` tells what has happened to disks meanwhile."""
+        `words` gives a refusal in the words of the release; `requests` are those to the disks, whose limits count for
+        jobs, too.
+        """
         self._machine = machine
         self.graph = graph
         self.executor = executor
         self.behaviour = behaviour
         self.words = words
-        self.tell = tell
+        self.tell = requests.tell
+        self.is_limited = requests.is_limited
+        self.wait_at = requests.wait_at
+        self.pass_limits = requests.pass_limits
         self.pace = pace
         self.faults: Faults | None = None
         self._all: list[Job] = []

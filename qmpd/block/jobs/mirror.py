@@ -117,6 +117,7 @@ class Mirror(BlockJob):
 
     def _hold(self) -> None:
         """Have the nodes for itself."""
+        self.paths = [("read", self._source), ("write", self._target)]
         self.add_node(self._target)
         for each in self._between():
             self.add_node(each)
@@ -271,7 +272,7 @@ class Mirror(BlockJob):
 
     def _goes_on_at_once(self) -> bool:
         """Whether the next round, or the end, follows without a rest."""
-        return self.has_failed or (bool(self.left) and self.io_status == "ok" and not self.speed)
+        return self.has_failed or (bool(self.left) and self.io_status == "ok" and not self.speed and not self.held_up())
 
     def _flush(self) -> Any:
         """Have all that was written survive; where nothing was there is nothing to do."""

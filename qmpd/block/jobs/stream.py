@@ -84,6 +84,7 @@ class Stream(BlockJob):
         self.use(node)
         for each in self._copied():
             self.add_node(each)
+        self.paths = [("write", self._image), *(("read", each) for each in self._copied())]
         self.freeze([self._image, *self._copied()][:-1])
 
     def quiet_nodes(self) -> list[BlockNode]:
