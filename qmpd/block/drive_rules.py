@@ -131,9 +131,10 @@ def take_place(
     :raise Refusal: there is no such place, or it is taken.
     """
     check_place(own)
-    bus, unit, index = number(own, "bus", 0), number(own, "unit", -1), number(own, "index", -1)
+    bus, unit, index = (_signed(number(own, name, first)) for name, first in (("bus", 0), ("unit", -1), ("index", -1)))
     if index != -1:
-        bus, unit = divmod(index, units) if units else (0, index)
+        # As C divides: towards nothing.
+        bus, unit = (int(index / units), index - int(index / units) * units) if units else (0, index)
     if unit == -1:
         unit = 0
         while (bus, unit) in taken:
@@ -146,6 +147,12 @@ def take_place(
     if (bus, unit) in taken:
         raise Refusal("drive-place-taken", bus=bus, unit=unit, index=index)
     return bus, unit
+
+
+def _signed(value: int) -> int:
+    """A number as C's `int`."""
+    value &= 0xFFFF_FFFF
+    return value if value < 1 << 31 else value - (1 << 32)
 
 
 def check_protocol(file: str, drivers: Container[str], computer: Computer) -> None:

@@ -92,7 +92,10 @@ def _object_add(system: System, line: Line) -> str:
     if text is None:
         raise Misread(f"{line.title}: string expected")
     declared = typed_values.argument_type(release, "object-add")
-    values = typed_values.from_tree(release, declared, key_values.tree(text, "qom-type"))
+    if text.startswith("{"):
+        values = typed_values.from_json(release, declared, text)
+    else:
+        values = typed_values.from_tree(release, declared, key_values.tree(text, "qom-type"))
     return execute(system, "object-add", values)
 
 

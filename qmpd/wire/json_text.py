@@ -5,6 +5,16 @@ from __future__ import annotations
 from qmpd.wire import Decoder, ParseError
 
 
+def _premature(text: str, dialect: str) -> str:
+    """What is said where a value is not complete."""
+    if dialect == "classic":
+        return "JSON parse error, premature EOI"
+    last = text.rpartition("\n")[2]
+    # What could go on, a number or a word, ends one place later.
+    column = len(last) + (2 if last[-1:].isalnum() else 1)
+    return f"{text.count(chr(10)) + 1}:{column}: JSON parse error, premature end of input"
+
+
 def parse(text: str, dialect: str) -> object:
     """The value.  `dialect` is the release's (`Behaviour.json_parser`).
 
@@ -16,7 +26,7 @@ def parse(text: str, dialect: str) -> object:
     if len(found) > 1 or (found and not decoder.idle and not isinstance(found[0], ParseError)):
         raise ValueError("Expecting at most one JSON value")
     if not found:
-        raise ValueError("JSON parse error, premature EOI")
+        raise ValueError(_premature(text, dialect))
     first = found[0]
     if isinstance(first, ParseError):
         raise ValueError(first.message)

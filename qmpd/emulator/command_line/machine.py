@@ -320,7 +320,7 @@ class MachineOptions:
 
     def _take_device(self, given: Given) -> None:
         if given.value.startswith("{") and self._behaviour.keyval_options:
-            properties = device_of_json(given.value)
+            properties = device_of_json(given.value, self._behaviour.json_parser)
         else:
             properties = dict(self._flat_list(given, "driver"))
         identifier = properties.get("id")

@@ -16,14 +16,18 @@ def merge(into: key_values.Tree, tree: key_values.Tree) -> None:
             into[key] = value
 
 
-def device_of_json(text: str) -> dict[str, str]:
-    """The properties of a `-device` that is a JSON object, spelled as in a list."""
-    import orjson
+def device_of_json(text: str, dialect: str) -> dict[str, str]:
+    """The properties of a `-device` that is a JSON object, spelled as in a list; `dialect` is the release's.
+
+    :raise OptionError: it is none.
+    """
+    from qmpd.wire.json_text import parse
 
     try:
-        members = orjson.loads(text)
+        members = parse(text, dialect)
     except ValueError as error:
-        raise OptionError("JSON parse error") from error
+        raise OptionError(str(error)) from None
+    assert isinstance(members, dict)
     words = {True: "on", False: "off"}
     return {
         key: words[value] if isinstance(value, bool) else value if isinstance(value, str) else str(value)

@@ -136,7 +136,7 @@ class Board:
         kind = self._kind
         places = {"ide": (bus, kind.ide_buses), "floppy": (unit, kind.floppies), "pflash": (unit, kind.flashes)}
         number, count = places.get(interface, (0, 0))
-        return number < count
+        return unit >= 0 and 0 <= number < count
 
     # Its properties
 

@@ -114,7 +114,11 @@ class EntryChecks:
             raise entry.error("align=on and sleep=off are incompatible")
         if shift == "auto":
             return
-        number = key_values.number("shift", shift) if re.fullmatch(r"\s*\+?(0[xX][0-9a-fA-F]+|\d+)", shift) else -1
+        is_number = re.fullmatch(r"\s*\+?(0[xX][0-9a-fA-F]+|\d+)", shift) is not None
+        try:
+            number = key_values.number("shift", shift) if is_number else -1
+        except Refusal:
+            number = -1
         if not 0 <= number <= 10:
             raise entry.error("icount: Invalid shift value")
 

@@ -195,11 +195,11 @@ class ChardevOptions:
     def _add_monitor(self, entry: Entry) -> None:
         label = entry.get("chardev")
         mode = entry.get("mode")
-        if label is None:
-            raise Refusal("parameter-missing", name="chardev")
         if mode is not None and mode not in _MODES:
             raise Refusal("monitor-mode", name="mode", value=mode)
         pretty = entry.flag("pretty")
+        if label is None:
+            raise Refusal("parameter-missing", name="chardev")
         device = self.devices.get(label)
         if device is None:
             raise Refusal("chardev-missing", id=label)
