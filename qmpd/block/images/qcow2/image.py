@@ -433,7 +433,7 @@ class Qcow2(ReadImage):
         header = self.header
         if size % layout.SECTOR:
             raise ImageError("The new size must be a multiple of 512")
-        if size != header.size and header.snapshots and header.version < 3:
+        if header.snapshots and header.version < 3:
             # Such an image does not always say how large its snapshots are.
             raise ImageError("Can't resize a v2 image which has snapshots", errno.ENOTSUP)
         if header.bitmaps is not None and not with_bitmaps and size != header.size:
