@@ -5,11 +5,13 @@ What a node and a drive look like in queries was captured; here it is known whic
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmpd.block.nodes import BlockNode, Drive
+from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.nodes import SECTOR, BlockNode, Drive
 from qmpd.block.permissions import check_writable, refresh
 from qmpd.block.servers import Servers
 from qmpd.common.identifiers import is_identifier
@@ -404,8 +406,21 @@ class BlockGraph:
             if drive.writes:
                 check_writable(node)
             self._use(drive, node)
+            self._read_first(node)
         if drive not in self.drives:
             self.drives.append(drive)
+
+    @staticmethod
+    def _read_first(node: BlockNode) -> None:
+        """A disk looks at its partition table as it comes, which one sees who counts reads or has them fail."""
+        below: BlockNode | None = node
+        while below is not None and below.driver != "blkdebug":
+            below = below.children.get(DRIVERS[below.driver].first)
+        if below is not None and node.port is not None:
+            from qmpd.block.images.errors import ImageError
+
+            with contextlib.suppress(OSError, ImageError):
+                node.port.read(0, min(SECTOR, node.size))
 
     def insert(self, drive: Drive, node: BlockNode) -> None:
         """Put a medium into a drive.

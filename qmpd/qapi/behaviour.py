@@ -225,6 +225,8 @@ ABOUT: dict[str, str] = {
     "chardev_opened_first": "chardev-add opens a device before it looks whether its id is taken",
     "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came between 5.2"
     " and 7.2",
+    "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros already, and leaves out what the source"
+    " does not have then",
 }
 
 
@@ -391,6 +393,7 @@ class Behaviour:
     module_faults_bare: bool = False
     chardev_opened_first: bool = False
     tcp_addresses_named: bool = True
+    mirror_looks_for_zeros: bool = False
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)

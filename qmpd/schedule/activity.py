@@ -302,12 +302,17 @@ class Activities:
 
         Each is name, kind, state, the nanoseconds to the next step (None where it waits), and whether that is kept
         back.
+
+        :raise ValueError: one of them cannot go on elsewhere now.
         """
         left = self._schedule.left(self)
+        found = [(name, activity) for name, activity in self if activity.carried is Carried.AS_DATA]
+        for _, activity in found:
+            reason = activity.hindrance()
+            if reason is not None:
+                raise ValueError(reason)
         return [
-            [name, activity.KIND, activity.snapshot(), left.get(name), name in self._held]
-            for name, activity in self
-            if activity.carried is Carried.AS_DATA
+            [name, activity.KIND, activity.snapshot(), left.get(name), name in self._held] for name, activity in found
         ]
 
     def restore(self, state: list[list[Any]], make: Callable[[str, str, Mapping[str, Any]], Activity[Any]]) -> None:

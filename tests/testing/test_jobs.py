@@ -141,3 +141,12 @@ def test_a_progress_that_is_none_is_refused(vm: VM, at: str) -> None:
 def test_waiting_for_what_no_job_can_be_is_refused(vm: VM) -> None:
     with pytest.raises(UnknownNameError, match="'redy'"):
         vm.wait_for_job("j", "redy")
+
+
+def test_a_machine_with_a_job_is_not_kept(vm: VM, client: Client) -> None:
+    _mirror(client)
+    with pytest.raises(ControlError, match="the job 'j' is there"):
+        vm.snapshot()
+    assert client("job-cancel", id="j") == {}
+    vm.clock.advance(1)
+    vm.wait_for_job("j", "null")

@@ -87,3 +87,7 @@ class JobBehaviour(Protocol):
     @property
     def job_drains_at_removal(self) -> int:
         """How often `blockdev-del` drains all disks."""
+
+    @property
+    def mirror_looks_for_zeros(self) -> bool:
+        """A mirror looks whether its target is all zeros already."""

@@ -32,7 +32,8 @@ class MirrorOptions(BlockOptions):
     """`sync`: `full`, `top` (what is above `base`) or `none`.  `granularity` and `buffer`: 0 for the default.
 
     `backing`: what becomes of what is behind the target at the end: it is left (`leave`), is that of the source
-    (`source`), or is opened as the target says (`open`).
+    (`source`), or is opened as the target says (`open`).  `zero_target`: what the source does not have is to be zeros
+    there; `looks_for_zeros`: see first whether it is.
     """
 
     target: BlockNode | None = None
@@ -49,6 +50,7 @@ class MirrorOptions(BlockOptions):
     backing: str = "leave"
     open_backing: Callable[[], None] | None = None
     zero_target: bool = False
+    looks_for_zeros: bool = False
 
 
 class Request(NamedTuple):
@@ -76,10 +78,12 @@ class Copy:
 
     def find_dirty(self) -> None:
         """Everything that the source has, above the base; in a thread."""
-        options = self._options
-        if options.base is None and options.zero_target:
-            target = self._target.port
-            assert target is not None
+        options, target = self._options, self._target.port
+        assert target is not None
+        if options.base is None and options.zero_target and not self._is_zero():
+            if not self.can_zero():
+                self.dirty.set(0, self.dirty.size)
+                return
             target.zero(0, self.dirty.size)
         contents = [each.port for each in chain.images(self._source, options.base) if each.port is not None]
         offset = 0
@@ -91,10 +95,22 @@ class Copy:
                 self.dirty.set(offset, count)
             offset += count
 
-    def knows_zeros(self) -> bool:
-        """Whether what the source does not have is zeros in the target, or can be made so for nothing."""
-        if not self._options.zero_target:
+    def _is_zero(self) -> bool:
+        """Whether the target is known to be all zeros, in the releases that look."""
+        if not self._options.looks_for_zeros:
+            return False
+        count, is_data = chain.data_run(self._target, 0, self.dirty.size)
+        return count == self.dirty.size and not is_data
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the source is to be copied, which shows without a look at it."""
+        if "backing" not in DRIVERS[chain.unfiltered(self._source).driver].children:
             return True
+        return self._options.zero_target and not self._options.looks_for_zeros and not self.can_zero()
+
+    def can_zero(self) -> bool:
+        """Whether the target can be made all zeros for nothing."""
         return self._target.discard == "unmap" and DRIVERS[self._target.driver].grows
 
     def copy_some(self, most: int) -> list[Request]:

@@ -413,7 +413,7 @@ class Job(Activity[JobStatus]):
         if not self.is_started:
             self.transaction.completed(self)
         elif self.deferred:
-            if force:
+            if self.is_cancelled:
                 self.transaction.abort(self)
         else:
             self.wake()

@@ -216,7 +216,7 @@ class Mirror(BlockJob):
         if options.sync == "none" or not self._size:
             self._copies_at_once = options.copy_mode == "write-blocking"
             return
-        if options.base is None and not self._copy.knows_zeros():
+        if options.base is None and self._copy.is_whole:
             self._dirty.set(0, self._size)
         else:
             outcome = yield Work(self._copy.find_dirty)

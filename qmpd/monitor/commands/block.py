@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.description import cluster_of, describe, filename_of, passed_through
 from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.nodes import NAMELESS
 from qmpd.block.opening import Opener, of_file
 from qmpd.block.requests import keeps_status
 from qmpd.common.refusals import Refusal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # What `info` of a captured node says of its image alone, and what the image of a format has instead.
 _SECTOR = 512
 _LARGEST_INT = (1 << 31) - 1
+_LIMITS = {"request-alignment": 1, "min-mem-alignment": _SECTOR, "opt-mem-alignment": 4096}
 _IMAGE_OF_FILE = frozenset({"format-specific"})
 _ANY_DRIVE = "ide-cd"
 # What an image asks of memory, it asks for what is behind it, too.
@@ -143,6 +145,9 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         if all(below_it):
             image["limits"] = _strictest(cast("list[dict[str, int]]", below_it), node)
             image["limits"].pop("write-zeroes-alignment", None)
+            if node.driver in NAMELESS:
+                # Nobody has looked at what is below since it was put there.
+                image["limits"] = {**_LIMITS, "max-iov": image["limits"]["max-iov"]}
     backing = _behind(node)
     if backing is not None and "limits" in image and "backing" in node.children and node.minds_backing:
         behind = _image(system, backing, flat=True).get("limits", {})

@@ -70,6 +70,7 @@ def _start(
         unmap=cast("bool", arguments.get("unmap", True)),
         copy_mode=cast("str", arguments.get("copy-mode", "background")),
         filter_name=cast("str", arguments.get("filter-node-name", "")), replaces=replaces, zero_target=zero_target,
+        looks_for_zeros=system.release.behaviour.mirror_looks_for_zeros,
         **more,
     )  # fmt: skip
     Mirror(system.jobs, options, node).start()
