@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.content import text_of
 from qmpd.block.files import ALL, READ, UNCHANGED, DiskFile, new_file
+from qmpd.block.images.empty import EMPTY
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2.creation import Options as ImageOptions
 from qmpd.block.images.qcow2.creation import check as check_image
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qmpd.block.graph import BlockGraph
+    from qmpd.block.images.storage import Storage
     from qmpd.block.jobs.home import Home
     from qmpd.block.jobs.steps import Steps
     from qmpd.block.nodes import BlockNode
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     Making = Callable[[], None]
 
 _MADE = ("file", "qcow2")
+# What an image of the older formats can be told and be made.
+_PLAIN = frozenset({"driver", "file", "size"})
 _ZEROS = 1 << 20
 _SECTOR = 512
 _WITH_ROOM = ("full", "falloc")
@@ -76,10 +80,10 @@ class Create(_Once):
         driver = self._options["driver"]
         if driver != "file" and self.jobs.behaviour.job_create_waits:
             yield Work(_nothing)
-        if driver not in _MADE:
+        if driver not in _MADE and not (driver in EMPTY and set(self._options) <= _PLAIN):
             yield Work(_nothing)
             raise self._why_not(driver)
-        make = self._file() if driver == "file" else self._qcow2()
+        make = self._file() if driver == "file" else self._qcow2() if driver == "qcow2" else self._empty(EMPTY[driver])
         outcome = yield Work(make)
         if outcome.error is not None:
             raise outcome.error
@@ -93,6 +97,13 @@ class Create(_Once):
             raise JobFailure(error.errno or errno.EIO, f"Could not create '{filename}': {text_of(error)}") from None
         room = options.get("preallocation", "off")
         return lambda: _fill(file, size, room)
+
+    def _empty(self, write: Callable[[Storage, int, str], None]) -> Making:
+        size = int(self._options["size"])
+        file = self._use(self._options["file"])
+        storage = file.port
+        assert storage is not None
+        return lambda: write(storage, size, file.exact_name.rpartition("/")[2])
 
     def _why_not(self, driver: str) -> JobFailure | Refusal:
         """Why QEMU would not make this image either, or that qmpd does not."""
