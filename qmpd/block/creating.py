@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # What QEMU makes images of that can have something behind them, and images that cannot.
 _WITH_BACKING = frozenset({"qcow2", "qed", "qcow", "vmdk"})
-_WITHOUT_BACKING = frozenset({"raw", "luks", "vdi", "vpc", "vhdx", "parallels"})
-_MADE = ("qcow2", "raw", "qed")
+_WITHOUT_BACKING = frozenset({"raw", "file", "luks", "vdi", "vpc", "vhdx", "parallels"})
+_MADE = ("qcow2", "raw", "file", "qed")
 
 
 class NewImage:
@@ -87,7 +87,7 @@ class NewImage:
         file = new_file(self._path)
         try:
             file.truncate(0)
-            if self.kind == "raw":
+            if self.kind in ("raw", "file"):
                 file.truncate(self.size)
             elif self.kind == "qed":
                 create_qed(file, self.size, self.backing, self.backing_format)

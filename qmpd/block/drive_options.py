@@ -81,7 +81,10 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
         check_null(driver, file)
         found = {"driver": driver, "filename": file}
     elif file:
-        found = {"file": {**parse(file, json_parser), **below}}
+        named = parse(file, json_parser)
+        # A driver that has names of its own may be told beside one.
+        is_own = driver is not None and named.get("driver") == driver and DRIVERS[driver].is_protocol
+        found = named if is_own else {"file": {**named, **below}}
     elif below:
         found = {"file": below}
     if driver is not None:
@@ -90,8 +93,10 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
     cache = dict(zip(("direct", "no-flush"), CACHES.get(given.get("cache", ""), CACHES["writeback"])[:2], strict=True))
     cache |= rest.pop("cache", {})
     # What is so by default is no option that a node was given.
-    if given.get("aio", _USUAL_AIO) != _USUAL_AIO and isinstance(found.get("file"), dict):
-        found["file"] = {**found["file"], "aio": given["aio"]}
+    file_options = found.get("file")
+    aio = given.get("aio", _USUAL_AIO)
+    if aio != _USUAL_AIO and isinstance(file_options, dict) and _is_bottom(str(file_options.get("driver"))):
+        found["file"] = {**file_options, "aio": aio}
     common: dict[str, Any] = {"read-only": read_only, "cache": cache}
     if not read_only:
         common["auto-read-only"] = True

@@ -308,5 +308,8 @@ def of_file(filename: str, driver: str | None, *, read_only: bool, json_parser: 
     found = parse(filename, json_parser)
     if filename.startswith("json:") and driver is None:
         return {**found, "read-only": found.get("read-only", read_only)}
+    if driver == found.get("driver"):
+        # The driver of the file itself is told.
+        return {**found, "read-only": read_only}
     told = {} if driver is None else {"driver": driver}
     return {**told, "file": found, "read-only": read_only}

@@ -13,6 +13,8 @@ from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import DiskFile
 from qmpd.block.images.errors import ImageError
+from qmpd.block.images.qcow2.header import Header
+from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.making import content_of
 from qmpd.block.nodes import below
 from qmpd.block.opening import apply_common, check_zeroes
@@ -83,6 +85,9 @@ class _Change:
         roles = DRIVERS[node.driver].children
         own = {name: value for name, value in options.items() if name not in roles}
         self._check_reset(node, own, keep=keep)
+        header = getattr(node.content, "header", None)
+        if isinstance(header, Header):
+            check_options(header, own)
         has_behind = "backing" in node.children or node.image.get("full-backing-filename") is not None
         if not keep and "backing" in roles and "backing" not in options and has_behind:
             raise MachineError(f"backing is missing for '{node.name}'")

@@ -138,3 +138,29 @@ def test_room_that_was_made_in_advance_goes_when_nobody_writes_any_more(qmpd: VM
         taken = monitor("blockdev-snapshot-sync", device="d", snapshot_file=str(tmp_path / "b"))
         assert taken == {"return": {}}
         assert path.stat().st_size < 10 << 20
+
+
+def test_names_and_drivers_of_files(qmpd: VMFactory, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(65536))
+    debug = "if=none,id=d,file=blkdebug::null-co://,driver=blkdebug,align=65536"
+    image = f"if=none,id=e,file=blkdebug::{path},format=raw,aio=native,cache=none"
+    vm = qmpd(command_line=["-nodefaults", "-drive", debug, "-drive", image], clock="virtual")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        shown = monitor.human("info block d").splitlines()[0]
+        told = '{"image": {"driver": "null-co"}, "driver": "blkdebug", "align": "65536"}'
+        assert shown.endswith(f"json:{told} (blkdebug)")
+        asked = {"device": "e", "target": str(tmp_path / "b"), "format": "file", "sync": "full"}
+        assert monitor("drive-backup", **asked) == {"return": {}}
+        vm.wait_for_event("JOB_STATUS_CHANGE", {"id": "e", "status": "null"})
+    assert (tmp_path / "b").read_bytes() == bytes(65536)
+
+
+@needs_qemu_img
+def test_options_of_images_are_looked_at_when_they_are_given_anew(qmpd: VMFactory, tmp_path: Path) -> None:
+    qemu_img("create", "-q", "-f", "qcow2", tmp_path / "a", "1M")
+    options = {"driver": "qcow2", "node-name": "n", "file": {"driver": "file", "filename": str(tmp_path / "a")}}
+    with closing(Monitor(qmpd(command_line=["-nodefaults"]).qmp_path)) as monitor:
+        assert monitor("blockdev-add", **options) == {"return": {}}
+        said = monitor("blockdev-reopen", options=[{**options, "l2-cache-entry-size": 131072}])["error"]["desc"]
+        assert said == "L2 cache entry size must be a power of two between 512 and the cluster size (65536)"

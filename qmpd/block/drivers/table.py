@@ -63,8 +63,10 @@ DRIVERS: dict[str, Driver] = {
     "compress": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "preallocate": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "blkdebug": Driver(
-        {"image": Role.FILTERED}, "image", ("config", "inject-error", "set-state"), is_protocol=True, is_filter=True,
-        grows=True,
+        {"image": Role.FILTERED}, "image",
+        ("config", "inject-error", "set-state", "align", "max-transfer", "opt-write-zero", "max-write-zero",
+         "opt-discard", "max-discard"),
+        is_protocol=True, is_filter=True, grows=True,
     ),
     "blkverify": Driver({"raw": Role.FILTERED, "test": Role.FILTERED}, "test", is_protocol=True, is_filter=True),
     "blklogwrites": Driver(
