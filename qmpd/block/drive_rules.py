@@ -266,13 +266,13 @@ def check_discard(nodes: dict[str, str]) -> None:
     _check_choice(nodes.pop("discard", None), _DISCARD, "drive-discard")
 
 
-def check_left(driver: str, left: Iterable[str], known: Container[str]) -> None:
-    """Refuse what a driver does not know; `known` are its own options.
+def check_left(driver: str, left: Iterable[str], known: Container[str] | None) -> None:
+    """Refuse what a driver does not know; `known` are its own options, None where nobody knows those.
 
     :raise Refusal: it does not know one.
     """
     for name in left:
-        if name not in _OF_NODES and name.partition(".")[0] not in known:
+        if known is not None and name not in _OF_NODES and name.partition(".")[0] not in known:
             code = "drive-format-option" if "file" in known else "drive-protocol-option"
             raise Refusal(code, driver=driver, name=name)
 

@@ -85,7 +85,7 @@ class BlockGraph:
         # Prints a line on standard error, from whatever thread; None where nobody serves the machine.
         self.report: Callable[[str], None] | None = None
         # The options that a driver has of its own; None where that is not known.
-        self.members: Callable[[str], Container[str]] | None = None
+        self.members: Callable[[str], Container[str] | None] | None = None
         # Has the requests tried again that have stopped the machine; None where there were none.
         self.again: Callable[[], None] | None = None
         # Who reads and writes; None until somebody does.

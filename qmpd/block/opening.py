@@ -123,6 +123,8 @@ class Opener:
         if self._graph.members is None:
             return
         known = self._graph.members(driver)
+        if known is None:
+            return
         for name in options:
             # Nothing behind it is what any driver can be told.
             is_known = name in _COMMON or name in known or name == "children"

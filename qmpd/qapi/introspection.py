@@ -221,8 +221,13 @@ class Introspection:
         """The command called `name`; KeyError where there is none."""
         return CommandEntry(self._entry_of(name, "command"))
 
-    def branch_members(self, command: str, choice: str) -> frozenset[str]:
-        """The arguments that a command takes for one value of the argument on which others depend; none beside it."""
+    def branch_members(self, command: str, choice: str) -> frozenset[str] | None:
+        """The arguments that a command takes for one value of the argument on which others depend; none beside it.
+
+        None where there is no such command.
+        """
+        if command not in self._entries:
+            return None
         declared = self.object(self.command(command).arguments)
         branch = declared.variants.get(choice)
         return frozenset() if branch is None else frozenset(member.name for member in self.object(branch).members)

@@ -195,7 +195,8 @@ class Negotiation:
         }
 
     def _enter(self, phase: Phase) -> None:
-        assert phase in TRANSITIONS[self.phase]
+        if phase not in TRANSITIONS[self.phase]:
+            raise AssertionError(f"a negotiation does not go from '{self.phase}' to '{phase}'")
         self.phase = phase
 
     # Bytes

@@ -29,8 +29,8 @@ MODULES = {
     "misc": ("query-yank", "yank", "human-monitor-command"),
     "descriptors": ("getfd", "closefd", "add-fd", "remove-fd", "query-fdsets", "add_client"),
     "migration": (
-        "migrate-pause", "migrate-set-capabilities", "query-migrate-capabilities", "migrate_cancel", "migrate-recover",
-        "migrate-continue", "migrate-set-parameters", "migrate-start-postcopy", "query-migrate-parameters",
+        "migrate-pause", "migrate-set-capabilities", "query-migrate-capabilities", "migrate-set-parameters",
+        "query-migrate-parameters", "migrate_cancel", "migrate-recover", "migrate-continue", "migrate-start-postcopy",
     ),
     "chardev": (
         "query-chardev", "chardev-add", "chardev-change", "chardev-remove", "chardev-send-break", "ringbuf-write",

@@ -219,8 +219,8 @@ DEFECTS = (
         "main loop",
         "a suspend that waits survives a reset",
         TURN,
-        'unless it is a silent one, and see what state that leaves."""\n    machine.requests.suspend = False\n',
-        'unless it is a silent one, and see what state that leaves."""\n',
+        'as before a state is loaded into them; nobody is told."""\n    machine.requests.suspend = False\n',
+        'as before a state is loaded into them; nobody is told."""\n',
         ("tests/machine/test_main_loop.py",),
     ),
     Defect(
