@@ -457,8 +457,12 @@ class Qcow2(ReadImage):
             self._cut_file()
             return
         if self.below_size > old:
-            # What the backing file has there must not show.
-            self.zero(old, size - old)
+            # What the backing file has there must not show. The rest of what is there in part is written.
+            start = min(size, -(-old // self._zeroed_unit) * self._zeroed_unit)
+            if start < size:
+                self.zero(start, size - start, unmap=False)
+            if old < start:
+                self.write(old, bytes(start - old))
 
     def _cut_file(self) -> None:
         """Let the file end with the last cluster that is used."""
