@@ -13,7 +13,8 @@ from qmpd.common.scalars import size_of
 from qmpd.human import jobs
 from qmpd.human.asking import ask, carry_out, execute
 from qmpd.human.errors import Misread
-from qmpd.qapi.introspection import Object
+from qmpd.option_language import key_values
+from qmpd.qapi.introspection import Builtin, Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 FLAG, CHOICE, FORMAT, OPTIONAL = "-", "=", "/", "?"
 _FORMATS = frozenset("0123456789bcdiosuxwhgl ")
+# Sizes among the parameters of migrations; a bandwidth without a unit is in mebibytes.
+_SIZES = (
+    "xbzrle-cache-size", "downtime-limit", "max-postcopy-bandwidth", "announce-initial", "announce-max",
+    "announce-rounds", "announce-step",
+)  # fmt: skip
+_BANDWIDTHS = ("max-bandwidth", "avail-switchover-bandwidth")
 _PASSWORD_CHOICES = {"protocol": ("vnc", "spice"), "connected": ("keep", "fail", "disconnect")}
 _WHAT = {"file": "filename", "device": "block device name", "string": "string"}
 
@@ -193,7 +200,35 @@ def _set_parameter(system: System, values: Values) -> str:
     assert isinstance(parameters, Object)
     if all(each.name != values["name"] for each in parameters.members):
         raise Refusal("human-choice", value=values["name"])
-    raise NotModelled("the command migrate_set_parameter")
+    name, value = values["name"], values["value"]
+    member = parameters.member(name)
+    kind = known.type(member.type)
+    given: object = value
+    if isinstance(kind, Builtin) and kind.name == "int":
+        given = _parameter(system, name, value)
+    elif isinstance(kind, Builtin) and kind.name == "bool":
+        given = key_values.boolean(name, value)
+    return execute(system, "migrate-set-parameters", {name: given})
+
+
+def _parameter(system: System, name: str, value: str) -> int:
+    """A number of a migration's parameter.
+
+    :raise Refusal: it is none.
+    """
+    behaviour = system.release.behaviour
+    if name in _BANDWIDTHS:
+        try:
+            return size_of(f"{value}M" if value[-1:].isdigit() else value, behaviour.size_language)
+        except (ValueError, OverflowError):
+            raise Refusal("size-invalid", text=value) from None
+    if name in _SIZES and (name != "downtime-limit" or behaviour.downtime_is_size):
+        return key_values.size(name, value, behaviour.size_language)
+    try:
+        return key_values.signed_integer(name, value)
+    except Refusal:
+        # Where this is none either, numbers are read with a sign.
+        raise Refusal("parameter-uint64" if behaviour.downtime_is_size else "parameter-int64", name=name) from None
 
 
 def _snapshot(system: System, values: Values) -> str | Deferred:

@@ -227,6 +227,7 @@ ABOUT: dict[str, str] = {
     " and 7.2",
     "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros already, and leaves out what the source"
     " does not have then",
+    "downtime_is_size": "the human monitor reads the parameter downtime-limit as a size; false: as a whole number",
 }
 
 
@@ -394,6 +395,7 @@ class Behaviour:
     chardev_opened_first: bool = False
     tcp_addresses_named: bool = True
     mirror_looks_for_zeros: bool = False
+    downtime_is_size: bool = True
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)
