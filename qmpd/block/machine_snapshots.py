@@ -41,7 +41,7 @@ def taking_part(graph: BlockGraph) -> list[BlockNode]:
     Those in drives come first.
     """
     in_drives = [drive.node for drive in graph.drives if drive.node is not None]
-    others = [node for node in graph.nodes.values() if not node.parents]
+    others = [node for node in graph.nodes.values() if not node.parents or node.drives]
     return [node for node in dict.fromkeys([*in_drives, *others]) if not node.read_only]
 
 

@@ -164,3 +164,23 @@ def test_options_of_images_are_looked_at_when_they_are_given_anew(qmpd: VMFactor
         assert monitor("blockdev-add", **options) == {"return": {}}
         said = monitor("blockdev-reopen", options=[{**options, "l2-cache-entry-size": 131072}])["error"]["desc"]
         assert said == "L2 cache entry size must be a power of two between 512 and the cluster size (65536)"
+
+
+@needs_qemu_img
+def test_an_image_that_somebody_may_write_takes_part_in_snapshots(qmpd: VMFactory, tmp_path: Path) -> None:
+    base, top = tmp_path / "base", tmp_path / "top"
+    qemu_img("create", "-q", "-f", "qcow2", base, "1M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    line = ["-nodefaults"]
+    for name, path, more in (("b", base, ""), ("t", top, ",backing=b")):
+        line += ["-blockdev", f"driver=qcow2,node-name={name},file.driver=file,file.filename={path}{more}"]
+    vm = qmpd(command_line=line)
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        assert monitor.human(f"nbd_server_start unix:{tmp_path}/s") == ""
+        assert monitor.human("savevm one") == ""
+        assert monitor.human("nbd_server_add -w b") == ""
+        assert monitor.human("savevm two") == ""
+    vm.close()
+    assert "one" not in qemu_img("snapshot", "-l", base)
+    assert "two" in qemu_img("snapshot", "-l", base)
+    assert "one" in qemu_img("snapshot", "-l", top)
