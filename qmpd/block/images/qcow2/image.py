@@ -300,10 +300,7 @@ class Qcow2(ReadImage):
         if first < last:
             self._zero_clusters(first, last, unmap=unmap)
         rest = max(first, last)
-        if end >= self.size > rest:
-            # Nothing is behind it in its cluster.
-            self._zero_clusters(rest, rest + size, unmap=unmap)
-        elif rest < end:
+        if rest < end:
             self._zero_subclusters(rest, end)
 
     def _zero_subclusters(self, begin: int, end: int) -> None:
