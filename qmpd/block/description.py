@@ -13,7 +13,7 @@ from qmpd.block.images.qcow2.snapshot_table import read_snapshots
 from qmpd.wire import encode
 
 # Those that go by the name of what they are on.
-_NAMELESS = ("copy-before-write", "backup-top", "snapshot-access")
+_NAMELESS = ("copy-before-write", "backup-top", "snapshot-access", "mirror_top", "commit_top")
 
 if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def filename_of(node: BlockNode) -> str:
     """What a node is called in queries: a name that opens it again."""
-    if node.driver in _NAMELESS:
-        return filename_of(node.children["file"])
+    if node.driver in _NAMELESS and node.children:
+        return filename_of(node.children[DRIVERS[node.driver].first])
     return node.exact_name or "json:" + encode(node.full_options).decode()
 
 
