@@ -41,11 +41,15 @@ class _Refused(Exception):  # noqa: N818 (an answer like any other)
 
 @dataclass
 class Job:
-    """A job that has nothing to copy: `pending` until it is finalized, then `concluded` until it is dismissed."""
+    """A job that has nothing to copy: `pending` until it is finalized, then `concluded` until it is dismissed.
+
+    Until it has concluded it sits between its node and those who used that when it began: the exports `above`.
+    """
 
     node: str
     state: str
     dismissed: bool
+    above: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -135,9 +139,12 @@ class Disks:
 
     def _blockdev_del(self, arguments: dict[str, Any]) -> Told:
         node = arguments["node-name"]
-        if self._working(node) and not self.old:
+        at_work = [job for job in self.jobs.values() if job.node == node and job.state != "concluded"]
+        above = at_work[0].above if at_work else frozenset()
+        exported = any(used == node and name not in above for name, (used, _) in self.exports.items())
+        if self._working(node) and not self.old and not exported:
             raise _Refused(f"Node '{node}' is busy: block device is in use by block job: stream")
-        if self._working(node) or any(used == node for used, _ in self.exports.values()):
+        if self._working(node) or exported:
             raise _Refused(f"Node {node} is in use")
         del self.nodes[node]
         return Told()
@@ -216,7 +223,8 @@ class Disks:
             raise _Refused(f"Node '{node}' is busy: block device is in use by block job: stream")
         if name in self.jobs:
             raise _Refused(f"Job ID '{name}' already in use")
-        self.jobs[name] = Job(node, "pending", arguments["auto-dismiss"])
+        above = frozenset(each for each, (used, _) in self.exports.items() if used == node)
+        self.jobs[name] = Job(node, "pending", arguments["auto-dismiss"], above)
         began, went_on = self._states(name, "created", "running"), self._states(name, "waiting", "pending")
         if arguments["auto-finalize"]:
             went_on += (self._ended(name, "BLOCK_JOB_COMPLETED"), *self._gone(name))

@@ -150,3 +150,35 @@ def test_a_machine_with_a_job_is_not_kept(vm: VM, client: Client) -> None:
     assert client("job-cancel", id="j") == {}
     vm.clock.advance(1)
     vm.wait_for_job("j", "null")
+
+
+IN_USE = "Node x is in use"
+BUSY = "Node 'x' is busy: block device is in use by block job: stream"
+
+
+@pytest.mark.parametrize(
+    ("release", "exported", "told"),
+    [
+        ("5.2", False, (IN_USE, IN_USE)),
+        ("5.2", True, (IN_USE, IN_USE)),
+        ("7.2", False, (BUSY, BUSY)),
+        ("11.1", True, (BUSY, IN_USE)),
+    ],
+)
+def test_why_the_node_of_a_stream_cannot_be_deleted(release: str, exported: bool, told: tuple[str, str]) -> None:
+    """What real QEMU said while the job was pending, and when it had concluded."""
+    with start(machine="none", release=release, clock="virtual") as vm:
+        client = Client(vm.qmp_path)
+        try:
+            client("blockdev-add", driver="null-co", node_name="x", size=MIB, read_zeroes=True)
+            if exported:
+                client("nbd-server-start", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}})
+                client("block-export-add", type="nbd", id="e", node_name="x")
+            client("block-stream", job_id="j", device="x", auto_finalize=False, auto_dismiss=False)
+            vm.wait_for_job("j", "pending")
+            pending = client("blockdev-del", node_name="x")
+            client("job-finalize", id="j")
+            assert (pending, client("blockdev-del", node_name="x")) == told
+            client("job-dismiss", id="j")
+        finally:
+            client.close()

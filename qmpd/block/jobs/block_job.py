@@ -89,9 +89,11 @@ class BlockJob(Job):
         super().start()
 
     def gone(self) -> None:
-        """Nobody can ask for it any more."""
+        """Nobody can ask for it any more: until now it was a user of its node."""
         if self.is_started:
             self.jobs.drain_all(self._drains(self.jobs).gone)
+        if self._use is not None and self._use.node is not None:
+            self.jobs.graph.empty(self._use)
 
     def add_node(self, node: BlockNode) -> None:
         """It works on this node, too."""
@@ -117,8 +119,6 @@ class BlockJob(Job):
             node.frozen -= 1
             self.jobs.graph.release(node)
         self.jobs.drain_all(self._drains(self.jobs).ended)
-        if self._use is not None and self._use.node is not None:
-            self.jobs.graph.empty(self._use)
 
     def blocks(self, node: BlockNode) -> bool:
         """Whether nobody else may change this node while the job is there."""
