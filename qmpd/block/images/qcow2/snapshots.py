@@ -136,6 +136,8 @@ def fill_state(image: Qcow2, used: int, size: int) -> None:
     cluster = image.header.cluster_size
     start, end = (state_offset(image) + -(-each // cluster) * cluster for each in (used, size))
     if start < end:
+        # What a snapshot that was gone back to has left there is given up first.
+        image.discard(start, end - start, wholly=True)
         image.allocate(start, end - start)
         image.extend_host(max(piece.host + piece.length for piece in image.pieces(start, end - start)))
 
