@@ -222,3 +222,15 @@ def test_what_a_debugger_wrote_and_the_guest_s_time_go_along() -> None:
     assert first.guest is not None
     assert second.guest is not None
     assert second.guest.phase == first.guest.phase != "reset"
+
+
+def test_what_a_state_has_left_is_given_up_before_the_next_one(qmpd: VMFactory, tmp_path: Path) -> None:
+    path = _new(tmp_path / "disk.qcow2")
+    vm = _start(qmpd, path)
+    vm.clock.advance("30s")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        for line in ("savevm a", "loadvm a", "savevm b", "loadvm b", "savevm c", "delvm a", "delvm b"):
+            assert monitor.human(line) == "", line
+    vm.close()
+    assert [each["name"] for each in _listed(path)] == ["c"]
+    assert "No errors were found" in _image(path, "check", path.name)
