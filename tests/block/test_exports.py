@@ -59,6 +59,8 @@ class Exporting:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
+    if shutil.which("qemu-img") is None:
+        pytest.skip("qemu-img is not installed")
     path = tmp_path / "disk.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", path, "16M")
     return path

@@ -27,7 +27,16 @@ from qmpd.server.fleet import Fleet
 from qmpd.server.settings import VMSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands may write files, whose names are relative: into a folder that is nobody's."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
+
 
 BLUEPRINT = MachineSettings(
     topology=CPUTopology(cpus=2, maximum=4, sockets=4),
