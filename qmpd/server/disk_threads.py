@@ -87,6 +87,8 @@ class DiskThreads:
                 self._busy = False
                 self._idle += 1
                 self._done.append((outcome, then))
+                # A thread that waits for work keeps nobody's.
+                del work, then, outcome
                 changed.notify_all()
                 self._wake()
             self._idle -= 1
