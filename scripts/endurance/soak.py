@@ -278,7 +278,7 @@ class Soak:
 async def _settled(look: Callable[[], list[str]]) -> list[str]:
     """What is still there when everybody has had the time to go."""
     left: list[str] = []
-    for _ in range(20):
+    for _ in range(100):
         await trio.sleep(0.1)
         left = look()
         if not left:
