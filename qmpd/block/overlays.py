@@ -20,6 +20,7 @@ from qmpd.block.making import content_of
 from qmpd.block.nodes import below
 from qmpd.block.opening import Opener, of_file
 from qmpd.block.permissions import cumulative, refresh
+from qmpd.block.placing import move, reaches
 from qmpd.block.reopening import reopen
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping
 
     from qmpd.block.graph import BlockGraph
-    from qmpd.block.nodes import BlockNode, Drive
+    from qmpd.block.nodes import BlockNode
     from qmpd.block.transactions import Steps
 
     Opening = Generator[Callable[[], Any], Any, BlockNode]
@@ -171,17 +172,17 @@ def put_on_top(graph: BlockGraph, new: BlockNode, old: BlockNode) -> None:
 
     :raise Refusal: what they do excludes each other; all is as before then.
     """
-    if _reaches(old, new):
+    if reaches(old, new):
         raise MachineError(f"Making '{old.name}' a backing child of '{new.name}' would create a cycle")
     drives, parents = list(old.drives), [parent for parent in old.parents if parent is not new]
-    _move(new, old, drives, parents)
+    move(old, new, drives, parents)
     # Nobody but the new node has it meanwhile.
     owned, old.owned = old.owned, True
     try:
         graph.set_backing(new, old)
         new.minds_backing = False
     except Refusal:
-        _move(old, new, drives, parents)
+        move(new, old, drives, parents)
         refresh([old, new])
         raise
     finally:
@@ -195,24 +196,11 @@ def take_from_top(graph: BlockGraph, new: BlockNode, old: BlockNode) -> None:
     owned, old.owned = old.owned, True
     drives, parents = list(new.drives), list(new.parents)
     graph.set_backing(new, None)
-    _move(old, new, drives, parents)
+    move(new, old, drives, parents)
     refresh([old, new])
     for parent in parents:
         _follow(graph, parent)
     old.owned = owned
-
-
-def _move(to: BlockNode, origin: BlockNode, drives: list[Drive], parents: list[BlockNode]) -> None:
-    for drive in drives:
-        drive.node = to
-        origin.drives.remove(drive)
-        to.drives.append(drive)
-    for parent in parents:
-        for role, child in list(parent.children.items()):
-            if child is origin:
-                parent.put_child(role, to)
-        origin.parents.remove(parent)
-        to.parents.append(parent)
 
 
 def _follow(graph: BlockGraph, parent: BlockNode) -> None:
@@ -230,6 +218,3 @@ def _follow(graph: BlockGraph, parent: BlockNode) -> None:
     backing = parent.children.get("backing")
     content.set_backing(None if backing is None else backing.port)
 
-
-def _reaches(node: BlockNode, other: BlockNode) -> bool:
-    return node is other or any(_reaches(child, other) for child in node.children.values())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from qmpd.block.content import Content
     from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import Drive
 
 
 def replace(graph: BlockGraph, old: BlockNode, new: BlockNode) -> None:
@@ -24,17 +25,24 @@ def replace(graph: BlockGraph, old: BlockNode, new: BlockNode) -> None:
     """
     drives = [drive for drive in old.drives if not drive.stays]
     # Who is below the other one would be below itself: an image that shows its source, and is its backup.
-    parents = [parent for parent in old.parents if not _reaches(new, parent)]
-    _move(old, new, drives, parents)
+    parents = [parent for parent in old.parents if not reaches(new, parent)]
+    _move_whole(old, new, drives, parents)
     try:
         refresh([new, old])
     except Refusal:
-        _move(new, old, drives, parents)
+        _move_whole(new, old, drives, parents)
         refresh([old, new])
         raise
 
 
-def _move(old: BlockNode, new: BlockNode, drives: list[Any], parents: list[BlockNode]) -> None:
+def _move_whole(old: BlockNode, new: BlockNode, drives: list[Drive], parents: list[BlockNode]) -> None:
+    move(old, new, drives, parents)
+    for parent in parents:
+        repoint(parent.content, old.port, new.port)
+
+
+def move(old: BlockNode, new: BlockNode, drives: list[Drive], parents: list[BlockNode]) -> None:
+    """Have these users of one node use another; what is in the parents still reads and writes the old one."""
     for drive in drives:
         drive.node = new
         old.drives.remove(drive)
@@ -45,11 +53,11 @@ def _move(old: BlockNode, new: BlockNode, drives: list[Any], parents: list[Block
                 parent.put_child(role, new)
                 old.parents.remove(parent)
                 new.parents.append(parent)
-        repoint(parent.content, old.port, new.port)
 
 
-def _reaches(node: BlockNode, other: BlockNode) -> bool:
-    return node is other or any(_reaches(child, other) for child in node.children.values())
+def reaches(node: BlockNode, other: BlockNode) -> bool:
+    """Whether a node is the other one, or has it below or behind itself."""
+    return node is other or any(reaches(child, other) for child in node.children.values())
 
 
 def repoint(content: Any, old: Content | None, new: Content | None) -> None:

@@ -19,6 +19,7 @@ from qmpd.block.making import content_of
 from qmpd.block.nodes import below
 from qmpd.block.opening import apply_common, check_zeroes
 from qmpd.block.permissions import refresh
+from qmpd.block.placing import reaches
 from qmpd.block.transactions import refusal_of
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
@@ -158,7 +159,7 @@ class _Change:
         new = self._graph.find_node(str(value))
         if new is child:
             return
-        if _reaches(new, node):
+        if reaches(new, node):
             raise Refusal("reopen-cycle", child=new.name, role=role, node=node.name)
         iothreads.join(node, new)
         self._replace(node, role, new)
@@ -291,10 +292,6 @@ def _leaves(name: str, value: object) -> list[str]:
     if not isinstance(value, dict) or not value:
         return [name]
     return [leaf for member, inner in value.items() for leaf in _leaves(f"{name}.{member}", inner)]
-
-
-def _reaches(node: BlockNode, other: BlockNode) -> bool:
-    return node is other or any(_reaches(child, other) for child in node.children.values())
 
 
 def _told(node: BlockNode) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from qmpd.block.content import number_of
 from qmpd.block.drivers.mirror_top import CommitTop
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.nodes import below
 from qmpd.block.placing import put_on, replace, take_out
@@ -40,15 +41,6 @@ class CommitOptions(BlockOptions):
     backing_file: str | None = None
     on_error: str = "report"
     filter_name: str = ""
-
-
-class _Chunk(NamedTuple):
-    """What came of a part: its length, whether it was copied; the number of an error, and whether it was at reading."""
-
-    length: int
-    copied: bool
-    error: int = 0
-    reading: bool = False
 
 
 class Commit(BlockJob):
@@ -111,8 +103,8 @@ class Commit(BlockJob):
             if self.is_cancelled:
                 return
             most = self.most(min(CHUNK, size - self.done))
-            outcome = yield Work(partial(_copy, top, above, base, self.done, size, most), counts=_length)
-            chunk = _Chunk(0, False, number_of(outcome.error), True) if outcome.error else outcome.value
+            outcome = yield Work(partial(_copy, top, above, base, self.done, size, most), counts=length_of)
+            chunk = Chunk(0, False, number_of(outcome.error), True) if outcome.error else outcome.value
             if chunk.error:
                 if self.met_error(self._options.on_error, chunk.error, reading=chunk.reading) == "report":
                     raise JobFailure(chunk.error)
@@ -155,21 +147,17 @@ class Commit(BlockJob):
         super().clean()
 
 
-def _copy(top: Content, above: Sequence[Content], base: Content, offset: int, size: int, most: int) -> _Chunk:
+def _copy(top: Content, above: Sequence[Content], base: Content, offset: int, size: int, most: int) -> Chunk:
     found, copied = chain.allocated_above(above, offset, most)
     if not found:
-        return _Chunk(size - offset, False)
+        return Chunk(size - offset, False)
     if copied:
         try:
             data = top.read(offset, found)
         except (OSError, ImageError) as error:
-            return _Chunk(found, copied, number_of(error), True)
+            return Chunk(found, copied, number_of(error), True)
         try:
             base.write(offset, data)
         except (OSError, ImageError) as error:
-            return _Chunk(found, copied, number_of(error), False)
-    return _Chunk(found, copied)
-
-
-def _length(chunk: _Chunk) -> int:
-    return chunk.length
+            return Chunk(found, copied, number_of(error), False)
+    return Chunk(found, copied)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from qmpd.block.content import number_of
 from qmpd.block.drivers.filters import CopyOnRead
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.placing import put_on, take_out
 from qmpd.block.recorded import write_backing
@@ -39,14 +40,6 @@ class StreamOptions(BlockOptions):
     backing_file: str | None = None
     on_error: str = "report"
     filter_name: str = ""
-
-
-class _Chunk(NamedTuple):
-    """What came of a part: its length, whether it was copied, and the number of the error that came between."""
-
-    length: int
-    copied: bool
-    error: int = 0
 
 
 class Stream(BlockJob):
@@ -112,8 +105,8 @@ class Stream(BlockJob):
             if self.is_cancelled:
                 break
             most = self.most(CHUNK)
-            outcome = yield Work(partial(_copy, top, behind, self.done, size, most), counts=_length)
-            chunk = _Chunk(most, False, number_of(outcome.error)) if outcome.error else outcome.value
+            outcome = yield Work(partial(_copy, top, behind, self.done, size, most), counts=length_of)
+            chunk = Chunk(most, False, number_of(outcome.error)) if outcome.error else outcome.value
             if chunk.error:
                 action = self.met_error(self._options.on_error, chunk.error, reading=True)
                 if action == "stop":
@@ -167,14 +160,14 @@ class Stream(BlockJob):
             reopen(graph, [(image, {"read-only": True})], keep=True)
 
 
-def _copy(top: Content, behind: Sequence[Content], offset: int, size: int, most: int) -> _Chunk:
+def _copy(top: Content, behind: Sequence[Content], offset: int, size: int, most: int) -> Chunk:
     length, allocated = chain.first_run(top, offset, most)
     if allocated:
-        return _Chunk(length, False)
+        return Chunk(length, False)
     found, copied = chain.allocated_above(behind, offset, length)
     if not found and not copied:
         # What is behind ends here.
-        return _Chunk(size - offset, False)
+        return Chunk(size - offset, False)
     if copied:
         try:
             data = top.read(offset, found)
@@ -183,9 +176,5 @@ def _copy(top: Content, behind: Sequence[Content], offset: int, size: int, most:
             else:
                 top.write(offset, data)
         except OSError as error:
-            return _Chunk(found, copied, error.errno or errno.EIO)
-    return _Chunk(found, copied)
-
-
-def _length(chunk: _Chunk) -> int:
-    return chunk.length
+            return Chunk(found, copied, error.errno or errno.EIO)
+    return Chunk(found, copied)

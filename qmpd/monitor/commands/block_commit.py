@@ -66,18 +66,12 @@ def _top(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> BlockNode:
 
     :raise Refusal: it is not in the chain.
     """
-    if "top-node" in arguments and "top" in arguments:
-        raise Refusal("exclusive", one="top-node", other="top")
-    if "top-node" in arguments:
-        top = graph.find_node(cast("str", arguments["top-node"]))
-        return _in_chain(top, node)
+    named = _named(graph, node, arguments, "top")
+    if named is not None:
+        return named
     if "top" not in arguments or is_called(node, cast("str", arguments["top"])):
         return node
-    name = cast("str", arguments["top"])
-    found = next((each for each in chain.images(chain.behind(node)) if is_called(each, name)), None)
-    if found is None:
-        raise Refusal("commit-top-missing", name=name)
-    return found
+    return _called(node, cast("str", arguments["top"]), "commit-top-missing")
 
 
 def _base(graph: BlockGraph, top: BlockNode, arguments: Arguments) -> BlockNode:
@@ -85,20 +79,30 @@ def _base(graph: BlockGraph, top: BlockNode, arguments: Arguments) -> BlockNode:
 
     :raise Refusal: it is not in the chain.
     """
-    if "base-node" in arguments and "base" in arguments:
-        raise Refusal("exclusive", one="base-node", other="base")
-    if "base-node" in arguments:
-        return _in_chain(graph.find_node(cast("str", arguments["base-node"])), top)
+    named = _named(graph, top, arguments, "base")
+    if named is not None:
+        return named
     if "base" in arguments:
-        name = cast("str", arguments["base"])
-        found = next((each for each in chain.images(chain.behind(top)) if is_called(each, name)), None)
-        if found is None:
-            raise Refusal("not-in-chain", name=name)
-        return found
+        return _called(top, cast("str", arguments["base"]), "not-in-chain")
     return chain.images(top)[-1]
 
 
-def _in_chain(node: BlockNode, top: BlockNode) -> BlockNode:
-    if node not in chain.chain(top):
+def _named(graph: BlockGraph, above: BlockNode, arguments: Arguments, member: str) -> BlockNode | None:
+    """The node of a chain that goes by its node name in `MEMBER-node`; None where nothing does."""
+    by_node = f"{member}-node"
+    if by_node not in arguments:
+        return None
+    if member in arguments:
+        raise Refusal("exclusive", one=by_node, other=member)
+    node = graph.find_node(cast("str", arguments[by_node]))
+    if node not in chain.chain(above):
         raise Refusal("commit-not-in-chain", node=node.name)
     return node
+
+
+def _called(above: BlockNode, name: str, code: str) -> BlockNode:
+    """The image behind another one that goes by the name of its file; `code` refuses where there is none."""
+    found = next((each for each in chain.images(chain.behind(above)) if is_called(each, name)), None)
+    if found is None:
+        raise Refusal(code, name=name)
+    return found

@@ -104,9 +104,7 @@ def nbd_server_add(system: System, session: Client, arguments: Arguments) -> obj
 
 @command("nbd-server-remove")
 def nbd_server_remove(system: System, session: Client, arguments: Arguments) -> object:
-    exports = system.exports
-    exports.delete(exports.find(str(arguments["name"])), hard=arguments.get("mode") == _HARD)
-    return EMPTY
+    return _delete(system, arguments["name"], arguments)
 
 
 @command("block-export-add")
@@ -187,8 +185,12 @@ def _check_iothread(system: System, arguments: Arguments) -> None:
 
 @command("block-export-del")
 def block_export_del(system: System, session: Client, arguments: Arguments) -> object:
+    return _delete(system, arguments["id"], arguments)
+
+
+def _delete(system: System, identifier: object, arguments: Arguments) -> object:
     exports = system.exports
-    exports.delete(exports.find(str(arguments["id"])), hard=arguments.get("mode") == _HARD)
+    exports.delete(exports.find(str(identifier)), hard=arguments.get("mode") == _HARD)
     return EMPTY
 
 
