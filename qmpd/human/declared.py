@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qmpd.human.asking import Part
     from qmpd.human.line import Line
+    from qmpd.qapi.behaviour import Behaviour
     from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
@@ -45,6 +46,13 @@ class Argument(NamedTuple):
     name: str
     kind: str
     optional: bool = False
+
+
+class Shorter(NamedTuple):
+    """What a line takes in releases that lack something, and whether a release has all of it."""
+
+    is_whole: Callable[[Behaviour], bool]
+    declared: tuple[Argument, ...]
 
 
 def declare(text: str) -> tuple[Argument, ...]:
@@ -302,14 +310,20 @@ _ACTIONS: dict[str, Action] = {
 def part(name: str) -> Part | None:
     """What a line of this command does; None where its arguments are not known."""
     declared = ARGUMENTS.get(name)
-    if declared is None:
-        return None
+    return None if declared is None else acting(f"the command {name}", declared, _ACTIONS.get(name))
+
+
+def acting(what: str, declared: tuple[Argument, ...], action: Action | None, shorter: Shorter | None = None) -> Part:
+    """What a line does that takes these arguments, or fewer in some releases.
+
+    Without an action `what` it would do is not modelled.
+    """
 
     def act(system: System, line: Line) -> str | Deferred:
-        values = read(line, declared)
-        action = _ACTIONS.get(name)
+        is_all = shorter is None or shorter.is_whole(system.release.behaviour)
+        values = read(line, declared if shorter is None or is_all else shorter.declared)
         if action is None:
-            raise NotModelled(f"the command {name}")
+            raise NotModelled(what)
         return action(system, values)
 
     return act

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.hardware.processors import plugged
 from qmpd.human.asking import answer, call
-from qmpd.human.declared import declare, read
+from qmpd.human.declared import Shorter, acting, declare
 from qmpd.human.various import of_cpu, old_capture, told
 from qmpd.qapi.introspection import Enumeration
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.human.asking import Part
-    from qmpd.human.line import Line
-    from qmpd.qapi.behaviour import Behaviour
     from qmpd.qom.node import Node
     from qmpd.system.system import System
 
@@ -219,26 +217,15 @@ _SHOWN: dict[str, tuple[str, Show | None]] = {
 }
 """What each takes, and what it shows; without that it is not modelled."""
 
-_SHORTER: dict[str, tuple[Callable[[Behaviour], bool], str]] = {
-    "migrate": (lambda behaviour: behaviour.migration_told_whole, ""),
-    "qtree": (lambda behaviour: behaviour.device_tree_in_brief, ""),
-    "registers": (lambda behaviour: behaviour.registers_of_one_cpu, "all:-a"),
+_SHORTER: dict[str, Shorter] = {
+    "migrate": Shorter(lambda behaviour: behaviour.migration_told_whole, ()),
+    "qtree": Shorter(lambda behaviour: behaviour.device_tree_in_brief, ()),
+    "registers": Shorter(lambda behaviour: behaviour.registers_of_one_cpu, declare("all:-a")),
 }
-"""What some take in releases that lack something, and whether a release has it."""
+"""What some take in releases that lack something."""
 
-
-def _part(name: str, text: str, show: Show | None) -> Part:
-    declared = declare(text)
-
-    def act(system: System, line: Line) -> str:
-        is_all = name not in _SHORTER or _SHORTER[name][0](system.release.behaviour)
-        values = read(line, declared if is_all else declare(_SHORTER[name][1]))
-        if show is None:
-            raise NotModelled(f"the command info {name}")
-        return show(system, values)
-
-    return act
-
-
-INQUIRIES: dict[str, Part] = {name: _part(name, *each) for name, each in _SHOWN.items()}
+INQUIRIES: dict[str, Part] = {
+    name: acting(f"the command info {name}", declare(text), show, _SHORTER.get(name))
+    for name, (text, show) in _SHOWN.items()
+}
 """What `info` shows, by the words after it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.human.asking import answer, carry_out, execute
-from qmpd.human.declared import declare, read
+from qmpd.human.declared import Shorter, acting, declare
 from qmpd.machine import boot_order
 from qmpd.qapi.introspection import Array, Enumeration
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.human.asking import Part
-    from qmpd.human.line import Line
-    from qmpd.qapi.behaviour import Behaviour
     from qmpd.system.deferred import Deferred
     from qmpd.system.system import System
 
@@ -319,25 +317,15 @@ _COMMANDS: dict[str, tuple[str, Action | None]] = {
 }  # fmt: skip
 """What each command takes and does; those without an action do what is not modelled."""
 
-
-_SHORTER: dict[str, tuple[Callable[[Behaviour], bool], str]] = {
-    "screendump": (lambda behaviour: behaviour.screendump_has_format, "file:file device:string? head:integer?"),
+_SHORTER: dict[str, Shorter] = {
+    "screendump": Shorter(
+        lambda behaviour: behaviour.screendump_has_format, declare("file:file device:string? head:integer?")
+    ),
 }
-"""What some commands take in releases that lack something, and whether a release has it."""
+"""What some commands take in releases that lack something."""
 
-
-def _part(name: str, text: str, action: Action | None) -> Part:
-    declared = declare(text)
-
-    def act(system: System, line: Line) -> str | Deferred:
-        is_all = name not in _SHORTER or _SHORTER[name][0](system.release.behaviour)
-        values = read(line, declared if is_all else declare(_SHORTER[name][1]))
-        if action is None:
-            raise NotModelled(f"the command {name}")
-        return action(system, values)
-
-    return act
-
-
-PARTS: dict[str, Part] = {name: _part(name, *each) for name, each in _COMMANDS.items()}
+PARTS: dict[str, Part] = {
+    name: acting(f"the command {name}", declare(text), action, _SHORTER.get(name))
+    for name, (text, action) in _COMMANDS.items()
+}
 """The commands, by their names."""
