@@ -2,88 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Worded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-class Bounds(Protocol):
-    """The bounds of a parameter (`qmpd.qapi.migration.Bounds`)."""
-
-    @property
-    def name(self) -> str:
-        """The parameter."""
-
-    @property
-    def words(self) -> str:
-        """What refuses a value beyond them."""
-
-    @property
-    def least(self) -> int:
-        """The least value."""
-
-    @property
-    def most(self) -> int | None:
-        """The greatest value; None where there is none."""
-
-    @property
-    def least_of(self) -> str | None:
-        """Another parameter whose value it must reach."""
-
-    @property
-    def power_of_two(self) -> bool:
-        """Whether it must be a power of two."""
-
-
-class CapabilityRule(Protocol):
-    """What goes with a capability (`qmpd.qapi.migration.CapabilityRule`)."""
-
-    @property
-    def of(self) -> str:
-        """The capability."""
-
-    @property
-    def words(self) -> str:
-        """What refuses it."""
-
-    @property
-    def requires(self) -> tuple[str, ...]:
-        """The others that it takes."""
-
-    @property
-    def conflicts(self) -> tuple[str, ...]:
-        """The others that it does not go with."""
-
-    @property
-    def plain(self) -> Mapping[str, object]:
-        """Parameters that must have these values."""
-
-    @property
-    def is_absolute(self) -> bool:
-        """Whether it cannot be had at all."""
-
-
-class Rules(Protocol):
-    """What a release refuses (`qmpd.qapi.migration.MigrationFace`)."""
-
-    @property
-    def parameters(self) -> Sequence[Bounds]:
-        """The bounds of parameters, in the order in which they are looked at."""
-
-    @property
-    def capabilities(self) -> Sequence[CapabilityRule]:
-        """What goes with capabilities, in that order."""
-
-    @property
-    def bits(self) -> Mapping[str, int]:
-        """How many bits it keeps of some parameters."""
-
-    @property
-    def ignored(self) -> frozenset[str]:
-        """Parameters that it takes and forgets."""
-
+    from qmpd.qapi.migration import Bounds, CapabilityRule, MigrationFace
 
 class MigrationSettings:
     """What was set for one machine's migrations; what was not has the release's own value."""
@@ -94,7 +20,7 @@ class MigrationSettings:
         self.capabilities: dict[str, bool] = {}
         self.parameters: dict[str, Any] = {}
 
-    def set_capabilities(self, wanted: Mapping[str, bool], rules: Rules, usual: Mapping[str, Any]) -> None:
+    def set_capabilities(self, wanted: Mapping[str, bool], rules: MigrationFace, usual: Mapping[str, Any]) -> None:
         """Set capabilities, all of them or none; `usual` are the release's own parameters.
 
         :raise Worded: one does not go with what is set then.
@@ -106,7 +32,7 @@ class MigrationSettings:
                 raise Worded(rule.words)
         self.capabilities = new
 
-    def set_parameters(self, wanted: Mapping[str, Any], rules: Rules, usual: Mapping[str, Any]) -> None:
+    def set_parameters(self, wanted: Mapping[str, Any], rules: MigrationFace, usual: Mapping[str, Any]) -> None:
         """Set parameters, all of them or none; `usual` are the release's own.
 
         :raise Worded: a value is out of its bounds.

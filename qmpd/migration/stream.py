@@ -101,19 +101,14 @@ def _value(name: str, content: bytes) -> Any:
         raise BadStream(f"section '{name}' is damaged") from None
 
 
-class _Reader:
-    """Bytes that are taken one part after another."""
+class _Reader(values.Pieces):
+    """The parts of a stream."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def take(self, length: int) -> bytes:
-        part = self._data[self._at : self._at + length]
-        if len(part) < length:
-            raise BadStream("Unable to read from the stream: it ends too early", errno.EIO)
-        self._at += length
-        return part
+    def take(self, size: int) -> bytes:
+        try:
+            return super().take(size)
+        except ValueError:
+            raise BadStream("Unable to read from the stream: it ends too early", errno.EIO) from None
 
     def number(self) -> int:
         return int.from_bytes(self.take(_NUMBER), "big")

@@ -77,48 +77,56 @@ def read(data: bytes) -> Any:
     return value
 
 
-class _Reader:
-    """Reads one value after another."""
+class Pieces:
+    """Bytes that are taken one part after another; `at` is where the next one begins."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.at = 0
 
-    def _take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
+        """The next part.
+
+        :raise ValueError: there is not as much.
+        """
         part = self._data[self.at : self.at + size]
         if len(part) < size:
             raise ValueError("a value ends too early")
         self.at += size
         return part
 
+
+class _Reader(Pieces):
+    """Reads one value after another."""
+
     def _length(self) -> int:
-        length = int(_LENGTH.unpack(self._take(_LENGTH.size))[0])
+        length = int(_LENGTH.unpack(self.take(_LENGTH.size))[0])
         if length > len(self._data) - self.at:
             # Whatever is counted takes a byte at least.
             raise ValueError("a value is longer than all that there is")
         return length
 
     def _text(self) -> str:
-        return self._take(self._length()).decode("utf-8", "surrogatepass")
+        return self.take(self._length()).decode("utf-8", "surrogatepass")
 
     def value(self, depth: int) -> Any:
         """The next value."""
         if depth > DEPTH:
             raise ValueError("values nest too deep")
-        kind = self._take(1)
+        kind = self.take(1)
         if kind in _WORDS:
             return _WORDS[kind]
         if kind == b"I":
-            size = self._take(1)[0]
+            size = self.take(1)[0]
             if size > _LARGEST_INTEGER:
                 raise ValueError("an integer is too large")
-            return int.from_bytes(self._take(size), "big", signed=True)
+            return int.from_bytes(self.take(size), "big", signed=True)
         if kind == b"R":
-            return _FRACTION.unpack(self._take(_FRACTION.size))[0]
+            return _FRACTION.unpack(self.take(_FRACTION.size))[0]
         if kind == b"S":
             return self._text()
         if kind == b"B":
-            return self._take(self._length())
+            return self.take(self._length())
         if kind == b"L":
             return [self.value(depth + 1) for _ in range(self._length())]
         if kind == b"M":
