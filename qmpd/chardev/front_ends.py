@@ -19,11 +19,11 @@ class FrontEnd:
 
     `holds`: what comes waits for somebody to take it, or else it is lost; `arrived` is told that there is something.
     `blocked`: the client does not read.
-    Whoever serves the device has `write` while it has a client, which is given what is said, `drop`, which turns the
-    client away, and `resumed`, which is told that it is no longer full.
+    Whoever serves the device has `write` while it has a client, which is given what is said, and `resumed`, which is
+    told that it is no longer full.
     """
 
-    __slots__ = ("_pending", "arrived", "blocked", "drop", "holds", "resumed", "write")
+    __slots__ = ("_pending", "arrived", "blocked", "holds", "resumed", "write")
 
     def __init__(self) -> None:
         self._pending = bytearray()
@@ -31,7 +31,6 @@ class FrontEnd:
         self.blocked = False
         self.arrived: Callable[[], None] | None = None
         self.write: Callable[[bytes], None] | None = None
-        self.drop: Callable[[], None] | None = None
         self.resumed: Callable[[], None] | None = None
 
     @property
@@ -69,7 +68,7 @@ class FrontEnd:
 
     def left(self) -> None:
         """The client has left: what it said and nobody has taken is lost."""
-        self.write = self.drop = self.resumed = None
+        self.write = self.resumed = None
         self.blocked = False
         self._pending.clear()
 

@@ -126,7 +126,7 @@ class Dispatcher:
         self.points: Points | None = None
         self.limiter = RateLimiter(system.machine.schedule, self.broadcast)
         system.clients = self.sessions
-        system.speak_as_agent = partial(_speak_as_agent, system.release)
+        system.speak_as_agent = _speak_as_agent
         system.machine.deliver = self.limiter.offer
 
     # Sessions

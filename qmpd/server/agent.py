@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from qmpd.qapi import Release
 
 _CHUNK = 1 << 16
-_MOST = 1 << 20
 
 
 class LonelyFacts:
@@ -84,6 +83,6 @@ async def _converse(client: socket.socket, dialect: AgentDialect, owed: list[byt
             owed.clear()
             while rest:
                 await trio.lowlevel.wait_writable(client)
-                rest = rest[client.send(rest[:_MOST]) :]
+                rest = rest[client.send(rest) :]
     except OSError:
         return

@@ -35,7 +35,7 @@ class Home(Protocol):
     machine: Machine
     guest: Guest | None
     computer: Computer
-    speak_as_agent: Callable[[Agent, Executor, Callable[[bytes, str], None]], Dialect] | None
+    speak_as_agent: Callable[[Release, Agent, Executor, Callable[[bytes, str], None]], Dialect] | None
 
     @property
     def inventory(self) -> Inventory:
@@ -66,7 +66,7 @@ def make_agent(system: Home) -> AgentPort:
         if system.speak_as_agent is None:
             raise MachineError("nobody speaks the agent's dialect here")
         executor = AtOnce() if root is None else system.disks.executor
-        return system.speak_as_agent(agent, executor, send)
+        return system.speak_as_agent(release, agent, executor, send)
 
     root = guest.settings.agent_root
     files = None if root is None else FolderFiles(system.computer, root)

@@ -122,12 +122,12 @@ class System:
         # What executes a line of the human monitor for a client, and gives what it prints, be it later.
         self.human: Callable[[str, Any], str | Deferred] | None = None
         # What knows the dialect of guest agents; None where nobody speaks it.
-        self.speak_as_agent: Callable[[Agent, Executor, Callable[[bytes, str], None]], Dialect] | None = None
+        self.speak_as_agent: Callable[[Release, Agent, Executor, Callable[[bytes, str], None]], Dialect] | None = None
         self.threads: Threads | None = None
         self.updater: Updater | None = None
         # The open files that clients have handed over; None where none was.
         self.descriptors: Descriptors | None = None
-        # The capabilities of migration that were set; None where none was.
+        # What was set for migrations; None where nothing was.
         self.migration: MigrationSettings | None = None
         # Whether some command has made QEMU load all its modules; a process that takes over has not.
         self.modules_loaded = False

@@ -188,9 +188,3 @@ class File:
             raise failure(errno.EINVAL)
         self._place = start + offset
         return self._place
-
-    def flush(self) -> None:
-        """Have what was written where others see it, which it is."""
-
-    def close(self) -> None:
-        """Close it."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from typing import TYPE_CHECKING
 
 import trio
 
 if TYPE_CHECKING:
+    import socket
+
     from qmpd.chardev.front_ends import FrontEnd
 
 MOST = 1 << 20
@@ -27,7 +27,6 @@ class Outlet:
         self._owed = bytearray()
         self._sends = False
         end.write = self.say
-        end.drop = self._drop
 
     def say(self, data: bytes) -> None:
         """Send bytes, now or once the client reads."""
@@ -57,7 +56,3 @@ class Outlet:
             self._owed.clear()
         self._sends = False
         self._end.unblock()
-
-    def _drop(self) -> None:
-        with contextlib.suppress(OSError):  # it has turned away by itself
-            self._client.shutdown(socket.SHUT_RDWR)

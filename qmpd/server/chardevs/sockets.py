@@ -70,7 +70,7 @@ class SocketDevice(Device):
 
     async def _listen(self, client: socket.socket) -> None:
         """Give what a client says to the machine's end of the device, until the client leaves."""
-        end = self._front_end(client, None)
+        end = self._front_end(client)
         while True:
             if end is not None and end.full:
                 resumed = trio.Event()
@@ -83,14 +83,15 @@ class SocketDevice(Device):
                 continue
             if not data:
                 return
-            end = self._front_end(client, end)
+            if end is None:
+                end = self._front_end(client)  # somebody may listen by now
             if end is not None:
                 end.feed(data)
 
-    def _front_end(self, client: socket.socket, known: FrontEnd | None) -> FrontEnd | None:
-        """The machine's end, to which the client is connected; somebody may listen by now who did not before."""
+    def _front_end(self, client: socket.socket) -> FrontEnd | None:
+        """The machine's end, to which the client is connected; None where nobody listens."""
         end = self.vm.system.front_end(self.settings.label)
-        if end is not None and end is not known:
+        if end is not None:
             Outlet(client, end, self.vm.nursery)
         return end
 
