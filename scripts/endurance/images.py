@@ -10,6 +10,7 @@ snapshots: there is an error or an answer, soon, and without much memory.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import random
@@ -41,7 +42,6 @@ MEMORY = 64 << 20
 """Bytes of memory that damaged images may take."""
 BATCH = 10
 """Operations that are done between two looks at the images."""
-_LARGEST = 8 << 20
 
 
 class Wrong(Exception):  # noqa: N818 (it is what is looked for)
@@ -348,9 +348,11 @@ def kills(count: int, seed: int) -> str:
 
 
 class Memory:
-    """Bytes in memory (`qmpd.block.images.storage.Storage`)."""
+    """Bytes in memory (`qmpd.block.images.storage.Storage`), so many at most."""
 
-    def __init__(self, content: bytes) -> None:
+    LARGEST = 8 << 20
+
+    def __init__(self, content: bytes = b"") -> None:
         self.content = bytearray(content)
 
     @property
@@ -367,8 +369,8 @@ class Memory:
 
         :raise OSError: it would be too large.
         """
-        if offset + len(data) > _LARGEST:
-            raise OSError(27, os.strerror(27))
+        if offset + len(data) > self.LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if len(self.content) < offset:
             self.content.extend(bytes(offset - len(self.content)))
         self.content[offset : offset + len(data)] = data

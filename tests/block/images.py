@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from endurance.images import Memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,38 +16,10 @@ if TYPE_CHECKING:
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
 
 
-LARGEST = 64 << 20
+class MemoryStorage(Memory):
+    """Bytes in memory, more than damaged images are given."""
 
-
-class MemoryStorage:
-    """Bytes in memory (`qmpd.block.images.storage.Storage`)."""
-
-    def __init__(self, content: bytes = b"") -> None:
-        self.content = bytearray(content)
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    def read(self, offset: int, length: int) -> bytes:
-        return bytes(self.content[offset : offset + length]).ljust(length, b"\0")
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        if offset + len(data) > LARGEST:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        if len(self.content) < offset:
-            self.content.extend(bytes(offset - len(self.content)))
-        self.content[offset : offset + len(data)] = data
-
-    def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
-        self.write(offset, bytes(length))
-
-    def truncate(self, size: int) -> None:
-        del self.content[size:]
-        self.content.extend(bytes(size - len(self.content)))
-
-    def flush(self) -> None:
-        pass
+    LARGEST = 64 << 20
 
 
 def qemu_img(*arguments: object, fails: bool = False) -> str:

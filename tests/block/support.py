@@ -7,10 +7,12 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from qmpd.testing import VM, VMFactory
+
+    Talk = Callable[[VM], "Monitor"]
 
 
 class Monitor:

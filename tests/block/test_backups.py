@@ -13,28 +13,13 @@ from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import Monitor, disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
     from qmpd.testing import VM, VMFactory
+    from tests.block.support import Talk
 
-    Talk = Callable[[VM], Monitor]
 
 SIZE = 4 << 20
 RELEASES = ("5.2", "7.2", "10.0", "11.1")
-
-
-@pytest.fixture
-def talk() -> Iterator[Talk]:
-    """Makes clients."""
-    clients: list[Monitor] = []
-
-    def connect(vm: VM) -> Monitor:
-        clients.append(Monitor(vm.qmp_path))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
 
 
 @pytest.fixture

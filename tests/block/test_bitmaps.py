@@ -15,12 +15,11 @@ from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import Monitor, disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from qmpd.testing import VM, VMFactory
+    from qmpd.testing import VMFactory
+    from tests.block.support import Talk
 
-    Talk = Callable[[VM], Monitor]
 
 MOST = 70_000
 ranges = st.tuples(st.booleans(), st.integers(0, MOST), st.integers(0, 40_000))
@@ -68,20 +67,6 @@ def _bitmaps(monitor: Monitor, node: str = "n0") -> dict[str, dict[str, Any]]:
 def _described(image: Path) -> dict[str, Any]:
     data = json.loads(qemu_img("info", "--output=json", "-U", image))["format-specific"]["data"]
     return {each["name"]: each for each in data.get("bitmaps", [])}
-
-
-@pytest.fixture
-def talk() -> Iterator[Talk]:
-    """Makes clients."""
-    clients: list[Monitor] = []
-
-    def connect(vm: VM) -> Monitor:
-        clients.append(Monitor(vm.qmp_path))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,10 @@ from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import Monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
     from qmpd.testing import VM, VMFactory
+    from tests.block.support import Talk
 
-    Talk = Callable[[VM], Monitor]
 
 DEVICE = ("-device", "virtio-blk-pci,drive=d,id=d0")
 
@@ -36,13 +34,6 @@ def nodes(monitor: Monitor) -> list[dict[str, Any]]:
          "depth": each["backing_file_depth"]}
         for each in monitor("query-named-block-nodes")["return"]
     ]  # fmt: skip
-
-
-@pytest.fixture
-def talk() -> Iterator[Talk]:
-    """Makes clients."""
-    with ExitStack() as stack:
-        yield lambda vm: stack.enter_context(closing(Monitor(vm.qmp_path)))
 
 
 @pytest.fixture

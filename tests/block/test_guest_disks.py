@@ -13,14 +13,13 @@ import pytest
 
 from qmpd.testing import ControlError
 from tests.block.images import needs_qemu_img, qemu_img
-from tests.block.support import Monitor, disk
+from tests.block.support import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
     from qmpd.testing import VM, VMFactory
+    from tests.block.support import Talk
 
-    Talk = Callable[[VM], Monitor]
 
 MEBIBYTE = 1 << 20
 
@@ -31,20 +30,6 @@ def qemu_io(path: Path, kind: str, *commands: str) -> str:
         ["qemu-io", "-r", "-f", kind, *words, str(path)], capture_output=True, text=True, check=False
     )
     return ended.stdout + ended.stderr
-
-
-@pytest.fixture
-def talk() -> Iterator[Talk]:
-    """Makes clients."""
-    clients: list[Monitor] = []
-
-    def connect(vm: VM) -> Monitor:
-        clients.append(Monitor(vm.qmp_path))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
 
 
 @pytest.fixture
