@@ -293,6 +293,8 @@ class Guest:
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
         if self.settings.agent and self.phase is GuestPhase.RUNNING:
             self.have_agent().booted()
+        elif self.agent is not None and not self.settings.agent:
+            self.agent.end()
 
     def query(self) -> dict[str, object]:
         """The guest's state: its phase, whether the firmware has run, its steps to come and the nanoseconds to each."""

@@ -282,6 +282,21 @@ def test_faults(tmp_path: Path, fault: str) -> None:
             assert client.ask("guest-sync-delimited", id=9) == 9
 
 
+def test_it_can_be_taken_away_and_given_back(tmp_path: Path) -> None:
+    with machine(tmp_path) as vm:
+        vm.clock.advance(1)
+        with AgentClient(tmp_path / "qga.sock") as client:
+            assert client.ask("guest-ping") == {}
+            vm.guest.set(agent=False)
+            vm.wait_for_event("VSERPORT_CHANGE", data={"open": False})
+            assert vm.agent.query().state == "closed"
+            client.send("guest-sync", id=1)
+            assert client.raw() == b""
+            vm.guest.set(agent=True)
+            vm.clock.advance(1)
+            assert client.reply() == 1
+
+
 def test_a_slow_agent_takes_its_time(tmp_path: Path) -> None:
     with machine(tmp_path, "agent-reply-delay=10s") as vm:
         vm.clock.advance(1)

@@ -138,10 +138,16 @@ class AgentPort:
 
     def reset(self) -> None:
         """The machine has been reset: the port is closed by now."""
-        if self.state is PortState.CLOSED:
-            return
-        self._resets += 1
-        self._close()
+        if self.state is not PortState.CLOSED:
+            self._resets += 1
+            self._close()
+
+    def end(self) -> None:
+        """It ends, and closes its port, until the operating system is told to have one again."""
+        if self.state is PortState.OPEN:
+            self._place.open_port(opened=False)
+        if self.state is not PortState.CLOSED:
+            self._close()
 
     def _close(self) -> None:
         self._schedule.clear(self)
@@ -193,7 +199,9 @@ class AgentPort:
     def _reply(self, reply: bytes, command: str) -> None:
         settings = self._settings()
         if command == _EXEC and settings.agent_fault is AgentFault.CLOSE_IN_EXEC:
-            self._end()
+            # It ends in the middle of a command, and is started again.
+            self.end()
+            self.booted()
             return
         self._unsent.append((reply, command))
         if settings.agent_reply_delay:
@@ -217,12 +225,6 @@ class AgentPort:
         end.say(reply[: len(reply) // 2] if settings.agent_fault is AgentFault.HALF_REPLY else reply)
         if command in _FREEZES and settings.agent_fault is AgentFault.DEAF_AFTER_FREEZE:
             self._deaf = True
-
-    def _end(self) -> None:
-        """It ends in the middle of a command, and is started again."""
-        self._place.open_port(opened=False)
-        self._close()
-        self.booted()
 
     # Another process
 
