@@ -42,6 +42,8 @@ class DiskThreads:
         self._busy = False
         self._idle = 0
         self._waiting: deque[object] = deque()
+        self._closed = False
+        self._beside: list[DiskThreads] = []
         self._token: trio.lowlevel.TrioToken | None = None
 
     def do(self, work: Callable[[], Any], then: Callable[[Outcome], None]) -> None:
@@ -69,10 +71,11 @@ class DiskThreads:
         changed = self._changed
         with changed:
             while True:
-                # A thread that has nothing to do for a while ends.
-                if not changed.wait_for(lambda: bool(self._queue) and not self._busy and not self._waiting_ready(), 30):
-                    if not self._queue:
-                        break
+                # A thread that has nothing to do for a while ends, and every one when the machine does.
+                due = changed.wait_for(self._is_due, 30)
+                if not self._queue and (self._closed or not due):
+                    break
+                if not due:
                     continue
                 work, then = self._queue.popleft()
                 self._idle -= 1
@@ -92,6 +95,26 @@ class DiskThreads:
                 changed.notify_all()
                 self._wake()
             self._idle -= 1
+
+    def _is_due(self) -> bool:
+        """Whether a thread that waits for work has something to do: a piece of it, or to end."""
+        if not self._queue:
+            return self._closed
+        return not self._busy and not self._waiting_ready()
+
+    def beside(self) -> DiskThreads:
+        """Threads that wait for nothing that these wait for; they are closed together."""
+        other = DiskThreads(self._tell, self._clock_waits)
+        self._beside.append(other)
+        return other
+
+    def close(self) -> None:
+        """Let the threads end as soon as they have done what they were given; what comes later is still done."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for other in self._beside:
+            other.close()
 
     def _waiting_ready(self) -> bool:
         """Whether somebody who waited can go on: those come before new work."""

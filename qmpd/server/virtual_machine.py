@@ -220,8 +220,9 @@ class VirtualMachine:
             else:
                 listener.remove()
         self.listeners.clear()
-        if self.devices is not None:
-            self.devices.close()
+        for used in (self.devices, self.threads_of_disks):
+            if used is not None:
+                used.close()
 
     async def run(self, on_start: Callable[[], None] | None = None) -> int:
         """Serve until the machine ends; the result is its exit status."""
@@ -390,15 +391,14 @@ class VirtualMachine:
     def disk_threads(self) -> DiskThreads:
         """The threads that read and write the machine's disks (`qmpd.system.ports.Host`)."""
         if self.threads_of_disks is None:
-            self.threads_of_disks = self.more_threads()
+            from qmpd.server.disk_threads import DiskThreads
+
+            self.threads_of_disks = DiskThreads(self.system.machine.later, lambda: self.clock.real_seconds(1) is None)
         return self.threads_of_disks
 
     def more_threads(self) -> DiskThreads:
         """Threads that write other files (`qmpd.system.ports.Host`)."""
-        from qmpd.server.disk_threads import DiskThreads
-
-        clock = self.clock
-        return DiskThreads(self.system.machine.later, lambda: clock.real_seconds(1) is None)
+        return self.disk_threads().beside()
 
     def open_nbd_server(self, address: Mapping[str, Any]) -> Listening:
         """Let clients of the machine's exports connect (`qmpd.system.ports.Host`).

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import weakref
 
+from qmpd.block.executor import Outcome
 from qmpd.server.disk_threads import DiskThreads
 
 
@@ -28,3 +30,21 @@ def test_a_thread_that_waits_for_work_keeps_nobody() -> None:
         gc.collect()
         time.sleep(0.01)
     assert gone() is None
+
+
+def test_threads_end_with_their_machine() -> None:
+    before = set(threading.enumerate())
+    threads = DiskThreads(lambda do: do(), lambda: True)
+    for each in (threads, threads.beside()):
+        each.do(lambda: None, lambda outcome: None)
+    assert len(set(threading.enumerate()) - before) == 2
+    threads.close()
+    deadline = time.monotonic() + 5
+    while set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline, "a thread of a machine that has ended is still there"
+        time.sleep(0.01)
+    # What is asked for later is done all the same: an image is closed last.
+    done: list[Outcome] = []
+    threads.do(lambda: "closed", done.append)
+    assert threads.settle()
+    assert [outcome.value for outcome in done] == ["closed"]

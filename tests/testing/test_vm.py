@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -157,9 +158,13 @@ def test_a_vm_that_is_forgotten_is_taken_away() -> None:
 def thread_names() -> list[str]:
     """The names of the threads there are; that of VMs is among them where a fixture keeps it for the whole run.
 
-    Those of disks of earlier tests are not: they end by themselves when there was nothing to do for a while.
+    Those of disks end shortly after their VM.
     """
-    return sorted(thread.name for thread in threading.enumerate() if thread.name != "disk")
+    deadline = time.monotonic() + 10
+    while "disk" in (names := sorted(thread.name for thread in threading.enumerate())):
+        assert time.monotonic() < deadline, names
+        time.sleep(0.01)
+    return names
 
 
 @KINDS
