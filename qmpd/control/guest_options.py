@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from qmpd.common.integers import from_digits
 from qmpd.common.suggestions import suggestion
 from qmpd.control.ranges import Range, bounds, spell
+from qmpd.control.sizes import Size, size
 from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.machine.blueprint import AgentFault, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 NEVER = "never"
 """The `sleep-time` of a guest that sets no alarm."""
@@ -46,6 +47,8 @@ class GuestOptions(TypedDict, total=False):
     agent_early_lost: bool
     agent_fault: AgentFault | str
     agent_root: str
+    memory_used: Size
+    dirty_rate: Size
 
 
 _TIMES = (
@@ -54,6 +57,7 @@ _TIMES = (
 )  # fmt: skip
 _RANGES = {"firmware_resets": 1000}
 _LIMITS = {"debug_exit_value": 255}
+_SIZES = ("memory_used", "dirty_rate")
 
 
 def changes(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,6 +71,8 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
             result[name] = None if name == "sleep_time" and value == NEVER else nanoseconds(value)
         elif name in _RANGES:
             result[name] = bounds(wire_name(name), value, _RANGES[name])
+        elif name in _SIZES:
+            result[name] = size(value)
         elif name in _LIMITS and not 0 <= value <= _LIMITS[name]:
             raise ValueError(f"'{wire_name(name)}' is a number from 0 to {_LIMITS[name]}")
     return result
@@ -110,16 +116,22 @@ def _value(key: str, text: str, kind: Any) -> object:
         if not (text.isascii() and text.isdigit()):
             raise ValueError(f"Parameter '{key}' expects a number")
         return from_digits(text)
-    if kind is str or key.replace("-", "_") in _RANGES:
+    name = key.replace("-", "_")
+    if kind is str or name in _RANGES:
         return text
+    if name in _SIZES:
+        return _checked(key, text, size)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
             return kind(text)
         except ValueError:
             raise ValueError(f"Parameter '{key}' does not accept value '{text}'{suggestion(text, kind)}") from None
+    return text if key == "sleep-time" and text == NEVER else _checked(key, text, nanoseconds)
+
+
+def _checked(key: str, text: str, read: Callable[[str], int]) -> str:
     try:
-        if not (key == "sleep-time" and text == NEVER):
-            nanoseconds(text)
+        read(text)
     except ValueError as error:
         raise ValueError(f"Parameter '{key}': {error}") from None
     return text

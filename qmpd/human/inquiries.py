@@ -138,24 +138,6 @@ def _enclaves(system: System, values: Values) -> str:
     raise NotModelled("the command info sgx")
 
 
-def _dirty_rate(system: System, values: Values) -> str:
-    rate = answer(system, "query-dirty-rate")
-    said = f"Status: {rate['status']}\nStart Time: {rate['start-time']} (ms)\n"
-    if rate["mode"] == "dirty-ring":
-        said += "Sample Pages: 0 (per GB)\n"
-    else:
-        said += f"Sample Pages: {rate['sample-pages']} (per GB)\n"
-    said += f"Period: {rate['calc-time']} (sec)\nMode: {rate['mode']}\n"
-    if "dirty-rate" in rate:
-        raise NotModelled("the command info dirty_rate")
-    return f"{said}Dirty rate: (not ready)\n"
-
-
-def _dirty_limit(system: System, values: Values) -> str:
-    """There is none."""
-    return "Dirty page limit not enabled!\n"
-
-
 def _captures(system: System, values: Values) -> str:
     return old_capture(system, "info capture")
 
@@ -186,7 +168,6 @@ _NAME = "name:string"
 _SHOWN: dict[str, tuple[str, Show | None]] = {
     "capture": ("", _captures),
     "cryptodev": ("", _nothing_of("query-cryptodev")),
-    "dirty_rate": ("", _dirty_rate),
     "hotpluggable-cpus": ("", _hotpluggable),
     "lapic": ("apic:integer?", _local_apic),
     "migrate": ("all:-a", None),
@@ -206,7 +187,6 @@ _SHOWN: dict[str, tuple[str, Show | None]] = {
     "sync-profile": ("mean:-m apart:-n most:integer?", None),
     "tpm": ("", _nothing_of("query-tpm")),
     "trace-events": ("name:string? cpu:integer?", _trace_events),
-    "vcpu_dirty_limit": ("", _dirty_limit),
     "virtio-queue-element": ("path:string queue:integer index:integer?", _virtio("virtio-queue-element")),
     "virtio-queue-status": ("path:string queue:integer", _virtio("virtio-queue-status")),
     "virtio-status": ("path:string", _virtio("virtio-status")),

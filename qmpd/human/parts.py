@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.human import chardevs, debuggers, drives, exports, forwarding, objects, plugging, snapshots, various
+from qmpd.human import (
+    chardevs,
+    debuggers,
+    dirty_pages,
+    drives,
+    exports,
+    forwarding,
+    objects,
+    plugging,
+    snapshots,
+    various,
+)  # fmt: skip
 from qmpd.human.asking import execute, without_arguments
 from qmpd.human.errors import Misread
 from qmpd.human.information import INFORMATION
@@ -42,6 +53,7 @@ PARTS: dict[str, Part] = {
     **plugging.PARTS,
     **chardevs.PARTS,
     **debuggers.PARTS,
+    **dirty_pages.PARTS,
     **objects.PARTS,
     **drives.PARTS,
     **exports.PARTS,

@@ -267,15 +267,6 @@ def _continue(system: System, values: Values) -> str:
 _COMMANDS: dict[str, tuple[str, Action | None]] = {
     "announce_self": ("interfaces:string? id:string?", _nothing),
     "boot_set": ("order:string", _boot_set),
-    "calc_dirty_rate": ("dirty_ring:-r dirty_bitmap:-b calc-time:number sample-pages:number?",
-                        _command("calc-dirty-rate", "calc-time", "sample-pages")),
-    "cancel_vcpu_dirty_limit": (
-        "cpu:number?",
-        _command(
-            "cancel-vcpu-dirty-limit",
-            then="[Please use 'info vcpu_dirty_limit' to query dirty limit for virtual CPU]\n",
-        ),
-    ),
     "commit": ("device:device", _commit),
     "dump-guest-memory": (
         "paging:-p detach:-d windmp:-w zlib:-z lzo:-l snappy:-s raw:-R file:file begin:number? length:number?", _dump,
@@ -304,8 +295,6 @@ _COMMANDS: dict[str, tuple[str, Action | None]] = {
     "replay_seek": ("icount:number", _command("replay-seek", "icount", is_marked=False)),
     "screendump": ("file:file format:-f= device:string? head:integer?", _screendump),
     "sendkey": ("keys:string time:integer?", _send_key),
-    "set_vcpu_dirty_limit": ("dirty-rate:number cpu-index:number?",
-                             _command("set-vcpu-dirty-limit", "dirty-rate", "cpu-index")),
     "singlestep": ("state:string?", _switch("singlestep")),
     "stopcapture": ("number:integer", _stop_capture),
     "sync-profile": ("what:string?", _sync_profile),

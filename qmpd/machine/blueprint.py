@@ -139,6 +139,9 @@ class GuestSettings:
     for each reply.  What is written to the port before waits for it, or is lost (`agent_early_lost`).  `agent_fault` is
     what is wrong with it.  The files of the guest begin with what is in the folder `agent_root` of the host's.
 
+    Of its memory `memory_used` bytes hold something, beside what was loaded there; while it runs it writes to
+    `dirty_rate` bytes of them each second.  Migrations and `calc-dirty-rate` look at that.
+
     A guest with an `on_boot` action is a boot sector rather than an operating system: where not said otherwise
     it heeds no button and cannot resume, as the recorded guests.  Any other shuts down when the power button is
     pressed, is suspended by the sleep button, and resumes.
@@ -167,6 +170,8 @@ class GuestSettings:
     agent_early_lost: bool = False
     agent_fault: AgentFault = AgentFault.NONE
     agent_root: str | None = None
+    memory_used: int = 0
+    dirty_rate: int = 0
 
     def powerdown_action(self) -> GuestAction:
         """What the power button makes the operating system do."""

@@ -98,6 +98,9 @@ ABOUT: dict[str, str] = {
     "incoming_channels": "-incoming takes a channel as JSON or by its type, and looks at that at once; came"
     " between 7.2 and 10.0",
     "migrates_through_files": "migration knows 'file:'; came between 7.2 and 10.0",
+    "dirty_rate_sampling": "the modes of calc-dirty-rate that take a number of samples; changed between 7.2 and 10.0",
+    "dirty_rate_start": "in which time query-dirty-rate tells the start: 'uptime' of the host or 'time-of-day'; changed"
+    " between 7.2 and 10.0",
     "descriptors_of_files": "what becomes of a migration through 'fd:' that is a file and no stream: 'taken',"
     " 'deprecated' (taken with a warning; came between 7.2 and 10.0) or 'refused' (came between 10.0 and 11.1)",
     "cpu_numbers_unsigned": "-cpu reads the numbers of CPUID as without a sign; changed between 7.2 and 10.0",
@@ -308,6 +311,8 @@ class Behaviour:
     smbios_slots_checked_early: bool = False
     incoming_channels: bool = True
     migrates_through_files: bool = True
+    dirty_rate_sampling: str = "page-sampling"
+    dirty_rate_start: str = "time-of-day"
     descriptors_of_files: str = "deprecated"
     cpu_numbers_unsigned: bool = True
     cpu_address_bits: str = "any"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.hardware.removal import Unplug
+from qmpd.migration.dirty_rate import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +20,11 @@ def _unplug(system: System, name: str, state: Mapping[str, Any]) -> Unplug:
     return Unplug(system.devices.removal, name, state["path"])
 
 
-KINDS: dict[str, Make] = {Unplug.KIND: _unplug}
+def _measurement(system: System, name: str, state: Mapping[str, Any]) -> Measurement:
+    return Measurement(system.dirty_rate.end)
+
+
+KINDS: dict[str, Make] = {Unplug.KIND: _unplug, Measurement.KIND: _measurement}
 """What makes a new activity of a kind, of its machine, its name and its state."""
 
 

@@ -28,6 +28,7 @@ def take(system: System) -> dict[str, object]:
         "machine": machine_snapshot.take(system.machine),
         "numa": {name: to_plain(getattr(system.settings, name)) for name in _NUMA},
         "migration": None if system.migration is None else [system.migration.capabilities, system.migration.parameters],
+        "dirty-rate": system.dirty_rate.snapshot() if system.has_dirty_rate else None,
         "modules-loaded": system.modules_loaded,
         "chardevs": [chardev.take() for chardev in system.chardevs],
         "inventory": _take_inventory(system),
@@ -57,6 +58,8 @@ def put(system: System, state: Mapping[str, Any]) -> None:
     if state["migration"] is not None:
         settings = system.migration_settings
         settings.capabilities, settings.parameters = map(dict, state["migration"])
+    if state["dirty-rate"] is not None:
+        system.dirty_rate.restore(state["dirty-rate"])
     system.modules_loaded = state["modules-loaded"]
     system.chardevs[:] = [Chardev.put(each) for each in state["chardevs"]]
     if state["inventory"] is not None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qmpd.hardware.inventory import Inventory
     from qmpd.hardware.user_objects import Objects
     from qmpd.machine import Clock, MachineSettings
+    from qmpd.migration.dirty_rate import DirtyRate, Writing
     from qmpd.migration.settings import MigrationSettings
     from qmpd.qapi import Release
     from qmpd.qom.tree import ObjectTree
@@ -70,6 +71,7 @@ class System:
     """
 
     __slots__ = (
+        "_dirty_rate",
         "_disks",
         "_dumps",
         "_exports",
@@ -129,6 +131,8 @@ class System:
         self.descriptors: Descriptors | None = None
         # What was set for migrations; None where nothing was.
         self.migration: MigrationSettings | None = None
+        # How much the guest writes; None until somebody asks.
+        self._dirty_rate: DirtyRate | None = None
         # Whether some command has made QEMU load all its modules; a process that takes over has not.
         self.modules_loaded = False
         self.exit_status: int | None = None
@@ -226,6 +230,31 @@ class System:
 
             self.migration = MigrationSettings()
         return self.migration
+
+    @property
+    def dirty_rate(self) -> DirtyRate:
+        """How much of its memory the guest writes to."""
+        if self._dirty_rate is None:
+            from qmpd.migration.dirty_rate import DirtyRate
+
+            machine = self.machine
+            self._dirty_rate = DirtyRate(self.activities, machine.schedule, self.clock, self._writing)
+        return self._dirty_rate
+
+    @property
+    def has_dirty_rate(self) -> bool:
+        """Whether somebody has asked for it."""
+        return self._dirty_rate is not None
+
+    def _writing(self) -> Writing:
+        """How the guest writes now: to what it uses of the memory, or to all where nothing is said of that."""
+        from qmpd.migration.dirty_rate import Writing
+
+        memory = self.settings.memory
+        if self.guest is None:
+            return Writing(0, memory)
+        guest = self.guest.settings
+        return Writing(guest.dirty_rate, min(guest.memory_used or memory, memory))
 
     def front_end(self, label: str) -> FrontEnd | None:
         """The machine's end of a character device; None where nobody listens to it."""

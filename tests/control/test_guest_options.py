@@ -26,7 +26,8 @@ def test_options_make_settings() -> None:
     line = (
         "firmware=once,firmware-resets=2-3,operating-system=on,boot-time=2s,on-boot=reboot,on-powerdown=ignore,"
         "powerdown-delay=1.5m,on-sleep=hibernate,on-nmi=panic,on-wakeup=reboot,sleep-time=250ms,debug-exit-value=7,"
-        "on-unplug=refuse,unplug-delay=1s,balloon=off,balloon-delay=2ms"
+        "on-unplug=refuse,unplug-delay=1s,balloon=off,balloon-delay=2ms,"
+        "memory-used=2G,dirty-rate=50M"
     )
     assert parsed("-guest", line) == GuestSettings(
         firmware=Firmware.ONCE,
@@ -45,6 +46,8 @@ def test_options_make_settings() -> None:
         unplug_delay=1_000_000_000,
         balloon=False,
         balloon_delay=2_000_000,
+        memory_used=2 << 30,
+        dirty_rate=50 << 20,
     )
 
 
@@ -74,6 +77,8 @@ def test_options_come_back_as_they_were_given() -> None:
          "there are 'none', 'once' and 'seabios'"),
         ("firmware-resets=-1", "-guest firmware-resets=-1: 'firmware-resets' is a number from 0 to 1000, "
          "or two of them like 2-3"),
+        ("dirty-rate=x", "-guest dirty-rate=x: Parameter 'dirty-rate': 'x' is not a size: "
+         "a number is, 64k, 1M, 2G or 0x200"),
         ("debug-exit-value=256", "-guest debug-exit-value=256: 'debug-exit-value' is a number from 0 to 255"),
     ],
 )

@@ -43,6 +43,8 @@ POLL = 20 * MILLISECOND
 LINGER = 150 * MILLISECOND
 TALK, TALKS = 0.002, 250
 """Seconds that two machines are given to speak to each other, and how often while a reply is owed."""
+MEASURED, MEASURING = '"status": "measured"', 1_500 * MILLISECOND
+"""Before it asked for the result of a measurement the recorder waited for so long."""
 AT_ONCE = 8
 BITES = 300
 """So many pieces of work of a job are waited for while the clock stands still."""
@@ -350,6 +352,8 @@ async def _play_of(machine: Machine, step: dict[str, Any], heard: list[str] | No
     if "kill" in step:
         assert machine.other is not None
         await (machine.other if step["kill"] != "main" or "send" in step else machine).end(0)
+    if any(MEASURED in line for line in step["recv"]):
+        await machine.go(machine.own, lambda _: True, MEASURING, MEASURING)
     came = await play_step(machine, machine.own, step)
     if machine.other is not None:
         # Whoever has left is noticed.

@@ -32,6 +32,10 @@ MODULES = {
         "migrate-pause", "migrate-set-capabilities", "query-migrate-capabilities", "migrate-set-parameters",
         "query-migrate-parameters", "migrate_cancel", "migrate-recover", "migrate-continue", "migrate-start-postcopy",
     ),
+    "dirty_pages": (
+        "calc-dirty-rate", "query-dirty-rate", "set-vcpu-dirty-limit", "cancel-vcpu-dirty-limit",
+        "query-vcpu-dirty-limit",
+    ),
     "chardev": (
         "query-chardev", "chardev-add", "chardev-change", "chardev-remove", "chardev-send-break", "ringbuf-write",
         "ringbuf-read",
@@ -78,17 +82,18 @@ MODULES = {
     "block_commit": ("block-commit",),
     "block_mirror": ("blockdev-mirror", "drive-mirror"),
     "others": (
-        "replay-seek", "replay-break", "replay-delete-break", "x-colo-lost-heartbeat", "set-vcpu-dirty-limit",
-        "xen-event-inject", "dumpdtb", "sev-inject-launch-secret", "cancel-vcpu-dirty-limit", "announce-self",
-        "calc-dirty-rate", "query-rocker", "query-rocker-ports", "query-rocker-of-dpa-flows",
-        "query-rocker-of-dpa-groups", "block-latency-histogram-set", "device-sync-config", "display-reload",
+        "replay-seek", "replay-break", "replay-delete-break", "x-colo-lost-heartbeat", "xen-event-inject", "dumpdtb",
+        "sev-inject-launch-secret", "client_migrate_info", "announce-self", "query-rocker", "query-rocker-ports",
+        "query-rocker-of-dpa-flows", "query-rocker-of-dpa-groups", "block-latency-histogram-set", "device-sync-config",
+        "xen-set-replication", "query-xen-replication-status", "xen-colo-do-checkpoint", "xen-set-global-dirty-log",
+        "display-reload",
         "display-update", "x-blockdev-change", "blockdev-set-active", "cxl-inject-general-media-event",
         "cxl-inject-dram-event", "cxl-inject-memory-module-event", "cxl-inject-poison",
         "cxl-inject-uncorrectable-errors", "cxl-inject-correctable-error",
     ),
     "refusing": (
-        "xen-save-devices-state", "trace-event-set-state",
-        "trace-event-get-state", "client_migrate_info", "migrate", "migrate-incoming", "input-send-event",
+        "xen-save-devices-state", "xen-load-devices-state", "trace-event-set-state", "trace-event-get-state",
+        "migrate", "migrate-incoming", "input-send-event",
     ),
 }  # fmt: skip
 """The commands of each module.  A module is imported when one of its commands is first asked for."""

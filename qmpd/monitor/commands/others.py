@@ -1,6 +1,6 @@
 """Commands of QAPI's smaller modules, of which it is known what QEMU refuses, and little more.
 
-None of the machines here is recorded or replayed, none has a device tree, KVM's ring of dirty pages, SEV or Xen: what
+None of the machines here is recorded or replayed, none has a device tree, SEV or Xen: what
 is about one of these finds that out.  Where QEMU would act on what is not modelled, that is said.
 """
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
 
-_SAMPLES = range(128, 16385)
-# How long the rate of dirty pages may be measured, by the unit that a time is in.
-_TIMES = {"second": range(1, 61), "millisecond": range(50, 60001)}
 _SYNCED = ("vhost-user-blk", "vhost-user-blk-pci")
 
 
@@ -39,7 +36,6 @@ for _name, _code in {
     "replay-break": "replay-break",
     "replay-delete-break": "replay-breaks",
     "x-colo-lost-heartbeat": "colo-off",
-    "set-vcpu-dirty-limit": "dirty-limit-kvm",
     "xen-event-inject": "xen-events-missing",
     "dumpdtb": "device-tree-missing",
     "sev-inject-launch-secret": "sev-off",
@@ -47,10 +43,10 @@ for _name, _code in {
     _never(_name, _code)
 
 
-@command("cancel-vcpu-dirty-limit")
-def _cancel_limit(system: System, session: Client, arguments: Arguments) -> object:
-    """There is no limit to take back."""
-    return EMPTY
+@command("client_migrate_info")
+def _tell_client(system: System, session: Client, arguments: Arguments) -> object:
+    """No client of SPICE is there to be told."""
+    raise Refusal("client-protocol" if arguments["protocol"] != "spice" else "display-spice-missing")
 
 
 @command("announce-self")
@@ -59,17 +55,29 @@ def _announce(system: System, session: Client, arguments: Arguments) -> object:
     return EMPTY
 
 
-@command("calc-dirty-rate", refuses=True)
-def _dirty_rate(system: System, session: Client, arguments: Arguments) -> object:
-    unit = cast("str", arguments.get("calc-time-unit", "second"))
-    if arguments["calc-time"] not in _TIMES[unit]:
-        raise Refusal("dirty-rate-time")
-    pages = arguments.get("sample-pages")
-    if pages is not None and arguments.get("mode", "page-sampling") != "page-sampling":
-        raise Refusal("dirty-rate-mode")
-    if pages is not None and pages not in _SAMPLES:
-        raise Refusal("dirty-rate-pages")
-    raise refusal("calc-dirty-rate")
+# Xen's COLO.  Only nodes of the driver `replication`, which is not modelled, would take part in it.
+
+
+@command("xen-set-replication")
+def _replicate(system: System, session: Client, arguments: Arguments) -> object:
+    if arguments["enable"] and arguments.get("failover"):
+        raise Refusal("replication-failover")
+    return EMPTY
+
+
+@command("query-xen-replication-status")
+def _replication(system: System, session: Client, arguments: Arguments) -> object:
+    return {"error": False}
+
+
+@command("xen-colo-do-checkpoint")
+def _checkpoint(system: System, session: Client, arguments: Arguments) -> object:
+    return EMPTY
+
+
+@command("xen-set-global-dirty-log")
+def _log_dirt(system: System, session: Client, arguments: Arguments) -> object:
+    return EMPTY
 
 
 def _about_rocker(name: str) -> None:

@@ -47,6 +47,12 @@ def _save_devices(system: System, session: Client, arguments: Arguments) -> None
     _check_folder(system, cast("str", arguments["filename"]), "device-state-file")
 
 
+@_refusing("xen-load-devices-state")
+def _load_devices(system: System, session: Client, arguments: Arguments) -> None:
+    if system.machine.state is RunState.RUNNING:
+        raise Refusal("device-state-running")
+
+
 def _check_folder(system: System, path: str, code: str) -> None:
     """Refuse to write a file where there is no folder for it."""
     try:
@@ -73,12 +79,6 @@ def _trace_event(system: System, session: Client, arguments: Arguments) -> None:
     known = system.release.command_line.choices("trace-events")
     if "*" not in name and known and name not in known:
         raise Refusal("trace-event-missing", name=name)
-
-
-@_refusing("client_migrate_info")
-def _client_migrate_info(system: System, session: Client, arguments: Arguments) -> None:
-    if arguments["protocol"] != "spice":
-        raise Refusal("client-protocol")
 
 
 @_refusing("migrate")
