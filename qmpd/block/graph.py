@@ -227,7 +227,7 @@ class BlockGraph:
         """
         before = node.children.pop("backing", None)
         node.backing_as_recorded = False
-        if child is not None and before is not None and self._is_described_within(child, node):
+        if child is not None and before is not None and self.is_described_within(child, node):
             child.described_by = node.name
         if before is not None:
             before.parents.remove(node)
@@ -245,7 +245,7 @@ class BlockGraph:
         if before is not None:
             self.release(before)
 
-    def _is_described_within(self, node: BlockNode, other: BlockNode) -> bool:
+    def is_described_within(self, node: BlockNode, other: BlockNode) -> bool:
         """Whether a node was described by the options of another one, or by those of what that has described."""
         at: BlockNode | None = node
         while at is not None and at is not other:

@@ -53,14 +53,16 @@ def called(node: BlockNode) -> str:
 class Disks:
     """The disks that one snapshot is of: those named, or all that take part."""
 
-    def __init__(self, graph: BlockGraph, names: Sequence[str] | None = None, *, check: bool = True) -> None:
-        """`check` whether each can have snapshots.
+    def __init__(
+        self, graph: BlockGraph, names: Sequence[str] | None = None, *, check: bool = True, active: bool = True
+    ) -> None:
+        """`check` whether each can have snapshots, which only one can that is `active`, where that is said.
 
         :raise Refusal: none is named, one is not there, or one can have no snapshots.
         """
         self.nodes = taking_part(graph) if names is None else [_named(graph, name) for name in _some(names)]
         for node in self.nodes if check else ():
-            if not can_snapshot(node):
+            if not can_snapshot(node) or (active and node.inactive):
                 raise Refusal("snapshot-not-supported", device=called(node))
 
     @property

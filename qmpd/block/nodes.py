@@ -194,6 +194,8 @@ class Drive:
     limits: dict[str, Any] | None = None
     options_id: str = ""
     stays: bool = False
+    # Whether it reads what is in its node, and not only writes.
+    reads: bool = True
     # What it lets others do, where that is not what devices do.
     allowed: int | None = None
     # Whether the medium before was read-only, which the next one then is too; None where there was none.
@@ -226,7 +228,7 @@ class Drive:
         if self.device is None and not self.label:
             # A drive that no device has yet does nothing, and lets others do all; who asks to write for a while may.
             return (WRITE if self.writes else 0) | (RESIZE if self.resizes else 0)
-        return READ | (WRITE if self.writes else 0)
+        return (READ if self.reads else 0) | (WRITE if self.writes else 0)
 
     @property
     def allows(self) -> int:

@@ -153,6 +153,8 @@ ABOUT: dict[str, str] = {
     "   Four releases were measured; the others are as the nearest",
     "snapshot_deletion_checks": "delvm is refused where a disk that can be written can have no snapshots; false: such a"
     " disk is left out; changed between 5.2 and 7.2",
+    "snapshot_needs_active": "no snapshot is taken of a disk, or loaded, that another machine still has (-incoming);"
+    " changed between 5.2 and 7.2",
     "snapshot_columns": "the columns of info snapshots: 'classic', or 'wide' (underlined names, four digits of hours,"
     " and -- for no count of instructions); changed between 7.2 and 10.0",
     "snapshot_list_marked": "info snapshots puts 'Error: ' in front of what it cannot do; came between 10.0 and 11.1",
@@ -346,6 +348,7 @@ class Behaviour:
     socket_kind_first: bool = True
     config_faults_at_option: bool = True
     snapshot_deletion_checks: bool = True
+    snapshot_needs_active: bool = True
     snapshot_columns: str = "wide"
     snapshot_list_marked: bool = False
     state_errors_told: bool = False

@@ -49,6 +49,10 @@ def _graph(system: System) -> BlockGraph:
     return system.inventory.backends.block
 
 
+def _disks(system: System, names: Sequence[str] | None, *, check: bool = True) -> Disks:
+    return Disks(_graph(system), names, check=check, active=system.release.behaviour.snapshot_needs_active)
+
+
 def state_size(system: System) -> int:
     """How many bytes the state of a machine like this takes in QEMU, about: that many it takes here."""
     behaviour = system.release.behaviour
@@ -67,7 +71,7 @@ def save(
     :raise Refusal: no disk can have the state, or one can have no snapshots, or has one of this name.
     """
     machine = system.machine
-    disks = Disks(_graph(system), names)
+    disks = _disks(system, names)
     if tag is not None and replace:
         # The old ones go first, whether a new one can be taken or not.
         yield lambda: disks.delete(tag)
@@ -103,7 +107,7 @@ def load(
 
     :raise Refusal: it is not there, or what is there cannot be loaded.
     """
-    disks = Disks(_graph(system), names)
+    disks = _disks(system, names)
     without: BlockNode | None = yield lambda: disks.lacking(tag)
     if without is not None:
         raise Refusal("snapshot-missing", tag=tag, device=called(without))
@@ -152,5 +156,5 @@ def delete(system: System, tag: str, names: Sequence[str] | None = None) -> Step
 
     :raise Refusal: one cannot be deleted.
     """
-    disks = Disks(_graph(system), names, check=names is not None or system.release.behaviour.snapshot_deletion_checks)
+    disks = _disks(system, names, check=names is not None or system.release.behaviour.snapshot_deletion_checks)
     yield lambda: disks.delete(tag)

@@ -98,6 +98,17 @@ def test_while_a_job_is_at_work(monitor: Monitor, tmp_path: Path) -> None:
     assert monitor("query-jobs") == {"return": []}
 
 
+def test_who_was_described_with_what_is_gone(monitor: Monitor, tmp_path: Path) -> None:
+    add(monitor, chain(tmp_path))
+    done = monitor("block-commit", job_id="j", device="n0", top_node="n1", base_node="n2")
+    assert done == {"return": {}}
+    while monitor("query-jobs")["return"]:
+        pass
+    assert monitor.human('qemu-io n0 "reopen -o backing.detect-zeroes=on"') == ""
+    (base,) = [each for each in monitor("query-named-block-nodes")["return"] if each["node-name"] == "n2"]
+    assert base["detect_zeroes"] == "on"
+
+
 def test_threads_and_groups(monitor: Monitor, tmp_path: Path) -> None:
     for number in (0, 2):
         add(monitor, image(tmp_path, number))

@@ -73,6 +73,28 @@ def test_an_overlay_that_cannot_be_is_undone(qmpd: VMFactory, tmp_path: Path) ->
     assert _read(tmp_path / "base.qcow2", 0) == b"\3"
 
 
+def test_the_target_of_a_mirror_may_be_put_on_top(qmpd: VMFactory, tmp_path: Path) -> None:
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "source.qcow2", "1M")
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "target.qcow2", "1M")
+    vm = disk(qmpd, tmp_path / "source.qcow2", node="driver=null-co,node-name=n1,size=1048576", device="pvpanic")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        for name in ("source", "target"):
+            file = {"driver": "file", "filename": str(tmp_path / f"{name}.qcow2")}
+            monitor("blockdev-add", driver="qcow2", node_name=name, file=file)
+        done = monitor("blockdev-mirror", job_id="j", device="source", target="target", sync="none")
+        assert done == {"return": {}}
+        assert monitor("blockdev-snapshot", node="n1", overlay="target") == {"return": {}}
+
+
+def test_a_disk_that_is_another_machines_has_no_snapshots(qmpd: VMFactory, tmp_path: Path) -> None:
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "1M")
+    drive = ["-drive", f"if=none,id=d0,format=qcow2,file={tmp_path / 'base.qcow2'}"]
+    for release, words in (("7.2", "is writable but does not support"), ("5.2", "does not have the requested")):
+        vm = qmpd(release=release, command_line=["-machine", "none", "-incoming", "defer", *drive])
+        with closing(Monitor(vm.qmp_path)) as monitor:
+            assert f"Error: Device 'd0' {words} snapshot" in monitor.human("loadvm s")
+
+
 def test_internal_snapshots_are_found_by_qemu_img(qmpd: VMFactory, tmp_path: Path) -> None:
     _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "4M")
     vm = disk(qmpd, tmp_path / "base.qcow2")

@@ -124,6 +124,9 @@ class Commit(BlockJob):
             self._make_writable(overlay)
             self.jobs.do_now(lambda: write_backing(overlay, name, base.driver))
         old = self._top
+        if graph.is_described_within(base, old):
+            # Whose options have described what is gone describe what stays.
+            base.described_by = old.described_by
         replace(graph, old, base)
         overlay.backing_as_recorded = self._options.backing_file is None
         graph.release(old)

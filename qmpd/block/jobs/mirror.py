@@ -103,7 +103,7 @@ class Mirror(BlockJob):
         self._content = content
         label = f"{self.KIND} job '{options.identifier}'"
         self._reader = Drive("", label=label, stays=True, allowed=ALL)
-        self._user = Drive("", label=label, writes=True, stays=True, allowed=self.lets_others(jobs))
+        self._user = Drive("", label=label, writes=True, reads=False, stays=True, allowed=self.lets_others(jobs))
         try:
             super().__init__(jobs, options, node)
         except Refusal:

@@ -76,6 +76,11 @@ class Before:
         incoming, excluded = self._options.machine.incoming, self._release.behaviour.keyval_options
         if excluded and "loadvm" in values and incoming is not None:
             raise OptionError("'incoming' and 'loadvm' options are mutually exclusive", NOWHERE)
+        if excluded and self._options.machine.settings.preconfig:
+            if "loadvm" in values:
+                raise OptionError("'preconfig' and 'loadvm' options are mutually exclusive", NOWHERE)
+            if incoming not in (None, "defer"):
+                raise OptionError("'preconfig' supports '-incoming defer' only", NOWHERE)
         if self._options.process.daemonize and values.get("display") == "curses":
             raise OptionError("curses display cannot be used with -daemonize", NOWHERE)
 
