@@ -7,15 +7,13 @@ util/qemu-sockets.c.)
 from __future__ import annotations
 
 import enum
-import errno
-import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping, Sequence
 
     from qmpd.common.computer import Asker, Computer
 
@@ -59,22 +57,55 @@ def scheme_of(uri: str, rules: AddressRules) -> str | None:
     return scheme if colon and known else None
 
 
-def check_outgoing(uri: str, rules: AddressRules, computer: Computer, has_file: Callable[[str], bool]) -> None:
-    """See whether a machine can set out for there; whether anybody is there shows on the way.
+def address_of(uri: str, rules: AddressRules, *, incoming: bool) -> dict[str, Any]:
+    """An address as QAPI's `MigrationAddress`, whoever is there.
 
-    `has_file` tells whether whoever asks has handed over an open file of that name.
-
-    :raise Refusal: it cannot.
+    :raise Refusal: it is none.
     """
     scheme = scheme_of(uri, rules)
     if scheme is None:
-        raise Refusal("migration-protocol", uri=uri)
+        raise Refusal("incoming-protocol" if incoming else "migration-protocol", uri=uri)
     rest = uri.partition(":")[2]
-    _read(scheme, rest, rules)
-    if scheme == "fd" and not has_file(rest):
-        raise Refusal("descriptor-name-missing", name=rest)
-    if scheme == _FILE:
-        _check_new_file(_path_of_file(rest), computer)
+    host, port = _read(scheme, rest, rules)
+    match scheme:
+        case "unix":
+            return {"transport": "socket", "type": "unix", "path": rest}
+        case "tcp":
+            return {"transport": "socket", "type": "inet", "host": host, "port": port, **_families(rest)}
+        case "vsock":
+            return {"transport": "socket", "type": "vsock", "cid": host, "port": port}
+        case "exec":
+            return {"transport": "exec", "args": ["/bin/sh", "-c", rest]}
+        case "fd":
+            if not rest and rules.incoming_channels:
+                raise Refusal("descriptor-address-empty")
+            return {"transport": "socket", "type": "fd", "str": rest}
+        case "file":
+            path, offset = path_and_offset(rest)
+            return {"transport": "file", "filename": path, "offset": offset}
+    return {"transport": "rdma", "host": host, "port": port}
+
+
+def main_channel(channels: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The address of a list's main channel (QAPI's `MigrationChannel`).
+
+    :raise Refusal: there is none, or more than one.
+    """
+    found: Mapping[str, Any] | None = None
+    for each in channels:
+        if each["channel-type"] == "main":
+            if found is not None:
+                raise Refusal("migration-channels", kind="main")
+            found = each["addr"]
+    if found is None:
+        raise Refusal("migration-no-main-channel")
+    return found
+
+
+def _families(text: str) -> dict[str, bool]:
+    """What an address says of the families that it may be of."""
+    options = dict(each.partition("=")[::2] for each in text.split(",")[1:])
+    return {name: options[name] in ("on", "") for name in ("ipv4", "ipv6") if name in options}
 
 
 def check_incoming(uri: str, rules: AddressRules, computer: Computer, asker: Asker) -> Comes:
@@ -98,9 +129,9 @@ def check_incoming(uri: str, rules: AddressRules, computer: Computer, asker: Ask
             except OSError as error:
                 raise Refusal("bind-failed", place=rest, reason=error.strerror) from None
         case "fd":
-            return _check_descriptor(asker.descriptor(rest), rules, computer, asker)
+            return check_descriptor(asker.descriptor(rest), rules, computer, asker)
         case "file":
-            path = _path_of_file(rest)
+            path, _ = path_and_offset(rest)
             try:
                 computer.check_access(path)
             except OSError as error:
@@ -140,31 +171,23 @@ def _host_and_port(text: str) -> tuple[str, str]:
     return host, port
 
 
-def _path_of_file(text: str) -> str:
-    """The path of `file:PATH[,offset=SIZE]`.
+def path_and_offset(text: str) -> tuple[str, int]:
+    """What `PATH[,offset=SIZE]` says.
 
     :raise Refusal: the offset is none.
     """
     path, given, offset = text.partition(_OFFSET)
-    if given:
-        try:
-            size_of(offset)
-        except (ValueError, OverflowError):
-            raise Refusal("file-offset", offset=offset) from None
-    return path
-
-
-def _check_new_file(path: str, computer: Computer) -> None:
-    number = errno.EISDIR if computer.is_folder(path) else 0 if path else errno.ENOENT
     try:
-        computer.check_folder(path)
-    except OSError as error:
-        number = error.errno or number
-    if number:
-        raise Refusal("create-failed", path=path, reason=os.strerror(number))
+        return path, size_of(offset) if given else 0
+    except (ValueError, OverflowError):
+        raise Refusal("file-offset", offset=offset) from None
 
 
-def _check_descriptor(number: int, rules: AddressRules, computer: Computer, asker: Asker) -> Comes:
+def check_descriptor(number: int, rules: AddressRules, computer: Computer, asker: Asker) -> Comes:
+    """See whether a machine can come from an open file; `asker` is told what is doubtful.
+
+    :raise Refusal: it cannot.
+    """
     try:
         kind: str | None = computer.descriptor_kind(number)
     except OSError:

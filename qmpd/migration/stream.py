@@ -34,7 +34,8 @@ LARGEST = 64 << 20
 """The most bytes that one section may have, once it is inflated."""
 
 _NUMBER = 4
-_LONGEST_NAME = 255
+# What a stream of QEMU's begins with.
+_THEIRS = b"QEVM"
 
 
 class BadStream(Exception):  # noqa: N818 - it says what the bytes are
@@ -50,18 +51,31 @@ class BadStream(Exception):  # noqa: N818 - it says what the bytes are
         self.detail = detail
 
 
+def head() -> bytes:
+    """What a stream begins with."""
+    return MAGIC + FORMAT.to_bytes(_NUMBER, "big")
+
+
+def section(name: str, value: Any, *, packed: bool = True) -> bytes:
+    """One section; `value` is a plain value, and takes as little room as it can where it is `packed`.
+
+    :raise TypeError: it is not.
+    """
+    content = zlib.compress(values.write(value), 9 if packed else 0)
+    sizes = len(content).to_bytes(_NUMBER, "big") + zlib.crc32(content).to_bytes(_NUMBER, "big")
+    return bytes([len(name)]) + name.encode("ascii") + sizes + content
+
+
+END = b"\0"
+"""What a stream ends with."""
+
+
 def write(sections: Mapping[str, Any]) -> bytes:
     """The stream of these sections, by name; each is a plain value.
 
     :raise TypeError: one is not.
     """
-    parts = [MAGIC, FORMAT.to_bytes(_NUMBER, "big")]
-    for name, value in sections.items():
-        content = zlib.compress(values.write(value), 9)
-        parts += [bytes([len(name)]), name.encode("ascii")]
-        parts += [len(content).to_bytes(_NUMBER, "big"), zlib.crc32(content).to_bytes(_NUMBER, "big"), content]
-    parts.append(b"\0")
-    return b"".join(parts)
+    return head() + b"".join(section(name, value) for name, value in sections.items()) + END
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -69,25 +83,73 @@ def read(data: bytes) -> dict[str, Any]:
 
     :raise BadStream: it is none, or it is not whole.
     """
-    reader = _Reader(data)
-    magic = reader.take(len(MAGIC))
-    if magic != MAGIC:
-        found, wanted = (int.from_bytes(each[:_NUMBER], "big") for each in (magic, MAGIC))
-        raise BadStream("Not a migration stream", detail=f", magic: {found:x} != {wanted:x}")
-    written = reader.number()
-    if written != FORMAT:
-        raise BadStream(
-            "Unsupported migration stream version", errno.ENOTSUP, f", file version {written:x} != {FORMAT:x}"
-        )
-    sections: dict[str, Any] = {}
-    while length := reader.take(1)[0]:
+    arriving = Arriving()
+    sections = dict(arriving.take(data))
+    arriving.check_whole()
+    return sections
+
+
+class Arriving:
+    """A stream of which one part comes after another; `is_whole`: its end has come."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._begun = False
+        self.is_whole = False
+
+    def take(self, data: bytes) -> list[tuple[str, Any]]:
+        """The sections that these bytes complete; what follows the end is left where it is.
+
+        :raise BadStream: it is no stream.
+        """
+        self._data += data
+        found: list[tuple[str, Any]] = []
+        while not self.is_whole:
+            reader = values.Pieces(self._data)
+            try:
+                if not self._begun:
+                    self._read_head(reader)
+                elif (length := reader.take(1)[0]) == 0:
+                    self.is_whole = True
+                else:
+                    found.append(self._read_section(reader, length))
+            except ValueError:
+                break  # the rest comes later
+            del self._data[: reader.at]
+        return found
+
+    def check_whole(self) -> None:
+        """See whether all has come.
+
+        :raise BadStream: it has not.
+        """
+        if not self.is_whole:
+            raise BadStream("Unable to read from the stream: it ends too early", errno.EIO)
+
+    def _read_head(self, reader: values.Pieces) -> None:
+        begins = reader.take(_NUMBER)
+        if begins != MAGIC[:_NUMBER]:
+            wanted = MAGIC[:_NUMBER] if begins == _THEIRS else _THEIRS
+            raise BadStream("Not a migration stream", detail=f", magic: {begins.hex()} != {wanted.hex()}")
+        rest = reader.take(len(MAGIC) - _NUMBER)
+        if rest != MAGIC[_NUMBER:]:
+            raise BadStream("Not a migration stream", detail=f", magic: {begins.hex()}{rest.hex()} != {MAGIC.hex()}")
+        written = int.from_bytes(reader.take(_NUMBER), "big")
+        if written != FORMAT:
+            raise BadStream(
+                "Unsupported migration stream version", errno.ENOTSUP, f", file version {written:x} != {FORMAT:x}"
+            )
+        self._begun = True
+
+    def _read_section(self, reader: values.Pieces, length: int) -> tuple[str, Any]:
         name = reader.take(length).decode("latin-1")
-        size, check = reader.number(), reader.number()
-        content = reader.take(size)
+        size, check = (int.from_bytes(reader.take(_NUMBER), "big") for _ in range(2))
+        if size > LARGEST:
+            raise BadStream(f"section '{name}' is too large")
+        content = bytes(reader.take(size))
         if zlib.crc32(content) != check:
             raise BadStream(f"section '{name}' is damaged")
-        sections[name] = _value(name, content)
-    return sections
+        return name, _value(name, content)
 
 
 def _value(name: str, content: bytes) -> Any:
@@ -99,16 +161,3 @@ def _value(name: str, content: bytes) -> Any:
         return values.read(text)
     except (zlib.error, ValueError):
         raise BadStream(f"section '{name}' is damaged") from None
-
-
-class _Reader(values.Pieces):
-    """The parts of a stream."""
-
-    def take(self, size: int) -> bytes:
-        try:
-            return super().take(size)
-        except ValueError:
-            raise BadStream("Unable to read from the stream: it ends too early", errno.EIO) from None
-
-    def number(self) -> int:
-        return int.from_bytes(self.take(_NUMBER), "big")

@@ -80,7 +80,7 @@ def read(data: bytes) -> Any:
 class Pieces:
     """Bytes that are taken one part after another; `at` is where the next one begins."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         self._data = data
         self.at = 0
 
@@ -89,11 +89,11 @@ class Pieces:
 
         :raise ValueError: there is not as much.
         """
-        part = self._data[self.at : self.at + size]
-        if len(part) < size:
+        if len(self._data) - self.at < size:
             raise ValueError("a value ends too early")
+        part = self._data[self.at : self.at + size]
         self.at += size
-        return part
+        return bytes(part)
 
 
 class _Reader(Pieces):

@@ -43,16 +43,56 @@ class CapabilityRule(NamedTuple):
         return not self.requires and not self.conflicts
 
 
+class Course(NamedTuple):
+    """How a release's migrations go (recordings `migration`).
+
+    - `first_pass`: the first pass is told of, and the last one once the guest has stopped; false: neither, but the one
+      before it has.
+    - `device`: `device` is a state of each migration, not only of those that have waited in `pre-switchover`.
+    - `failing`, `postcopy_device`, `recover_setup`: these are states.
+    - `postcopy_cancel`: a migration can be cancelled while the guest is at the other side already.
+    - `again`: a machine that has gone may go once more before it has run again.
+    - `setup_kept`: `setup` is a state of those who wait, told once that begins; false: it is told of only, whether or
+      not events are wanted.
+    - `old_state_kept`: a machine that did not run has its run state back where a migration comes to nothing; false: it
+      is in `postmigrate`.
+    - `skipped`, `shares`, `remaining`: members of query-migrate.
+    - `reason_kept`: query-migrate tells why a migration is paused or was cancelled.
+    - `blocks_move`: disks can be copied along (`blk` and `inc`).
+    - `buffer`: the bytes that go out before the limit of speed is looked at; 0: it is looked at for each page.
+    - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
+    """
+
+    first_pass: bool = True
+    device: bool = True
+    failing: bool = False
+    postcopy_device: bool = False
+    recover_setup: bool = True
+    postcopy_cancel: bool = False
+    again: bool = False
+    setup_kept: bool = True
+    old_state_kept: bool = True
+    skipped: bool = False
+    shares: bool = True
+    remaining: bool = False
+    reason_kept: bool = True
+    blocks_move: bool = False
+    buffer: int = 32768
+    preset: bool = True
+
+
 class MigrationFace(NamedTuple):
     """The rules of one release, in its order.
 
-    `bits` are those that it keeps of some parameters, `ignored` the parameters that it takes and forgets.
+    `bits` are those that it keeps of some parameters, `ignored` the parameters that it takes and forgets; `course` is
+    how its migrations go.
     """
 
     parameters: tuple[Bounds, ...] = ()
     capabilities: tuple[CapabilityRule, ...] = ()
     bits: Mapping[str, int] = {}
     ignored: frozenset[str] = frozenset()
+    course: Course = Course()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> MigrationFace:
@@ -65,6 +105,7 @@ class MigrationFace(NamedTuple):
             tuple(CapabilityRule(**_names(each)) for each in content["capabilities"]),
             content["bits"],
             frozenset(content["ignored"]),
+            Course(**_names(content.get("course", {}))),
         )
 
 

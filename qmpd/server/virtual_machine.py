@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import stat
 import sys
@@ -18,6 +17,7 @@ import trio
 from qmpd.chardev.device import Chardev
 from qmpd.human.command import lines_of
 from qmpd.machine import SystemClock
+from qmpd.machine.machine import ignore_report
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.schedule.clock import SteppedClock
@@ -26,6 +26,7 @@ from qmpd.server.acceptor import Acceptor, listen
 from qmpd.server.computer import ThisComputer
 from qmpd.server.listener import ListenError
 from qmpd.server.main_loop import MainLoop
+from qmpd.server.pipes import until_written
 from qmpd.system.system import System
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from qmpd.control.puppeteer import Puppeteer
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine import Clock
+    from qmpd.migration.channel import Ways
     from qmpd.server.chardevs.devices import CharacterDevices
     from qmpd.server.disk_threads import DiskThreads
     from qmpd.server.listener import Listener
@@ -114,13 +116,15 @@ class VirtualMachine:
             for each in settings.monitors
         ]
         release = load_release(settings.release, settings.extensions)
+        # A test program ends the machine with a signal as a matter of course.
+        report = ignore_report if settings.clock == "stepped" else log.error
         self.system = System(
             release,
             settings.machine,
             self.clock,
             self.loop.wake,
             chardevs,
-            log.error,
+            report,
             inventory,
             _COMPUTER,
         )
@@ -209,9 +213,8 @@ class VirtualMachine:
         killed = self.puppet_host is not None and self.puppet_host.killed
         self.system.close_exports()
         if self.system.built is not None:
-            # Whoever goes on with the machine has its bitmaps, too; one that ends itself by exit() stores nothing.
-            abrupt = killed or self.handed_over or self.system.machine.exit_status is not None
-            self.system.built.close(orderly=not abrupt)
+            # Whoever goes on with the machine has its bitmaps, too.
+            self.system.built.close(orderly=not killed and not self.handed_over)
         for _, listener in self.listeners:
             if killed:
                 listener.close()
@@ -276,6 +279,8 @@ class VirtualMachine:
         if not self.started:
             self.system.machine.start()
             self.started = True
+            if self.settings.machine.incoming not in (None, "defer"):
+                self.system.migrations.begin_to_wait()
 
     @property
     def keeps_up(self) -> bool:
@@ -391,9 +396,7 @@ class VirtualMachine:
         if self.threads_of_disks is None:
             from qmpd.server.disk_threads import DiskThreads
 
-            real = isinstance(self.clock, SteppedClock)
-            stands = (lambda: False) if real else (lambda: self.clock.real_seconds(1) is None)
-            self.threads_of_disks = DiskThreads(self.system.machine.later, stands)
+            self.threads_of_disks = DiskThreads(self.system.machine.later, lambda: self.clock.real_seconds(1) is None)
         return self.threads_of_disks
 
     def more_threads(self) -> DiskThreads:
@@ -418,6 +421,12 @@ class VirtualMachine:
 
         return FrontEnds(self, address, name)
 
+    def migration_ways(self) -> Ways:
+        """Who makes the channels of migrations (`qmpd.system.ports.Host`)."""
+        from qmpd.server.migrating import ServedWays
+
+        return ServedWays(self)
+
     def do_apart(self, work: Callable[[], None], then: Callable[[], None]) -> None:
         """Do something in a thread of its own (`qmpd.system.ports.Host`)."""
 
@@ -436,26 +445,8 @@ class VirtualMachine:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError):
             return False  # whoever opens it says what is wrong with it
-        self.nursery.start_soon(self._wait_for_writer, descriptor, then)
+        self.nursery.start_soon(until_written, descriptor, self.system.machine.later, then)
         return True
-
-    async def _wait_for_writer(self, descriptor: int, then: Callable[[], None]) -> None:
-        """Until all has been written.  It stays in the pipe as long as that is open here, for whoever reads it."""
-        closed, done = select.poll(), trio.Event()
-        closed.register(descriptor, 0)
-
-        def do() -> None:
-            then()
-            self.system.machine.later(done.set)
-
-        try:
-            await trio.lowlevel.wait_readable(descriptor)
-            while not closed.poll(0):  # noqa: ASYNC110 - only a pipe's end tells, and reading would take what is there
-                await trio.sleep(0.01)
-            self.system.machine.later(do)
-            await done.wait()
-        finally:
-            os.close(descriptor)
 
     async def _wait(self, descriptor: int, then: Callable[[], None]) -> None:
         try:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.system.build import descriptor_number
 
 if TYPE_CHECKING:
-    from qmpd.system.system import System
+    from qmpd.machine import Machine
+    from qmpd.system.descriptors import Descriptors
+
+    class WithFiles(Protocol):
+        """A machine to which clients hand over open files (`qmpd.system.system.System`)."""
+
+        descriptors: Descriptors | None
+
+        @property
+        def machine(self) -> Machine:
+            """Its run-state core."""
 
 
 class CommandLineAsker:
@@ -32,7 +42,7 @@ class MonitorAsker:
     (QEMU's `monitor_fd_param`.)
     """
 
-    def __init__(self, system: System, monitor: str) -> None:
+    def __init__(self, system: WithFiles, monitor: str) -> None:
         self._system = system
         self._monitor = monitor
 

@@ -12,7 +12,7 @@ What is the host's is not among them: files, sockets, monitors, what users decid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.common.refusals import NotModelled
 from qmpd.machine import snapshot as machine_snapshot
@@ -22,7 +22,32 @@ from qmpd.migration.stream import BadStream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qmpd.system.system import System
+    from qmpd.hardware.devices import Devices
+    from qmpd.hardware.inventory import Inventory
+    from qmpd.machine import Machine, MachineSettings
+    from qmpd.qapi import Release
+
+    class System(Protocol):
+        """A whole machine (`qmpd.system.system.System`)."""
+
+        built: Inventory | None
+        release: Release
+
+        @property
+        def machine(self) -> Machine:
+            """Its run-state core."""
+
+        @property
+        def settings(self) -> MachineSettings:
+            """What it was started with."""
+
+        @property
+        def devices(self) -> Devices:
+            """Its devices."""
+
+        @property
+        def memory_pages(self) -> dict[int, bytearray]:
+            """The pages of its memory that hold something."""
 
 _SECTIONS = ("machine", "core", "devices", "memory")
 
@@ -30,7 +55,7 @@ _SECTIONS = ("machine", "core", "devices", "memory")
 def take(system: System) -> dict[str, Any]:
     """The machine's state."""
     return {
-        "machine": _kind(system),
+        "machine": kind(system),
         "core": machine_snapshot.take_guest_side(system.machine),
         "devices": _take_devices(system),
         "memory": {"pages": take_memory(system)},
@@ -60,12 +85,7 @@ def check(system: System, sections: Mapping[str, Any]) -> None:
     missing = next((name for name in _SECTIONS if not isinstance(sections.get(name), dict)), None)
     if missing is not None:
         raise BadStream(f"Missing section '{missing}'")
-    here, there = _kind(system), sections["machine"]
-    if there.get("type") != here["type"]:
-        raise BadStream(f"Machine type received is '{there.get('type')}' and local is '{here['type']}'")
-    for name in ("memory", "cpus"):
-        if there.get(name) != here[name]:
-            raise BadStream(f"Size mismatch: {name}: {there.get(name)} != {here[name]}")
+    check_kind(system, sections["machine"])
     known = dict(_devices(system))
     received = sections["devices"].get("devices")
     if not isinstance(received, list) or any(not isinstance(each, list) or len(each) != 2 for each in received):
@@ -78,6 +98,26 @@ def check(system: System, sections: Mapping[str, Any]) -> None:
             )
     if known:
         raise BadStream(f"Missing section '{next(iter(known))}'")
+
+
+def kind(system: System) -> dict[str, Any]:
+    """What kind of machine it is: the section `machine`."""
+    settings = system.settings
+    name = full_name(settings.machine_name or settings.machine_type, system.release.behaviour.usual_machine)
+    return {"type": name, "memory": settings.memory, "cpus": settings.topology.cpus}
+
+
+def check_kind(system: System, there: Mapping[str, Any]) -> None:
+    """See whether a machine of this kind can be this one.
+
+    :raise BadStream: it is another one.
+    """
+    here = kind(system)
+    if there.get("type") != here["type"]:
+        raise BadStream(f"Machine type received is '{there.get('type')}' and local is '{here['type']}'")
+    for name in ("memory", "cpus"):
+        if there.get(name) != here[name]:
+            raise BadStream(f"Size mismatch: {name}: {there.get(name)} != {here[name]}")
 
 
 def put(system: System, sections: Mapping[str, Any]) -> None:
@@ -108,12 +148,6 @@ def _put(system: System, sections: Mapping[str, Any]) -> None:
         drive = drives.get(name)
         if drive is not None and drive.has_tray:
             drive.tray_open, drive.locked = bool(tray_open), bool(locked)
-
-
-def _kind(system: System) -> dict[str, Any]:
-    settings = system.settings
-    name = full_name(settings.machine_name or settings.machine_type, system.release.behaviour.usual_machine)
-    return {"type": name, "memory": settings.memory, "cpus": settings.topology.cpus}
 
 
 def _devices(system: System) -> list[tuple[str, str]]:

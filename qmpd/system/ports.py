@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from qmpd.block.executor import Executor
     from qmpd.block.exports.exports import Listening
+    from qmpd.migration.channel import Ways
     from qmpd.system.dumps.plan import Output
 
 
@@ -92,6 +93,9 @@ class Host(Protocol):
 
         :raise Refusal: it cannot be had.
         """
+
+    def migration_ways(self) -> Ways:
+        """Who makes the channels of migrations."""
 
     def do_apart(self, work: Callable[[], None], then: Callable[[], None]) -> None:
         """Do something that takes its time in a thread of its own; `then` is called in the main loop's thread."""

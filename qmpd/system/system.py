@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.chardev.facts import ChardevFacts
@@ -45,14 +44,13 @@ if TYPE_CHECKING:
     from qmpd.system.disks import Disks
     from qmpd.system.dumps.dump import Dumps
     from qmpd.system.live_update import Updater
+    from qmpd.system.migrations import Migrations
     from qmpd.system.ports import Host
     from qmpd.system.threads import Threads
 
 _CPU_THREAD = "CPU {}/{}"
 _OBJECT_THREAD = "IO {}"
 _FILE_SETS = "/dev/fdset"
-_PATIENCE = 0.5
-"""Seconds that replies and events have to be written before something else is printed."""
 
 
 class Client(Protocol):
@@ -82,6 +80,7 @@ class System:
         "_job_faults",
         "_jobs",
         "_memory_pages",
+        "_migrations",
         "built",
         "chardevs",
         "clients",
@@ -132,6 +131,8 @@ class System:
         self.updater: Updater | None = None
         # The open files that clients have handed over; None where none was.
         self.descriptors: Descriptors | None = None
+        # Where it goes, or comes from; None until somebody asks for that.
+        self._migrations: Migrations | None = None
         # What was set for migrations; None where nothing was.
         self.migration: MigrationSettings | None = None
         # How much the guest writes; None until somebody asks.
@@ -188,7 +189,9 @@ class System:
             self.exit_status = status
 
     def _end_work(self) -> None:
-        """The process ends, and so do exports and jobs."""
+        """The process ends, and so do migrations, exports and jobs."""
+        if self._migrations is not None:
+            self._migrations.shut_down()
         last = self.release.behaviour.exports_end_last
         if self._exports is not None and not last:
             self._exports.end_all()
@@ -196,8 +199,6 @@ class System:
             self._jobs.end()
         if self._exports is not None and last:
             self._exports.end_all()
-        if self.built is not None:
-            self.built.backends.block.inactivate()
 
     # What the machine is made of
 
@@ -260,6 +261,20 @@ class System:
             return Writing(0, memory)
         guest = self.guest.settings
         return Writing(guest.dirty_rate, min(guest.memory_used or memory, memory))
+
+    @property
+    def migrations(self) -> Migrations:
+        """Where the machine goes, or comes from."""
+        if self._migrations is None:
+            from qmpd.system.migrations import Migrations
+
+            self._migrations = Migrations(self)
+        return self._migrations
+
+    @property
+    def has_migrations(self) -> bool:
+        """Whether anybody has asked for one."""
+        return self._migrations is not None
 
     def front_end(self, label: str) -> FrontEnd | None:
         """The machine's end of a character device; None where nobody listens to it."""
@@ -441,17 +456,9 @@ class System:
 
     # Standard output
 
-    def when_output_is_out(self, then: Callable[[], None]) -> None:
-        """Do something in the main loop once all is written that monitors on standard output have said."""
-        until = time.monotonic() + _PATIENCE
-
-        def look() -> None:
-            if self.host is not None and time.monotonic() < until and not self.host.is_output_out():
-                self.machine.later(look)
-            else:
-                then()
-
-        self.machine.later(look)
+    def is_output_out(self) -> bool:
+        """Whether what monitors on standard output have said is written there."""
+        return self.host is None or self.host.is_output_out()
 
     def print(self, text: str) -> None:
         """Print something to the program's standard output; from any thread."""

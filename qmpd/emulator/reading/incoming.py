@@ -1,6 +1,6 @@
 """`-incoming`: where a machine that migrates to here would come from.
 
-Nobody is listened for: no machine of QEMU's can be taken over.
+What is seen here is what shows before the machine is there; `qmpd.system.migrations` waits for one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.migration.addresses import Comes, check_incoming, scheme_of
-from qmpd.option_language.errors import NOWHERE, OptionError
+from qmpd.migration.addresses import check_incoming, scheme_of
+from qmpd.option_language.errors import OptionError
 from qmpd.server.computer import ThisComputer
 from qmpd.system.build import descriptor_number
 
@@ -35,7 +35,7 @@ def take_incoming(release: Release, uri: str, complain: Callable[[str], None]) -
     """See whether a machine can wait there; `complain` is told what is doubtful.
 
     :raise Refusal: it cannot.
-    :raise OptionError: what comes from there is no machine.
+    :raise OptionError: there is no such protocol.
     """
     behaviour = release.behaviour
     if scheme_of(uri, behaviour) is None and behaviour.incoming_channels and (uri.startswith("{") or ":" not in uri):
@@ -44,11 +44,9 @@ def take_incoming(release: Release, uri: str, complain: Callable[[str], None]) -
     if ":" not in uri:
         raise OptionError(behaviour.unknown_incoming.format(uri=uri), location)
     try:
-        comes = check_incoming(uri, behaviour, ThisComputer(), _Asker(complain))
+        check_incoming(uri, behaviour, ThisComputer(), _Asker(complain))
     except Refusal as refusal:
         if refusal.code == "rdma-address":
             # It says so twice.
             sys.stderr.write(f"{release.refusals.message(refusal)}\n")
         raise refusal.at(location) from None
-    if comes is Comes.NO_MACHINE:
-        raise OptionError("Not a migration stream\nload of migration failed: Invalid argument", NOWHERE)

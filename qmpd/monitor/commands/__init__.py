@@ -31,6 +31,7 @@ MODULES = {
     "migration": (
         "migrate-pause", "migrate-set-capabilities", "query-migrate-capabilities", "migrate-set-parameters",
         "query-migrate-parameters", "migrate_cancel", "migrate-recover", "migrate-continue", "migrate-start-postcopy",
+        "migrate", "migrate-incoming", "query-migrate",
     ),
     "dirty_pages": (
         "calc-dirty-rate", "query-dirty-rate", "set-vcpu-dirty-limit", "cancel-vcpu-dirty-limit",
@@ -93,7 +94,7 @@ MODULES = {
     ),
     "refusing": (
         "xen-save-devices-state", "xen-load-devices-state", "trace-event-set-state", "trace-event-get-state",
-        "migrate", "migrate-incoming", "input-send-event",
+        "input-send-event",
     ),
 }  # fmt: skip
 """The commands of each module.  A module is imported when one of its commands is first asked for."""

@@ -1,20 +1,15 @@
 """Commands whose effect is not modelled, but some of what QEMU refuses about them is: the rest says what is missing.
-
-Nothing of a machine is a migration here, so none can be found either.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import DeviceNotFound
 from qmpd.machine.run_state import RunState
-from qmpd.migration import addresses
 from qmpd.monitor.commands.unmodelled import refusal
 from qmpd.monitor.registry import command
-from qmpd.system.askers import MonitorAsker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,16 +56,6 @@ def _check_folder(system: System, path: str, code: str) -> None:
         raise Refusal(code, path=path, reason=error.strerror) from None
 
 
-def _has_file(system: System, session: Client, name: str) -> bool:
-    """Whether a client has handed over an open file of this name."""
-    return system.descriptors is not None and system.descriptors.has_name(_label(session), name)
-
-
-def _label(session: Client | None) -> str:
-    """Whose files may be meant: a line of the human monitor that stands alone has none."""
-    return "" if session is None else session.label
-
-
 @_refusing("trace-event-set-state", "trace-event-get-state")
 def _trace_event(system: System, session: Client, arguments: Arguments) -> None:
     name, cpu = cast("str", arguments["name"]), cast("int | None", arguments.get("vcpu"))
@@ -79,32 +64,6 @@ def _trace_event(system: System, session: Client, arguments: Arguments) -> None:
     known = system.release.command_line.choices("trace-events")
     if "*" not in name and known and name not in known:
         raise Refusal("trace-event-missing", name=name)
-
-
-@_refusing("migrate")
-def _migrate(system: System, session: Client, arguments: Arguments) -> None:
-    uri = arguments.get("uri")
-    if uri is None and "channels" not in arguments:
-        raise Refusal("migration-address-missing")
-    if isinstance(uri, str):
-        has_file = partial(_has_file, system, session)
-        addresses.check_outgoing(uri, system.release.behaviour, system.computer, has_file)
-    if system.machine.state is RunState.INMIGRATE:
-        raise Refusal("migration-incoming-waits")
-
-
-@_refusing("migrate-incoming")
-def _migrate_incoming(system: System, session: Client, arguments: Arguments) -> None:
-    if system.settings.incoming is None:
-        raise Refusal("incoming-not-said")
-    uri = arguments.get("uri")
-    if not isinstance(uri, str):
-        return
-    scheme, _, name = uri.partition(":")
-    # A file that was handed over stays there: nothing is done with it.
-    if scheme != "fd" or not _has_file(system, session, name):
-        asker = MonitorAsker(system, _label(session))
-        addresses.check_incoming(uri, system.release.behaviour, system.computer, asker)
 
 
 @_refusing("input-send-event")

@@ -110,7 +110,8 @@ def _encode(snapshot: Snapshot) -> bytes:
         snapshot.l1_offset, snapshot.l1_size, len(identifier), len(name), snapshot.seconds, snapshot.nanoseconds,
         snapshot.clock, state, len(extra),
     )  # fmt: skip
-    return head + extra + identifier + name
+    entry = head + extra + identifier + name
+    return entry.ljust((len(entry) + 7) // 8 * 8, b"\0")
 
 
 def write_snapshots(image: ReadImage, snapshots: list[Snapshot]) -> None:
@@ -123,9 +124,7 @@ def write_snapshots(image: ReadImage, snapshots: list[Snapshot]) -> None:
     if len(snapshots) > layout.MOST_SNAPSHOTS:
         raise ImageError("Too many snapshots", errno.EFBIG)
     old = header.snapshots_offset, table_length(image)
-    content = b""
-    for each in snapshots:
-        content = content.ljust((len(content) + 7) // 8 * 8, b"\0") + _encode(each)
+    content = b"".join(_encode(each) for each in snapshots)
     place = 0
     if content:
         place = image.refcounts.allocate(-(-len(content) // size)) << header.cluster_bits

@@ -1,0 +1,321 @@
+"""A migration as the machine sees it that goes: its way to the other side, and how it ends.
+
+What is done in which order is in `qmpd.migration.outgoing`.  (QEMU's migration/migration.c.)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qmpd.common.refusals import Refusal
+from qmpd.machine.run_state import LIVE, RunState
+from qmpd.migration import stream
+from qmpd.migration.states import ENDS, GOING_ON, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
+from qmpd.migration.stream import BadStream
+from qmpd.schedule.activity import Activity, Carried
+from qmpd.schedule.schedule import Time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from qmpd.migration.channel import Channel, Way
+    from qmpd.migration.side import Side
+
+    Steps = Iterator[int | None]
+
+NAME = "migration"
+"""What it is called among a machine's activities."""
+_S = MigrationStatus
+PAUSED = "Postcopy migration is paused by the user"
+
+
+class Going(Activity[MigrationStatus]):
+    """One migration of a machine to somewhere else.
+
+    To be read: `error`, why it failed; `began`, and the times in nanoseconds at which it was set up, the machine
+    stopped, the other side had it, and all ended, None before.
+    """
+
+    KIND = "migration"
+    CALLED = "migration state"
+    TRANSITIONS: ClassVar = TRANSITIONS
+    VERBS: ClassVar = VERBS
+    ENDS = ENDS
+    carried = Carried.HERE
+
+    def __init__(self, side: Side) -> None:
+        super().__init__(_S.NONE)
+        self._side = side
+        self._machine = side.machine
+        self._steps = self._course()
+        self._channel: Channel | None = None
+        self._drop: Callable[[], None] | None = None
+        self._came = stream.Arriving()
+        # What the other side has said, and what is asked of this one.
+        self._accepted = self._loaded = False
+        self._continued = False
+        self._postcopy = False
+        self._finished = False
+        # What the machine was before it was stopped for this; None while it was not.
+        self._before: RunState | None = None
+        self._gone = False
+        self.error: str | None = None
+        # How often the other side has asked for memory.
+        self.requests = 0
+        self.began = self.now
+        self.set_up_at: int | None = None
+        self.stopped_at: int | None = None
+        self.arrived_at: int | None = None
+        self.ended_at: int | None = None
+
+    @property
+    def now(self) -> int:
+        """The clock's time, in nanoseconds."""
+        return self._machine.schedule.now(Time.CLOCK)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is neither over nor only about to begin."""
+        return self.state in GOING_ON
+
+    def entered(self, old: MigrationStatus) -> None:
+        """Tell of the new state."""
+        self.tell()
+        if self.state in ENDS:
+            self.ended_at = self.now
+
+    def tell(self) -> None:
+        """Tell of the present state, where that is wanted."""
+        if self._side.has("events"):
+            self._machine.emit("MIGRATION", {"status": str(self.state)})
+
+    def _course(self) -> Steps:
+        """What is done in which order: the nanoseconds to each next step, None where something has to come first."""
+        raise NotImplementedError
+
+    # Its beginning
+
+    def set_out(self, way: Way) -> None:
+        """Begin: make the way.
+
+        :raise Refusal: it shows at once that there is none; then it has failed.
+        """
+        self.enter(_S.SETUP)
+        try:
+            self._drop = self._side.reach(way, self._reached)
+        except Refusal as refusal:
+            self.refused(self._side.words(refusal))
+            raise
+
+    def refused(self, why: str | None) -> None:
+        """It shows at once that there is no way; nobody is told why where that is None."""
+        self.error = why
+        if self._side.course.failing:
+            self.enter(_S.FAILING)
+        self.enter(_S.FAILED)
+
+    def _reached(self, found: Channel | str) -> None:
+        self._drop = None
+        if not isinstance(found, str):
+            if not self.is_under_way or self.state is _S.CANCELLING:
+                found.close()
+                return
+            self._channel = found
+            self._came = stream.Arriving()
+            found.start(self)
+        elif self.state is _S.SETUP:
+            self.come_to_nothing(found)
+        else:
+            self._wait_again(found)
+        self._side.wake(NAME)
+
+    def step(self) -> int | None:
+        """Go on."""
+        if self.state is _S.CANCELLING or self.is_over:
+            return None
+        return next(self._steps, None)
+
+    # A way that is lost while neither side has all
+
+    def pause(self) -> None:
+        """Give up the way on purpose."""
+        if self._channel is not None:
+            self._channel.close()
+        self._lose_way(PAUSED)
+
+    def _lose_way(self, why: str) -> None:
+        self._channel = None
+        self.error = why
+        if self.state is not _S.POSTCOPY_PAUSED:
+            self.enter(_S.POSTCOPY_PAUSED)
+            self._machine.report("Detected IO failure for postcopy. Migration paused.")
+        self._side.wake(NAME)
+
+    def resume(self, way: Way) -> None:
+        """Go on over another way.
+
+        :raise Refusal: it shows at once that there is none.
+        """
+        if self._side.course.recover_setup:
+            self.enter(_S.POSTCOPY_RECOVER_SETUP)
+        try:
+            self._drop = self._side.reach(way, self._reached)
+        except Refusal as refusal:
+            self._wait_again(self._side.words(refusal))
+            raise
+
+    def _wait_again(self, why: str) -> None:
+        """There is no other way, after all."""
+        self.error = why
+        if self.state is _S.POSTCOPY_RECOVER_SETUP:
+            self.enter(_S.POSTCOPY_PAUSED)
+        elif not self._side.course.reason_kept:
+            self._machine.report(why)
+
+    # What the channel tells
+
+    def _send(self, data: bytes) -> None:
+        if self._channel is not None:
+            self._channel.send(data)
+
+    def received(self, data: bytes) -> None:
+        """Hear what the other side says."""
+        try:
+            for name, value in self._came.take(data):
+                self._hear(name, value)
+        except BadStream as error:
+            self._broken(error.message)
+        self._side.wake(NAME)
+
+    def _hear(self, name: str, value: Any) -> None:
+        if name == "accepted":
+            self._accepted = True
+        elif name == "loaded":
+            self._loaded = True
+        elif name == "asked" and isinstance(value, int):
+            self.requests += value
+        elif name == "refused":
+            self._broken(str(value))
+
+    def sent(self) -> None:
+        """All has gone out."""
+        self._side.wake(NAME)
+
+    def lost(self, error: OSError | None) -> None:
+        """The way is lost."""
+        if self._channel is None or self.is_over or self.state is _S.CANCELLING:
+            return
+        called = self._channel.called
+        reason = "Broken pipe" if error is None else error.strerror or str(error)
+        self._broken(f"Unable to write to {called}: {reason}")
+
+    def _broken(self, why: str) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if self._gone and self.state in POSTCOPY:
+            self._lose_way("Channel error: Input/output error")
+        elif self._gone:
+            self._channel = None  # the other side has all, and had nothing more to say
+        else:
+            self.come_to_nothing(why)
+
+    # Its end
+
+    def come_to_nothing(self, why: str) -> None:
+        """Fail, for this reason; the machine goes on here."""
+        if self.is_over or self.state is _S.CANCELLING:
+            return
+        self.error = why
+        failing = self._side.course.failing
+        self.enter(_S.FAILING if failing else _S.FAILED)
+        self._let_go()
+        if not self._side.course.reason_kept or self.set_up_at is not None:
+            self._machine.report(why)
+        if not failing:
+            self._put_back()
+            return
+
+        def failed() -> None:
+            self._put_back()
+            self.enter(_S.FAILED)
+
+        self._machine.later(failed)
+
+    def _let_go(self) -> None:
+        """Have no way any more."""
+        if self._drop is not None:
+            self._drop()
+            self._drop = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _put_back(self) -> None:
+        """Let the machine be as it was before it was stopped for this."""
+        machine, before = self._machine, self._before
+        if before is None or self._gone:
+            return
+        self._before = None
+        why = self._side.take_disks()
+        if why is not None:
+            machine.report(why)
+        if machine.state is not RunState.FINISH_MIGRATE:
+            return
+        if before in LIVE:
+            machine.vm_start()
+        elif self._side.course.old_state_kept and machine.may_enter(before):
+            machine.set_state(before)
+        else:
+            machine.set_state(RunState.POSTMIGRATE)
+
+    def cancel(self) -> None:
+        """Give it up; nothing where it is over.
+
+        :raise Refusal: the guest is at the other side already, and that counts in this release.
+        """
+        if self.state not in GOING_ON:
+            return
+        if self.state in POSTCOPY and not self._side.course.postcopy_cancel:
+            raise Refusal("migration-postcopy-cancel")
+        if self.state is _S.CANCELLING:
+            self.tell()
+            return
+        was = self.state
+        self.enter(_S.CANCELLING)
+        self._let_go()
+        if was is not _S.POSTCOPY_PAUSED:
+            self._machine.later(self._cancelled)
+
+    def _cancelled(self) -> None:
+        if self.state is not _S.CANCELLING:
+            return
+        if self._gone:
+            self._machine.set_state(RunState.POSTMIGRATE)
+        self._put_back()
+        self.enter(_S.CANCELLED)
+
+    def shut_down(self) -> None:
+        """The process ends."""
+        if self.state in GOING_ON:
+            if self.state is _S.CANCELLING:
+                self.tell()
+            else:
+                self.enter(_S.CANCELLING)
+            self._let_go()
+
+    def go_on(self) -> None:
+        """Wait no longer in `pre-switchover`."""
+        self._continued = True
+        self._side.wake(NAME)
+
+    def fail(self, reason: str) -> None:
+        """Fail as if the way were lost, for this reason.
+
+        :raise VerbRefused: it is over, or lost already.
+        """
+        self.require("fail")
+        self._broken(reason)
+
+    def hindrance(self) -> str | None:
+        """Another process does not have its channels."""
+        return "a migration is under way"

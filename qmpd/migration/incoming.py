@@ -1,0 +1,277 @@
+"""A migration as the machine sees it that comes.  (QEMU's migration/migration.c and savevm.c.)
+
+It says nothing by itself: what comes over the channel (`qmpd.migration.stream`) is taken piece by piece, each in a step
+of its own.  The sections are those of the machine's state, and these:
+
+| section | what |
+|---|---|
+| `start` | the first: what kind of machine comes, and what it will do; answered by `accepted` |
+| `pages` | stands for pages of memory |
+| `switch` | the state is whole: it is loaded, and that is answered (`loaded`); what the machine was doing |
+| `run` | the machine is this side's, and some of its memory comes later |
+| `last` | all memory has come; answered by `loaded` |
+| `recover` | what follows is the rest of a migration that was paused; answered by `loaded` |
+
+The end of the stream gives the machine to this side.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qmpd.machine.run_state import LIVE, RunState
+from qmpd.migration import stream
+from qmpd.migration.states import ENDS, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
+from qmpd.migration.stream import BadStream
+from qmpd.schedule.activity import Activity, Carried
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qmpd.migration.channel import Channel, Waiting
+    from qmpd.migration.side import Side
+
+NAME = "incoming migration"
+"""What it is called among a machine's activities."""
+_S = MigrationStatus
+_PAGES, _START, _SWITCH, _RUN, _LAST, _RECOVER = "pages", "start", "switch", "run", "last", "recover"
+
+
+class Incoming(Activity[MigrationStatus]):
+    """A machine that is to come, from when somebody waits for it.
+
+    To be read: `waiting`, where it is waited for, or was, and the `addresses` of that; `error`, why it has failed.
+    """
+
+    KIND = "incoming"
+    CALLED = "migration state"
+    TRANSITIONS: ClassVar = TRANSITIONS
+    VERBS: ClassVar = VERBS
+    ENDS = ENDS
+    carried = Carried.HERE
+
+    def __init__(self, side: Side, *, exits: bool = True) -> None:
+        """`exits`: where it fails the process ends."""
+        super().__init__(_S.NONE)
+        self._side = side
+        self._machine = side.machine
+        self._exits = exits
+        self._channel: Channel | None = None
+        self._came: list[bytes] = []
+        self._lost = False
+        self._arriving = stream.Arriving()
+        self._sections: dict[str, Any] = {}
+        self._start: Mapping[str, Any] = {}
+        self._was = ""
+        self._loaded = False
+        # Whether anything was answered over the present channel.
+        self._answered = False
+        self.waiting: Waiting | None = None
+        self.addresses: list[Mapping[str, Any]] = []
+        self.error: str | None = None
+        # Whether the address of another way was given, after the first one was lost.
+        self.is_recovering = False
+
+    def entered(self, old: MigrationStatus) -> None:
+        """Tell of the new state."""
+        self.tell(self.state)
+
+    def tell(self, state: MigrationStatus) -> None:
+        """Tell of a state, where that is wanted."""
+        if self._side.has("events"):
+            self._machine.emit("MIGRATION", {"status": str(state)})
+
+    # What the channel tells
+
+    def accept(self, channel: Channel) -> None:
+        """Somebody is connected."""
+        if self._channel is not None or self.is_over or (self.state in POSTCOPY and not self.is_recovering):
+            self._machine.report("socket_accept_incoming_migration: Extra incoming migration connection; ignoring")
+            channel.close()
+            return
+        self._channel = channel
+        self._came, self._lost = [], False
+        self._arriving = stream.Arriving()
+        self.stop_waiting()
+        if self.state not in POSTCOPY:
+            self.enter(_S.ACTIVE)
+        channel.start(self)
+
+    def wait_at(self, waiting: Waiting) -> None:
+        """Somebody may come there."""
+        self.waiting = waiting
+        self.addresses = waiting.addresses
+
+    def stop_waiting(self) -> None:
+        """Nobody else may come."""
+        if self.waiting is not None:
+            self.waiting.close()
+
+    def received(self, data: bytes) -> None:
+        """Take what has come in the next step."""
+        self._came.append(data)
+        self._side.wake(NAME)
+
+    def sent(self) -> None:
+        """An answer has gone out."""
+
+    def lost(self, error: OSError | None) -> None:
+        """Nothing more comes, behind what has."""
+        self._lost = True
+        self._side.wake(NAME)
+
+    def step(self) -> int | None:
+        """Take what has come."""
+        try:
+            while self._came and not self.is_over:
+                for name, value in self._arriving.take(self._came.pop(0)):
+                    self._take(name, value)
+                if self._arriving.is_whole:
+                    self._arrive()
+            if self._lost and not self.is_over:
+                self._lose_way()
+        except BadStream as error:
+            self.come_to_nothing(error)
+        return None
+
+    def _take(self, name: str, value: Any) -> None:
+        if name == _PAGES or self.is_over:
+            return
+        if name == _START:
+            self._start = value
+            self._check_start()
+            self._answer("accepted")
+        elif name == _SWITCH:
+            self._was = str(value["state"])
+            self._load()
+            self._answer("loaded")
+        elif name == _RUN:
+            self._go_on_early()
+        elif name in (_LAST, _RECOVER):
+            if name == _RECOVER and self.state is _S.POSTCOPY_PAUSED:
+                self.enter(_S.POSTCOPY_RECOVER)
+                self._answer("loaded")
+                self.enter(_S.POSTCOPY_ACTIVE)
+                return
+            self._answer("loaded")
+        else:
+            self._sections[name] = value
+
+    def _answer(self, name: str, value: Any = None) -> None:
+        if self._channel is not None and self._channel.answers:
+            self._channel.send((b"" if self._answered else stream.head()) + stream.section(name, value))
+            self._answered = True
+
+    def _check_start(self) -> None:
+        if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
+            raise BadStream("RAM postcopy is disabled but have 16 byte advise")
+        self._side.check_kind(self._start["machine"])
+
+    # Arriving
+
+    def _load(self) -> None:
+        self._side.put_state(self._sections)
+        self._sections = {}
+        self._loaded = True
+
+    def _arrive(self) -> None:
+        """All is here: the machine is this side's."""
+        if not self._loaded:
+            raise BadStream("Unable to read from the stream: it ends too early", errno.EIO)
+        self._close()
+        if self.state is _S.ACTIVE:
+            self._go_on()
+        self.enter(_S.COMPLETED)
+
+    def _go_on_early(self) -> None:
+        if not self._loaded or self.state is not _S.ACTIVE:
+            raise BadStream("CMD_POSTCOPY_RUN in wrong postcopy state")
+        if self._side.course.postcopy_device:
+            self.enter(_S.POSTCOPY_DEVICE)
+        self.enter(_S.POSTCOPY_ACTIVE)
+        self._go_on(early=True)
+        self._answer("asked", 1)
+
+    def _go_on(self, *, early: bool = False) -> None:
+        """Have the disks, and go on as the machine did before; `early`: whatever it did."""
+        machine, side = self._machine, self._side
+        ran = self._was in {str(each) for each in LIVE}
+        if not side.has("late-block-activate") or machine.autostart:
+            why = side.take_disks()
+            if why is not None:
+                machine.report(why)
+                machine.autostart = False
+        if machine.state is not RunState.INMIGRATE:
+            return
+        if ran or early:
+            if machine.autostart:
+                machine.vm_start()
+            else:
+                machine.set_state(RunState.PAUSED)
+            return
+        state = RunState(self._was)
+        machine.set_state(state if machine.may_enter(state) else RunState.PAUSED)
+
+    # Coming to nothing
+
+    def _lose_way(self) -> None:
+        if self.state in POSTCOPY:
+            self._close()
+            self.is_recovering = False
+            if self.state is not _S.POSTCOPY_PAUSED:
+                self.enter(_S.POSTCOPY_PAUSED)
+                self._machine.report("Detected IO failure for postcopy. Migration paused.")
+            return
+        raise BadStream("Unable to read from the stream: it ends too early", errno.EIO)
+
+    def pause(self) -> None:
+        """Give up the way on purpose."""
+        self._lose_way()
+
+    def come_to_nothing(self, error: BadStream) -> None:
+        """Fail: the process ends, unless it was told to stay."""
+        machine = self._machine
+        if self._start.get("told"):
+            self._answer("refused", "Sibling indicated error 1")
+        self._close()
+        self.stop_waiting()
+        self.error = f"load of migration failed: {os.strerror(error.number)}"
+        if self._side.course.failing:
+            self.error += f": {error.message}{error.detail}"
+        else:
+            machine.report(error.message)
+        self.enter(_S.FAILED)
+        if self._exits:
+            machine.report(self.error)
+            machine.end(1)
+
+    def _close(self) -> None:
+        self._lost = False
+        if self._channel is not None:
+            self._channel.finish(lambda: None)
+            self._channel = None
+        self._answered = False
+
+    def shut_down(self) -> None:
+        """The process ends."""
+        self.stop_waiting()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def fail(self, reason: str) -> None:
+        """Refuse what comes, for this reason.
+
+        :raise VerbRefused: it is over, or nobody has come.
+        """
+        self.require("fail")
+        if self.state in POSTCOPY:
+            self._lose_way()
+        else:
+            self.come_to_nothing(BadStream(reason))
+
+    def hindrance(self) -> str | None:
+        """Another process does not have its channels."""
+        return "a migration is under way"

@@ -1,0 +1,332 @@
+"""A migration as the machine sees it that goes: what is done in which order.  (QEMU's migration/migration.c.)
+
+The course is written down in one piece (`_course`): a generator that yields how long the next step may wait, in
+nanoseconds, or None where something has to come first.  Between two steps it may be cancelled, or fail.
+
+Whoever can answer has the last word but one: the other side loads the whole state and says so; then this side gives the
+machine away, which cannot be taken back, and says that.  So the machine runs at no more than one side at any moment,
+whatever becomes of the way between them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.machine.run_state import LIVE, RunState
+from qmpd.migration import stream
+from qmpd.migration.going import NAME, Going
+from qmpd.migration.memory import PAGE, WINDOW, Memory
+from qmpd.migration.states import POSTCOPY, MigrationStatus
+
+if TYPE_CHECKING:
+    from qmpd.migration.going import Steps
+    from qmpd.migration.side import Side
+
+_S = MigrationStatus
+_MILLISECOND = 1_000_000
+_FIRST_FILLING, _FILLING = 512 << 10, 1 << 10
+"""The most bytes that stand for a pass's pages in the stream."""
+_FAR_AHEAD = 64 << 20
+
+
+class Outgoing(Going):
+    """One migration of a machine to somewhere else.
+
+    To be read, beside what all of them have: `memory`, once it is active; what was sent before the machine was stopped
+    (`sent_before`), while it stood still (`sent_stopped`) and once it was at the other side (`sent_later`), in bytes.
+    """
+
+    def __init__(self, side: Side) -> None:
+        super().__init__(side)
+        self.memory: Memory | None = None
+        # How much of what was sent is counted as one of these.
+        self._counted = 0
+        self.sent_before = self.sent_stopped = self.sent_later = 0
+
+    def _course(self) -> Steps:
+        while self._channel is None:
+            yield None
+        self._send(stream.head() + stream.section("start", self._start()))
+        self._begin_memory()
+        self.enter(_S.ACTIVE)
+        yield from self._copy()
+        while self._channel.answers and not self._accepted:
+            yield None
+        if self._postcopy:
+            yield from self._copy_later()
+        else:
+            yield from self._switch_over()
+
+    def _start(self) -> dict[str, Any]:
+        assert self._channel is not None
+        postcopy = self._side.has("postcopy-ram")
+        told = (postcopy or self._side.has("return-path")) and self._side.course.reason_kept
+        kind = dict(self._side.kind())
+        return {"machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told}
+
+    def _begin_memory(self) -> None:
+        course, now = self._side.course, self.now
+        self.set_up_at = now
+        self.memory = Memory(self._side.size(), now, self._machine.schedule.now(), course.buffer)
+        self._limit()
+        self._send_pages(_FIRST_FILLING)
+        if course.first_pass:
+            self._tell_pass()
+
+    def _tell_pass(self) -> None:
+        assert self.memory is not None
+        if self._side.has("events"):
+            self._machine.emit("MIGRATION_PASS", {"pass": self.memory.passes})
+
+    def _limit(self) -> None:
+        """Obey the limit of speed, whatever it is by now."""
+        name = "max-postcopy-bandwidth" if self.state in POSTCOPY else "max-bandwidth"
+        assert self.memory is not None
+        self.memory.set_limit(int(self._side.parameter(name) or 0), self.now)
+
+    def limits_changed(self) -> None:
+        """A parameter was set."""
+        if self.memory is not None and self.is_under_way:
+            self._limit()
+            self._side.wake(NAME)
+
+    def _send_pages(self, most: int) -> None:
+        """Send what stands for the pages of a pass."""
+        assert self.memory is not None
+        size = self.memory.bytes_left
+        self._send(stream.section("pages", {"bytes": size, "filling": bytes(min(size, most))}, packed=False))
+
+    @property
+    def _threshold(self) -> int:
+        """The pages that may be left when the machine is stopped."""
+        assert self.memory is not None
+        speed = self._side.parameter("avail-switchover-bandwidth") or self.memory.speed
+        return int(speed) * int(self._side.parameter("downtime-limit")) // 1000 // PAGE
+
+    def _copy(self) -> Steps:
+        """Copy the memory, until so little is left that the machine may stop, or the rest is to be copied later."""
+        memory = self.memory
+        assert memory is not None
+        assert self._channel is not None
+        while True:
+            if self._postcopy:
+                return
+            self._look()
+            if self._channel.unsent > self._ahead:
+                yield None  # until the other side has read what it was sent
+                memory.start_again(self.now)
+                continue
+            threshold = self._threshold
+            if memory.left <= (threshold if memory.may_end_early else 0):
+                if memory.left + memory.dirtied(self._machine.schedule.now()) <= threshold:
+                    return
+                self._next_pass()
+                continue
+            whole, early = memory.time_left(self.now), memory.time_left(self.now, threshold)
+            yield min(whole, max(early, self.began + WINDOW - self.now, _MILLISECOND))
+
+    @property
+    def _ahead(self) -> int:
+        """How many bytes may wait to go out: where the clock is a test's, that need not wait for the other side."""
+        return 0 if self._machine.clock.real_seconds(1) is not None else _FAR_AHEAD
+
+    def _look(self) -> None:
+        """Let the memory be copied as far as it could be by now."""
+        memory = self.memory
+        assert memory is not None
+        memory.look(self.now)
+        sent, self._counted = memory.sent - self._counted, memory.sent
+        if self.state in POSTCOPY:
+            self.sent_later += sent
+        elif self._machine.state is RunState.RUNNING:
+            self.sent_before += sent
+        else:
+            self.sent_stopped += sent
+
+    def look(self) -> None:
+        """Be up to date, for somebody who asks."""
+        if self.memory is not None and self.state in (_S.ACTIVE, _S.DEVICE, _S.POSTCOPY_ACTIVE):
+            self._look()
+
+    def _next_pass(self) -> None:
+        memory = self.memory
+        assert memory is not None
+        self._look()
+        sent = memory.sent_in_pass
+        dirtied = memory.find_dirt(self.now, self._machine.schedule.now()) * PAGE
+        self._throttle(sent, dirtied)
+        self._tell_pass()
+        self._send_pages(_FILLING)
+
+    def _throttle(self, sent: int, dirtied: int) -> None:
+        """Slow the guest down where it keeps the migration from ever ending (`auto-converge`)."""
+        side, memory = self._side, self.memory
+        assert memory is not None
+        if not side.has("auto-converge") or dirtied * 100 < sent * int(side.parameter("throttle-trigger-threshold")):
+            return
+        if not memory.throttle:
+            memory.throttle = int(side.parameter("cpu-throttle-initial"))
+        else:
+            more = memory.throttle + int(side.parameter("cpu-throttle-increment"))
+            memory.throttle = min(more, int(side.parameter("max-cpu-throttle")))
+
+    # Switching over
+
+    def _stop(self) -> None:
+        """Stop the machine for the last part."""
+        machine = self._machine
+        self._look()
+        self.stopped_at = self.now
+        self._before = machine.state
+        if machine.state in LIVE:
+            machine.vm_stop(RunState.FINISH_MIGRATE)
+        if machine.state is not RunState.FINISH_MIGRATE:
+            if machine.parts is not None:
+                machine.parts.drain()
+            if not machine.may_enter(RunState.FINISH_MIGRATE):
+                self._before = None
+                self.come_to_nothing(f"A machine in '{machine.state}' cannot be stopped for a migration")
+                return
+            machine.set_state(RunState.FINISH_MIGRATE)
+
+    def _last_pass(self) -> None:
+        assert self.memory is not None
+        self._look()
+        self.memory.find_dirt(self.now, self._machine.schedule.now())
+        self._tell_pass()
+        self._send_pages(_FILLING)
+
+    def _switch_over(self) -> Steps:
+        course = self._side.course
+        if not course.first_pass:
+            self._last_pass()
+        self._stop()
+        if self.is_over:
+            return
+        if self._side.has("pause-before-switchover"):
+            self.enter(_S.PRE_SWITCHOVER)
+            while not self._continued:
+                yield None
+            self.enter(_S.DEVICE)
+        elif course.device:
+            self.enter(_S.DEVICE)
+        if course.first_pass:
+            self._last_pass()
+        self._side.give_disks()
+        yield from self._copy_rest()
+        yield from self._hand_over()
+        self._complete()
+
+    def _copy_rest(self) -> Steps:
+        """Copy what is left of the memory, while the machine stands still."""
+        memory = self.memory
+        assert memory is not None
+        memory.start_again(self.now)
+        self._limit()
+        while memory.left:
+            yield memory.time_left(self.now)
+            self._look()
+
+    def _hand_over(self) -> Steps:
+        """Give the machine to the other side."""
+        channel = self._channel
+        assert channel is not None
+        for name, value in self._side.take_state().items():
+            self._send(stream.section(name, value))
+        if channel.answers:
+            self._send(stream.section("switch", {"state": str(self._before)}))
+            while not self._loaded:
+                yield None
+            # From here on the machine is the other side's.
+            self._gone = True
+            self._send(stream.END)
+            while self._channel is not None and self._channel.unsent:
+                yield None
+        else:
+            self._send(stream.section("switch", {"state": str(self._before)}) + stream.END)
+            channel.finish(self._has_finished)
+            while not self._finished:
+                yield None
+            self._gone = True
+
+    def _has_finished(self) -> None:
+        self._finished = True
+        self._side.wake(NAME)
+
+    def _complete(self) -> None:
+        self.arrived_at = self.arrived_at or self.now
+        self.enter(_S.COMPLETED)
+        self._machine.set_state(RunState.POSTMIGRATE)
+        if self._channel is not None:
+            self._channel.finish(lambda: None)
+
+    # Copying later
+
+    def start_postcopy(self) -> None:
+        """Let the guest go on at the other side, and copy the rest of its memory later."""
+        self._postcopy = True
+        self._side.wake(NAME)
+
+    def _copy_later(self) -> Steps:
+        yield 0  # the reply is first
+        course, device = self._side.course, self._side.course.device
+        if not device:
+            self.enter(_S.POSTCOPY_ACTIVE)
+        elif not course.first_pass:
+            self._last_pass()
+        self._stop()
+        if device:
+            self.enter(_S.DEVICE)
+        if course.first_pass:
+            self._last_pass()
+        self._side.give_disks()
+        for name, value in self._side.take_state().items():
+            self._send(stream.section(name, value))
+        self._send(stream.section("switch", {"state": str(self._before)}))
+        while not self._loaded:
+            yield None
+        self._gone = True
+        self._send(stream.section("run", {}))
+        self.arrived_at = self.now
+        if course.postcopy_device:
+            self.enter(_S.POSTCOPY_DEVICE)
+        if device:
+            self.enter(_S.POSTCOPY_ACTIVE)
+        yield from self._send_what_is_asked_for()
+        self._complete()
+
+    def _send_what_is_asked_for(self) -> Steps:
+        """Copy the rest, over one channel or several, one after another."""
+        memory = self.memory
+        assert memory is not None
+        memory.start_again(self.now)
+        self._limit()
+        while True:
+            if self.state is not _S.POSTCOPY_ACTIVE or self._channel is None:
+                yield from self._recover()
+                continue
+            self._look()
+            if memory.left:
+                yield memory.time_left(self.now)
+                continue
+            self._loaded = False
+            self._send(stream.section("last", {}))
+            while not self._loaded and self.state is _S.POSTCOPY_ACTIVE:
+                yield None
+            if self._loaded:
+                self._send(stream.END)
+                return
+
+    def _recover(self) -> Steps:
+        while self._channel is None:
+            yield None
+        self.enter(_S.POSTCOPY_RECOVER)
+        self._loaded = False
+        self._send(stream.head() + stream.section("recover", {}))
+        while self.state is _S.POSTCOPY_RECOVER:
+            if self._loaded:
+                assert self.memory is not None
+                self.memory.start_again(self.now)
+                self.enter(_S.POSTCOPY_ACTIVE)
+                return
+            yield None

@@ -1,0 +1,75 @@
+"""What the two sides of a migration need of the machine that they move (`qmpd.system.migrations`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qmpd.common.refusals import Refusal
+    from qmpd.machine import Machine
+    from qmpd.migration.channel import Channel, Way
+    from qmpd.migration.memory import Size
+    from qmpd.qapi.migration import Course
+
+
+class Side(Protocol):
+    """One machine that goes, or comes."""
+
+    @property
+    def machine(self) -> Machine:
+        """Its run-state core."""
+
+    @property
+    def course(self) -> Course:
+        """How its release's migrations go."""
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has."""
+
+    def has(self, capability: str) -> bool:
+        """Whether a capability is set."""
+
+    def parameter(self, name: str) -> Any:
+        """The value of a parameter; None where the release knows none of that name."""
+
+    def size(self) -> Size:
+        """How large its memory is."""
+
+    def kind(self) -> Mapping[str, Any]:
+        """What kind of machine it is."""
+
+    def check_kind(self, kind: Mapping[str, Any]) -> None:
+        """See whether a machine of this kind can be this one.
+
+        :raise BadStream: it cannot.
+        """
+
+    def take_state(self) -> Mapping[str, Any]:
+        """All of it, in the sections of a stream (`qmpd.migration.stream`)."""
+
+    def put_state(self, sections: Mapping[str, Any]) -> None:
+        """Be in this state.
+
+        :raise BadStream: it is not one of a machine like this.
+        """
+
+    def give_disks(self) -> None:
+        """Let go of its disks: another machine has them now."""
+
+    def take_disks(self) -> str | None:
+        """Have its disks; where that cannot be: why."""
+
+    def reach(self, way: Way, then: Callable[[Channel | str], None]) -> Callable[[], None]:
+        """Make a channel (`qmpd.migration.channel.Ways`).
+
+        :raise Refusal: it shows at once that there is none.
+        """
+
+    def words(self, refusal: Refusal) -> str:
+        """How the release says that."""
+
+    def wake(self, name: str) -> None:
+        """The activity of this name has something to do."""

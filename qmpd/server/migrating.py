@@ -1,0 +1,475 @@
+"""The ways that migrations take: sockets, commands and files (`qmpd.migration.channel`).
+
+Each channel has a task that reads and one that writes; what they have to tell is told in the main loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+import subprocess
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import trio
+
+from qmpd.chardev.rules import PATH_LIMIT
+from qmpd.common.refusals import Refusal, Worded
+from qmpd.server.listener import Listener, ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qmpd.migration.channel import Channel, Receiver, Waiting, Way
+    from qmpd.system.system import System
+
+    class MigratingMachine(Protocol):
+        """Whoever serves the machine."""
+
+        nursery: trio.Nursery
+
+        @property
+        def system(self) -> System:
+            """The machine."""
+
+_CHUNK = 1 << 18
+_PATIENCE = 2.0
+"""Seconds that the other side, or a command, is given to end once all has been said."""
+_LOST = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+
+class File:
+    """A plain file as a stream: threads read and write it, however slow the disk is."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    async def receive_some(self, most: int) -> bytes:
+        """The next bytes; none at its end."""
+        return await trio.to_thread.run_sync(os.read, self._number, most)
+
+    async def send_all(self, data: bytes) -> None:
+        """Write these bytes."""
+        while data:
+            data = data[await trio.to_thread.run_sync(os.write, self._number, data) :]
+
+    async def aclose(self) -> None:
+        """Close it."""
+        number, self._number = self._number, -1
+        if number >= 0:
+            os.close(number)
+
+
+class Moving:
+    """One channel; `stream` is what it goes over, and `process` the command that is behind it."""
+
+    def __init__(
+        self, vm: MigratingMachine, stream: Any, called: str, *, answers: bool, reads: bool,
+        process: subprocess.Popen[bytes] | None = None,
+    ) -> None:  # fmt: skip
+        self._vm = vm
+        self._stream = stream
+        self._called = called
+        self._answers = answers
+        self._reads = reads
+        self._process = process
+        self._receiver: Receiver | None = None
+        self._started = False
+        self._scope = trio.CancelScope()
+        self._queue: list[bytes] = []
+        self._unsent = 0
+        self._more = trio.Event()
+        self._then: Callable[[], None] | None = None
+        self._closed = self._ending = False
+        self._heard_all = trio.Event()
+
+    @property
+    def called(self) -> str:
+        """See `Channel`."""
+        return self._called
+
+    @property
+    def answers(self) -> bool:
+        """See `Channel`."""
+        return self._answers
+
+    @property
+    def unsent(self) -> int:
+        """See `Channel`."""
+        return self._unsent
+
+    def start(self, receiver: Receiver) -> None:
+        """See `Channel`."""
+        self._receiver = receiver
+        self._started = True
+        self._vm.nursery.start_soon(self._run)
+
+    def send(self, data: bytes) -> None:
+        """See `Channel`."""
+        if not self._closed:
+            self._queue.append(data)
+            self._unsent += len(data)
+            self._more.set()
+
+    def finish(self, then: Callable[[], None]) -> None:
+        """See `Channel`."""
+        self._then = then
+        self._more.set()
+
+    def close(self) -> None:
+        """See `Channel`."""
+        self._closed = True
+        self._receiver = None
+        self._scope.cancel()
+        if not self._started:
+            self._vm.nursery.start_soon(trio.aclose_forcefully, self._stream)
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def _tell(self, action: Callable[[Receiver], None]) -> None:
+        """Have the receiver told in the main loop, if there still is one then."""
+
+        def tell() -> None:
+            if self._receiver is not None:
+                action(self._receiver)
+
+        self._vm.system.machine.later(tell)
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch)
+                    await self._write()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._closed = True
+            with trio.CancelScope(shield=True), contextlib.suppress(*_LOST):
+                await trio.aclose_forcefully(self._stream)
+            if self._process is not None:
+                self._vm.nursery.start_soon(_reap, self._process)
+
+    async def _watch(self) -> None:
+        """Read what comes; where nothing can come, see whether anybody is there."""
+        try:
+            if self._reads:
+                while data := bytes(await self._stream.receive_some(_CHUNK)):
+                    self._tell(lambda receiver, data=data: receiver.received(data))  # type: ignore[misc]
+            elif isinstance(self._stream, File):
+                return
+            else:
+                # Of a pipe that is written it tells that nobody reads it.
+                await trio.lowlevel.wait_readable(self._stream.fileno())
+        except _LOST:
+            if self._ending:
+                return
+        finally:
+            self._heard_all.set()
+        self._tell(lambda receiver: receiver.lost(None))
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                while self._queue:
+                    data = self._queue.pop(0)
+                    await self._stream.send_all(data)
+                    self._unsent -= len(data)
+                if self._then is not None:
+                    await self._end()
+                    return
+                self._more = trio.Event()
+                self._tell(lambda receiver: receiver.sent())
+                await self._more.wait()
+        except _LOST as error:
+            reason = _reason(error)
+            self._tell(lambda receiver: receiver.lost(reason))
+            await trio.sleep_forever()
+
+    async def _end(self) -> None:
+        """All has been said: let the other side have it, and end."""
+        then = self._then
+        assert then is not None
+        self._ending = True
+        with trio.move_on_after(_PATIENCE):
+            if self._process is not None or isinstance(self._stream, File):
+                await self._stream.aclose()
+                if self._process is not None:
+                    await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
+            else:
+                self._vm.system.machine.later(then)
+                then = None
+                with contextlib.suppress(AttributeError, *_LOST):
+                    await self._stream.send_eof()
+                    # Closing with something unread would take from the other side what it has not read.
+                    await self._heard_all.wait()
+        if then is not None:
+            self._vm.system.machine.later(then)
+
+
+def _reason(error: BaseException) -> OSError | None:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return cause if isinstance(cause, OSError) else None
+
+
+async def _reap(process: subprocess.Popen[bytes]) -> None:
+    with trio.move_on_after(_PATIENCE):
+        await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        return
+    process.kill()
+
+
+class ServedWays:
+    """Makes channels for one machine (`qmpd.migration.channel.Ways`)."""
+
+    def __init__(self, vm: MigratingMachine) -> None:
+        self._vm = vm
+
+    def reach(self, way: Way, then: Callable[[Channel | str], None]) -> Callable[[], None]:
+        """See `Ways`."""
+        address = way.address
+        match address["transport"]:
+            case "exec":
+                return self._given(self._command(list(address["args"]), outgoing=True), then)
+            case "file":
+                return self._given(self._file(address, outgoing=True), then)
+            case "socket" if address["type"] == "fd":
+                return self._given(self._open_file(int(address["number"]), outgoing=True), then)
+            case "socket":
+                scope = trio.CancelScope()
+                self._vm.nursery.start_soon(self._connect, way, then, scope)
+                return scope.cancel
+        raise Worded("RDMA ERROR: could not create CM channel")
+
+    def _given(self, channel: Channel, then: Callable[[Channel | str], None]) -> Callable[[], None]:
+        """A channel that is there already; it is told of in the main loop's next turn."""
+        self._vm.system.machine.later(lambda: then(channel))
+        return lambda: None
+
+    async def _connect(self, way: Way, then: Callable[[Channel | str], None], scope: trio.CancelScope) -> None:
+        found: Channel | str = ""
+        with scope:
+            try:
+                connected = await _connected(way.address)
+                found = Moving(self._vm, trio.SocketStream(connected), "socket", answers=True, reads=True)
+            except Worded as refusal:
+                found = refusal.message
+        if not scope.cancelled_caught:
+            self._vm.system.machine.later(lambda: then(found))
+
+    def _command(self, args: list[str], *, outgoing: bool) -> Moving:
+        """:raise Refusal: there is no such command."""
+        try:
+            if outgoing:
+                process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+                pipe = process.stdin
+            else:
+                process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+                pipe = process.stdout
+        except (OSError, ValueError) as error:
+            raise Worded(f"Failed to execute child process \u201c{args[0]}\u201d ({error})") from None
+        assert pipe is not None
+        stream = trio.lowlevel.FdStream(os.dup(pipe.fileno()))
+        pipe.close()
+        return Moving(self._vm, stream, "command", answers=False, reads=not outgoing, process=process)
+
+    def _file(self, address: Mapping[str, Any], *, outgoing: bool) -> Moving:
+        """:raise Refusal: it cannot be opened."""
+        path, offset = address["filename"], int(address["offset"])
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if outgoing else os.O_RDONLY
+        try:
+            number = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o660)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise Refusal("create-failed" if outgoing else "open-failed", path=path, reason=reason) from None
+        if offset:
+            os.lseek(number, offset, os.SEEK_SET)
+        return self._open_file(number, outgoing=outgoing, called="file")
+
+    def _open_file(self, number: int, *, outgoing: bool, called: str = "") -> Moving:
+        """:raise Refusal: it is of no use."""
+        mode = os.fstat(number).st_mode
+        if stat.S_ISSOCK(mode):
+            client = socket.socket(fileno=number)
+            client.setblocking(False)
+            stream: Any = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+            return Moving(self._vm, stream, called or "socket", answers=True, reads=True)
+        if stat.S_ISFIFO(mode):
+            stream = trio.lowlevel.FdStream(number)
+            return Moving(self._vm, stream, called or "file", answers=False, reads=not outgoing)
+        rules = self._vm.system.release.behaviour
+        if not called and rules.descriptors_of_files == "refused":
+            os.close(number)
+            raise Refusal("descriptor-of-file")
+        return Moving(self._vm, File(number), called or "file", answers=False, reads=not outgoing)
+
+    def wait(self, way: Way, then: Callable[[Channel], None]) -> Waiting:
+        """See `Ways`."""
+        address = way.address
+        match address["transport"]:
+            case "exec":
+                return _Pending(self._vm, self._command(list(address["args"]), outgoing=False), then)
+            case "file":
+                return _Pending(self._vm, self._file(address, outgoing=False), then)
+            case "socket" if address["type"] == "fd":
+                try:
+                    return _Pending(self._vm, self._open_file(int(address["number"]), outgoing=False), then)
+                except OSError:
+                    return _Nobody()
+            case "socket":
+                return _Listening(self._vm, _listen(address), then)
+        raise Worded("RDMA ERROR: could not create rdma event channel")
+
+
+class _Nobody:
+    """Where nobody ever comes from."""
+
+    addresses: ClassVar[list[Mapping[str, Any]]] = []
+
+    def close(self) -> None:
+        """See `Waiting`."""
+
+
+class _Pending(_Nobody):
+    """A channel that is there: it counts once something can be read from it."""
+
+    def __init__(self, vm: MigratingMachine, channel: Moving, then: Callable[[Channel], None]) -> None:
+        self._vm = vm
+        self._channel = channel
+        self._then = then
+        self._scope = trio.CancelScope()
+        vm.nursery.start_soon(self._wait)
+
+    def close(self) -> None:
+        """See `Waiting`."""
+        self._scope.cancel()
+
+    async def _wait(self) -> None:
+        with self._scope:
+            stream = self._channel._stream
+            if not isinstance(stream, File):
+                number = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else stream.fileno()
+                await trio.lowlevel.wait_readable(number)
+                looking = select.poll()
+                looking.register(number, select.POLLIN)
+                if not any(events & select.POLLIN for _, events in looking.poll(0)):
+                    # It has ended without a word, which QEMU does not look for.
+                    await trio.sleep_forever()
+            self._vm.system.machine.later(lambda: self._then(self._channel))
+
+
+class _Listening:
+    """Sockets at which somebody may come."""
+
+    def __init__(self, vm: MigratingMachine, listeners: list[Listener], then: Callable[[Channel], None]) -> None:
+        self._vm = vm
+        self._listeners = listeners
+        self._then = then
+        self.addresses = [_described(each.socket) for each in listeners]
+        for each in listeners:
+            vm.nursery.start_soon(self._accept, each)
+
+    def close(self) -> None:
+        """See `Waiting`."""
+        for each in self._listeners:
+            each.remove()
+
+    async def _accept(self, listener: Listener) -> None:
+        try:
+            while (accepted := await listener.accept("a migration")) is not None:
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted[0]))
+                channel = Moving(self._vm, stream, "socket", answers=True, reads=True)
+                self._vm.system.machine.later(lambda channel=channel: self._then(channel))  # type: ignore[misc]
+        finally:
+            listener.remove()
+
+
+def _described(listening: socket.socket) -> Mapping[str, Any]:
+    """A socket's own address (QAPI's SocketAddress)."""
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return {"type": "unix", "path": name}
+    family = "ipv6" if listening.family == socket.AF_INET6 else "ipv4"
+    return {"type": "inet", "host": name[0], "port": str(name[1]), family: True}
+
+
+def _listen(address: Mapping[str, Any]) -> list[Listener]:
+    """:raise Refusal: nobody can be waited for there."""
+    match address["type"]:
+        case "unix":
+            return [Listener(address["path"], replaces=True)]
+        case "inet":
+            return _listen_inet(address["host"], str(address["port"]))
+    if not str(address["port"]).isdecimal():
+        raise Refusal("vsock-port", port=address["port"])
+    raise ListenError(f"Failed to bind socket: {os.strerror(errno.EADDRNOTAVAIL)}")
+
+
+def _listen_inet(host: str, port: str) -> list[Listener]:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise Refusal("address-resolution", host=host, port=port, reason=error.strerror) from None
+    listeners: list[Listener] = []
+    for family, kind, protocol, _, where in sorted(found, key=lambda each: each[0] != socket.AF_INET6):
+        listening = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if listeners:
+                where = (where[0], listeners[0].socket.getsockname()[1], *where[2:])
+            listening.bind(where)
+            listening.listen()
+        except OSError as error:
+            listening.close()
+            for each in listeners:
+                each.close()
+            what = "find an available port" if error.errno == errno.EADDRINUSE else "bind socket"
+            raise ListenError(f"Failed to {what}: {error.strerror}") from None
+        listeners.append(Listener.inherit("", listening.detach(), None))
+    return listeners
+
+
+async def _connected(address: Mapping[str, Any]) -> trio.socket.SocketType:
+    """:raise Worded: it cannot be reached."""
+    match address["type"]:
+        case "unix":
+            path = address["path"]
+            if len(os.fsencode(path)) >= PATH_LIMIT:
+                raise Worded(f"UNIX socket path '{path}' is too long")
+            return await _connect(socket.AF_UNIX, path, path)
+        case "inet":
+            host, port = address["host"], str(address["port"])
+            try:
+                found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except socket.gaierror as error:
+                raise Worded(f"address resolution failed for {host}:{port}: {error.strerror}") from None
+            failure = Worded(f"Failed to connect to '{host}:{port}'")
+            for family, _, _, _, where in found:
+                try:
+                    return await _connect(family, where, f"{host}:{port}")
+                except Worded as error:
+                    failure = error
+            raise failure
+    cid, port = str(address["cid"]), str(address["port"])
+    if not (cid.isdecimal() and port.isdecimal()):
+        raise Worded(f"Failed to parse port '{port}'" if cid.isdecimal() else f"Failed to parse cid '{cid}'")
+    return await _connect(socket.AF_VSOCK, (int(cid), int(port)), f"{cid}:{port}")
+
+
+async def _connect(family: int, where: Any, called: str) -> trio.socket.SocketType:
+    try:
+        client = trio.socket.socket(family, socket.SOCK_STREAM)
+        try:
+            await client.connect(where)
+        except BaseException:
+            client.close()
+            raise
+    except OSError as error:
+        raise Worded(f"Failed to connect to '{called}': {error.strerror}") from None
+    return client
+
+

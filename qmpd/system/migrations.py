@@ -1,0 +1,406 @@
+"""A machine's migrations: what commands ask for, and what the two sides need of the machine (`qmpd.migration`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import orjson
+
+from qmpd.common.refusals import NotModelled, Refusal, Worded
+from qmpd.machine.run_state import RunState
+from qmpd.migration import addresses, figures, going, incoming
+from qmpd.migration.channel import Way
+from qmpd.migration.incoming import Incoming
+from qmpd.migration.memory import PAGE, Size
+from qmpd.migration.outgoing import Outgoing
+from qmpd.migration.states import MigrationStatus
+from qmpd.schedule.activity import VerbRefused
+from qmpd.system import machine_state
+from qmpd.system.askers import MonitorAsker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qmpd.common.computer import Computer
+    from qmpd.guest.course import Guest
+    from qmpd.machine import Machine
+    from qmpd.migration.channel import Channel, Ways
+    from qmpd.migration.settings import MigrationSettings
+    from qmpd.qapi.migration import Course
+    from qmpd.schedule.activity import Activities
+    from qmpd.system.askers import WithFiles
+    from qmpd.system.ports import Host
+
+    class System(WithFiles, machine_state.System, Protocol):
+        """A whole machine (`qmpd.system.system.System`)."""
+
+        host: Host | None
+        computer: Computer
+        migration: MigrationSettings | None
+
+        @property
+        def guest(self) -> Guest | None:
+            """What runs on it."""
+
+        @property
+        def activities(self) -> Activities:
+            """Its long work."""
+
+        @property
+        def migration_settings(self) -> MigrationSettings:
+            """What was set for its migrations."""
+
+DEFERRED = "defer"
+_S = MigrationStatus
+# A board's own memory beside the guest's (firmware, tables), and its pages that hold something.
+_BOARD_MEMORY, _BOARD_DATA = 532_480, 49
+_FIRMWARE_HAS_RUN = 64
+"""Pages that a guest has written by the time that its firmware has run."""
+
+
+class Migrations:
+    """The migrations of one machine (`qmpd.migration.side.Side`).
+
+    `outgoing` and `incoming` are the latest of each kind; None before there was one.
+    """
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.machine: Machine = system.machine
+        self.course: Course = system.release.migration.course
+        self.outgoing: Outgoing | None = None
+        self.incoming: Incoming | None = None
+        self._usual: dict[str, Any] | None = None
+
+    # What the two sides need
+
+    def has(self, capability: str) -> bool:
+        """Whether a capability is set."""
+        settings = self._system.migration
+        return settings is not None and bool(settings.capabilities.get(capability))
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """The release's own parameters; the last one first, as that is how they were put in."""
+        if self._usual is None:
+            self._usual = dict(reversed(self._captured("query-migrate-parameters").items()))
+        return self._usual
+
+    def _captured(self, name: str) -> Any:
+        system = self._system
+        found = system.release.captured(name, {}, system.settings.board.reference, {})
+        if not isinstance(found, bytes):
+            raise Worded(f"qmpd does not know what {name} answers in this release")
+        return orjson.loads(found)
+
+    @property
+    def capabilities(self) -> list[dict[str, Any]]:
+        """The release's capabilities, and whether each is set."""
+        known = self._captured("query-migrate-capabilities")
+        return [{"capability": each["capability"], "state": self.has(each["capability"])} for each in known]
+
+    def parameter(self, name: str) -> Any:
+        """The value of a parameter; None where the release knows none of that name."""
+        settings = self._system.migration
+        if settings is not None and name in settings.parameters:
+            return settings.parameters[name]
+        return self.usual.get(name)
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has."""
+        return self._system.settings.topology.cpus
+
+    def size(self) -> Size:
+        """How large the machine's memory is."""
+        settings = self._system.settings
+        if not settings.board.has_cpus:
+            return Size(0, 0)
+        pages = (settings.memory + _BOARD_MEMORY) // PAGE
+        data = _BOARD_DATA + self._loaded() + (_FIRMWARE_HAS_RUN if self.machine.has_run else 0)
+        guest = None if self._system.guest is None else self._system.guest.settings
+        if guest is None:
+            return Size(pages, min(data, pages))
+        used, rate = guest.memory_used // PAGE, guest.dirty_rate
+        return Size(pages, min(data + used, pages), rate, min(used or settings.memory // PAGE, pages))
+
+    def _loaded(self) -> int:
+        """The pages that files were loaded into."""
+        files = [
+            str(each.properties["file"])
+            for each in self._system.settings.devices
+            if each.driver == "loader" and "file" in each.properties
+        ]
+        size = 0
+        for path in files:
+            try:
+                size += self._system.computer.size(path)
+            except OSError:
+                continue
+        return -(-size // PAGE) + len(self._system.memory_pages)
+
+    def kind(self) -> Mapping[str, Any]:
+        """What kind of machine it is."""
+        return machine_state.kind(self._system)
+
+    def check_kind(self, kind: Mapping[str, Any]) -> None:
+        """See whether a machine of this kind can be this one.
+
+        :raise BadStream: it cannot.
+        """
+        machine_state.check_kind(self._system, kind)
+
+    def take_state(self) -> Mapping[str, Any]:
+        """All of the machine."""
+        return machine_state.take(self._system)
+
+    def put_state(self, sections: Mapping[str, Any]) -> None:
+        """Be in this state.
+
+        :raise BadStream: it is not one of a machine like this.
+        """
+        machine_state.check(self._system, sections)
+        machine_state.put(self._system, sections)
+
+    def give_disks(self) -> None:
+        """Let go of the machine's disks."""
+
+    def take_disks(self) -> str | None:
+        """Have the machine's disks."""
+        return None
+
+    def words(self, refusal: Refusal) -> str:
+        """How the release says that."""
+        return self._system.release.refusals.message(refusal)
+
+    def wake(self, name: str) -> None:
+        """An activity has something to do."""
+        self._system.activities.wake(name)
+
+    def _ways(self) -> Ways:
+        if self._system.host is None:
+            raise NotModelled("the migration of a machine that nobody serves")
+        return self._system.host.migration_ways()
+
+    def reach(self, way: Way, then: Callable[[Channel | str], None]) -> Callable[[], None]:
+        """Make a channel.
+
+        :raise Refusal: it shows at once that there is none.
+        """
+        return self._ways().reach(self._with_file(way), then)
+
+    def _with_file(self, way: Way) -> Way:
+        """The same, with the number of the open file where it names one.
+
+        :raise Refusal: there is none of that name.
+        """
+        if way.address.get("type") != "fd":
+            return way
+        name = way.address["str"]
+        files = self._system.descriptors
+        number = None if files is None else files.take(way.monitor, name)
+        if number is None:
+            raise Refusal("descriptor-name-missing", name=name)
+        return way._replace(address={**way.address, "number": number})
+
+    # Going
+
+    def migrate(self, arguments: Mapping[str, Any], monitor: str) -> None:
+        """Go somewhere else (QMP `migrate`).
+
+        :raise Refusal: that cannot be.
+        """
+        resume = bool(arguments.get("resume"))
+        read_first = self._system.release.behaviour.incoming_channels
+        if read_first:
+            way = self._way(arguments, monitor, incoming=False)
+            self._check_may_go(resume=resume)
+        else:
+            self._check_may_go(resume=resume)
+            try:
+                way = self._way(arguments, monitor, incoming=False)
+            except Refusal as refusal:
+                failed = self.outgoing = Outgoing(self)
+                failed.enter(_S.SETUP)
+                failed.refused(None if refusal.code == "migration-protocol" else self.words(refusal))
+                raise
+        if resume:
+            cast("Outgoing", self.outgoing).resume(way)
+            return
+        self.outgoing = Outgoing(self)
+        self._system.activities.begin(going.NAME, self.outgoing, None)
+        self.outgoing.set_out(way)
+
+    def _check_may_go(self, *, resume: bool) -> None:
+        """:raise Refusal: the machine cannot go now."""
+        last = self.outgoing
+        if resume:
+            if last is None or last.state is not _S.POSTCOPY_PAUSED:
+                raise Refusal("migration-resume")
+            return
+        if last is not None and last.is_under_way:
+            raise Refusal("migration-active")
+        if self.machine.state is RunState.INMIGRATE:
+            raise Refusal("migration-incoming-waits")
+        if self.machine.state is RunState.POSTMIGRATE and not self.course.again:
+            raise Refusal("migration-again")
+
+    def _way(self, arguments: Mapping[str, Any], monitor: str, *, incoming: bool) -> Way:
+        """What an address is given as: a URI, or a list of channels.
+
+        :raise Refusal: it is none.
+        """
+        uri, channels = arguments.get("uri"), arguments.get("channels")
+        if bool(channels) == (uri is not None):
+            raise Refusal("migration-address-missing")
+        if uri is not None:
+            rules = self._system.release.behaviour
+            return Way(addresses.address_of(str(uri), rules, incoming=incoming), monitor)
+        return Way(addresses.main_channel(cast("list[Mapping[str, Any]]", channels)), monitor)
+
+    def cancel(self) -> None:
+        """Give up the migration that is under way, if there is one.
+
+        :raise Refusal: it cannot be given up any more.
+        """
+        if self.outgoing is not None:
+            self.outgoing.cancel()
+
+    def go_on(self, state: str) -> None:
+        """Wait no longer before the machine stops (QMP `migrate-continue`).
+
+        :raise Refusal: the migration is not in this state.
+        """
+        found = _S.NONE if self.outgoing is None else self.outgoing.state
+        if state != found:
+            raise Refusal("migration-state", state=str(found))
+        if self.outgoing is not None:
+            self.outgoing.go_on()
+
+    def start_postcopy(self) -> None:
+        """Let the guest go first, and its memory later.
+
+        :raise Refusal: that was not prepared, or there is no migration.
+        """
+        if not self.has("postcopy-ram"):
+            raise Refusal("postcopy-missing")
+        if self.outgoing is None or self.outgoing.state is _S.NONE:
+            raise Refusal("postcopy-early")
+        if self.outgoing.is_under_way:
+            self.outgoing.start_postcopy()
+
+    def pause(self) -> None:
+        """Give up the way while memory is copied later.
+
+        :raise VerbRefused: it is not.
+        """
+        for each in (self.outgoing, self.incoming):
+            if each is not None and each.allows("pause"):
+                each.pause()
+                return
+        raise VerbRefused("pause", str(_S.NONE))
+
+    # Coming
+
+    def begin_to_wait(self) -> None:
+        """Wait for a machine, as the command line says (`-incoming`); where that cannot be the process ends."""
+        uri = str(self._system.settings.incoming)
+        try:
+            self._wait(self._way({"uri": uri}, "", incoming=True), exits=True)
+        except Refusal as refusal:
+            self.machine.report(f"-incoming {uri}: {self.words(refusal)}")
+            self.machine.end(1)
+
+    def migrate_incoming(self, arguments: Mapping[str, Any], monitor: str) -> None:
+        """Wait for a machine (QMP `migrate-incoming`).
+
+        :raise Refusal: that was not to be, somebody is waited for already, or it cannot be done.
+        """
+        if self._system.settings.incoming is None:
+            raise Refusal("incoming-not-said")
+        last = self.incoming
+        if last is not None and (last.waiting is not None or last.state not in (_S.NONE, _S.SETUP)):
+            raise Refusal("incoming-started")
+        if not self.course.setup_kept:
+            self.machine.emit("MIGRATION", {"status": "setup"})
+        way = self._way(arguments, monitor, incoming=True)
+        if last is not None and last.state is _S.SETUP:
+            raise Refusal("incoming-state", state="setup")
+        self._wait(way, exits=bool(arguments.get("exit-on-error", True)))
+
+    def _wait(self, way: Way, *, exits: bool) -> None:
+        coming = self.incoming = Incoming(self, exits=exits)
+        if self.course.setup_kept:
+            coming.enter(_S.SETUP)
+        self._listen(coming, way)
+        self._system.activities.begin(incoming.NAME, coming, None)
+
+    def _listen(self, coming: Incoming, way: Way) -> None:
+        """:raise Refusal: nobody can be waited for there."""
+        address = way.address
+        if address.get("type") == "fd":
+            asker = MonitorAsker(self._system, way.monitor)
+            number = asker.descriptor(address["str"])
+            addresses.check_descriptor(number, self._system.release.behaviour, self._system.computer, asker)
+            way = way._replace(address={**address, "number": number})
+        coming.wait_at(self._ways().wait(way, coming.accept))
+
+    def recover(self, uri: str, monitor: str) -> None:
+        """Wait for the rest of a machine whose migration was paused.
+
+        :raise Refusal: it was not, or it cannot be waited for there.
+        """
+        coming = self.incoming
+        if coming is None or coming.state is not _S.POSTCOPY_PAUSED:
+            raise Refusal("migration-recover")
+        if not self.course.setup_kept:
+            self.machine.emit("MIGRATION", {"status": "setup"})
+        way = self._way({"uri": uri}, monitor, incoming=True)
+        coming.stop_waiting()
+        coming.is_recovering = True
+        self._listen(coming, way)
+
+    # What is told
+
+    def query(self) -> dict[str, Any]:
+        """What `query-migrate` tells."""
+        if self.outgoing is not None and self.outgoing.state is not _S.NONE:
+            return figures.of_outgoing(self.outgoing, self)
+        if self.incoming is not None:
+            return figures.of_incoming(self.incoming, self)
+        return {}
+
+    # Settings
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The release's parameters, with what was set since."""
+        settings = self._system.migration
+        return {**self.usual, **({} if settings is None else settings.parameters)}
+
+    def set_parameters(self, wanted: Mapping[str, Any]) -> None:
+        """Set parameters, all of them or none.
+
+        :raise Worded: a value is out of its bounds.
+        """
+        self._system.migration_settings.set_parameters(wanted, self._system.release.migration, self.usual)
+        if self.outgoing is not None:
+            self.outgoing.limits_changed()
+
+    def set_capabilities(self, wanted: Mapping[str, bool]) -> None:
+        """Set capabilities, all of them or none.
+
+        :raise Refusal: one does not go with what is set then, or a migration is under way.
+        """
+        if self.outgoing is not None and self.outgoing.is_under_way:
+            raise Refusal("migration-active")
+        self._system.migration_settings.set_capabilities(wanted, self._system.release.migration, self.usual)
+
+    def shut_down(self) -> None:
+        """The machine ends."""
+        if self.outgoing is not None:
+            self.outgoing.shut_down()
+        if self.incoming is not None:
+            self.incoming.shut_down()
+
+

@@ -1,0 +1,81 @@
+"""Machines that move from one to another, over real sockets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.migration.support import without_passes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.migration.support import Sides
+
+RELEASES = ("5.2", "7.2", "10.0", "11.1")
+_DEVICE = {"5.2": [], "7.2": [], "10.0": ["device"], "11.1": ["device"]}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_running_machine_goes(sides: Sides, tmp_path: Path, release: str) -> None:
+    here, there, place = sides.pair(release)
+    assert here.state == "running"
+    assert there.state == "inmigrate"
+    assert there.migration["socket-address"] == [{"type": "unix", "path": f"{tmp_path}/m.sock"}]
+    assert here("migrate", uri=place) == {}
+    assert without_passes(here.until("completed")) == ["setup", "active", "STOP", *_DEVICE[release], "completed"]
+    assert there.until("completed") == ["active", "RESUME", "completed"]
+    assert (here.state, there.state) == ("postmigrate", "running")
+    assert there.migration == {"status": "completed"}
+    assert not (tmp_path / "m.sock").exists()
+    ram = here.migration["ram"]
+    shares = ("precopy-bytes", "downtime-bytes", "postcopy-bytes")
+    assert sum(ram.get(each, 0) for each in shares) == (ram["transferred"] if release != "5.2" else 0)
+    assert (ram["normal"] + ram["duplicate"]) * ram["page-size"] >= ram["total"]
+    assert here("cont") == {}
+    assert here.state == "running"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_another_machine_is_refused_and_the_first_goes_on(sides: Sides, tmp_path: Path, release: str) -> None:
+    place = f"unix:{tmp_path}/m.sock"
+    there = sides.one(release, "-machine", "q35", "-incoming", place)
+    here = sides.one(release)
+    here("migrate", uri=place)
+    assert here.until("failed")[-2:] == (["failing", "failed"] if release == "11.1" else ["active", "failed"])
+    assert there.until("failed") == ["active", "failed"]
+    assert there.is_at_end()
+    assert here.state == "running"
+    assert here.migration == {"status": "failed", "error-desc": "Unable to write to socket: Broken pipe"}
+
+
+def test_a_chain_of_machines(sides: Sides, tmp_path: Path) -> None:
+    here = sides.one("7.2")
+    for number in range(5):
+        place = f"unix:{tmp_path}/{number}"
+        there = sides.one("7.2", "-incoming", place)
+        here("migrate", uri=place)
+        here.until("completed")
+        there.until("completed")
+        assert (here.state, there.state) == ("postmigrate", "running")
+        here = there
+
+
+def test_an_hour_takes_no_time(sides: Sides, tmp_path: Path) -> None:
+    """A guest that writes as fast as it is copied is never done; once it may be slow it is."""
+    options: dict[str, Any] = {"clock": "virtual", "guest": "memory-used=2G,dirty-rate=200M"}
+    place = f"exec:cat > {tmp_path}/state"
+    here = sides.one("10.0", "-m", "4G", **options)
+    here("migrate", uri=place)
+    here.until("active")
+    here.vm.clock.advance(3600)
+    told = here.migration
+    assert told["status"] == "active"
+    assert told["total-time"] >= 3_600_000
+    assert told["ram"]["dirty-sync-count"] > 100
+    assert told["ram"]["transferred"] > 400 << 30
+    here("migrate-set-parameters", max_bandwidth=0)
+    here.vm.clock.advance(10)
+    here.until("completed")
+    assert here.state == "postmigrate"
