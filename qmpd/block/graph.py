@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.block.closing import inactivate
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.nodes import SECTOR, BlockNode, Drive
 from qmpd.block.permissions import check_writable, refresh
@@ -21,7 +21,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
-    from qmpd.block.executor import Executor, Outcome
+    from qmpd.block.executor import Executor
     from qmpd.block.files import OpenDescriptor
     from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
@@ -57,12 +57,15 @@ class BlockGraph:
     __slots__ = (
         "_automatic",
         "_closed",
+        "_inactivated",
         "_texts",
         "again",
         "blockers",
+        "complain",
         "computer",
         "copies_noted_below",
         "drives",
+        "end_machine",
         "executor",
         "find_object",
         "happened",
@@ -84,6 +87,10 @@ class BlockGraph:
         self.happened: deque[tuple[str, dict[str, Any]]] = deque()
         # Prints a line on standard error, from whatever thread; None where nobody serves the machine.
         self.report: Callable[[str], None] | None = None
+        # The same behind the program's name, in the main loop.
+        self.complain: Callable[[str], None] | None = None
+        # Ends the machine with an exit status, as a driver does that calls exit(); None where nobody serves it.
+        self.end_machine: Callable[[int], None] | None = None
         # The options that a driver has of its own; None where that is not known.
         self.members: Callable[[str], Container[str] | None] | None = None
         # Has the requests tried again that have stopped the machine; None where there were none.
@@ -105,7 +112,15 @@ class BlockGraph:
         self.nodes: dict[str, BlockNode] = {}
         self.drives: list[Drive] = []
         self._automatic = 0
-        self._closed = False
+        self._closed = self._inactivated = False
+
+    def end(self, line: str) -> None:
+        """A driver can only end the machine, with this line on standard error; called in whatever thread."""
+        if self.report is not None:
+            self.report(line)
+        end = self.end_machine
+        if end is not None:
+            self.happened.append(("", {"then": lambda: end(1)}))
 
     @property
     def texts(self) -> Texts:
@@ -325,8 +340,7 @@ class BlockGraph:
 
     def _close(self, node: BlockNode) -> None:
         """Close a node, behind all that is read and written by now."""
-        if node.bitmaps:
-            self._store_bitmaps(node)
+        inactivate(node, self.executor, self.complain)
         content, node.content = node.content, None
         if content is None:
             return
@@ -335,23 +349,18 @@ class BlockGraph:
         else:
             self.executor.do(content.close, lambda _: None)
 
-    def _store_bitmaps(self, node: BlockNode) -> None:
-        """Have the persistent bitmaps of a node written to its image, after what is under way."""
-        from qmpd.block.bitmaps import stored
-        from qmpd.block.executor import AtOnce
-
-        if not stored.has_unstored(node):
+    def inactivate(self) -> None:
+        """The machine is about to end: have all images write what they still keep.  Once is enough."""
+        if self._inactivated:
             return
-        closed = replace(node)
-
-        def told(outcome: Outcome) -> None:
-            if outcome.value and self.report is not None:
-                self.report(outcome.value)
-
-        (self.executor or AtOnce()).do(lambda: stored.store_to_close(closed), told)
+        self._inactivated = True
+        for node in self.newest_first():
+            inactivate(node, self.executor, self.complain)
+        if self.executor is not None:
+            self.executor.settle()
 
     def close(self, *, orderly: bool = True) -> None:
-        """The machine has ended: let go of all files; bitmaps are stored where it ends in an `orderly` way.
+        """The machine has ended: let go of all files, after `inactivate` where it ends in an `orderly` way.
 
         Once is enough: what was closed has no file any more.
         """
@@ -359,11 +368,7 @@ class BlockGraph:
             return
         self._closed = True
         if orderly:
-            for node in self.newest_first():
-                if node.bitmaps:
-                    self._store_bitmaps(node)
-            if self.executor is not None:
-                self.executor.settle()
+            self.inactivate()
         for node in self.newest_first():
             if node.content is not None:
                 node.content.close()

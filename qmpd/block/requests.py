@@ -173,13 +173,13 @@ class Requests:
             queue.popleft()[1]()
 
     def delayed(self, delay: int, action: Callable[[], None]) -> None:
-        """Do something after so many nanoseconds of the clock."""
-        self._later(delay, action)
+        """Do something after so many nanoseconds of the computer's time."""
+        self._later(delay, action, Time.REAL)
 
-    def _later(self, delay: int, action: Callable[[], None]) -> None:
+    def _later(self, delay: int, action: Callable[[], None], time: Time = Time.CLOCK) -> None:
         self._next += 1
         self._delayed[self._next] = action
-        self._schedule.set(self, self._next, max(1, delay), Time.CLOCK)
+        self._schedule.set(self, self._next, max(1, delay), time)
 
     def timer_due(self, name: Hashable) -> None:
         """A delay is over (`qmpd.schedule.schedule.Owner`)."""
@@ -199,7 +199,7 @@ class Requests:
 
         def done(outcome: Outcome) -> None:
             if latency:
-                self._later(latency, lambda: self._finish(drive, node, request, outcome))
+                self.delayed(latency, lambda: self._finish(drive, node, request, outcome))
             else:
                 self._finish(drive, node, request, outcome)
 
@@ -219,19 +219,16 @@ class Requests:
         if request.then is not None:
             request.then(request)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether anything has happened that is still to be told."""
-        return bool(self._graph.happened)
-
     def tell(self) -> None:
         """Tell what has happened on the way."""
         while self._graph.happened:
             name, data = self._graph.happened.popleft()
-            if name or "then" not in data:
+            if name:
                 self._home.emit(name, data)
-            else:
+            elif "then" in data:
                 data["then"]()
+            elif self._graph.complain is not None:
+                self._graph.complain(data["line"])
 
     # Errors
 

@@ -37,8 +37,6 @@ _DEFAULT_PATTERN = 0xCD
 _WRITING = frozenset({"write", "writev", "aio_write", "discard", "truncate"})
 _MOST = (1 << 31) - 512
 _ZEROS = 1 << 20
-# Seconds that the events of a command have to be written before it prints.
-_PATIENCE = 0.5
 
 
 def qemu_io(system: System, line: Line) -> Deferred:
@@ -55,9 +53,9 @@ def qemu_io(system: System, line: Line) -> Deferred:
         said.append(text)
         later.ready()
 
-    # What was replied before is sent before this prints.
+    # What was replied before is written before this prints.
     begin = partial(_begin, system, drive, node, text.split(), tell)
-    system.machine.later(lambda: system.machine.later(begin))
+    system.machine.later(lambda: system.when_output_is_out(begin))
     return later
 
 
@@ -166,20 +164,13 @@ class _Session:
         self._waiting = []
 
         def done(outcome: Outcome) -> None:
-            requests = self._system.disks.requests
-            if requests.has_news:
-                requests.tell()
-                self._system.machine.later(partial(self._print, time.monotonic() + _PATIENCE))
-            else:
-                self._print(0)
+            self._system.disks.requests.tell()
+            self._system.when_output_is_out(self._print)
 
         self._system.disks.executor.do(work, done)
 
-    def _print(self, until: float) -> None:
+    def _print(self) -> None:
         """Print what was said, once the events of what has happened are sent; that is the end."""
-        if time.monotonic() < until and not self._system.is_output_out():
-            self._system.machine.later(partial(self._print, until))
-            return
         said, self._waiting = self._waiting, None
         for text in said or ():
             self.say(text)

@@ -208,7 +208,7 @@ class Activities:
             self._due(name, delay)
 
     def _due(self, name: Hashable, delay: int) -> None:
-        self._schedule.set(self, name, delay, Time.CLOCK)
+        self._schedule.set(self, name, delay, Time.REAL)
         if delay <= 0:
             self._wake_loop()
 

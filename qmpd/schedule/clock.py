@@ -153,6 +153,10 @@ class SteppedClock:
         """The machine's own time, in nanoseconds."""
         return self._monotonic
 
+    def real_nanoseconds(self) -> int:
+        """`time.monotonic_ns`: the computer's time goes on."""
+        return time.monotonic_ns()
+
     def real_seconds(self, nanoseconds: int) -> float | None:
         """None, unless no time has to pass."""
         return 0.0 if nanoseconds <= 0 else None

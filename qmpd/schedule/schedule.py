@@ -3,12 +3,17 @@
 There are two times.  The clock's goes on as long as the clock does; on it count the monitors' limits of events, faults
 and activities.  The machine's own (QEMU's `QEMU_CLOCK_VIRTUAL`) starts at 0, stopped, and stands still while the
 machine is stopped; on it counts what the guest does.
+
+Under `-accel qtest` a program steps both.  The computer's time goes on there all the same, which is the clock's
+everywhere else (QEMU's `QEMU_CLOCK_REALTIME`); on it count jobs and other long work.
 """
 
 from __future__ import annotations
 
 import enum
 from typing import TYPE_CHECKING, Protocol
+
+from qmpd.schedule.clock import SteppedClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable
@@ -21,6 +26,10 @@ class Time(enum.Enum):
 
     CLOCK = "clock"
     MACHINE = "machine"
+    REAL = "real"
+
+
+_TWO, _THREE = (Time.CLOCK, Time.MACHINE), (Time.REAL, Time.CLOCK, Time.MACHINE)
 
 
 class Owner(Protocol):
@@ -38,13 +47,16 @@ class Schedule:
     they were set.
     """
 
-    __slots__ = ("_clock", "_offset", "_on_clock", "_on_machine", "_soon", "_stopped_at")
+    __slots__ = ("_clock", "_offset", "_on_clock", "_on_machine", "_on_real", "_soon", "_stepped", "_stopped_at")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        # The same, where the computer's time is another one.
+        self._stepped = clock if isinstance(clock, SteppedClock) else None
         # Deadlines by owner and name; almost all machines have none, and share nothing.
         self._on_clock: dict[tuple[Owner, Hashable], int] | None = None
         self._on_machine: dict[tuple[Owner, Hashable], int] | None = None
+        self._on_real: dict[tuple[Owner, Hashable], int] | None = None
         self._soon: list[Callable[[], None]] | None = None
         # The clock's time at which the machine's was 0; of use only while that runs.
         self._offset = 0
@@ -54,7 +66,9 @@ class Schedule:
 
     def now(self, time: Time = Time.MACHINE) -> int:
         """The time that it is now, in nanoseconds."""
-        if time is Time.CLOCK:
+        if time is Time.REAL and self._stepped is not None:
+            return self._stepped.real_nanoseconds()
+        if time is not Time.MACHINE:
             return self._clock.monotonic_nanoseconds()
         if self._stopped_at is not None:
             return self._stopped_at
@@ -85,25 +99,29 @@ class Schedule:
         timers = self._timers(time)
         if timers is None:
             timers = {}
-            if time is Time.CLOCK:
-                self._on_clock = timers
-            else:
+            if time is Time.MACHINE:
                 self._on_machine = timers
+            elif time is Time.REAL and self._stepped is not None:
+                self._on_real = timers
+            else:
+                self._on_clock = timers
         timers.pop((owner, name), None)
         timers[owner, name] = moment
 
     def _timers(self, time: Time) -> dict[tuple[Owner, Hashable], int] | None:
-        return self._on_clock if time is Time.CLOCK else self._on_machine
+        if time is Time.MACHINE:
+            return self._on_machine
+        return self._on_real if time is Time.REAL and self._stepped is not None else self._on_clock
 
     def cancel(self, owner: Owner, name: Hashable) -> None:
         """Forget a timer, if it is set."""
-        for timers in (self._on_clock, self._on_machine):
+        for timers in (self._on_clock, self._on_machine, self._on_real):
             if timers is not None:
                 timers.pop((owner, name), None)
 
     def clear(self, owner: Owner) -> None:
         """Forget all timers of this owner."""
-        for timers in (self._on_clock, self._on_machine):
+        for timers in (self._on_clock, self._on_machine, self._on_real):
             if timers:
                 for key in [key for key in timers if key[0] is owner]:
                     del timers[key]
@@ -115,7 +133,7 @@ class Schedule:
     def left(self, owner: Owner) -> dict[Hashable, int]:
         """The same, and negative for one that should have been run before."""
         found: dict[Hashable, int] = {}
-        for time in Time:
+        for time in self._times:
             timers = self._timers(time)
             if timers:
                 now = self.now(time)
@@ -127,6 +145,11 @@ class Schedule:
         if self._soon is None:
             self._soon = []
         self._soon.append(action)
+
+    @property
+    def _times(self) -> tuple[Time, ...]:
+        """The times of which each is another one."""
+        return _TWO if self._stepped is None else _THREE
 
     # Running them
 
@@ -147,13 +170,19 @@ class Schedule:
                 found = own if found is None else min(found, own)
         return found
 
+    def next_real_deadline(self) -> int | None:
+        """When the earliest timer is due that counts on the computer's time, where that is not the clock's; None
+        without one.
+        """
+        return min(self._on_real.values()) if self._on_real else None
+
     def run(self, only: Collection[Owner] | None = None) -> None:
         """Run what is due by now; `only`: of these owners."""
         if self._soon is not None and only is None:
             due, self._soon = self._soon, None
             for action in due:
                 action()
-        for time in Time:
+        for time in self._times:
             while (key := self._take_due(time, only)) is not None:
                 owner, name = key
                 owner.timer_due(name)

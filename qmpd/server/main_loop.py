@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from qmpd.schedule.schedule import Time
 from qmpd.server.connection import Connection
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class MainLoop:
     """Runs one machine.  Only `wake` and `work` are for its clients' tasks."""
 
-    __slots__ = ("_asked", "_deadline", "_task", "_vm", "_woken", "take_signals")
+    __slots__ = ("_asked", "_deadlines", "_task", "_vm", "_woken", "take_signals")
 
     def __init__(self, vm: MachineOwner) -> None:
         self._vm = vm
@@ -33,7 +34,7 @@ class MainLoop:
         self._task: trio.lowlevel.Task | None = None
         self._woken = False
         # The deadline that the loop's task sleeps to.
-        self._deadline: int | None = None
+        self._deadlines: tuple[int | None, int | None] = (None, None)
 
     def wake(self) -> None:
         """Tell the main loop that there is work."""
@@ -75,7 +76,7 @@ class MainLoop:
         self.flush()
         self._task = task
         more = more or self.is_asked or vm.system.exit_status is not None
-        if more or self.next_deadline() != self._deadline:
+        if more or (self.next_deadline(), vm.system.machine.schedule.next_real_deadline()) != self._deadlines:
             self.wake()
 
     async def until(self, event: trio.Event) -> None:
@@ -129,7 +130,10 @@ class MainLoop:
         system, dispatcher = self._vm.system, self._vm.dispatcher
         machine = system.machine
         deadline = machine.schedule.next_deadline()
-        if deadline is not None and deadline <= self._vm.clock.monotonic_nanoseconds():
+        real = machine.schedule.next_real_deadline()
+        if (deadline is not None and deadline <= self._vm.clock.monotonic_nanoseconds()) or (
+            real is not None and real <= machine.schedule.now(Time.REAL)
+        ):
             machine.schedule.run()
         if machine.pending:
             system.turn()
@@ -156,9 +160,13 @@ class MainLoop:
 
         None where there is none, or none will be due by itself.
         """
-        deadline = self._deadline = self.next_deadline()
-        clock = self._vm.clock
-        return None if deadline is None else clock.real_seconds(deadline - clock.monotonic_nanoseconds())
+        schedule, clock = self._vm.system.machine.schedule, self._vm.clock
+        deadline, real = self._deadlines = self.next_deadline(), schedule.next_real_deadline()
+        seconds = None if deadline is None else clock.real_seconds(deadline - clock.monotonic_nanoseconds())
+        if real is None:
+            return seconds
+        left = (real - schedule.now(Time.REAL)) / 1e9
+        return left if seconds is None else min(left, seconds)
 
     async def _wait_for_work(self) -> None:
         remaining = self.seconds_to_timer()

@@ -17,7 +17,6 @@ import trio
 from qmpd.chardev.device import Chardev
 from qmpd.human.command import lines_of
 from qmpd.machine import SystemClock
-from qmpd.machine.machine import ignore_report
 from qmpd.monitor.dispatcher import Dispatcher
 from qmpd.qapi import load_release
 from qmpd.schedule.clock import SteppedClock
@@ -116,15 +115,13 @@ class VirtualMachine:
             for each in settings.monitors
         ]
         release = load_release(settings.release, settings.extensions)
-        # A test program ends the machine with a signal as a matter of course.
-        report = ignore_report if settings.clock == "stepped" else log.error
         self.system = System(
             release,
             settings.machine,
             self.clock,
             self.loop.wake,
             chardevs,
-            report,
+            log.error,
             inventory,
             _COMPUTER,
         )
@@ -213,8 +210,9 @@ class VirtualMachine:
         killed = self.puppet_host is not None and self.puppet_host.killed
         self.system.close_exports()
         if self.system.built is not None:
-            # Whoever goes on with the machine has its bitmaps, too.
-            self.system.built.close(orderly=not killed and not self.handed_over)
+            # Whoever goes on with the machine has its bitmaps, too; one that ends itself by exit() stores nothing.
+            abrupt = killed or self.handed_over or self.system.machine.exit_status is not None
+            self.system.built.close(orderly=not abrupt)
         for _, listener in self.listeners:
             if killed:
                 listener.close()
@@ -396,7 +394,9 @@ class VirtualMachine:
         if self.threads_of_disks is None:
             from qmpd.server.disk_threads import DiskThreads
 
-            self.threads_of_disks = DiskThreads(self.system.machine.later, lambda: self.clock.real_seconds(1) is None)
+            real = isinstance(self.clock, SteppedClock)
+            stands = (lambda: False) if real else (lambda: self.clock.real_seconds(1) is None)
+            self.threads_of_disks = DiskThreads(self.system.machine.later, stands)
         return self.threads_of_disks
 
     def more_threads(self) -> DiskThreads:

@@ -40,6 +40,8 @@ class Disks:
         graph.executor = executor
         graph.again = self.requests.try_again
         graph.report = self.report
+        graph.complain = machine.report
+        graph.end_machine = machine.end
 
     @property
     def executor(self) -> Executor:

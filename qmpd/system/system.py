@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.chardev.facts import ChardevFacts
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 _CPU_THREAD = "CPU {}/{}"
 _OBJECT_THREAD = "IO {}"
 _FILE_SETS = "/dev/fdset"
+_PATIENCE = 0.5
+"""Seconds that replies and events have to be written before something else is printed."""
 
 
 class Client(Protocol):
@@ -199,6 +202,8 @@ class System:
             self._jobs.end()
         if self._exports is not None and last:
             self._exports.end_all()
+        if self.built is not None:
+            self.built.backends.block.inactivate()
 
     # What the machine is made of
 
@@ -456,9 +461,17 @@ class System:
 
     # Standard output
 
-    def is_output_out(self) -> bool:
-        """Whether what monitors on standard output have said is written there."""
-        return self.host is None or self.host.is_output_out()
+    def when_output_is_out(self, then: Callable[[], None]) -> None:
+        """Do something in the main loop once all is written that monitors on standard output have said."""
+        until = time.monotonic() + _PATIENCE
+
+        def look() -> None:
+            if self.host is not None and time.monotonic() < until and not self.host.is_output_out():
+                self.machine.later(look)
+            else:
+                then()
+
+        self.machine.later(look)
 
     def print(self, text: str) -> None:
         """Print something to the program's standard output; from any thread."""

@@ -109,7 +109,8 @@ def test_blkverify(machine: Machine, tmp_path: Path) -> None:
     assert named(monitor, "n0")["file"] == f"blkverify:{left}:{right}"
     with left.open("r+b") as one:
         one.write(b"x")
-    assert vm.guest.read("d0", length=512).state == "failed"
+    vm.guest.read("d0", length=512)
+    assert vm.wait_until_ended() == 1
 
 
 def test_blklogwrites(machine: Machine, tmp_path: Path) -> None:

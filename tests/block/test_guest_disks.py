@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -103,6 +104,20 @@ def test_a_disk_is_resized(qmpd: VMFactory, talk: Talk, image: Path) -> None:
     assert drive["inserted"]["image"]["actual-size"] == image.stat().st_blocks * 512
     vm.close()
     assert '"virtual-size": 33554432' in qemu_img("info", "--output=json", image)
+
+
+@needs_qemu_img
+def test_what_is_cut_off_a_disk_leaves_nothing_in_its_image(qmpd: VMFactory, talk: Talk, image: Path) -> None:
+    vm = disk(qmpd, image)
+    monitor = talk(vm)
+    monitor("block_resize", node_name="n0", size=1024 * MEBIBYTE)
+    vm.guest.write("d0", offset="1000M", length="64k")
+    twin = Path(shutil.copy(image, image.with_name("twin.qcow2")))
+    assert monitor("block_resize", node_name="n0", size=32 * MEBIBYTE) == {"return": {}}
+    qemu_img("resize", "--shrink", twin, "32M")
+    assert image.stat().st_size == twin.stat().st_size
+    vm.close()
+    qemu_img("check", image)
 
 
 @needs_qemu_img

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qmpd.testing import start
+from tests.emulator.support import PROGRAM, environment
 from tests.testing.test_jobs import Client as PlainClient
 
 if TYPE_CHECKING:
@@ -82,3 +84,22 @@ def test_a_mirror_is_completed(client: Client, tmp_path: Path) -> None:
     client.vm.wait_for_job("d0", "null")
     client("quit")
     assert _run("qemu-img", "compare", str(copy), str(tmp_path / "top.qcow2")) == "Images are identical.\n"
+
+
+def test_a_job_keeps_its_speed_where_a_program_steps_the_clock() -> None:
+    nodes = [word for name in ("n0", "n1") for word in ("-blockdev", f"null-co,node-name={name},size=262144")]
+    given = ["-machine", "none", "-nodefaults", "-accel", "qtest", "-display", "none", "-qmp", "stdio", *nodes]
+    backup = {
+        "device": "n0", "target": "n1", "sync": "full", "job-id": "j", "speed": 1 << 20, "x-perf": {"max-chunk": 65536},
+    }  # fmt: skip
+    said = [{"execute": "qmp_capabilities"}, {"execute": "blockdev-backup", "arguments": backup}]
+    process = subprocess.Popen(
+        [*PROGRAM, *given], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("".join(json.dumps(each) for each in said))
+        process.stdin.flush()
+        assert any('"BLOCK_JOB_COMPLETED"' in line for line in process.stdout)
+        process.stdin.write('{"execute": "quit"}')

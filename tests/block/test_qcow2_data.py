@@ -123,6 +123,9 @@ class Sequence:
                 self.image.resize(size)
             return
         self.image.resize(size)
+        if size < old:
+            header, entries = self.image.header, self.image.mapping.l1_entries()
+            assert all(index < header.needed_l1 for index, _ in entries), "tables of what was cut off stay"
         del self.model[size:]
         self.model.extend(bytes(size - len(self.model)))
         if size > old:

@@ -204,3 +204,16 @@ def test_write_threshold(qmpd: VMFactory, image: Path, talk: Callable[[Any], Tal
     event = vm.wait_for_event("BLOCK_WRITE_THRESHOLD")
     assert event.data == {"node-name": "n0", "amount-exceeded": 32768, "write-threshold": 65536}
     assert say.monitor("query-named-block-nodes")["return"][0]["write_threshold"] == 0
+
+
+@needs_qemu_img
+def test_data_crosses_a_threshold_before_tables_do(qmpd: VMFactory, image: Path, talk: Callable[[Any], Talk]) -> None:
+    """libvirt watches the file below an image.  A cluster's data is written first; how often it is used, thereafter."""
+    vm = disk(qmpd, image, device="pvpanic")
+    say = talk(vm)
+    say("write 0 64k")
+    [protocol] = [node for node in say.monitor("query-named-block-nodes")["return"] if node["drv"] == "file"]
+    end = image.stat().st_size
+    say.monitor("block-set-write-threshold", node_name=protocol["node-name"], write_threshold=1)
+    say("write 64k 64k")
+    assert vm.wait_for_event("BLOCK_WRITE_THRESHOLD").data["amount-exceeded"] == end + 65536 - 1

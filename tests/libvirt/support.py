@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PROGRAMS = ("libvirtd", "virsh", "unshare")
 DRIVER = "/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so"
@@ -75,15 +75,25 @@ def until(condition: Callable[[], bool], patience: float = 10.0) -> None:
 class Libvirt:
     """A running libvirtd; everything it keeps is in `folder`."""
 
-    def __init__(self, folder: Path, release: str = "7.2") -> None:
+    def __init__(self, folder: Path, release: str = "7.2", *, options: str = "", programs: Sequence[str] = ()) -> None:
+        """`options` are qmpd's own, beside those of all tests.
+
+        `programs` are those of QEMU's that it finds; where QEMU itself is among them it takes the place of qmpd.
+        """
         self.folder = folder
-        options = f"-guest boot-time=50ms -control unix:{folder}/%n.control"
         self.release = release
         self.emulator = folder / "bin/qemu-system-x86_64"
-        self.emulator.parent.mkdir()
-        root = Path(__file__).parents[2]
-        self.emulator.write_text(_EMULATOR.format(release=release, options=options, python=sys.executable, root=root))
-        self.emulator.chmod(0o755)
+        self.emulator.parent.mkdir(parents=True)
+        # Beside itself is where QEMU looks for its firmware and its modules.
+        for place in ("share", "lib"):
+            (folder / place).symlink_to(f"/usr/{place}")
+        for program in programs:
+            (folder / "bin" / program).symlink_to(shutil.which(program) or "/dev/null")
+        if not self.emulator.is_symlink():
+            options = f"-guest boot-time=50ms -control unix:{folder}/%n.control {options}"
+            values = {"release": release, "options": options, "python": sys.executable}
+            self.emulator.write_text(_EMULATOR.format(root=Path(__file__).parents[2], **values))
+            self.emulator.chmod(0o755)
         script = Path(__file__).with_name("private-libvirtd")
         self._process = subprocess.Popen(["unshare", "--mount", script, folder], stdin=subprocess.PIPE)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
-from qmpd.block.content import Gone
+from qmpd.block.content import Gone, text_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2 import bitmaps as images
 from qmpd.block.images.qcow2 import layout
@@ -33,6 +33,13 @@ class Holder(Protocol):
     @property
     def image(self) -> Qcow2:
         """The image, open."""
+
+    @property
+    def is_to_be_flushed(self) -> bool:
+        """Whether something is to be flushed before it is closed."""
+
+    def flush(self) -> None:
+        """Return when all that was written survives."""
 
 
 def _holder(node: BlockNode) -> Holder | None:
@@ -126,11 +133,6 @@ def make_writable(node: BlockNode) -> None:
 # Closing
 
 
-def has_unstored(node: BlockNode) -> bool:
-    """Whether something is to be stored when the node is closed."""
-    return any(_is_to_be_stored(each) for each in node.bitmaps)
-
-
 def _is_to_be_stored(bitmap: DirtyBitmap) -> bool:
     return bitmap.persistent and bitmap.stored and not bitmap.inconsistent and not bitmap.read_only
 
@@ -169,14 +171,20 @@ def store(node: BlockNode) -> None:
         images.release(image, entry)
 
 
-def store_to_close(node: BlockNode) -> str:
-    """The same, for a node that is closed; the line that tells what was lost, empty where nothing was."""
+def store_to_close(node: BlockNode) -> list[str]:
+    """The same, and all else that is still to be written, for a node that is closed; lines that tell what was lost."""
+    lost = []
     try:
         store(node)
     except (ImageError, OSError) as error:
-        why = error.message if isinstance(error, ImageError) else error.strerror
-        return f"Lost persistent bitmaps during inactivation of node '{node.name}': {why}"
-    return ""
+        lost.append(f"Lost persistent bitmaps during inactivation of node '{node.name}': {text_of(error)}")
+    content = _holder(node)
+    if content is not None and content.is_to_be_flushed:
+        try:
+            content.flush()
+        except (ImageError, OSError) as error:
+            lost += [f"Failed to flush the {cache} cache: {text_of(error)}" for cache in ("L2 table", "refcount block")]
+    return lost
 
 
 def make_read_only(node: BlockNode) -> None:

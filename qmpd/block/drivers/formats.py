@@ -115,6 +115,8 @@ class Qcow2Content(Layered):
         super().__init__(file, read_only=read_only)
         self.data = data
         self.discards = False
+        # Whether something was written since it was flushed.
+        self._is_changed = False
         self.keeps_room = False
         self.header: Header = read_header(file, read_only=read_only)
         self._image: Qcow2 | None = None
@@ -238,6 +240,7 @@ class Qcow2Content(Layered):
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write."""
+        self._is_changed = True
         try:
             self.image.write(offset, data)
         except CorruptImage as error:
@@ -246,6 +249,7 @@ class Qcow2Content(Layered):
 
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Let them be zeros."""
+        self._is_changed = True
         try:
             self.image.zero(offset, length, unmap=unmap)
         except CorruptImage as error:
@@ -262,6 +266,7 @@ class Qcow2Content(Layered):
 
     def discard(self, offset: int, length: int) -> None:
         """Give their clusters back."""
+        self._is_changed = True
         try:
             self.image.discard(offset, length)
         except CorruptImage as error:
@@ -286,6 +291,13 @@ class Qcow2Content(Layered):
         """Return when all that was written survives."""
         if self._image is not None:
             self._image.flush()
+        self._is_changed = False
+
+    @property
+    def is_to_be_flushed(self) -> bool:
+        """Whether there is something to flush before it is closed, below which may fail: a file keeps all by itself."""
+        node = getattr(self.file, "node", None)
+        return self._is_changed and node is not None and (bool(node.children) or bool(node.faults))
 
     def pieces(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
         """What is allocated in this image."""

@@ -33,13 +33,15 @@ _PORT = "10809"
 _AHEAD = 128 << 10
 """So much of the beginning is read as soon as the server is there: formats are looked for there."""
 _PAUSE = 0.1
+_GLANCE = 0.01
+"""Seconds between two tries to connect, and between two looks whether anybody still waits for that."""
 
 
 class Nbd:
     """What a server exports (`qmpd.block.content.Content`).
 
-    Where the connection is lost requests fail, and the next one connects again; with a `reconnect-delay` they try for
-    so many seconds.
+    Where the connection is lost requests fail, and the next one connects again; with a `reconnect-delay` they wait for
+    so many seconds after the loss, or until `cancel` is called.
     """
 
     allocated = None
@@ -53,6 +55,8 @@ class Nbd:
         self.size = self._session.size
         self.is_read_only = self._session.is_read_only
         self._closed = False
+        # Until when requests wait for the server, by the monotonic clock.
+        self._until = 0.0
         # The beginning, for as long as the node is being opened.
         self._ahead: bytes | None = None
 
@@ -73,7 +77,6 @@ class Nbd:
         :raise OSError: it fails there, or there is no server any more.
         """
         with self._lock:
-            end = time.monotonic() + self._patience
             while not self._closed:
                 try:
                     if self._session is None:
@@ -83,10 +86,21 @@ class Nbd:
                     if self._session is not None:
                         self._session.close()
                         self._session = None
-                    if time.monotonic() >= end:
+                        self._until = time.monotonic() + self._patience
+                    if not self._may_wait():
                         break
-                    time.sleep(_PAUSE)
             raise failure(errno.EIO)
+
+    def _may_wait(self) -> bool:
+        """Wait for a moment; whether the server may still come back."""
+        until = min(self._until, time.monotonic() + _PAUSE)
+        while (left := until - time.monotonic()) > 0 and self._until and not self._closed:
+            time.sleep(min(left, _GLANCE))
+        return time.monotonic() < self._until
+
+    def cancel(self) -> None:
+        """Nobody waits for the server any more; what is asked of it fails until it is back."""
+        self._until = 0.0
 
     def _again(self) -> Session:
         session = self._connect()

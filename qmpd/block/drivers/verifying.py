@@ -32,18 +32,23 @@ _OFTEN = 4096
 
 
 class BlkVerify(Passing):
-    """blkverify: what is read must be the same in both; QEMU ends itself where it is not, here the read fails."""
+    """blkverify: what is read must be the same in both; where it is not the machine ends, as QEMU does."""
 
     allocated = None
 
     def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
         super().__init__(below(node, "test"))
         self._raw = below(node, "raw")
+        self._graph = graph
 
     def read(self, offset: int, length: int) -> bytes:
         """Read both, and compare."""
         data = self.below.read(offset, length)
-        if data != self._raw.read(offset, length):
+        raw = self._raw.read(offset, length)
+        if data != raw:
+            first = next(at for at, (one, other) in enumerate(zip(data, raw, strict=False)) if one != other)
+            where = f"offset={offset} bytes={length}"
+            self._graph.end(f"blkverify: read {where} contents mismatch at offset {offset + first}")
             raise failure(errno.EIO)
         return data
 

@@ -126,6 +126,11 @@ class Backup(BlockJob):
         self._copier.discards_source = options.discard_source
         self._is_created = True
 
+    def cancels(self, *, force: bool) -> bool:
+        """It ends at once, whether or not its target can be reached."""
+        self.stop_waiting(self._target)
+        return super().cancels(force=force)
+
     def _put_filter(self, jobs: Home) -> BlockNode:
         options: dict[str, Any] = {}
         if self._options.on_cbw_error:

@@ -175,6 +175,15 @@ class BlockJob(Job):
 
     # Errors
 
+    @staticmethod
+    def stop_waiting(node: BlockNode) -> None:
+        """Requests to a node do not wait any more for a server that is gone (`bdrv_cancel_in_flight`)."""
+        while node.driver == "raw":
+            node = node.children["file"]
+        cancel = getattr(node.content, "cancel", None)
+        if cancel is not None:
+            cancel()
+
     def met_error(self, policy: str, number: int, *, reading: bool) -> str:
         """Something could not be read or written: tell of it, and decide; `report`, `ignore` or `stop`.
 

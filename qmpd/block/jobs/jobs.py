@@ -6,6 +6,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.schedule.schedule import Time
+
 _SECOND = 1_000_000_000
 _ALL = 1 << 63
 _LEAST = 65536
@@ -95,7 +97,7 @@ class Jobs:
 
     def now(self) -> int:
         """The clock's time, in nanoseconds."""
-        return self._machine.clock.monotonic_nanoseconds()
+        return self._machine.schedule.now(Time.REAL)
 
     def find(self, identifier: str) -> Job | None:
         """The job of this name."""

@@ -336,7 +336,10 @@ class Mirror(BlockJob):
 
     def cancels(self, *, force: bool) -> bool:
         """A ready mirror that is cancelled without force ends well, without switching over."""
-        return force or not self.is_ready
+        force = force or not self.is_ready
+        if force:
+            self.stop_waiting(self._target)
+        return force
 
     def prepare(self) -> None:
         """Have the users of the source use the target, where that was asked for."""

@@ -91,7 +91,7 @@ class Dump(Activity[DumpStatus]):
         self._resume = resume
         self._then = then
         self._time = pace.time(total)
-        self._began = self._machine.schedule.now(Time.CLOCK)
+        self._began = self._machine.schedule.now(Time.REAL)
         self._failure: str | None = None
         self._written = False
         self.total = total
@@ -101,7 +101,7 @@ class Dump(Activity[DumpStatus]):
         """How much is done, as far as anybody can tell meanwhile."""
         if self.state is not DumpStatus.ACTIVE:
             return self.total if self.state is DumpStatus.COMPLETED else 0
-        gone = self._machine.schedule.now(Time.CLOCK) - self._began
+        gone = self._machine.schedule.now(Time.REAL) - self._began
         share = min(self.total * gone // max(self._time, 1), self.total - 1)
         return max(0, share) // PAGE * PAGE
 
@@ -113,7 +113,7 @@ class Dump(Activity[DumpStatus]):
         if not self._written:
             self._dumps.executor.do(self._write, self._wrote)
             return None
-        left = self._began + self._time - self._machine.schedule.now(Time.CLOCK)
+        left = self._began + self._time - self._machine.schedule.now(Time.REAL)
         if left > 0:
             return left
         self._end(DumpStatus.COMPLETED)

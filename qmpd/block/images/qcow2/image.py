@@ -165,11 +165,12 @@ class Qcow2(ReadImage):
         tail = self.read(end, high - end) if end < high else b""
         whole = b"".join([head, part, tail]) if head or tail else part
         base = offset // size * size
-        place = self._place(base, count)
+        place = self._place(base, count, data=True)
         try:
             self._put(table, index, old, place, base, low, high, whole, unit)
         except OSError:
             # What was taken is given back, as far as the disk lets it be.
+            self.refcounts.give_up_allocated()
             with contextlib.suppress(OSError, ImageError):
                 self._release([Entry(place + number * size) for number in range(count)])
             raise
@@ -188,6 +189,7 @@ class Qcow2(ReadImage):
         """Write clusters to their new place, and then the entries that point there."""
         size, count = self.header.cluster_size, len(old)
         self._write_data(place + low - base, whole)
+        self.refcounts.write_allocated()
         entries = []
         for number in range(count):
             start = base + number * size
@@ -210,11 +212,11 @@ class Qcow2(ReadImage):
             return -(-end // size) * size
         return -(-end // unit) * unit
 
-    def _place(self, offset: int, count: int) -> int:
-        """Room in the file for the guest's clusters from `offset` on."""
+    def _place(self, offset: int, count: int, *, data: bool = False) -> int:
+        """Room in the file for the guest's clusters from `offset` on (`data`: see `Refcounts.allocate`)."""
         if self.external:
             return offset
-        return self.refcounts.allocate(count) << self.header.cluster_bits
+        return self.refcounts.allocate(count, data=data) << self.header.cluster_bits
 
     def _release(self, entries: list[Entry]) -> None:
         """Give back what these entries used."""
@@ -384,8 +386,7 @@ class Qcow2(ReadImage):
         if self.header.version < 3 and self.below is not nothing and not wholly:
             return
         for first, index, count in self._runs(begin, max(begin, end)):
-            if not self.mapping.l2_offset(first) and (wholly or self.below is nothing):
-                continue
+            # As with QEMU there is a table afterwards even where nothing was.
             table = self.mapping.writable_table(first)
             old = [self.mapping.entry(table, index + each) for each in range(count)]
             new = [self._discarded(entry, wholly=wholly) for entry in old]
@@ -445,6 +446,8 @@ class Qcow2(ReadImage):
             end = -(-old // header.cluster_size) * header.cluster_size
             self.discard(begin, end - begin, wholly=True)
         header.size = size
+        if size < old:
+            self.mapping.drop_l2_tables(header.needed_l1)
         if header.needed_l1 > header.l1_size:
             self.mapping.grow_l1(header.needed_l1)
         write_header(header, self.storage)

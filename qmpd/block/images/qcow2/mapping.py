@@ -162,6 +162,18 @@ class Mapping:
         if old[1]:
             self._refcounts.change(*old, -1)
 
+    def drop_l2_tables(self, entries: int) -> None:
+        """Give back the L2 tables behind so many entries of the L1 table; nothing of the guest's is in them.
+
+        :raise OSError: it cannot be written.
+        """
+        for index, _ in [each for each in self.l1_entries() if each[0] >= entries]:
+            offset = self.l2_offset(index)
+            self.set_l1_entry(index, 0)
+            if offset:
+                self.drop_table(offset)
+                self._refcounts.change(offset >> self._header.cluster_bits, 1, -1)
+
     def _clusters(self, length: int) -> int:
         return -(-length // self._header.cluster_size)
 

@@ -115,7 +115,7 @@ def _apart(order: int) -> list[tuple[int, ...]]:
 class Refcounts:
     """The reference counts of an image."""
 
-    __slots__ = ("_cache", "_header", "_hint", "_most", "_storage", "_table", "check_tables", "per_block")
+    __slots__ = ("_cache", "_header", "_hint", "_most", "_storage", "_table", "_unwritten", "check_tables", "per_block")
 
     def __init__(self, storage: Storage, header: Header) -> None:
         """Read the table.
@@ -130,6 +130,8 @@ class Refcounts:
         self._cache: OrderedDict[int, Block] = OrderedDict()
         self._most = max(2, CACHE >> header.cluster_bits)
         self._hint = 0
+        # Counts that have changed in memory alone: the blocks and the first and last place in them.
+        self._unwritten: list[tuple[int, Block, int, int]] = []
         self.per_block = (header.cluster_size << 3) >> header.refcount_order
         # Refuses to write over the image's tables; it is given a place in the file, and how many bytes.
         self.check_tables: Callable[[int, int], None] | None = None
@@ -174,8 +176,8 @@ class Refcounts:
         block = self._block(cluster // self.per_block)
         return 0 if block is None else block.get(cluster % self.per_block)
 
-    def change(self, first: int, count: int, by: int) -> None:
-        """Use clusters once more (`by` 1), or once less (-1).
+    def change(self, first: int, count: int, by: int, *, later: bool = False) -> None:
+        """Use clusters once more (`by` 1), or once less (-1); `later`: see `write_allocated`.
 
         :raise CorruptImage: a count would go below 0.
         :raise ImageError: a count would become too large.
@@ -199,8 +201,24 @@ class Refcounts:
                 block.set(each, changed)
                 if changed == 0:
                     self._hint = min(self._hint, index * self.per_block + each)
-            self._write(index, block, begin, stop - 1)
+            if later:
+                self._unwritten.append((index, block, begin, stop - 1))
+            else:
+                self._write(index, block, begin, stop - 1)
             first += stop - begin
+
+    def write_allocated(self) -> None:
+        """Write the counts of the clusters that were taken as `data`; before an entry of a table points to them.
+
+        :raise OSError: they cannot be written.
+        """
+        for each in self._unwritten:
+            self._write(*each)
+        self._unwritten.clear()
+
+    def give_up_allocated(self) -> None:
+        """The clusters that were taken as `data` are given back at once; nothing has to be written first."""
+        self._unwritten.clear()
 
     def _write(self, index: int, block: Block, first: int, last: int) -> None:
         place, data = block.slice(first, last)
@@ -225,9 +243,10 @@ class Refcounts:
 
     # Finding room
 
-    def allocate(self, count: int) -> int:
+    def allocate(self, count: int, *, data: bool = False) -> int:
         """Use so many free clusters, one behind the other; the first of them.
 
+        :param data: they are the guest's, which is written first, and `write_allocated` is called then.
         :raise OSError: the counts cannot be written.
         """
         if count >= self.per_block:
@@ -239,7 +258,7 @@ class Refcounts:
             for index in missing:
                 self._ensure(index, first + count)
             first = self._find(count)
-        self.change(first, count, 1)
+        self.change(first, count, 1, later=data)
         self._hint = first + count
         return first
 

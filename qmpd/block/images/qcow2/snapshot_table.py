@@ -110,8 +110,7 @@ def _encode(snapshot: Snapshot) -> bytes:
         snapshot.l1_offset, snapshot.l1_size, len(identifier), len(name), snapshot.seconds, snapshot.nanoseconds,
         snapshot.clock, state, len(extra),
     )  # fmt: skip
-    entry = head + extra + identifier + name
-    return entry.ljust((len(entry) + 7) // 8 * 8, b"\0")
+    return head + extra + identifier + name
 
 
 def write_snapshots(image: ReadImage, snapshots: list[Snapshot]) -> None:
@@ -124,7 +123,9 @@ def write_snapshots(image: ReadImage, snapshots: list[Snapshot]) -> None:
     if len(snapshots) > layout.MOST_SNAPSHOTS:
         raise ImageError("Too many snapshots", errno.EFBIG)
     old = header.snapshots_offset, table_length(image)
-    content = b"".join(_encode(each) for each in snapshots)
+    content = b""
+    for each in snapshots:
+        content = content.ljust((len(content) + 7) // 8 * 8, b"\0") + _encode(each)
     place = 0
     if content:
         place = image.refcounts.allocate(-(-len(content) // size)) << header.cluster_bits

@@ -1,0 +1,203 @@
+"""What virsh prints with qmpd and with real QEMU, row by row, and what qemu-img finds afterwards.
+
+`python -m tests.libvirt.beside [GROUP ...]` plays the rows of `tests.libvirt.rows` with a libvirtd for each of the two,
+and prints what differs. It takes root, libvirt, and QEMU's own `qemu-system-x86_64`, `qemu-img` and `qemu-io`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.libvirt.rows import GROUPS
+from tests.libvirt.support import Libvirt, Watcher, missing
+from tests.real_qemu import PROGRAM, programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.libvirt.rows import Group
+
+RELEASE = "7.2"
+_PATIENCE = 20.0
+_SETTLED = 0.3
+"""Seconds until virsh has told of every event."""
+TOOLS = ("qemu-img", "qemu-io")
+"""QEMU's own programs that libvirt and the rows use."""
+# What is different on every computer and in every run, and what stands for it.
+_VARYING = (
+    (r"qmpd-system-x86_64", "qemu-system-x86_64"),
+    (r"(Time [a-z]+:\s+)[0-9.]+ +\S+", r"\1TIME"),
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?( [+-]\d{4})?", "DATE"),
+    (r"time_elapsed: \d+", "time_elapsed: TIME"),
+    (r'"date-(n?)sec": \d+', r'"date-\1sec": TIME'),
+    (r'("vm-clock-n?sec": |)\b\d\d:\d\d:\d\d\.\d+', r"\1TIME"),
+    (r'"vm-clock-(n?)sec": \d+', r'"vm-clock-\1sec": TIME'),
+    (r"(<creationTime>)\d+", r"\1TIME"),
+    (r"/dev/pts/\d+", "/dev/pts/N"),
+    (r"(domain-)\d+(-)", r"\1N\2"),
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
+    # How far a job has come whenever virsh looks; what is last counts.
+    (r"(?:\n?(Block [A-Z]?[a-z]+): \[ *\d+ %\])*\n?(Block [A-Z]?[a-z]+: \[ *\d+ %\])", r"\n\2"),
+    # Requests that run at once find their place in an image in any order, and file systems count their own blocks.
+    (r"\d+\.\d+% fragmented", "N% fragmented"),
+    (r'"actual-size": \d+', r'"actual-size": SIZE'),
+)
+# And where an image has the state of the machine: it is as long as what its memory holds.
+_STATE = (
+    (r"\b\d+(\.\d+)? [KM]iB(?= +DATE)", "SIZE"),
+    (r'"vm-state-size": \d+', r'"vm-state-size": SIZE'),
+    (r"\d+/(\d+) = [0-9.]+% allocated", r"N/\1 allocated"),
+    (r"Image end offset: \d+", "Image end offset: N"),
+)
+
+
+class Side:
+    """One of the two: a libvirtd, and the domain `vm` that a group's rows speak of."""
+
+    def __init__(self, libvirt: Libvirt) -> None:
+        self.libvirt = libvirt
+
+    def play(self, group: Group) -> list[str]:
+        """What each row of a group prints, and the events of all of it, made comparable."""
+        self._define(group)
+        try:
+            varying = (*_VARYING, *(_STATE if group.state else ()))
+            with Watcher(self.libvirt) as watcher:
+                said = [self._plain(self._row(line), varying) for line in group.lines]
+                time.sleep(_SETTLED)
+                return [*said, self._plain("\n".join(watcher.events("vm")), varying)]
+        finally:
+            self.libvirt.virsh("destroy", "vm", check=False)
+            self.libvirt.virsh("undefine", "vm", "--snapshots-metadata", "--checkpoints-metadata", check=False)
+
+    def _define(self, group: Group) -> None:
+        for path in self.libvirt.folder.glob("*.qcow2"):
+            path.unlink()
+        for line in group.images:
+            self._row(line)
+        for name, text in group.files.items():
+            self.libvirt.file(name, self._here(text))
+        description = self.libvirt.domain("vm", self._here(group.devices), group.machine, head=group.head)
+        self.libvirt.virsh("define", description)
+
+    def _here(self, text: str) -> str:
+        return text.replace("@", str(self.libvirt.folder))
+
+    def _plain(self, text: str, varying: Sequence[tuple[str, str]]) -> str:
+        text = text.replace(str(self.libvirt.emulator), "EMULATOR").replace(str(self.libvirt.folder), "@")
+        for pattern, stands in varying:
+            text = re.sub(pattern, stands, text)
+        return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+    def _row(self, line: str) -> str:
+        """What one row prints (see `tests.libvirt.rows`)."""
+        words = shlex.split(self._here(line))
+        if words[0] != "until":
+            return self._run(words)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            text = self._run(words[2:])
+            if re.search(words[1], text):
+                return text
+            if time.monotonic() > deadline:
+                return f"{text}\n(never {words[1]!r})"
+            time.sleep(0.1)
+
+    def _run(self, words: Sequence[str]) -> str:
+        if words[0] == "sleep":
+            time.sleep(float(words[1]))
+            return ""
+        if words[0] == "map":
+            return _content(run(["qemu-img", "map", "--output=json", *words[1:]]))
+        tool = f"qemu-{words[0]}"
+        return run([tool, *words[1:]] if tool in TOOLS else self.libvirt.command(*words))
+
+
+def _content(text: str) -> str:
+    """What is where on a disk, of what `qemu-img map` prints, without the places in the image."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    pieces: list[dict[str, object]] = []
+    for piece in found:
+        piece.pop("offset", None)
+        start, length = piece.pop("start"), piece.pop("length")
+        if pieces and pieces[-1]["what"] == piece:
+            pieces[-1]["end"] = start + length
+        else:
+            pieces.append({"start": start, "end": start + length, "what": piece})
+    return "\n".join(json.dumps(piece) for piece in pieces)
+
+
+def run(command: Sequence[str]) -> str:
+    """What a program prints, and how it ends where that is not well."""
+    try:
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+            check=False, errors="replace", env={"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        return f"{error.stdout!r}\n(does not end)"
+    return ended.stdout + (f"\n(status {ended.returncode})" if ended.returncode else "")
+
+
+def differences(group: Group, sides: Sequence[Side]) -> Iterator[str]:
+    """What is different in each row, as text; the sides are qmpd and QEMU."""
+    with ThreadPoolExecutor(len(sides)) as pool:
+        ours, real = pool.map(lambda side: side.play(group), sides)
+    for line, mine, theirs in zip([*group.lines, "(events)"], ours, real, strict=True):
+        if mine != theirs:
+            compared = difflib.unified_diff(theirs.splitlines(), mine.splitlines(), "QEMU", "qmpd", "", "", lineterm="")
+            yield f"{group.name}: {line}\n" + "\n".join(f"    {each}" for each in compared)
+
+
+def lacking() -> str | None:
+    """Why the two cannot be compared here; None where they can."""
+    if RELEASE not in programs():
+        return f"no QEMU {RELEASE}"
+    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
+    return missing() or (f"not installed: {', '.join(absent)}" if absent else None)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play the groups that are named, all where none is; the status is 1 where something differs."""
+    names: Mapping[str, Group] = {group.name: group for group in GROUPS}
+    parser = argparse.ArgumentParser(prog="python -m tests.libvirt.beside", description=__doc__.splitlines()[0])
+    parser.add_argument("group", nargs="*", help=f"one of {', '.join(names)}")
+    parser.add_argument("--show", action="store_true", help="print what both say, too")
+    asked = parser.parse_args(arguments)
+    if reason := lacking():
+        print(f"cannot compare: {reason}", file=sys.stderr)
+        return 2
+    groups = [names[name] for name in asked.group] or list(names.values())
+    found = rows = 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Libvirt(Path(folder, "qmpd"), RELEASE, programs=TOOLS) as ours,
+        Libvirt(Path(folder, "real"), RELEASE, programs=(*TOOLS, PROGRAM)) as real,
+    ):
+        sides = [Side(ours), Side(real)]
+        for group in groups:
+            rows += len(group.lines)
+            for text in differences(group, sides):
+                found += 1
+                print(text, flush=True)
+    print(f"{rows} rows in {len(groups)} groups, {found} differ")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,442 @@
+"""The rows that are played with qmpd and with QEMU side by side: groups of commands on one domain.
+
+A line is a command of virsh, or `img ...` for `qemu-img`, `map ...` for `qemu-img map` without the places in the image,
+`io ...` for `qemu-io`, `sleep SECONDS`, or `until PATTERN` and a command that is asked again until its text has that.
+`@` is the folder of the side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that share a domain: how it is made, and what is asked."""
+
+    name: str
+    lines: Sequence[str]
+    devices: str = ""
+    images: Sequence[str] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    machine: str = "pc"
+    head: str = ""
+    state: bool = False
+    """Whether images hold the machine's state, whose size is the memory's that is not zero."""
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().splitlines() if line.strip()]
+
+
+def _disk(name: str, target: str, kind: str = "qcow2", extra: str = "") -> str:
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='{kind}'/><source file='@/{name}'/>"
+        f"<target dev='{target}' bus='virtio'/>{extra}</disk>"
+    )
+
+
+_IMAGES = _lines("""
+img create -f qcow2 @/base.qcow2 8M
+io -c 'write -P 7 1M 1M' @/base.qcow2
+img create -f qcow2 -b @/base.qcow2 -F qcow2 @/top.qcow2
+io -c 'write -P 8 0 512k' @/top.qcow2
+img create -f qcow2 @/second.qcow2 4M
+""")
+_DEVICES = _disk("top.qcow2", "vda") + _disk("second.qcow2", "vdb")
+
+
+def _found(*names: str, running: bool = False) -> str:
+    """What qemu-img finds in images; while the domain runs it does not take their locks."""
+    share = "-U " if running else ""
+    lines = []
+    for name in names:
+        lines += [f"img info {share}--output=json @/{name}", f"map {share}@/{name}"]
+        lines += [] if running else [f"img check @/{name}"]
+    return "\n".join(lines)
+
+
+def _guest(command: str, number: int = 0) -> str:
+    """The guest reads or writes a disk, in the words of qemu-io."""
+    device = f"/machine/peripheral/virtio-disk{number}/virtio-backend"
+    return f"qemu-monitor-command vm --hmp 'qemu-io -d {device} \"{command}\"'"
+
+
+def _overlay(name: str, option: str) -> str:
+    """The first disk alone goes on in another image."""
+    disks = f"--diskspec vda,file=@/{name}.qcow2 --diskspec vdb,snapshot=no"
+    return f"snapshot-create-as vm {name} --disk-only {option} {disks}"
+
+
+def _disks(name: str, text: str, **more: object) -> Group:
+    return Group(name, _lines(text), _DEVICES, _IMAGES, **more)  # type: ignore[arg-type]
+
+
+_BACKUP_PUSH = """\
+<domainbackup mode='push'><disks>
+<disk name='vda' type='file'><target file='@/{0}'/><driver type='qcow2'/></disk><disk name='vdb' backup='no'/>
+</disks></domainbackup>
+"""
+_INCREMENTAL_PUSH = _BACKUP_PUSH.replace("<disks>", "<incremental>check1</incremental><disks>")
+_BACKUP_PULL = """\
+<domainbackup mode='pull'><server transport='unix' socket='@/{0}.socket'/><disks>
+<disk name='vda' type='file' exportname='vda'{1}><scratch file='@/{0}.qcow2'/></disk><disk name='vdb' backup='no'/>
+</disks></domainbackup>
+"""
+_INCREMENTAL_PULL = _BACKUP_PULL.replace("<disks>", "<incremental>check1</incremental><disks>")
+_NBD = "driver=nbd,export=vda,server.type=unix,server.path=@/pull2.socket"
+_CHECKPOINT = """\
+<domaincheckpoint><name>{0}</name><disks>
+<disk name='vda' checkpoint='bitmap'/><disk name='vdb' checkpoint='no'/>
+</disks></domaincheckpoint>
+"""
+_BACKUPS = {
+    "push.xml": _BACKUP_PUSH.format("push.qcow2"),
+    "push2.xml": _INCREMENTAL_PUSH.format("push2.qcow2"),
+    "pull.xml": _BACKUP_PULL.format("pull", ""),
+    "pull2.xml": _INCREMENTAL_PULL.format("pull2", " exportbitmap='dirty'"),
+    "check1.xml": _CHECKPOINT.format("check1"),
+    "check2.xml": _CHECKPOINT.format("check2"),
+    "check3.xml": _CHECKPOINT.format("check3"),
+}
+
+QUICK = _disks(
+    "quick",
+    f"""
+    start vm
+    {_guest("write -P 1 0 64k")}
+    {_overlay("two", "--no-metadata")}
+    {_guest("write -P 2 2M 64k")}
+    blockresize vm vda 16M
+    blockcommit vm vda --active --wait --pivot
+    blockcommit vm nothing
+    domblklist vm --details
+    domblkthreshold vm vda 100000
+    domblkinfo vm vda
+    destroy vm
+    {_found("base.qcow2", "two.qcow2")}
+    """,
+    state=True,
+)
+"""What the ordinary tests play."""
+
+GROUPS: Sequence[Group] = (
+    QUICK,
+    _disks(
+        "internal-snapshots",
+        f"""
+        start vm
+        {_guest("write -P 1 0 64k")}
+        snapshot-create-as vm one --description 'the first'
+        {_guest("write -P 2 64k 64k")}
+        snapshot-create-as vm two
+        snapshot-list vm --tree
+        snapshot-list vm
+        snapshot-info vm one
+        snapshot-current vm --name
+        snapshot-parent vm two
+        snapshot-dumpxml vm two
+        qemu-monitor-command vm --hmp 'info snapshots'
+        snapshot-create-as vm two
+        img snapshot -U -l @/top.qcow2
+        img snapshot -U -l @/second.qcow2
+        snapshot-revert vm one
+        domstate vm --reason
+        snapshot-current vm --name
+        {_guest("read -P 1 0 64k")}
+        {_guest("read -P 8 64k 64k")}
+        suspend vm
+        snapshot-create-as vm three
+        resume vm
+        snapshot-revert vm three
+        domstate vm --reason
+        snapshot-revert vm two --running
+        domstate vm --reason
+        snapshot-delete vm two
+        snapshot-list vm --tree
+        snapshot-revert vm nothing
+        snapshot-delete vm nothing
+        destroy vm
+        img snapshot -l @/top.qcow2
+        snapshot-revert vm one
+        domstate vm --reason
+        snapshot-delete vm one --children
+        snapshot-list vm
+        destroy vm
+        {_found("top.qcow2", "second.qcow2")}
+        """,
+        state=True,
+    ),
+    _disks(
+        "offline-snapshots",
+        f"""
+        snapshot-create-as vm one
+        snapshot-create-as vm two --disk-only --diskspec vdb,snapshot=no
+        snapshot-list vm --tree
+        domblklist vm
+        snapshot-delete vm two --metadata
+        snapshot-list vm
+        start vm
+        domblklist vm
+        {_guest("write -P 1 0 64k")}
+        destroy vm
+        {_found("top.two", "top.qcow2", "second.qcow2")}
+        """,
+    ),
+    _disks(
+        "external-snapshots",
+        f"""
+        start vm --paused
+        snapshot-create-as vm one --disk-only
+        {_guest("write -P 1 0 64k")}
+        domblklist vm --details
+        snapshot-list vm --tree
+        snapshot-create-as vm two --disk-only --atomic --diskspec vda,file=@/two.qcow2 --diskspec vdb,snapshot=no
+        {_guest("write -P 2 64k 64k")}
+        domblklist vm
+        snapshot-info vm two
+        snapshot-create-as vm three --disk-only --diskspec vda,file=@/two.qcow2 --diskspec vdb,snapshot=no
+        snapshot-create-as vm four --disk-only --diskspec vda,file=@/no/where.qcow2 --diskspec vdb,snapshot=no
+        img create -f qcow2 -b @/two.qcow2 -F qcow2 -u @/five.qcow2 8M
+        {_overlay("five", "--reuse-external")}
+        {_guest("read -P 2 64k 64k")}
+        snapshot-list vm --tree
+        snapshot-delete vm two
+        snapshot-revert vm one
+        snapshot-delete vm five --metadata
+        qemu-monitor-command vm --hmp 'info block'
+        domblkinfo vm vda
+        domstats vm --block --backing
+        {_found("five.qcow2", "two.qcow2", "top.one", "second.one", running=True)}
+        destroy vm
+        {_found("five.qcow2", "two.qcow2", "top.one", "top.qcow2", "second.one")}
+        """,
+    ),
+    _disks(
+        "blockcopy",
+        f"""
+        start vm
+        blockcopy vm vda @/copy.qcow2 --wait --verbose --pivot
+        blockcopy vm vda @/copy.qcow2 --wait --verbose --pivot --transient-job
+        domblklist vm
+        {_guest("write -P 1 0 64k")}
+        {_guest("read -P 7 1M 1M")}
+        blockcopy vm vdb @/copy2.qcow2 --wait --verbose --finish --transient-job --format qcow2
+        domblklist vm
+        blockcopy vm vdb @/copy3.raw --transient-job --format raw
+        until 100 blockjob vm vdb
+        blockjob vm vdb --info
+        blockjob vm vdb --raw
+        blockjob vm vdb 5
+        blockjob vm vdb --info
+        {_guest("write -P 3 1M 1M", 1)}
+        blockcopy vm vdb @/copy4.raw --transient-job
+        blockjob vm vdb --pivot
+        blockjob vm vdb
+        domblklist vm --details
+        blockcopy vm vda @/top.qcow2 --reuse-external --shallow --wait --pivot --transient-job
+        blockcopy vm vda @/no/where.qcow2 --transient-job
+        blockcopy vm vda @/small.qcow2 --transient-job --granularity 5
+        blockcopy vm vda @/copy5.qcow2 --transient-job --granularity 65536 --buf-size 1048576 --wait
+        blockjob vm vda --abort
+        blockjob vm vda --abort
+        blockjob vm vda
+        domblklist vm
+        dumpxml vm --xpath //disk
+        {_found("copy.qcow2", running=True)}
+        destroy vm
+        {_found("copy.qcow2", "copy2.qcow2", "top.qcow2", "copy5.qcow2")}
+        map -f raw @/copy3.raw
+        img compare @/copy.qcow2 @/top.qcow2
+        """,
+    ),
+    _disks(
+        "blockcommit",
+        f"""
+        start vm
+        {_overlay("one", "--no-metadata")}
+        {_guest("write -P 1 0 64k")}
+        {_overlay("two", "--no-metadata")}
+        {_guest("write -P 2 2M 64k")}
+        blockcommit vm vda --verbose --wait --top @/one.qcow2 --base @/top.qcow2
+        {_found("two.qcow2", "top.qcow2", running=True)}
+        domblklist vm
+        blockcommit vm vda --wait
+        blockcommit vm vda --active --verbose
+        until 100 blockjob vm vda
+        blockjob vm vda --raw
+        {_guest("write -P 3 3M 64k")}
+        blockjob vm vda --pivot
+        domblklist vm
+        {_overlay("three", "--no-metadata")}
+        {_guest("write -P 4 4M 64k")}
+        blockcommit vm vda --active --wait --verbose --shallow --pivot --delete
+        domblklist vm
+        {_overlay("four", "--no-metadata")}
+        {_guest("write -P 5 5M 64k")}
+        blockcommit vm vda --active --wait --verbose --pivot
+        blockcommit vm vdb --active --wait
+        blockcommit vm vda --base @/nothing --active
+        blockcommit vm nothing --active
+        dumpxml vm --xpath //disk
+        destroy vm
+        {_found("base.qcow2", "top.qcow2", "one.qcow2", "two.qcow2")}
+        """,
+    ),
+    _disks(
+        "blockpull",
+        f"""
+        start vm
+        {_overlay("one", "--no-metadata")}
+        {_guest("write -P 1 0 64k")}
+        blockpull vm vda --wait --verbose --base @/base.qcow2
+        {_guest("flush")}
+        {_found("one.qcow2", running=True)}
+        blockpull vm vda --bandwidth 100 --wait --verbose
+        {_guest("read -P 7 1M 1M")}
+        domblklist vm
+        dumpxml vm --xpath //disk
+        blockpull vm vdb --wait --verbose
+        blockpull vm vda --base @/nothing
+        blockpull vm nothing
+        blockjob vm vda
+        destroy vm
+        {_found("one.qcow2", "top.qcow2", "base.qcow2")}
+        """,
+    ),
+    _disks(
+        "blockresize",
+        f"""
+        blockresize vm vda 16M
+        start vm
+        blockresize vm vda 16M
+        domblkinfo vm vda
+        blockresize vm vda 16777217B
+        domblkinfo vm vda
+        blockresize vm vda 6M
+        domblkinfo vm vda
+        blockresize vm @/second.qcow2 10240
+        domblkinfo vm vdb
+        domblkinfo vm --all
+        blockresize vm vda 0
+        blockresize vm nothing 1G
+        blockresize vm vda --capacity
+        {_guest("write -P 1 9M 64k", 1)}
+        {_found("top.qcow2", running=True)}
+        destroy vm
+        {_found("top.qcow2", "second.qcow2")}
+        """,
+    ),
+    _disks(
+        "checkpoints",
+        f"""
+        checkpoint-create vm @/check1.xml
+        start vm
+        checkpoint-create vm @/check1.xml
+        {_guest("write -P 1 0 64k")}
+        checkpoint-create vm @/check2.xml
+        {_guest("write -P 2 1M 128k")}
+        checkpoint-create vm @/check3.xml
+        checkpoint-create-as vm check3
+        checkpoint-list vm --tree
+        checkpoint-list vm
+        checkpoint-info vm check2
+        checkpoint-parent vm check3
+        checkpoint-dumpxml vm check1 --size --no-domain
+        checkpoint-dumpxml vm check3 --size --no-domain
+        checkpoint-delete vm check2
+        checkpoint-list vm --tree
+        checkpoint-dumpxml vm check1 --size --no-domain
+        snapshot-create-as vm one --disk-only
+        checkpoint-delete vm check1
+        checkpoint-list vm
+        destroy vm
+        img info --output=json @/top.qcow2
+        img check @/top.qcow2
+        start vm
+        checkpoint-delete vm check3
+        checkpoint-list vm
+        destroy vm
+        img info --output=json @/top.qcow2
+        """,
+        files=_BACKUPS,
+    ),
+    _disks(
+        "backup-push",
+        f"""
+        start vm
+        backup-begin vm @/push.xml @/check1.xml
+        until Completed domjobinfo vm --completed --anystats
+        backup-dumpxml vm
+        checkpoint-list vm
+        {_guest("write -P 1 0 64k")}
+        {_guest("write -P 2 3M 64k")}
+        backup-begin vm @/push2.xml @/check2.xml
+        until Completed domjobinfo vm --completed --anystats
+        checkpoint-list vm --tree
+        backup-begin vm @/push2.xml
+        domjobinfo vm
+        domjobabort vm
+        domblklist vm
+        {_found("push.qcow2", "push2.qcow2", running=True)}
+        destroy vm
+        {_found("push.qcow2", "push2.qcow2", "top.qcow2")}
+        img rebase -u -b @/push.qcow2 -F qcow2 @/push2.qcow2
+        img compare @/push2.qcow2 @/top.qcow2
+        """,
+        files=_BACKUPS,
+    ),
+    _disks(
+        "backup-pull",
+        f"""
+        start vm
+        backup-begin vm @/pull.xml @/check1.xml
+        backup-dumpxml vm
+        domjobinfo vm
+        img info nbd+unix:///vda?socket=@/pull.socket
+        {_guest("write -P 1 0 64k")}
+        img convert -f raw -O qcow2 nbd+unix:///vda?socket=@/pull.socket @/full.qcow2
+        blockcopy vm vda @/no.qcow2 --transient-job
+        domjobabort vm
+        domjobinfo vm --completed --anystats
+        {_guest("write -P 2 3M 64k")}
+        backup-begin vm @/pull2.xml @/check2.xml
+        backup-dumpxml vm
+        map --image-opts {_NBD},x-dirty-bitmap=qemu:dirty-bitmap:dirty
+        map --image-opts {_NBD}
+        qemu-monitor-command vm --pretty '{{"execute": "query-block-exports"}}'
+        domjobabort vm
+        checkpoint-list vm --tree
+        img info nbd+unix:///vda?socket=@/pull2.socket
+        destroy vm
+        {_found("full.qcow2", "top.qcow2")}
+        """,
+        files=_BACKUPS,
+    ),
+    _disks(
+        "thresholds",
+        f"""
+        start vm --paused
+        domblkthreshold vm vda 100000
+        domblkthreshold vm nothing 100000
+        domblkthreshold vm vda[1] 400000
+        domstats vm --block
+        qemu-monitor-command vm --pretty '{{"execute": "query-named-block-nodes"}}'
+        {_guest("write -P 1 4M 64k")}
+        domstats vm --block
+        domblkthreshold vm vda 0
+        domstats vm --block
+        domblkerror vm
+        domblkstat vm vda --human
+        blkdeviotune vm vda --total-bytes-sec 1000000 --total-iops-sec 50
+        blkdeviotune vm vda
+        blkdeviotune vm vda --read-bytes-sec 1 --total-bytes-sec 2
+        domblkstat vm vda
+        destroy vm
+        """,
+    ),
+)
