@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qmpd.block.images.errors import ImageError
+from qmpd.block.pausing import Came
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from qmpd.block.pausing import Paused
 
 
 class Outcome(NamedTuple):
@@ -32,8 +35,18 @@ class Executor(Protocol):
     def settle(self, patience: float = 2.0) -> bool:
         """Wait until no work is under way but such as waits itself, at most for so many seconds.
 
-        What came of it is told before this returns; it gives whether all is done.
+        What came of it is told before this returns; it gives whether all is done.  Who can be put aside
+        (`qmpd.block.pausing`) waits for as long as it takes, unless it is a moment that is asked for.
         """
+
+    def away(self, work: Callable[[], Any], whose: Paused, patience: float) -> Came | None:
+        """Do a piece of work of somebody who can be put aside, and wait for it so many seconds.
+
+        None where that has not sufficed: `whose.go_on` is called with it in the main loop.
+        """
+
+    def free(self, whose: Paused) -> None:
+        """Others' work may be done again."""
 
 
 class AtOnce:
@@ -53,6 +66,13 @@ class AtOnce:
         """Nothing is under way."""
         return True
 
+    def away(self, work: Callable[[], Any], whose: Paused, patience: float) -> Came | None:
+        """Do it."""
+        return came_of(work)
+
+    def free(self, whose: Paused) -> None:
+        """Nobody has waited."""
+
 
 def outcome_of(work: Callable[[], Any]) -> Outcome:
     """Do a piece of work; what came of it."""
@@ -60,3 +80,11 @@ def outcome_of(work: Callable[[], Any]) -> Outcome:
         return Outcome(work())
     except (OSError, ImageError) as error:
         return Outcome(error=error)
+
+
+def came_of(work: Callable[[], Any]) -> Came:
+    """Do a piece of work; what came of it, whatever it raises."""
+    try:
+        return Came(work())
+    except BaseException as error:
+        return Came(error=error)

@@ -11,6 +11,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
+from qmpd.block.pausing import asked, away, slow
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
@@ -69,15 +70,18 @@ class FileStorage:
         self.descriptor = descriptor
 
     @property
+    @asked
     def size(self) -> int:
         """How long it is now."""
         return os.lseek(self.descriptor, 0, os.SEEK_END)
 
     @property
+    @asked
     def allocated(self) -> int | None:
         """How many bytes of the disk it takes."""
         return os.fstat(self.descriptor).st_blocks * 512
 
+    @slow
     def read(self, offset: int, length: int) -> bytes:
         """The bytes from `offset` on; zeros stand for what is behind the end.
 
@@ -91,6 +95,7 @@ class FileStorage:
             data += more
         return data
 
+    @slow
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write the bytes.
 
@@ -100,6 +105,7 @@ class FileStorage:
         while written < len(data):
             written += os.pwrite(self.descriptor, memoryview(data)[written:], offset + written)
 
+    @slow
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Let these bytes be zeros, and give back their room where `unmap` and the file system can.
 
@@ -130,6 +136,7 @@ class FileStorage:
             return False
         return True
 
+    @slow
     def discard(self, offset: int, length: int) -> None:
         """Give back the room of these bytes where that can be done.
 
@@ -163,6 +170,7 @@ class FileStorage:
             yield hole - offset, False
             offset = hole
 
+    @slow
     def truncate(self, size: int) -> None:
         """Make it this long.
 
@@ -170,6 +178,7 @@ class FileStorage:
         """
         os.ftruncate(self.descriptor, size)
 
+    @slow
     def flush(self) -> None:
         """Return when all that was written is on the disk.
 
@@ -177,6 +186,7 @@ class FileStorage:
         """
         os.fdatasync(self.descriptor)
 
+    @slow
     def close(self) -> None:
         """Close the file."""
         os.close(self.descriptor)
@@ -209,15 +219,20 @@ class DiskFile(FileStorage):
         self._held = (0, 0)
         self._writable = not read_only
         self._opened = not read_only and not auto_read_only
+        self.is_device = False
+        away(lambda: self._begin(driver))
+
+    def _begin(self, driver: str) -> None:
         super().__init__(self._open(self._opened))
         try:
             mode = os.fstat(self.descriptor).st_mode
             self._check_kind(driver, mode)
         except BaseException:
-            self.close()
+            self._close()
             raise
         self.is_device = not stat.S_ISREG(mode)
 
+    @slow
     def hide(self) -> str:
         """Let it have no name, so that it ends with the last process that has it open; where it is found now.
 
@@ -265,6 +280,7 @@ class DiskFile(FileStorage):
         raise Refusal("file-not-regular" if driver == "file" else "file-no-device", driver=driver, file=self.filename)
 
     @property
+    @asked
     def size(self) -> int:
         """How long it is now; 0 where a device does not tell."""
         try:
@@ -272,8 +288,12 @@ class DiskFile(FileStorage):
         except OSError:
             return 0
 
+    @slow
     def close(self) -> None:
         """Close the file, which lets go of its locks; twice does no harm."""
+        self._close()
+
+    def _close(self) -> None:
         for descriptor in (self.descriptor, self._anchor):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -282,10 +302,11 @@ class DiskFile(FileStorage):
     def __del__(self) -> None:
         """Nobody has the node any more."""
         if getattr(self, "descriptor", -1) >= 0:
-            self.close()
+            self._close()
 
     # Being read-only, and locks
 
+    @slow
     def reopen(self, *, read_only: bool, auto_read_only: bool) -> None:
         """Be writable, or not, from now on.
 
@@ -304,6 +325,7 @@ class DiskFile(FileStorage):
                 _change_lock(self.descriptor, fcntl.F_RDLCK, byte)
         os.close(old)
 
+    @slow
     def lock(self, does: int, unshared: int) -> None:
         """Tell others of the host what is done with the file, and what they must not do.
 
@@ -328,6 +350,7 @@ class DiskFile(FileStorage):
         self._unlock(before - wanted)
         self._held = (does, unshared)
 
+    @slow
     def keep_locked(self, does: int, unshared: int) -> None:
         """Lock what another process has had locked until now, whoever else has; nothing can refuse that."""
         if self._auto and self._writable:
@@ -352,6 +375,7 @@ class DiskFile(FileStorage):
             _change_lock(self.descriptor, fcntl.F_UNLCK, byte)
 
 
+@slow
 def new_file(path: str) -> DiskFile:
     """A file of this name, made where there is none, locked for somebody who makes it anew.
 
@@ -386,6 +410,7 @@ def _bytes(does: int, unshared: int) -> Iterator[int]:
             yield _UNSHARED + bit.bit_length() - 1
 
 
+@slow
 def kind_of(filename: str) -> str:
     """The driver of a file that is named without one: `host_device` for a device, else `file`."""
     try:
@@ -393,6 +418,7 @@ def kind_of(filename: str) -> str:
     except (OSError, ValueError):
         return "file"
     return "host_device" if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else "file"
+
 
 def beside(filename: str, other: str) -> str:
     """The file that an image of this name means by another name."""
@@ -419,6 +445,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
+@slow
 def read_bytes(path: str, most: int) -> bytes:
     """The beginning of a file.
 
@@ -447,6 +474,7 @@ def look_at(names: list[str]) -> None:
                 left += [beside(name, behind.decode(errors="surrogateescape"))] if behind else []
 
 
+@slow
 def temporary_file() -> tuple[FileStorage, str]:
     """A new file for what ends with the process, and its name, as QEMU's C library would make it up.
 
@@ -460,6 +488,7 @@ def temporary_file() -> tuple[FileStorage, str]:
             return FileStorage(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)), name
 
 
+@slow
 def remove(filename: str) -> None:
     """Remove a file, where it is there."""
     with contextlib.suppress(OSError):

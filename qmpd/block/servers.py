@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.block.pausing import away
 from qmpd.common.refusals import NotModelled, Refusal
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Servers:
 
         found = self._ahead.pop(key_of(options), None)
         if found is None:
-            return self.opening(options)()
+            return away(self.opening(options))
         if isinstance(found, Refusal):
             raise found
         self._given.append(found)

@@ -38,7 +38,8 @@ def commit(system: System, name: str) -> Deferred | str:
         later.ready()
 
     # What was asked for before is begun before this.
-    system.machine.later(partial(_next, system, name, nodes, tell))
+    work = partial(_next, system, name, nodes, tell)
+    system.machine.later(lambda: system.disks.apart.do(work))
     return later
 
 

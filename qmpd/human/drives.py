@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
+from qmpd.block.pausing import away
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import carry_out, execute, read_options
 from qmpd.system.at_rest import at_rest
@@ -76,7 +77,7 @@ def _drive_add(system: System, line: Line) -> str | Deferred:
     except Refusal as error:
         return "".join(f"{each}\n" for each in (words.message(error), *words.hint(error)))
     names = [{"filename": value} for name, value in entry.pairs if name in ("file", "file.filename")]
-    return cast("str | Deferred", at_rest(system, lambda: _added(system, entry), names))
+    return at_rest(system, lambda: _added(system, entry), names)
 
 
 def _added(system: System, entry: Entry) -> str:
@@ -132,7 +133,7 @@ def _check_nodes(
         drive_rules.check_protocol(file, known, system.computer)
     elif file and opens:
         try:
-            system.computer.check_readable(file)
+            away(lambda: system.computer.check_readable(file))
         except OSError as error:
             raise Refusal("open-failed", path=file, reason=error.strerror) from None
     if not file and driver is not None and not any(name.startswith("file.") for name in left):
@@ -143,7 +144,7 @@ def _check_nodes(
 def _drive_del(system: System, line: Line) -> str | Deferred:
     name = line.required("block device name")
     line.end()
-    return cast("str | Deferred", at_rest(system, lambda: _deleted(system, name)))
+    return at_rest(system, lambda: _deleted(system, name))
 
 
 def _deleted(system: System, name: str) -> str:

@@ -7,7 +7,7 @@ A line's first word ends at a blank or a slash; commands without parameters refu
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qmpd.common.refusals import Refusal
 from qmpd.human import declared
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Action = Callable[[System, str], str]
 
 _WORD = re.compile(r"[ \t\n\v\f\r]*([^ \t\n\v\f\r/]*)")
+_LOOKING = re.compile(r"\s*info\s+(block|snapshots)")
 
 
 def _word(line: str, start: int) -> tuple[str, int]:
@@ -118,6 +119,15 @@ INFORMATION: dict[str, Action] = {
 }
 
 
+_ON_DISKS = frozenset({
+    "block_job_cancel", "block_job_complete", "block_job_pause", "block_job_resume", "block_job_set_speed",
+    "block_resize", "block_set_io_throttle", "block_stream", "change", "commit", "delvm", "device_add", "device_del",
+    "drive_add", "drive_backup", "drive_del", "drive_mirror", "eject", "loadvm", "nbd_server_add", "nbd_server_remove",
+    "nbd_server_start", "nbd_server_stop", "savevm", "snapshot_blkdev", "snapshot_blkdev_internal",
+    "snapshot_delete_blkdev_internal",
+})  # fmt: skip
+"""The commands that may have to wait for disks or servers (`qmpd.system.apart`)."""
+
 _MEANINGS = {
     "help": "[COMMAND] -- tell what there is",
     "info": "WORD -- show something of the machine",
@@ -173,7 +183,8 @@ def completions(system: System, text: str) -> list[str]:
 
 def execute_at_once(system: System, line: str) -> str:
     """Execute one line and give what it prints; nothing of what is printed later."""
-    said = execute_line(system, line)
+    looks = _LOOKING.match(line)
+    said = _execute_line(system, line, own_words=False, client=None) if looks else execute_line(system, line)
     return said if isinstance(said, str) else ""
 
 
@@ -185,6 +196,15 @@ def execute_line(
     What takes time gives that later.  With `own_words` help is qmpd's rather than the release's.  `client` is who asks,
     where that is known.
     """
+    word, _ = _word(line, 0)
+    if word in _ON_DISKS and system.host is not None and system.has_known_objects:
+        return cast("str | Deferred", system.disks.apart.run(lambda: _execute_line(system, line, own_words, client)))
+    if word == "info" and _LOOKING.match(line) and system.host is not None and not system.is_bare:
+        return cast("str | Deferred", system.disks.apart.look(lambda: _execute_line(system, line, own_words, client)))
+    return _execute_line(system, line, own_words, client)
+
+
+def _execute_line(system: System, line: str, own_words: bool, client: Client | None) -> str | Deferred:
     word, end = _word(line, 0)
     if not line.strip():
         return ""

@@ -11,6 +11,7 @@ from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import execute, read_options
 from qmpd.human.errors import Misread
+from qmpd.monitor.commands.qdev import plug_in
 from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.networks import read_netdev
 
@@ -39,7 +40,7 @@ def _read(system: System, group: str, line: Line, taken: Iterable[Any]) -> Entry
 def _device_add(system: System, line: Line) -> str:
     devices = system.devices
     taken = devices.removal.in_use if system.release.behaviour.device_id_check == "options" else ()
-    devices.add(_read(system, "device", line, taken).values(), text=True)
+    plug_in(system, _read(system, "device", line, taken).values(), text=True)
     return ""
 
 

@@ -54,7 +54,7 @@ def qemu_io(system: System, line: Line) -> Deferred:
         later.ready()
 
     # What was replied before is written before this prints.
-    begin = partial(_begin, system, drive, node, text.split(), tell)
+    begin = partial(system.disks.apart.do, partial(_begin, system, drive, node, text.split(), tell))
     system.machine.later(lambda: system.when_output_is_out(begin))
     return later
 

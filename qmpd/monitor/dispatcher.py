@@ -267,7 +267,11 @@ class Dispatcher:
     def _finish(self, session: Session, message: object, compute: Callable[[], object]) -> None:
         """Execute the rest of a command whose reply comes later, and go on with its session."""
         try:
-            reply = self._reply(session, {"return": compute()}, message)
+            value = compute()
+            if isinstance(value, Deferred):
+                self._defer(session, message, value)
+                return
+            reply = self._reply(session, {"return": value}, message)
         except Refusal as error:
             reply = self._refuse(session, message, error)
         except UNEXPECTED as error:

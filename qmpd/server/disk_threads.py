@@ -10,19 +10,57 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from qmpd.block.executor import Outcome, outcome_of
+from qmpd.block.executor import Outcome, came_of, outcome_of
+from qmpd.block.pausing import MOMENT, Came, current, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from qmpd.block.pausing import Paused
 
 _TURN = 0.0005
 """Seconds after which a thread of a process whose disks are used lets another one have its turn."""
 PATIENCE = 2.0
 """Seconds that a machine with a virtual clock waits for the host's disk before it goes on without."""
+_BRIEF = 0.5
+"""Who waits for less than so many seconds does not want to be put aside."""
+
+
+class _Piece:
+    """A piece of work.  `then` is told what came of it, in the main loop; without one somebody waits for it.
+
+    `whose` is who asked for it, where that can be put aside; `is_left`: it was.
+    """
+
+    __slots__ = ("came", "is_left", "then", "whose", "work")
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[Outcome], None] | None, whose: Paused | None) -> None:
+        self.work = work
+        self.then = then
+        self.whose = whose
+        self.came: Came | None = None
+        self.is_left = False
+
+    def carry_out(self, lender: DiskThreads) -> Callable[[], None] | None:
+        """Do it; what is to be called in the main loop."""
+        if self.then is None:
+            self.came = came_of(self.work)
+            return None
+        try:
+            outcome = outcome_of(self.work)
+            # Who hears of it may have to wait for something in turn.
+            return partial(run, lender, partial(self.then, outcome))
+        except Exception as error:
+            return partial(_raise, error)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 class DiskThreads:
@@ -36,30 +74,45 @@ class DiskThreads:
         self._tell = tell
         self._clock_waits = clock_waits
         self._changed = threading.Condition()
-        self._queue: deque[tuple[Callable[[], Any], Callable[[Outcome], None]]] = deque()
-        self._done: deque[tuple[Outcome, Callable[[Outcome], None]]] = deque()
+        self._queue: deque[_Piece] = deque()
+        # What is to be called in the main loop.
+        self._done: deque[Callable[[], None]] = deque()
         # Whether somebody has the turn; how many threads wait for work, and how many for something else.
         self._busy = False
         self._idle = 0
         self._waiting: deque[object] = deque()
+        # Who has the disks for itself, and who was put aside until they are quiet.
+        self._owner: Paused | None = None
+        self._for_quiet: list[Paused] = []
         self._closed = False
         self._beside: list[DiskThreads] = []
+        # Whether the main loop has waited for the disks in vain.
+        self._stuck = False
         self._token: trio.lowlevel.TrioToken | None = None
 
     def do(self, work: Callable[[], Any], then: Callable[[Outcome], None]) -> None:
         """Do this in a thread; `then` is told in the main loop."""
+        self._enter(_Piece(work, then, current()))
+        self._keep_up()
+
+    def _enter(self, piece: _Piece) -> None:
         if self._token is None:
             try:
                 self._token = trio.lowlevel.current_trio_token()
             except RuntimeError:
                 pass  # nobody serves the machine yet, or it is a test that calls this by itself
         with self._changed:
-            self._queue.append((work, then))
+            self._queue.append(piece)
             if not self._idle:
                 self._start()
             self._changed.notify_all()
-        if self._token is None or self._clock_waits():
+
+    def _keep_up(self) -> None:
+        """Wait where time stands still meanwhile; not again for disks that do not answer."""
+        if self._token is None:
             self.settle()
+        elif self._clock_waits() and not self._stuck:
+            self._stuck = not self.settle()
 
     def _start(self) -> None:
         # The main loop must not wait long for a thread that computes.
@@ -77,30 +130,34 @@ class DiskThreads:
                     break
                 if not due:
                     continue
-                work, then = self._queue.popleft()
+                piece = self._next()
+                assert piece is not None
+                self._queue.remove(piece)
                 self._idle -= 1
                 self._busy = True
+                if piece.then is None:
+                    self._owner = piece.whose
                 changed.release()
                 try:
-                    outcome = outcome_of(work)
-                except Exception as error:
-                    outcome = Outcome(error=_DefectError(error))
+                    done = piece.carry_out(self)
                 finally:
                     changed.acquire()
                 self._busy = False
                 self._idle += 1
-                self._done.append((outcome, then))
+                if piece.is_left:
+                    assert piece.whose is not None
+                    done = partial(piece.whose.go_on, piece.came)
+                if done is not None:
+                    self._done.append(done)
                 # A thread that waits for work keeps nobody's.
-                del work, then, outcome
+                del piece, done
                 changed.notify_all()
                 self._wake()
             self._idle -= 1
 
     def _is_due(self) -> bool:
         """Whether a thread that waits for work has something to do: a piece of it, or to end."""
-        if not self._queue:
-            return self._closed
-        return not self._busy and not self._waiting_ready()
+        return self._next() is not None if self._queue else self._closed
 
     def beside(self) -> DiskThreads:
         """Threads that wait for nothing that these wait for; they are closed together."""
@@ -116,12 +173,20 @@ class DiskThreads:
         for other in self._beside:
             other.close()
 
+    def _next(self) -> _Piece | None:
+        """The piece that can be done now."""
+        if self._busy or not self._queue:
+            return None
+        if self._owner is not None:
+            return next((piece for piece in self._queue if piece.whose is self._owner), None)
+        return None if self._waiting_ready() else self._queue[0]
+
     def _waiting_ready(self) -> bool:
         """Whether somebody who waited can go on: those come before new work."""
         return any(until() for until in self._waiting)  # type: ignore[operator]
 
     def _wake(self) -> None:
-        if self._token is not None:
+        if self._token is not None and (self._done or self._for_quiet):
             try:
                 self._token.run_sync_soon(self._arrived, idempotent=True)
             except trio.RunFinishedError:
@@ -133,10 +198,15 @@ class DiskThreads:
     def collect(self) -> None:
         """Tell what came of what is done; in the main loop."""
         while self._done:
-            outcome, then = self._done.popleft()
-            if isinstance(outcome.error, _DefectError):
-                raise outcome.error.error
-            then(outcome)
+            self._done.popleft()()
+        while self._for_quiet and self._is_all_told():
+            self._for_quiet.pop(0).go_on()
+
+    def _is_all_told(self) -> bool:
+        with self._changed:
+            quiet = self._is_quiet() and not self._done
+            self._stuck &= not quiet
+            return quiet
 
     def wait(self, until: Callable[[], bool]) -> None:
         """Called by a piece of work: pass the turn on until `until` is true."""
@@ -148,7 +218,8 @@ class DiskThreads:
             if self._queue and not self._idle:
                 self._start()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._busy and until())
+            self._wake()
+            self._changed.wait_for(lambda: not self._busy and self._owner is None and until())
             self._waiting.remove(until)
             self._busy = True
 
@@ -156,29 +227,57 @@ class DiskThreads:
         """Something has changed that a piece of work may wait for."""
         with self._changed:
             self._changed.notify_all()
-        if self._token is None or self._clock_waits():
-            self.settle()
+        self._keep_up()
 
     def settle(self, patience: float = PATIENCE) -> bool:
         """Wait for all that goes on by itself, but no longer than so many seconds; whether all of it is done."""
+        whose = current()
+        if whose is not None and self._token is not None:
+            self.free(whose)
+            if patience >= _BRIEF:
+                return self._settle_aside(whose)
         deadline = time.monotonic() + patience
-        while True:
+        while self._owner is None:
             with self._changed:
                 quiet = self._changed.wait_for(self._is_quiet, max(0.0, deadline - time.monotonic()))
             self.collect()
             if not quiet:
                 return False
+            if self._is_all_told():
+                return True
+        # Somebody who was put aside has the disks for itself, and needs the main loop to go on.
+        return False
+
+    def _settle_aside(self, whose: Paused) -> bool:
+        """The same for somebody who can be put aside, and waits for as long as it takes."""
+        with self._changed:
+            self._changed.wait_for(self._is_quiet, MOMENT)
+        while True:
+            self.collect()
             with self._changed:
-                if self._is_quiet() and not self._done:
+                if self._done:
+                    continue
+                if self._is_quiet():
                     return True
+                self._for_quiet.append(whose)
+            whose.pause()
 
     def _is_quiet(self) -> bool:
         return not self._busy and not self._queue and not self._waiting_ready()
 
+    def away(self, work: Callable[[], Any], whose: Paused, patience: float) -> Came | None:
+        """Do a piece of work of somebody who can be put aside, and wait for it so many seconds."""
+        piece = _Piece(work, None, whose)
+        self._enter(piece)
+        with self._changed:
+            until = None if self._token is None else patience
+            self._changed.wait_for(lambda: piece.came is not None, until)
+            piece.is_left = piece.came is None
+        return piece.came
 
-class _DefectError(OSError):
-    """What is wrong with qmpd itself."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+    def free(self, whose: Paused) -> None:
+        """Others' work may be done again."""
+        with self._changed:
+            if self._owner is whose:
+                self._owner = None
+                self._changed.notify_all()

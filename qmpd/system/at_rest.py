@@ -1,54 +1,36 @@
 """Commands that open and close nodes, and what has to come first: that nobody reads or writes, and that files answer.
 
-A disk may be slow, or answer never; the main loop goes on.  So the threads of the disks look at the files that a
-command names, behind everything else that they have to do.  Where that takes no more than a moment the command is
-executed at once; else its reply comes later.
+A disk may be slow, or answer never; the main loop goes on (`qmpd.system.apart`).  So the threads of the disks look at
+the files that a command names, behind everything else that they have to do.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from qmpd.block.files import look_at
-from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from qmpd.system.system import System
 
-MOMENT = 0.002
-"""Seconds for which the main loop waits for the disks."""
+T = TypeVar("T")
 
 
-def _nothing() -> None:
-    """Done when everything before it is."""
-
-
-def at_rest(system: System, act: Callable[[], object], arguments: object = None) -> object:
+def at_rest(system: System, act: Callable[[], T], arguments: object = None) -> T:
     """Do something while nobody reads or writes a disk; `arguments` may name files, which have to answer before.
 
-    :raise Refusal: `act` raises it, and there was nothing to wait for.
+    :raise Refusal: `act` raises it.
     """
-    if system.is_bare:
+    names = list(_filenames(arguments))
+    if system.is_bare and not names:
         return act()
     executor = system.disks.executor
-    names = list(_filenames(arguments))
     if names:
         executor.do(lambda: look_at(names), lambda _: None)
-    if executor.settle(MOMENT):
-        return act()
-
-    def may() -> bool:
-        if executor.settle(MOMENT):
-            return True
-        # Somebody else reads or writes by now.
-        executor.do(_nothing, lambda _: later.ready())
-        return False
-
-    later = Deferred(act, may)
-    executor.do(_nothing, lambda _: later.ready())
-    return later
+    executor.settle()
+    return act()
 
 
 def _filenames(options: object) -> Iterator[str]:

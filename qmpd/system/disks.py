@@ -11,6 +11,7 @@ from qmpd.block.requests import Request, Requests, keeps_status
 from qmpd.guest import effects
 from qmpd.machine.errors import MachineError
 from qmpd.schedule.schedule import Time
+from qmpd.system.apart import Apart
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class Disks:
     """The requests to the disks of one machine, and what they bring about in it."""
 
-    __slots__ = ("_host", "_introspection", "_inventory", "_machine", "loads", "requests")
+    __slots__ = ("_host", "_introspection", "_inventory", "_machine", "apart", "loads", "requests")
 
     def __init__(self, machine: Machine, introspection: Introspection, inventory: Inventory, host: Host | None) -> None:
         self._machine = machine
@@ -36,6 +37,7 @@ class Disks:
         graph = inventory.backends.block
         executor: Executor = AtOnce() if host is None else host.disk_threads()
         self.requests = Requests(graph, executor, machine.schedule, self)
+        self.apart = Apart(executor, AtOnce if host is None else host.more_threads)
         self.loads: dict[int, Load] = {}
         graph.executor = executor
         graph.again = self.requests.try_again

@@ -318,7 +318,7 @@ class System:
             release, disks, graph = self.release, self.disks, self.inventory.backends.block
             self._jobs = graph.blockers = Jobs(
                 self.machine, graph, disks.executor, release.behaviour, release.refusals.message, disks.requests,
-                self.disk_pace,
+                disks.apart.do, self.disk_pace,
             )  # fmt: skip
             self._jobs.faults = self._job_faults
         return self._jobs

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from qmpd.block.exports import protocol
 from qmpd.block.exports.client import Session
 from qmpd.block.images.errors import ImageError, failure
+from qmpd.block.pausing import slow
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.machine.errors import MachineError
 
@@ -114,21 +115,28 @@ class Nbd:
         ahead = self._ahead
         if ahead is not None and offset + length <= len(ahead):
             return ahead[offset : offset + length]
+        return self._read(offset, length)
+
+    @slow
+    def _read(self, offset: int, length: int) -> bytes:
         # A server's last sector may be shorter than ours.
         there = max(0, min(length, self.size - offset))
         data: bytes = self._do(lambda session: session.read(offset, there)) if there else b""
         return data.ljust(length, b"\0")
 
+    @slow
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write."""
         self._ahead = None
         self._do(lambda session: session.write(offset, data))
 
+    @slow
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:
         """Let them be zeros."""
         self._ahead = None
         self._do(lambda session: session.zero(offset, length, unmap=unmap))
 
+    @slow
     def discard(self, offset: int, length: int) -> None:
         """Nobody needs them."""
         self._ahead = None
@@ -142,6 +150,7 @@ class Nbd:
         if size > self.size:
             raise ImageError("Cannot grow NBD nodes", errno.EINVAL)
 
+    @slow
     def flush(self) -> None:
         """Return when all that was written survives."""
         self._do(lambda session: session.flush())
@@ -154,6 +163,7 @@ class Nbd:
         """All of it counts as allocated."""
         yield length, True
 
+    @slow
     def close(self) -> None:
         """Take leave of the server."""
         self._closed = True

@@ -14,6 +14,7 @@ from qmpd.block.jobs.block_job import BlockJob, BlockOptions
 from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.nodes import below
+from qmpd.block.pausing import away
 from qmpd.block.placing import put_on, replace, take_out
 from qmpd.block.recorded import write_backing
 from qmpd.block.reopening import reopen
@@ -122,7 +123,7 @@ class Commit(BlockJob):
             name = base.exact_name
         if overlay.driver in ("qcow2", "qed"):
             self._make_writable(overlay)
-            self.jobs.do_now(lambda: write_backing(overlay, name, base.driver))
+            away(lambda: write_backing(overlay, name, base.driver))
         old = self._top
         if graph.is_described_within(base, old):
             # Whose options have described what is gone describe what stays.

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 
 class Home(Protocol):
-    """The machine whose jobs they are; `words` gives a refusal in the words of the release."""
+    """The machine whose jobs they are.
+
+    `words` gives a refusal in the words of the release; `apart` does what may have to wait for a disk, be it later.
+    """
 
     behaviour: JobBehaviour
     graph: BlockGraph
     words: Callable[[Refusal], str]
+    apart: Callable[[Callable[[], object]], None]
 
     @property
     def activities(self) -> Activities:
@@ -59,12 +63,6 @@ class Home(Protocol):
     def do(self, work: Callable[[], Any], then: Callable[[Outcome], None]) -> None:
         """Have something read or written; `then` is told in the main loop."""
 
-    def do_now(self, work: Callable[[], Any]) -> Any:
-        """Have something small read or written, and wait for it a moment; what it has given.
-
-        :raise OSError, ImageError: it cannot be done.
-        """
-
     def is_limited(self, node: BlockNode) -> bool:
         """Whether there are throttle nodes on the way to a node."""
 
@@ -87,7 +85,7 @@ class Home(Protocol):
         """How many bytes are moved at once at most."""
 
     def settle(self) -> None:
-        """Wait a moment for what is read and written."""
+        """Wait for what is read and written."""
 
     def next_turn(self, action: Callable[[], None]) -> None:
         """Do something in the main loop's next turn."""

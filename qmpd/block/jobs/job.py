@@ -280,12 +280,15 @@ class Job(Activity[JobStatus]):
 
     def step(self) -> int | None:
         """Go on, now that what it has waited for has come."""
+        self.jobs.apart(self._step)
+        return None
+
+    def _step(self) -> None:
         if self._owed:
             self.take_outcome()
         elif self._asleep:
             self._asleep = False
             self._go_on()
-        return None
 
     def take_outcome(self) -> bool:
         """Go on with what came of its work, where that is known; whether it was."""
@@ -314,10 +317,9 @@ class Job(Activity[JobStatus]):
 
     def _leave(self) -> None:
         """The main loop hears that its work has ended."""
-        if self.has_ended:
-            return
-        self.busy = False
-        self.transaction.completed(self)
+        if not self.has_ended:
+            self.busy = False
+            self.transaction.completed(self)
 
     def fail(self, reason: str) -> None:
         """Its work fails, for this reason."""
@@ -486,9 +488,7 @@ class Job(Activity[JobStatus]):
 
     def error_words(self) -> str | None:
         """What is told of its failure; None where there was none."""
-        if self.error is None:
-            return None
-        why = self.error.why
+        why = None if self.error is None else self.error.why
         return self.jobs.words(why) if isinstance(why, Refusal) else why
 
     def query(self) -> dict[str, Any]:

@@ -52,8 +52,8 @@ class Jobs:
     """All jobs of one machine, the newest first (as all queries have them)."""
 
     __slots__ = (
-        "_all", "_drains", "_left", "_machine", "behaviour", "executor", "faults", "graph", "is_limited", "pace",
-        "pass_limits", "tell", "wait_at", "words",
+        "_all", "_drains", "_left", "_machine", "apart", "behaviour", "executor", "faults", "graph", "is_limited",
+        "pace", "pass_limits", "tell", "wait_at", "words",
     )  # fmt: skip
 
     def __init__(
@@ -64,18 +64,20 @@ class Jobs:
         behaviour: JobBehaviour,
         words: Callable[[Refusal], str],
         requests: Requests,
+        apart: Callable[[Callable[[], object]], None],
         pace: int = 0,
     ) -> None:
         """`pace` is how many bytes disks move in a second, 0 for as many as they can.
 
         `words` gives a refusal in the words of the release; `requests` are those to the disks, whose limits count for
-        jobs, too.
+        jobs, too.  `apart` does what may have to wait for a disk, be it later.
         """
         self._machine = machine
         self.graph = graph
         self.executor = executor
         self.behaviour = behaviour
         self.words = words
+        self.apart = apart
         self.tell = requests.tell
         self.is_limited = requests.is_limited
         self.wait_at = requests.wait_at
@@ -131,22 +133,8 @@ class Jobs:
 
         self.executor.do(work, told)
 
-    def do_now(self, work: Callable[[], Any]) -> Any:
-        """Have something small read or written, and wait for it a moment; what it has given.
-
-        :raise OSError, ImageError: it cannot be done.
-        """
-        outcomes: list[Outcome] = []
-        self.executor.do(work, outcomes.append)
-        self.executor.settle()
-        if not outcomes:
-            return None
-        if outcomes[0].error is not None:
-            raise outcomes[0].error
-        return outcomes[0].value
-
     def settle(self) -> None:
-        """Wait a moment for what is read and written."""
+        """Wait for what is read and written."""
         self.executor.settle()
 
     def next_turn(self, action: Callable[[], None]) -> None:
@@ -156,8 +144,7 @@ class Jobs:
 
     def _do_left(self) -> None:
         """Do the first of what was left, unless a drain has come before."""
-        if self._left:
-            self._left.popleft()()
+        self.apart(lambda: self._left.popleft()() if self._left else None)
 
     def run_turn(self) -> bool:
         """Do now what was left to the next turn; whether there was something."""

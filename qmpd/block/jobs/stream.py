@@ -13,6 +13,7 @@ from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions
 from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
+from qmpd.block.pausing import away
 from qmpd.block.placing import put_on, take_out
 from qmpd.block.recorded import write_backing
 from qmpd.block.reopening import reopen
@@ -136,7 +137,7 @@ class Stream(BlockJob):
         content = image.content
         if not image.read_only and content is not None:
             kind = None if base is None else base.driver
-            self.jobs.do_now(lambda: write_backing(image, name if base is not None else None, kind))
+            away(lambda: write_backing(image, name if base is not None else None, kind))
         graph.set_backing(image, below)
         image.backing_as_recorded = below is not None and self._options.backing_file is None
 

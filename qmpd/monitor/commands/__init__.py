@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from qmpd.monitor.entry import Handler
     from qmpd.qapi import Release
 
+_QUERIES = re.compile("query-|x-debug-")
 _PLACE = "qmpd.monitor.commands.{}"
 MODULES = {
     "control": (
@@ -107,6 +109,15 @@ EXTENDING = {
 }  # fmt: skip
 """The same of the commands that extensions add to a release."""
 
+_APART = frozenset({
+    "block", "block_limits", "block_nodes", "block_export", "block_snapshots", "bitmaps", "backups", "transaction",
+    "snapshots", "jobs", "block_stream", "block_create", "block_commit", "block_mirror", "qdev",
+})  # fmt: skip
+"""The modules whose commands may have to wait for disks, all but queries (`qmpd.system.apart`)."""
+
+_LOOKING = frozenset({"query-block", "query-blockstats", "query-named-block-nodes"})
+"""The queries that look at files."""
+
 _MODULE_OF = {name: module for module, names in {**MODULES, **EXTENDING}.items() for name in names}
 
 
@@ -142,6 +153,14 @@ def find(release: Release, name: str) -> Entry | None:
         from qmpd.monitor.commands.unmodelled import answer_unmodelled
 
         execute = answer_unmodelled(name)
+    elif _MODULE_OF.get(name) in _APART and not _QUERIES.match(name):
+        from qmpd.monitor.commands.waiting import apart
+
+        execute = apart(execute)
+    elif name in _LOOKING:
+        from qmpd.monitor.commands.waiting import looks
+
+        execute = looks(execute)
     if name == "blockdev-add":
         from qmpd.monitor.commands.waiting import waits_for_pipes, waits_for_servers
 

@@ -10,6 +10,8 @@ from qmpd.monitor.results import EMPTY
 from qmpd.system.at_rest import at_rest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
@@ -18,16 +20,22 @@ if TYPE_CHECKING:
 @command("device_add")
 def device_add(system: System, session: Client, arguments: Arguments) -> object:
     """The properties are set in the order of QEMU's dictionary."""
+    plug_in(system, arguments)
+    return EMPTY
 
 
-    def add() -> object:
-        system.devices.add(arguments)
-        return EMPTY
+def plug_in(system: System, properties: Mapping[str, object], *, text: bool = False) -> None:
+    """Add a device; it locks the files of its disk, and may have to open them anew.
 
-    drive = arguments.get("drive")
+    :raise Refusal: it cannot be had.
+    """
+    drive = properties.get("drive")
     node = system.inventory.backends.block.lookup(drive) if isinstance(drive, str) else None
-    # It locks the files of its disk, and may have to open them anew.
-    return add() if node is None else at_rest(system, add, [{"filename": name} for name in locations(node)])
+    if node is None:
+        system.devices.add(properties, text=text)
+    else:
+        names = [{"filename": name} for name in locations(node)]
+        at_rest(system, lambda: system.devices.add(properties, text=text), names)
 
 
 @command("device_del")

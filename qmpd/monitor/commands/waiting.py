@@ -21,6 +21,28 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 
+def apart(handler: Handler) -> Handler:
+    """The same handler, which the main loop does not wait for where it waits for disks or servers."""
+
+    def execute(system: System, session: Client, arguments: Arguments) -> object:
+        if system.host is None:
+            return handler(system, session, arguments)
+        return system.disks.apart.run(lambda: handler(system, session, arguments))
+
+    return execute
+
+
+def looks(handler: Handler) -> Handler:
+    """The same for a query."""
+
+    def execute(system: System, session: Client, arguments: Arguments) -> object:
+        if system.host is None or system.is_bare:
+            return handler(system, session, arguments)
+        return system.disks.apart.look(lambda: handler(system, session, arguments))
+
+    return execute
+
+
 def waits_for_pipes(handler: Handler) -> Handler:
     """The same handler, after each pipe among its arguments' files has been written."""
 
