@@ -162,6 +162,8 @@ class _Session:
 
     def _wait(self, work: Callable[[], Any]) -> None:
         self._waiting = []
+        # Commands that change nodes come after it.
+        self._system.disks.apart.hold()
 
         def done(outcome: Outcome) -> None:
             self._system.disks.requests.tell()
@@ -175,6 +177,7 @@ class _Session:
         for text in said or ():
             self.say(text)
         self.end()
+        self._system.disks.apart.let_go()
 
     # What ends at once; where it does not, None is given
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Apart:
     """What one machine does that can be put aside."""
 
-    __slots__ = ("_executor", "_looker", "_more", "_under_way", "_waiting")
+    __slots__ = ("_executor", "_holders", "_looker", "_more", "_under_way", "_waiting")
 
     def __init__(self, executor: Executor, more: Callable[[], Executor]) -> None:
         """`more` makes another executor, for those who only look."""
@@ -31,6 +31,8 @@ class Apart:
         self._looker: Executor | None = None
         self._under_way: _Command | None = None
         self._waiting: deque[_Command] = deque()
+        # How many are at work for whose end commands have to wait, though steps of jobs need not.
+        self._holders = 0
 
     def run(self, act: Callable[[], Any]) -> Any:
         """Do it, and give what it gives; or a reply that comes later, where it or another one has to wait.
@@ -40,7 +42,7 @@ class Apart:
         if current() is not None:
             return act()
         command = _Command(act, self.do)
-        if self._under_way is not None:
+        if self._under_way is not None or self._holders:
             self._waiting.append(command)
             return command.reply
         return self._given(command, self._begin(command))
@@ -92,8 +94,24 @@ class Apart:
     def _end(self, command: _Command, came: Came) -> None:
         self._under_way = None
         command.end(came)
-        while self._waiting and self._under_way is None:
-            following = self._waiting.popleft()
+        self._go_on()
+
+    def hold(self) -> None:
+        """Have commands wait until `let_go` is called."""
+        self._holders += 1
+
+    def let_go(self) -> None:
+        """Let commands go on, if nobody else holds them."""
+        self._holders -= 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin with those that have waited."""
+        while self._under_way is None:
+            following = next((each for each in self._waiting if not (self._holders and each.answers)), None)
+            if following is None:
+                return
+            self._waiting.remove(following)
             if following.reply.is_over:
                 # It was made to fail, or another process executes it.
                 continue
@@ -105,18 +123,18 @@ class Apart:
 class _Command:
     """One command, and its reply, in case that comes later; `do` is what computes that, None where nobody is told."""
 
-    __slots__ = ("_answers", "_came", "act", "reply")
+    __slots__ = ("_came", "act", "answers", "reply")
 
     def __init__(self, act: Callable[[], Any], do: Callable[[Callable[[], None]], None] | None) -> None:
         self.act = act
-        self._answers = do is not None
+        self.answers = do is not None
         self._came: Came | None = None
         self.reply = Deferred(self._value, self._may)
         self.reply.apart = do
 
     def end(self, came: Came) -> None:
         """This has come of it: it is replied, or what that waits for in turn."""
-        if not self._answers:
+        if not self.answers:
             value_of(came)
             return
         self._came = came
