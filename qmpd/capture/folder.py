@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from qmpd.capture import migration_lines
 from qmpd.capture.answers import answers, asking
 from qmpd.capture.behaviour import describe, measure
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
@@ -71,6 +72,7 @@ class _Face:
             self.human_monitor = {
                 name: client.ask("human-monitor-command", {"command-line": line}).result for name, line in texts.items()
             }
+            self.human_monitor |= migration_lines.learn(client)
         self.allowed_early = self._allowed_early(command, report)
 
     def _allowed_early(self, command: str, report: Report) -> set[str]:

@@ -175,6 +175,7 @@ class _VM:
         names = transfer(self.base.names, self.base.introspection, self.introspection)
         table = self.base.human_monitor
         texts = {"help": table.help([]), "info": table.help(["info"]), "log": table.help(["log"])}
+        texts |= {"migrate-parameters": table.migrate_parameters, "migrate-globals": table.migrate_globals}
         return {
             "twin.json": json.dumps(self._facts(), indent=2).encode() + b"\n",
             "release.json": release_file(self.version, found),

@@ -89,7 +89,6 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "i": declare("format:/ address:integer"),
     "loadvm": declare("name:string"),
     "memsave": _SAVE,
-    "migrate": declare("detach:-d block:-b incremental:-i resume:-r uri:string"),
     "migrate_incoming": declare("uri:string"),
     "migrate_set_capability": declare("name:string state:switch"),
     "migrate_set_parameter": declare("name:string value:string"),
@@ -140,9 +139,9 @@ def _read(line: Line, kind: str) -> Any:
         if word not in ("on", "off"):
             raise Misread("Expected 'on' or 'off'")
         return word == "on"
-    if kind == "size":
+    if kind in ("size", "mebibytes"):
         try:
-            return size_of(word)
+            return size_of(f"{word}M" if kind == "mebibytes" and word[-1:].isdigit() else word)
         except (ValueError, OverflowError):
             raise Misread("invalid size") from None
     return word
@@ -184,10 +183,6 @@ def _save(name: str) -> Action:
 
 def _client_information(system: System, values: Values) -> str:
     return execute(system, "client_migrate_info", {name: values[name] for name in ("protocol", "hostname")})
-
-
-def _migrate(system: System, values: Values) -> str:
-    return execute(system, "migrate", {"uri": values["uri"]})
 
 
 def _migrate_incoming(system: System, values: Values) -> str:
@@ -299,7 +294,6 @@ _ACTIONS: dict[str, Action] = {
     "client_migrate_info": _client_information,
     "cpu": _cpu,
     "memsave": _save("memsave"),
-    "migrate": _migrate,
     "migrate_incoming": _migrate_incoming,
     "migrate_set_capability": _set_capability,
     "migrate_set_parameter": _set_parameter,

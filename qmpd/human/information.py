@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled
-from qmpd.human import dirty_pages
+from qmpd.human import dirty_pages, migration
 from qmpd.human.asking import answer, ask
 from qmpd.human.declared import declare, read
 from qmpd.human.inquiries import INQUIRIES
@@ -147,6 +147,7 @@ def _info_numa(system: System, line: Line) -> str:
 INFORMATION: dict[str, Part] = {
     **INQUIRIES,
     **dirty_pages.INQUIRIES,
+    **migration.INQUIRIES,
     "balloon": _info_balloon,
     "block": _info_block,
     "block-jobs": info_jobs,

@@ -170,7 +170,6 @@ _SHOWN: dict[str, tuple[str, Show | None]] = {
     "cryptodev": ("", _nothing_of("query-cryptodev")),
     "hotpluggable-cpus": ("", _hotpluggable),
     "lapic": ("apic:integer?", _local_apic),
-    "migrate": ("all:-a", None),
     "mtree": ("flat:-f dispatch:-d owner:-o disabled:-D", None),
     "qom-tree": ("path:string?", _tree),
     "qtree": ("brief:-b", None),
@@ -198,7 +197,6 @@ _SHOWN: dict[str, tuple[str, Show | None]] = {
 """What each takes, and what it shows; without that it is not modelled."""
 
 _SHORTER: dict[str, Shorter] = {
-    "migrate": Shorter(lambda behaviour: behaviour.migration_told_whole, ()),
     "qtree": Shorter(lambda behaviour: behaviour.device_tree_in_brief, ()),
     "registers": Shorter(lambda behaviour: behaviour.registers_of_one_cpu, declare("all:-a")),
 }

@@ -291,6 +291,8 @@ class MachineSettings:
     start_paused: bool = False
     preconfig: bool = False
     incoming: str | None = None
+    # Nothing that hinders a migration may be in it (`-only-migratable`).
+    only_migratable: bool = False
     run_state: str | None = None
     reboot: RebootAction = RebootAction.RESET
     shutdown: ShutdownAction = ShutdownAction.POWEROFF

@@ -98,6 +98,8 @@ ABOUT: dict[str, str] = {
     "incoming_channels": "-incoming takes a channel as JSON or by its type, and looks at that at once; came"
     " between 7.2 and 10.0",
     "migrates_through_files": "migration knows 'file:'; came between 7.2 and 10.0",
+    "detached_migration_told": "human-monitor-command says that a migration goes on though nobody waits for it; changed"
+    " between 10.0 and 11.1",
     "dirty_rate_sampling": "the modes of calc-dirty-rate that take a number of samples; changed between 7.2 and 10.0",
     "dirty_rate_start": "in which time query-dirty-rate tells the start: 'uptime' of the host or 'time-of-day'; changed"
     " between 7.2 and 10.0",
@@ -313,6 +315,7 @@ class Behaviour:
     smbios_slots_checked_early: bool = False
     incoming_channels: bool = True
     migrates_through_files: bool = True
+    detached_migration_told: bool = True
     dirty_rate_sampling: str = "page-sampling"
     dirty_rate_start: str = "time-of-day"
     descriptors_of_files: str = "deprecated"

@@ -12,10 +12,17 @@ class HumanMonitorTable:
 
     `commands` and `information` (the words after `info`) give each name its title, in which the names of
     one command stand side by side: `cont|c`.
+
+    `migrate_parameters` are the lines of `info migrate_parameters`, with `{}` in place of the values, and
+    `migrate_globals` those that `info migrate` has of every machine; empty where they are not known.
     """
 
-    def __init__(self, help_text: str, information_text: str, log_text: str = "") -> None:
+    def __init__(
+        self, help_text: str, information_text: str, log_text: str = "", parameters: str = "", shared: str = ""
+    ) -> None:
         """Read the texts, their lines ended by line feeds; `log_text` is what `help log` prints, if it is known."""
+        self.migrate_parameters = parameters
+        self.migrate_globals = shared
         self._log = log_text
         self._help = help_text
         self._information = information_text

@@ -187,7 +187,8 @@ class Release:
         path = self.directory / "human-monitor.json"
         try:
             texts = orjson.loads(self._read(path.name))
-            told = (texts["help"], texts["info"], texts.get("log", ""))
+            known = ("log", "migrate-parameters", "migrate-globals")
+            told = (texts["help"], texts["info"], *(texts.get(name, "") for name in known))
             return HumanMonitorTable(*(text.replace("\r\n", "\n") for text in told))
         except (OSError, ValueError, KeyError) as error:
             raise BadRelease(f"{path}: {error}") from error

@@ -278,7 +278,7 @@ def _steps(scenario: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[str
 
 
 @asynccontextmanager
-async def _served(release: str, scenario: dict[str, Any], folder: str) -> AsyncIterator[Machine]:
+async def served(release: str, scenario: dict[str, Any], folder: str) -> AsyncIterator[Machine]:
     port = str(27_183 + int(os.path.basename(folder)) % 4_000)
     if scenario["guest"] is not None:
         await trio.Path(folder, "guest.img").write_bytes(bytes(41 * 512))
@@ -314,7 +314,7 @@ async def _play_one(
         await prepared.copy(scenario.get("prepare", []), folder)
         differences = result.differences.setdefault(scenario["scenario"], [])
         try:
-            async with _served(release, scenario, folder) as machine, AsyncExitStack() as stack:
+            async with served(release, scenario, folder) as machine, AsyncExitStack() as stack:
                 # The name says how long a job was left alone, which its step does not.
                 said_so = re.search(r"([.\d]+) s\b", scenario["scenario"])
                 if said_so is not None:

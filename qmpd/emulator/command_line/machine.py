@@ -116,6 +116,10 @@ class MachineOptions:
         """Let the machine wait for one that migrates to here."""
         self.settings = replace(self.settings, incoming=uri)
 
+    def be_only_migratable(self) -> None:
+        """Have nothing that hinders a migration."""
+        self.settings = replace(self.settings, only_migratable=True)
+
     def set_name(self, name: str | None) -> None:
         """Call the virtual machine this."""
         if name is not None:

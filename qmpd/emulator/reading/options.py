@@ -97,6 +97,7 @@ class EmulatorOptions(KeptOptions):
             "no-shutdown": self._take_action,
             "watchdog-action": self._take_action,
             "incoming": self._take_incoming,
+            "only-migratable": self._take_only_migratable,
             "tpmdev": self._take_tpm,
             "accel": self._take_accelerator,
             "enable-kvm": self._take_kvm,
@@ -255,6 +256,9 @@ class EmulatorOptions(KeptOptions):
     def _take_incoming(self, given: Given) -> None:
         self.singles.check_incoming(given.value)
         self.machine.set_incoming(given.value)
+
+    def _take_only_migratable(self, _given: Given) -> None:
+        self.machine.be_only_migratable()
 
     def _take_kvm(self, _given: Given) -> None:
         self.machine.machine["accel"] = "kvm"

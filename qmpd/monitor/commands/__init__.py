@@ -35,6 +35,9 @@ MODULES = {
         "query-migrate-parameters", "migrate_cancel", "migrate-recover", "migrate-continue", "migrate-start-postcopy",
         "migrate", "migrate-incoming", "query-migrate",
     ),
+    "older_migration": (
+        "migrate_set_speed", "migrate_set_downtime", "migrate-set-cache-size", "query-migrate-cache-size",
+    ),
     "dirty_pages": (
         "calc-dirty-rate", "query-dirty-rate", "set-vcpu-dirty-limit", "cancel-vcpu-dirty-limit",
         "query-vcpu-dirty-limit",
