@@ -41,8 +41,10 @@ QUIET = 60 * MILLISECOND
 STEP = 4_000 * MILLISECOND
 POLL = 20 * MILLISECOND
 LINGER = 150 * MILLISECOND
-TALK, TALKS = 0.002, 250
+TALK, TALKS = 0.002, 1000
 """Seconds that two machines are given to speak to each other, and how often while a reply is owed."""
+MIGRATIONS = ("migration", "incoming")
+"""The kinds of activities that speak to another machine."""
 MEASURED, MEASURING = '"status": "measured"', 1_500 * MILLISECOND
 """Before it asked for the result of a measurement the recorder waited for so long."""
 AT_ONCE = 8
@@ -163,13 +165,14 @@ class Machine(Served):
         """Let time pass until `done` and nothing has come for `quiet` nanoseconds, or for `limit`; what came."""
         came = await self._take(client)
         talks = 0
-        while self.other is not None and not any(map(_is_reply, came)) and talks < TALKS and not self._ended.is_set():
-            await trio.sleep(TALK)
-            talks += 1
-            came += await self._take(client)
         now = self.clock.monotonic_nanoseconds()
         last, end = now, now + limit
         while not self._ended.is_set():
+            if talks < TALKS and self._is_spoken_to(came, done):
+                await trio.sleep(TALK)
+                talks += 1
+                came += await self._take(client)
+                continue
             until = min(last + quiet, end) if done(came) else end
             if until <= now:
                 break
@@ -185,6 +188,20 @@ class Machine(Served):
                 came += more
                 last = now
         return came
+
+    def _is_spoken_to(self, came: list[str], done: Callable[[list[str]], bool]) -> bool:
+        """Whether something is to come that takes the computer's time: another process, or the other machine."""
+        if done(came):
+            return False
+        if self.other is not None and not any(map(_is_reply, came)):
+            return True
+        left = [
+            found.left
+            for each in self._both()
+            for found in each.vm.system.activities.describe()
+            if found.kind in MIGRATIONS
+        ]
+        return bool(left) and all(each is None for each in left)
 
     def _both(self) -> list[Machine]:
         """The machines of a scenario that have not ended."""
