@@ -263,14 +263,21 @@ class GuestControl(DiskGuest):
         self._side.release(device)
 
     @command("guest-refuse-device")
-    def refuse_device(self, device: str) -> None:
-        """Refuse to let go of a device that device_del has asked for."""
-        self._side.refuse(device)
+    def refuse_device(self, device: str, reason: str = "") -> None:
+        """Refuse to let go of a device that device_del has asked for; with `reason` the machine fails at memory."""
+        self._side.refuse(device, reason)
 
     @command("guest-set-balloon")
     def set_balloon(self, size: int) -> None:
         """Do with `size` bytes of memory from now on, whatever the balloon asks for; takes a balloon."""
         self._side.set_balloon(size)
+
+    @command("guest-report-stats")
+    def report_stats(self, stats: Any) -> None:
+        """Tell the balloon's statistics, and no others: `stats` is an object of numbers, such as `stat-free-memory`."""
+        if not isinstance(stats, dict) or not all(type(each) is int and each >= 0 for each in stats.values()):
+            raise ControlError("'stats' is an object whose members are numbers")
+        self._side.report_statistics(stats)
 
     @command("guest-move-tray")
     def move_tray(self, device: str, open_: bool) -> None:

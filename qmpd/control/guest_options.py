@@ -40,6 +40,7 @@ class GuestOptions(TypedDict, total=False):
     unplug_delay: Time
     balloon: bool
     balloon_delay: Time
+    balloon_stats: bool
     agent: bool
     agent_device: str
     agent_boot_time: Time

@@ -131,6 +131,11 @@ class Guest:
         return self.phase is GuestPhase.RUNNING
 
     @property
+    def uses_acpi(self) -> bool:
+        """Whether what runs is an operating system, rather than a boot sector that does its one thing."""
+        return self.settings.on_boot is GuestAction.NONE
+
+    @property
     def all_cpus_run(self) -> bool:
         """Whether the first virtual CPU has set the others going: an operating system does, once it runs."""
         return self.phase in {GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN}
@@ -144,6 +149,11 @@ class Guest:
         """It is asked to do with another amount of memory; an operating system that does not run yet hears it then."""
         if self.phase is GuestPhase.RUNNING and self.settings.heeds_balloon():
             self._set("balloon", self.settings.balloon_delay)
+
+    def statistics_asked(self, delay: int) -> None:
+        """Its balloon asks for statistics so many nanoseconds from now."""
+        if self.phase is GuestPhase.RUNNING and self.settings.balloon_stats:
+            self._set("balloon-stats", delay)
 
     def _hear(self) -> None:
         """It runs from now on, and hears what it was asked before."""
@@ -290,7 +300,9 @@ class Guest:
 
         :raise TypeError: there is no such setting.
         """
-        self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
+        reported, self.settings = self.settings.balloon_stats, replace(self.settings, **changes)  # type: ignore[arg-type]
+        if not reported:
+            self.statistics_asked(0)
         if self.settings.agent and self.phase is GuestPhase.RUNNING:
             self.have_agent().booted()
         elif self.agent is not None and not self.settings.agent:
@@ -402,6 +414,8 @@ class Guest:
             self._act(self.settings.sleep_action())
         elif name == "nmi":
             self._act(self.settings.on_nmi)
+        elif name == "balloon-stats" and self._machine.parts is not None:
+            self._machine.parts.balloon_polled()
         elif name == "balloon" and self._machine.parts is not None:
             self._machine.parts.balloon_followed()
         elif name.startswith(_UNPLUG) and self._machine.parts is not None:

@@ -50,13 +50,15 @@ class GuestSide:
         removal.check_removable(device)
         removal.take_away(device)
 
-    def refuse(self, identifier: str) -> None:
-        """Refuse to let go of a device that `device_del` has asked for."""
+    def refuse(self, identifier: str, reason: str = "") -> None:
+        """Refuse to let go of a device that `device_del` has asked for; with a `reason` the machine fails at memory."""
         devices = self._inventory.devices
         device = devices.find(identifier)
         if not devices.removal.is_asked_for(device):
             raise MachineError(f"the guest is not asked to let go of '{identifier}'")
-        devices.removal.answer(device.path, releases=False)
+        if reason and not device.driver.endswith("dimm"):
+            raise MachineError(f"'{identifier}' is no memory, which alone can fail for a reason that is told")
+        devices.removal.answer(device.path, releases=False, reason=reason)
 
     def set_balloon(self, size: int) -> None:
         """Have `size` bytes of memory from now on, in whole pages; BALLOON_CHANGE tells of a change."""
@@ -65,6 +67,18 @@ class GuestSide:
         if not 0 <= size <= self._machine.settings.memory:
             raise MachineError(f"the machine has {self._machine.settings.memory} bytes of memory")
         self._inventory.balloon.settle(size // _PAGE * _PAGE)
+
+    def report_statistics(self, statistics: Mapping[str, int]) -> None:
+        """Tell the balloon these statistics, by their names in the property `guest-stats`; others are not told."""
+        if not self._inventory.backends.has(BALLOON):
+            raise MachineError("the machine has no balloon")
+        balloon = self._inventory.balloon
+        known = balloon.known_statistics()
+        for name in statistics:
+            if name not in known:
+                raise MachineError(f"there is no statistic '{name}', but {', '.join(sorted(known))}")
+        balloon.report(statistics)
+        balloon.ask_again()
 
     def _drive(self, identifier: str) -> Drive:
         device = self._inventory.devices.find(identifier)

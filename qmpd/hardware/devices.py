@@ -14,6 +14,7 @@ from qmpd.common.dictionary_order import in_order
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, presets, processors, virtio
+from qmpd.hardware.acpi_slots import AcpiSlots
 from qmpd.hardware.assembly import make_room
 from qmpd.hardware.backends import chardevs_of
 from qmpd.hardware.buses import Bus, Buses, Device
@@ -66,7 +67,7 @@ class Devices:
 
     __slots__ = (
         "_anonymous", "_backends", "_builder", "_driver_types", "_home", "_rules", "_texts", "_tree", "_types",
-        "_unattached", "buses", "reader", "removal",
+        "_unattached", "buses", "reader", "removal", "slots",
     )  # fmt: skip
 
     def __init__(
@@ -94,7 +95,8 @@ class Devices:
         for device in self.buses.devices.values():
             places.restore(device)
         self._anonymous = 0
-        self.removal = Removal(tree, self.buses, backends, rules, home)
+        self.slots = AcpiSlots()
+        self.removal = Removal(tree, self.buses, backends, rules, home, self.slots)
         numbers = [name[len("device[") : -1] for name in tree.container(UNATTACHED).children if name[:7] == "device["]
         self._unattached = 1 + max(map(int, numbers), default=-1)
 
@@ -124,6 +126,18 @@ class Devices:
             raise Refusal("identifier-expected", name="id")
         if check == "options" and identifier in self.removal.in_use:
             raise MachineError(texts("device-id-duplicate", id=identifier))
+        try:
+            device = self._make(options, identifier, check, cold=cold, text=text)
+        except Refusal:
+            self.removal.drain()
+            raise
+        if self._rules.adding_ends_lag:
+            self.removal.drain()
+        if identifier is not None:
+            self.removal.in_use.add(identifier)
+        return device
+
+    def _make(self, options: Options, identifier: str | None, check: str, *, cold: bool, text: bool) -> Device:
         driver = options.get("driver")
         if not isinstance(driver, str):
             raise MachineError("Parameter 'driver' is missing")
@@ -133,7 +147,7 @@ class Devices:
             if check == "late" and not is_identifier(identifier):
                 raise MachineError(f"Invalid qdev ID '{identifier}'")
             if identifier in self._tree.container(PERIPHERAL).children:
-                raise MachineError(texts("device-id-duplicate", id=identifier))
+                raise MachineError(self._texts("device-id-duplicate", id=identifier))
             name = identifier
         else:
             name = f"device[{self._anonymous}]"
@@ -157,8 +171,6 @@ class Devices:
         except Refusal:
             container.remove(name)
             raise
-        if identifier is not None:
-            self.removal.in_use.add(identifier)
         return device
 
     def _bus(self, driver: str, captured: dict[str, Any], options: Options, cold: bool) -> Bus | None:
@@ -444,6 +456,11 @@ class Devices:
         """The machine has been put together."""
         if self.buses.root is not None:
             controllers.adopt_bridges(self.buses.root, [each.node for each in self.buses.devices.values()])
+
+    def acpi_status(self) -> list[dict[str, Any]]:
+        """What query-acpi-ospm-status tells."""
+        always = not self._rules.cpu_unplug_needs_guest
+        return self.slots.describe(self.buses.devices.values(), self._home.settings, always_cpus=always)
 
     def drivers(self) -> set[str]:
         """The types of the devices that there are."""

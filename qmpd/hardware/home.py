@@ -20,11 +20,18 @@ class Listener(Protocol):
     def listens(self) -> bool:
         """Whether an operating system runs."""
 
+    @property
+    def uses_acpi(self) -> bool:
+        """Whether what runs is an operating system that knows ACPI."""
+
     def unplug_asked(self, path: str) -> None:
         """It is asked to let go of the device at this path."""
 
     def balloon_asked(self) -> None:
         """It is asked to do with another amount of memory."""
+
+    def statistics_asked(self, delay: int) -> None:
+        """Its balloon asks for statistics so many nanoseconds from now."""
 
 
 class Home(Protocol):
@@ -37,6 +44,10 @@ class Home(Protocol):
     @property
     def clock(self) -> Clock:
         """Its clock."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its timers, and its own time."""
 
     @property
     def has_run(self) -> bool:
@@ -63,9 +74,10 @@ class Workbench:
     def __init__(self, settings: MachineSettings) -> None:
         self.settings = settings
         self.clock = SystemClock()
+        self.schedule = Schedule(self.clock)
         self.has_run = False
         self.guest: Listener | None = None
-        self.activities = Activities(Schedule(self.clock), _wake_nobody)
+        self.activities = Activities(self.schedule, _wake_nobody)
 
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event, which nobody hears."""

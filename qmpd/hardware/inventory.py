@@ -14,7 +14,7 @@ from qmpd.common.refusals import NotModelled
 from qmpd.hardware import memory, own_memory
 from qmpd.hardware.assembly import frame, make_board
 from qmpd.hardware.backends import Backends
-from qmpd.hardware.balloon import BALLOON, Balloon
+from qmpd.hardware.balloon import BALLOON, INTERVAL, Balloon
 from qmpd.hardware.device_rules import DeviceRules
 from qmpd.hardware.device_types import DeviceTypes
 from qmpd.hardware.devices import Devices
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from qmpd.qom.tree import Types
     from qmpd.schedule.activity import Activities
     from qmpd.schedule.clock import Clock
+    from qmpd.schedule.schedule import Schedule
 
 _CHARDEVS = "/chardevs"
 
@@ -132,6 +133,11 @@ class Inventory:
     def clock(self) -> Clock:
         """The machine's clock."""
         return self._home.clock
+
+    @property
+    def schedule(self) -> Schedule:
+        """The machine's timers, and its own time."""
+        return self._home.schedule
 
     @property
     def has_run(self) -> bool:
@@ -276,6 +282,11 @@ class Inventory:
         """The types of the devices."""
         return self.devices.drivers()
 
+    def balloon_polled(self) -> None:
+        """The guest tells its balloon's statistics."""
+        if self.backends.has(BALLOON):
+            self.balloon.polled()
+
     def balloon_followed(self) -> None:
         """The guest has done with its memory what it was asked."""
         self.balloon.follow()
@@ -303,7 +314,10 @@ class Inventory:
         taken = check_value(self.tree, node, self.tree.require(node, name), value, self.texts)
         self.objects.check_value(node, name, taken)
         self.devices.check_set(node, name, taken)
-        self.objects.put(node, name, taken)
+        if name == INTERVAL:
+            self.balloon.poll_every(taken)
+        else:
+            self.objects.put(node, name, taken)
 
     def remove_device(self, identifier: str) -> None:
         """Remove a device (`device_del`), or ask the guest to let go of it.
@@ -323,10 +337,13 @@ class Inventory:
         if guest is None:
             return
         if self._devices is not None:
+            self._devices.slots.cpus_found |= guest.uses_acpi
             for device in self._devices.removal.pending():
                 guest.unplug_asked(device.path)
         if self._balloon is not None and self.balloon.taken != self.balloon.wanted:
             guest.balloon_asked()
+        if self.backends.has(BALLOON):
+            guest.statistics_asked(0)
 
     def guest_answers(self, path: str, *, releases: bool) -> None:
         """The guest lets go of the device at this path, or will not."""

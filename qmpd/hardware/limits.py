@@ -158,6 +158,10 @@ REALIZED: dict[str, tuple[Limit, ...]] = {
 }  # fmt: skip
 """What is looked at when a device has its place, by its type or one that it is derived from."""
 
+_POLLING = (
+    Limit("guest-stats-polling-interval", range(1 << 63), "timer value must be greater than zero"),
+    Limit("guest-stats-polling-interval", range(1 << 32), "timer value is too big"),
+)
 SET: dict[str, tuple[Limit, ...]] = {
     "nvdimm": (
         Limit(
@@ -166,10 +170,8 @@ SET: dict[str, tuple[Limit, ...]] = {
         ),
     ),
     "nvme": (Limit("smart_critical_warning", range(32), "unsupported smart critical warning bits: {hexadecimal}"),),
-    "virtio-balloon-pci-base": (
-        Limit("guest-stats-polling-interval", range(1 << 63), "timer value must be greater than zero"),
-        Limit("guest-stats-polling-interval", range(1 << 32), "timer value is too big"),
-    ),
+    "virtio-balloon-pci-base": _POLLING,
+    "virtio-balloon-device": _POLLING,
 }  # fmt: skip
 """What is looked at when a property is set."""
 

@@ -1,7 +1,9 @@
 """Taking devices away from a machine (QEMU's system/qdev-monitor.c, `device_del`).
 
-A device on a PCI bus goes when the guest lets go of it, any other at once.  Either way DEVICE_DELETED comes a little
-later, when nobody uses what it was made of any more.  All that is an activity (`Unplug`).
+A device on a PCI bus goes when the guest lets go of it, any other at once.  Either way what it was made of is still in
+use for a while: until QEMU is sure that no thread of its own looks at it any more (RCU), which it waits for on the
+computer's time, whether or not the machine runs.  Its node and its character device are the device's until then, and
+DEVICE_DELETED comes at the end.  What goes meanwhile goes at the same end.  All that is an activity (`Unplug`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from qmpd.hardware import controllers, places, processors
+from qmpd.hardware.acpi_slots import EJECT_REQUEST, FAILURE
 from qmpd.hardware.controllers import Controller
 from qmpd.machine.errors import MachineError
 from qmpd.schedule.activity import Activity
@@ -17,12 +20,15 @@ from qmpd.schedule.activity import Activity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from qmpd.hardware.acpi_slots import AcpiSlots
     from qmpd.hardware.backends import Backends
     from qmpd.hardware.buses import Buses, Device
     from qmpd.hardware.home import Home
     from qmpd.qom.tree import ObjectTree
 
 BACKEND = "/backend"
+_MILLISECOND = 1_000_000
+_EXPRESS_LAPSE = 5_000 * _MILLISECOND
 
 
 class RemovalRules(Protocol):
@@ -33,8 +39,28 @@ class RemovalRules(Protocol):
         """Whether `device_del` is refused once a device was asked to go before the machine had run, until it goes."""
 
     @property
+    def unpowered_slots_let_go(self) -> bool:
+        """Whether a port of PCI Express lets a device go at once that no guest has used, and asks again after 5 s."""
+
+    @property
     def cpu_unplug_needs_guest(self) -> bool:
         """Whether a CPU cannot be unplugged before the guest has looked at the machine's CPUs."""
+
+    @property
+    def unplug_lag(self) -> int:
+        """The milliseconds from the moment at which a device has gone to the one at which what it used is free."""
+
+    @property
+    def adding_ends_lag(self) -> bool:
+        """Whether `device_add` has what is leaving gone at once even where it succeeds."""
+
+    @property
+    def untold_devices(self) -> str:
+        """The types, with commas between, whose devices QEMU never gets rid of, so that nothing tells of their end."""
+
+    @property
+    def memory_unplug_event(self) -> str:
+        """The event that tells that the machine cannot take memory away; empty: there is none."""
 
     @property
     def unplug_refusal_event(self) -> str:
@@ -66,7 +92,7 @@ class Unplug(Activity[UnplugState]):
     VERBS: ClassVar = {"answer": frozenset({UnplugState.ASKED}), "fail": frozenset({UnplugState.ASKED})}
     ENDS = frozenset({UnplugState.REFUSED, UnplugState.GONE})
 
-    __slots__ = ("_removal", "answer", "early", "name", "path")
+    __slots__ = ("_removal", "answer", "lapses", "name", "path", "reason")
 
     def __init__(self, removal: Removal, name: str, path: str) -> None:
         super().__init__(UnplugState.ASKED)
@@ -75,8 +101,10 @@ class Unplug(Activity[UnplugState]):
         self.path = path
         # Whether the guest lets go of it; None while it has not said.
         self.answer: bool | None = None
-        # Whether it was asked for before the machine had ever run.
-        self.early = False
+        # Why the machine itself cannot let go of memory, where that is so.
+        self.reason = ""
+        # The machine's own time at which the request lapses, so that there can be another; None: it never does.
+        self.lapses: int | None = 0
 
     def step(self) -> int | None:
         """Do what the guest has answered; a device that is nowhere any more is told of."""
@@ -99,13 +127,14 @@ class Unplug(Activity[UnplugState]):
         self._removal.stays(self)
 
     def snapshot(self) -> dict[str, Any]:
-        """Its state, the device's path, what the guest has said, and whether the machine had run by then."""
-        return {**super().snapshot(), "path": self.path, "answer": self.answer, "early": self.early}
+        """Its state, the device's path, what the guest has said, and when the request lapses."""
+        own = {"path": self.path, "answer": self.answer, "lapses": self.lapses, "reason": self.reason}
+        return {**super().snapshot(), **own}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what `snapshot` made this of."""
         super().restore(state)
-        self.answer, self.early = state["answer"], state["early"]
+        self.answer, self.lapses, self.reason = state["answer"], state["lapses"], state["reason"]
 
 
 class Removal:
@@ -114,9 +143,12 @@ class Removal:
     `in_use` are the ids that count as taken, though their devices may be gone from the tree: the options are there yet.
     """
 
-    __slots__ = ("_backends", "_buses", "_gone", "_home", "_rules", "_tree", "in_use")
+    __slots__ = ("_backends", "_buses", "_gone", "_home", "_rules", "_slots", "_tree", "in_use")
 
-    def __init__(self, tree: ObjectTree, buses: Buses, backends: Backends, rules: RemovalRules, home: Home) -> None:
+    def __init__(
+        self, tree: ObjectTree, buses: Buses, backends: Backends, rules: RemovalRules, home: Home, slots: AcpiSlots
+    ) -> None:
+        self._slots = slots
         self._tree = tree
         self._buses = buses
         self._backends = backends
@@ -137,9 +169,7 @@ class Removal:
         """
         by = controllers.controller(self._tree, device.bus)
         unplug = self._unplug(device.path)
-        # ACPI's request lapses after no time at all, but one that came while the clock stood at 0 never does.
-        lasts = by is Controller.ACPI and self._rules.unplug_asked_once and unplug is not None and unplug.early
-        if unplug is not None and (by is Controller.EXPRESS or lasts):
+        if unplug is not None and (unplug.lapses is None or self._home.schedule.now() < unplug.lapses):
             raise MachineError(f"Device {identifier} is already in the process of unplug")
         self.check_removable(device)
         if processors.is_processor(device.node):
@@ -149,8 +179,18 @@ class Removal:
             return False
         if unplug is None:
             unplug = self._begin(device.path)
-        unplug.early = not self._home.has_run
+        unplug.lapses = self._lapse(by)
         return True
+
+    def _lapse(self, by: Controller) -> int | None:
+        """The machine's own time at which a request made now lapses; None: it never does.
+
+        ACPI's lapses after no time at all, but one that comes while the machine's time stands at 0 never does.
+        """
+        if by is Controller.EXPRESS:
+            return self._home.schedule.now() + _EXPRESS_LAPSE if self._rules.unpowered_slots_let_go else None
+        lasts = by is Controller.ACPI and self._rules.unplug_asked_once and not self._home.has_run
+        return None if lasts else 0
 
     def _begin(self, path: str) -> Unplug:
         activities = self._home.activities
@@ -164,10 +204,12 @@ class Removal:
 
     def _is_asked(self, device: Device, by: Controller, *, guest_listens: bool) -> bool:
         """Whether the guest, that listens or not, has to let go of a device first."""
-        if by is Controller.STANDARD:
+        if by is Controller.EXPRESS and controllers.is_hidden(device):
+            return False  # the guest has never seen a function whose slot has no function 0
+        if by is Controller.STANDARD or (by is Controller.EXPRESS and self._rules.unpowered_slots_let_go):
+            # There is no power in a slot that was empty when the machine was reset, until a guest finds what is in it.
             return device.used or guest_listens
-        # The guest has never seen a function whose slot has no function 0.
-        return by is not Controller.BUS and not (by is Controller.EXPRESS and controllers.is_hidden(device))
+        return by is not Controller.BUS
 
     def check_removable(self, device: Device) -> None:
         """Refuse to take away what belongs to the machine for good.
@@ -184,7 +226,7 @@ class Removal:
         others = self._buses.devices.values()
         number = next(index for index, node in processors.plugged(others, self._home.settings) if node is device.node)
         processors.check_unplug(number)
-        if self._rules.cpu_unplug_needs_guest and not guest_listens:
+        if self._rules.cpu_unplug_needs_guest and not (guest_listens or self._slots.cpus_found):
             raise MachineError(f"acpi: device unplug request for not supported device type: {device.node.type}")
 
     def asks(self, device: Device) -> bool:
@@ -214,11 +256,14 @@ class Removal:
         node = self._tree.find(path)
         return None if node is None else self._buses.devices.get(id(node))
 
-    def answer(self, path: str, *, releases: bool) -> None:
-        """The guest lets go of the device at this path, or will not; nothing where it was not asked."""
+    def answer(self, path: str, *, releases: bool, reason: str = "") -> None:
+        """The guest lets go of the device at this path, or will not; nothing where it was not asked.
+
+        `reason`: why the machine cannot take away memory that the guest has let go of.
+        """
         unplug = self._unplug(path)
         if unplug is not None:
-            unplug.answer = releases
+            unplug.answer, unplug.reason = releases, reason
             self._home.activities.step_now(unplug.name)
 
     # Going
@@ -231,25 +276,40 @@ class Removal:
 
     def take_away(self, device: Device) -> None:
         """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
-        leaving = [(each, each.path) for each in device.below()]
+        leaving = [(each, each.path) for one in device.below() for each in (*self._parts(one), one)]
         activities = self._home.activities
         unplug = self._unplug(device.path) or self._begin(device.path)
         for each, path in leaving:
             asked = None if each is device else self._unplug(path)
             if asked is not None:
                 activities.forget(asked.name)
+        # Nothing but its bus can still look at a device.
+        lag = 0 if device.bus is None else self._rules.unplug_lag * _MILLISECOND
         for each, _ in leaving:
-            self._take(each)
-        self._leave(unplug, leaving)
+            if each.bus is not None or each is device:
+                self._take(each)
+        self._leave(unplug, leaving, lag)
+
+    def _parts(self, device: Device) -> list[Device]:
+        """The devices that a device is made of and that are on no bus, the newest first."""
+        found = [self._buses.devices.get(id(part)) for part in device.node.below() if part is not device.node]
+        return [each for each in reversed(found) if each is not None and each.bus is None]
 
     def take_apart(self, parts: list[tuple[Device, str]], path: str) -> None:
         """Tell of the parts, with their paths, of a device that was refused when they were there already."""
-        self._leave(self._begin(path), parts)
+        self._leave(self._begin(path), parts, self._rules.unplug_lag * _MILLISECOND)
 
-    def _leave(self, unplug: Unplug, leaving: list[tuple[Device, str]]) -> None:
+    def _leave(self, unplug: Unplug, leaving: list[tuple[Device, str]], lag: int) -> None:
+        activities = self._home.activities
+        lags = [left for name in self._gone if (left := activities.left(name)) is not None]
         self._gone[unplug.name] = leaving
         unplug.enter(UnplugState.LEAVING)
-        self._home.activities.wake(unplug.name)
+        activities.due(unplug.name, min([*lags, lag]))
+
+    def drain(self) -> None:
+        """Have all that is leaving gone, and told of, at once: `device_add` does so before it refuses something."""
+        for name in list(self._gone):
+            self._home.activities.step_now(name)
 
     def _take(self, device: Device) -> None:
         if device.bus is not None:
@@ -270,14 +330,40 @@ class Removal:
         """Tell of what has been let go of together."""
         for device, path in self._gone.pop(unplug.name):
             self._backends.release(device)
+            if self._lingers(device, path):
+                continue
             self._home.emit("DEVICE_DELETED", {**_named(device), "path": path})
             if device.identifier is not None:
                 self.in_use.discard(device.identifier)
 
+    def _lingers(self, device: Device, path: str) -> bool:
+        """Whether QEMU never gets rid of a device, or of that which it is a part of.
+
+        The emulator's own CPUs are among those, but KVM's are not.
+        """
+        if processors.is_processor(device.node):
+            return not self._home.settings.kvm
+        untold = self._rules.untold_devices.split(",")
+        if device.driver in untold:
+            return True
+        holder = device.node.parent
+        return device.bus is None and holder is not None and holder.type in untold and path.startswith(holder.path)
+
     def stays(self, unplug: Unplug) -> None:
-        """Tell that a device does not go."""
+        """Tell that a device does not go: of memory and of a CPU, the operating system reports it by ACPI."""
         device = self._at(unplug.path)
-        if device is not None and self._rules.unplug_refusal_event:
+        if device is None:
+            return
+        place = self._slots.place_of(device, self._buses.devices.values(), self._home.settings)
+        if place is not None and unplug.reason:
+            if self._rules.memory_unplug_event:
+                data: dict[str, object] = {"device": device.identifier or "", "msg": unplug.reason}
+                self._home.emit(self._rules.memory_unplug_event, data)
+            if self._rules.unplug_refusal_event:
+                self._home.emit(self._rules.unplug_refusal_event, {**_named(device), "path": unplug.path})
+        elif place is not None:
+            self._home.emit("ACPI_DEVICE_OST", {"info": self._slots.report(place, EJECT_REQUEST, FAILURE)})
+        elif self._rules.unplug_refusal_event:
             self._home.emit(self._rules.unplug_refusal_event, {**_named(device), "path": unplug.path})
 
     def reset(self) -> None:

@@ -18,6 +18,7 @@ from qmpd.block.making import reopen_all
 from qmpd.block.nodes import BlockNode, Drive
 from qmpd.chardev.facts import ChardevFacts
 from qmpd.common.hash_table import HashTable
+from qmpd.hardware.acpi_slots import AcpiSlots
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import Balloon
 from qmpd.hardware.buses import Bus, Buses, Device
@@ -110,8 +111,9 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Device: {"node": one(Node), "bus": one(Bus), "buses": many(Bus)},
     Bus: {"node": one(Node), "device": one(Device), "children": many(Device)},
     Buses: {"root": one(Bus), "devices": _BY_NODE},
-    Devices: {"buses": one(Buses), "removal": one(Removal)},
-    Removal: {"_buses": one(Buses), "_gone": _GROUPS},
+    Devices: {"buses": one(Buses), "removal": one(Removal), "slots": one(AcpiSlots)},
+    Removal: {"_buses": one(Buses), "_gone": _GROUPS, "_slots": one(AcpiSlots)},
+    AcpiSlots: {},
     Objects: {"_own": named(Node)},
     Balloon: {"device": one(Device)},
     Netdev: {"peer": one(Device), "forwards": _FORWARDS},

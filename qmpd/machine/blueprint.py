@@ -132,7 +132,7 @@ class GuestSettings:
     `powerdown_delay`), the sleep button (`on_sleep`) and NMIs (`on_nmi`).  `sleep_time` after it was suspended
     the guest's own alarm wakes it; None: it does not.  `debug_exit_value` is what `debug-exit` writes.  `on_unplug` is
     what `device_del` makes the operating system do, after `unplug_delay`; `balloon` whether it does with as much memory
-    as the balloon leaves it, after `balloon_delay`.
+    as the balloon leaves it, after `balloon_delay`; `balloon_stats` whether it tells the balloon's statistics.
 
     With `agent` the operating system has QEMU's guest agent, at the virtio-serial port of its name or at the device
     `agent_device`; it opens the port `agent_boot_time` after the operating system runs, and takes `agent_reply_delay`
@@ -163,6 +163,7 @@ class GuestSettings:
     unplug_delay: int = 0
     balloon: bool | None = None
     balloon_delay: int = 0
+    balloon_stats: bool = False
     agent: bool = False
     agent_device: str | None = None
     agent_boot_time: int = 0

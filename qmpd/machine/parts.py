@@ -44,11 +44,18 @@ class Guest(Protocol):
     def nmi(self) -> None:
         """A non-maskable interrupt has come."""
 
+    @property
+    def uses_acpi(self) -> bool:
+        """Whether what runs is an operating system that knows ACPI."""
+
     def unplug_asked(self, path: str) -> None:
         """It is asked to let go of the device at this path."""
 
     def balloon_asked(self) -> None:
         """It is asked to do with another amount of memory."""
+
+    def statistics_asked(self, delay: int) -> None:
+        """Its balloon asks for statistics so many nanoseconds from now."""
 
     def found(self, state: RunState) -> None:
         """It is the guest of a machine that is found in this run state."""
@@ -84,6 +91,9 @@ class Parts(Protocol):
 
     def ask_again(self) -> None:
         """Ask the guest once more for what it has not done yet."""
+
+    def balloon_polled(self) -> None:
+        """The guest tells its balloon's statistics."""
 
     def balloon_followed(self) -> None:
         """The guest has done with its memory what it was asked."""

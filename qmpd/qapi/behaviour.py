@@ -69,13 +69,22 @@ ABOUT: dict[str, str] = {
     " moment; false: that node's alone; changed between 7.2 and 10.0",
     "backup_keeps_nodes": "a backup that is over keeps its target until it is dismissed; changed between 5.2 and 7.2",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
+    "unpowered_slots_let_go": "a port of PCI Express lets a device go at once that no guest has used, and can be asked"
+    " once more after 5 seconds; came between 5.2 and 7.2",
     "cpu_unplug_needs_guest": "device_del of a CPU is refused until the guest has looked at the machine's CPUs",
+    "unplug_lag": "the milliseconds for which a device that has gone keeps what it used; DEVICE_DELETED comes at their"
+    " end; changed between 10.0 and 11.1",
+    "adding_ends_lag": "device_add has what is leaving gone at once even where it succeeds; changed between 5.2 and"
+    " 7.2",
+    "untold_devices": "the types of devices whose end is never told of, since the emulator never gets rid of them",
     "pci_function_check": "when a PCI function whose slot has its function 0 is refused: 'asked' for by address, or"
     " 'always'",
     "block_sizes_apart": "a size of blocks that is no power of 2 is refused with another text than one that is too"
     " small or too large",
     "send_queue_limit": "the most entries that the queue of a virtio network card may have in which it sends",
     "rng_without_bytes": "a virtio random number generator may be limited to no bytes at all",
+    "memory_unplug_event": "the event that tells that memory cannot be taken away; empty: there is none; went between"
+    " 7.2 and 10.0",
     "unplug_refusal_event": "the event that tells that the guest will not let go of a device; empty: there is none",
     "netdev_ids_checked": "netdev_add refuses an id that is no identifier or is taken",
     "device_options_are_text": "device_add takes numbers and booleans for their text; false: only strings",
@@ -293,11 +302,16 @@ class Behaviour:
     attaching_drains_all: bool = True
     backup_keeps_nodes: bool = False
     unplug_asked_once: bool = True
+    unpowered_slots_let_go: bool = True
     cpu_unplug_needs_guest: bool = True
+    unplug_lag: int = 0
+    adding_ends_lag: bool = False
+    untold_devices: str = ""
     pci_function_check: str = "always"
     block_sizes_apart: bool = False
     send_queue_limit: int = 256
     rng_without_bytes: bool = False
+    memory_unplug_event: str = ""
     unplug_refusal_event: str = "DEVICE_UNPLUG_GUEST_ERROR"
     netdev_ids_checked: bool = True
     device_options_are_text: bool = False

@@ -222,6 +222,10 @@ class Activities:
         if self.find(name) is not None:
             self._due(name, delay)
 
+    def left(self, name: str) -> int | None:
+        """The nanoseconds to an activity's next step; None where it waits."""
+        return self._schedule.remaining(self).get(name)
+
     def cancel(self, name: str) -> None:
         """An activity's next step does not come, until somebody says when."""
         self._held.discard(name)

@@ -117,6 +117,7 @@ async def test_what_goes_with_another_device_is_told_once(tmp_path: Path) -> Non
         assert await client("device_add", driver="usb-kbd", bus="u.0", id="k") == {}
         assert await client("device_del", id="u") == {}
         await control("guest-release-device", device="u")
+        await control("clock-advance", time="60ms")
         await client("query-status")
         told = [data for event, data in client.events if event == "DEVICE_DELETED"]
         assert [data["device"] for data in told if isinstance(data, dict) and "device" in data] == ["k", "u"]

@@ -93,6 +93,7 @@ def test_the_guests_part_in_hot_plug(subprocess: bool) -> None:
         vm.guest.refuse_device("nic")
         vm.wait_for_event("DEVICE_UNPLUG_GUEST_ERROR", {"device": "nic"})
         vm.guest.release_device("nic")
+        vm.clock.advance(0.06)
         vm.wait_for_event("DEVICE_DELETED", {"device": "nic"})
         with pytest.raises(ControlError, match="no balloon"):
             vm.guest.set_balloon(4096)

@@ -50,7 +50,7 @@ MODULES = {
     "qdev": ("device_add", "device_del"),
     "net": ("netdev_add", "netdev_del", "set_link", "query-rx-filter"),
     "balloon": ("balloon", "query-balloon"),
-    "hardware": ("query-iothreads", "query-memdev", "query-pci", "query-memory-devices"),
+    "hardware": ("query-iothreads", "query-memdev", "query-pci", "query-acpi-ospm-status", "query-memory-devices"),
     "block": (
         "blockdev-add", "blockdev-del", "query-named-block-nodes", "query-block", "query-blockstats",
         "blockdev-open-tray", "blockdev-close-tray", "blockdev-remove-medium", "blockdev-insert-medium",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _IOTHREAD = ("poll-max-ns", "poll-grow", "poll-shrink", "poll-weight", "aio-max-batch")
 _captured_pci = answer_unmodelled("query-pci")
 _captured_memdev = answer_unmodelled("query-memdev")
+_captured_acpi = answer_unmodelled("query-acpi-ospm-status")
 
 
 @command("query-iothreads")
@@ -47,6 +48,15 @@ def query_memdev(system: System, session: Client, arguments: Arguments) -> objec
         for node in system.objects.of_type("memory-backend")
     ]
     return found[::-1]
+
+
+@command("query-acpi-ospm-status")
+def query_acpi_status(system: System, session: Client, arguments: Arguments) -> object:
+    """A machine without ACPI answers as captured."""
+    captured = _captured_acpi(system, session, arguments)
+    if system.is_bare or not system.has_known_objects:
+        return captured
+    return system.devices.acpi_status()
 
 
 @command("query-pci")
