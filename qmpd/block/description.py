@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.qed import QedContent
-from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.drivers.table import DRIVERS, FOREIGN
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
@@ -40,6 +40,8 @@ def cluster_of(node: BlockNode) -> int | None:
     while at is not None and at.driver != "quorum":
         if isinstance(at.content, Qcow2Content | QedContent):
             return at.content.header.cluster_size
+        if at.driver in FOREIGN:
+            return getattr(at.content, "cluster_size", None)
         driver = DRIVERS[at.driver]
         at = at.children.get(driver.first) if driver.is_filter or at.driver == "raw" else None
     return None
@@ -48,11 +50,15 @@ def cluster_of(node: BlockNode) -> int | None:
 def describe(node: BlockNode) -> dict[str, Any]:
     """The members of `ImageInfo` that a format has of its own."""
     content = node.content
+    found: dict[str, Any]
     if isinstance(content, QedContent):
         return {"cluster-size": content.header.cluster_size, **node.image}
+    if node.driver in FOREIGN:
+        found = {"cluster-size": content.cluster_size, "format-specific": content.specific}  # type: ignore[union-attr]
+        return {name: value for name, value in found.items() if value is not None}
     if not isinstance(content, Qcow2Content):
         return {}
-    found: dict[str, Any] = {
+    found = {
         "cluster-size": content.header.cluster_size,
         "format-specific": {"type": "qcow2", "data": _specific(node, content)},
         **node.image,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.content import Gone
 from qmpd.block.drivers.formats import Layered
+from qmpd.block.drivers.table import FOREIGN
 from qmpd.block.files import ALL, DiskFile
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
@@ -15,7 +16,7 @@ from qmpd.block.nodes import below
 from qmpd.block.permissions import check_writable, cumulative
 from qmpd.block.values import is_on, number
 from qmpd.block.watching import Watched
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
@@ -109,6 +110,19 @@ def _qed(node: BlockNode, graph: BlockGraph) -> Content:
     return read_qed(node, below(node))
 
 
+def _foreign(node: BlockNode, graph: BlockGraph) -> Content:
+    from qmpd.block.drivers.foreign import Foreign
+
+    secret = None
+    if node.driver == "luks" and (name := node.options.get("key-secret")) is not None:
+        assert graph.servers.secret is not None
+        secret = graph.servers.secret(str(name))
+    found = Foreign(node.driver, below(node), secret)
+    if not node.read_only:
+        raise NotModelled(f"writing to {node.driver} images; it reads those that are opened read-only")
+    return found
+
+
 def _tell_corrupt(node: BlockNode, graph: BlockGraph, error: CorruptImage, fatal: bool) -> None:
     """An image contradicts itself: a line for standard error, and then BLOCK_IMAGE_CORRUPTED."""
     what = f"Marking image as corrupt: {error.message}; further corruption events will be suppressed"
@@ -143,6 +157,7 @@ _MAKE: dict[str, Make] = {
     "raw": _raw,
     "qcow2": _qcow2,
     "qed": _qed,
+    **dict.fromkeys(FOREIGN, _foreign),
     "throttle": _filter("filters", "Throttle"),
     "copy-on-read": _filter("filters", "CopyOnRead"),
     "copy-before-write": _filter("saving", "CopyBeforeWrite"),

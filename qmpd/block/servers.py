@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 class Servers:
     """The connections of one machine's nodes.
 
-    `connector` connects to a server, `credentials` gives the properties of an object with TLS credentials; both are
-    None where nobody has sockets.
+    `connector` connects to a server, `credentials` gives the properties of an object with TLS credentials, `secret` the
+    bytes of one that is a secret; they are None where nobody has sockets.
     """
 
-    __slots__ = ("_ahead", "_given", "connector", "credentials")
+    __slots__ = ("_ahead", "_given", "connector", "credentials", "secret")
 
     def __init__(self) -> None:
         self.connector: Connector | None = None
         self.credentials: Callable[[str], dict[str, Any]] | None = None
+        self.secret: Callable[[str], bytes] | None = None
         # What was opened ahead, or why it could not be, and what of that was given to a node since.
         self._ahead: dict[str, Nbd | Refusal] = {}
         self._given: list[Nbd] = []

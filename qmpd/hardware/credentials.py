@@ -1,12 +1,14 @@
-"""The objects with TLS credentials (QEMU's crypto/tlscreds.c)."""
+"""The objects with TLS credentials (QEMU's crypto/tlscreds.c), and secrets (crypto/secret_common.c)."""
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 
 if TYPE_CHECKING:
+    from qmpd.common.computer import Computer
     from qmpd.qom.tree import ObjectTree
 
 _MEMBERS = ("dir", "endpoint", "verify-peer", "username")
@@ -29,3 +31,27 @@ def tls_credentials(tree: ObjectTree, identifier: str, *, endpoint: str) -> dict
     if found.get("endpoint") != endpoint:
         raise Refusal("tls-credentials-client" if endpoint == "server" else "tls-credentials-server")
     return found
+
+
+def secret_of(tree: ObjectTree, identifier: str, computer: Computer) -> bytes:
+    """What a secret holds.
+
+    :raise Refusal: there is none of this id, or its file cannot be read.
+    :raise NotModelled: it is encrypted.
+    """
+    node = tree.find(f"/objects/{identifier}")
+    if node is None:
+        raise Refusal("secret-key-missing", id=identifier)
+    if node.type != "secret":
+        raise Refusal("secret-key-none", id=identifier)
+    if node.value("keyid"):
+        raise NotModelled("secrets that are encrypted")
+    path = node.value("file")
+    if path:
+        try:
+            held = computer.read(str(path))
+        except OSError as error:
+            raise Refusal("secret-file", path=path, reason=error.strerror) from None
+    else:
+        held = str(node.value("data") or "").encode()
+    return base64.b64decode(held) if node.value("format") == "base64" else held

@@ -196,6 +196,16 @@ class Inventory:
         block.find_object = self.type_of_object
         block.servers.connector = self.computer.connect
         block.servers.credentials = self.client_credentials
+        block.servers.secret = self.secret
+
+    def secret(self, identifier: str) -> bytes:
+        """What the secret of this id holds.
+
+        :raise Refusal: there is none, or it cannot be read.
+        """
+        from qmpd.hardware.credentials import secret_of
+
+        return secret_of(self.tree, identifier, self.computer)
 
     def client_credentials(self, identifier: str) -> dict[str, Any]:
         """The properties of the object with the TLS credentials of a client.

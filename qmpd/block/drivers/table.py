@@ -42,6 +42,9 @@ class Driver(NamedTuple):
     spelled: Mapping[str, str] = MappingProxyType({})
 
 
+FOREIGN = ("vmdk", "vdi", "vpc", "vhdx", "luks")
+"""Formats that libraries read, and nobody here writes (`qmpd.block.drivers.foreign`)."""
+
 DRIVERS: dict[str, Driver] = {
     "null-co": Driver(strong=("size", "read-zeroes"), is_protocol=True),
     "null-aio": Driver(strong=("size", "read-zeroes"), is_protocol=True),
@@ -53,6 +56,8 @@ DRIVERS: dict[str, Driver] = {
     "raw": Driver({"file": Role.FILTERED}, strong=("offset", "size"), grows=True),
     "qcow2": Driver({"file": Role.METADATA, "data-file": Role.DATA, "backing": Role.BACKING}, grows=True),
     "qed": Driver({"file": Role.METADATA, "backing": Role.BACKING}, grows=True),
+    **dict.fromkeys(FOREIGN, Driver({"file": Role.METADATA})),
+    "luks": Driver({"file": Role.METADATA}, strong=("key-secret",)),
     "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
     "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),

@@ -180,6 +180,8 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
         "write_threshold": node.threshold,
         "image": _image(system, node, flat=flat),
     }
+    if node.driver == "luks":
+        information["encrypted"] = information["image"]["encrypted"] = True
     if node.bitmaps:
         information["dirty-bitmaps"] = _bitmaps(system, node)
     if "children" in information:
