@@ -117,7 +117,8 @@ def test_a_format_that_nobody_names_is_found(images: Path, monitor: Monitor) -> 
         driver = IMAGES[name][0]
         assert monitor.human(f"drive_add 0 if=none,id={name},readonly=on,file={images / name}") == "OK\n"
         assert f"{images / name} ({driver}, read-only)" in monitor.human("info block")
-    assert monitor("blockdev-change-medium", id="cd", read_only_mode="read-only", filename=str(images / "growing")) == {"return": {}}
+    new = {"filename": str(images / "growing"), "read_only_mode": "read-only"}
+    assert monitor("blockdev-change-medium", id="cd", **new) == {"return": {}}
     assert f"{images / 'growing'} (vdi, read-only)" in monitor.human("info block")
 
 

@@ -7,7 +7,6 @@ an open file.  Whatever they raise at an image that contradicts itself is told a
 from __future__ import annotations
 
 import errno
-import io
 import struct
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 _SECTOR = 512
 _MOST = 64 << 20
 """No library reads more of a file at once unless the image is a bad one."""
+_BEGIN, _HERE = 0, 1
+"""From where a file's `seek` counts; from the end is any other."""
 _NO_PARENT = "ffffffff"
 _VPC, _LUKS, _VHDX, _VDI = b"conectix", b"LUKS\xba\xbe", b"vhdxfile", 0xBEDA107F
 _VMDK, _DESCRIPTOR = (b"KDMV", b"COWD"), b"# Disk DescriptorFile"
@@ -121,40 +122,29 @@ class Foreign:
         """What it is in is closed by whoever opened that."""
 
 
-class _File(io.RawIOBase):
-    """What is below a node, as an open file."""
+class _File:
+    """What is below a node, as an open file for a library."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
         self._place = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence, self._content.size)
+    def seek(self, offset: int, whence: int = _BEGIN) -> int:
+        base = {_BEGIN: 0, _HERE: self._place}.get(whence, self._content.size)
         self._place = max(0, base + offset)
         return self._place
 
     def tell(self) -> int:
         return self._place
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         left = max(0, self._content.size - self._place)
-        wanted = left if size is None or size < 0 else min(size, left)
+        wanted = left if size < 0 else min(size, left)
         if wanted > _MOST:
             raise ValueError("it is to be read in one go")
         data = self._content.read(self._place, wanted) if wanted else b""
         self._place += len(data)
         return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _open(driver: str, file: Content, secret: bytes | None) -> _Opened:
