@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Check = Callable[[ast.AST], list[int]]
 
 OF_FORMAT = frozenset({
-    "qmpd.block.description", *(name for name in modules() if name.startswith("qmpd.block.images.")),
+    "qmpd.block.description", "qmpd.block.drivers.foreign",
+    *(name for name in modules() if name.startswith("qmpd.block.images.")),
 })  # fmt: skip
 """They know the version of a disk format."""
 
