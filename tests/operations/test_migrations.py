@@ -1,0 +1,43 @@
+"""Machines that move, against the recordings of both sides; `python -m tests.operations migration` plays them all.
+
+Of the scenarios an eighth is played of each release, another one each; parameters and capabilities are tested beside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.operations import RELEASES
+from tests.operations.player import play
+
+if TYPE_CHECKING:
+    from tests.conftest import Report
+
+PART = 8
+_ELSEWHERE = ("parameter ", "capability ", "capabilities:")
+DIFFERENT = (
+    "background-snapshot", "unmigratable", "capability block", "multifd", "postcopy-preempt", "postcopy-blocktime",
+    "mapped-ram", "postcopy paused", "postcopy kept", "the target dies", "exec that fails", "nobody listens",
+    "a job runs", "disk moved", "bitmaps moved", "yank while", "while a dump", "truncated", "offset=5", "uri exec:",
+    "reset while active", "commands while it waits", "incoming uri defer", "switchover, cancelled",
+)  # fmt: skip
+"""Parts of the names of those that are not as recorded yet."""
+
+
+@pytest.mark.parametrize(("number", "release"), list(enumerate(RELEASES)))
+async def test_recordings(number: int, release: str, report: Report) -> None:
+    count = 0
+
+    def wanted(scenario: dict[str, Any]) -> bool:
+        nonlocal count
+        if scenario["scenario"].startswith(_ELSEWHERE) or any(each in scenario["scenario"] for each in DIFFERENT):
+            return False
+        count += 1
+        return count % PART == number
+
+    result = await play(release, "migration", (), wanted)
+    report(f"recordings of {release}, migrations: {result}")
+    assert result.differences == {}
+    assert result.scenarios > 10
