@@ -211,6 +211,11 @@ def test_setting_the_time_moves_the_real_time_clock(vm: VM, agent: AgentClient) 
     event = vm.wait_for_event("RTC_CHANGE")
     assert event.data["offset"] in (3599, 3600)
     assert vm.agent.query().clock_offset == pytest.approx(3600, abs=1)
+    # Recorded from the four releases' agents, and from a Linux that runs in QEMU 7.2.
+    assert agent.ask("guest-set-time", time=-1) == "Failed to set time to guest: Invalid argument"
+    for seconds in (-1, 3_155_760_000):
+        assert agent.ask("guest-set-time", time=seconds * 1_000_000_000) == "Invalid time"
+    assert vm.agent.query().clock_offset == pytest.approx(3600, abs=1)
 
 
 @pytest.mark.parametrize(

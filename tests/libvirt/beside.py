@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.libvirt import linux_guest
 from tests.libvirt.rows import GROUPS
 from tests.libvirt.support import Libvirt, Watcher, missing
 from tests.real_qemu import PROGRAM, programs
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
     from tests.libvirt.rows import Group
 
 RELEASE = "7.2"
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 _SETTLED = 0.3
 """Seconds until virsh has told of every event."""
 TOOLS = ("qemu-img", "qemu-io")
 """QEMU's own programs that libvirt and the rows use."""
+_LINUX_MEMORY = 256
+_LINUX_BOOT = "<kernel>@/guest/kernel</kernel><initrd>@/guest/initrd</initrd><cmdline>console=ttyS0 quiet</cmdline>"
 # What is different on every computer and in every run, and what stands for it.
 _VARYING = (
     (r"qmpd-system-x86_64", "qemu-system-x86_64"),
@@ -45,6 +48,16 @@ _VARYING = (
     (r'("vm-clock-n?sec": |)\b\d\d:\d\d:\d\d\.\d+', r"\1TIME"),
     (r'"vm-clock-(n?)sec": \d+', r'"vm-clock-\1sec": TIME'),
     (r"(<creationTime>)\d+", r"\1TIME"),
+    (r"(CPU time: +)\S+", r"\1TIME"),
+    (r"(os\.kernel-\w+ +: ).*", r"\1..."),
+    (r"(fs\.\d+\.\w+-bytes +: )\d+", r"\1BYTES"),
+    (r"\b(rss|unused|available|usable|minor_fault|disk_caches|last_update) [1-9]\d*", r"\1 N"),
+    (r"Time: (?!17000000)\d+", "Time: NOW"),
+    # How often the firmware resets the machine once more is a matter of time.
+    (r"(\nreboot:)+", r"\1"),
+    (r"(rtc-change: -?\d+)\d{4}", r"\1N"),
+    # Whether libvirt hears of it before it sees that the process is gone.
+    (r"lifecycle: Shutdown Finished after host request\n", ""),
     (r"/dev/pts/\d+", "/dev/pts/N"),
     (r"(domain-)\d+(-)", r"\1N\2"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
@@ -77,19 +90,26 @@ class Side:
             with Watcher(self.libvirt) as watcher:
                 said = [self._plain(self._row(line), varying) for line in group.lines]
                 time.sleep(_SETTLED)
-                return [*said, self._plain("\n".join(watcher.events("vm")), varying)]
+                return [*said, self._plain(_events(watcher), varying)]
         finally:
             self.libvirt.virsh("destroy", "vm", check=False)
             self.libvirt.virsh("undefine", "vm", "--snapshots-metadata", "--checkpoints-metadata", check=False)
 
     def _define(self, group: Group) -> None:
+        self.libvirt.set_options("-guest agent=on,boot-time=2s" if group.linux else "")
         for path in self.libvirt.folder.glob("*.qcow2"):
             path.unlink()
         for line in group.images:
             self._row(line)
         for name, text in group.files.items():
             self.libvirt.file(name, self._here(text))
-        description = self.libvirt.domain("vm", self._here(group.devices), group.machine, head=group.head)
+        description = self.libvirt.domain(
+            "vm",
+            self._here(group.devices),
+            group.machine,
+            memory=_LINUX_MEMORY if group.linux else 32,
+            boot=self._here(_LINUX_BOOT) if group.linux else "",
+        )
         self.libvirt.virsh("define", description)
 
     def _here(self, text: str) -> str:
@@ -125,6 +145,11 @@ class Side:
         return run([tool, *words[1:]] if tool in TOOLS else self.libvirt.command(*words))
 
 
+def _events(watcher: Watcher) -> str:
+    """What virsh has told of the domain; of the agent behind the rest, as libvirt has a thread for it."""
+    return "\n".join(sorted(watcher.events("vm"), key=lambda event: event.startswith("agent")))
+
+
 def _content(text: str) -> str:
     """What is where on a disk, of what `qemu-img map` prints, without the places in the image."""
     try:
@@ -154,11 +179,16 @@ def run(command: Sequence[str]) -> str:
     return ended.stdout + (f"\n(status {ended.returncode})" if ended.returncode else "")
 
 
-def differences(group: Group, sides: Sequence[Side]) -> Iterator[str]:
-    """What is different in each row, as text; the sides are qmpd and QEMU."""
+def differences(group: Group, sides: Sequence[Side], *, all_rows: bool = False) -> Iterator[str]:
+    """What is different in each row, as text; the sides are qmpd and QEMU.
+
+    With `all_rows` what both say is printed, too.
+    """
     with ThreadPoolExecutor(len(sides)) as pool:
         ours, real = pool.map(lambda side: side.play(group), sides)
     for line, mine, theirs in zip([*group.lines, "(events)"], ours, real, strict=True):
+        if all_rows:
+            print(f"{group.name}: {line}", *mine.splitlines(), sep="\n    ")
         if mine != theirs:
             compared = difflib.unified_diff(theirs.splitlines(), mine.splitlines(), "QEMU", "qmpd", "", "", lineterm="")
             yield f"{group.name}: {line}\n" + "\n".join(f"    {each}" for each in compared)
@@ -177,12 +207,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names: Mapping[str, Group] = {group.name: group for group in GROUPS}
     parser = argparse.ArgumentParser(prog="python -m tests.libvirt.beside", description=__doc__.splitlines()[0])
     parser.add_argument("group", nargs="*", help=f"one of {', '.join(names)}")
-    parser.add_argument("--show", action="store_true", help="print what both say, too")
+    parser.add_argument("--linux", metavar="FOLDER", type=Path, default=Path("/"), help="where a kernel is, and busybox")
+    parser.add_argument("--all", action="store_true", help="print what both say, too")
     asked = parser.parse_args(arguments)
     if reason := lacking():
         print(f"cannot compare: {reason}", file=sys.stderr)
         return 2
+    parts = linux_guest.parts(asked.linux)
     groups = [names[name] for name in asked.group] or list(names.values())
+    for group in [group for group in groups if group.linux and parts is None]:
+        print(f"{group.name} is left out: not installed: a kernel, busybox-static or qemu-guest-agent", file=sys.stderr)
+        groups.remove(group)
     found = rows = 0
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -190,9 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Libvirt(Path(folder, "real"), RELEASE, programs=(*TOOLS, PROGRAM)) as real,
     ):
         sides = [Side(ours), Side(real)]
+        if parts is not None and any(group.linux for group in groups):
+            for side in sides:
+                linux_guest.make(parts, side.libvirt.folder / "guest")
         for group in groups:
             rows += len(group.lines)
-            for text in differences(group, sides):
+            for text in differences(group, sides, all_rows=asked.all):
                 found += 1
                 print(text, flush=True)
     print(f"{rows} rows in {len(groups)} groups, {found} differ")

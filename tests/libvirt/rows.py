@@ -24,7 +24,8 @@ class Group:
     images: Sequence[str] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     machine: str = "pc"
-    head: str = ""
+    linux: bool = False
+    """Whether a Linux runs, with the agent of QEMU's: `@/guest` has its `kernel`, `initrd` and `guest.img`."""
     state: bool = False
     """Whether images hold the machine's state, whose size is the memory's that is not zero."""
 
@@ -103,6 +104,26 @@ _BACKUPS = {
     "check2.xml": _CHECKPOINT.format("check2"),
     "check3.xml": _CHECKPOINT.format("check3"),
 }
+
+_CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+_ANSWERS = "return qemu-agent-command vm '{\"execute\": \"guest-ping\"}'"
+_PERIPHERY = """\
+<interface type='user'><mac address='52:54:00:11:22:33'/><model type='virtio'/></interface>
+<serial type='pty'/><console type='pty'/>
+"""
+
+
+def _linux(name: str, text: str, **more: object) -> Group:
+    """Rows for a guest whose agent answers."""
+    return Group(
+        name,
+        ["start vm", f"until {_ANSWERS}", *_lines(text), "destroy vm"],
+        _disk("guest.qcow2", "vda") + _CHANNEL + _PERIPHERY,
+        ("img convert -O qcow2 @/guest/guest.img @/guest.qcow2",),
+        linux=True,
+        **more,  # type: ignore[arg-type]
+    )
+
 
 QUICK = _disks(
     "quick",
@@ -438,5 +459,151 @@ GROUPS: Sequence[Group] = (
         domblkstat vm vda
         destroy vm
         """,
+    ),
+    _linux(
+        "agent",
+        """
+        guestinfo vm
+        guestinfo vm --user
+        guestinfo vm --os
+        guestinfo vm --timezone
+        guestinfo vm --hostname
+        guestinfo vm --filesystem
+        guestinfo vm --disk
+        guestinfo vm --interface
+        guestinfo vm --nothing
+        domifaddr vm --source agent
+        domifaddr vm --source agent --full
+        domifaddr vm --source agent --interface eth0
+        domifaddr vm --source agent --interface nothing
+        domifaddr vm
+        domhostname vm --source agent
+        domhostname vm
+        domfsinfo vm
+        domfsfreeze vm
+        domfsfreeze vm
+        guestinfo vm --hostname
+        qemu-agent-command vm '{"execute": "guest-fsfreeze-status"}'
+        qemu-agent-command vm '{"execute": "guest-exec", "arguments": {"path": "/bin/true"}}'
+        domfsthaw vm
+        domfsthaw vm
+        domfsfreeze vm --mountpoint /
+        domfsthaw vm --mountpoint /
+        domfsthaw vm
+        domfsfreeze vm --mountpoint /nowhere
+        domfsthaw vm
+        domfstrim vm
+        domtime vm
+        domtime vm --pretty
+        domtime vm --time 1700000000
+        domtime vm
+        domtime vm --now
+        domtime vm --sync
+        domtime vm --time 0
+        domtime vm --time 3155759999
+        domtime vm --time 3155760000
+        domtime vm --time 1700000000
+        set-user-password vm root secret
+        set-user-password vm nobody secret
+        set-user-password vm root secret --encrypted
+        guestvcpus vm
+        guestvcpus vm --cpulist 1 --disable
+        guestvcpus vm
+        guestvcpus vm --cpulist 1 --enable
+        guestvcpus vm --cpulist 0 --disable
+        guestvcpus vm --cpulist 7 --disable
+        setvcpus vm 1 --guest
+        vcpucount vm --guest
+        setvcpus vm 2 --guest
+        setvcpus vm 3 --guest
+        vcpucount vm
+        qemu-agent-command vm '{"execute": "guest-info"}'
+        qemu-agent-command vm --pretty '{"execute": "guest-get-host-name"}'
+        qemu-agent-command vm '{"execute": "guest-nothing"}'
+        qemu-agent-command vm '{"execute": "guest-set-vcpus"}'
+        qemu-agent-command vm 'no JSON'
+        qemu-agent-command vm --timeout 1 '{"execute": "guest-ping"}'
+        qemu-agent-command vm --async '{"execute": "guest-ping"}'
+        guest-agent-timeout vm --timeout 5
+        guest-agent-timeout vm --timeout -5
+        get-user-sshkeys vm root
+        set-user-sshkeys vm root --file @/keys
+        get-user-sshkeys vm root
+        set-user-sshkeys vm root --file @/keys --remove
+        get-user-sshkeys vm root
+        get-user-sshkeys vm nobody
+        dominfo vm
+        dommemstat vm
+        dumpxml vm --xpath //channel
+        suspend vm
+        domhostname vm --source agent
+        resume vm
+        """,
+        files={"keys": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHrGzYQ5 ann@host\n"},
+    ),
+    _linux(
+        "agent-snapshots",
+        f"""
+        snapshot-create-as vm one --disk-only --quiesce
+        qemu-agent-command vm '{{"execute": "guest-fsfreeze-status"}}'
+        domblklist vm
+        snapshot-create-as vm two --quiesce
+        domfsfreeze vm
+        snapshot-create-as vm three --disk-only --quiesce
+        domfsthaw vm
+        snapshot-create-as vm four --disk-only --quiesce
+        snapshot-list vm --tree
+        """,
+    ),
+    _linux(
+        "agent-power",
+        f"""
+        sleep 1.2
+        reboot vm --mode agent
+        sleep 1.2
+        domstate vm --reason
+        until {_ANSWERS}
+        sleep 1.2
+        shutdown vm --mode agent
+        until 'shut off' domstate vm --reason
+        domhostname vm --source agent
+        shutdown vm --mode agent
+        start vm
+        dumpxml vm --xpath //channel/target
+        until {_ANSWERS}
+        shutdown vm --mode guest-agent
+        shutdown vm --mode agent,acpi
+        until 'shut off' domstate vm --reason
+        start vm
+        until {_ANSWERS}
+        dompmsuspend vm mem
+        until pmsuspended domstate vm --reason
+        dompmwakeup vm
+        until running domstate vm --reason
+        until {_ANSWERS}
+        sleep 1.2
+        reset vm
+        sleep 1.2
+        domhostname vm --source agent
+        until {_ANSWERS}
+        """,
+    ),
+    Group(
+        "no-agent",
+        _lines("""
+        start vm
+        dumpxml vm --xpath //channel/target
+        guestinfo vm
+        domhostname vm --source agent
+        domfsfreeze vm
+        domtime vm
+        shutdown vm --mode agent
+        reboot vm --mode agent
+        snapshot-create-as vm one --disk-only --quiesce
+        qemu-agent-command vm '{"execute": "guest-ping"}'
+        destroy vm
+        """),
+        _CHANNEL + _disk("second.qcow2", "vdb"),
+        ("img create -f qcow2 @/second.qcow2 4M",),
     ),
 )

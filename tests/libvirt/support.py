@@ -28,7 +28,7 @@ PATIENCE = 25.0
 # libvirt looks for this name on its path; the program itself goes by its own.
 _EMULATOR = """\
 #!/bin/sh
-QMPD_RELEASE={release} QMPD_OPTIONS="{options}"
+QMPD_RELEASE={release} QMPD_OPTIONS="$(cat {options})"
 export QMPD_RELEASE QMPD_OPTIONS
 exec {python} -c 'import sys; sys.path.insert(0, "{root}"); sys.argv[0] = "qmpd-system-x86_64"
 from qmpd.emulator.program import main
@@ -38,9 +38,9 @@ sys.exit(main())' "$@"
 _DOMAIN = """\
 <domain type='qemu'{attributes}>
   <name>{name}</name>
-  <memory unit='MiB'>32</memory>{head}
+  <memory unit='MiB'>{memory}</memory>{head}
   <vcpu>2</vcpu>
-  <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
+  <os><type arch='x86_64' machine='{machine}'>hvm</type>{boot}</os>
   <features><acpi/></features>
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>{on_crash}</on_crash>
   <devices>{emulator}{devices}</devices>{tail}
@@ -78,10 +78,10 @@ def until(condition: Callable[[], bool], patience: float = 10.0) -> None:
 class Libvirt:
     """A running libvirtd; everything it keeps is in `folder`."""
 
-    def __init__(self, folder: Path, release: str = "7.2", *, options: str = "", programs: Sequence[str] = ()) -> None:
-        """`options` are qmpd's own, beside those of all tests.
+    def __init__(self, folder: Path, release: str = "7.2", *, programs: Sequence[str] = ()) -> None:
+        """Start it.
 
-        `programs` are those of QEMU's that it finds; where QEMU itself is among them it takes the place of qmpd.
+        :param programs: those of QEMU's that it finds; where QEMU itself is among them it takes the place of qmpd.
         """
         self.folder = folder
         self.hung: list[str] = []
@@ -94,12 +94,16 @@ class Libvirt:
         for program in programs:
             (folder / "bin" / program).symlink_to(shutil.which(program) or "/dev/null")
         if not self.emulator.is_symlink():
-            options = f"-guest boot-time=50ms -control unix:{folder}/%n.control {options}"
-            values = {"release": release, "options": options, "python": sys.executable}
+            values = {"release": release, "options": folder / "options", "python": sys.executable}
             self.emulator.write_text(_EMULATOR.format(root=Path(__file__).parents[2], **values))
             self.emulator.chmod(0o755)
+        self.set_options()
         script = Path(__file__).with_name("private-libvirtd")
         self._process = subprocess.Popen(["unshare", "--mount", script, folder], stdin=subprocess.PIPE)
+
+    def set_options(self, options: str = "") -> None:
+        """Let the domains that start from now on have these options of qmpd's, beside those of all tests."""
+        self.file("options", f"-guest boot-time=50ms -control unix:{self.folder}/%n.control {options}")
 
     def __enter__(self) -> Self:
         try:
@@ -208,8 +212,10 @@ class Libvirt:
         attributes: str = "",
         on_crash: str = "destroy",
         emulator: bool = True,
+        memory: int = 32,
+        boot: str = "",
     ) -> str:
-        """The path of a domain's description; without `emulator` libvirt finds one itself."""
+        """The path of a domain's description; without `emulator` libvirt finds one itself; `memory` is in MiB."""
         text = _DOMAIN.format(
             name=name,
             machine=machine,
@@ -219,6 +225,8 @@ class Libvirt:
             tail=tail,
             attributes=attributes,
             on_crash=on_crash,
+            memory=memory,
+            boot=boot,
         )
         return self.file(f"{name}.xml", text)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Refusal
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from qmpd.guest.agent.agent import Agent, Handler
 
 _MICROSECOND = 1000
+_SECOND = 1_000_000_000
+_YEAR_2070 = 3_155_760_000 * _SECOND
+"""The first moment that the agent does not take."""
 _MODES = ("powerdown", "halt", "reboot")
 
 
@@ -42,9 +47,17 @@ def time(agent: Agent, arguments: dict[str, Any]) -> object:
 
 
 def set_time(agent: Agent, arguments: dict[str, Any]) -> object:
-    """guest-set-time: to a number of nanoseconds, which the real-time clock is told, too; or to what that says."""
+    """guest-set-time: to a number of nanoseconds, which the real-time clock is told, too; or to what that says.
+
+    :raise Refusal: the agent takes no such year, or the guest's kernel no time before the machine was started.
+    """
     wanted = arguments.get("time")
     if wanted is not None:
+        # The agent drops the fraction of a second towards zero.
+        if not -_SECOND < wanted < _YEAR_2070:
+            raise Refusal("agent-time-invalid")
+        if wanted < agent.facts.running():
+            raise Refusal("agent-time-not-set", reason=os.strerror(errno.EINVAL))
         agent.model.offset = wanted - agent.facts.now()
         agent.facts.set_clock(agent.model.offset)
     return {}
