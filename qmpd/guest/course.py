@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.guest import effects as devices
 from qmpd.guest import seabios
-from qmpd.guest.phases import DEVICES, FOUND, PHASE_AFTER, SETTING_KINDS, GuestPhase
+from qmpd.guest.phases import CLOSES_PORTS, DEVICES, FOUND, PHASE_AFTER, SETTING_KINDS, GuestPhase
 from qmpd.machine.blueprint import (
     FIRMWARE_ALONE,
     Firmware,
@@ -431,6 +431,8 @@ class Guest:
             return
         if (phase := PHASE_AFTER.get(action)) is not None:
             self._stop(phase)
+        if self.agent is not None and action in CLOSES_PORTS:
+            self.agent.leave(for_good=action is not GuestAction.SUSPEND)
         if action in DEVICES and not devices.has_device(machine, DEVICES[action]):
             return
         if action is GuestAction.REBOOT or action is GuestAction.TRIPLE_FAULT:

@@ -53,6 +53,11 @@ PHASE_AFTER: dict[GuestAction, GuestPhase] = {
 }
 """What ends the guest's course for now, and the phase that it is in then."""
 
+CLOSES_PORTS = frozenset({
+    GuestAction.HALT, GuestAction.REBOOT, GuestAction.SHUTDOWN, GuestAction.HIBERNATE, GuestAction.SUSPEND,
+})  # fmt: skip
+"""What an operating system does only after it has put its devices away; its agent's port closes with them."""
+
 FOUND: dict[RunState, GuestPhase] = {
     RunState.SUSPENDED: GuestPhase.SUSPENDED,
     RunState.SHUTDOWN: GuestPhase.HALTED,

@@ -224,9 +224,11 @@ def test_setting_the_time_moves_the_real_time_clock(vm: VM, agent: AgentClient) 
 )
 def test_shutting_down_acts_on_the_machine(tmp_path: Path, arguments: dict[str, str], events: list[str]) -> None:
     with machine(tmp_path) as vm:
-        vm.clock.advance(1)
+        vm.clock.advance(3)  # an event a second tells of the port
         with AgentClient(tmp_path / "qga.sock") as client:
             client.send("guest-shutdown", **arguments)
+            # As a Linux in QEMU 7.2 does, which puts its devices away first.
+            vm.wait_for_event("VSERPORT_CHANGE", {"open": False})
             for event in events:
                 vm.wait_for_event(event)
             if events == ["RESET"]:
@@ -236,15 +238,18 @@ def test_shutting_down_acts_on_the_machine(tmp_path: Path, arguments: dict[str, 
 
 def test_sleep_and_the_agent_after_it(tmp_path: Path) -> None:
     with machine(tmp_path, release="10.0") as vm, Client(vm.qmp_path) as qmp:
-        vm.clock.advance(1)
+        vm.clock.advance(3)  # an event a second tells of the port
         with AgentClient(tmp_path / "qga.sock") as client:
             client.send("guest-suspend-ram")
+            vm.wait_for_event("VSERPORT_CHANGE", {"open": False})
             vm.wait_for_event("SUSPEND")
             client.send("guest-ping")
             assert client.raw() == b""
+            vm.clock.advance(1)
             qmp.execute("system_wakeup")
             vm.clock.advance(1)
             assert client.reply() == {}
+            vm.wait_for_event("VSERPORT_CHANGE", {"open": True})
 
 
 FAULTS = ["deaf", "deaf-after-reset", "deaf-after-freeze", "garbage", "half-reply", "close-in-exec"]

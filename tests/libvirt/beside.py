@@ -54,7 +54,7 @@ _VARYING = (
     (r"\b(rss|unused|available|usable|minor_fault|disk_caches|last_update) [1-9]\d*", r"\1 N"),
     (r"Time: (?!17000000)\d+", "Time: NOW"),
     # How often the firmware resets the machine once more is a matter of time.
-    (r"(\nreboot:)+", r"\1"),
+    (r"(\nreboot: ?)+", r"\1"),
     (r"(rtc-change: -?\d+)\d{4}", r"\1N"),
     # Whether libvirt hears of it before it sees that the process is gone.
     (r"lifecycle: Shutdown Finished after host request\n", ""),
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names: Mapping[str, Group] = {group.name: group for group in GROUPS}
     parser = argparse.ArgumentParser(prog="python -m tests.libvirt.beside", description=__doc__.splitlines()[0])
     parser.add_argument("group", nargs="*", help=f"one of {', '.join(names)}")
-    parser.add_argument("--linux", metavar="FOLDER", type=Path, default=Path("/"), help="where a kernel is, and busybox")
+    parser.add_argument("--linux", metavar="FOLDER", type=Path, default=Path("/"), help="where Linux and busybox are")
     parser.add_argument("--all", action="store_true", help="print what both say, too")
     asked = parser.parse_args(arguments)
     if reason := lacking():

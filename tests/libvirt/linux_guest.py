@@ -1,7 +1,7 @@
 """A small Linux with QEMU's own guest agent in it, for the rows that ask a guest.
 
-It is made from what Debian's packages `linux-image-cloud-amd64`, `busybox-static` and `qemu-guest-agent` install, or from
-a folder into which the first two were unpacked.  Nothing else is needed, and nothing is kept.
+It is made from what Debian's packages `linux-image-cloud-amd64`, `busybox-static` and `qemu-guest-agent` install; the
+first two may be unpacked in a folder.  Nothing else is needed, and nothing is kept.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ def make(found: Parts, folder: Path) -> None:
     files = {"bin/busybox": found.busybox.read_bytes(), "init": first.encode(), **modules}
     (folder / "initrd").write_bytes(_archive(files, ("bin", "dev", "root")))
     _fill(folder / "root", found.busybox)
-    command = ["mke2fs", "-q", "-t", "ext4", "-d", folder / "root", folder / "guest.img", "64M"]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    paths = str(folder / "root"), str(folder / "guest.img")
+    command = ["mke2fs", "-q", "-t", "ext4", "-d", *paths, "64M"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     shutil.rmtree(folder / "root")

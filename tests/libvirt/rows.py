@@ -463,6 +463,7 @@ GROUPS: Sequence[Group] = (
     _linux(
         "agent",
         """
+        until fe80 domifaddr vm --source agent
         guestinfo vm
         guestinfo vm --user
         guestinfo vm --os
@@ -543,9 +544,9 @@ GROUPS: Sequence[Group] = (
     ),
     _linux(
         "agent-snapshots",
-        f"""
+        """
         snapshot-create-as vm one --disk-only --quiesce
-        qemu-agent-command vm '{{"execute": "guest-fsfreeze-status"}}'
+        qemu-agent-command vm '{"execute": "guest-fsfreeze-status"}'
         domblklist vm
         snapshot-create-as vm two --quiesce
         domfsfreeze vm

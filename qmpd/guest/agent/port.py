@@ -149,6 +149,13 @@ class AgentPort:
         if self.state is not PortState.CLOSED:
             self._close()
 
+    def leave(self, *, for_good: bool) -> None:
+        """The operating system puts its devices away: before it sleeps, or for good."""
+        if for_good:
+            self.end()
+        elif self.state is PortState.OPEN:
+            self._place.open_port(opened=False)
+
     def _close(self) -> None:
         self._schedule.clear(self)
         self._enter(PortState.CLOSED)
