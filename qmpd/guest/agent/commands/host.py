@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Refusal
@@ -57,7 +55,7 @@ def set_time(agent: Agent, arguments: dict[str, Any]) -> object:
         if not -_SECOND < wanted < _YEAR_2070:
             raise Refusal("agent-time-invalid")
         if wanted < agent.facts.running():
-            raise Refusal("agent-time-not-set", reason=os.strerror(errno.EINVAL))
+            raise Refusal("agent-time-not-set")
         agent.model.offset = wanted - agent.facts.now()
         agent.facts.set_clock(agent.model.offset)
     return {}
