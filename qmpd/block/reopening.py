@@ -106,10 +106,15 @@ class _Change:
         for role, value in ours.items():
             inherited = {} if keep else _inherited(node, role, value)
             self.apply(node.children[role], {**inherited, **value}, keep=keep)
+        self._pass_on(node)
+
+    def _pass_on(self, node: BlockNode) -> None:
+        """Have those below be read-only that have it from a node, or not."""
         for child in node.children.values():
             if child.heir_of == node.name and child.read_only != node.read_only:
                 self._remember(child)
                 child.read_only = node.read_only
+                self._pass_on(child)
 
     def _remember(self, node: BlockNode) -> None:
         common = {name: getattr(node, name) for name in _COMMON}

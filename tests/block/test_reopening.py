@@ -109,6 +109,16 @@ def test_who_was_described_with_what_is_gone(monitor: Monitor, tmp_path: Path) -
     assert base["detect_zeroes"] == "on"
 
 
+def test_all_below_become_writable_again(monitor: Monitor, tmp_path: Path) -> None:
+    file = {"driver": "file", "filename": str(tmp_path / "0")}
+    add(monitor, {"driver": "raw", "node-name": "r", "file": {"driver": "raw", "file": file}})
+    for option, read_only in (("-r", True), ("-w", False)):
+        assert monitor.human(f'qemu-io r "reopen {option}"') == ""
+        assert [each["ro"] for each in monitor("query-named-block-nodes")["return"]] == [read_only] * 3
+    monitor.human('qemu-io r "write -P 7 0 512"')
+    assert (tmp_path / "0").read_bytes()[:512] == b"\x07" * 512
+
+
 def test_threads_and_groups(monitor: Monitor, tmp_path: Path) -> None:
     for number in (0, 2):
         add(monitor, image(tmp_path, number))
