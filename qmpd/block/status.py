@@ -11,6 +11,7 @@ from qmpd.block.drivers.qed import QedContent
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.exports.protocol import HOLE, ZERO
 from qmpd.block.files import FileStorage
+from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2.mapping import Kind
 from qmpd.block.images.qed import ZEROS
 
@@ -62,6 +63,8 @@ def parts(node: BlockNode, offset: int, length: int, depth: int = 1) -> Iterator
     elif node.driver == "snapshot-access":
         for kept, begin, part in cast("_Elsewhere", content).parts(offset, length):
             yield from parts(kept, begin, part, depth)
+    elif node.driver == "quorum":
+        yield from _of_copies(node, offset, length, depth)
     elif driver.is_filter and driver.first in node.children:
         yield from parts(node.children[driver.first], offset, length, depth)
     else:
@@ -101,6 +104,22 @@ def _behind(node: BlockNode, offset: int, length: int, depth: int) -> Iterator[P
 def _of_file(content: FileStorage, offset: int, length: int, depth: int) -> Iterator[Part]:
     for piece, is_hole in content.holes(offset, length):
         yield Part(piece, not is_hole, is_hole, depth)
+
+
+def _of_copies(node: BlockNode, offset: int, length: int, depth: int) -> Iterator[Part]:
+    """Zeros are what are zeros in all copies, the smallest part of them; else it is the largest part that is none."""
+    while length:
+        zeros, data = length, 0
+        for copy in node.children.values():
+            try:
+                count, is_zero = first_part(copy, offset, length)
+            except (OSError, ImageError):
+                data = length
+                break
+            zeros, data = (min(zeros, count), data) if is_zero else (zeros, max(data, count))
+        count = data or zeros
+        yield Part(count, data > 0, not data, depth)
+        offset, length = offset + count, length - count
 
 
 def first_part(node: BlockNode, offset: int, length: int) -> tuple[int, bool]:

@@ -113,6 +113,38 @@ def test_blkverify(machine: Machine, tmp_path: Path) -> None:
     assert vm.wait_until_ended() == 1
 
 
+def test_quorum_of_two_that_must_agree(machine: Machine, tmp_path: Path) -> None:
+    paths = [raw(tmp_path, f"copy{number}.img") for number in range(2)]
+    children = [{"driver": "raw", "file": file(path)} for path in paths]
+    vm, _ = machine([], driver="quorum", vote_threshold=2, blkverify=True, children=children)
+    with paths[1].open("r+b") as one:
+        one.write(b"wrong")
+    vm.guest.read("d0", offset=0, length=512)
+    assert vm.wait_until_ended() == 1
+
+
+@needs_qemu_img
+def test_a_mirror_of_a_quorum_copies_what_is_not_zeros_in_some_copy(machine: Machine, tmp_path: Path) -> None:
+    paths = [tmp_path / f"copy{number}.qcow2" for number in range(3)]
+    words: list[str | Path]
+    for number, path in enumerate([*paths, tmp_path / "target.qcow2"]):
+        qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+        if number < 3:
+            words = ["qemu-io", "-c", f"write -P 0 64k {64 * (number + 1)}k", path]
+            subprocess.run(words, check=True, capture_output=True)
+    children = [{"driver": "qcow2", "file": file(path)} for path in paths]
+    vm, monitor = machine([], driver="quorum", vote_threshold=2, children=children)
+    target = str(tmp_path / "target.qcow2")
+    monitor("drive-mirror", job_id="j", device="n0", target=target, sync="full", mode="existing")
+    vm.wait_for_job("j", "ready")
+    monitor("job-complete", id="j")
+    vm.wait_for_job("j", "null")
+    vm.close()
+    words = ["qemu-img", "map", tmp_path / "target.qcow2"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[:2] for line in said.splitlines()[1:]] == [["0x10000", "0x30000"]]
+
+
 def test_blklogwrites(machine: Machine, tmp_path: Path) -> None:
     data, log = raw(tmp_path, "data.img"), raw(tmp_path, "log.img", b"")
     vm, _ = machine([], driver="blklogwrites", file=file(data), log=file(log))

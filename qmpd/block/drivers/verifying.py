@@ -31,6 +31,10 @@ _SMALLEST, _LARGEST = 32, 1 << 24
 _OFTEN = 4096
 
 
+def _first_difference(one: bytes, other: bytes) -> int:
+    return next(at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
+
+
 class BlkVerify(Passing):
     """blkverify: what is read must be the same in both; where it is not the machine ends, as QEMU does."""
 
@@ -46,9 +50,9 @@ class BlkVerify(Passing):
         data = self.below.read(offset, length)
         raw = self._raw.read(offset, length)
         if data != raw:
-            first = next(at for at, (one, other) in enumerate(zip(data, raw, strict=False)) if one != other)
             where = f"offset={offset} bytes={length}"
-            self._graph.end(f"blkverify: read {where} contents mismatch at offset {offset + first}")
+            at = offset + _first_difference(data, raw)
+            self._graph.end(f"blkverify: read {where} contents mismatch at offset {at}")
             raise failure(errno.EIO)
         return data
 
@@ -186,7 +190,10 @@ class Quorum:
             if self._first:
                 return found[name]
         if self._compares and len(set(found.values())) > 1:
-            # QEMU ends itself here, as it does for blkverify.
+            one, *others = found.values()
+            other = next(each for each in others if each != one)
+            where = f"offset={offset} bytes={length}"
+            self._graph.end(f"quorum: {where} contents mismatch at offset {offset + _first_difference(one, other)}")
             raise failure(errno.EIO)
         if len(found) < self._threshold:
             self._fail(offset, length)

@@ -9,6 +9,7 @@ from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import FileStorage
 from qmpd.block.images.qcow2.mapping import Kind
+from qmpd.block.status import parts
 from qmpd.block.values import is_on
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ def data_run(node: BlockNode, offset: int, length: int) -> tuple[int, bool]:
         return count, not is_hole
     if node.driver.startswith("null-"):
         return length, not is_on(node.options.get("read-zeroes"))
+    if node.driver == "quorum":
+        first = next(parts(node, offset, length))
+        return first.length, first.holds_data
     below = node.children.get(DRIVERS[node.driver].first)
     if below is None or not isinstance(content, Passing):
         return length, True
