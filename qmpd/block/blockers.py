@@ -17,4 +17,4 @@ def check_unblocked(node: BlockNode) -> None:
     """
     for parent in reversed(node.parents):
         if parent.children.get("backing") is node:
-            raise MachineError(f"Node '{node.name}' is busy: node is used as backing hd of '{parent.name}'")
+            raise MachineError(f"Node '{node.called}' is busy: node is used as backing hd of '{parent.name}'")

@@ -56,6 +56,16 @@ def limits(given: Mapping[str, str], name: str) -> dict[str, Any] | None:
     return {**found, "group": given.get("throttling.group") or name}
 
 
+def _overlaid(options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Options, and more of the same; of a child, too, which both may describe."""
+    found = {**options, **more}
+    for name, value in more.items():
+        before = options.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            found[name] = _overlaid(before, value)
+    return found
+
+
 def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] | None:
     """The options of a drive's node; None where nothing is in it.  A driver that is not told is to be looked for.
 
@@ -76,7 +86,7 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
     if file and file.startswith("json:"):
         found = parse(file, json_parser)
         if driver is not None and driver != found.get("driver"):
-            found = {"driver": driver, "file": {**found, **below}}
+            found = {"driver": driver, "file": _overlaid(found, below)}
     elif file and driver is not None and _is_bottom(driver):
         check_null(driver, file)
         found = {"driver": driver, "filename": file}
@@ -84,7 +94,7 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
         named = parse(file, json_parser)
         # A driver that has names of its own may be told beside one.
         is_own = driver is not None and named.get("driver") == driver and DRIVERS[driver].is_protocol
-        found = named if is_own else {"file": {**named, **below}}
+        found = named if is_own else {"file": _overlaid(named, below)}
     elif below:
         found = {"file": below}
     if driver is not None:

@@ -134,7 +134,7 @@ class BlockGraph:
         """
         kind = self.is_busy(node)
         if kind is not None:
-            raise Refusal("node-busy-job", node=node.name, type=kind)
+            raise Refusal("node-busy-job", node=node.called, type=kind)
 
     def drain_all(self, times: int = 1) -> None:
         """Have all that is going on end, or pause, for a moment; so many times (`bdrv_drain_all`)."""

@@ -56,6 +56,8 @@ class BlockNode:
     heir_of: str = ""
     # The node whose options have described it: those that are given to that one anew concern this one, too.
     described_by: str = ""
+    # Which of `direct` and `no-flush` it was told itself: the others it has from the node that has described it.
+    own_cache: frozenset[str] = frozenset()
     # Whether what is behind it was opened by what its image says, and the name of that as it stands in the image.
     backing_as_recorded: bool = False
     # How many jobs need that to stay behind it.
@@ -86,6 +88,11 @@ class BlockNode:
         if self.driver != "quorum":
             self.children.pop(role, None)
         self.children[role] = node
+
+    @property
+    def called(self) -> str:
+        """What texts call it by: the id of the drive that it is in, or its own name."""
+        return next((drive.name for drive in self.drives if drive.name), self.name)
 
     @property
     def exact_name(self) -> str:

@@ -32,7 +32,7 @@ _HEAD = 512
 FILES = ("file", "host_device", "host_cdrom")
 _CACHE = ("direct", "no-flush")
 # What a node below another takes from it, where it is not told otherwise.
-_INHERITED = ("read-only", "cache", "auto-read-only", "force-share")
+_INHERITED = ("read-only", "auto-read-only", "force-share")
 # Options that are every node's; the others are its driver's.
 _COMMON = frozenset({
     "driver", "node-name", "read-only", "auto-read-only", "cache", "detect-zeroes", "discard", "force-share",
@@ -218,11 +218,14 @@ class Opener:
             return self._graph.find(reference)
         options = cast("dict[str, Any]", reference)
         inherited = {name: parent[name] for name in _INHERITED if name in parent and name not in options}
-        whole = {"discard": "unmap", **inherited, **options}
+        own = options.get("cache") or {}
+        cache = {name: value for name, value in (parent.get("cache") or {}).items() if name in _CACHE} | own
+        whole = {"discard": "unmap", **inherited, **options, **({"cache": cache} if cache else {})}
         if "driver" not in whole and role in _PROTOCOL_ROLES and "filename" in whole:
             # No protocol is looked for in a name that was given as an option.
             whole["driver"] = kind_of(str(whole["filename"]))
         child = self.open(whole)
+        child.own_cache = frozenset(own)
         if "read-only" not in options:
             child.heir_of = _UNBORN
         child.described_by = _UNBORN
@@ -294,6 +297,7 @@ def apply_common(node: BlockNode, options: Options) -> BlockNode:
     node.auto_read_only = bool(options.get("auto-read-only"))
     node.detect_zeroes = options.get("detect-zeroes", "off")
     node.discard = "unmap" if options.get("discard") in ("unmap", "on") else "ignore"
+    node.own_cache = frozenset(cache)
     node.direct = bool(cache.get("direct"))
     node.no_flush = bool(cache.get("no-flush"))
     node.force_share = bool(options.get("force-share"))

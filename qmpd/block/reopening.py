@@ -18,7 +18,7 @@ from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.making import content_of
 from qmpd.block.nodes import below
 from qmpd.block.opening import apply_common, check_zeroes
-from qmpd.block.permissions import refresh
+from qmpd.block.permissions import check_writable, refresh
 from qmpd.block.placing import reaches
 from qmpd.block.transactions import refusal_of
 from qmpd.common.dictionary_order import in_order
@@ -50,7 +50,7 @@ _NEVER = frozenset({"blkverify", "quorum", "copy-on-read", "compress", "copy-bef
 _IMPLICIT = frozenset({"mirror_top", "commit_top"})
 _COMMON = (
     "read_only", "auto_read_only", "detect_zeroes", "discard", "direct", "no_flush", "force_share", "options",
-    "backing_as_recorded",
+    "backing_as_recorded", "own_cache",
 )  # fmt: skip
 
 
@@ -98,22 +98,34 @@ class _Change:
         described = {role: options[role] for role in roles if isinstance(options.get(role), dict)}
         ours = {role: value for role, value in described.items() if _describes(node, role)}
         self._check(node, {**own, **{role: value for role, value in described.items() if role not in ours}})
-        known = {**_told(node), **own} if keep else own
+        known = _kept(node, own) if keep else own
         check_zeroes(known)
         if node.driver == "throttle":
             self._graph.check_group(str(known["throttle-group"]))
+        told = own.get("cache") or {}
+        own_cache = node.own_cache.union(told) if keep else frozenset(told)
         apply_common(node, {**known, "driver": node.driver})
+        node.own_cache = own_cache
         for role, value in ours.items():
             inherited = {} if keep else _inherited(node, role, value)
             self.apply(node.children[role], {**inherited, **value}, keep=keep)
         self._pass_on(node)
 
     def _pass_on(self, node: BlockNode) -> None:
-        """Have those below be read-only that have it from a node, or not."""
+        """Have those below a node follow it in what they have from it."""
         for child in node.children.values():
-            if child.heir_of == node.name and child.read_only != node.read_only:
+            wanted = {}
+            if child.heir_of == node.name:
+                wanted["read_only"] = node.read_only
+            if child.described_by == node.name:
+                wanted |= {
+                    each: getattr(node, each) for each in ("direct", "no_flush")
+                    if each.replace("_", "-") not in child.own_cache
+                }  # fmt: skip
+            if any(getattr(child, name) != value for name, value in wanted.items()):
                 self._remember(child)
-                child.read_only = node.read_only
+                for name, value in wanted.items():
+                    setattr(child, name, value)
                 self._pass_on(child)
 
     def _remember(self, node: BlockNode) -> None:
@@ -189,13 +201,13 @@ class _Change:
             node = before.node
             if node.read_only and not before.common["read_only"]:
                 self._check_unused(node)
+            elif before.common["read_only"] and not node.read_only and "file" in node.children:
+                check_writable(node.children["file"])
         self._store_bitmaps()
-        # Who becomes writable is opened so before somebody writes.
-        for before in self._before:
-            if isinstance(before.node.content, DiskFile):
-                node = before.node
-                before.node.content.reopen(read_only=node.read_only, auto_read_only=node.auto_read_only)
+        # Who becomes writable is opened so before somebody writes, and who does not when nobody writes any more.
+        self._open_files(read_only=False)
         refresh(each.node for each in self._before)
+        self._open_files(read_only=True)
         for before in reversed(self._before):
             self._follow(before)
         for before in self._before:
@@ -203,6 +215,12 @@ class _Change:
                 if before.node.children.get(role) is not child:
                     refresh([child])
                     self._graph.release(child)
+
+    def _open_files(self, *, read_only: bool) -> None:
+        for before in self._before:
+            node = before.node
+            if isinstance(node.content, DiskFile) and node.read_only == read_only:
+                node.content.reopen(read_only=node.read_only, auto_read_only=node.auto_read_only)
 
     def _store_bitmaps(self) -> None:
         """Store the bitmaps of nodes that become read-only, as long as that can be done."""
@@ -285,11 +303,10 @@ def _describes(node: BlockNode, role: str) -> bool:
 def _inherited(node: BlockNode, role: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """What a child takes from a node where it is told nothing else."""
     found: dict[str, Any] = {"read-only": True if role == "backing" else node.read_only}
-    found["cache"] = {"direct": node.direct, "no-flush": node.no_flush} | (value.get("cache") or {})
     if role != "backing":
         found |= {"auto-read-only": node.auto_read_only, "discard": "unmap"}
     found["force-share"] = node.force_share
-    return {**found, "cache": found["cache"]}
+    return found
 
 
 def _leaves(name: str, value: object) -> list[str]:
@@ -297,6 +314,12 @@ def _leaves(name: str, value: object) -> list[str]:
     if not isinstance(value, dict) or not value:
         return [name]
     return [leaf for member, inner in value.items() for leaf in _leaves(f"{name}.{member}", inner)]
+
+
+def _kept(node: BlockNode, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a node where only some are given anew."""
+    told = _told(node)
+    return {**told, **own, "cache": {**told["cache"], **(own.get("cache") or {})}}
 
 
 def _told(node: BlockNode) -> dict[str, Any]:
@@ -349,6 +372,7 @@ def reopen_by_hand(graph: BlockGraph, node: BlockNode, drive: Drive | None, opti
         if "read-only" in tree:
             raise MachineError("Cannot set both -r/-w and 'read-only'")
         tree["read-only"] = "r" in options
+    mode = None
     if "c" in options:
         mode = CACHES.get(options["c"])
         if mode is None:
@@ -359,3 +383,5 @@ def reopen_by_hand(graph: BlockGraph, node: BlockNode, drive: Drive | None, opti
             raise MachineError("Cannot change cache.writeback: Device attached")
         tree["cache"] = {"direct": mode[0], "no-flush": mode[1]}
     reopen(graph, [(node, tree)], keep=True)
+    if mode is not None and drive is not None:
+        drive.writeback = mode[2]

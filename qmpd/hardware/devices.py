@@ -165,7 +165,7 @@ class Devices:
         container.add_child(name, node)
         device = Device(node, driver, identifier, cold=cold)
         try:
-            given = self._set(node, options, identifier, text=text)
+            given = self._set(node, options, identifier, text=text, cold=cold)
             self._share_bus(node, identifier, given)
             self._realize(device, bus, captured, given)
         except Refusal:
@@ -218,14 +218,18 @@ class Devices:
         rename(node, new_name)
         return node
 
-    def _set(self, node: Node, options: Options, identifier: str | None, *, text: bool) -> dict[str, Any]:
+    def _set(
+        self, node: Node, options: Options, identifier: str | None, *, text: bool, cold: bool
+    ) -> dict[str, Any]:
         """Set the properties; gives what was set, read."""
-        given = self._preset(node)
+        given = self._preset(node, cold=cold)
+        preset = self._home.settings.presets
         for name, value in options.items():
             if name in ASIDE:
                 continue
             to = reading.target(node, name, self._texts, identifier)
             read = self.reader.read(to, value, text=text)
+            presets.check_unset(preset, self._types, node.type, name, read, passed_on=to.type != node.type)
             if read in chardevs_of(given) and chardevs_of({name: read}):
                 raise MachineError(self._texts("chardev-in-use", owner=f"{to.type}.{name}", id=read))
             given[name] = read
@@ -246,12 +250,12 @@ class Devices:
             if identifier is None:
                 self.buses.take_back(_USB_BUS)
 
-    def _preset(self, node: Node) -> dict[str, Any]:
+    def _preset(self, node: Node, *, cold: bool) -> dict[str, Any]:
         """Let a new device begin with what is preset; gives what was set, read."""
         settings = self._home.settings
         if not settings.presets:
             return {}
-        return presets.apply(settings.presets, node.below(), self._types, self.reader, self._texts)
+        return presets.apply(settings.presets, node.below(), self._types, self.reader, self._texts, cold=cold)
 
     def preset_board(self) -> None:
         """Let the devices that the board brings begin with what is preset."""
@@ -384,7 +388,9 @@ class Devices:
         if captured is None or "tree" not in captured:
             return
         node = self._build(captured["tree"], None)
-        given = self._preset(node) | given
+        for name, value in given.items():
+            presets.check_unset(self._home.settings.presets, self._types, driver, name, value)
+        given = self._preset(node, cold=cold) | given
         container = self._tree.container(UNATTACHED)
         if number is None:
             container.add_child(f"device[{self._unattached}]", node)

@@ -84,6 +84,12 @@ def _tree(system: System, values: Values) -> str:
     return "".join(_below(found, 0, found is tree.root))
 
 
+def _devices(system: System, values: Values) -> str:
+    from qmpd.human.device_tree import device_tree
+
+    return device_tree(system, brief=bool(values.get("brief")))
+
+
 def _below(node: Node, indent: int, is_root: bool = False) -> list[str]:
     lines = [f"{' ' * indent}/{'' if is_root else node.name} ({node.type})\n"]
     for child in sorted(node.children.values(), key=lambda each: each.name):
@@ -172,7 +178,7 @@ _SHOWN: dict[str, tuple[str, Show | None]] = {
     "lapic": ("apic:integer?", _local_apic),
     "mtree": ("flat:-f dispatch:-d owner:-o disabled:-D", None),
     "qom-tree": ("path:string?", _tree),
-    "qtree": ("brief:-b", None),
+    "qtree": ("brief:-b", _devices),
     "registers": ("all:-a cpu:integer?", _registers),
     "replay": ("", _replay),
     "rocker": (_NAME, _rocker("query-rocker")),

@@ -9,6 +9,8 @@ It is kept in one file of lines, `KIND NAME JSON`, of which only those that are 
     cpu Nehalem {"values": {...}}
     device e1000 {...}
     alias virtio-net {"type": "virtio-net-pci"}
+    qtree isa-fdc {"properties": [name, ...]}
+    qtree-of microvm {"virtio-mmio": [{"before": [line, ...], "after": [line, ...]}, ...]}
     texts - {...}
 
 A machine's `buses` are what `query-pci` shows before anything was added and before any firmware has run.
@@ -20,6 +22,10 @@ is there before the machine is; `cold` is the part of its properties that is the
 A device's `hot` is the text that refuses to add it while the machine exists; `hotplug` tells who refuses: the `type`,
 before a bus is looked for, or the `device`, after that; where it is missing, the bus.  Its `refusal` is the text that
 refuses it where nothing is set; `system`: a device of the system bus for which the board has no place.
+
+What `info qtree` shows of a type of device: `properties` in their order, and the lines `before` and `after` them, where
+`«address»` and `«port»` are the device's place; `qtree-of` has those lines of the first devices of some types, in the
+order in which they are shown, that a machine has from the start.
 
 An object is `[shape, values, children]`: the number of its shape, the values of those properties that are no children,
 and the children, both in the shape's order.  A shape lists the properties as qom-list does.  Where `static` is given

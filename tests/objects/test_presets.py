@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qmpd.testing import ControlError
+from qmpd.testing.settings import StartError
 from tests.block.support import Monitor
 from tests.golden import RELEASES
 
@@ -110,3 +111,33 @@ def test_a_guest_does_not_sleep_where_the_firmware_does_not_offer_it(qmpd: VMFac
         vm.guest.suspend()
     vm.guest.hibernate()
     vm.wait_for_event("SUSPEND_DISK")
+
+
+DRIVES = "-drive if=none,id=n0 -drive if=none,id=n1 -global floppy.drive=n0"
+NETS = "-netdev user,id=a -netdev user,id=b -global e1000.netdev=a"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (f"{DRIVES} -drive if=floppy,id=f0", "-global floppy.drive=... conflicts with drive=f0"),
+        (f"{DRIVES} -device floppy,drive=n1", "-global floppy.drive=... conflicts with drive=n1"),
+        (
+            f"{DRIVES} -device floppy -device floppy",
+            "can't apply global floppy.drive=n0: Drive 'n0' is already in use by another device",
+        ),
+        (f"{NETS} -device e1000,netdev=b", "-global e1000.netdev=... conflicts with netdev=b"),
+        (
+            f"{NETS} -device e1000 -device e1000",
+            "can't apply global e1000.netdev=a: Property 'e1000.netdev' can't take value 'a', it's in use",
+        ),
+        (
+            "-chardev null,id=a -chardev null,id=b -global isa-serial.chardev=a -device isa-serial,chardev=b",
+            "chardev=b conflicts, and override is not implemented",
+        ),
+    ],
+)
+def test_a_back_end_is_named_once(qmpd: VMFactory, line: str, words: str) -> None:
+    with pytest.raises(StartError) as caught:
+        made(qmpd, "7.2", f"-machine pc {line}")
+    assert str(caught.value).endswith(words)

@@ -29,6 +29,12 @@ class Raw(Passing):
         self.offset = offset
         self.length = length
 
+    def _tell(self, event: str) -> None:
+        """Let a blkdebug node below know what is about to be done."""
+        node = getattr(self.below, "node", None)
+        if node is not None and node.driver == "blkdebug":
+            node.content.event(event)
+
     @property
     def size(self) -> int:
         """How many bytes there are."""
@@ -40,11 +46,13 @@ class Raw(Passing):
 
     def read(self, offset: int, length: int) -> bytes:
         """Read."""
+        self._tell("read_aio")
         return self.below.read(self.offset + offset, length)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write."""
         self._check(offset, len(data))
+        self._tell("write_aio")
         self.below.write(self.offset + offset, data)
 
     def zero(self, offset: int, length: int, *, unmap: bool = True) -> None:

@@ -11,12 +11,17 @@ from qmpd.block.files import FileStorage
 from qmpd.block.images.qcow2.mapping import Kind
 from qmpd.block.status import parts
 from qmpd.block.values import is_on
+from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from qmpd.block.content import Content
     from qmpd.block.nodes import BlockNode
+
+
+# The filters that are taken out at the end of their jobs, whoever is above them.
+_GOING = ("commit_top", "mirror_top")
 
 
 def behind(node: BlockNode) -> BlockNode | None:
@@ -55,6 +60,19 @@ def filters_behind(node: BlockNode) -> list[BlockNode]:
         found.append(at)
         at = behind(at) if DRIVERS[at.driver].is_filter else None
     return found
+
+
+def check_freezable(node: BlockNode, base: BlockNode | None) -> None:
+    """Refuse to keep what is behind an image there, down to what is right above `base`.
+
+    :raise Refusal: a job's own filter is there, which goes when that job ends.
+    """
+    at, below = node, behind(node)
+    while below is not None and below is not base:
+        if below.driver in _GOING and behind(below) is not None:
+            role = next(role for role, child in at.children.items() if child is below)
+            raise Refusal("never-freeze", role=role, child=below.name)
+        at, below = below, behind(below)
 
 
 def first_run(content: Content, offset: int, length: int) -> tuple[int, bool]:

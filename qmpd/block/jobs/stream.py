@@ -81,6 +81,10 @@ class Stream(BlockJob):
         self.paths = [("write", self._image), *(("read", each) for each in self._copied())]
         self.freeze([self._image, *self._copied()][:-1])
 
+    def blocks(self, node: BlockNode) -> bool:
+        """Its filter is its own, too."""
+        return node is self._filter or super().blocks(node)
+
     def quiet_nodes(self) -> list[BlockNode]:
         """The images, and the node that is on top of them."""
         return [*self.nodes, *([] if self._filter is None else [self._filter])]

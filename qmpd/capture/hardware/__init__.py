@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.capture.client import Program
 from qmpd.capture.hardware.backends import backend_lines
+from qmpd.capture.hardware.device_tree import lines as tree_lines
 from qmpd.capture.hardware.devices import Devices
 from qmpd.capture.hardware.machines import MACHINES, device_memory_lines, machine_lines, starts
 from qmpd.capture.hardware.notation import Shapes, entry
@@ -36,7 +37,9 @@ def hardware(command: str, step: Callable[[str], None], report: Callable[[str], 
     lines += device_memory_lines(command)
     if any(each.name == "pc" and starts(command, each, report) for each in MACHINES):
         step("devices")
-        lines += Devices(command, buses, shapes, report).lines()
+        devices = Devices(command, buses, shapes, report)
+        lines += devices.lines()
+        lines += tree_lines(command, MACHINES, devices.trees)
         step("backends")
         lines += backend_lines(command, shapes, report)
         lines.append(entry("texts", "-", texts(command, report)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qmpd.capture.client import CaptureError, Gone, Program, Refused
 from qmpd.capture.hardware.device_refusals import hot_facts, is_hot, is_of_system
+from qmpd.capture.hardware.device_tree import Trees, look
 from qmpd.capture.hardware.insertion import Variant, by_number, insertion_order, of_bus
 from qmpd.capture.hardware.notation import Shapes, entry
 from qmpd.capture.hardware.walk import READ_ONLY, Seen, replace_in, try_setting, walk
@@ -122,6 +123,7 @@ class Devices:
         # A machine that has no device but these, by what provides a bus on it.
         self._fresh: dict[str | None, Program] = {}
         self._added = 0
+        self.trees = Trees()
 
     def lines(self, only: Container[str] | None = None) -> Iterator[bytes]:
         """The lines of all types, or `only` of those with these names.
@@ -329,6 +331,7 @@ class Devices:
 
     def _look(self, client: Client, name: str) -> _Attempt:
         path = f"{_PERIPHERAL}/{name}"
+        look(client, self.trees)
         seen = walk(client, path)
         shown = _shown(client, path, name)
         consoles = _consoles(client, path)

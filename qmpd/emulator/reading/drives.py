@@ -208,6 +208,9 @@ class Drives:
 
                 parse_name(file)
                 return {"file": file, "path": file, **({} if driver is None else {"format": driver})}
+            if driver is None and protocol in DRIVERS:
+                # The format is looked for where it is opened.
+                return {"file": file, "path": file}
             return {"driver": driver or "raw"}
         path = file
         if file.startswith("/dev/fdset/"):

@@ -58,6 +58,7 @@ def block_stream(system: System, session: Client, arguments: Arguments) -> objec
     end = None if bottom is None else chain.behind(bottom)
     for each in chain.chain(node, base if bottom is None else end):
         graph.check_free(each)
+    chain.check_freezable(node, base)
     if bottom is None and "backing-file" in arguments:
         raise Refusal("stream-whole-chain")
     options = StreamOptions(
