@@ -20,6 +20,7 @@ class Way:
         self._limit = limit
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
+        self._made: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(entrance)
@@ -38,9 +39,9 @@ class Way:
             except OSError:
                 return
             there = socket.socket(socket.AF_UNIX)
+            self._made += [here, there]
             if there.connect_ex(self._target):
-                here.close()
-                there.close()
+                here.shutdown(socket.SHUT_RDWR)
                 continue
             with self._lock:
                 self._open += [here, there]
@@ -77,10 +78,8 @@ class Way:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        with self._lock:
-            left = list(self._open)
         self.cut()
         for thread in self._threads:
             thread.join(5)
-        for each in left:
+        for each in self._made:
             each.close()
