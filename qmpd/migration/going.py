@@ -71,7 +71,7 @@ class Going(Activity[MigrationStatus]):
     @property
     def now(self) -> int:
         """The clock's time, in nanoseconds."""
-        return self._machine.schedule.now(Time.CLOCK)
+        return self._machine.schedule.now(Time.REAL)
 
     @property
     def is_under_way(self) -> bool:
