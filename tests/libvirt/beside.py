@@ -62,7 +62,14 @@ _VARYING = (
     (r"(domain-)\d+(-)", r"\1N\2"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
     # How far a job has come whenever virsh looks; what is last counts.
-    (r"(?:\n?(Block [A-Z]?[a-z]+): \[ *\d+ %\])*\n?(Block [A-Z]?[a-z]+: \[ *\d+ %\])", r"\n\2"),
+    (r"(?:\n?([A-Z][A-Za-z ]+): \[ *\d+ %\])*\n?([A-Z][A-Za-z ]+: \[ *\d+ %\])", r"\n\2"),
+    # How much memory holds something, and how fast it goes.
+    (r"(downtime|setup_time|_(processed|constant|normal|normal_bytes)): \d+", r"\1: N"),
+    (r" memory_bps: \d+", ""),
+    (r"((Data|Memory) processed|Memory bandwidth|(Constant|Normal) (pages|data)): .*", r"\1: N"),
+    (r"(Total downtime|Setup time): .*", r"\1: N"),
+    (r"calc_start_time=\d+", "calc_start_time=UPTIME"),
+    (r"((total time|setup|throughput|duplicate|normal( bytes)?|pages-per-second|[a-z]+ ram): )\S+", r"\1N"),
     # Requests that run at once find their place in an image in any order, and file systems count their own blocks.
     (r"\d+\.\d+% fragmented", "N% fragmented"),
     (r'"actual-size": \d+', r'"actual-size": SIZE'),
@@ -146,8 +153,11 @@ class Side:
 
 
 def _events(watcher: Watcher) -> str:
-    """What virsh has told of the domain; of the agent behind the rest, as libvirt has a thread for it."""
-    return "\n".join(sorted(watcher.events("vm"), key=lambda event: event.startswith("agent")))
+    """What virsh has told of the domain.
+
+    The agent, for which libvirt has a thread, and the firmware, which resets the machine once more, come last.
+    """
+    return "\n".join(sorted(watcher.events("vm"), key=lambda event: event.startswith(("agent", "reboot"))))
 
 
 def _content(text: str) -> str:

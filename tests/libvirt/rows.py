@@ -73,6 +73,12 @@ def _overlay(name: str, option: str) -> str:
     return f"snapshot-create-as vm {name} --disk-only {option} {disks}"
 
 
+def _with_memory(name: str) -> str:
+    """The memory goes into a file, the first disk on in another image."""
+    disks = f"--diskspec vda,file=@/{name}.qcow2 --diskspec vdb,snapshot=no"
+    return f"snapshot-create-as vm {name} --memspec @/{name}.memory {disks}"
+
+
 def _disks(name: str, text: str, **more: object) -> Group:
     return Group(name, _lines(text), _DEVICES, _IMAGES, **more)  # type: ignore[arg-type]
 
@@ -606,5 +612,127 @@ GROUPS: Sequence[Group] = (
         """),
         _CHANNEL + _disk("second.qcow2", "vdb"),
         ("img create -f qcow2 @/second.qcow2 4M",),
+    ),
+    _disks(
+        "saving",
+        f"""
+        start vm
+        {_guest("write -P 1 0 64k")}
+        save vm @/vm.save
+        domstate vm --reason
+        save-image-dumpxml @/vm.save --xpath //disk
+        restore @/vm.save
+        domstate vm --reason
+        {_guest("read -P 1 0 64k")}
+        {_guest("write -P 5 3M 64k")}
+        snapshot-create-as vm one --disk-only --no-metadata
+        {_guest("write -P 6 4M 64k")}
+        blockcommit vm vda --active --wait --pivot
+        blockcommit vm vdb --active --wait --pivot
+        blockresize vm vdb 8M
+        suspend vm
+        save vm @/vm.save --verbose
+        restore @/vm.save
+        domstate vm --reason
+        save vm @/vm.save --running
+        restore @/vm.save --paused
+        domstate vm --reason
+        resume vm
+        restore @/vm.save
+        restore @/nothing
+        save vm @/no/where.save
+        domstate vm --reason
+        save vm @/vm.save --image-format nothing
+        managedsave vm
+        domstate vm --reason
+        dominfo vm
+        managedsave-dumpxml vm --xpath //memory
+        start vm
+        domstate vm --reason
+        managedsave vm --paused
+        start vm
+        domstate vm --reason
+        managedsave-remove vm
+        managedsave vm --bypass-cache
+        managedsave-remove vm
+        start vm
+        domstate vm --reason
+        domjobinfo vm
+        domjobinfo vm --completed
+        domjobabort vm
+        save vm @/vm.save
+        domjobinfo vm --completed
+        {_found("top.qcow2", "second.qcow2")}
+        """,
+        state=True,
+    ),
+    _disks(
+        "dumps",
+        """
+        start vm
+        dump vm @/vm.elf --memory-only
+        dump vm @/vm.kdump --memory-only --format kdump-zlib
+        dump vm @/vm.kdump --memory-only --format kdump-lzo
+        dump vm @/vm.kdump --memory-only --format kdump-snappy
+        dump vm @/vm.kdump --memory-only --format nothing
+        domstate vm --reason
+        dump vm @/vm.live --memory-only --live --verbose
+        domstate vm --reason
+        domjobinfo vm --completed
+        dump vm @/vm.dump --live
+        domstate vm --reason
+        dump vm @/vm.dump --crash --memory-only
+        domstate vm --reason
+        start vm
+        dump vm @/vm.dump
+        domstate vm --reason
+        dump vm @/vm.dump --reset --memory-only
+        dump vm @/no/where.elf --memory-only
+        domdirtyrate-calc vm --seconds 1
+        until 'calc_status=2' domstats vm --dirtyrate
+        domdirtyrate-calc vm --seconds 0
+        domdirtyrate-calc vm --seconds 1 --mode dirty-ring
+        qemu-monitor-command vm --hmp 'info migrate'
+        migrate-getmaxdowntime vm
+        migrate-setmaxdowntime vm 500
+        migrate-getmaxdowntime vm
+        migrate-getspeed vm
+        migrate-setspeed vm 100
+        migrate-getspeed vm
+        migrate-compcache vm
+        migrate-compcache vm --size 4194304
+        migrate-compcache vm --size 5
+        migrate-compcache vm
+        destroy vm
+        """,
+    ),
+    _disks(
+        "memory-snapshots",
+        f"""
+        start vm
+        {_with_memory("one")}
+        domstate vm --reason
+        domblklist vm
+        snapshot-list vm --tree
+        snapshot-info vm one
+        snapshot-dumpxml vm one --xpath //memory
+        {_guest("write -P 1 0 64k")}
+        snapshot-create-as vm two --live --memspec @/two.memory,snapshot=external --diskspec vda,file=@/two.qcow2 \
+        --diskspec vdb,snapshot=no
+        domstate vm --reason
+        suspend vm
+        {_with_memory("three")}
+        domstate vm --reason
+        snapshot-revert vm one
+        snapshot-delete vm three
+        snapshot-list vm
+        save-image-dumpxml @/one.memory --xpath //memory
+        destroy vm
+        restore @/two.memory
+        domstate vm --reason
+        domblklist vm
+        destroy vm
+        {_found("one.qcow2", "two.qcow2", "three.qcow2")}
+        """,
     ),
 )
