@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.disks import copies
 from benchmark.jobs import many_jobs
+from benchmark.moves import downtime
 from benchmark.result import Aim, Row
 from benchmark.servers import BLOCKING, QEMU, QMPD, TRIO, Load, LoadError, Programs, Server
 
@@ -44,6 +45,7 @@ class Scale:
     fleet_vms: int = 10_000
     disk_size: int = 1 << 30
     disk_rounds: int = 3
+    moves: int = 7
 
 
 QUICK = Scale(
@@ -63,6 +65,7 @@ QUICK = Scale(
     fleet_vms=100,
     disk_size=4 << 20,
     disk_rounds=1,
+    moves=1,
 )
 
 
@@ -336,5 +339,6 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "large-fleet": large_fleet,
     "disks": copies,
     "jobs": many_jobs,
+    "moves": downtime,
 }
 """What `--only` knows."""
