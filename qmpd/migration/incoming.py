@@ -168,6 +168,8 @@ class Incoming(Activity[MigrationStatus]):
         if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
             raise BadStream("RAM postcopy is disabled but have 16 byte advise")
         self._side.check_kind(self._start["machine"])
+        # What is found out about a machine but once is found out before the other one stands still.
+        self._side.take_state()
 
     # Arriving
 

@@ -200,6 +200,8 @@ class Outgoing(Going):
         course = self._side.course
         if not course.first_pass:
             self._last_pass()
+        # What is found out about a machine but once is found out while the guest still runs.
+        self._side.take_state()
         self._stop()
         if self.is_over:
             return
