@@ -52,7 +52,9 @@ class Home(Protocol):
 class Request:
     """One request.  `pattern` fills what is written; `data` is written where it is given, and what was read.
 
-    `counted`: it is in the drive's account; `guarded`: the device's error policy decides what becomes of errors.
+    `take` is given what was read, piece by piece and in a thread, with where in the request each piece begins; then
+    nothing of it is kept.  `counted`: it is in the drive's account; `guarded`: the device's error policy decides what
+    becomes of errors.
     After it has ended `error` is the error's number, 0 without one, and `action` what was done about it.
     """
 
@@ -61,6 +63,7 @@ class Request:
     length: int = 0
     pattern: int = 0
     data: bytes | None = None
+    take: Callable[[int, bytes], None] | None = None
     unmap: bool = False
     counted: bool = True
     guarded: bool = True
@@ -282,6 +285,18 @@ def _write(node: BlockNode, port: Content, request: Request) -> None:
         port.write(request.offset + done, made[: length - done])
 
 
+def _read(node: BlockNode, port: Content, request: Request) -> bytes | None:
+    """Read what a request asks for; piece by piece where nobody needs all of it, and who made a lot up would wait."""
+    take = request.take
+    if take is None:
+        return port.read(request.offset, request.length)
+    whole = port.read(request.offset, request.length) if _looks_closely(node) else None
+    for done in range(0, request.length, _PIECE):
+        size = min(_PIECE, request.length - done)
+        take(done, port.read(request.offset + done, size) if whole is None else whole[done : done + size])
+    return None
+
+
 def _looks_closely(node: BlockNode) -> bool:
     """Whether it makes a difference to a node, or to one below, that a request comes in pieces."""
     return bool(node.faults) or node.driver in _CLOSE or any(_looks_closely(each) for each in node.children.values())
@@ -301,7 +316,7 @@ def carry_out(node: BlockNode, request: Request, *, through: bool = False) -> by
     if request.offset < 0 or request.offset + request.length > node.virtual_size:
         raise failure(errno.EIO)
     if request.kind == "read":
-        return port.read(request.offset, request.length)
+        return _read(node, port, request)
     if node.read_only:
         raise failure(errno.EPERM)
     if request.kind == "write":

@@ -98,7 +98,8 @@ class DiskGuest(Group):
     def read(self, device: str, offset: Size = 0, length: Size = _SECTOR) -> DiskResult:
         """Read bytes from a disk."""
         begin, count = _place(offset, length)
-        return self._do(device, Request("read", begin, count))
+        looked = _Looked(count)
+        return self._do(device, Request("read", begin, count, take=looked.take), looked)
 
     @command("guest-flush")
     def flush(self, device: str) -> DiskResult:
@@ -111,10 +112,10 @@ class DiskGuest(Group):
         begin, count = _place(offset, length, most=1 << 62)
         return self._do(device, Request("discard", begin, count))
 
-    def _do(self, device: str, request: Request) -> DiskResult:
-        return in_steps(self._in_steps(device, request))
+    def _do(self, device: str, request: Request, looked: _Looked | None = None) -> DiskResult:
+        return in_steps(self._in_steps(device, request, looked))
 
-    def _in_steps(self, device: str, request: Request) -> Steps[DiskResult]:
+    def _in_steps(self, device: str, request: Request, looked: _Looked | None) -> Steps[DiskResult]:
         disks, drive, node = self._disks(device)
         if request.offset + request.length > node.virtual_size:
             raise ControlError(f"the disk of '{device}' has {node.virtual_size} bytes")
@@ -126,14 +127,7 @@ class DiskGuest(Group):
             return DiskResult("waiting", error, request.action or None)
         if request.error:
             return DiskResult("failed", error, request.action or None)
-        if request.kind != "read" or request.data is None:
-            return DiskResult("done")
-        data = request.data
-        same = data[:1] * len(data) == data
-        return DiskResult(
-            "done", sha256=hashlib.sha256(data).hexdigest(), data=data.hex() if len(data) <= _SHOWN else None,
-            pattern=data[0] if data and same else None,
-        )  # fmt: skip
+        return DiskResult("done") if looked is None else looked.result()
 
     @command("guest-start-load")
     def start_load(
@@ -190,6 +184,32 @@ def _interval(length: int, rate: Size) -> int:
     except ValueError as error:
         raise ControlError(f"'rate': {error}") from None
     raise ControlError("'rate' is a number of bytes a second")
+
+
+class _Looked:
+    """What is told of bytes that were read, of which there may be more than anybody wants to keep."""
+
+    def __init__(self, length: int) -> None:
+        self._digest = hashlib.sha256()
+        self._pattern: int | None = None
+        self._same = True
+        self._shown = bytearray() if length <= _SHOWN else None
+
+    def take(self, place: int, data: bytes) -> None:
+        """A piece more, in a thread."""
+        self._digest.update(data)
+        if not place and data:
+            self._pattern = data[0]
+        self._same = self._same and self._pattern is not None and data == bytes([self._pattern]) * len(data)
+        if self._shown is not None:
+            self._shown += data
+
+    def result(self) -> DiskResult:
+        """What is told of all of them."""
+        return DiskResult(
+            "done", sha256=self._digest.hexdigest(), data=None if self._shown is None else self._shown.hex(),
+            pattern=self._pattern if self._same else None,
+        )  # fmt: skip
 
 
 def _place(offset: Size, length: Size, *, most: int = _MOST) -> tuple[int, int]:

@@ -324,7 +324,8 @@ class _Session:
             raise Wrong(words.usage(words.COMMANDS[12]))
         if skip + length > count:
             raise Wrong("pattern verification range exceeds end of read data\n")
-        request = Request("read", offset, count)
+        expected = words.Expected(pattern, skip, length)
+        request = Request("read", offset, count, take=None if "v" in options else expected.take)
 
         def work() -> None:
             request.began = self._system.machine.schedule.now(Time.CLOCK)
@@ -333,13 +334,15 @@ class _Session:
             took = time.perf_counter() - begun
             if name == "aio_read":
                 self._count(request, 0 if good else errno.EIO)
-            if not good or request.data is None:
+            if not good:
                 return
-            if pattern is not None and request.data[skip : skip + length] != bytes([pattern]) * length:
+            if request.data is not None:
+                expected.take(0, request.data)
+            if expected.is_missing:
                 self.say(f"Pattern verification failed at offset {offset + skip}, {length} bytes\n")
             if "q" in options:
                 return
-            if "v" in options:
+            if request.data is not None:
                 self.say(words.dump(request.data, offset))
             self.say(words.report(done, offset, count, count, took, terse="C" in options))
 

@@ -212,3 +212,18 @@ def dump(data: bytes, offset: int) -> str:
         shown = "".join(chr(each) if 32 <= each < 127 else "." for each in part)
         said.append(f"{offset + place:08x}:  {' '.join(f'{each:02x}' for each in part)}  {shown}\n")
     return "".join(said)
+
+
+class Expected:
+    """What is to be found in a part of what is read: a pattern, or anything (None)."""
+
+    def __init__(self, pattern: int | None, skip: int, length: int) -> None:
+        self._pattern = pattern
+        self._begin, self._end = skip, skip + length
+        self.is_missing = False
+
+    def take(self, place: int, data: bytes) -> None:
+        """Look at a piece that begins there."""
+        if self._pattern is not None and not self.is_missing:
+            part = data[max(0, self._begin - place) : max(0, self._end - place)]
+            self.is_missing = part != bytes([self._pattern]) * len(part)

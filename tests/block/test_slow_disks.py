@@ -226,3 +226,28 @@ def test_much_is_made_up_piece_by_piece(machine: VM, tmp_path: Path, monkeypatch
         monitor("block_resize", node_name="b", size=8 << 20)
         monitor.human('qemu-io debug "write -P 7 0 5M"')
         assert sizes == [5 << 20]
+
+
+def test_much_is_looked_at_piece_by_piece(
+    machine: VM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same for what is read: nobody has all of it in memory, and a pattern is found wherever it ends."""
+    read = files.FileStorage.read
+    sizes: list[int] = []
+
+    def measured(self: files.FileStorage, offset: int, length: int) -> bytes:
+        sizes.append(length)
+        return read(self, offset, length)
+
+    monkeypatch.setattr(files.FileStorage, "read", measured)
+    content = bytearray(b"\7" * (5 << 20))
+    content[(2 << 20) + 5] = 8
+    (tmp_path / "a.raw").write_bytes(content)
+    failure = "Pattern verification failed"
+    with closing(Monitor(str(tmp_path / "first"))) as monitor:
+        for words, is_wrong in (("-P 7 0 5M", True), ("-P 7 -s 2097158 0 5M", False), ("-P 7 -l 2M 0 5M", False)):
+            sizes.clear()
+            assert "failed" not in monitor.human(f'qemu-io a "read {words}"')
+            assert max(sizes) <= MEBIBYTE
+            assert sum(sizes) == 5 << 20
+            assert (failure in capfd.readouterr().out) is is_wrong, words
