@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,10 @@ _STATE = (
 class Side:
     """One of the two: a libvirtd, and the domain `vm` that a group's rows speak of."""
 
-    def __init__(self, libvirt: Libvirt) -> None:
+    def __init__(self, libvirt: Libvirt, other: Libvirt | None = None) -> None:
+        """`other` is where domains move to."""
         self.libvirt = libvirt
+        self.other = other
 
     def play(self, group: Group) -> list[str]:
         """What each row of a group prints, and the events of all of it, made comparable."""
@@ -99,8 +102,16 @@ class Side:
                 time.sleep(_SETTLED)
                 return [*said, self._plain(_events(watcher), varying)]
         finally:
+            if self.other is not None:
+                self.other.virsh("destroy", "vm", check=False)
+                self.other.virsh("undefine", "vm", check=False)
             self.libvirt.virsh("destroy", "vm", check=False)
             self.libvirt.virsh("undefine", "vm", "--snapshots-metadata", "--checkpoints-metadata", check=False)
+
+    @property
+    def _there(self) -> Libvirt:
+        assert self.other is not None, "the rows speak of another host"
+        return self.other
 
     def _define(self, group: Group) -> None:
         self.libvirt.set_options("-guest agent=on,boot-time=2s" if group.linux else "")
@@ -120,10 +131,15 @@ class Side:
         self.libvirt.virsh("define", description)
 
     def _here(self, text: str) -> str:
+        if self.other is not None:
+            text = text.replace("@other", self.other.uri)
         return text.replace("@", str(self.libvirt.folder))
 
     def _plain(self, text: str, varying: Sequence[tuple[str, str]]) -> str:
-        text = text.replace(str(self.libvirt.emulator), "EMULATOR").replace(str(self.libvirt.folder), "@")
+        text = text.replace(str(self.libvirt.emulator), "EMULATOR")
+        if self.other is not None:
+            text = text.replace(self.other.uri, "@other").replace(str(self.other.folder), "@other")
+        text = text.replace(str(self.libvirt.folder), "@")
         for pattern, stands in varying:
             text = re.sub(pattern, stands, text)
         return "\n".join(line.rstrip() for line in text.strip().splitlines())
@@ -149,6 +165,8 @@ class Side:
         if words[0] == "map":
             return _content(run(["qemu-img", "map", "--output=json", *words[1:]]))
         tool = f"qemu-{words[0]}"
+        if words[0] == "there":
+            return run(self._there.command(*words[1:]))
         return run([tool, *words[1:]] if tool in TOOLS else self.libvirt.command(*words))
 
 
@@ -212,6 +230,14 @@ def lacking() -> str | None:
     return missing() or (f"not installed: {', '.join(absent)}" if absent else None)
 
 
+def _side(folder: Path, name: str, programs: Sequence[str], stack: ExitStack, groups: Sequence[Group]) -> Side:
+    """One of the two, with a second host where a group's domain moves."""
+    here = stack.enter_context(Libvirt(folder / name, RELEASE, programs=programs))
+    if not any(group.moves for group in groups):
+        return Side(here)
+    return Side(here, stack.enter_context(Libvirt(folder / f"{name}-there", RELEASE, programs=programs, host="there")))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play the groups that are named, all where none is; the status is 1 where something differs."""
     names: Mapping[str, Group] = {group.name: group for group in GROUPS}
@@ -228,23 +254,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for group in [group for group in groups if group.linux and parts is None]:
         print(f"{group.name} is left out: not installed: a kernel, busybox-static or qemu-guest-agent", file=sys.stderr)
         groups.remove(group)
-    found = rows = 0
+    differing = rows = 0
     with (
         tempfile.TemporaryDirectory() as folder,
-        Libvirt(Path(folder, "qmpd"), RELEASE, programs=TOOLS) as ours,
-        Libvirt(Path(folder, "real"), RELEASE, programs=(*TOOLS, PROGRAM)) as real,
+        ExitStack() as stack,
     ):
-        sides = [Side(ours), Side(real)]
+        kinds = {"qmpd": TOOLS, "real": (*TOOLS, PROGRAM)}
+        sides = [_side(Path(folder), name, found, stack, groups) for name, found in kinds.items()]
         if parts is not None and any(group.linux for group in groups):
             for side in sides:
                 linux_guest.make(parts, side.libvirt.folder / "guest")
         for group in groups:
             rows += len(group.lines)
             for text in differences(group, sides, all_rows=asked.all):
-                found += 1
+                differing += 1
                 print(text, flush=True)
-    print(f"{rows} rows in {len(groups)} groups, {found} differ")
-    return 1 if found else 0
+    print(f"{rows} rows in {len(groups)} groups, {differing} differ")
+    return 1 if differing else 0
 
 
 if __name__ == "__main__":

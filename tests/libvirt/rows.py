@@ -26,6 +26,8 @@ class Group:
     machine: str = "pc"
     linux: bool = False
     """Whether a Linux runs, with the agent of QEMU's: `@/guest` has its `kernel`, `initrd` and `guest.img`."""
+    moves: bool = False
+    """Whether the domain moves to another host: `there` is before commands for that, and `@other` is where it is."""
     state: bool = False
     """Whether images hold the machine's state, whose size is the memory's that is not zero."""
 
@@ -81,6 +83,9 @@ def _with_memory(name: str) -> str:
 
 def _disks(name: str, text: str, **more: object) -> Group:
     return Group(name, _lines(text), _DEVICES, _IMAGES, **more)  # type: ignore[arg-type]
+
+
+_MIGRATE = "migrate vm @other --live --migrateuri tcp:127.0.0.1"
 
 
 _BACKUP_PUSH = """\
@@ -734,5 +739,53 @@ GROUPS: Sequence[Group] = (
         destroy vm
         {_found("one.qcow2", "two.qcow2", "three.qcow2")}
         """,
+    ),
+    _disks(
+        "migration",
+        f"""
+        start vm
+        {_MIGRATE}
+        {_MIGRATE} --unsafe --verbose
+        domstate vm --reason
+        there domstate vm --reason
+        there domblklist vm
+        there domjobinfo vm --completed
+        there destroy vm
+        start vm
+        {_MIGRATE} --unsafe --p2p --persistent --undefinesource
+        list --all --name
+        there list --all --name
+        there domstate vm --reason
+        there undefine vm
+        there destroy vm
+        define @/vm.xml
+        start vm
+        {_MIGRATE} --unsafe --suspend
+        there domstate vm --reason
+        there resume vm
+        there destroy vm
+        start vm
+        suspend vm
+        migrate vm @other --migrateuri tcp:127.0.0.1 --unsafe
+        there domstate vm --reason
+        there destroy vm
+        start vm
+        {_MIGRATE} --unsafe --postcopy --postcopy-after-precopy
+        there domstate vm --reason
+        there destroy vm
+        start vm
+        {_MIGRATE} --unsafe --auto-converge --compressed --timeout 10 --timeout-suspend
+        there domstate vm --reason
+        there destroy vm
+        start vm
+        migrate vm @other --live --unsafe --migrateuri unix:///@/migrate.socket
+        migrate vm @other --live --unsafe --migrateuri unix://@/migrate.socket
+        migrate vm @other --live --unsafe --migrateuri tcp:127.0.0.1:1
+        migrate vm @other --live --unsafe --parallel --parallel-connections 2 --migrateuri tcp:127.0.0.1
+        migrate vm qemu+unix:///system?socket=@/nothing --live --unsafe
+        there domstate vm --reason
+        """,
+        moves=True,
+        state=True,
     ),
 )

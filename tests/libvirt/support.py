@@ -47,6 +47,9 @@ _DOMAIN = """\
 </domain>
 """
 
+EMULATOR = Path("/var/lib/libvirt/emulator")
+"""What leads to a libvirtd's emulator as that libvirtd sees it."""
+
 _EVENT = re.compile(r"event '(?P<kind>[^']*)' for domain '(?P<domain>[^']*)':?(?P<what>.*)")
 
 
@@ -78,8 +81,8 @@ def until(condition: Callable[[], bool], patience: float = 10.0) -> None:
 class Libvirt:
     """A running libvirtd; everything it keeps is in `folder`."""
 
-    def __init__(self, folder: Path, release: str = "7.2", *, programs: Sequence[str] = ()) -> None:
-        """Start it.
+    def __init__(self, folder: Path, release: str = "7.2", *, programs: Sequence[str] = (), host: str = "here") -> None:
+        """Start it, on a host of this name.
 
         :param programs: those of QEMU's that it finds; where QEMU itself is among them it takes the place of qmpd.
         """
@@ -97,9 +100,14 @@ class Libvirt:
             values = {"release": release, "options": folder / "options", "python": sys.executable}
             self.emulator.write_text(_EMULATOR.format(root=Path(__file__).parents[2], **values))
             self.emulator.chmod(0o755)
+        # Where it is in each of several namespaces, for a domain that moves from one to another.
+        kept = folder / EMULATOR.relative_to("/")
+        kept.parent.mkdir(parents=True)
+        kept.symlink_to(self.emulator)
         self.set_options()
         script = Path(__file__).with_name("private-libvirtd")
-        self._process = subprocess.Popen(["unshare", "--mount", script, folder], stdin=subprocess.PIPE)
+        command: list[str | Path] = ["unshare", "--mount", "--uts", script, folder, host]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
 
     def set_options(self, options: str = "") -> None:
         """Let the domains that start from now on have these options of qmpd's, beside those of all tests."""
@@ -219,7 +227,7 @@ class Libvirt:
         text = _DOMAIN.format(
             name=name,
             machine=machine,
-            emulator=f"<emulator>{self.emulator}</emulator>" if emulator else "",
+            emulator=f"<emulator>{EMULATOR}</emulator>" if emulator else "",
             devices=devices,
             head=head,
             tail=tail,
