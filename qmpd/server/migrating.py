@@ -413,12 +413,14 @@ def _listen_inet(host: str, port: str) -> list[Listener]:
     except socket.gaierror as error:
         raise Refusal("address-resolution", host=host, port=port, reason=error.strerror) from None
     listeners: list[Listener] = []
+    # Where IPv6 alone is named IPv4 is heard there, too.
+    apart = any(each[0] == socket.AF_INET for each in found)
     for family, kind, protocol, _, where in sorted(found, key=lambda each: each[0] != socket.AF_INET6):
         listening = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, apart)
             if listeners:
                 where = (where[0], listeners[0].socket.getsockname()[1], *where[2:])
             listening.bind(where)

@@ -50,6 +50,17 @@ def test_another_machine_is_refused_and_the_first_goes_on(sides: Sides, tmp_path
     assert here.migration == {"status": "failed", "error-desc": "Unable to write to socket: Broken pipe"}
 
 
+def test_a_machine_that_is_waited_for_at_all_addresses_may_come_by_either_ip(sides: Sides) -> None:
+    """libvirt has the other side listen at `[::]`, and may go to an address of IPv4."""
+    there = sides.one("7.2", "-incoming", "tcp:[::]:0")
+    [address] = there.migration["socket-address"]
+    here = sides.one("7.2")
+    assert here("migrate", uri=f"tcp:127.0.0.1:{address['port']}") == {}
+    here.until("completed")
+    there.until("completed")
+    assert there.state == "running"
+
+
 def test_a_chain_of_machines(sides: Sides, tmp_path: Path) -> None:
     here = sides.one("7.2")
     for number in range(5):
