@@ -58,7 +58,8 @@ def _times(outgoing: Outgoing, side: Side) -> dict[str, int]:
     times = {"total-time": (end - outgoing.began) // _MILLISECOND}
     if outgoing.set_up_at is not None:
         times["setup-time"] = (outgoing.set_up_at - outgoing.began) // _MILLISECOND
-    if outgoing.arrived_at is not None and outgoing.stopped_at is not None:
+    is_known = outgoing.state is _S.COMPLETED or side.course.device
+    if is_known and outgoing.arrived_at is not None and outgoing.stopped_at is not None:
         times["downtime"] = (outgoing.arrived_at - outgoing.stopped_at) // _MILLISECOND
     elif outgoing.memory is not None:
         times["expected-downtime"] = _expected_downtime(outgoing.memory, int(side.parameter("downtime-limit")))

@@ -139,6 +139,8 @@ class Going(Activity[MigrationStatus]):
 
     def pause(self) -> None:
         """Give up the way on purpose."""
+        if not self.allows("pause"):
+            return
         if self._channel is not None:
             self._channel.close()
         self._lose_way(PAUSED)

@@ -230,7 +230,8 @@ class Incoming(Activity[MigrationStatus]):
 
     def pause(self) -> None:
         """Give up the way on purpose."""
-        self._lose_way()
+        if self.allows("pause"):
+            self._lose_way()
 
     def come_to_nothing(self, error: BadStream) -> None:
         """Fail: the process ends, unless it was told to stay."""

@@ -94,6 +94,9 @@ class Outgoing(Going):
         """Send what stands for the pages of a pass."""
         assert self.memory is not None
         size = self.memory.bytes_left
+        assert self._channel is not None
+        if self._channel.answers:
+            most = 0  # what is on its way is not to fill a socket that the other side reads later
         self._send(stream.section("pages", {"bytes": size, "filling": bytes(min(size, most))}, packed=False))
 
     @property

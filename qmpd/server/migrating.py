@@ -12,6 +12,7 @@ import select
 import socket
 import stat
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import trio
@@ -56,6 +57,10 @@ class File:
         while data:
             data = data[await trio.to_thread.run_sync(os.write, self._number, data) :]
 
+    def fileno(self) -> int:
+        """Its number."""
+        return self._number
+
     async def aclose(self) -> None:
         """Close it."""
         number, self._number = self._number, -1
@@ -83,7 +88,7 @@ class Moving:
         self._unsent = 0
         self._more = trio.Event()
         self._then: Callable[[], None] | None = None
-        self._closed = self._ending = False
+        self._closed = self._ending = self._sending = False
         self._heard_all = trio.Event()
 
     @property
@@ -112,10 +117,45 @@ class Moving:
         if not self._closed:
             self._queue.append(data)
             self._unsent += len(data)
+            if self._started and not self._sending:
+                self._send_now()
             self._more.set()
+
+    def _send_now(self) -> None:
+        """Let out what goes at once; where time stands still that is all, unless nobody reads it."""
+        number = self._stream.fileno() if not isinstance(self._stream, trio.SocketStream) else None
+        if number is None:
+            number = self._stream.socket.fileno()
+        elif isinstance(self._stream, File) and not self._is_timeless:
+            return
+        deadline = time.monotonic() + _PATIENCE
+        with contextlib.suppress(OSError):  # what is wrong is found by the task
+            while self._queue:
+                try:
+                    count = os.write(number, self._queue[0])
+                except BlockingIOError:
+                    left = deadline - time.monotonic()
+                    if self._answers or not self._is_timeless or left <= 0:
+                        return
+                    select.select([], [number], [], left)
+                    continue
+                self._unsent -= count
+                self._queue[0] = self._queue[0][count:]
+                if not self._queue[0]:
+                    self._queue.pop(0)
+
+    @property
+    def _is_timeless(self) -> bool:
+        """Whether the machine's clock is a test's: then commands and files take no time."""
+        return self._vm.system.clock.real_seconds(1) is None
 
     def finish(self, then: Callable[[], None]) -> None:
         """See `Channel`."""
+        if self._process is not None and not self._queue and not self._sending and self._is_timeless:
+            self._ending = True
+            self._stream.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_PATIENCE)
         self._then = then
         self._more.set()
 
@@ -175,7 +215,9 @@ class Moving:
             while True:
                 while self._queue:
                     data = self._queue.pop(0)
+                    self._sending = True
                     await self._stream.send_all(data)
+                    self._sending = False
                     self._unsent -= len(data)
                 if self._then is not None:
                     await self._end()
@@ -196,7 +238,7 @@ class Moving:
         with trio.move_on_after(_PATIENCE):
             if self._process is not None or isinstance(self._stream, File):
                 await self._stream.aclose()
-                if self._process is not None:
+                if self._process is not None and self._process.poll() is None:
                     await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
             else:
                 self._vm.system.machine.later(then)
@@ -471,7 +513,8 @@ async def _connect(family: int, where: Any, called: str) -> trio.socket.SocketTy
             client.close()
             raise
     except OSError as error:
-        raise Worded(f"Failed to connect to '{called}': {error.strerror}") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise Worded(f"Failed to connect to '{called}': {reason}") from None
     return client
 
 

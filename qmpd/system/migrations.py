@@ -296,7 +296,7 @@ class Migrations:
         """
         for each in (self.outgoing, self.incoming):
             if each is not None and each.allows("pause"):
-                each.pause()
+                self.machine.later(each.pause)
                 return
         raise VerbRefused("pause", str(_S.NONE))
 
