@@ -43,6 +43,10 @@ class Channel(Protocol):
     def unsent(self) -> int:
         """The bytes that have not gone out yet."""
 
+    @property
+    def was_read(self) -> bool:
+        """Whether anybody has read of what was sent; true where that cannot be told."""
+
     def start(self, receiver: Receiver) -> None:
         """Tell this one from now on; what has come by then is told first."""
 

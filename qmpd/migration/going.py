@@ -60,6 +60,8 @@ class Going(Activity[MigrationStatus]):
         self._before: RunState | None = None
         self._gone = False
         self.error: str | None = None
+        # Whether it waits for the other side, or for a way there.
+        self.waits = True
         # How often the other side has asked for memory.
         self.requests = 0
         self.began = self.now
@@ -133,7 +135,9 @@ class Going(Activity[MigrationStatus]):
         """Go on."""
         if self.state is _S.CANCELLING or self.is_over:
             return None
-        return next(self._steps, None)
+        delay = next(self._steps, None)
+        self.waits = delay is None and self.state not in (_S.PRE_SWITCHOVER, _S.POSTCOPY_PAUSED)
+        return delay
 
     # A way that is lost while neither side has all
 
@@ -206,6 +210,9 @@ class Going(Activity[MigrationStatus]):
     def lost(self, error: OSError | None) -> None:
         """The way is lost."""
         if self._channel is None or self.is_over or self.state is _S.CANCELLING:
+            return
+        if not self._channel.was_read and self._side.course.reason_kept:
+            self._broken("ram_save_setup failed: Input/output error")
             return
         called = self._channel.called
         reason = "Broken pipe" if error is None else error.strerror or str(error)
@@ -283,6 +290,9 @@ class Going(Activity[MigrationStatus]):
             self.tell()
             return
         was = self.state
+        if was is _S.PRE_SWITCHOVER and self._side.course.reason_kept:
+            self.error = self._side.words(Refusal("switchover-interrupted"))
+            self._machine.report(self.error)
         self.enter(_S.CANCELLING)
         self._let_go()
         if was is not _S.POSTCOPY_PAUSED:

@@ -21,6 +21,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import stream
 from qmpd.migration.states import ENDS, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
@@ -71,6 +72,8 @@ class Incoming(Activity[MigrationStatus]):
         self.waiting: Waiting | None = None
         self.addresses: list[Mapping[str, Any]] = []
         self.error: str | None = None
+        # Whether one was asked for, be it right or wrong.
+        self.is_told_to_recover = False
         # Whether the address of another way was given, after the first one was lost.
         self.is_recovering = False
 
@@ -103,6 +106,11 @@ class Incoming(Activity[MigrationStatus]):
         """Somebody may come there."""
         self.waiting = waiting
         self.addresses = waiting.addresses
+
+    @property
+    def is_read_alone(self) -> bool:
+        """Whether it comes from a file or the like: then all of it is there."""
+        return self._channel is not None and not self._channel.answers
 
     def stop_waiting(self) -> None:
         """Nobody else may come."""
@@ -181,7 +189,7 @@ class Incoming(Activity[MigrationStatus]):
     def _arrive(self) -> None:
         """All is here: the machine is this side's."""
         if not self._loaded:
-            raise BadStream("Unable to read from the stream: it ends too early", errno.EIO)
+            raise BadStream(self._side.words(Refusal("migration-stream-ended")), errno.EIO)
         self._close()
         if self.state is _S.ACTIVE:
             self._go_on()
@@ -226,7 +234,7 @@ class Incoming(Activity[MigrationStatus]):
                 self.enter(_S.POSTCOPY_PAUSED)
                 self._machine.report("Detected IO failure for postcopy. Migration paused.")
             return
-        raise BadStream("Unable to read from the stream: it ends too early", errno.EIO)
+        raise BadStream(self._side.words(Refusal("migration-stream-ended")), errno.EIO)
 
     def pause(self) -> None:
         """Give up the way on purpose."""

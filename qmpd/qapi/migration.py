@@ -60,6 +60,8 @@ class Course(NamedTuple):
     - `reason_kept`: query-migrate tells why a migration is paused or was cancelled.
     - `blocks_move`: disks can be copied along (`blk` and `inc`).
     - `buffer`: the bytes that go out before the limit of speed is looked at; 0: it is looked at for each page.
+    - `deferred_alone`: a client may say where a machine comes from only where that was deferred; and where one that is
+      paused goes on only once, be it right or wrong.
     - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
     """
 
@@ -77,7 +79,8 @@ class Course(NamedTuple):
     remaining: bool = False
     reason_kept: bool = True
     blocks_move: bool = False
-    buffer: int = 32768
+    buffer: int = 131072
+    deferred_alone: bool = False
     preset: bool = True
 
 

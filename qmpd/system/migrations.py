@@ -214,6 +214,7 @@ class Migrations:
         read_first = self._system.release.behaviour.incoming_channels
         if read_first:
             way = self._way(arguments, monitor, incoming=False)
+            self._check_transport(way.address)
             self._check_may_go(resume=resume)
         else:
             self._check_may_go(resume=resume)
@@ -230,6 +231,14 @@ class Migrations:
         self.outgoing = Outgoing(self)
         self._system.activities.begin(going.NAME, self.outgoing, None)
         self.outgoing.set_out(way)
+
+    def _check_transport(self, address: Mapping[str, Any]) -> None:
+        """:raise Refusal: what is set does not go through there."""
+        is_file = address["transport"] == "file"
+        if self.has("mapped-ram") and not is_file and address.get("type") != "fd":
+            raise Refusal("migration-seekable")
+        if self.has("multifd") and not is_file and address["transport"] != "socket":
+            raise Refusal("migration-many-channels")
 
     def _check_may_go(self, *, resume: bool) -> None:
         """:raise Refusal: the machine cannot go now."""
@@ -316,13 +325,16 @@ class Migrations:
 
         :raise Refusal: that was not to be, somebody is waited for already, or it cannot be done.
         """
-        if self._system.settings.incoming is None:
+        said = self._system.settings.incoming
+        if said is None or (self.course.deferred_alone and said != DEFERRED):
             raise Refusal("incoming-not-said")
         last = self.incoming
         if last is not None and (last.waiting is not None or last.state not in (_S.NONE, _S.SETUP)):
             raise Refusal("incoming-started")
         if not self.course.setup_kept:
             self.machine.emit("MIGRATION", {"status": "setup"})
+        if self.course.deferred_alone and arguments.get("uri") == DEFERRED:
+            raise Refusal("incoming-deferred")
         way = self._way(arguments, monitor, incoming=True)
         if last is not None and last.state is _S.SETUP:
             raise Refusal("incoming-state", state="setup")
@@ -353,12 +365,23 @@ class Migrations:
         coming = self.incoming
         if coming is None or coming.state is not _S.POSTCOPY_PAUSED:
             raise Refusal("migration-recover")
+        if self.course.deferred_alone and coming.is_told_to_recover:
+            raise Refusal("migration-recovering")
+        coming.is_told_to_recover = True
         if not self.course.setup_kept:
             self.machine.emit("MIGRATION", {"status": "setup"})
         way = self._way({"uri": uri}, monitor, incoming=True)
         coming.stop_waiting()
         coming.is_recovering = True
         self._listen(coming, way)
+
+    @property
+    def is_talking(self) -> bool:
+        """Whether something is waited for that the clock has no part in: what goes to or comes from the other side."""
+        coming = self.incoming
+        if coming is not None and coming.state is _S.ACTIVE and coming.is_read_alone:
+            return True
+        return self.outgoing is not None and self.outgoing.is_under_way and self.outgoing.waits
 
     # What is told
 
@@ -394,6 +417,11 @@ class Migrations:
         """
         if self.outgoing is not None and self.outgoing.is_under_way:
             raise Refusal("migration-active")
+        if self.course.preset and self.incoming is not None:
+            if wanted.get("multifd") and not self.has("multifd"):
+                raise Refusal("migration-preset-multifd")
+            if wanted.get("postcopy-preempt") and not self.has("postcopy-preempt"):
+                raise Refusal("migration-preset-postcopy-preempt")
         self._system.migration_settings.set_capabilities(wanted, self._system.release.migration, self.usual)
 
     def shut_down(self) -> None:
