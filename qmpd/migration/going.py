@@ -133,7 +133,7 @@ class Going(Activity[MigrationStatus]):
 
     def step(self) -> int | None:
         """Go on."""
-        if self.state is _S.CANCELLING or self.is_over:
+        if self.state in (_S.CANCELLING, _S.FAILING) or self.is_over:
             return None
         delay = next(self._steps, None)
         self.waits = delay is None and self.state not in (_S.PRE_SWITCHOVER, _S.POSTCOPY_PAUSED)

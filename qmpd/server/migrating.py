@@ -216,7 +216,9 @@ class Moving:
                     self._tell(lambda receiver, data=data: receiver.received(data))  # type: ignore[misc]
             elif isinstance(self._stream, File):
                 return
-            elif not self._ending:
+            elif self._ending:
+                return
+            else:
                 # Of a pipe that is written it tells that nobody reads it.
                 await trio.lowlevel.wait_readable(self._stream.fileno())
         except _LOST:
