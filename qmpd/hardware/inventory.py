@@ -186,9 +186,17 @@ class Inventory:
         self.backends.block.drain_all()
 
     def continued(self) -> None:
-        """Somebody has asked for the machine to go on: whatever errors its drives have met are forgotten."""
-        for drive in self.backends.block.drives:
+        """Somebody has asked for the machine to go on: whatever errors its drives have met are forgotten.
+
+        :raise Refusal: it has given its disks to another machine, which has them.
+        """
+        block = self.backends.block
+        for drive in block.drives:
             drive.io_status = "ok"
+        if not block.inactive and any(node.inactive for node in block.nodes.values()):
+            from qmpd.block.activation import take_back
+
+            take_back(block)
 
     def _connect_block(self) -> None:
         """Let disks know of what others have."""

@@ -208,7 +208,9 @@ class Incoming(Activity[MigrationStatus]):
         """Have the disks, and go on as the machine did before; `early`: whatever it did."""
         machine, side = self._machine, self._side
         ran = self._was in {str(each) for each in LIVE}
-        if not side.has("late-block-activate") or machine.autostart:
+        goes_on = machine.autostart and (ran or early)
+        side.arrived()
+        if goes_on or not (side.has("late-block-activate") or side.course.device):
             why = side.take_disks()
             if why is not None:
                 machine.report(why)

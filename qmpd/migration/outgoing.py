@@ -217,10 +217,15 @@ class Outgoing(Going):
             self.enter(_S.DEVICE)
         if course.first_pass:
             self._last_pass()
-        self._side.give_disks()
+        self._give_disks()
         yield from self._copy_rest()
         yield from self._hand_over()
         self._complete()
+
+    def _give_disks(self) -> None:
+        if self._side.course.drains != "afterwards":
+            self._side.drain_disks(each=self._side.course.drains == "each")
+        self._side.give_disks()
 
     def _copy_rest(self) -> Steps:
         """Copy what is left of the memory, while the machine stands still."""
@@ -261,6 +266,8 @@ class Outgoing(Going):
     def _complete(self) -> None:
         self.arrived_at = self.arrived_at or self.now
         self.enter(_S.COMPLETED)
+        if self._side.course.drains == "afterwards":
+            self._side.drain_disks()
         self._machine.set_state(RunState.POSTMIGRATE)
         if self._channel is not None:
             self._channel.finish(lambda: None)
@@ -284,7 +291,7 @@ class Outgoing(Going):
             self.enter(_S.DEVICE)
         if course.first_pass:
             self._last_pass()
-        self._side.give_disks()
+        self._give_disks()
         for name, value in self._side.take_state().items():
             self._send(stream.section(name, value))
         self._send(stream.section("switch", {"state": str(self._before)}))

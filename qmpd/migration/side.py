@@ -56,8 +56,14 @@ class Side(Protocol):
         :raise BadStream: it is not one of a machine like this.
         """
 
+    def drain_disks(self, *, each: bool = False) -> None:
+        """Have what is going on at its disks pause for a moment, once, or for `each` of their nodes."""
+
     def give_disks(self) -> None:
         """Let go of its disks: another machine has them now."""
+
+    def arrived(self) -> None:
+        """The machine is here, and takes its disks once it goes on."""
 
     def take_disks(self) -> str | None:
         """Have its disks; where that cannot be: why."""

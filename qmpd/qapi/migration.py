@@ -62,6 +62,8 @@ class Course(NamedTuple):
     - `buffer`: the bytes that go out before the limit of speed is looked at; 0: it is looked at for each page.
     - `deferred_alone`: a client may say where a machine comes from only where that was deferred; and where one that is
       paused goes on only once, be it right or wrong.
+    - `drains`: when what is at work at the disks pauses as they are given away: `once`, for `each` node,
+      or `afterwards`.
     - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
     """
 
@@ -81,6 +83,7 @@ class Course(NamedTuple):
     blocks_move: bool = False
     buffer: int = 131072
     deferred_alone: bool = False
+    drains: str = "once"
     preset: bool = True
 
 

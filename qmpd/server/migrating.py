@@ -214,9 +214,7 @@ class Moving:
             if self._reads:
                 while data := bytes(await self._stream.receive_some(_CHUNK)):
                     self._tell(lambda receiver, data=data: receiver.received(data))  # type: ignore[misc]
-            elif isinstance(self._stream, File):
-                return
-            elif self._ending:
+            elif isinstance(self._stream, File) or self._ending:
                 return
             else:
                 # Of a pipe that is written it tells that nobody reads it.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import orjson
 
 from qmpd.common.refusals import NotModelled, Refusal, Worded
+from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 from qmpd.migration import addresses, figures, going, incoming
 from qmpd.migration.channel import Way
@@ -15,7 +16,7 @@ from qmpd.migration.memory import PAGE, Size
 from qmpd.migration.outgoing import Outgoing
 from qmpd.migration.states import MigrationStatus
 from qmpd.schedule.activity import VerbRefused
-from qmpd.system import machine_state
+from qmpd.system import machine_state, moved_disks
 from qmpd.system.askers import MonitorAsker
 
 if TYPE_CHECKING:
@@ -152,21 +153,45 @@ class Migrations:
 
     def take_state(self) -> Mapping[str, Any]:
         """All of the machine."""
-        return machine_state.take(self._system)
+        state = machine_state.take(self._system)
+        built = self._system.built
+        if built is not None and self.has("dirty-bitmaps"):
+            state["bitmaps"] = moved_disks.take_bitmaps(built.backends.block, self.parameter("block-bitmap-mapping"))
+        return state
 
     def put_state(self, sections: Mapping[str, Any]) -> None:
         """Be in this state.
 
         :raise BadStream: it is not one of a machine like this.
         """
-        machine_state.check(self._system, sections)
-        machine_state.put(self._system, sections)
+        whole = dict(sections)
+        bitmaps = whole.pop("bitmaps", None)
+        machine_state.check(self._system, whole)
+        machine_state.put(self._system, whole)
+        built = self._system.built
+        if bitmaps and built is not None:
+            moved_disks.put_bitmaps(built.backends.block, bitmaps, self.parameter("block-bitmap-mapping"))
+
+    def drain_disks(self, *, each: bool = False) -> None:
+        """Have what is going on at the machine's disks pause for a moment, once, or for `each` of their nodes."""
+        moved_disks.drain(self._system.built, each=each)
 
     def give_disks(self) -> None:
         """Let go of the machine's disks."""
+        moved_disks.give(self._system.built)
+
+    def arrived(self) -> None:
+        """The machine is here, and takes its disks once it goes on."""
+        moved_disks.arrived(self._system.built)
 
     def take_disks(self) -> str | None:
-        """Have the machine's disks."""
+        """Have the machine's disks; where that cannot be: why."""
+        try:
+            moved_disks.take(self._system.built)
+        except Refusal as refusal:
+            return self.words(refusal)
+        except MachineError as error:
+            return error.message
         return None
 
     def words(self, refusal: Refusal) -> str:

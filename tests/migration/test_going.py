@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,3 +92,32 @@ def test_an_hour_takes_no_time(sides: Sides, tmp_path: Path) -> None:
     here.vm.clock.advance(10)
     here.until("completed")
     assert here.state == "postmigrate"
+
+
+def _disk(path: Path, driver: str) -> list[str]:
+    node = {"driver": driver, "node-name": "d", "file": {"driver": "file", "filename": str(path)}}
+    return ["-blockdev", json.dumps(node), "-device", "virtio-blk-pci,drive=d,id=vd0"]
+
+
+def test_disks_go_along(sides: Sides, tmp_path: Path) -> None:
+    """Whoever runs has the disk, and sees what the other one has written; the other one cannot go on meanwhile."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "d", "8M"], check=True)
+    disk = _disk(tmp_path / "d", "qcow2")
+    place = f"unix:{tmp_path}/m.sock"
+    there = sides.one("10.0", *disk, "-incoming", place)
+    here = sides.one("10.0", *disk)
+    here("block-dirty-bitmap-add", node="d", name="b")
+    for each in (here, there):
+        each.capabilities("dirty-bitmaps")
+    here.vm.guest.write("vd0", 0, 65536, pattern=7)
+    here("migrate", uri=place)
+    here.until("completed")
+    there.until("completed")
+    assert here("cont") == 'Failed to get "write" lock'
+    assert here.state == "postmigrate"
+    (node,) = [each for each in there("query-named-block-nodes") if each["node-name"] == "d"]
+    assert [(each["name"], each["count"]) for each in node["dirty-bitmaps"]] == [("b", 65536)]
+    assert node["active"] is True
+    assert there.vm.guest.read("vd0", 0, 4096).pattern == 7
+    there.vm.close()
+    assert here("cont") == {}

@@ -182,6 +182,8 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
     }
     if node.driver == "luks":
         information["encrypted"] = information["image"]["encrypted"] = True
+    if "active" in information:
+        information["active"] = not node.inactive
     if node.bitmaps:
         information["dirty-bitmaps"] = _bitmaps(system, node)
     if "children" in information:

@@ -1,0 +1,64 @@
+"""Disks that one machine has after another: letting go of all of them, and having them again.
+
+A node that is inactive is another machine's: nothing is written to it, nobody is kept from it, and what its image says
+is read anew once it is active again.  (QEMU's block.c, `bdrv_inactivate_all` and `bdrv_activate_all`.)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.block.closing import inactivate
+from qmpd.block.drivers.formats import Layered
+from qmpd.block.images.errors import ImageError
+from qmpd.block.permissions import refresh
+from qmpd.common.refusals import Refusal
+from qmpd.machine.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
+
+
+def give_away(graph: BlockGraph) -> None:
+    """Let go of all disks, once all that was written is there."""
+    for node in graph.newest_first():
+        inactivate(node, graph.executor, graph.complain)
+    if graph.executor is not None:
+        graph.executor.settle()
+    nodes = [node for node in graph.newest_first() if not node.inactive]
+    for node in nodes:
+        node.inactive = True
+        if isinstance(node.content, Layered):
+            node.content.forget(read_only=True)
+    refresh(nodes)
+
+
+def take_back(graph: BlockGraph) -> None:
+    """Have all disks again, as they are by now.
+
+    :raise Refusal: somebody else has one of them; all are as before then.
+    """
+    graph.inactive = False
+    nodes = [node for node in graph.nodes.values() if node.inactive]
+    for node in nodes:
+        node.inactive = False
+    try:
+        refresh(nodes)
+        _read_anew(nodes)
+    except (Refusal, ImageError) as error:
+        for node in nodes:
+            node.inactive = True
+        refresh(nodes)
+        if isinstance(error, ImageError):
+            raise MachineError(error.message) from None
+        raise
+
+
+def _read_anew(nodes: Iterable[BlockNode]) -> None:
+    """:raise ImageError: one of the images is none by now."""
+    for node in nodes:
+        if isinstance(node.content, Layered):
+            node.content.forget(read_only=node.read_only)
