@@ -246,8 +246,8 @@ class Fleet:
             raise ControlError(f"{folder}: {error.strerror}" if isinstance(error, OSError) else str(error)) from None
         self._members[name] = member
         self._created += 1
-        if monitor.wait or monitor.exclusive:
-            # It takes its clients in one by one, which needs a task of its own.
+        if monitor.wait or monitor.exclusive or vm.settings.machine.incoming not in (None, "defer"):
+            # It takes its clients in one by one, or another machine, which needs a task of its own.
             self._run_member(member)
             return member
         vm.accepts = False

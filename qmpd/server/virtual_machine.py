@@ -271,14 +271,14 @@ class VirtualMachine:
         if on_start is not None:
             on_start()
         self.start()
+        if self.settings.machine.incoming not in (None, "defer"):
+            self.system.migrations.begin_to_wait()
 
     def start(self) -> None:
         """Start the machine; it needs no task for that.  Only once."""
         if not self.started:
             self.system.machine.start()
             self.started = True
-            if self.settings.machine.incoming not in (None, "defer"):
-                self.system.migrations.begin_to_wait()
 
     @property
     def keeps_up(self) -> bool:

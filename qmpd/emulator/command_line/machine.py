@@ -354,7 +354,6 @@ class MachineOptions:
             if ":" not in uri:
                 raise OptionError(self._behaviour.unknown_incoming.format(uri=uri))
             take_incoming(self._release, uri, self._warn)
-            raise OptionError("no machine migrates to here; only 'defer' is served")
         self.settings = replace(self.settings, incoming=uri)
 
     def _take_action(self, given: Given) -> None:

@@ -24,7 +24,7 @@ OPTIONS = (
     Option("device", "DRIVER[,PROPERTY=VALUE]...", _MACHINE, "a device: pvpanic, ib700 and isa-debug-exit act"),
     Option("S", None, _START, "do not start the CPUs before 'cont'"),
     Option("preconfig", None, _START, "stop before the machine is made, until 'x-exit-preconfig'"),
-    Option("incoming", "defer", _START, "wait for an incoming migration"),
+    Option("incoming", "URI", _START, "wait for a machine that migrates to there, or (defer) until it is said where"),
     Option("no-reboot", None, _END, "a reset ends the machine: -action reboot=shutdown"),
     Option("no-shutdown", None, _END, "a shutdown pauses the machine: -action shutdown=pause"),
     Option(
