@@ -29,7 +29,7 @@ from qmpd.server.settings import MonitorSettings
             "-qmp unix:vm.sock,server=on,telnet=on: 'telnet' is not served",
         ),
         ("--socket ''", "--socket : a path is missing"),
-        ("-incoming tcp:0:4444", "-incoming tcp:0:4444: no machine migrates to here; only 'defer' is served"),
+        ("-incoming nowhere:0:4444", "-incoming nowhere:0:4444: unknown migration protocol: nowhere:0:4444"),
     ],
 )
 def test_errors(line: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
