@@ -16,6 +16,7 @@ from qmpd.machine import main_loop
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import stream
+from qmpd.migration.states import MigrationStatus
 from qmpd.migration.stream import BadStream
 from qmpd.system import machine_state
 
@@ -86,9 +87,29 @@ def save(
         name = tag if tag is not None else time.strftime("vm-%Y%m%d%H%M%S", time.localtime(wall // 1_000_000))
         state = stream.write(machine_state.take(system))
         moment, size = Moment(wall, machine.schedule.now()), state_size(system)
-        yield lambda: disks.take(name, moment, node, state, size)
+        _tell(system, MigrationStatus.SETUP)
+        try:
+            yield lambda: disks.take(name, moment, node, state, size)
+        except (MachineError, Refusal, OSError):
+            _tell(system, MigrationStatus.FAILED)
+            raise
+        _tell(system, MigrationStatus.COMPLETED)
     finally:
         resume(system, before, RunState.SAVE_VM)
+
+
+def _tell(system: System, status: MigrationStatus) -> None:
+    """Tell of a snapshot's course, where events of migrations are wanted: its state is written as that of one is.
+
+    All memory is gone through twice, which is told in the releases that tell of the first time.  (Measured on the four
+    releases.)
+    """
+    if system.migration is None or not system.migration.capabilities.get("events"):
+        return
+    system.machine.emit("MIGRATION", {"status": str(status)})
+    if status is MigrationStatus.SETUP and system.release.migration.course.first_pass:
+        for number in (1, 2):
+            system.machine.emit("MIGRATION_PASS", {"pass": number})
 
 
 def resume(system: System, before: RunState, meanwhile: RunState) -> None:

@@ -141,6 +141,8 @@ QUICK = _disks(
     f"""
     start vm
     {_guest("write -P 1 0 64k")}
+    snapshot-create-as vm one
+    snapshot-list vm
     {_overlay("two", "--no-metadata")}
     {_guest("write -P 2 2M 64k")}
     blockresize vm vda 16M

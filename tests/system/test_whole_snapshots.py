@@ -87,6 +87,23 @@ def test_another_machine_goes_on_where_the_snapshot_was_taken(qmpd: VMFactory, t
     assert raw.read_bytes()[:1] == b"\1"
 
 
+@pytest.mark.parametrize(("release", "passes"), [("7.2", [1, 2]), ("11.1", [])])
+def test_a_snapshot_tells_of_itself_as_of_a_migration(
+    qmpd: VMFactory, tmp_path: Path, release: str, passes: list[int]
+) -> None:
+    """libvirt wants the events, and tells of the passes.  The same was seen of the real programs."""
+    node = f"driver=qcow2,node-name=n0,file.driver=file,file.filename={_new(tmp_path / 'disk.qcow2')}"
+    vm = qmpd(command_line=["-machine", "pc", "-blockdev", node, "-device", "virtio-blk-pci,drive=n0"], release=release)
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+        assert monitor.human("savevm before") == ""
+        told = [(event["event"], *event.get("data", {}).values()) for event in monitor.events]
+    assert told == [
+        ("STOP",), ("MIGRATION", "setup"), *(("MIGRATION_PASS", each) for each in passes), ("MIGRATION", "completed"),
+        ("RESUME",),
+    ]  # fmt: skip
+
+
 def test_a_machine_starts_from_a_snapshot(qmpd: VMFactory, tmp_path: Path) -> None:
     path = _new(tmp_path / "disk.qcow2")
     vm = _start(qmpd, path)
