@@ -105,3 +105,24 @@ def take_out(graph: BlockGraph, above: BlockNode, node: BlockNode) -> None:
     """Take a filter out from above a node, whose users use that again."""
     replace(graph, above, node)
     graph.release(above)
+
+
+def exchange(graph: BlockGraph, drive: Drive, node: BlockNode) -> None:
+    """Have a drive use another node from now on.
+
+    :raise Refusal: other users of that exclude this one; it uses the one before then.
+    """
+    old = drive.node
+    if old is node:
+        return
+    if old is not None:
+        old.drives.remove(drive)
+    try:
+        graph.insert(drive, node)
+    except Refusal:
+        if old is not None:
+            graph.insert(drive, old)
+        raise
+    if old is not None:
+        refresh([old])
+        graph.release(old)

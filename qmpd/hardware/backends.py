@@ -219,6 +219,22 @@ class Backends:
             drive.writeback = given["write-cache"] in ("on", True)
         self._attach_in_thread(device, drive)
 
+    def exchange_node(self, node: Node, name: str) -> None:
+        """A device, or a part of it, has another node in place of its own (QEMU's `set_drive`).
+
+        :raise Refusal: there is none of this name, or it cannot be used so.
+        """
+        from qmpd.block.placing import exchange
+
+        for drive in self.block.drives:
+            device = drive.device
+            if device is not None and node in (device.node, *device.node.children.values()):
+                found = self.block.find_node(name)
+                if drive.node is not None and found.thread != drive.node.thread:
+                    raise Refusal("node-other-thread")
+                exchange(self.block, drive, found)
+                return
+
     def _attach_in_thread(self, device: Device, drive: Drive) -> None:
         """Have a device use its drive, in the thread that its controller has (hw/scsi/virtio-scsi.c)."""
         node, controller = drive.node, _scsi_controller(device)

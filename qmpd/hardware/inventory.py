@@ -24,7 +24,7 @@ from qmpd.hardware.network import Netdev, Network
 from qmpd.hardware.network_rules import NetworkContext, NetworkRules
 from qmpd.hardware.user_objects import Objects
 from qmpd.qom.node import Node, Shape
-from qmpd.qom.reader import Reader
+from qmpd.qom.reader import DRIVE, Reader
 from qmpd.qom.setting import check_value
 from qmpd.qom.tree import Builder, ObjectTree
 
@@ -332,6 +332,8 @@ class Inventory:
         taken = check_value(self.tree, node, self.tree.require(node, name), value, self.texts)
         self.objects.check_value(node, name, taken)
         self.devices.check_set(node, name, taken)
+        if name == DRIVE:
+            self.backends.exchange_node(node, str(taken))
         if name == INTERVAL:
             self.balloon.poll_every(taken)
         else:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from qmpd.system.ports import Host
 
 
+_PERIPHERAL = "/machine/peripheral"
+
+
 class Disks:
     """The requests to the disks of one machine, and what they bring about in it."""
 
@@ -93,7 +96,8 @@ class Disks:
         :raise MachineError: there is none, or nothing is in it.
         """
         graph = self._inventory.backends.block
-        drive = graph.drive(name) or next((each for each in graph.drives if each.qdev == name), None)
+        names = (name, f"{_PERIPHERAL}/{name}")
+        drive = graph.drive(name) or next((each for each in graph.drives if each.qdev in names), None)
         if drive is None:
             drive = graph.of_device(self._inventory.devices.find(name))
         if drive is None:

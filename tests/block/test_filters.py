@@ -81,6 +81,20 @@ def test_copy_before_write(machine: Machine, tmp_path: Path) -> None:
     assert source.read_bytes()[65536 : 65536 + 512] == b"\x44" * 512
 
 
+def test_a_device_is_given_a_filter_while_it_works(machine: Machine, tmp_path: Path) -> None:
+    source, target = raw(tmp_path, "source.img", b"\x22" * (1 << 20)), raw(tmp_path, "target.img")
+    vm, monitor = machine([], driver="raw", file=file(source))
+    monitor("blockdev-add", node_name="t0", driver="raw", file=file(target))
+    monitor("blockdev-add", node_name="c0", driver="copy-before-write", file="n0", target="t0")
+    path = "/machine/peripheral/d0"
+    assert monitor("qom-set", path=path, property="drive", value="c0") == {"return": {}}
+    refused = monitor("qom-set", path=path, property="drive", value="none")
+    assert refused["error"]["desc"] == "Cannot find device='' nor node-name='none'"
+    assert monitor.human('qemu-io -d d0/virtio-backend "write -P 0x33 64k 512"') == ""
+    vm.close()
+    assert target.read_bytes()[65536:131072] == b"\x22" * 65536
+
+
 def test_quorum(machine: Machine, tmp_path: Path) -> None:
     paths = [raw(tmp_path, f"copy{number}.img") for number in range(3)]
     children = [{"driver": "raw", "node-name": f"c{number}", "file": file(path)} for number, path in enumerate(paths)]
