@@ -1,4 +1,4 @@
-"""`qmpd graph`: draws run states, the stages of a live update or the states of jobs, from the program's own tables."""
+"""`qmpd graph`: draws the states of machines, live updates, jobs and migrations, from the program's own tables."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def parser() -> Parser:
     result = Parser(
         "graph",
         "Print a state diagram: of a machine's run states, of the stages of a live\n"
-        "update, or of the states of jobs. It is drawn from the table of transitions that\n"
-        "the program itself obeys. Mermaid is text that many renderers of Markdown draw; SVG is a picture.",
+        "update, or of the states of jobs or migrations. It is drawn from the table of\n"
+        "transitions that the program itself obeys. Mermaid is text that many renderers of\n"
+        "Markdown draw; SVG is a picture.",
         examples="  qmpd graph\n  qmpd graph update-stages --format svg > update-stages.svg\n",
     )
     result.add_argument(

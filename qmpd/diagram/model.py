@@ -16,6 +16,9 @@ from qmpd.machine.run_state import (
     TRANSITIONS,
     RunState,
 )
+from qmpd.migration.states import ENDS as MIGRATION_ENDS
+from qmpd.migration.states import TRANSITIONS as MIGRATION_TRANSITIONS
+from qmpd.migration.states import MigrationStatus
 
 POPULAR = 7
 """From as many transitions on a state's are told by its letter in the states that lead there, not by arrows."""
@@ -125,5 +128,31 @@ def job_states() -> StateDiagram:
     )
 
 
-DIAGRAMS = {"run-states": run_states, "update-stages": update_stages, "job-states": job_states}
+def migration_states() -> StateDiagram:
+    """The states of migrations (`qmpd.migration.states`)."""
+    return StateDiagram(
+        title="States of a migration",
+        states=[str(status) for status in MigrationStatus],
+        transitions=[
+            Transition(str(source), str(target))
+            for source in MigrationStatus
+            for target in MigrationStatus
+            if target in MIGRATION_TRANSITIONS[source]
+        ],
+        initial=frozenset({str(MigrationStatus.NONE)}),
+        final=frozenset(map(str, MIGRATION_ENDS)),
+        emphasis={
+            **dict.fromkeys(map(str, (MigrationStatus.ACTIVE, MigrationStatus.POSTCOPY_ACTIVE)), "live"),
+            **dict.fromkeys(map(str, (MigrationStatus.FAILED, MigrationStatus.CANCELLED)), "final"),
+        },
+        legend=[("live", "memory is copied"), ("final", "it came to nothing")],
+    )
+
+
+DIAGRAMS = {
+    "run-states": run_states,
+    "update-stages": update_stages,
+    "job-states": job_states,
+    "migration-states": migration_states,
+}
 """The diagrams that there are, by the name that `qmpd graph` knows."""

@@ -53,7 +53,7 @@ class Going(Activity[MigrationStatus]):
         self._came = stream.Arriving()
         # What the other side has said, and what is asked of this one.
         self._accepted = self._loaded = False
-        self._continued = False
+        self._continued = self._missed = False
         self._postcopy = False
         self._finished = False
         # What the machine was before it was stopped for this; None while it was not.
@@ -211,6 +211,10 @@ class Going(Activity[MigrationStatus]):
         """The way is lost."""
         if self._channel is None or self.is_over or self.state is _S.CANCELLING:
             return
+        if self.state is _S.PRE_SWITCHOVER and not self._side.course.device:
+            # Nobody looks until there is something to send.
+            self._missed = True
+            return
         if not self._channel.was_read and self._side.course.reason_kept:
             self._broken("ram_save_setup failed: Input/output error")
             return
@@ -318,7 +322,14 @@ class Going(Activity[MigrationStatus]):
     def go_on(self) -> None:
         """Wait no longer in `pre-switchover`."""
         self._continued = True
+        if self._missed and self._channel is not None:
+            self._broken(f"Unable to write to {self._channel.called}: Broken pipe")
         self._side.wake(NAME)
+
+    def yank(self) -> None:
+        """Cut the way, where it is one that answers."""
+        if self._channel is not None and self._channel.answers:
+            self._machine.later(lambda: self.lost(None))
 
     def fail(self, reason: str) -> None:
         """Fail as if the way were lost, for this reason.

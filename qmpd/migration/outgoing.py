@@ -19,6 +19,8 @@ from qmpd.migration.memory import PAGE, WINDOW, Memory
 from qmpd.migration.states import POSTCOPY, MigrationStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qmpd.migration.going import Steps
     from qmpd.migration.side import Side
 
@@ -49,6 +51,9 @@ class Outgoing(Going):
         self._send(stream.head() + stream.section("start", self._start()))
         self._begin_memory()
         self.enter(_S.ACTIVE)
+        if self._side.has("background-snapshot"):
+            yield from self._copy_while_it_runs()
+            return
         yield from self._copy()
         while self._channel.answers and not self._accepted:
             yield None
@@ -70,7 +75,7 @@ class Outgoing(Going):
         self.memory = Memory(self._side.size(), now, self._machine.schedule.now(), course.buffer)
         self._limit()
         self._send_pages(_FIRST_FILLING)
-        if course.first_pass:
+        if course.first_pass and not self._side.has("background-snapshot"):
             self._tell_pass()
 
     def _tell_pass(self) -> None:
@@ -173,6 +178,25 @@ class Outgoing(Going):
             more = memory.throttle + int(side.parameter("cpu-throttle-increment"))
             memory.throttle = min(more, int(side.parameter("max-cpu-throttle")))
 
+    def _copy_while_it_runs(self) -> Steps:
+        """Take the machine's state at one moment, and copy it while the machine goes on: it goes nowhere."""
+        machine, memory = self._machine, self.memory
+        assert memory is not None
+        self.stopped_at = self.now
+        machine.vm_stop(RunState.PAUSED)
+        state = {**self._side.take_state()}
+        machine.vm_start()
+        self.arrived_at = self.now
+        while memory.left:
+            yield memory.time_left(self.now)
+            self._look()
+        self._before = RunState.RUNNING
+        yield from self._hand_over(state)
+        self._before = None
+        self.enter(_S.COMPLETED)
+        if self._channel is not None:
+            self._channel.finish(lambda: None)
+
     # Switching over
 
     def _stop(self) -> None:
@@ -219,7 +243,7 @@ class Outgoing(Going):
             self._last_pass()
         self._give_disks()
         yield from self._copy_rest()
-        yield from self._hand_over()
+        yield from self._hand_over(self._side.take_state())
         self._complete()
 
     def _give_disks(self) -> None:
@@ -237,11 +261,11 @@ class Outgoing(Going):
             yield memory.time_left(self.now)
             self._look()
 
-    def _hand_over(self) -> Steps:
-        """Give the machine to the other side."""
+    def _hand_over(self, state: Mapping[str, Any]) -> Steps:
+        """Give the machine to the other side, in this state."""
         channel = self._channel
         assert channel is not None
-        for name, value in self._side.take_state().items():
+        for name, value in state.items():
             self._send(stream.section(name, value))
         if channel.answers:
             self._send(stream.section("switch", {"state": str(self._before)}))

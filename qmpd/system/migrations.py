@@ -250,12 +250,23 @@ class Migrations:
                 failed.enter(_S.SETUP)
                 failed.refused(None if refusal.code == "migration-protocol" else self.words(refusal))
                 raise
+        self._check_modelled(arguments, way.address)
         if resume:
             cast("Outgoing", self.outgoing).resume(way)
             return
         self.outgoing = Outgoing(self)
         self._system.activities.begin(going.NAME, self.outgoing, None)
         self.outgoing.set_out(way)
+
+    def _check_modelled(self, arguments: Mapping[str, Any], address: Mapping[str, Any]) -> None:
+        """:raise NotModelled: it would be something else than what is asked for."""
+        if self.parameter("tls-creds") and address["transport"] == "socket":
+            raise NotModelled("migration over TLS")
+        copies = self.has("block") or arguments.get("blk") or arguments.get("inc")
+        if copies and self._system.built is not None and self._system.built.backends.block.drives:
+            raise NotModelled("disks that are copied along with a migration")
+        if self.has("background-snapshot") and self.machine.state is not RunState.RUNNING:
+            raise NotModelled("a background snapshot of a machine that does not run, which ends QEMU")
 
     def _check_transport(self, address: Mapping[str, Any]) -> None:
         """:raise Refusal: what is set does not go through there."""
@@ -399,6 +410,16 @@ class Migrations:
         coming.stop_waiting()
         coming.is_recovering = True
         self._listen(coming, way)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the machine is on its way to somewhere else."""
+        return self.outgoing is not None and self.outgoing.is_under_way
+
+    def yank(self) -> None:
+        """Cut the way to the other side, where it is a socket."""
+        if self.outgoing is not None:
+            self.outgoing.yank()
 
     @property
     def is_talking(self) -> bool:

@@ -277,9 +277,9 @@ class System:
         return self._migrations
 
     @property
-    def has_migrations(self) -> bool:
-        """Whether anybody has asked for one."""
-        return self._migrations is not None
+    def is_migrating(self) -> bool:
+        """Whether the machine is on its way to somewhere else."""
+        return self._migrations is not None and self._migrations.is_under_way
 
     def front_end(self, label: str) -> FrontEnd | None:
         """The machine's end of a character device; None where nobody listens to it."""

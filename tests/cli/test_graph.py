@@ -111,7 +111,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["update-stages", "--format", "svg"]) == 0
     assert capsys.readouterr().out == svg(DIAGRAMS["update-stages"]())
     for arguments, complaint in (
-        (["cats"], "qmpd graph: cats: no such diagram; there are 'job-states', 'run-states' and 'update-stages'\n"),
+        (
+            ["cats"],
+            "qmpd graph: cats: no such diagram; "
+            "there are 'job-states', 'migration-states', 'run-states' and 'update-stages'\n",
+        ),
         (["--format", "png"], "qmpd graph: --format: png: no such format; there are 'mermaid' and 'svg'\n"),
     ):
         assert main(arguments) == 1

@@ -90,6 +90,8 @@ def _check(system: System, arguments: Arguments) -> None:
     if system.machine.state is RunState.INMIGRATE:
         raise Refusal("dump-incoming")
     system.dumps.check_free()
+    if system.is_migrating and system.release.migration.course.shares:
+        raise Refusal("dump-migrating")
     kind = cast("str", arguments.get("format", "elf"))
     begin, length = arguments.get("begin"), arguments.get("length")
     if kind != "elf" and (arguments["paging"] or begin is not None or length is not None):

@@ -34,14 +34,13 @@ def migrate_incoming(system: System, session: Client, arguments: Arguments) -> o
 
 @command("query-migrate")
 def query_migrate(system: System, session: Client, arguments: Arguments) -> object:
-    return system.migrations.query() if system.has_migrations else EMPTY
+    return system.migrations.query()
 
 
 @command("migrate_cancel")
 def migrate_cancel(system: System, session: Client, arguments: Arguments) -> object:
     """Where there is nothing to cancel that counts as done."""
-    if system.has_migrations:
-        system.migrations.cancel()
+    system.migrations.cancel()
     return EMPTY
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @command("query-yank")
 def query_yank(system: System, session: Client, arguments: Arguments) -> object:
-    return [{"type": "chardev", "id": chardev.label} for chardev in system.chardevs if chardev.yankable]
+    found = [{"type": "chardev", "id": chardev.label} for chardev in system.chardevs if chardev.yankable]
+    return [*found, {"type": "migration"}] if system.is_migrating else found
 
 
 @command("yank")
@@ -25,13 +26,18 @@ def yank(system: System, session: Client, arguments: Arguments) -> object:
     """Disconnect what was named; nothing happens where one of the instances does not exist."""
     labels = []
     yankable = {chardev.label for chardev in system.chardevs if chardev.yankable}
-    for instance in cast("list[dict[str, str]]", arguments["instances"]):
+    instances = cast("list[dict[str, str]]", arguments["instances"])
+    for instance in instances:
+        if instance["type"] == "migration" and system.is_migrating:
+            continue
         if instance["type"] != "chardev" or instance["id"] not in yankable:
             raise CommandError("Instance not found", "DeviceNotFound")
         labels.append(instance["id"])
     for client in list(system.clients):
         if client.label in labels:
             client.sever("it was yanked")
+    if {"type": "migration"} in instances:
+        system.migrations.yank()
     return EMPTY
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.block.nodes import locations
+from qmpd.common.refusals import Refusal
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.system.at_rest import at_rest
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 @command("device_add")
 def device_add(system: System, session: Client, arguments: Arguments) -> object:
     """The properties are set in the order of QEMU's dictionary."""
+    if system.is_migrating:
+        raise Refusal("device-migrating")
     plug_in(system, arguments)
     return EMPTY
 
