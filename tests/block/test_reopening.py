@@ -109,6 +109,15 @@ def test_who_was_described_with_what_is_gone(monitor: Monitor, tmp_path: Path) -
     assert base["detect_zeroes"] == "on"
 
 
+def test_what_nobody_knows_of_is_cleared_in_an_image_that_becomes_writable(monitor: Monitor, tmp_path: Path) -> None:
+    with (tmp_path / "0").open("r+b") as file:
+        file.seek(88)
+        file.write(b"\xff" * 7 + b"\xfc")
+    add(monitor, image(tmp_path, 0, **{"read-only": True}))
+    assert monitor.human('qemu-io n0 "reopen -w"') == ""
+    assert (tmp_path / "0").read_bytes()[88:96] == bytes(8)
+
+
 def test_all_below_become_writable_again(monitor: Monitor, tmp_path: Path) -> None:
     file = {"driver": "file", "filename": str(tmp_path / "0")}
     add(monitor, {"driver": "raw", "node-name": "r", "file": {"driver": "raw", "file": file}})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
 from qmpd.block.content import Content, Passing
 from qmpd.block.images.errors import CorruptImage, ImageError, failure
+from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.header import read_header, write_header
 from qmpd.block.images.qcow2.image import Qcow2
 from qmpd.block.images.qcow2.mapping import Kind
@@ -211,6 +213,10 @@ class Qcow2Content(Layered):
         self.header = read_header(self.file, read_only=read_only)
         self.read_only = read_only
         self._image = None
+        if not read_only and self.header.autoclear & ~layout.KNOWN_AUTOCLEAR:
+            # What nobody here knows of would not be kept up to date: that is said at once, not with the first write.
+            with contextlib.suppress(OSError):
+                self.header = self.image.header
 
     def name_backing(self, name: bytes | None, kind: bytes | None) -> None:
         """Have the image say what is behind it.
