@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
-from qmpd.hardware import controllers, firmware, indexes, limits, memory, places, presets, processors, virtio
+from qmpd.hardware import (
+    controllers,
+    firmware,
+    indexes,
+    limits,
+    memory,
+    migratable,
+    places,
+    presets,
+    processors,
+    virtio,
+)
 from qmpd.hardware.acpi_slots import AcpiSlots
 from qmpd.hardware.assembly import make_room
 from qmpd.hardware.backends import chardevs_of
@@ -165,6 +176,8 @@ class Devices:
         container.add_child(name, node)
         device = Device(node, driver, identifier, cold=cold)
         try:
+            if self._home.settings.only_migratable:
+                migratable.check(driver, self._rules)
             given = self._set(node, options, identifier, text=text, cold=cold)
             self._share_bus(node, identifier, given)
             self._realize(device, bus, captured, given)

@@ -107,6 +107,8 @@ ABOUT: dict[str, str] = {
     "incoming_channels": "-incoming takes a channel as JSON or by its type, and looks at that at once; came"
     " between 7.2 and 10.0",
     "migrates_through_files": "migration knows 'file:'; came between 7.2 and 10.0",
+    "unmigratable_devices": "the types of devices whose state cannot be moved, and behind a colon what the state is"
+    " called; changed between 7.2 and 10.0, and between 10.0 and 11.1",
     "detached_migration_told": "human-monitor-command says that a migration goes on though nobody waits for it; changed"
     " between 10.0 and 11.1",
     "dirty_rate_sampling": "the modes of calc-dirty-rate that take a number of samples; changed between 7.2 and 10.0",
@@ -329,6 +331,9 @@ class Behaviour:
     smbios_slots_checked_early: bool = False
     incoming_channels: bool = True
     migrates_through_files: bool = True
+    unmigratable_devices: str = (
+        "nvme,rocker,usb-audio,usb-braille:usb-serial,usb-mtp,usb-net,usb-serial,usb-uas,usb-wacom-tablet:usb-wacom,ufs"
+    )
     detached_migration_told: bool = True
     dirty_rate_sampling: str = "page-sampling"
     dirty_rate_start: str = "time-of-day"

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmpd.common.refusals import NotModelled
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.hardware import migratable
 from qmpd.machine import snapshot as machine_snapshot
 from qmpd.machine.boards import full_name
 from qmpd.migration.stream import BadStream
@@ -60,6 +61,27 @@ def take(system: System) -> dict[str, Any]:
         "devices": _take_devices(system),
         "memory": {"pages": take_memory(system)},
     }
+
+
+def hindering(system: System) -> list[str]:
+    """The devices whose state cannot be taken, in their order."""
+    if system.built is None and not system.settings.has_parts:
+        return []
+    try:
+        devices = system.devices.buses.devices.values()
+    except NotModelled:
+        return []  # nothing can be added there
+    return migratable.hindering(devices, system.release.behaviour)
+
+
+def check_movable(system: System) -> None:
+    """See whether the machine's state can be taken.
+
+    :raise Refusal: a device hinders that.
+    """
+    found = hindering(system)
+    if found:
+        raise Refusal("state-blocked", device=found[0])
 
 
 def take_memory(system: System) -> list[list[Any]]:

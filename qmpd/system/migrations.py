@@ -289,6 +289,7 @@ class Migrations:
             raise Refusal("migration-incoming-waits")
         if self.machine.state is RunState.POSTMIGRATE and not self.course.again:
             raise Refusal("migration-again")
+        machine_state.check_movable(self._system)
 
     def _way(self, arguments: Mapping[str, Any], monitor: str, *, incoming: bool) -> Way:
         """What an address is given as: a URI, or a list of channels.

@@ -72,6 +72,7 @@ def save(
     :raise Refusal: no disk can have the state, or one can have no snapshots, or has one of this name.
     """
     machine = system.machine
+    machine_state.check_movable(system)
     disks = _disks(system, names)
     if tag is not None and replace:
         # The old ones go first, whether a new one can be taken or not.

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
+from qmpd.qapi.introspection import Object
 from qmpd.schedule.activity import VerbRefused
+from qmpd.system import machine_state
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
@@ -34,7 +36,19 @@ def migrate_incoming(system: System, session: Client, arguments: Arguments) -> o
 
 @command("query-migrate")
 def query_migrate(system: System, session: Client, arguments: Arguments) -> object:
-    return system.migrations.query()
+    found = system.migrations.query()
+    hindering = hinderances(system)
+    return {**found, "blocked-reasons": hindering} if hindering else found
+
+
+def hinderances(system: System) -> list[str]:
+    """Why the machine cannot go anywhere, the newest reason first; older releases tell of none."""
+    known = system.release.introspection
+    told = known.type(known.command("query-migrate").returns)
+    assert isinstance(told, Object)
+    if all(each.name != "blocked-reasons" for each in told.members):
+        return []
+    return [f"non-migratable device: {each}" for each in reversed(machine_state.hindering(system))]
 
 
 @command("migrate_cancel")
