@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _S = MigrationStatus
 _MILLISECOND = 1_000_000
+_LATENCIES = 24
+"""The classes of latencies that are counted."""
 
 
 def of_outgoing(outgoing: Outgoing, side: Side) -> dict[str, Any]:
@@ -153,6 +155,13 @@ def of_incoming(incoming: Incoming, side: Side) -> dict[str, Any]:
     if state in (_S.COMPLETED, _S.FAILED):
         if state is _S.COMPLETED and side.has("postcopy-blocktime"):
             told |= {"postcopy-blocktime": 0, "postcopy-vcpu-blocktime": [0] * side.cpus}
+            if side.course.postcopy_device:
+                told |= {
+                    "postcopy-latency": 0,
+                    "postcopy-latency-dist": [0] * _LATENCIES,
+                    "postcopy-vcpu-latency": [0] * side.cpus,
+                    "postcopy-non-vcpu-latency": 0,
+                }
         return told
     if incoming.addresses:
         told["socket-address"] = incoming.addresses

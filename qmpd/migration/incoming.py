@@ -176,6 +176,9 @@ class Incoming(Activity[MigrationStatus]):
         if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
             raise BadStream("RAM postcopy is disabled but have 16 byte advise")
         self._side.check_kind(self._start["machine"])
+        channels = int(self._side.parameter("multifd-channels")) if self._side.has("multifd") else 0
+        if self._start["answers"] and self._start.get("channels", 0) != channels:
+            raise BadStream(f"{self._start.get('channels', 0)} channels of multifd were expected to be {channels}")
         # What is found out about a machine but once is found out before the other one stands still.
         self._side.take_state()
 

@@ -49,6 +49,10 @@ class Outgoing(Going):
         while self._channel is None:
             yield None
         self._send(stream.head() + stream.section("start", self._start()))
+        if self._side.has("multifd") and self._side.course.first_pass:
+            # Its other channels have to be there first.
+            while self._channel.answers and not self._accepted:
+                yield None
         self._begin_memory()
         self.enter(_S.ACTIVE)
         if self._side.has("background-snapshot"):
@@ -67,7 +71,10 @@ class Outgoing(Going):
         postcopy = self._side.has("postcopy-ram")
         told = (postcopy or self._side.has("return-path")) and self._side.course.reason_kept
         kind = dict(self._side.kind())
-        return {"machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told}
+        channels = int(self._side.parameter("multifd-channels")) if self._side.has("multifd") else 0
+        return {
+            "machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told, "channels": channels,
+        }  # fmt: skip
 
     def _begin_memory(self) -> None:
         course, now = self._side.course, self.now

@@ -63,3 +63,40 @@ def test_what_is_not_modelled_says_so(sides: Sides, tmp_path: Path) -> None:
     here("migrate-set-parameters", tls_creds="tls0")
     assert "qmpd does not model" in here("migrate", uri=f"unix:{tmp_path}/m.sock")
     assert here.state == "running"
+
+
+def test_a_destination_that_refuses(sides: Sides) -> None:
+    """A fault has who waits fail at its first step; the source goes on as if it had met another machine."""
+    here, there, place = sides.pair("7.2")
+    there.vm.faults.fail_activity("incoming", reason="no room here")
+    here("migrate", uri=place)
+    assert here.until("failed")[-1] == "failed"
+    assert there.until("failed") == ["active", "failed"]
+    assert there.is_at_end()
+    assert here.state == "running"
+
+
+def test_a_switchover_that_is_held_and_lost(sides: Sides) -> None:
+    """A fault holds the migration where it is; failed then, it puts the machine back."""
+    here, there, place = sides.pair("11.1")
+    here.capabilities("pause-before-switchover")
+    here("migrate", uri=place)
+    here.until("pre-switchover")
+    held = here.vm.faults.hold_activity("migration")
+    assert here("migrate-continue", state="pre-switchover") == {}
+    assert here.migration["status"] == "pre-switchover"
+    here.vm.faults.fail_activity("migration", reason="the cable is out")
+    here.vm.faults.clear(held.id)
+    assert here.until("failed") == ["failing", "RESUME", "failed"]
+    assert here.migration["error-desc"] == "the cable is out"
+    assert there.until("failed")[-1] == "failed"
+    assert here.state == "running"
+
+
+def test_channels_of_one_side_alone(sides: Sides) -> None:
+    here, there, place = sides.pair("10.0")
+    here.capabilities("multifd")
+    here("migrate", uri=place)
+    assert without_passes(here.until("failed")) == ["setup", "failed"]
+    assert there.until("failed") == ["active", "failed"]
+    assert here.state == "running"
