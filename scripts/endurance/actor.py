@@ -307,7 +307,7 @@ class Actor:
         """Execute a command in an outcome; what its reply is."""
         model = outcome.model
         line = self._reply(model, command)
-        at_once = not model.rules.reply_first or command.name in ("stop", "cont")
+        at_once = not model.rules.reply_first or command.name in ("stop", "cont", "device_add")
         if at_once:
             self._tell(outcome)
         if reply:

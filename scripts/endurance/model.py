@@ -53,7 +53,8 @@ RULES = {
     "10.0": Rules((10, 0, 13), stop_wakes=True, debug_exit_told=True, qom_path=True,
                   postcopy="postcopy-active or postcopy-recover", no_nmi="machine does not provide NMIs"),
     "11.1": Rules((11, 1, 3), stop_wakes=True, debug_exit_told=True, qom_path=True,
-                  postcopy="postcopy-active or postcopy-recover", no_nmi="machine does not provide NMIs"),
+                  postcopy="postcopy-active or postcopy-recover", no_nmi="machine does not provide NMIs",
+                  plugging=plugged.NEW),
 }  # fmt: skip
 
 EMPTY = "{}"
@@ -134,11 +135,11 @@ class Machine:
     @property
     def owes(self) -> bool:
         """Whether there are events that come later than what brought them about."""
-        return bool(self.plugged.gone) and not self.ended
+        return self.plugged.owes(self.now) and not self.ended
 
     def tell_later(self) -> None:
         """What comes later has come."""
-        if not self.ended:
+        if self.owes:
             for data in self.plugged.tell():
                 self._event("DEVICE_DELETED", data)
 
@@ -161,7 +162,11 @@ class Machine:
                 raise Refused(plugged.NO_BALLOON, "DeviceNotActive")
             return f'{{"actual": {self.plugged.actual}}}'
         if name in plugged.COMMANDS:
-            self._ask(self.plugged.execute(name, arguments))
+            try:
+                self._ask(self.plugged.execute(name, arguments))
+            finally:
+                if name == "device_add":
+                    self.tell_later()
             return EMPTY
         method = getattr(self, "_" + name.replace("-", "_"), None)
         if method is None or (name == "set-action" and not self.rules.has_set_action):
@@ -245,7 +250,7 @@ class Machine:
             raise Refused("Unable to wake up: guest is not in suspended state")
         self.state = "running"
         self.timers.clear()
-        self.plugged.reset()
+        self.plugged.reset(self.now)
         if self.phase == "suspended":
             self.phase = "resuming"
             self._set("resumed", RESUME)
@@ -288,7 +293,7 @@ class Machine:
             return
         self.phase = "reset"
         self.timers.clear()
-        self.plugged.reset()
+        self.plugged.reset(self.now)
         self._event("RESET", cause_data(cause))
         self.was_suspended = False
         self._vcpus_run()
@@ -362,7 +367,7 @@ class Machine:
         elif step.startswith("unplug "):
             name = step.removeprefix("unplug ")
             if name in self.plugged.pending:
-                self.plugged.release(name)
+                self.plugged.release(name, self.now)
         else:
             self._hear()
 
@@ -380,6 +385,8 @@ class Machine:
         end = self.now + nanoseconds
         while not self.ended:
             due = [until for until, _ in self.limited.values()]
+            if self.plugged.gone:
+                due.append(self.plugged.until)
             if self.ticking:
                 due.append(self.now + self.timers[self._due()])
             if not due or min(due) > end:
@@ -505,7 +512,7 @@ class Machine:
 
     def _guest_release_device(self, device: str) -> None:
         self.plugged.find(device)
-        self.plugged.release(device)
+        self.plugged.release(device, self.now)
 
     def _guest_refuse_device(self, device: str) -> None:
         found = self.plugged.find(device)

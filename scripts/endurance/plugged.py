@@ -36,9 +36,14 @@ class PlugRules:
     taken_until_told: bool = False
     refusal_told: bool = True
     unique_netdevs: bool = True
+    # The nanoseconds from the moment at which a device has gone to DEVICE_DELETED, which tells of all by then.
+    lag: int = 55_000_000
+    # Whether a device that is added ends that; one that is refused always does.
+    adding_ends_lag: bool = False
 
 
-OLD = PlugRules("Duplicate ID '{}' for device", True, False, False)
+OLD = PlugRules("Duplicate ID '{}' for device", True, False, False, adding_ends_lag=True)
+NEW = PlugRules(lag=0)
 
 
 @dataclass
@@ -52,13 +57,17 @@ class Device:
 
 @dataclass
 class Plugged:
-    """The devices and backends of one machine; `gone` are ids of devices of which DEVICE_DELETED has to tell yet."""
+    """The devices and backends of one machine.
+
+    `gone` are ids of devices of which DEVICE_DELETED has to tell yet, `until` is when it does, in nanoseconds.
+    """
 
     rules: PlugRules
     has_bus: bool
     devices: dict[str, Device] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
+    until: int = 0
     netdevs: list[str] = field(default_factory=list)
     objects: set[str] = field(default_factory=set)
     actual: int = MEMORY
@@ -91,7 +100,18 @@ class Plugged:
 
     def device_add(self, arguments: dict[str, Any]) -> None:
         driver, name = arguments["driver"], arguments["id"]
-        if name in self.devices or (self.rules.taken_until_told and name in self.taken):
+        if self.rules.taken_until_told and name in self.taken:
+            raise Refused(self.rules.duplicate.format(name))
+        try:
+            self._add(driver, name)
+        except Refused:
+            self.until = 0
+            raise
+        if self.rules.adding_ends_lag:
+            self.until = 0
+
+    def _add(self, driver: str, name: str) -> None:
+        if name in self.devices:
             raise Refused(self.rules.duplicate.format(name))
         if not self.has_bus:
             raise Refused(f"No 'PCI' bus found for device '{driver}'")
@@ -147,18 +167,24 @@ class Plugged:
 
     # What the guest does, and what becomes of it
 
-    def release(self, name: str) -> None:
+    def release(self, name: str, now: int) -> None:
         """A device goes; the event comes later."""
         del self.devices[name]
+        if not self.gone:
+            self.until = now + self.rules.lag
         self.gone.append(name)
 
-    def reset(self) -> None:
+    def reset(self, now: int) -> None:
         """Nobody holds on to what was to go; what the balloon has taken stays."""
         for name in self.pending:
-            self.release(name)
+            self.release(name, now)
+
+    def owes(self, now: int) -> bool:
+        """Whether the events DEVICE_DELETED are due."""
+        return bool(self.gone) and self.until <= now
 
     def tell(self) -> list[str]:
-        """The data of the events DEVICE_DELETED that are due."""
+        """The data of the events DEVICE_DELETED, which are due."""
         told = []
         for name in self.gone:
             path = f"/machine/peripheral/{name}"

@@ -148,6 +148,8 @@ class _File:
 
 
 def _open(driver: str, file: Content, secret: bytes | None) -> _Opened:
+    if driver == "luks" and secret is None:
+        raise Refusal("luks-key")
     head = file.read(0, min(file.size, 4 * _SECTOR)).ljust(4 * _SECTOR, b"\0")
     _CHECKS[driver](head, file)
     try:
@@ -262,8 +264,7 @@ def _vhdx(file: Content, head: bytes, secret: bytes | None) -> _Opened:
 def _luks(file: Content, head: bytes, secret: bytes | None) -> _Opened:
     from dissect.fve.luks import LUKS
 
-    if secret is None:
-        raise Refusal("luks-key")
+    assert secret is not None
     (version,) = struct.unpack_from(">H", head, len(_LUKS))
     if version != 1:
         raise ImageError(f"LUKS version {version} is not supported", errno.ENOTSUP)
