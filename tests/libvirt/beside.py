@@ -54,7 +54,8 @@ _VARYING = (
     (r"(CPU time: +)\S+", r"\1TIME"),
     (r"(os\.kernel-\w+ +: ).*", r"\1..."),
     (r"(fs\.\d+\.\w+-bytes +: )\d+", r"\1BYTES"),
-    (r"\b(rss|unused|available|usable|minor_fault|disk_caches|last_update) [1-9]\d*", r"\1 N"),
+    (r"\bminor_fault \d+", "minor_fault N"),
+    (r"\b(rss|unused|available|usable|disk_caches|last_update) [1-9]\d*", r"\1 N"),
     (r"Time: (?!17000000)\d+", "Time: NOW"),
     # How often the firmware resets the machine once more is a matter of time.
     (r"(\nreboot: ?)+", r"\1"),
@@ -116,7 +117,7 @@ class Side:
         return self.other
 
     def _define(self, group: Group) -> None:
-        self.libvirt.set_options("-guest agent=on,boot-time=2s" if group.linux else "")
+        self.libvirt.set_options("-guest agent=on,boot-time=2s,balloon-stats=on" if group.linux else "")
         for path in self.libvirt.folder.glob("*.qcow2"):
             path.unlink()
         for line in group.images:
@@ -177,7 +178,7 @@ def _events(watcher: Watcher) -> str:
 
     The agent, for which libvirt has a thread, and the firmware, which resets the machine once more, come last.
     """
-    return "\n".join(sorted(watcher.events("vm"), key=lambda event: event.startswith(("agent", "reboot"))))
+    return "\n".join(sorted(watcher.events("vm"), key=lambda event: (event.startswith("agent"), event[:6] == "reboot")))
 
 
 def _content(text: str) -> str:

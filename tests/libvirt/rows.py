@@ -586,10 +586,12 @@ GROUPS: Sequence[Group] = (
         dumpxml vm --xpath //channel/target
         until {_ANSWERS}
         shutdown vm --mode guest-agent
+        sleep 1.2
         shutdown vm --mode agent,acpi
         until 'shut off' domstate vm --reason
         start vm
         until {_ANSWERS}
+        sleep 1.2
         dompmsuspend vm mem
         until pmsuspended domstate vm --reason
         dompmwakeup vm
