@@ -41,7 +41,7 @@ QUIET = 60 * MILLISECOND
 STEP = 4_000 * MILLISECOND
 POLL = 20 * MILLISECOND
 LINGER = 150 * MILLISECOND
-TALK, TALKS = 0.002, 1000
+TALK, TALKS = 0.002, 400
 """Seconds that two machines are given to speak to each other, and how often while a reply is owed."""
 MIGRATIONS = ("migration", "incoming")
 """The kinds of activities that speak to another machine."""
