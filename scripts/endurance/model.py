@@ -165,7 +165,7 @@ class Machine:
             try:
                 self._ask(self.plugged.execute(name, arguments))
             finally:
-                if name == "device_add":
+                if self.plugged.until == plugged.AT_ONCE:
                     self.tell_later()
             return EMPTY
         method = getattr(self, "_" + name.replace("-", "_"), None)

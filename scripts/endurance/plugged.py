@@ -12,6 +12,7 @@ RNG, BALLOON = "virtio-rng-pci", "virtio-balloon-pci"
 DEVICES = ("d0", "d1", "d2")
 NETDEVS = ("n0", "n1")
 OBJECTS = ("o0", "o1")
+AT_ONCE = -1
 NO_BALLOON = "No balloon device has been activated"
 COMMANDS = frozenset({
     "device_add", "device_del", "balloon", "query-balloon", "netdev_add", "netdev_del", "object-add", "object-del",
@@ -67,7 +68,7 @@ class Plugged:
     devices: dict[str, Device] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
-    until: int = 0
+    until: int = AT_ONCE
     netdevs: list[str] = field(default_factory=list)
     objects: set[str] = field(default_factory=set)
     actual: int = MEMORY
@@ -105,10 +106,10 @@ class Plugged:
         try:
             self._add(driver, name)
         except Refused:
-            self.until = 0
+            self.until = AT_ONCE
             raise
         if self.rules.adding_ends_lag:
-            self.until = 0
+            self.until = AT_ONCE
 
     def _add(self, driver: str, name: str) -> None:
         if name in self.devices:
