@@ -310,7 +310,7 @@ class BlockGraph:
         node = self.nodes.get(name)
         if node is None:
             raise MachineError(self._texts("node-missing", node=name))
-        if node.drives:
+        if not all(drive.is_job for drive in node.drives):
             raise MachineError(f"Node {name} is in use")
         self.check_free(node)
         for parent in reversed(node.parents):

@@ -71,6 +71,8 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
         return does & READ, READ | UNCHANGED | (WRITE | RESIZE if shares & WRITE else 0)
     if role is Role.COMMITTED:
         return does & READ, ALL
+    if role is Role.MIRRORED:
+        return does & WRITE, ALL
     if role is Role.ASKED:
         return 0, ALL
     if role is Role.TARGET:

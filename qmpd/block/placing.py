@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import Drive
 
+# Drivers whose filters QEMU opens as other nodes are opened, and tells where it cannot (`bdrv_insert_node`).
+_INSERTED = ("copy-before-write", "copy-on-read")
+
 
 def replace(graph: BlockGraph, old: BlockNode, new: BlockNode) -> None:
     """Have the users of one node use another in its place, but for those that stay (`Drive.stays`).
@@ -83,6 +86,28 @@ def put_on(
 
     :raise Refusal: the name is none, or the uses exclude each other; all is as before.
     """
+    if driver not in _INSERTED:
+        return _put_on(graph, _made(graph, node, driver, role, make, name, options), node)
+    try:
+        above = _made(graph, node, driver, role, make, name, options)
+        try:
+            refresh([above])
+        except Refusal:
+            _unmake(graph, above, node)
+            raise
+    except Refusal as refusal:
+        raise Refusal("filter-not-created", why=refusal) from None
+    try:
+        return _put_on(graph, above, node)
+    except Refusal as refusal:
+        raise Refusal("filter-not-put", why=refusal) from None
+
+
+def _made(
+    graph: BlockGraph, node: BlockNode, driver: str, role: str, make: Callable[[BlockNode], Content], name: str,
+    options: dict[str, Any] | None,
+) -> BlockNode:  # fmt: skip
+    """A filter that has a node below it, and no users."""
     if name:
         graph.check_name(name)
     above = BlockNode(name or graph.new_name(), driver, options=options or {}, implicit=not name)
@@ -92,11 +117,20 @@ def put_on(
     above.port = Watched(above, graph)
     graph.nodes[above.name] = above
     node.parents.append(above)
+    return above
+
+
+def _unmake(graph: BlockGraph, above: BlockNode, node: BlockNode) -> None:
+    node.parents.remove(above)
+    del graph.nodes[above.name]
+
+
+def _put_on(graph: BlockGraph, above: BlockNode, node: BlockNode) -> BlockNode:
+    """Have all that used a node use the filter on top of it, which is given back."""
     try:
         replace(graph, node, above)
     except Refusal:
-        node.parents.remove(above)
-        del graph.nodes[above.name]
+        _unmake(graph, above, node)
         raise
     return above
 

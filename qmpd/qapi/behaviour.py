@@ -227,7 +227,7 @@ ABOUT: dict[str, str] = {
     "mirror_tells_sizes": "a mirror onto a target of another size tells of that; false: its error is 'Invalid"
     " argument'",
     "mirror_tells_synced": "query-block-jobs tells of a mirror whether both sides are written at once",
-    "mirror_keeps_target": "a mirror lets nobody else read or write its target",
+    "mirror_reads_source": "a mirror's node passes on that its source is read; false: it only writes there",
     "mirror_fails_early": "a mirror tells what it cannot read before its command is answered",
     "job_uses_node": "a block job counts as a user of its node until it is over, and a mirror has its target open until"
     " it is dismissed",
@@ -413,7 +413,7 @@ class Behaviour:
     mirror_watches_source: bool = False
     mirror_tells_sizes: bool = True
     mirror_tells_synced: bool = True
-    mirror_keeps_target: bool = True
+    mirror_reads_source: bool = True
     mirror_fails_early: bool = True
     job_uses_node: bool = False
     job_create_waits: bool = True

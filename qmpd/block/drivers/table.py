@@ -14,6 +14,7 @@ class Role(enum.Enum):
     """What a child is to the node above it."""
 
     FILTERED = "what is passed through"
+    MIRRORED = "what is passed through, and only written there"
     COMMITTED = "what is passed through, and written by the job that put this there"
     WATCHED = "what is passed through, and read before it is written"
     DATA = "where a format has the guest's bytes"
@@ -98,6 +99,8 @@ def role_of(driver: str, options: Mapping[str, object], name: str) -> Role:
         return Role.VOTER
     if driver == "mirror_top" and options.get("commits"):
         return Role.COMMITTED
+    if driver == "mirror_top" and options.get("writes-only"):
+        return Role.MIRRORED
     if driver == "raw" and ("offset" in options or "size" in options):
         return Role.DATA
     return DRIVERS[driver].children.get(name, Role.FILTERED)

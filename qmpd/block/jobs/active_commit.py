@@ -49,11 +49,11 @@ class ActiveCommit(Mirror):
         """Nothing: it never writes to both at once."""
         return {}
 
-    def lets_others(self, jobs: Home) -> int:
+    def lets_others(self) -> int:
         """All: the base is part of the chain."""
         return ALL
 
-    def options_of_filter(self) -> dict[str, Any]:
+    def options_of_filter(self, jobs: Home) -> dict[str, Any]:
         """Its node lets others write what is below."""
         return {"commits": True}
 

@@ -160,13 +160,17 @@ class Backup(BlockJob):
         :raise Refusal: somebody does.
         """
         assert self._filter is not None
-        self._user = Drive("", node=self._filter, stays=True)
+        self._user = Drive("", node=self._filter, stays=True, is_job=not jobs.behaviour.job_uses_node)
         try:
             jobs.graph.use(self._user)
         except Refusal:
             self._user = None
             self.give_up()
             raise
+
+    def blocks(self, node: BlockNode) -> bool:
+        """Nobody else may change its own node either."""
+        return node is self._filter or super().blocks(node)
 
     def quiet_nodes(self) -> list[BlockNode]:
         """The source is quiet only if its filter is."""

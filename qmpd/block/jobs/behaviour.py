@@ -61,8 +61,8 @@ class JobBehaviour(Protocol):
         """`query-block-jobs` tells of a mirror whether both sides are written at once."""
 
     @property
-    def mirror_keeps_target(self) -> bool:
-        """A mirror lets nobody else read or write its target."""
+    def mirror_reads_source(self) -> bool:
+        """A mirror's node passes on that its source is read; false: it only writes there."""
 
     @property
     def mirror_fails_early(self) -> bool:

@@ -66,13 +66,14 @@ class Request(NamedTuple):
 class Copy:
     """Copies what is dirty of one node to another, `buffer` bytes at once."""
 
-    __slots__ = ("_options", "_place", "_source", "_target", "buffer", "dirty")
+    __slots__ = ("_counts_zeros", "_options", "_place", "_source", "_target", "buffer", "dirty")
 
     def __init__(self, options: MirrorOptions, source: BlockNode, target: BlockNode, buffer: int, dirty: Dirty) -> None:
         self._options = options
         self._source = source
         self._target = target
         self._place = 0
+        self._counts_zeros = False
         self.buffer = buffer
         self.dirty = dirty
 
@@ -113,13 +114,21 @@ class Copy:
         """Whether the target can be made all zeros for nothing."""
         return self._target.discard == "unmap" and DRIVERS[self._target.driver].grows
 
-    def copy_some(self, most: int) -> list[Request]:
-        """One round, of what is dirty in one piece: `most` bytes at most, of which `buffer` are read and written."""
+    def counts_zeros(self) -> bool:
+        """Whether a limit of speed counts what is written as zeros: it is for nothing where that makes a hole."""
+        return not self.can_zero() and not self._is_zero()
+
+    def copy_some(self, most: int, *, limited: bool) -> list[Request]:
+        """One round, of what is dirty in one piece: `most` bytes at most, of which `buffer` are read and written.
+
+        `limited`: a limit of speed counts.
+        """
+        self._counts_zeros = limited and self.counts_zeros()
         done: list[Request] = []
         offset, length = self.dirty.next(self._place, most) or (0, 0)
         buffer, requests = self.buffer, REQUESTS
         while length > 0 and buffer > 0 and requests > 0:
-            request = self._copy_first(offset, length, min(buffer, max(self.buffer // REQUESTS, LARGEST)))
+            request = self._copy_first(offset, length, buffer)
             done.append(request)
             offset, length = offset + request.length, length - request.length
             if request.counted:
@@ -131,12 +140,14 @@ class Copy:
         return done
 
     def _copy_first(self, offset: int, length: int, most: int) -> Request:
-        """Copy the first part of a dirty one: such as is alike, of which `most` bytes are read at most."""
+        """Copy the first part of a dirty one: such as is alike, of which `most` bytes are counted at most."""
         try:
             count, is_data = chain.data_run(self._source, offset, length)
         except (OSError, ImageError):
             count, is_data = length, True
         if is_data:
+            most = min(most, max(self.buffer // REQUESTS, LARGEST))
+        if is_data or self._counts_zeros:
             count = min(count, most)
         granularity = self.dirty.granularity
         count = min(max(count - count % granularity, granularity), self.dirty.size - offset, length)
@@ -160,7 +171,7 @@ class Copy:
                 target.zero(offset, length, unmap=self._options.unmap)
         except (OSError, ImageError) as error:
             return Request(offset, length, length, number_of(error))
-        return Request(offset, length, length if is_data else 0)
+        return Request(offset, length, length if is_data or self._counts_zeros else 0)
 
 
 def moved(requests: list[Request]) -> int:

@@ -6,6 +6,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.block.placing import reaches
 from qmpd.schedule.schedule import Time
 
 _SECOND = 1_000_000_000
@@ -34,8 +35,8 @@ class Drain:
         self.jobs: list[Job] = []
 
     def touches(self, nodes: Collection[BlockNode]) -> bool:
-        """Whether it is about one of these."""
-        return bool(nodes) and (self._nodes is None or any(node in self._nodes for node in nodes))
+        """Whether it is about one of these, or what is below one."""
+        return bool(nodes) and (self._nodes is None or any(reaches(at, node) for at in nodes for node in self._nodes))
 
 
 class Faults(Protocol):

@@ -14,7 +14,7 @@ from qmpd.block.bitmaps.rules import release
 from qmpd.block.content import number_of
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.mirror_top import MirrorTop
-from qmpd.block.files import ALL, UNCHANGED
+from qmpd.block.files import ALL, READ, UNCHANGED, WRITE
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob
@@ -57,6 +57,15 @@ def _default_granularity(target: BlockNode) -> int:
     return max(least, min(most, content.header.cluster_size)) if isinstance(content, Qcow2Content) else most
 
 
+class _Target(Drive):
+    """What a mirror has of its target: QEMU's BlockBackend without a device or a name."""
+
+    @property
+    def does(self) -> int:
+        """It reads, and may write."""
+        return READ | (WRITE if self.writes else 0)
+
+
 class Mirror(BlockJob):
     """One mirror of `node`."""
 
@@ -96,14 +105,14 @@ class Mirror(BlockJob):
         self._kept: Drive | None = None
         self._filter: BlockNode | None = put_on(
             jobs.graph, node, "mirror_top", "backing", lambda above: MirrorTop(below(above)), options.filter_name,
-            self.options_of_filter(),
+            self.options_of_filter(jobs),
         )  # fmt: skip
         content = self._filter.content
         assert isinstance(content, MirrorTop)
         self._content = content
         label = f"{self.KIND} job '{options.identifier}'"
-        self._reader = Drive("", label=label, stays=True, allowed=ALL)
-        self._user = Drive("", label=label, writes=True, reads=False, stays=True, allowed=self.lets_others(jobs))
+        self._reader = Drive("", label=label, stays=True, allowed=ALL, is_job=not jobs.behaviour.job_uses_node)
+        self._user = _Target("", writes=True, reads=False, stays=True, allowed=self.lets_others())
         try:
             super().__init__(jobs, options, node)
         except Refusal:
@@ -111,9 +120,13 @@ class Mirror(BlockJob):
             raise
         self._hold()
 
-    def lets_others(self, jobs: Home) -> int:
+    def lets_others(self) -> int:
         """What others may do with the target meanwhile."""
-        return UNCHANGED if jobs.behaviour.mirror_keeps_target else ALL
+        return UNCHANGED
+
+    def blocks(self, node: BlockNode) -> bool:
+        """Nobody else may change its own node either."""
+        return node is self._filter or super().blocks(node)
 
     def _hold(self) -> None:
         """Have the nodes for itself."""
@@ -284,7 +297,8 @@ class Mirror(BlockJob):
         """Copy some of what is dirty."""
         early = self._told_early if self.jobs.behaviour.mirror_fails_early else None
         most = self.most(FAR)
-        outcome = yield Work(lambda: self._copy.copy_some(most), early=early, counts=moved)
+        limited = self.speed > 0
+        outcome = yield Work(lambda: self._copy.copy_some(most, limited=limited), early=early, counts=moved)
         if outcome.error is not None:
             self._failed(Request(0, 0, 0, number_of(outcome.error), reading=True))
             return
@@ -348,7 +362,7 @@ class Mirror(BlockJob):
         if self._completing:
             self._switch()
         if self.jobs.behaviour.job_uses_node:
-            self._kept = Drive("", label=self._user.label, stays=True, allowed=ALL, node=self._target)
+            self._kept = _Target("", stays=True, allowed=ALL, node=self._target)
             self._target.drives.append(self._kept)
         self._drop_filter()
 
@@ -410,9 +424,9 @@ class Mirror(BlockJob):
             drain, self._drain = self._drain, None
             self.jobs.end_drain(drain)
 
-    def options_of_filter(self) -> dict[str, Any]:
+    def options_of_filter(self, jobs: Home) -> dict[str, Any]:
         """What its node on the source is told."""
-        return {}
+        return {} if jobs.behaviour.mirror_reads_source else {"writes-only": True}
 
     # Asking and changing it
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qmpd.block.content import number_of
 from qmpd.block.drivers.filters import CopyOnRead
+from qmpd.block.files import ALL
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions
 from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
+from qmpd.block.nodes import Drive
 from qmpd.block.pausing import away
 from qmpd.block.placing import put_on, take_out
 from qmpd.block.recorded import write_backing
@@ -49,7 +51,7 @@ class Stream(BlockJob):
     KIND: ClassVar[str] = "stream"
     DRAINS: ClassVar[str] = "stream"
 
-    __slots__ = ("_filter", "_image", "_options", "_was_read_only")
+    __slots__ = ("_filter", "_image", "_options", "_user", "_was_read_only")
 
     def __init__(self, jobs: Home, options: StreamOptions, node: BlockNode) -> None:
         """It is created.
@@ -59,6 +61,7 @@ class Stream(BlockJob):
         self._options = options
         self._image = chain.unfiltered(node)
         self._filter: BlockNode | None = None
+        self._user = Drive("", stays=True, allowed=ALL)
         graph = jobs.graph
         self._was_read_only = self._image.read_only
         if self._was_read_only:
@@ -69,6 +72,8 @@ class Stream(BlockJob):
                 graph, node, "copy-on-read", "file", lambda above: CopyOnRead(above, graph), options.filter_name, given
             )
             self._filter.frozen += 1
+            self._user.node = self._filter
+            self._filter.drives.append(self._user)
         try:
             super().__init__(jobs, options, node)
         except Refusal:
@@ -148,6 +153,8 @@ class Stream(BlockJob):
     def _drop_filter(self) -> None:
         if self._filter is not None:
             above, self._filter = self._filter, None
+            above.drives.remove(self._user)
+            self._user.node = None
             above.frozen -= 1
             take_out(self.jobs.graph, above, next(iter(above.children.values())))
 

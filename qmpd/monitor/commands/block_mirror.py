@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.blockers import check_unblocked
 from qmpd.block.content import text_of
 from qmpd.block.creating import NewImage
 from qmpd.block.description import filename_of
@@ -50,6 +51,7 @@ def _start(
     check_granularity(granularity)
     graph.check_free(node)
     graph.check_free(target)
+    check_unblocked(target)
     sync = cast("str", arguments["sync"])
     images = chain.images(node)
     base = images[1] if len(images) > 1 else None
