@@ -19,10 +19,22 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from qmpd.block.graph import BlockGraph
+
 # What QEMU makes images of that can have something behind them, and images that cannot.
 _WITH_BACKING = frozenset({"qcow2", "qed", "qcow", "vmdk"})
 _WITHOUT_BACKING = frozenset({"raw", "file", "luks", "vdi", "vpc", "vhdx", "parallels"})
+# How often the graph changes as somebody comes to a node to make an image there, and leaves it.
+_THROUGH_NODE = 2
+# Formats whose images are written through a node of their file, which is closed then.
+_WITH_TABLES = frozenset({"qcow2", "qed"})
 _MADE = ("qcow2", "raw", "file", "qed")
+
+
+def note_image(graph: BlockGraph, kind: str) -> None:
+    """Jobs see that an image is made through the node of its file."""
+    graph.changed(_THROUGH_NODE)
+    graph.changed_as(f"image-{kind}")
 
 
 class NewImage:
@@ -77,6 +89,12 @@ class NewImage:
         if self.kind == "qcow2":
             told |= {"lazy_refcounts": "off", "refcount_bits": 16}
         return f"Formatting '{self.filename}', {' '.join(f'{name}={value}' for name, value in told.items())}\n"
+
+    def note(self, graph: BlockGraph) -> None:
+        """It is made: jobs see the nodes that come and go meanwhile."""
+        if self.kind in _WITH_TABLES:
+            note_image(graph, self.kind)
+            graph.changed()
 
     def make(self) -> None:
         """Make it; what the file held before is gone.

@@ -36,12 +36,27 @@ def passed_through(node: BlockNode) -> BlockNode | None:
 
 def cluster_of(node: BlockNode) -> int | None:
     """The size of the clusters of an image, as what only passes it on tells it, too."""
+    at = _with_clusters(node)
+    if at is None:
+        return None
+    if isinstance(at.content, Qcow2Content | QedContent):
+        return at.content.header.cluster_size
+    return getattr(at.content, "cluster_size", None)
+
+
+def zeroed_unit_of(node: BlockNode) -> int | None:
+    """How many bytes of an image can be said to be zeros: a cluster's, or a subcluster's."""
+    at = _with_clusters(node)
+    if at is not None and isinstance(at.content, Qcow2Content):
+        return at.content.image.zeroed_unit
+    return cluster_of(node)
+
+
+def _with_clusters(node: BlockNode) -> BlockNode | None:
     at: BlockNode | None = node
     while at is not None and at.driver != "quorum":
-        if isinstance(at.content, Qcow2Content | QedContent):
-            return at.content.header.cluster_size
-        if at.driver in FOREIGN:
-            return getattr(at.content, "cluster_size", None)
+        if isinstance(at.content, Qcow2Content | QedContent) or at.driver in FOREIGN:
+            return at
         driver = DRIVERS[at.driver]
         at = at.children.get(driver.first) if driver.is_filter or at.driver == "raw" else None
     return None

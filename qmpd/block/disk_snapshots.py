@@ -127,6 +127,7 @@ class Take:
         return self._delete()
 
     def _delete(self) -> Steps:
+        self._graph.changed_as("snapshot-delete")
         content, taken = self._content, self._taken
         assert content is not None
         assert taken is not None
@@ -148,6 +149,7 @@ class Delete:
         return self._prepare()
 
     def _prepare(self) -> Steps:
+        self._graph.changed_as("snapshot-delete")
         node = root_node(self._graph, self._device)
         if self._identifier is None and self._name is None:
             raise MachineError("Name or id must be provided")

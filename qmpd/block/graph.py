@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from qmpd.block.changes import changing
 from qmpd.block.closing import inactivate
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.nodes import SECTOR, BlockNode, Drive
@@ -21,6 +22,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
+    from qmpd.block.changes import Blockers
     from qmpd.block.executor import Executor
     from qmpd.block.files import OpenDescriptor
     from qmpd.common.computer import Computer
@@ -30,25 +32,6 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 31
 # Seconds for which the main loop waits for the disks.
 _MOMENT = 0.002
-
-
-class Blockers(Protocol):
-    """Who may keep others from changing nodes."""
-
-    def blocking(self, node: BlockNode) -> str | None:
-        """The type of the job that nobody may come in the way of at a node; None where there is none."""
-
-    def drain_all(self, times: int = 1) -> None:
-        """Have all that is going on end, or pause, for a moment; so many times."""
-
-    def begin_drain(self, *nodes: BlockNode, all_nodes: bool = False) -> Any:
-        """Have nothing going on at these nodes until `end_drain` is called with what this gives."""
-
-    def end_drain(self, drain: Any) -> None:
-        """Nobody needs that any more."""
-
-    def disturb(self, node: BlockNode) -> None:
-        """Somebody begins or ends to use a node: what goes on there ends or pauses for a moment."""
 
 
 class BlockGraph:
@@ -140,6 +123,16 @@ class BlockGraph:
         """Have all that is going on end, or pause, for a moment; so many times (`bdrv_drain_all`)."""
         if self.blockers is not None:
             self.blockers.drain_all(times)
+
+    def changed(self, times: int = 1) -> None:
+        """The graph changes, so many times: some releases drain all disks for each (`qmpd.block.changes`)."""
+        if self.blockers is not None:
+            self.blockers.changed(times)
+
+    def changed_as(self, kind: str) -> None:
+        """The graph changes as often as it does for this (`Behaviour.job_drains`)."""
+        if self.blockers is not None:
+            self.blockers.changed_as(kind)
 
     def drain(self, node: BlockNode) -> None:
         """Have what is going on at a node end, or pause, for a moment."""
@@ -330,13 +323,14 @@ class BlockGraph:
         if node.owned or node.drives or node.parents or node.frozen or self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
-        self._close(node)
-        for child in node.children.values():
-            if node in child.parents:
-                child.parents.remove(node)
-            self.release(child)
-            if child.name in self.nodes:
-                refresh([child])
+        with changing(self.blockers):
+            self._close(node)
+            for child in node.children.values():
+                if node in child.parents:
+                    child.parents.remove(node)
+                self.release(child)
+                if child.name in self.nodes:
+                    refresh([child])
 
     def _close(self, node: BlockNode) -> None:
         """Close a node, behind all that is read and written by now."""
@@ -447,10 +441,25 @@ class BlockGraph:
         assert drive.node is not None
         self._use(drive, drive.node)
 
-    def disturb(self, node: BlockNode | None) -> None:
-        """Somebody begins or ends to use a node, if it is one, for a while: jobs there pause for a moment."""
-        if self.blockers is not None and node is not None:
-            self.blockers.disturb(node)
+    def take(self, drive: Drive) -> None:
+        """Somebody who is no device uses a node from now on, which jobs see as a change (`leave` ends it).
+
+        :raise Refusal: others exclude that.
+        """
+        assert drive.node is not None
+        self.changed()
+        self._use(drive, drive.node)
+
+    def leave(self, drive: Drive) -> None:
+        """The same user uses its node no more."""
+        if drive.node is not None:
+            self.left(drive.node)
+        self.empty(drive)
+
+    def left(self, node: BlockNode) -> None:
+        """Somebody has used a node for a while: jobs there pause for a moment."""
+        if self.blockers is not None:
+            self.blockers.left(node)
 
     def _use(self, drive: Drive, node: BlockNode) -> None:
         held = drive in node.drives

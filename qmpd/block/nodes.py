@@ -203,6 +203,8 @@ class Drive:
     stays: bool = False
     # Whether it reads what is in its node, and not only writes.
     reads: bool = True
+    # What the node is to who uses it.
+    role: str = "root"
     # Whether it is a job's own hold on its node, and nobody's disk.
     is_job: bool = False
     # What it lets others do, where that is not what devices do.

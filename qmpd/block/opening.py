@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.block import option_rules
+from qmpd.block import changes, option_rules
 from qmpd.block.drivers import strangers
 from qmpd.block.drivers.table import DRIVERS, MODULES
 from qmpd.block.filenames import parse, probe_bytes
@@ -68,14 +68,17 @@ class Opener:
         # What is below comes first: QEMU opens it to look at what it is.
         children: dict[str, BlockNode] = {}
         place: int | None = None
+        failure = changes.CHILD_FAILS
         try:
             for role, reference in self._references(name, options):
                 if role != "file" and place is None:
                     # The driver opens its other children itself, once the node is there.
                     place = len(self._graph.nodes)
                 children[role] = self._child(role, reference, options)
+            failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
             option_rules.check(name, options, self._graph)
             node = self._prepare(name, options, owned=owned)
+            failure = changes.cost_of_failure(is_protocol=driver.is_protocol or not children)
             # The name is used up even where the node cannot be opened.
             node.name = node.name or self._graph.new_name()
             node.children = children
@@ -85,10 +88,13 @@ class Opener:
             self._check_behind(name, options)
             self._check_left(name, options)
         except Refusal:
-            for child in children.values():
-                self._graph.release(child)
+            self._graph.changed(failure - 1)
+            with changes.changing(self._graph.blockers):
+                for child in children.values():
+                    self._graph.release(child)
             raise
         self._graph.add(node)
+        self._graph.changed(changes.cost_of_opening(is_protocol=driver.is_protocol, children=len(children)))
         if place is not None:
             self._graph.place(node, place)
         for child in children.values():
@@ -249,6 +255,7 @@ class Opener:
         except Refusal as error:
             self._graph.release(node, always=True)
             raise Refusal("backing-not-opened", why=error) from None
+        self._graph.changed()
         try:
             self._graph.set_backing(node, child)
             node.backing_as_recorded = "backing" not in options

@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.blockers import check_unblocked
+from qmpd.block.changes import changing
 from qmpd.block.content import text_of
 from qmpd.block.creating import NewImage
 from qmpd.block.description import filename_of
@@ -77,6 +78,7 @@ class Overlay:
         self._new = new
         try:
             self._check(new)
+            self._graph.changed()
             put_on_top(self._graph, new, old)
         except Refusal:
             self._let_go(new)
@@ -108,8 +110,10 @@ class Overlay:
         old, new = self._old, self._new
         assert old is not None
         assert new is not None
+        self._graph.changed()
         with contextlib.suppress(Refusal):
             reopen(self._graph, [(old, {"read-only": True})], keep=True)
+        new.backing_as_recorded = bool(new.recorded_backing) and new.recorded_backing == filename_of(old)
         self._graph.release(new)
         self._graph.end_drain(self._drain)
         return None
@@ -120,7 +124,9 @@ class Overlay:
         assert old is not None
         assert new is not None
         if self._is_on_top:
-            take_from_top(self._graph, new, old)
+            with changing(self._graph.blockers):
+                self._graph.changed()
+                take_from_top(self._graph, new, old)
         self._let_go(new)
         self._graph.end_drain(self._drain)
         return None
@@ -158,6 +164,7 @@ class NewOverlay(Overlay):
                 yield image.make
             except OSError as error:
                 raise MachineError(f"Could not create '{filename}': {text_of(error)}") from None
+            image.note(self._graph)
         if kind not in self._drivers and kind != "raw":
             raise Refusal("driver-unknown", driver=kind)
         options = of_file(filename, kind, read_only=old.read_only, json_parser=self._graph.json_parser)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Use(NamedTuple):
-    """What one user does with a node and lets others do; `name` and `kind` (`drive`, `node`) are for texts."""
+    """What one user does with a node and lets others do; `name` and `kind` (`drive`, `node`, `job`) are for texts."""
 
     does: int
     shares: int
@@ -30,6 +30,8 @@ class Use(NamedTuple):
 
     def described(self) -> Refusal:
         """How texts call the user."""
+        if self.kind == "job":
+            return Refusal("user-job", name=self.name)
         if self.kind == "drive" and not self.name:
             return Refusal("user-unnamed")
         return Refusal("user-node", name=self.name) if self.kind == "node" else Refusal("user-drive", name=self.name)
@@ -48,7 +50,8 @@ def uses(node: BlockNode) -> Iterator[Use]:
 
 
 def _of_drive(drive: Drive) -> Use:
-    return Use(drive.does, drive.allows, drive.label or drive.name, "drive", "root")
+    kind = "drive" if drive.role == "root" else "job"
+    return Use(drive.does, drive.allows, drive.label or drive.name, kind, drive.role)
 
 
 def cumulative(node: BlockNode) -> tuple[int, int]:

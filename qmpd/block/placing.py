@@ -109,7 +109,11 @@ def _made(
 ) -> BlockNode:  # fmt: skip
     """A filter that has a node below it, and no users."""
     if name:
-        graph.check_name(name)
+        try:
+            graph.check_name(name)
+        except Refusal:
+            graph.changed()
+            raise
     above = BlockNode(name or graph.new_name(), driver, options=options or {}, implicit=not name)
     above.read_only = node.read_only or driver == "commit_top"
     above.children[role] = node

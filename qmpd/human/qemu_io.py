@@ -65,6 +65,10 @@ def _begin(system: System, drive: Drive | None, node: BlockNode, given: list[str
     if command is None:
         if given:
             system.print(f'command "{given[0]}" not found\n')
+        if drive is None:
+            graph = system.inventory.backends.block
+            graph.changed()
+            graph.left(node)
         tell("")
         return
     session = _Session(system, drive, node, tell)
@@ -102,7 +106,8 @@ class _Session:
         self._node = node
         # The node that it uses as no drive's: who comes to one or leaves it pauses jobs for a moment.
         self._came_to = node if drive is None else None
-        system.inventory.backends.block.disturb(self._came_to)
+        if drive is None:
+            system.inventory.backends.block.changed()
         # What is said while others read and write, to be printed when they have done so.
         self._waiting: list[str] | None = None
 
@@ -128,7 +133,8 @@ class _Session:
 
     def _let_go(self) -> None:
         """Give the right back, and use the node no more."""
-        self._system.inventory.backends.block.disturb(self._came_to)
+        if self._came_to is not None:
+            self._system.inventory.backends.block.left(self._came_to)
         self._came_to = None
         held, self._held = self._held, None
         if held is not None:

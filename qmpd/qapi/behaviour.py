@@ -65,8 +65,8 @@ ABOUT: dict[str, str] = {
     " it; false: at its own node; changed between 7.2 and 10.0",
     "grouped_actions_checked_first": "a transaction that is grouped is refused for an action that cannot be before all"
     " else; false: when that action's turn comes, and abort is taken; changed between 7.2 and 10.0",
-    "attaching_drains_all": "whoever begins or ends to use a node drains all disks, and so pauses all jobs for a"
-    " moment; false: that node's alone; changed between 7.2 and 10.0",
+    "graph_change_drains": "whether a change of the block graph drains all disks, and so pauses jobs for a moment:"
+    " 'none', 'each', or the 'whole' of what belongs together; changed between 7.2 and 10.0, and by 11.1",
     "backup_keeps_nodes": "a backup that is over keeps its target until it is dismissed; changed between 5.2 and 7.2",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
     "unpowered_slots_let_go": "a port of PCI Express lets a device go at once that no guest has used, and can be asked"
@@ -237,7 +237,6 @@ ABOUT: dict[str, str] = {
     "job_drains": "how often jobs make QEMU drain all disks, and so pause other jobs: for each kind before it is"
     " created, after that, at its end and after it is gone",
     "job_created_in_drain": "a block job is created while all disks are drained",
-    "job_drains_at_removal": "how often blockdev-del drains all disks, and so pauses jobs for a moment",
     "module_faults_bare": "a module that is missing is told of without the program's name and the option; changed"
     " between 7.2 and 10.0",
     "chardev_opened_first": "chardev-add opens a device before it looks whether its id is taken",
@@ -301,7 +300,7 @@ class Behaviour:
     backup_copies_clusters: bool = False
     copies_noted_below: bool = False
     grouped_actions_checked_first: bool = True
-    attaching_drains_all: bool = True
+    graph_change_drains: str = "each"
     backup_keeps_nodes: bool = False
     unplug_asked_once: bool = True
     unpowered_slots_let_go: bool = True
@@ -418,9 +417,8 @@ class Behaviour:
     job_uses_node: bool = False
     job_create_waits: bool = True
     creatable_drivers: str = 'file,luks,nfs,parallels,qcow,qcow2,qed,rbd,ssh,vdi,vhdx,vmdk,vpc'
-    job_drains: str = 'stream 3 2 3 2,commit 1 4 4 1,mirror 2 2 4 1,active 2 2 4 1,switch 0 0 1 0'
+    job_drains: str = 'stream 3 2 1 2,commit 1 4 3 1,mirror 2 2 3 1,active 2 2 3 1,switch 0 0 1 0'
     job_created_in_drain: bool = False
-    job_drains_at_removal: int = 1
     module_faults_bare: bool = False
     chardev_opened_first: bool = False
     tcp_addresses_named: bool = True

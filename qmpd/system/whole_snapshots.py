@@ -83,6 +83,7 @@ def save(
     node = disks.of_state(state_in, "snapshot-no-device-save")
     before = machine.state
     machine.vm_stop(RunState.SAVE_VM)
+    _graph(system).drain_all()
     try:
         wall = machine.clock.wall_microseconds()
         name = tag if tag is not None else time.strftime("vm-%Y%m%d%H%M%S", time.localtime(wall // 1_000_000))

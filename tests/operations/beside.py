@@ -8,9 +8,9 @@ say as much.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-import random
 import re
 import shutil
 import socket
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +28,8 @@ import trio
 from qmpd.machine import VirtualClock
 from tests.operations import RELEASES
 from tests.operations.comparing import by_subject, plain
-from tests.operations.player import Machine, play_step
-from tests.operations.sequences import KINDS, PREPARE, Scenario, spelled
+from tests.operations.player import Machine, innermost, play_step
+from tests.operations.sequences import KINDS, PREPARE, Scenario, drawn, spelled
 from tests.real_qemu import programs
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class Difference:
     def __str__(self) -> str:
         start = 0
         if len(self.ours) == len(self.theirs) == 1:
-            start = max(0, len(os.path.commonprefix([self.ours[0], self.theirs[0]])) - _AROUND)
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(self.ours[0], self.theirs[0], strict=False))
+            start = max(0, sum(1 for _ in same) - _AROUND)
         ours, theirs = (
             "\n         ".join(line[start : start + _SHOWN] for line in lines) or "nothing"
             for lines in (self.ours, self.theirs)
@@ -186,9 +187,7 @@ def compare(images: Path, release: str, scenario: Scenario) -> Difference | None
     try:
         ours = trio.run(_ask_qmpd, images, release, scenario)
     except Exception as error:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        return Difference(0, spelled(scenario.steps)[-1], [f"{type(error).__name__}: {error}"], [])
+        return Difference(0, spelled(scenario.steps)[-1], [innermost(error)], [])
     with _running(images, release, scenario) as (process, session):
         for number, line in enumerate(spelled(scenario.steps)):
             wanted = ours[number]
@@ -210,7 +209,7 @@ def shortened(images: Path, release: str, scenario: Scenario, found: Difference)
         fewer = Scenario(scenario.options, [*steps[:at], *steps[at + 1 :]])
         again = compare(images, release, fewer)
         if again is not None and again.kind == found.kind:
-            steps, found = fewer.steps[: again.number + 1], again
+            steps, found = list(fewer.steps[: again.number + 1]), again
         at = min(at, len(steps) - 1) - 1
     return Scenario(scenario.options, steps), found
 
@@ -223,26 +222,26 @@ def _main() -> None:
     parser.add_argument("-n", "--count", type=int, default=20, help="how many sequences are tried (20)")
     parser.add_argument("-t", "--seconds", type=float, default=60, help="for how long at most (60)")
     given = parser.parse_args()
-    end, kinds, tried = time.monotonic() + given.seconds, {}, 0
+    end, tried = time.monotonic() + given.seconds, 0
+    found: set[tuple[str, ...]] = set()
+    shown = sys.stdout
     # What qmpd itself prints stays out of what is shown.
-    shown, sys.stdout = sys.stdout, open(os.devnull, "w")
-    with prepared() as images:
+    with prepared() as images, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         for seed in range(given.seed, given.seed + given.count):
             if time.monotonic() > end:
                 break
             tried += 1
-            kind = given.kind or sorted(KINDS)[seed % len(KINDS)]
-            scenario = KINDS[kind](random.Random(seed), given.release)
-            found = compare(images, given.release, scenario)
-            if found is None or found.kind in kinds:
+            kind, scenario = drawn(seed, given.kind)
+            difference = compare(images, given.release, scenario)
+            if difference is None or difference.kind in found:
                 continue
-            kinds[found.kind] = seed
-            scenario, found = shortened(images, given.release, scenario, found)
-            print(f"== {kind}, seed {seed}, {given.release}, options {' '.join(scenario.options[:3])}", file=shown)
+            found.add(difference.kind)
+            scenario, difference = shortened(images, given.release, scenario, difference)
+            print(f"== {kind}, seed {seed}, {given.release}, {scenario.options[1]}", file=shown)
             for line in spelled(scenario.steps)[:-1]:
                 print(f"   {line}", file=shown)
-            print(f"-> {found}", file=shown, flush=True)
-    print(f"{given.release}: {tried} sequences, {len(kinds)} kinds of differences", file=shown)
+            print(f"-> {difference}", file=shown, flush=True)
+    print(f"{given.release}: {tried} sequences, {len(found)} kinds of differences")
 
 
 if __name__ == "__main__":

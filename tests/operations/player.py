@@ -249,11 +249,11 @@ def _crashed(scenario: dict[str, Any]) -> bool:
 
 
 def _comparable(scenario: dict[str, Any]) -> list[dict[str, Any]]:
-    """The steps that real QEMU has answered: all, or those before it crashed."""
+    """The steps that real QEMU has answered: all, or those before the one that it crashed in."""
     steps: list[dict[str, Any]] = scenario["steps"]
     if not _crashed(scenario):
         return steps
-    return list(itertools.takewhile(lambda step: step["recv"], steps))
+    return list(itertools.takewhile(lambda step: any(map(_is_reply, step["recv"])), steps))
 
 
 def needs_images(scenario: dict[str, Any]) -> bool:
@@ -363,7 +363,7 @@ async def _play_one(
                 differences.append(f"refused at the start: {refusal}")
             result.steps_right += len(scenario["steps"])
         except Exception as error:
-            differences.append(f"{type(error).__name__}: {_innermost(error)}")
+            differences.append(f"{type(error).__name__}: {innermost(error)}")
         shutil.rmtree(folder, ignore_errors=True)
         if not differences:
             del result.differences[scenario["scenario"]]
@@ -403,7 +403,8 @@ async def _exit_of(machine: Machine, recorded: dict[str, Any]) -> list[str]:
     return []
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
+    """The first of what a group of exceptions holds, in words."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"

@@ -6,10 +6,10 @@ What is held back by a limit of one byte a second stays where it is, so that not
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Sequence
 
 Step = tuple[str, dict[str, Any]]
@@ -78,6 +78,7 @@ _FLAGS: dict[str, Sequence[Any]] = {
     "auto_dismiss": (None, None, None, True, False),
 }
 _SPEED = (None, None, 0, 1, 1)
+_FILTER = (None, None, None, "flt")
 _POLICY = (None, None, "report", "ignore", "stop", "enospc")
 _GRANULARITY = (None, None, 512, 4096, 65536, 1 << 20, 1000, 0)
 
@@ -85,7 +86,7 @@ _GRANULARITY = (None, None, 512, 4096, 65536, 1 << 20, 1000, 0)
 def _stream(draw: random.Random) -> Step:
     device = draw.choice(("top", "top", "top", "mid", "q", "s", "base", "nope"))
     more = _some(draw, speed=_SPEED, on_error=_POLICY, base_node=(None, None, "base", "mid", "s"),
-                 backing_file=(None, None, None, "words"), filter_node_name=(None, None, None, "flt"), **_FLAGS)  # fmt: skip
+                 backing_file=(None, None, None, "words"), filter_node_name=_FILTER, **_FLAGS)  # fmt: skip
     if draw.random() < 0.1:
         more["base"] = draw.choice(("@DIR@/base.qcow2", "@DIR@/mid.qcow2", "no"))
     return "block-stream", {"job-id": draw.choice(IDS), "device": device, **more}
@@ -116,7 +117,7 @@ def _backup(draw: random.Random) -> Step:
     target = draw.choice(("t", "t", "e", "q", "z", "small", "base"))
     sync = draw.choice(("full", "full", "top", "none", "incremental", "bitmap"))
     more = _some(draw, speed=_SPEED, on_source_error=_POLICY, on_target_error=_POLICY,
-                 filter_node_name=(None, None, None, "flt"), compress=(None, None, None, None, True), **_FLAGS)  # fmt: skip
+                 filter_node_name=_FILTER, compress=(None, None, None, None, True), **_FLAGS)  # fmt: skip
     if sync in ("incremental", "bitmap") or draw.random() < 0.1:
         more["bitmap"] = draw.choice(BITMAPS)
         if draw.random() < 0.7:
@@ -149,9 +150,9 @@ def _create(draw: random.Random) -> Step:
                  preallocation=(None, None, "metadata", "falloc", "full"), refcount_bits=(None, None, 1, 16, 64, 3),
                  lazy_refcounts=(None, None, True), backing_file=(None, None, None, "@DIR@/base.qcow2"),
                  backing_fmt=(None, None, None, "qcow2"))  # fmt: skip
-    file = draw.choice(("new", "s", "nope", "t"))
+    node = draw.choice(("new", "s", "nope", "t"))
     return "blockdev-create", {"job-id": name, "options": {
-        "driver": "qcow2", "file": file, "size": draw.choice((1 << 20, 4 << 20, 1000, 0)), **more}}  # fmt: skip
+        "driver": "qcow2", "file": node, "size": draw.choice((1 << 20, 4 << 20, 1000, 0)), **more}}  # fmt: skip
 
 
 def _verb(draw: random.Random) -> Step:
@@ -163,7 +164,8 @@ def _verb(draw: random.Random) -> Step:
     if verb == "force":
         return "block-job-cancel", {"device": name, "force": draw.choice((True, True, False))}
     if verb == "change":
-        return "block-job-change", {"id": name, "type": "mirror", "copy-mode": draw.choice(("background", "write-blocking"))}
+        mode = draw.choice(("background", "write-blocking"))
+        return "block-job-change", {"id": name, "type": "mirror", "copy-mode": mode}
     if draw.random() < 0.5:
         return f"job-{verb}", {"id": name}
     return f"block-job-{verb}", {("id" if verb in ("finalize", "dismiss") else "device"): name}
@@ -247,7 +249,8 @@ def _node_change(draw: random.Random) -> Step:
     if kind == "overlay":
         return "blockdev-add", {"driver": "qcow2", "node-name": "ov", "backing": None,
                                 "file": {"driver": "file", "filename": "@DIR@/o.qcow2"}}  # fmt: skip
-    return "block_resize", {"node-name": draw.choice(("q", "s", "t", "top")), "size": draw.choice((2 << 20, 8 << 20, 0))}
+    size = draw.choice((2 << 20, 8 << 20, 0))
+    return "block_resize", {"node-name": draw.choice(("q", "s", "t", "top")), "size": size}
 
 
 def _export(draw: random.Random) -> Step:
@@ -271,8 +274,9 @@ def _export(draw: random.Random) -> Step:
         return "nbd-server-remove", {"name": draw.choice((name, node)), **mode}
     if kind == "del":
         return "block-export-del", {"id": draw.choice(("x", "y", node)), **mode}
-    more = _some(draw, name=(None, None, "x", "y"), writable=(None, True, False), bitmaps=(None, None, ["b0"], ["b0", "b1"]),
-                 allocation_depth=(None, None, True), writethrough=(None, None, True, False))  # fmt: skip
+    more = _some(draw, name=(None, None, "x", "y"), writable=(None, True, False),
+                 bitmaps=(None, None, ["b0"], ["b0", "b1"]), allocation_depth=(None, None, True),
+                 writethrough=(None, None, True, False))  # fmt: skip
     return "block-export-add", {"type": "nbd", "id": name, "node-name": node, **more}
 
 
@@ -284,7 +288,7 @@ _ACTION_OF = {
 
 
 def _transaction(draw: random.Random) -> Step:
-    actions = []
+    actions: list[dict[str, Any]] = []
     while len(actions) < draw.randint(1, 3):
         name, arguments = draw.choice((_bitmap, _backup, _backup, _snapshot, _drive_job, _abort))(draw)
         # An action that is undone before it is prepared ends real QEMU where it enables a bitmap.
@@ -300,8 +304,8 @@ def _abort(draw: random.Random) -> Step:
     return "abort", {}
 
 
-def _sequence(*parts: Callable[[random.Random], Step]) -> Callable[[random.Random, str], Scenario]:
-    def make(draw: random.Random, release: str) -> Scenario:
+def _sequence(*parts: Callable[[random.Random], Step]) -> Callable[[random.Random], Scenario]:
+    def make(draw: random.Random) -> Scenario:
         options = _options(draw)
         steps = [draw.choice(parts)(draw) for _ in range(draw.randint(4, 12))]
         if draw.random() < 0.15:
@@ -312,7 +316,7 @@ def _sequence(*parts: Callable[[random.Random], Step]) -> Callable[[random.Rando
 
 
 _JOBS = (_stream, _commit, _mirror, _backup)
-KINDS: dict[str, Callable[[random.Random, str], Scenario]] = {
+KINDS: dict[str, Callable[[random.Random], Scenario]] = {
     "jobs": _sequence(*_JOBS, _create, _verb, _verb, _verb, _verb, _query, _human_job),
     "files": _sequence(_drive_job, _drive_job, _drive_job, _verb, _verb, _verb, _query, _create, _write),
     "bitmaps": _sequence(_bitmap, _bitmap, _bitmap, _write, _backup, _verb, _query, _node_change),
@@ -320,6 +324,13 @@ KINDS: dict[str, Callable[[random.Random, str], Scenario]] = {
     "snapshots": _sequence(_snapshot, _snapshot, _machine_snapshot, _query, _write, _node_change, _stream, _commit),
     "exports": _sequence(_export, _export, _export, _bitmap, _node_change, _mirror, _query),
     "all": _sequence(*_JOBS, _drive_job, _verb, _verb, _verb, _bitmap, _write, _transaction, _snapshot, _export,
-                     _node_change, _query),  # fmt: skip
-}
-"""What sequences may be about, and who draws them for a release."""
+                     _node_change, _query),
+}  # fmt: skip
+"""What sequences may be about, and who draws them."""
+
+
+def drawn(seed: int, kind: str | None = None) -> tuple[str, Scenario]:
+    """The sequence of this number, and what it is about: one kind after another where none is told."""
+    kind = kind or sorted(KINDS)[seed % len(KINDS)]
+    return kind, KINDS[kind](random.Random(seed))
+

@@ -273,7 +273,7 @@ class Exports:
         :raise Refusal: others use the node in a way that excludes that.
         """
         user = _User("", node=node, writes=writable, writeback=not writethrough)
-        self._graph.use(user)
+        self._graph.take(user)
         return user
 
     def add_nbd(self, export: Export, *, bitmaps: Callable[[], tuple[DirtyBitmap, ...]]) -> None:
@@ -286,7 +286,7 @@ class Exports:
             export.multiple = self._is_shared(export)
             export.bitmaps = bitmaps()
         except Refusal:
-            self._graph.empty(export.user)
+            self._graph.leave(export.user)
             raise
         self._exports[export.identifier] = export
 
@@ -350,7 +350,7 @@ class Exports:
             drive.leaving.remove(leave)
         for bitmap in export.bitmaps:
             bitmap.busy = False
-        self._graph.empty(export.user)
+        self._graph.leave(export.user)
         if export.listening is not None:
             export.listening.close()
         self._home.export_deleted(export.identifier)

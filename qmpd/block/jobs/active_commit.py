@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.content import number_of
-from qmpd.block.files import ALL
+from qmpd.block.files import ALL, RESIZE
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.mirror import Mirror
 from qmpd.block.jobs.steps import JobFailure, Work
@@ -50,8 +50,8 @@ class ActiveCommit(Mirror):
         return {}
 
     def lets_others(self) -> int:
-        """All: the base is part of the chain."""
-        return ALL
+        """All but to resize it: the base is part of the chain."""
+        return ALL & ~RESIZE
 
     def options_of_filter(self, jobs: Home) -> dict[str, Any]:
         """Its node lets others write what is below."""

@@ -180,7 +180,9 @@ class Backup(BlockJob):
         """Take the filter out, and let the bitmap be used again."""
         if self._user is not None:
             user, self._user = self._user, None
-            jobs.graph.empty(user)
+            if user.node is not None:
+                user.node.drives.remove(user)
+                user.node = None
         if self._filter is not None:
             above, self._filter = self._filter, None
             # Something may have been put between the two meanwhile.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.bitmaps import rules
+from qmpd.block.changes import changing, cost_of_opening
 from qmpd.block.content import text_of
 from qmpd.block.creating import NewImage
 from qmpd.block.description import filename_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.backup import Backup, BackupOptions
-from qmpd.block.jobs.drains import drains_of
 from qmpd.block.jobs.states import JobStatus
 from qmpd.block.opening import Opener, of_file
 from qmpd.common.refusals import Refusal
@@ -50,12 +50,18 @@ class StartBackup:
         source = self._source()
         target = None if self._makes_target() else self._jobs.graph.find(str(self._arguments["target"]))
         if target is not None:
-            self._jobs.drain_all(drains_of(self._jobs.behaviour.job_drains, "backup-start").before)
+            self._jobs.changed_as("backup-start")
         self._drain = self._jobs.begin_drain(source)
         try:
             if target is None:
                 target = yield from self._open(source)
-            self._create(source, target)
+                self._jobs.changed_as("backup-start")
+            # Whatever becomes of the job, it is there until all is done.
+            target.frozen += 1
+            try:
+                self._create(source, target)
+            finally:
+                target.frozen -= 1
         except (Refusal, OSError, ImageError):
             self.clean()
             raise
@@ -138,6 +144,12 @@ class StartDriveBackup(StartBackup):
                 yield image.make
             except OSError as error:
                 raise MachineError(f"Could not create '{filename}': {text_of(error)}") from None
+            if behind is not None:
+                # QEMU looks at what will be behind it.
+                graph.changed(cost_of_opening(is_protocol=False, children=1))
+                with changing(graph.blockers):
+                    graph.changed()
+            image.note(graph)
         if kind is not None and kind not in self._drivers and kind != "raw":
             raise Refusal("driver-unknown", driver=kind)
         options = of_file(filename, kind, read_only=False, json_parser=graph.json_parser)

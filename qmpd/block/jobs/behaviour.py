@@ -29,8 +29,8 @@ class JobBehaviour(Protocol):
         """How often the disks are drained at the end of the process; jobs are cancelled in the last of these drains."""
 
     @property
-    def attaching_drains_all(self) -> bool:
-        """Whoever begins or ends to use a node drains all disks; false: that node's."""
+    def graph_change_drains(self) -> str:
+        """Whether a change of the graph drains all disks: `none`, `each`, or the `whole` of what belongs together."""
 
     @property
     def backup_keeps_nodes(self) -> bool:
@@ -83,10 +83,6 @@ class JobBehaviour(Protocol):
     @property
     def job_created_in_drain(self) -> bool:
         """A block job is created while all disks are drained."""
-
-    @property
-    def job_drains_at_removal(self) -> int:
-        """How often `blockdev-del` drains all disks."""
 
     @property
     def mirror_looks_for_zeros(self) -> bool:

@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qmpd.block.files import ALL
+from qmpd.block.files import ALL, READ, RESIZE, WRITE
 from qmpd.block.jobs.drains import Drains, drains_of
 from qmpd.block.jobs.job import Job
 from qmpd.block.jobs.rate import RateLimit
@@ -34,13 +34,31 @@ class BlockOptions(Options):
     speed: int = 0
 
 
+class JobUser(Drive):
+    """What a job has of a node that it reads, and may write: QEMU's BlockBackend without a device or a name."""
+
+    @property
+    def does(self) -> int:
+        """It reads, or only writes."""
+        return (READ if self.reads else 0) | (WRITE if self.writes else 0)
+
+
+class _Hold(Drive):
+    """What a job has of a node that it works on: it reads and writes elsewhere, and lets nobody resize it."""
+
+    @property
+    def does(self) -> int:
+        """Nothing."""
+        return 0
+
+
 class BlockJob(Job):
     """A job that works on nodes.  `nodes` are those that others may not change meanwhile."""
 
     DRAINS: ClassVar[str] = ""
     """What `JobBehaviour.job_drains` calls this kind."""
 
-    __slots__ = ("_delay", "_frozen", "_use", "io_status", "limit", "nodes", "paths", "speed")
+    __slots__ = ("_delay", "_frozen", "_held", "_use", "io_status", "limit", "nodes", "paths", "speed")
 
     def __init__(self, jobs: Home, options: BlockOptions, node: BlockNode) -> None:
         """It is created, on a node.
@@ -52,7 +70,13 @@ class BlockJob(Job):
         # What it reads and writes: `read` or `write`, and the node.
         self.paths: list[tuple[str, BlockNode]] = []
         self._frozen: list[BlockNode] = []
-        super().__init__(jobs, options)
+        self._held: list[Drive] = []
+        try:
+            super().__init__(jobs, options)
+        except Refusal:
+            jobs.drain_all(min(self._drains(jobs).before, int(jobs.behaviour.job_created_in_drain)))
+            jobs.changed_as(self.DRAINS + "-undone")
+            raise
         self.io_status = "ok"
         self.limit = RateLimit()
         self.speed = 0
@@ -106,19 +130,41 @@ class BlockJob(Job):
             node.frozen += 1
             self._frozen.append(node)
 
-    def use(self, node: BlockNode) -> None:
-        """Be a user of its node, in the releases whose jobs are."""
+    def hold(self, node: BlockNode, role: str) -> None:
+        """Let nobody resize a node that it works on, which is its `role`."""
+        label = f"{self.KIND} job '{self.identifier}'"
+        held = _Hold("", label=label, stays=True, allowed=ALL & ~RESIZE, node=node, role=role, is_job=True)
+        node.drives.append(held)
+        self._held.append(held)
+
+    def let_go_holds(self) -> None:
+        """Let others do with its nodes what they like."""
+        while self._held:
+            held = self._held.pop()
+            if held.node is not None:
+                held.node.drives.remove(held)
+                held.node = None
+
+    def use(self, node: BlockNode, role: str = "") -> None:
+        """Be a user of its node, in the releases whose jobs are; in others hold it as its `role`, where it has one."""
         if self.jobs.behaviour.job_uses_node:
-            self._use = Drive("", label=f"{self.KIND} job '{self.identifier}'", stays=True, allowed=ALL, node=node)
+            self._use = JobUser("", stays=True, allowed=ALL & ~RESIZE if role else ALL, node=node)
             node.drives.append(self._use)
+        elif role:
+            self.hold(node, role)
 
     def clean(self) -> None:
         """It is over: let go of its node."""
+        self.let_go_holds()
         frozen, self._frozen = self._frozen, []
         for node in frozen:
             node.frozen -= 1
             self.jobs.graph.release(node)
-        self.jobs.drain_all(self._drains(self.jobs).ended)
+        if self.state is not JobStatus.NULL:
+            self.jobs.drain_all(self._drains(self.jobs).ended)
+        if not self.is_started:
+            self.jobs.changed()
+            self.jobs.changed_as(self.DRAINS + "-undone")
 
     def blocks(self, node: BlockNode) -> bool:
         """Whether nobody else may change this node while the job is there."""

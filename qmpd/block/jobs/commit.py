@@ -144,6 +144,11 @@ class Commit(BlockJob):
             above, self._filter = self._filter, None
             take_out(self.jobs.graph, above, above.children["backing"])
 
+    def abort(self) -> None:
+        """The images stay where they are."""
+        super().abort()
+        self.jobs.changed_as("commit-abort")
+
     def clean(self) -> None:
         """All is as before, but for what was copied."""
         self._drop_filter()

@@ -9,6 +9,7 @@ import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.content import text_of
+from qmpd.block.creating import note_image
 from qmpd.block.files import ALL, READ, UNCHANGED, DiskFile, new_file
 from qmpd.block.images.empty import EMPTY
 from qmpd.block.images.errors import ImageError
@@ -87,6 +88,8 @@ class Create(_Once):
         outcome = yield Work(make)
         if outcome.error is not None:
             raise outcome.error
+        if driver != "file":
+            note_image(self.jobs.graph, driver)
 
     def _file(self) -> Making:
         options = self._options
@@ -141,11 +144,12 @@ class Create(_Once):
         """The node that a reference names or describes, to be written."""
         graph: BlockGraph = self.jobs.graph
         node = graph.find(reference) if isinstance(reference, str) else Opener(graph).open(reference)
-        user = Drive("", label="", writes=True, stays=True, allowed=ALL, node=node)
+        user = Drive("", label="", writes=True, resizes=True, stays=True, allowed=ALL, node=node)
         try:
             check_writable(node)
             graph.use(user)
         except Refusal:
+            graph.changed()
             graph.release(node)
             raise
         self._users.append(user)

@@ -48,6 +48,12 @@ class Home(Protocol):
     def join_drains(self, job: Any, node: BlockNode) -> None:
         """A job works on a node from now on, which somebody may need to be quiet."""
 
+    def changed(self, times: int = 1) -> None:
+        """The graph changes, so many times."""
+
+    def changed_as(self, kind: str) -> None:
+        """The graph changes as often as it does for this (`job_drains`)."""
+
     def drain_all(self, times: int = 1) -> None:
         """Have all that is going on end, or pause, for a moment."""
 

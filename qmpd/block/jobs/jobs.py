@@ -6,10 +6,13 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.block.jobs.drains import drains_of
 from qmpd.block.placing import reaches
 from qmpd.schedule.schedule import Time
 
 _SECOND = 1_000_000_000
+# How often a node is drained as somebody leaves it.
+_LEAVING = 2
 _ALL = 1 << 63
 _LEAST = 65536
 
@@ -215,20 +218,41 @@ class Jobs:
             with self.drained(all_nodes=True):
                 pass
 
+    # Changes of the graph
+
+    def changed(self, times: int = 1) -> None:
+        """The graph changes, so many times."""
+        if self.behaviour.graph_change_drains != "none":
+            self.drain_all(times)
+
+    def changed_as(self, kind: str) -> None:
+        """The graph changes as often as it does for this."""
+        self.drain_all(drains_of(self.behaviour.job_drains, kind).before)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """The graph changes once, and with it what follows: that counts too, or the drain lasts until then."""
+        if self._all and self.behaviour.graph_change_drains == "whole":
+            with self.drained(all_nodes=True):
+                yield
+        else:
+            self.changed()
+            yield
+
     # Who uses a node
 
     def blocking(self, node: BlockNode) -> str | None:
-        """The type of the newest job that nobody may come in the way of at a node (`qmpd.block.graph.Blockers`)."""
+        """The type of the newest job that nobody may come in the way of at a node (`qmpd.block.changes.Blockers`)."""
         return next((job.KIND for job in self._all if job.blocks(node)), None)
 
-    def disturb(self, node: BlockNode) -> None:
-        """Somebody begins or ends to use a node (`qmpd.block.graph.Blockers`)."""
+    def left(self, node: BlockNode) -> None:
+        """Somebody uses a node no more (`qmpd.block.changes.Blockers`)."""
         if not self._all:
             return
-        if self.behaviour.attaching_drains_all:
-            self.drain_all()
-        with self.drained(node):
-            pass
+        self.changed()
+        for _ in range(_LEAVING):
+            with self.drained(node):
+                pass
 
     def end(self) -> None:
         """The process ends, and so do all jobs."""

@@ -14,10 +14,10 @@ from qmpd.block.bitmaps.rules import release
 from qmpd.block.content import number_of
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.mirror_top import MirrorTop
-from qmpd.block.files import ALL, READ, UNCHANGED, WRITE
+from qmpd.block.files import ALL, UNCHANGED
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
-from qmpd.block.jobs.block_job import BlockJob
+from qmpd.block.jobs.block_job import BlockJob, JobUser
 from qmpd.block.jobs.copying import BUFFER, FAR, Copy, Request, moved
 from qmpd.block.jobs.dirty import Dirty
 from qmpd.block.jobs.drains import drains_of
@@ -55,15 +55,6 @@ def _default_granularity(target: BlockNode) -> int:
     content = chain.unfiltered(target).content
     least, most = _DEFAULT_GRANULARITIES
     return max(least, min(most, content.header.cluster_size)) if isinstance(content, Qcow2Content) else most
-
-
-class _Target(Drive):
-    """What a mirror has of its target: QEMU's BlockBackend without a device or a name."""
-
-    @property
-    def does(self) -> int:
-        """It reads, and may write."""
-        return READ | (WRITE if self.writes else 0)
 
 
 class Mirror(BlockJob):
@@ -112,7 +103,7 @@ class Mirror(BlockJob):
         self._content = content
         label = f"{self.KIND} job '{options.identifier}'"
         self._reader = Drive("", label=label, stays=True, allowed=ALL, is_job=not jobs.behaviour.job_uses_node)
-        self._user = _Target("", writes=True, reads=False, stays=True, allowed=self.lets_others())
+        self._user = JobUser("", writes=True, reads=False, stays=True, allowed=self.lets_others())
         try:
             super().__init__(jobs, options, node)
         except Refusal:
@@ -145,6 +136,7 @@ class Mirror(BlockJob):
             self.give_up()
             raise
         self._content.copier = self
+        self.hold(self._source, "source")
         if not self.jobs.behaviour.mirror_watches_source:
             above.bitmaps.insert(0, self._dirty)
             return
@@ -242,7 +234,7 @@ class Mirror(BlockJob):
 
         :raise JobFailure: it is not.
         """
-        if self._size and self._target.size != self._size:
+        if self._target.size != self._size:
             yield Work(nothing)
             if self.jobs.behaviour.mirror_tells_sizes:
                 raise JobFailure(errno.EINVAL, "Source and target image have different sizes")
@@ -362,9 +354,12 @@ class Mirror(BlockJob):
         if self._completing:
             self._switch()
         if self.jobs.behaviour.job_uses_node:
-            self._kept = _Target("", stays=True, allowed=ALL, node=self._target)
+            self._kept = JobUser("", stays=True, allowed=ALL, node=self._target)
             self._target.drives.append(self._kept)
+        # What is behind the filter by now goes later.
+        self._target.frozen += 1
         self._drop_filter()
+        self._target.frozen -= 1
 
     def _set_backing(self) -> None:
         options, graph = self._options, self.jobs.graph
@@ -372,6 +367,7 @@ class Mirror(BlockJob):
         if options.backing == "source":
             backing = self._source if options.sync == "none" else options.base
             if image.children.get("backing") is not backing and image.driver in ("qcow2", "qed"):
+                self.jobs.changed_as("mirror-backing")
                 graph.set_backing(image, backing)
         elif options.backing == "open" and options.open_backing is not None:
             options.open_backing()
@@ -391,6 +387,7 @@ class Mirror(BlockJob):
 
     def _let_go(self) -> None:
         self._content.copier = None
+        self.let_go_holds()
         self._copies_at_once = False
         for node in (self._source, self._filter):
             if node is not None:

@@ -80,7 +80,7 @@ class Stream(BlockJob):
             self._drop_filter()
             self._restore()
             raise
-        self.use(node)
+        self.use(node, "active node")
         for each in self._copied():
             self.add_node(each)
         self.paths = [("write", self._image), *(("read", each) for each in self._copied())]
@@ -136,7 +136,9 @@ class Stream(BlockJob):
         image, graph = self._image, self.jobs.graph
         self._drop_filter()
         if "backing" not in image.children:
+            self.jobs.changed_as("stream-bottom")
             return
+        self.jobs.changed()
         bottom = self._options.bottom
         below = None if bottom is None else chain.behind(bottom)
         base = None if below is None else chain.unfiltered(below)

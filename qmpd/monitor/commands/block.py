@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.block.description import cluster_of, describe, filename_of, passed_through
+from qmpd.block.description import cluster_of, describe, filename_of, passed_through, zeroed_unit_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.nodes import NAMELESS
 from qmpd.block.opening import Opener, of_file
@@ -32,12 +32,11 @@ _IMAGE_OF_FILE = frozenset({"format-specific"})
 _ANY_DRIVE = "ide-cd"
 # What an image asks of memory, it asks for what is behind it, too.
 _MEMORY_LIMITS = ("min-mem-alignment", "opt-mem-alignment")
-_CLUSTER_LIMITS = ("write-zeroes-alignment", "discard-alignment")
 
 
 def _limits_of_format(node: BlockNode, cluster: int) -> dict[str, int]:
     if node.driver != "qed":
-        return dict.fromkeys(_CLUSTER_LIMITS, cluster)
+        return {"write-zeroes-alignment": zeroed_unit_of(node) or cluster, "discard-alignment": cluster}
     # Its writes are of whole sectors, and it discards nothing.
     return {
         "write-zeroes-alignment": cluster, "request-alignment": _SECTOR,
@@ -66,7 +65,6 @@ def blockdev_add(system: System, session: Client, arguments: Arguments) -> objec
 def blockdev_del(system: System, session: Client, arguments: Arguments) -> object:
     def delete() -> object:
         _graph(system).remove(cast("str", arguments["node-name"]))
-        _graph(system).drain_all(system.release.behaviour.job_drains_at_removal)
         return EMPTY
 
     return at_rest(system, delete)

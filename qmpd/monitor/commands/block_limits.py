@@ -92,12 +92,11 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
     if graph.is_busy(node):
         raise Refusal("resize-busy", device=device or "(null)", node=node.name, type=graph.is_busy(node))
     resizer = Drive("", node=node, resizes=True)
-    drains = int(system.release.behaviour.attaching_drains_all)
-    graph.drain_all(drains)
+    graph.changed()
     graph.use(resizer)
 
     def leave() -> None:
-        graph.drain_all(drains)
+        graph.changed()
         graph.empty(resizer)
 
     try:

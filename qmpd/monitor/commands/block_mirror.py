@@ -47,6 +47,7 @@ def _start(
 ) -> None:
     """Start a mirror with what both commands can be told."""
     graph = system.inventory.backends.block
+    graph.changed_as("mirror-start")
     granularity = cast("int", arguments.get("granularity", 0))
     check_granularity(granularity)
     graph.check_free(node)
@@ -170,6 +171,7 @@ def after_making(system: System, image: NewImage, go_on: Callable[[], object]) -
             raise MachineError(
                 message if isinstance(error, ImageError) else f"Could not create '{image.filename}': {message}"
             )
+        image.note(system.inventory.backends.block)
         return go_on()
 
     later = Deferred(finish)

@@ -48,6 +48,7 @@ def _reopen(system: System, arguments: Arguments) -> object:
         if node is None:
             raise CommandError(f"Failed to find node with node-name='{name}'")
         found.append((node, options))
+    _graph(system).changed()
     if found:
         reopen(_graph(system), found)
     return EMPTY

@@ -268,7 +268,7 @@ class Qcow2(ReadImage):
         :param unmap: the room that whole clusters take may be given back.
         :raise OSError: it cannot be written.
         """
-        unit = self._zeroed_unit
+        unit = self.zeroed_unit
         end = offset + length
         if self.header.version < 3 and self.below is not nothing:
             self.write(offset, bytes(length))
@@ -288,7 +288,7 @@ class Qcow2(ReadImage):
             self._zero_part(last, end, unmap=unmap)
 
     @property
-    def _zeroed_unit(self) -> int:
+    def zeroed_unit(self) -> int:
         """How many bytes can be said to be zeros: a cluster's, or a subcluster's."""
         size = self.header.cluster_size
         return size // layout.SUBCLUSTERS if self.header.extended else size
@@ -313,7 +313,7 @@ class Qcow2(ReadImage):
         if entry.value & layout.COMPRESSED:
             self.write(begin, bytes(end - begin))
             return
-        unit = self._zeroed_unit
+        unit = self.zeroed_unit
         bits = (1 << (end - begin) // unit) - 1 << inside // unit
         zeroed = Entry(entry.value, (entry.bitmap | bits << 32) & ~bits)
         if zeroed != entry:
@@ -321,7 +321,7 @@ class Qcow2(ReadImage):
 
     def _zero_part(self, begin: int, end: int, *, unmap: bool) -> None:
         """Let a part of one unit be zeros."""
-        size = self._zeroed_unit
+        size = self.zeroed_unit
         start = begin // size * size
         stop = start + size
         if (
@@ -458,7 +458,7 @@ class Qcow2(ReadImage):
             return
         if self.below_size > old:
             # What the backing file has there must not show. The rest of what is there in part is written.
-            start = min(size, -(-old // self._zeroed_unit) * self._zeroed_unit)
+            start = min(size, -(-old // self.zeroed_unit) * self.zeroed_unit)
             if start < size:
                 self.zero(start, size - start, unmap=False)
             if old < start:

@@ -1,0 +1,92 @@
+"""Random sequences of commands about disks: qmpd, under virtual time, and real QEMU have to say the same.
+
+`QMPD_EXAMPLES` sets how many are tried; `python -m tests.operations.beside` tries more, and makes them short.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.operations import RELEASES
+from tests.operations.beside import compare, prepared
+from tests.operations.sequences import drawn
+from tests.real_qemu import programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.operations.sequences import Step
+
+EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "3"))
+
+pytestmark = pytest.mark.skipif(shutil.which("qemu-io") is None, reason="qemu-img and qemu-io are not installed")
+
+
+@pytest.fixture(scope="module")
+def images() -> Iterator[Path]:
+    with prepared() as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_random_sequences_are_answered_as_real_qemu_does(images: Path, release: str) -> None:
+    if release not in programs():
+        pytest.skip(f"QEMU {release} is not installed")
+    for number in range(EXAMPLES):
+        kind, scenario = drawn(7 * RELEASES.index(release) + number + 1)
+        difference = compare(images, release, scenario)
+        assert difference is None, f"{kind}, {release}: {difference}"
+
+
+# What once went another way: each a short sequence that shows it.
+SHORT: dict[str, list[Step]] = {
+    "a limit counts zeros that cost something": [
+        ("blockdev-mirror", {"job-id": "j", "device": "q", "target": "e", "sync": "full", "speed": 1,
+                             "buf-size": 65536}),
+        ("query-block-jobs", {}),
+    ],
+    "nobody resizes what a job works on": [
+        ("blockdev-mirror", {"job-id": "j", "device": "s", "target": "t", "sync": "full", "speed": 1,
+                             "buf-size": 65536}),
+        ("blockdev-create", {"job-id": "k", "options": {"driver": "qcow2", "file": "s", "size": 1 << 20}}),
+        ("query-jobs", {}),
+        ("block-export-add", {"type": "nbd", "id": "x", "node-name": "t"}),
+        ("blockdev-del", {"node-name": "t"}),
+    ],
+    "filters that cannot be put there": [
+        ("blockdev-backup", {"job-id": "j", "device": "s", "target": "base", "sync": "full"}),
+        ("blockdev-backup", {"job-id": "j", "device": "s", "target": "t", "sync": "full", "filter-node-name": "z"}),
+        ("block-stream", {"job-id": "j", "device": "top", "filter-node-name": "z"}),
+        ("blockdev-mirror", {"job-id": "j", "device": "s", "target": "mid", "sync": "full"}),
+    ],
+    "jobs pause wherever the graph changes": [
+        ("blockdev-mirror", {"job-id": "j", "device": "s", "target": "t", "sync": "full", "speed": 1,
+                             "buf-size": 65536}),
+        ("blockdev-add", {"driver": "raw", "node-name": "s", "file": "z"}),
+        ("blockdev-snapshot-sync", {"node-name": "q", "snapshot-file": "@DIR@/n.qcow2", "snapshot-node-name": "n"}),
+        ("block-export-add", {"type": "nbd", "id": "x", "node-name": "e"}),
+        ("drive-mirror", {"job-id": "j", "device": "top", "target": "@DIR@/m", "sync": "full", "format": "raw"}),
+        ("blockdev-del", {"node-name": "e"}),
+    ],
+    "disks made smaller, and overlays of overlays": [
+        ("block_resize", {"node-name": "q", "size": 0}),
+        ("blockdev-snapshot-sync", {"node-name": "top", "snapshot-file": "@DIR@/n.qed", "snapshot-node-name": "n",
+                                    "format": "qed"}),
+        ("query-named-block-nodes", {"flat": True}),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("name", SHORT)
+def test_short_sequences(images: Path, release: str, name: str) -> None:
+    if release not in programs():
+        pytest.skip(f"QEMU {release} is not installed")
+    _, scenario = drawn(1)
+    difference = compare(images, release, scenario._replace(steps=SHORT[name]))
+    assert difference is None, str(difference)
