@@ -272,3 +272,8 @@ class Jobs:
                 job.cancel(force=True)
                 if job in self._all:
                     job.cancel(force=True)
+            if job in self._all:
+                # Its end is put aside, and waits for a disk.
+                self.settle()
+                if job in self._all:
+                    break
