@@ -59,10 +59,10 @@ SHORT: dict[str, list[Step]] = {
         ("blockdev-del", {"node-name": "t"}),
     ],
     "filters that cannot be put there": [
-        ("blockdev-backup", {"job-id": "j", "device": "s", "target": "base", "sync": "full"}),
-        ("blockdev-backup", {"job-id": "j", "device": "s", "target": "t", "sync": "full", "filter-node-name": "z"}),
+        ("blockdev-backup", {"job-id": "k", "device": "s", "target": "base", "sync": "full", "speed": 1}),
+        ("blockdev-backup", {"job-id": "j", "device": "q", "target": "t", "sync": "full", "filter-node-name": "z"}),
         ("block-stream", {"job-id": "j", "device": "top", "filter-node-name": "z"}),
-        ("blockdev-mirror", {"job-id": "j", "device": "s", "target": "mid", "sync": "full"}),
+        ("blockdev-mirror", {"job-id": "j", "device": "q", "target": "mid", "sync": "full"}),
     ],
     "jobs pause wherever the graph changes": [
         ("blockdev-mirror", {"job-id": "j", "device": "s", "target": "t", "sync": "full", "speed": 1,
