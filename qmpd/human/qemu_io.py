@@ -62,16 +62,12 @@ def qemu_io(system: System, line: Line) -> Deferred:
 def _begin(system: System, drive: Drive | None, node: BlockNode, given: list[str], tell: Tell) -> None:
     """Begin a command; what the monitor says in the end is told."""
     command = words.find(given[0]) if given else None
+    session = _Session(system, drive, node, tell)
     if command is None:
         if given:
             system.print(f'command "{given[0]}" not found\n')
-        if drive is None:
-            graph = system.inventory.backends.block
-            graph.changed()
-            graph.left(node)
-        tell("")
+        session.end()
         return
-    session = _Session(system, drive, node, tell)
     try:
         if command.name in _WRITING:
             session.hold()
