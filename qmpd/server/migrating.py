@@ -155,17 +155,28 @@ class _Pending(_Nobody):
         self._scope.cancel()
 
     async def _wait(self) -> None:
-        with self._scope:
-            stream = self._channel._stream
-            if not isinstance(stream, File):
-                number = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else stream.fileno()
-                await trio.lowlevel.wait_readable(number)
-                looking = select.poll()
-                looking.register(number, select.POLLIN)
-                if not any(events & select.POLLIN for _, events in looking.poll(0)):
-                    # It has ended without a word, which QEMU does not look for.
-                    await trio.sleep_forever()
+        came = False
+        try:
+            with self._scope:
+                await self._until_it_speaks()
+                came = True
+        finally:
+            if not came:
+                self._channel.abandon()
+        if came:
             self._vm.system.machine.later(lambda: self._then(self._channel))
+
+    async def _until_it_speaks(self) -> None:
+        stream = self._channel._stream
+        if isinstance(stream, File):
+            return
+        number = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else stream.fileno()
+        await trio.lowlevel.wait_readable(number)
+        looking = select.poll()
+        looking.register(number, select.POLLIN)
+        if not any(events & select.POLLIN for _, events in looking.poll(0)):
+            # It has ended without a word, which QEMU does not look for.
+            await trio.sleep_forever()
 
 
 class _Listening:

@@ -178,6 +178,12 @@ class Moving:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
+    def abandon(self) -> None:
+        """Nobody has begun with it, and nobody will: its command ends."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
     def _tell(self, action: Callable[[Receiver], None]) -> None:
         """Have the receiver told in the main loop, if there still is one then."""
 

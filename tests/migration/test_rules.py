@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.migration.support import without_passes
 
 if TYPE_CHECKING:
@@ -100,3 +102,11 @@ def test_channels_of_one_side_alone(sides: Sides) -> None:
     assert without_passes(here.until("failed")) == ["setup", "failed"]
     assert there.until("failed") == ["active", "failed"]
     assert here.state == "running"
+
+
+@pytest.mark.parametrize("command", ["", "sleep 100"])
+def test_a_command_that_says_nothing_ends_with_the_machine(sides: Sides, command: str) -> None:
+    there = sides.one("7.2", "-incoming", f"exec:{command}")
+    assert there.state == "inmigrate"
+    there("quit")
+    assert there.is_at_end()
