@@ -29,6 +29,9 @@ class Executor(Protocol):
     def wait(self, until: Callable[[], bool]) -> None:
         """Called by a piece of work: let others go on until `until` is true."""
 
+    def soon(self, action: Callable[[], None]) -> None:
+        """Called by a piece of work: have something done in the main loop."""
+
     def stir(self) -> None:
         """Something has changed that a piece of work may wait for."""
 
@@ -58,6 +61,10 @@ class AtOnce:
 
     def wait(self, until: Callable[[], bool]) -> None:
         """Nobody else is there who could make it true."""
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """This is the main loop."""
+        action()
 
     def stir(self) -> None:
         """Nobody waits."""

@@ -43,6 +43,7 @@ class BlockGraph:
         "_inactivated",
         "_texts",
         "again",
+        "await_limits",
         "blockers",
         "complain",
         "computer",
@@ -76,6 +77,8 @@ class BlockGraph:
         self.end_machine: Callable[[int], None] | None = None
         # The options that a driver has of its own; None where that is not known.
         self.members: Callable[[str], Container[str] | None] | None = None
+        # Waits for the limits of a node (`qmpd.block.requests`); None where nobody reads and writes.
+        self.await_limits: Callable[[BlockNode, int, int], bool] | None = None
         # Has the requests tried again that have stopped the machine; None where there were none.
         self.again: Callable[[], None] | None = None
         # Who reads and writes; None until somebody does.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.values import is_on, number
-from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
@@ -93,8 +93,6 @@ def _copy_on_read(options: Options, graph: BlockGraph) -> None:
 
 
 def _copy_before_write(options: Options, graph: BlockGraph) -> None:
-    if number(options.get("cbw-timeout", 0)):
-        raise NotModelled("cbw-timeout of copy-before-write")
     smallest = options.get("min-cluster-size")
     if smallest is not None and not _is_power(number(smallest)):
         raise MachineError("Cannot create block-copy-state: min-cluster-size needs to be a power of 2")

@@ -134,6 +134,33 @@ class Requests:
         for gate in self._gates_of(None, node):
             gate.enter(way, size)
 
+    def await_limits(self, node: BlockNode, size: int, patience: int) -> bool:
+        """Called by a piece of work: wait until the limits on the way to a node let so many bytes be written.
+
+        False where that takes longer than `patience` nanoseconds of the clock, unless those are 0.
+        """
+        if not self.is_limited(node):
+            return True
+        ends: list[bool] = []
+
+        def end(*, passes: bool) -> None:
+            ends.append(passes)
+            self._executor.stir()
+
+        def begin() -> None:
+            wait = self.wait_at(node, "write")
+            self.pass_limits(node, "write", size)
+            passes = not patience or wait <= patience
+            if wait:
+                self._later(wait if passes else patience, lambda: end(passes=passes))
+            else:
+                end(passes=True)
+
+        self._executor.soon(begin)
+        self._executor.wait(lambda: bool(ends))
+        # Where nobody serves the machine nobody waits.
+        return not ends or ends[0]
+
     def _gate(self, name: str, limits: dict[str, Any]) -> Gate:
         gate = self._gates.get(name)
         if gate is None or not gate.is_for(limits):

@@ -133,7 +133,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
 
 CONTEXT = frozenset({
     "_backends", "_builder", "_driver_types", "_home", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
-    "_types", "again", "blockers", "complain", "computer", "content", "end_machine", "executor", "happened",
+    "_types", "again", "await_limits", "blockers", "complain", "computer", "content", "end_machine", "executor",
+    "happened",
     "find_object", "json_parser", "members", "open_set", "port", "reader", "report", "servers",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
@@ -218,7 +219,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
         "content": None, "find_object": None, "json_parser": "classic", "open_set": None, "port": None,
         "members": inventory.backends.block.members, "again": None, "blockers": None, "executor": None,
         "servers": inventory.backends.block.servers,
-        "complain": None, "end_machine": None, "happened": deque(), "report": None,
+        "await_limits": None, "complain": None, "end_machine": None, "happened": deque(), "report": None,
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,
         "_driver_types": inventory.driver_types(),
         "_rules": inventory.rules, "_texts": inventory.texts, "_tree": tree, "_types": inventory.types,

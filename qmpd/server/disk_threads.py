@@ -223,6 +223,12 @@ class DiskThreads:
             self._waiting.remove(until)
             self._busy = True
 
+    def soon(self, action: Callable[[], None]) -> None:
+        """Called by a piece of work: have something done in the main loop."""
+        with self._changed:
+            self._done.append(action)
+            self._wake()
+
     def stir(self) -> None:
         """Something has changed that a piece of work may wait for."""
         with self._changed:

@@ -44,6 +44,7 @@ class Disks:
         self.loads: dict[int, Load] = {}
         graph.executor = executor
         graph.again = self.requests.try_again
+        graph.await_limits = self.requests.await_limits
         graph.report = self.report
         graph.complain = machine.report
         graph.end_machine = machine.end

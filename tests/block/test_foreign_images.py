@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,16 @@ def test_what_is_refused(images: Path, monitor: Monitor) -> None:
     qemu_img("create", "-q", "-f", "vmdk", "-o", "subformat=monolithicFlat", str(several), "1M")
     text = "qmpd does not model vmdk images that are in several files"
     assert refused("sparse", file={"driver": "file", "filename": str(several)}) == text
+
+
+def test_without_the_libraries(images: Path, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if each.partition(".")[0] == "dissect"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dissect", None)
+    text = "images without the libraries that read them (the extra 'images': pip install qmpd[images])"
+    for name, (driver, _, _) in IMAGES.items():
+        reply = monitor("blockdev-add", **node(images, name))
+        assert reply["error"]["desc"] == f"qmpd does not model {driver} {text}"
 
 
 def test_bad_images_end_in_words(images: Path, tmp_path: Path, monitor: Monitor) -> None:

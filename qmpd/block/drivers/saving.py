@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from errno import EACCES, ENOTSUP
+from errno import EACCES, ENOTSUP, ETIMEDOUT
 from typing import TYPE_CHECKING
 
 from qmpd.block.bitmaps import rules
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.content import Passing
-from qmpd.block.copying import SMALLEST_CLUSTER, Copier
+from qmpd.block.copying import SMALLEST_CLUSTER, Copied, Copier
 from qmpd.block.description import cluster_of
 from qmpd.block.images.errors import failure
 from qmpd.block.nodes import below
+from qmpd.block.values import number
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
 
+_SECOND = 1_000_000_000
 _BREAK_SNAPSHOT = "break-snapshot"
 
 
@@ -57,6 +59,8 @@ class CopyBeforeWrite(Passing):
             self.access = self._bitmap(node, "access", cluster, source.virtual_size)
             if not self.access.carried:
                 self.access.merge(bitmap)
+        self._graph = graph
+        self._patience = number(node.options.get("cbw-timeout", 0)) * _SECOND
         self._breaks = node.options.get("on-cbw-error") == _BREAK_SNAPSHOT
         self.broken = 0
 
@@ -85,8 +89,9 @@ class CopyBeforeWrite(Passing):
     def _save(self, offset: int, length: int) -> None:
         if self.broken:
             return
+        in_time = self._wait(offset, length)
         with self.copier.lock:
-            result = self.copier.save(offset, length)
+            result = self.copier.save(offset, length) if in_time else Copied(ETIMEDOUT)
             if result.error and not self._breaks:
                 raise failure(result.error)
             if result.error:
@@ -95,6 +100,17 @@ class CopyBeforeWrite(Passing):
                 cluster = self.copier.cluster
                 begin = offset // cluster * cluster
                 self.saved.set(begin, -(-(offset + length) // cluster) * cluster - begin)
+
+    def _wait(self, offset: int, length: int) -> bool:
+        """Wait for the limits of the target, where there is something to copy; False where that takes too long."""
+        wait = self._graph.await_limits
+        if wait is None:
+            return True
+        cluster = self.copier.cluster
+        at, end, size = offset // cluster * cluster, -(-(offset + length) // cluster) * cluster, 0
+        while (area := self.copier.bitmap.dirty_area(at, end, end - at)) is not None:
+            at, size = sum(area), size + area[1]
+        return not size or wait(self._node.children["target"], size, self._patience)
 
     def kept(self, offset: int, length: int) -> tuple[BlockNode, int]:
         """The node that has a part as it was, and how much of the part it has; what is behind `copier.lock`.
