@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,16 @@ def test_a_node_moves_with_its_only_device(qmpd: VMFactory) -> None:
         def add(name: str, bus: str) -> dict[str, object]:
             return monitor("device_add", driver="scsi-hd", id=name, bus=bus, drive="n0", share_rw=True)
 
+        def take_away(name: str) -> None:
+            monitor("device_del", id=name)
+            deadline = time.monotonic() + 10
+            while not any(each["data"].get("device") == name for each in monitor.events):
+                assert time.monotonic() < deadline, f"{name} is still there"
+                monitor("query-status")
+
         assert add("a", "s0.0") == {"return": {}}
         assert add("b", "s1.0")["error"]["desc"] == ACTIVE  # type: ignore[index]
-        monitor("device_del", id="a")
+        take_away("a")
         assert add("b", "s1.0") == {"return": {}}
-        monitor("device_del", id="b")
+        take_away("b")
         assert monitor("device_add", driver="virtio-blk-pci", drive="n0") == {"return": {}}
