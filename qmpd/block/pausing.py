@@ -37,8 +37,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 V = TypeVar("V")
 
-MOMENT = 0.002
-"""Seconds for which the main loop waits at most for all that one command does away, before it goes on."""
+MOMENT = 0.05
+"""Seconds for which the main loop waits at most for all that one command does away, before it goes on.
+
+A disk that answers takes far less.  What goes on meanwhile may change the order of replies and events, so that a busy
+computer must not be taken for a disk that is stuck.
+"""
 _AFTERWARDS = 0.001
 _JUST_NOW = 0.005
 
