@@ -207,6 +207,8 @@ class Drive:
     role: str = "root"
     # Whether it is a job's own hold on its node, and nobody's disk.
     is_job: bool = False
+    # Whether whoever has it reads and writes elsewhere.
+    only_holds: bool = False
     # What it lets others do, where that is not what devices do.
     allowed: int | None = None
     # Whether the medium before was read-only, which the next one then is too; None where there was none.
@@ -234,7 +236,7 @@ class Drive:
     @property
     def does(self) -> int:
         """What it does with its node (`qmpd.block.files.READ` and its like)."""
-        if self._waits:
+        if self._waits or self.only_holds:
             return 0
         if self.device is None and not self.label:
             # A drive that no device has yet does nothing, and lets others do all; who asks to write for a while may.

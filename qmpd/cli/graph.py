@@ -23,8 +23,8 @@ def parser() -> Parser:
         examples="  qmpd graph\n  qmpd graph update-stages --format svg > update-stages.svg\n",
     )
     result.add_argument(
-        "diagram", nargs="?", default="run-states", type=choice("diagram", DIAGRAMS), metavar="|".join(DIAGRAMS),
-        help="what to draw (run-states unless said otherwise)",
+        "diagram", nargs="?", default="run-states", type=choice("diagram", DIAGRAMS), metavar="DIAGRAM",
+        help=f"what to draw: {', '.join(DIAGRAMS)} (run-states unless said otherwise)",
     )  # fmt: skip
     result.add_argument(
         "--format", default="mermaid", type=choice("format", FORMATS), metavar="|".join(FORMATS),

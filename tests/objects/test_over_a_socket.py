@@ -181,7 +181,8 @@ async def test_cpus_are_plugged_in_and_out(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="Boot CPU is unpluggable"):
             await ask("device_del", id="/machine/unattached/device[0]")
         await ask("device_del", id="cpu2")
-        assert (await ask.event("DEVICE_DELETED"))["device"] == "cpu2"
+        # The emulator's CPUs are never quite gone: what is told of is what they have with them.
+        assert (await ask.event("DEVICE_DELETED"))["path"] == "/machine/peripheral/cpu2/lapic"
         assert len(await ask("query-cpus-fast")) == 1
 
 

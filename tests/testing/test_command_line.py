@@ -30,6 +30,7 @@ def test_what_it_asks_for_is_there(release: str, tmp_path: Path) -> None:
             names = {each["name"] for each in client.execute("qom-list", path="/machine/peripheral")}
             assert {"nic", "disk"} <= names
             client.execute("device_del", id="nic")
+        vm.clock.run_until_quiet()
         assert vm.wait_for_event("DEVICE_DELETED", {"device": "nic"}).time > 0
 
 

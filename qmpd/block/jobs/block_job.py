@@ -43,15 +43,6 @@ class JobUser(Drive):
         return (READ if self.reads else 0) | (WRITE if self.writes else 0)
 
 
-class _Hold(Drive):
-    """What a job has of a node that it works on: it reads and writes elsewhere, and lets nobody resize it."""
-
-    @property
-    def does(self) -> int:
-        """Nothing."""
-        return 0
-
-
 class BlockJob(Job):
     """A job that works on nodes.  `nodes` are those that others may not change meanwhile."""
 
@@ -131,9 +122,11 @@ class BlockJob(Job):
             self._frozen.append(node)
 
     def hold(self, node: BlockNode, role: str) -> None:
-        """Let nobody resize a node that it works on, which is its `role`."""
+        """Let nobody resize a node that it works on, which is its `role`; it reads and writes elsewhere."""
         label = f"{self.KIND} job '{self.identifier}'"
-        held = _Hold("", label=label, stays=True, allowed=ALL & ~RESIZE, node=node, role=role, is_job=True)
+        held = Drive(
+            "", label=label, stays=True, allowed=ALL & ~RESIZE, node=node, role=role, is_job=True, only_holds=True
+        )
         node.drives.append(held)
         self._held.append(held)
 

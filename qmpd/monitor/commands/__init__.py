@@ -31,9 +31,9 @@ MODULES = {
     "misc": ("query-yank", "yank", "human-monitor-command"),
     "descriptors": ("getfd", "closefd", "add-fd", "remove-fd", "query-fdsets", "add_client"),
     "migration": (
-        "migrate-pause", "migrate-set-capabilities", "query-migrate-capabilities", "migrate-set-parameters",
-        "query-migrate-parameters", "migrate_cancel", "migrate-recover", "migrate-continue", "migrate-start-postcopy",
-        "migrate", "migrate-incoming", "query-migrate",
+        "migrate", "migrate-incoming", "query-migrate", "migrate_cancel", "migrate-continue",
+        "migrate-start-postcopy", "migrate-pause", "migrate-recover", "migrate-set-capabilities",
+        "query-migrate-capabilities", "migrate-set-parameters", "query-migrate-parameters",
     ),
     "older_migration": (
         "migrate_set_speed", "migrate_set_downtime", "migrate-set-cache-size", "query-migrate-cache-size",
@@ -50,7 +50,7 @@ MODULES = {
     "qdev": ("device_add", "device_del"),
     "net": ("netdev_add", "netdev_del", "set_link", "query-rx-filter"),
     "balloon": ("balloon", "query-balloon"),
-    "hardware": ("query-iothreads", "query-memdev", "query-pci", "query-acpi-ospm-status", "query-memory-devices"),
+    "hardware": ("query-iothreads", "query-memdev", "query-acpi-ospm-status", "query-pci", "query-memory-devices"),
     "block": (
         "blockdev-add", "blockdev-del", "query-named-block-nodes", "query-block", "query-blockstats",
         "blockdev-open-tray", "blockdev-close-tray", "blockdev-remove-medium", "blockdev-insert-medium",
@@ -89,13 +89,13 @@ MODULES = {
     "block_mirror": ("blockdev-mirror", "drive-mirror"),
     "others": (
         "replay-seek", "replay-break", "replay-delete-break", "x-colo-lost-heartbeat", "xen-event-inject", "dumpdtb",
-        "sev-inject-launch-secret", "client_migrate_info", "announce-self", "query-rocker", "query-rocker-ports",
-        "query-rocker-of-dpa-flows", "query-rocker-of-dpa-groups", "block-latency-histogram-set", "device-sync-config",
-        "xen-set-replication", "query-xen-replication-status", "xen-colo-do-checkpoint", "xen-set-global-dirty-log",
-        "display-reload",
-        "display-update", "x-blockdev-change", "blockdev-set-active", "cxl-inject-general-media-event",
-        "cxl-inject-dram-event", "cxl-inject-memory-module-event", "cxl-inject-poison",
-        "cxl-inject-uncorrectable-errors", "cxl-inject-correctable-error",
+        "sev-inject-launch-secret", "client_migrate_info", "announce-self", "xen-set-replication",
+        "query-xen-replication-status", "xen-colo-do-checkpoint", "xen-set-global-dirty-log", "query-rocker",
+        "query-rocker-ports", "query-rocker-of-dpa-flows", "query-rocker-of-dpa-groups",
+        "block-latency-histogram-set", "device-sync-config", "display-reload", "display-update", "x-blockdev-change",
+        "blockdev-set-active", "cxl-inject-general-media-event", "cxl-inject-dram-event",
+        "cxl-inject-memory-module-event", "cxl-inject-poison", "cxl-inject-uncorrectable-errors",
+        "cxl-inject-correctable-error",
     ),
     "refusing": (
         "xen-save-devices-state", "xen-load-devices-state", "trace-event-set-state", "trace-event-get-state",

@@ -116,6 +116,9 @@ def take_alone(vm: VirtualMachine) -> dict[str, Any]:
         raise ValueError("a machine to which clients have handed over files cannot be kept")
     if any(activity.carried is Carried.AGAIN for _, activity in vm.system.activities):
         raise ValueError("a machine that is executing a command cannot be kept")
+    hindrance = vm.system.activities.hindrance()
+    if hindrance is not None:
+        raise ValueError(hindrance)
     state = copy.deepcopy(take(vm).state)
     state |= {"files": None, "clients": [], "ready": [], "listeners": [], "pid_file": None}
     state.pop("transcript", None)
