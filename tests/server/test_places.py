@@ -23,7 +23,7 @@ from tests.real_qemu import programs
 from tests.server.support import served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PATIENCE = 20.0
@@ -208,13 +208,23 @@ def waiting_while_stopped(path: str, process: subprocess.Popen[str]) -> list[str
 @each_server
 def test_two_wait_for_a_server_of_one_client_at_a_time(server: str, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
-    with started(server, "-qmp", f"unix:{path},server=on,wait=off{EXCLUSIVE[server]}") as process:
-        # Real QEMU accepts one more now and then, to close it at once.
-        times = range(40 if server == "real" else 1)
-        assert FULL in [waiting_beside_one(path) for _ in times]
-        assert FULL in [waiting_while_stopped(path, process) for _ in times]
-        with connect(path) as client:
-            assert greeted(client)
+    looks: tuple[Callable[[subprocess.Popen[str]], list[str]], ...] = (
+        lambda _: waiting_beside_one(path),
+        lambda process: waiting_while_stopped(path, process),
+    )
+    for look in looks:
+        # Real QEMU accepts one more now and then, to close it at once; after that it may let nobody in any more.
+        seen: list[list[str]] = []
+        while FULL not in seen and len(seen) < (40 if server == "real" else 1):
+            with started(server, "-qmp", f"unix:{path},server=on,wait=off{EXCLUSIVE[server]}") as process:
+                with connect(path) as client:
+                    assert greeted(client)
+                time.sleep(0.05)  # it is forgotten
+                seen.append(look(process))
+                if seen[-1] == FULL:
+                    with connect(path) as client:
+                        assert greeted(client)
+        assert FULL in seen
 
 
 def test_two_wait_for_a_character_device(tmp_path: Path) -> None:
