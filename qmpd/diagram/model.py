@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from qmpd.block.jobs.states import TRANSITIONS as JOB_TRANSITIONS
 from qmpd.block.jobs.states import JobStatus
@@ -19,6 +20,12 @@ from qmpd.machine.run_state import (
 from qmpd.migration.states import ENDS as MIGRATION_ENDS
 from qmpd.migration.states import TRANSITIONS as MIGRATION_TRANSITIONS
 from qmpd.migration.states import MigrationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from enum import StrEnum
+
+_State = TypeVar("_State", bound="StrEnum")
 
 POPULAR = 7
 """From as many transitions on a state's are told by its letter in the states that lead there, not by arrows."""
@@ -65,15 +72,23 @@ class StateDiagram:
         return [(target, found[target]) for target in popular if target in found]
 
 
-def run_states() -> StateDiagram:
-    """The run states (`qmpd.machine.run_state`), with the transitions of all releases."""
-    transitions = [
+def _transitions(
+    table: Mapping[_State, Collection[_State]], states: Iterable[_State], *, sometimes: bool = False
+) -> list[Transition]:
+    """What a table of transitions says of these states, those that follow one in their own order."""
+    shown = list(states)
+    return [
         Transition(str(source), str(target), sometimes)
-        for table, sometimes in ((TRANSITIONS, False), (PRECONFIG_TRANSITIONS, True), (SUSPENDED_TRANSITIONS, True))
         for source, targets in table.items()
-        for target in RunState
+        for target in shown
         if target in targets
     ]
+
+
+def run_states() -> StateDiagram:
+    """The run states (`qmpd.machine.run_state`), with the transitions of all releases."""
+    tables = ((TRANSITIONS, False), (PRECONFIG_TRANSITIONS, True), (SUSPENDED_TRANSITIONS, True))
+    transitions = [each for table, sometimes in tables for each in _transitions(table, RunState, sometimes=sometimes)]
     return StateDiagram(
         title="Run states",
         states=[str(state) for state in RunState],
@@ -93,12 +108,7 @@ def update_stages() -> StateDiagram:
     return StateDiagram(
         title="Stages of a live update",
         states=[str(stage) for stage in UpdateStage],
-        transitions=[
-            Transition(str(source), str(target))
-            for source, targets in STAGE_TRANSITIONS.items()
-            for target in UpdateStage
-            if target in targets
-        ],
+        transitions=_transitions(STAGE_TRANSITIONS, UpdateStage),
         initial=frozenset({"none"}),
         final=frozenset(map(str, ENDS)),
         emphasis={"none": "live", "failed": "final", "cancelled": "final"},
@@ -113,10 +123,9 @@ def job_states() -> StateDiagram:
         title="States of a job",
         states=[str(status) for status in shown],
         transitions=[
-            Transition(str(source), str(target))
-            for source in shown
-            for target in shown
-            if target in JOB_TRANSITIONS[source] and target is not source
+            each
+            for each in _transitions(JOB_TRANSITIONS, shown)
+            if each.source != each.target and each.source != JobStatus.UNDEFINED
         ],
         initial=frozenset({str(JobStatus.CREATED)}),
         final=frozenset({str(JobStatus.NULL)}),
@@ -133,12 +142,7 @@ def migration_states() -> StateDiagram:
     return StateDiagram(
         title="States of a migration",
         states=[str(status) for status in MigrationStatus],
-        transitions=[
-            Transition(str(source), str(target))
-            for source in MigrationStatus
-            for target in MigrationStatus
-            if target in MIGRATION_TRANSITIONS[source]
-        ],
+        transitions=_transitions(MIGRATION_TRANSITIONS, MigrationStatus),
         initial=frozenset({str(MigrationStatus.NONE)}),
         final=frozenset(map(str, MIGRATION_ENDS)),
         emphasis={
