@@ -173,10 +173,16 @@ class Moving:
         self._closed = True
         self._receiver = None
         self._scope.cancel()
-        if not self._started:
-            self._vm.nursery.start_soon(trio.aclose_forcefully, self._stream)
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
+        if not self._started:
+            self._vm.nursery.start_soon(trio.aclose_forcefully, self._stream)
+            self._leave_command()
+
+    def _leave_command(self) -> None:
+        """Let the command end by itself; the machine may have ended by then."""
+        if self._process is not None:
+            trio.lowlevel.spawn_system_task(_reap, self._process)
 
     def abandon(self) -> None:
         """Nobody has begun with it, and nobody will: its command ends."""
@@ -204,8 +210,7 @@ class Moving:
             self._closed = True
             with trio.CancelScope(shield=True), contextlib.suppress(*_LOST):
                 await trio.aclose_forcefully(self._stream)
-            if self._process is not None:
-                self._vm.nursery.start_soon(_reap, self._process)
+            self._leave_command()
 
     async def _watch(self) -> None:
         """Read what comes; where nothing can come, see whether anybody is there."""
@@ -273,7 +278,9 @@ def _reason(error: BaseException) -> OSError | None:
 
 
 async def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a command's end, and end it where that takes too long."""
     with trio.move_on_after(_PATIENCE):
         await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
         return
     process.kill()
+    await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.migration.support import without_passes
+from tests.migration.support import PATIENCE, without_passes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.migration.support import Side, Sides
 
 
@@ -106,7 +106,36 @@ def test_channels_of_one_side_alone(sides: Sides) -> None:
 
 @pytest.mark.parametrize("command", ["", "sleep 100"])
 def test_a_command_that_says_nothing_ends_with_the_machine(sides: Sides, command: str) -> None:
+    before = children()
     there = sides.one("7.2", "-incoming", f"exec:{command}")
     assert there.state == "inmigrate"
     there("quit")
     assert there.is_at_end()
+    wait_for_no_more_than(before)
+
+
+@pytest.mark.parametrize("quits", [True, False])
+def test_a_command_that_is_told_the_machine_ends_with_it(sides: Sides, quits: bool) -> None:
+    before = children()
+    here = sides.one("7.2")
+    here("migrate", uri="exec:cat >/dev/null")
+    if quits:
+        here("quit")
+        assert here.is_at_end()
+    else:
+        here.vm.close()
+    wait_for_no_more_than(before)
+
+
+def wait_for_no_more_than(before: set[str]) -> None:
+    """Wait until the processes that were begun since are gone, not only dead."""
+    deadline = time.monotonic() + PATIENCE
+    while left := children() - before:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
+
+
+def children() -> set[str]:
+    """The processes that this one has begun, those that are dead and not waited for included."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {number for task in tasks for number in task.read_text(encoding="ascii").split()}
