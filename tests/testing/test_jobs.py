@@ -11,6 +11,7 @@ import pytest
 from qmpd.control.errors import ControlError
 from qmpd.testing import start
 from qmpd.testing.names import UnknownNameError
+from tests.block.images import needs_qemu_img, qemu_img
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,5 +181,26 @@ def test_why_the_node_of_a_stream_cannot_be_deleted(release: str, exported: bool
             client("job-finalize", id="j")
             assert (pending, client("blockdev-del", node_name="x")) == told
             client("job-dismiss", id="j")
+        finally:
+            client.close()
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("release", ["5.2", "7.2", "10.0", "11.1"])
+def test_nothing_is_committed_below_an_image_that_a_job_uses(release: str, tmp_path: Path) -> None:
+    """The image above is told of its new backing file in the end, which the job does not let happen."""
+    options = []
+    for number in range(5):
+        path = tmp_path / f"{number}.qcow2"
+        qemu_img("create", "-q", "-f", "qcow2", path, "1M")
+        backing = f",backing=n{number - 1}" if number else ""
+        options += ["-blockdev", f"qcow2,node-name=n{number},file.driver=file,file.filename={path}{backing}"]
+    with start(release=release, clock="virtual", command_line=["-machine", "none", *options]) as vm:
+        client = Client(vm.qmp_path)
+        try:
+            assert client("block-stream", job_id="s", device="n3", base_node="n1", auto_finalize=False) == {}
+            vm.wait_for_job("s", "pending")
+            told = client("block-commit", job_id="c", device="n4", top_node="n1", base_node="n0")
+            assert told == "Node 'n2' is busy: block device is in use by block job: stream"
         finally:
             client.close()

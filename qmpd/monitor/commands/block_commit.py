@@ -53,6 +53,8 @@ def block_commit(system: System, session: Client, arguments: Arguments) -> objec
         ).start()  # fmt: skip
         return EMPTY
     overlay = next(each for each in chain.images(node) if top in chain.filters_behind(each))
+    # What it says of its backing file changes in the end.
+    graph.check_free(overlay)
     options = CommitOptions(
         **told, overlay=overlay, top=top, base=base, on_error=policy, filter_name=filter_name,
         backing_file=cast("str | None", arguments.get("backing-file")),
