@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.docs.pages import PAGES, README
+from tests.testing.inner import run_inside
 from tests.testing.test_plugin import plugins
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ def stories() -> dict[str, str]:
     return dict(block for page in PAGES for block in BLOCK.findall(page.read_text(encoding="utf-8")))
 
 
-def test_the_examples(pytester: pytest.Pytester) -> None:
+def test_the_examples(modules_stay: None, pytester: pytest.Pytester) -> None:
     blocks = stories()
     assert blocks.keys() - PASSED.keys() == {"monitor.py"}
     for name, code in blocks.items():
         Path(pytester.path, name).write_text(code, encoding="utf-8")
     options = ["-p", "no:trio", "-p", "no:cacheprovider", "-W", "error", "--strict-markers"]
-    outcome = pytester.runpytest_inprocess(*options, *plugins())
+    outcome = run_inside(pytester, *options, *plugins())
     outcome.assert_outcomes(passed=sum(PASSED.values()))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.testing.inner import run_inside
+
 CLIENT = """
 import json, socket
 
@@ -28,7 +30,7 @@ def talk(path, *names):
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester) -> pytest.Pytester:
+def run(modules_stay: None, pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makepyfile(client=CLIENT)
     pytester.makeini("[pytest]\naddopts = --strict-markers --strict-config\nfilterwarnings = error\n")
     return pytester
@@ -48,7 +50,7 @@ def plugins() -> list[str]:
 
 
 def result(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return pytester.runpytest_inprocess(*plugins(), "-p", "no:trio", "-p", "no:cacheprovider", *arguments)
+    return run_inside(pytester, *plugins(), "-p", "no:trio", "-p", "no:cacheprovider", *arguments)
 
 
 def test_vms_are_closed_at_the_end(run: pytest.Pytester) -> None:
