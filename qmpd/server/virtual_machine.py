@@ -271,6 +271,9 @@ class VirtualMachine:
         if on_start is not None:
             on_start()
         self.start()
+        if self.settings.machine.load_snapshot is not None:
+            # Nobody is served before the snapshot is loaded.
+            self.disk_threads().settle()
         if self.settings.machine.incoming not in (None, "defer"):
             self.system.migrations.begin_to_wait()
 

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import subprocess
+import time
 import zlib
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from qmpd.block.files import FileStorage
 from qmpd.block.images.qcow2 import snapshots
 from qmpd.block.images.qcow2.image import Qcow2
+from qmpd.block.machine_snapshots import Disks
 from qmpd.machine import MachineSettings, VirtualClock
 from qmpd.migration import stream
 from qmpd.qapi import load_release
@@ -27,6 +29,7 @@ from tests.block.support import Monitor, disk
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qmpd.block.nodes import BlockNode
     from qmpd.testing import VM, VMFactory
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -114,6 +117,30 @@ def test_a_machine_starts_from_a_snapshot(qmpd: VMFactory, tmp_path: Path) -> No
     vm = _start(qmpd, path, "-loadvm", "here")
     vm.wait_for_run_state("running")
     assert vm.guest.query().phase == "running"
+
+
+def test_nobody_is_served_before_the_snapshot_is_loaded(
+    qmpd: VMFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _new(tmp_path / "disk.qcow2")
+    line = ["-machine", "none", "-drive", f"if=none,id=d,file={path}"]
+    vm = qmpd(command_line=line)
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor.human('qemu-io d "write -P 1 0 64k"')
+        monitor.human("savevm here")
+        monitor.human('qemu-io d "write -P 2 0 64k"')
+    vm.close()
+    lacking = Disks.lacking
+
+    def slowly(self: Disks, tag: str) -> BlockNode | None:
+        time.sleep(0.3)
+        return lacking(self, tag)
+
+    monkeypatch.setattr(Disks, "lacking", slowly)
+    vm = qmpd(command_line=[*line, "-loadvm", "here"])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        assert monitor("query-status")["return"]["status"] == "running"
+        assert monitor.human('qemu-io d "read -P 1 0 64k"') == ""
 
 
 @pytest.mark.parametrize(
