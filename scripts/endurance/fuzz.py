@@ -19,7 +19,7 @@ import trio
 from endurance import decoders
 from endurance.inputs import Maker
 from endurance.plans import plan
-from endurance.process import adopt_orphans
+from endurance.process import orphans_adopted
 from endurance.shorten import shorten
 from endurance.storm import Fault, Tally, storm
 from endurance.targets import FLEET, TARGETS
@@ -229,9 +229,9 @@ class Fuzz:
 
         :raise Finding: something is wrong.
         """
-        adopt_orphans(True)
         try:
-            trio.run(self._run)
+            with orphans_adopted():
+                trio.run(self._run)
         except Finding as finding:
             finding.case |= {"seed": self.seed, "round": self.tally.rounds}
             raise

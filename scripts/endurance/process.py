@@ -19,6 +19,8 @@ import trio
 from endurance.client import PATIENCE, Lost
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from endurance.client import Address
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -34,9 +36,18 @@ GROWTH = 24 << 20
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def adopt_orphans(on: bool) -> None:
-    """Be told of the end of a child's child, too, whose own parent has ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
+@contextlib.contextmanager
+def orphans_adopted() -> Iterator[None]:
+    """A child's child whose own parent has ended becomes this process's, which so sees the last of it.
+
+    For as long as the block lasts: who is not waited for would else never be gone for others who wait for its end.
+    """
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def free_port() -> int:

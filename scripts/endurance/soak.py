@@ -26,7 +26,7 @@ from endurance.client import Client, Lost
 from endurance.hosted import Bare, Hosted, Program, Updated
 from endurance.ledger import Ledger
 from endurance.pressure import Kept, Player
-from endurance.process import adopt_orphans
+from endurance.process import orphans_adopted
 from endurance.steady import Unexpected
 from endurance.storm import Log, connections, files, memory
 from endurance.storm import parse as parse_options
@@ -94,15 +94,14 @@ class Soak:
         former, log.error = log.error, self._errors
         try:
             if not self.steps:
-                adopt_orphans(True)
-                trio.run(self._run)
+                with orphans_adopted():
+                    trio.run(self._run)
             else:
                 self._run_virtual()
         except KeyboardInterrupt:
             pass
         finally:
             log.error = former
-            adopt_orphans(False)
         return self.ledger
 
     def _run_virtual(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,11 +14,3 @@ def libvirt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Libvirt]:
     """A private libvirtd, for all tests of the folder."""
     with Libvirt(tmp_path_factory.mktemp("libvirt")) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def hung(libvirt: Libvirt, report: Callable[[str], None]) -> Iterator[None]:
-    """Tells of a daemon that hung when it was started."""
-    yield
-    while libvirt.hung:
-        report(libvirt.hung.pop())

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,8 +21,6 @@ PROGRAMS = ("libvirtd", "virsh", "unshare")
 DRIVER = "/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so"
 DOMAINS = int(os.environ.get("QMPD_LIBVIRT_DOMAINS", "6"))
 """How many domains run at once in the test of many: few where everything is tested, 100 in `tests/libvirt/run`."""
-PATIENCE = 25.0
-"""Seconds in which a daemon that has just been started answers."""
 
 # libvirt looks for this name on its path; the program itself goes by its own.
 _EMULATOR = """\
@@ -87,7 +84,6 @@ class Libvirt:
         :param programs: those of QEMU's that it finds; where QEMU itself is among them it takes the place of qmpd.
         """
         self.folder = folder
-        self.hung: list[str] = []
         self.release = release
         self.emulator = folder / "bin/qemu-system-x86_64"
         self.emulator.parent.mkdir(parents=True)
@@ -122,31 +118,22 @@ class Libvirt:
         return self
 
     def _wait(self) -> None:
-        """Wait until the daemon answers.  One that hangs is told of in the run's report, and another is started, once.
-
-        libvirtd asks the emulator what it can do before it answers.  It was seen to hang there, twice, in runs of all
-        tests; what it waited for is not known.
-        """
         deadline = time.monotonic() + 60
-        while "library" not in self.virsh("version", "--daemon", check=False, patience=PATIENCE, again=not self.hung):
+        while "library" not in self.virsh("version", "--daemon", check=False):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 log = self.folder / "libvirtd.log"
                 raise RuntimeError(f"libvirtd does not start: {log.read_text() if log.exists() else ''}")
             time.sleep(0.1)
 
-    def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
+    def restart(self) -> None:
         """Start the daemon anew; the domains run on."""
-        self._renew(how)
-        self._wait()
-
-    def _renew(self, how: signal.Signals) -> None:
         assert self._process.stdin is not None
         number = self.folder / "libvirtd.pid"
         before = number.read_text()
-        os.kill(int(before), how)
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
         until(lambda: number.exists() and number.read_text() not in ("", before))
+        self._wait()
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
@@ -166,43 +153,20 @@ class Libvirt:
         """A command line of virsh."""
         return ["virsh", "--quiet", "--connect", self.uri, *words]
 
-    def virsh(self, *words: str, check: bool = True, patience: float = 60, again: bool = False) -> str:
-        """What virsh prints, errors included; AssertionError where it fails, or hangs for so many seconds.
-
-        `again`: where it hangs, the daemon is killed and started anew instead, and nothing is the answer.
-        """
-        try:
-            ended = subprocess.run(
-                self.command(*words),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=patience,
-                check=False,
-                env={**os.environ, "LC_ALL": "C"},
-            )
-        except subprocess.TimeoutExpired as expired:
-            told = f"virsh {' '.join(words)} hangs: {expired.output!r}{self.busy()}"
-            assert again, told
-            self.hung.append(told)
-            self._renew(signal.SIGKILL)
-            return ""
+    def virsh(self, *words: str, check: bool = True) -> str:
+        """What virsh prints, errors included; AssertionError where it fails."""
+        environment = {**os.environ, "LC_ALL": "C"}
+        ended = subprocess.run(
+            self.command(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+            env=environment,
+        )
         assert not check or ended.returncode == 0, f"virsh {' '.join(words)}: {ended.stdout}{self.log()}"
         return ended.stdout.strip()
-
-    def busy(self) -> str:
-        """What the processes of the daemon and its emulators do at this moment, for messages."""
-        listed = ["ps", "-eo", "pid,ppid,etimes,stat,wchan:24,args"]
-        processes = subprocess.run(listed, capture_output=True, text=True, check=False).stdout.splitlines()
-        places = (str(self.folder), "/var/lib/libvirt/")
-        ours = [line for line in processes if any(place in line for place in places) and "virsh" not in line]
-        told = ["", *ours]
-        for number in (line.split()[0] for line in ours if shutil.which("gdb")):
-            look = ["gdb", "-batch", "-p", number, "-ex", "thread apply all backtrace 20"]
-            threads = subprocess.run(look, capture_output=True, text=True, check=False)
-            told += [f"== {number}", *re.findall(r"^(?:Thread|#\d+) .*", threads.stdout, re.MULTILINE)]
-        log = self.folder / "libvirtd.log"
-        return "\n".join([*told, log.read_text()[-3000:] if log.exists() else ""])
 
     def log(self) -> str:
         """The logs of the domains, for messages."""
