@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.block.images import needs_qemu_img
 from tests.migration.support import without_passes
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def _disk(path: Path, driver: str) -> list[str]:
     return ["-blockdev", json.dumps(node), "-device", "virtio-blk-pci,drive=d,id=vd0"]
 
 
+@needs_qemu_img
 def test_disks_go_along(sides: Sides, tmp_path: Path) -> None:
     """Whoever runs has the disk, and sees what the other one has written; the other one cannot go on meanwhile."""
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "d", "8M"], check=True)
