@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from qmpd.qapi.introspection import Alternate, Array, Builtin, Enumeration, Obje
 from tests.control.client import PATIENCE, Client, Nested
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
     from qmpd.control.interface import Interface
@@ -203,6 +206,11 @@ def test_a_long_time_is_passed_in_turns(fleet: RunningFleet) -> None:
     fleet.returned("destroy", name=other["name"])
 
 
+def waits_to_be_read(client: socket.socket) -> bool:
+    """Whether the other end has not taken yet what was sent."""
+    return fcntl.ioctl(client, termios.TIOCOUTQ, b"\0" * 4) != b"\0" * 4
+
+
 def test_a_signal_ends_a_machine_whose_time_passes(tmp_path: Path) -> None:
     control, socket_path = tmp_path / "control", tmp_path / "qmp"
     line = [sys.executable, "-m", "qmpd", "serve", "--socket", str(socket_path), "-control", f"unix:{control}"]
@@ -213,6 +221,8 @@ def test_a_signal_ends_a_machine_whose_time_passes(tmp_path: Path) -> None:
         process.stdout.readline()
         with Client(str(control)) as puppeteer:
             puppeteer.socket.sendall(b'{"execute": "clock-advance", "arguments": {"time": "800000h"}, "id": 1}')
+            while waits_to_be_read(puppeteer.socket):
+                time.sleep(0.01)
             time.sleep(0.1)
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0

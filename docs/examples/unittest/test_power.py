@@ -23,7 +23,8 @@ class PowerOff(VMTestCase):
     release = "7.2"
 
     def test_the_button_is_pressed(self) -> None:
-        vm = self.start_vm(guest="boot-time=0,firmware=none")
+        vm = self.start_vm(guest="boot-time=0,firmware=none", clock="virtual")
+        vm.clock.run_until_quiet()  # the guest has started, and heeds the button
         power_off(vm.qmp_path)
         vm.assert_sent("system_powerdown", exactly=True)
         self.assertEqual(vm.wait_until_ended(), 0)
