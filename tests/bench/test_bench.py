@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
+
+import pytest
 
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 QEMU = shutil.which("qemu-system-x86_64") is not None
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BENCH, *arguments], capture_output=True, text=True, timeout=100, check=True)
+    """Run it; where it hangs, it is told where."""
+    environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+    with subprocess.Popen(
+        [BENCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            out, errors = process.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            out, errors = process.communicate(timeout=10)
+            pytest.fail(f"it hangs\n{out}\n{errors}")
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 def test_everything_is_measured(tmp_path: Path) -> None:
