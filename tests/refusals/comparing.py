@@ -38,13 +38,13 @@ def compare(release: str, answers: Mapping[str, Any], theirs: Mapping[str, Any])
     Where real QEMU ends by a fault of its own nothing is compared, nor where only root is let, as the recordings were.
     """
     left_out = known()[release]
-    differences, no_longer, right, forbidden = [], [], 0, 0
+    differences, no_longer, right, forbidden, crashes = [], [], 0, 0, 0
     for key, answer in answers.items():
         want = theirs.get(key)
         assert want is not None, f"{key}\n    is not recorded: python -m tests.refusals.record {release}"
         if want == CRASH:
-            continue
-        if answer == want:
+            crashes += 1
+        elif answer == want:
             right += 1
             if key in left_out:
                 no_longer.append(key)
@@ -55,7 +55,8 @@ def compare(release: str, answers: Mapping[str, Any], theirs: Mapping[str, Any])
     assert not differences, f"{release}: {len(differences)} answers differ\n" + "\n".join(differences)
     assert not no_longer, f"{release}: these are right now, and to be taken out of known.txt\n" + "\n".join(no_longer)
     without = f" ({forbidden} are for root alone)" if forbidden else ""
-    return f"refusals, {release}: {right} of {len(answers)} answers are real QEMU's{without}"
+    faults = f" ({crashes} end the real one by a fault of its own)" if crashes else ""
+    return f"refusals, {release}: {right} of {len(answers)} answers are real QEMU's{faults}{without}"
 
 
 def _is_forbidden(answer: Any) -> bool:
