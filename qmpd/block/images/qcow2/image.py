@@ -274,17 +274,17 @@ class Qcow2(ReadImage):
             self.write(offset, bytes(length))
             return
         first, last = -(-offset // unit) * unit, end // unit * unit
-        if end >= self.size:
-            # The guest has nothing behind it.
-            last = -(-end // unit) * unit
-        if first > last or offset < first >= end:
+        if first > end:
             self._zero_part(offset, end, unmap=unmap)
             return
         if offset < first:
             self._zero_part(offset, first, unmap=unmap)
         if first < last:
             self._zero_units(first, last, unmap=unmap)
-        if last < end:
+        if last < end and end >= self.size:
+            # The guest has nothing behind it.
+            self._zero_units(last, last + unit, unmap=unmap)
+        elif last < end:
             self._zero_part(last, end, unmap=unmap)
 
     @property
@@ -297,6 +297,9 @@ class Qcow2(ReadImage):
         """Let whole units be zeros."""
         size = self.header.cluster_size
         first, last = min(end, -(-begin // size) * size), end // size * size
+        if first < end >= self.size:
+            # The guest has nothing behind it: the last cluster is zeros as a whole.
+            last = -(-end // size) * size
         if begin < first:
             self._zero_subclusters(begin, first)
         if first < last:
@@ -460,7 +463,7 @@ class Qcow2(ReadImage):
             # What the backing file has there must not show. The rest of what is there in part is written.
             start = min(size, -(-old // self.zeroed_unit) * self.zeroed_unit)
             if start < size:
-                self.zero(start, size - start, unmap=False)
+                self._zero_units(start, -(-size // self.zeroed_unit) * self.zeroed_unit, unmap=False)
             if old < start:
                 self.write(old, bytes(start - old))
 

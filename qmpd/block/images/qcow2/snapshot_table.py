@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from qmpd.block.images.qcow2.reading import ReadImage
 
 
+_AT_ONCE = 65536
+"""Bytes of the table that are read at once."""
+
+
 @dataclass(slots=True)
 class Snapshot:
     """One snapshot.  Times are of the computer's clock, but `clock`, which is the machine's, in nanoseconds.
@@ -57,39 +61,44 @@ def read_snapshots(image: ReadImage) -> list[Snapshot]:
     :raise ImageError: the table is not what it should be.
     :raise OSError: it cannot be read.
     """
-    header, storage = image.header, image.storage
+    header = image.header
+    # A table may have 65,536 entries: it is read in larger pieces.
+    read = image.storage.read
+    held, held_from, head_size = b"", 0, layout.SNAPSHOT.size
     found = []
     start = offset = header.snapshots_offset
     for number in range(header.snapshots):
+        if offset + head_size > held_from + len(held):
+            held, held_from = read(offset, _AT_ONCE), offset
         (
             l1_offset, l1_size, id_length, name_length, seconds, nanoseconds, clock, state, extra_length,
-        ) = layout.SNAPSHOT.unpack(storage.read(offset, layout.SNAPSHOT.size))  # fmt: skip
-        offset += layout.SNAPSHOT.size
+        ) = layout.SNAPSHOT.unpack_from(held, offset - held_from)  # fmt: skip
+        offset += head_size
         if extra_length > layout.MOST_EXTRA:
             raise ImageError(f"Too much extra metadata in snapshot table entry {number}")
-        extra = storage.read(offset, extra_length)
-        offset += extra_length
-        large, disk_size, instructions = layout.SNAPSHOT_EXTRA.unpack(
-            extra[: layout.SNAPSHOT_EXTRA.size].ljust(layout.SNAPSHOT_EXTRA.size, b"\0")
-        )
-        names = storage.read(offset, id_length + name_length)
-        offset = (offset + id_length + name_length + 7) // 8 * 8
+        unknown, disk_size, instructions = b"", header.size, None
+        if extra_length:
+            extra = read(offset, extra_length)
+            offset += extra_length
+            known, unknown = extra[: layout.SNAPSHOT_EXTRA.size], extra[layout.SNAPSHOT_EXTRA.size :]
+            large, larger_disk, counted = layout.SNAPSHOT_EXTRA.unpack(known.ljust(layout.SNAPSHOT_EXTRA.size, b"\0"))
+            state = large if extra_length >= 8 else state
+            disk_size = larger_disk if extra_length >= 16 else disk_size
+            if extra_length >= layout.SNAPSHOT_EXTRA.size and counted != layout.NO_INSTRUCTIONS:
+                instructions = counted
+        identifier = name = ""
+        if id_length or name_length:
+            names = read(offset, id_length + name_length)
+            offset = (offset + id_length + name_length + 7) // 8 * 8
+            identifier, name = _text(names[:id_length]), _text(names[id_length:])
+        elif offset & 7:
+            offset = (offset + 7) // 8 * 8
         if offset - start > layout.LARGEST_SNAPSHOT_TABLE:
             raise ImageError("Snapshot table is too big")
-        counted = extra_length >= layout.SNAPSHOT_EXTRA.size and instructions != layout.NO_INSTRUCTIONS
         found.append(
             Snapshot(
-                _text(names[:id_length]),
-                _text(names[id_length:]),
-                l1_offset,
-                l1_size,
-                seconds,
-                nanoseconds,
-                clock,
-                large if extra_length >= 8 else state,
-                disk_size if extra_length >= 16 else header.size,
-                instructions if counted else None,
-                extra[layout.SNAPSHOT_EXTRA.size :],
+                identifier, name, l1_offset, l1_size, seconds, nanoseconds, clock, state,
+                disk_size, instructions, unknown,
             )
         )
     return found
