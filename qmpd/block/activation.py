@@ -36,8 +36,8 @@ def give_away(graph: BlockGraph) -> None:
     refresh(nodes)
 
 
-def take_back(graph: BlockGraph) -> None:
-    """Have all disks again, as they are by now.
+def take_back(graph: BlockGraph, *, shared: bool = False) -> None:
+    """Have all disks again, as they are by now; `shared`: nobody is kept from them.
 
     :raise Refusal: somebody else has one of them; all are as before then.
     """
@@ -45,6 +45,8 @@ def take_back(graph: BlockGraph) -> None:
     nodes = [node for node in graph.nodes.values() if node.inactive]
     for node in nodes:
         node.inactive = False
+    for drive in graph.drives:
+        drive.is_open = shared and drive.node is not None and not drive.is_job
     try:
         refresh(nodes)
         _read_anew(nodes)
@@ -55,6 +57,20 @@ def take_back(graph: BlockGraph) -> None:
         if isinstance(error, ImageError):
             raise MachineError(error.message) from None
         raise
+
+
+def close_to_others(graph: BlockGraph) -> None:
+    """Keep others from disks that were shared; where somebody else has one of them that is told, and they stay so."""
+    drives = [drive for drive in graph.drives if drive.is_open]
+    for drive in drives:
+        drive.is_open = False
+    try:
+        refresh(drive.node for drive in drives if drive.node is not None)
+    except Refusal as refusal:
+        for drive in drives:
+            drive.is_open = True
+        if graph.complain is not None:
+            graph.complain(str(refusal))
 
 
 def _read_anew(nodes: Iterable[BlockNode]) -> None:

@@ -209,6 +209,8 @@ class Drive:
     is_job: bool = False
     # Whether whoever has it reads and writes elsewhere.
     only_holds: bool = False
+    # Whether others may do all, as its machine came here and has not run since.
+    is_open: bool = False
     # What it lets others do, where that is not what devices do.
     allowed: int | None = None
     # Whether the medium before was read-only, which the next one then is too; None where there was none.
@@ -219,6 +221,8 @@ class Drive:
     io_status: str = "ok"
     # Whether it confirms writes before they survive.
     writeback: bool = True
+    # Whether firmware drives it, which knows of no such cache.
+    by_firmware: bool = False
     # The account of what was done (QAPI BlockDeviceStats), and when the last of it was; None before the first.
     statistics: dict[str, int] = field(default_factory=dict)
     last_access: int | None = None
@@ -228,6 +232,11 @@ class Drive:
     leaving: list[Callable[[], None]] = field(default_factory=list)
     # Requests that have failed, and are tried again when the machine goes on: kind, offset, length, pattern.
     waiting: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+    @property
+    def caches(self) -> bool:
+        """Whether it confirms writes before they survive, as whatever drives it lets it."""
+        return self.writeback and not self.by_firmware
 
     @property
     def _waits(self) -> bool:
@@ -248,7 +257,7 @@ class Drive:
         """What it lets others do."""
         if self.allowed is not None:
             return self.allowed
-        if self._waits or (self.device is None and not self.label):
+        if self._waits or self.is_open or (self.device is None and not self.label):
             return ALL
         return READ | UNCHANGED | RESIZE | (WRITE if self.shares else 0)
 

@@ -379,7 +379,7 @@ def reopen_by_hand(graph: BlockGraph, node: BlockNode, drive: Drive | None, opti
             raise MachineError(f"Invalid cache option: {options['c']}")
         if "cache" in tree:
             raise MachineError("Cannot set both -c and the cache options")
-        if drive is not None and drive.device is not None and drive.writeback != mode[2]:
+        if drive is not None and drive.device is not None and drive.caches != mode[2]:
             raise MachineError("Cannot change cache.writeback: Device attached")
         tree["cache"] = {"direct": mode[0], "no-flush": mode[1]}
     reopen(graph, [(node, tree)], keep=True)

@@ -220,7 +220,7 @@ class Requests:
     # Doing it
 
     def _start(self, drive: Drive | None, node: BlockNode, request: Request) -> None:
-        through = drive is not None and not drive.writeback
+        through = drive is not None and not drive.caches
 
         def work() -> bytes | None:
             return carry_out(node, request, through=through)

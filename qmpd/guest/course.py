@@ -344,6 +344,8 @@ class Guest:
         self.starts = state["starts"]
         reason = state["wakeup_reason"]
         self.wakeup_reason = None if reason is None else WakeupReason(reason)
+        if self.phase in (GuestPhase.NOTHING_TO_BOOT, GuestPhase.BOOTING):
+            self._drive(by_firmware=self.settings.firmware is Firmware.SEABIOS)
         self._machine.schedule.clear(self)
         for name, remaining in state["timers"].items():
             self._set(name, remaining)
@@ -383,11 +385,16 @@ class Guest:
         return self.resets_due > 0
 
     def _boot(self, after: int = 0) -> None:
+        self._drive(by_firmware=self.settings.firmware is Firmware.SEABIOS)
         if self.settings.operating_system:
             self.phase = GuestPhase.BOOTING
             self._set("booted", after + self.settings.boot_time)
         else:
             self.phase = GuestPhase.NOTHING_TO_BOOT
+
+    def _drive(self, *, by_firmware: bool) -> None:
+        if self._machine.parts is not None:
+            self._machine.parts.driven(by_firmware=by_firmware)
 
     def _step(self, name: str) -> None:
         """What happens when the timer of this name is due."""
@@ -403,6 +410,8 @@ class Guest:
         elif name == "firmware-end":
             self._boot()
         elif name == "booted":
+            if self.settings.on_boot is GuestAction.NONE:
+                self._drive(by_firmware=False)
             self._hear()
             self._act(self.settings.on_boot)
         elif name == "resumed":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from qmpd.block.graph import BlockGraph
 from qmpd.common.refusals import NotModelled
@@ -15,30 +15,27 @@ from qmpd.hardware import memory, own_memory
 from qmpd.hardware.assembly import frame, make_board
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import BALLOON, INTERVAL, Balloon
-from qmpd.hardware.device_rules import DeviceRules
 from qmpd.hardware.device_types import DeviceTypes
 from qmpd.hardware.devices import Devices
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.memory import MemoryLayout
 from qmpd.hardware.network import Netdev, Network
-from qmpd.hardware.network_rules import NetworkContext, NetworkRules
+from qmpd.hardware.network_rules import NetworkContext
 from qmpd.hardware.user_objects import Objects
 from qmpd.qom.node import Node, Shape
 from qmpd.qom.reader import DRIVE, Reader
 from qmpd.qom.setting import check_value
-from qmpd.qom.tree import Builder, ObjectTree
+from qmpd.qom.tree import ObjectTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from qmpd.block.nodes import Drive
     from qmpd.common.computer import Asker, Computer
-    from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
-    from qmpd.hardware.device_types import Declared
     from qmpd.hardware.home import Home, Listener
+    from qmpd.hardware.source import Source
     from qmpd.machine.blueprint import MachineSettings
-    from qmpd.qom.tree import Types
     from qmpd.schedule.activity import Activities
     from qmpd.schedule.clock import Clock
     from qmpd.schedule.schedule import Schedule
@@ -47,14 +44,6 @@ _CHARDEVS = "/chardevs"
 
 # What waits for its requests when it is reset.
 _VIRTIO_DISK = "virtio-blk"
-
-
-class InventoryRules(DeviceRules, NetworkRules, Protocol):
-    """What releases differ in beside their texts (`qmpd.qapi.behaviour.Behaviour`)."""
-
-    @property
-    def unplug_refusal_event(self) -> str:
-        """The event that tells that the guest will not let go of a device; empty where there is none."""
 
 
 class NotCaptured(NotModelled):
@@ -72,24 +61,6 @@ class NotCaptured(NotModelled):
             )
         else:
             self.message = f"qmpd does not know the objects of machine {machine_type}"
-
-
-class Source(NamedTuple):
-    """What is known of a release's machines, for all of them.
-
-    `release` is its name, `captured` whether anything was captured of what its machines are made of.
-    `network_kinds` are the network backends that its program has; none where that is not known.  `declared` tells the
-    types of the properties that objects of a type have, by name; none where they are not known.
-    """
-
-    release: str
-    captured: bool
-    builder: Builder
-    types: Types
-    texts: Texts
-    rules: InventoryRules
-    network_kinds: tuple[str, ...]
-    declared: Declared
 
 
 class Inventory:
@@ -178,12 +149,23 @@ class Inventory:
 
     def vcpus_run(self) -> None:
         """The virtual CPUs are set going again: requests that have failed are tried again."""
-        if self.backends.block.again is not None:
-            self.backends.block.again()
+        block = self.backends.block
+        if not self.rules.moved_disks_stay_shared and any(drive.is_open for drive in block.drives):
+            from qmpd.block.activation import close_to_others
+
+            close_to_others(block)
+        if block.again is not None:
+            block.again()
 
     def drain(self) -> None:
         """Let what is going on at the disks come to rest: jobs pause for a moment."""
         self.backends.block.drain_all()
+
+    def driven(self, *, by_firmware: bool) -> None:
+        """Whether firmware drives the disks: SeaBIOS asks virtio's for no cache (`virtio_blk_set_status`)."""
+        for drive in self.backends.block.drives:
+            known = drive.device is not None and drive.device.driver.startswith(_VIRTIO_DISK)
+            drive.by_firmware = by_firmware and known
 
     def continued(self) -> None:
         """Somebody has asked for the machine to go on: whatever errors its drives have met are forgotten.
@@ -196,7 +178,7 @@ class Inventory:
         if not block.inactive and any(node.inactive for node in block.nodes.values()):
             from qmpd.block.activation import take_back
 
-            take_back(block)
+            take_back(block, shared=self.rules.moved_disks_stay_shared)
 
     def _connect_block(self) -> None:
         """Let disks know of what others have."""
@@ -314,6 +296,7 @@ class Inventory:
 
         Trays close without a word, and what the balloon has taken stays (measured on the releases).
         """
+        self.driven(by_firmware=False)
         for drive in self.backends.block.drives:
             drive.locked = drive.tray_open = False
             if drive.node is not None and drive.device is not None and _VIRTIO_DISK in drive.device.driver:

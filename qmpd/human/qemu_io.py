@@ -377,7 +377,7 @@ class _Session:
             data = self._source(options["s"], count)
         kind = "zero" if "z" in options else "write"
         request = Request(kind, offset, count, 0 if "z" in options else pattern, data, unmap="u" in options)
-        request.through = "f" in options or (self._drive is not None and not self._drive.writeback)
+        request.through = "f" in options or (self._drive is not None and not self._drive.caches)
         failed = {"write": "write", "writev": "writev", "aio_write": "aio_write"}[name]
 
         def work() -> None:

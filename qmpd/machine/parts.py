@@ -89,6 +89,9 @@ class Parts(Protocol):
     def continued(self) -> None:
         """Somebody has asked for the machine to go on."""
 
+    def driven(self, *, by_firmware: bool) -> None:
+        """Whether firmware drives the disks from now on, or an operating system, or nobody."""
+
     def ask_again(self) -> None:
         """Ask the guest once more for what it has not done yet."""
 

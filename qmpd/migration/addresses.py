@@ -129,6 +129,8 @@ def check_incoming(uri: str, rules: AddressRules, computer: Computer, asker: Ask
             except OSError as error:
                 raise Refusal("bind-failed", place=rest, reason=error.strerror) from None
         case "fd":
+            if not rest and rules.incoming_channels:
+                raise Refusal("descriptor-address-empty")
             return check_descriptor(asker.descriptor(rest), rules, computer, asker)
         case "file":
             path, _ = path_and_offset(rest)

@@ -214,7 +214,7 @@ class Incoming(Activity[MigrationStatus]):
         goes_on = machine.autostart and (ran or early)
         side.arrived()
         if goes_on or not (side.has("late-block-activate") or side.course.device):
-            why = side.take_disks()
+            why = side.take_disks(runs=goes_on)
             if why is not None:
                 machine.report(why)
                 machine.autostart = False

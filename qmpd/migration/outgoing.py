@@ -190,14 +190,17 @@ class Outgoing(Going):
         machine, memory = self._machine, self.memory
         assert memory is not None
         self.stopped_at = self.now
-        machine.vm_stop(RunState.PAUSED)
+        before = machine.state
+        if before in LIVE:
+            machine.vm_stop(RunState.PAUSED)
         state = {**self._side.take_state()}
-        machine.vm_start()
+        if before in LIVE:
+            machine.vm_start()
         self.arrived_at = self.now
         while memory.left:
             yield memory.time_left(self.now)
             self._look()
-        self._before = RunState.RUNNING
+        self._before = before
         yield from self._hand_over(state)
         self._before = None
         self.enter(_S.COMPLETED)

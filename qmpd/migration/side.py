@@ -65,8 +65,8 @@ class Side(Protocol):
     def arrived(self) -> None:
         """The machine is here, and takes its disks once it goes on."""
 
-    def take_disks(self) -> str | None:
-        """Have its disks; where that cannot be: why."""
+    def take_disks(self, *, runs: bool = True) -> str | None:
+        """Have its disks, alone once it runs; where that cannot be: why."""
 
     def reach(self, way: Way, then: Callable[[Channel | str], None]) -> Callable[[], None]:
         """Make a channel (`qmpd.migration.channel.Ways`).

@@ -21,7 +21,8 @@ from qmpd.guest.effects import ACTING
 from qmpd.hardware.board_drives import BOARD_INTERFACES, BoardDrive, add_board_drives
 from qmpd.hardware.board_parts import add_board_parts
 from qmpd.hardware.home import Workbench
-from qmpd.hardware.inventory import Inventory, NotCaptured, Source
+from qmpd.hardware.inventory import Inventory, NotCaptured
+from qmpd.hardware.source import Source
 from qmpd.qom.tree import Builder
 from qmpd.system.drives import add_drive
 

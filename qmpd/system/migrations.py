@@ -184,10 +184,10 @@ class Migrations:
         """The machine is here, and takes its disks once it goes on."""
         moved_disks.arrived(self._system.built)
 
-    def take_disks(self) -> str | None:
-        """Have the machine's disks; where that cannot be: why."""
+    def take_disks(self, *, runs: bool = True) -> str | None:
+        """Have the machine's disks, alone once it runs; where that cannot be: why."""
         try:
-            moved_disks.take(self._system.built)
+            moved_disks.take(self._system.built, runs=runs)
         except Refusal as refusal:
             return self.words(refusal)
         except MachineError as error:
@@ -265,8 +265,6 @@ class Migrations:
         copies = self.has("block") or arguments.get("blk") or arguments.get("inc")
         if copies and self._system.built is not None and self._system.built.backends.block.drives:
             raise NotModelled("disks that are copied along with a migration")
-        if self.has("background-snapshot") and self.machine.state is not RunState.RUNNING:
-            raise NotModelled("a background snapshot of a machine that does not run, which ends QEMU")
 
     def _check_transport(self, address: Mapping[str, Any]) -> None:
         """:raise Refusal: what is set does not go through there."""

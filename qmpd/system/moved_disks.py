@@ -36,13 +36,13 @@ def drain(inventory: Inventory | None, *, each: bool) -> None:
             graph.drain_all()
 
 
-def take(inventory: Inventory | None) -> None:
-    """Have the disks.
+def take(inventory: Inventory | None, *, runs: bool) -> None:
+    """Have the disks; where the machine does not run at once (`runs`), others may have them, too, until it does.
 
     :raise Refusal: somebody else has.
     """
     if inventory is not None:
-        take_back(inventory.backends.block)
+        take_back(inventory.backends.block, shared=not runs or inventory.rules.moved_disks_stay_shared)
 
 
 def arrived(inventory: Inventory | None) -> None:

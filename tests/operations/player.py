@@ -9,7 +9,6 @@ a reply is waited for a moment before time goes on.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
@@ -43,10 +42,13 @@ POLL = 20 * MILLISECOND
 LINGER = 150 * MILLISECOND
 TALK, TALKS = 0.002, 400
 """Seconds that two machines are given to speak to each other, and how often while a reply is owed."""
+TALKING = 1.0
+"""Seconds that a machine is given to reach another one, or a file; some hosts do not say that there is none."""
 MIGRATIONS = ("migration", "incoming")
 """The kinds of activities that speak to another machine."""
 MEASURED, MEASURING = '"status": "measured"', 1_500 * MILLISECOND
 """Before it asked for the result of a measurement the recorder waited for so long."""
+_COMPLETED = re.compile(r'"event": "MIGRATION", "data": \{"status": "completed"')
 AT_ONCE = 8
 BITES = 300
 """So many pieces of work of a job are waited for while the clock stands still."""
@@ -117,6 +119,10 @@ class Machine(Served):
         self.other: Machine | None = None
         self.own: Client | None = None
         self.inbox: list[str] = []
+        # For how many seconds it was given time to reach another one since it last said something.
+        self.talked = 0.0
+        # What came, and the step to which it is to be compared, where the next step may say that it was only early.
+        self.open: tuple[list[str], dict[str, Any]] | None = None
         self.vm = VirtualMachine(settings, self.clock, inventory=start.inventory)
         self.vm.listen()
         self.status: int | None = None
@@ -161,10 +167,14 @@ class Machine(Served):
             came += await client.take()
         for _ in range(TALKS):
             # What a migration sends and reads takes the computer's time, too.
-            if self._ended.is_set() or not self.vm.system.migrations.is_talking:
+            if self._ended.is_set() or not self.vm.system.migrations.is_talking or self.talked > TALKING:
                 break
+            began = trio.current_time()
             await trio.sleep(0.001)
             came += await client.take()
+            self.talked += trio.current_time() - began
+        if any('"event": "MIGRATION' in line for line in came):
+            self.talked = 0.0
         return came
 
     async def go(self, client: Client, done: Callable[[list[str]], bool], quiet: int, limit: int) -> list[str]:
@@ -248,12 +258,20 @@ def _crashed(scenario: dict[str, Any]) -> bool:
     return bool(scenario.get("exit", 0) < 0)
 
 
-def _comparable(scenario: dict[str, Any]) -> list[dict[str, Any]]:
-    """The steps that real QEMU has answered: all, or those before the one that it crashed in."""
-    steps: list[dict[str, Any]] = scenario["steps"]
-    if not _crashed(scenario):
+def _comparable(recorded: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps that real QEMU has answered: all, or those before it crashed, or answered nobody any more.
+
+    Of the last one before that the beginning is compared.
+    """
+    steps: list[dict[str, Any]] = recorded["steps"]
+    if recorded.get("exit") is not None and not _crashed(recorded):
         return steps
-    return list(itertools.takewhile(lambda step: any(map(_is_reply, step["recv"])), steps))
+    end = len(steps)
+    while end and "poll" not in steps[end - 1] and not any(map(_is_reply, steps[end - 1]["recv"])):
+        end -= 1
+    if not any("send" in each for each in steps[end:]):
+        return steps
+    return [*steps[: end - 1], {**steps[end - 1], "unfinished": True}] if end else []
 
 
 def needs_images(scenario: dict[str, Any]) -> bool:
@@ -286,7 +304,7 @@ def _steps(scenario: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[str
     """Whose each step is (`main`, `peer`), the step, and what came at the other side then, None without one."""
     if "peer" not in scenario:
         return [("main", step, None) for step in _comparable(scenario)]
-    sides = {"main": scenario["steps"], "peer": scenario["peer"]["steps"]}
+    sides = {"main": _comparable(scenario), "peer": _comparable(scenario["peer"])}
     heard: dict[tuple[str, int], list[str]] = {}
     played: list[tuple[int, str, dict[str, Any]]] = []
     for name, steps in sides.items():
@@ -354,6 +372,7 @@ async def _play_one(
                 await machine.go(machine.own, lambda _: True, LINGER, LINGER)
                 for side, recorded in ((machine, scenario), (machine.other, scenario.get("peer", {}))):
                     if side is not None:
+                        differences += [] if side.open is None else [_told(*side.open)]
                         differences += await _exit_of(side, recorded)
         except Refusal as refusal:
             # The program ends before it serves anybody; what it said then was kept where it ended at once.
@@ -378,18 +397,51 @@ async def _play_of(machine: Machine, step: dict[str, Any], heard: list[str] | No
         await (machine.other if step["kill"] != "main" or "send" in step else machine).end(0)
     if any(MEASURED in line for line in step["recv"]):
         await machine.go(machine.own, lambda _: True, MEASURING, MEASURING)
+    if machine.other is not None and any(map(_COMPLETED.search, step["recv"])):
+        step = {"until": "MIGRATION/completed", "limit": 3 * STEP, **step}
     came = await play_step(machine, machine.own, step)
     if machine.other is not None:
         # Whoever has left is noticed.
         await trio.sleep(TALK)
         came += await machine._take(machine.own)
-    told = f"{step.get('send', '')[:300]}\n"
-    found = [f"{told}  got  {_shown(came)}\n  want {_shown(step['recv'])}"] if difference(step, came) else []
+    found = _compare(machine, came, step)
     if machine.other is not None and heard is not None:
         there, machine.other.inbox = machine.other.inbox, []
-        if difference({"recv": heard}, there):
-            found.append(f"{told}  got at the other  {_shown(there)}\n  want {_shown(heard)}")
+        found += _compare(machine.other, there, {"recv": heard})
     return found
+
+
+def _compare(machine: Machine, came: list[str], step: dict[str, Any]) -> list[str]:
+    """How what came differs from what was recorded.
+
+    Of two machines one may be heard a step early, or late: then this step and the next are compared together.
+    """
+    before, machine.open = machine.open, None
+    if not difference(step, came):
+        return [] if before is None else [_told(*before)]
+    if before is not None:
+        both = [*before[0], *came], _together(before[1], step)
+        if not difference(both[1], both[0]):
+            return []
+        return [_told(*before), _told(came, step)]
+    if machine.other is None:
+        return [_told(came, step)]
+    machine.open = came, step
+    return []
+
+
+def _together(step: dict[str, Any], following: dict[str, Any]) -> dict[str, Any]:
+    """Two steps as one."""
+    varies = list(step.get("varies") or [])
+    for path in following.get("varies") or []:
+        number, dot, rest = path.partition(".")
+        varies.append(f"{int(number) + len(step['recv'])}{dot}{rest}" if number.isdecimal() else path)
+    return {**following, "recv": [*step["recv"], *following["recv"]], "varies": varies}
+
+
+def _told(came: list[str], step: dict[str, Any]) -> str:
+    who = f"{step['send'][:300]}\n" if "send" in step else "at the other\n"
+    return f"{who}  got  {_shown(came)}\n  want {_shown(step['recv'])}"
 
 
 async def _exit_of(machine: Machine, recorded: dict[str, Any]) -> list[str]:
@@ -416,7 +468,7 @@ async def play_step(machine: Machine, client: Client, step: dict[str, Any]) -> l
     until = step.get("until") or []
     untils = [until] if isinstance(until, str) else until
     words = step["poll"].split("|") if "poll" in step else []
-    limit = STEP
+    limit = step.get("limit", STEP)
     kept: list[str] = []
 
     def done(lines: list[str]) -> bool:
@@ -439,6 +491,8 @@ async def play_step(machine: Machine, client: Client, step: dict[str, Any]) -> l
         came = await machine.go(client, done, machine.patience if '"job-id"' in text else QUIET, limit)
         replies = [line for line in came if _is_reply(line)]
         limit -= POLL
+        if words and not step["recv"] and limit <= 0:
+            return []  # the recorder kept nothing of what never came
         if not words or not replies or any(word in replies[-1] for word in words) or limit <= 0:
             return kept + came
         kept += [line for line in came if not _is_reply(line)]

@@ -233,7 +233,7 @@ def query_block(system: System, session: Client, arguments: Arguments) -> object
             shown["tray_open"] = drive.tray_open
         if drive.node is not None:
             inserted = {**_information(system, _shown(drive.node)), **(drive.limits or {})}
-            inserted["cache"]["writeback"] = drive.writeback
+            inserted["cache"]["writeback"] = drive.caches
             shown["inserted"] = inserted
             if "dirty-bitmaps" in inserted and system.release.behaviour.bitmap_status:
                 shown["dirty-bitmaps"] = inserted["dirty-bitmaps"]
