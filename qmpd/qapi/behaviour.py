@@ -65,6 +65,8 @@ ABOUT: dict[str, str] = {
     " it; false: at its own node; changed between 7.2 and 10.0",
     "moved_disks_stay_shared": "a machine that has its disks again after a migration lets others write to them; false:"
     " one that has come does until it runs; changed between 5.2 and 7.2",
+    "dump_begin_checked": "dump-guest-memory refuses a part that begins at a negative address; false: it takes that for"
+    " a large one, and finds little there; changed between 7.2 and 10.0",
     "grouped_actions_checked_first": "a transaction that is grouped is refused for an action that cannot be before all"
     " else; false: when that action's turn comes, and abort is taken; changed between 7.2 and 10.0",
     "graph_change_drains": "whether a change of the block graph drains all disks, and so pauses jobs for a moment:"
@@ -302,6 +304,7 @@ class Behaviour:
     backup_copies_clusters: bool = False
     copies_noted_below: bool = False
     moved_disks_stay_shared: bool = False
+    dump_begin_checked: bool = False
     grouped_actions_checked_first: bool = True
     graph_change_drains: str = "each"
     backup_keeps_nodes: bool = False

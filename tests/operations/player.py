@@ -400,6 +400,8 @@ async def _play_of(machine: Machine, step: dict[str, Any], heard: list[str] | No
     if machine.other is not None and any(map(_COMPLETED.search, step["recv"])):
         step = {"until": "MIGRATION/completed", "limit": 3 * STEP, **step}
     came = await play_step(machine, machine.own, step)
+    if _has_dumped(step["recv"]) and not _has_dumped(came):
+        came += await machine.go(machine.own, _has_dumped, QUIET, STEP)
     if machine.other is not None:
         # Whoever has left is noticed.
         await trio.sleep(TALK)
@@ -409,6 +411,10 @@ async def _play_of(machine: Machine, step: dict[str, Any], heard: list[str] | No
         there, machine.other.inbox = machine.other.inbox, []
         found += _compare(machine.other, there, {"recv": heard})
     return found
+
+
+def _has_dumped(lines: list[str]) -> bool:
+    return any('"event": "DUMP_COMPLETED"' in line for line in lines)
 
 
 def _compare(machine: Machine, came: list[str], step: dict[str, Any]) -> list[str]:

@@ -94,9 +94,7 @@ def test_exports(release: str) -> None:
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_dumps(release: str) -> None:
-    wanted = ("guest runs: detached", "not started: format kdump-zlib", "guest runs: format win", "targets", "memsave")
-    left_out = ("meanwhile", "size -1")
-    check(
-        release, "dump",
-        lambda scenario: scenario["scenario"].startswith(wanted) and not scenario["scenario"].endswith(left_out),
+    wanted = (
+        "guest runs: detached", "not started: format kdump-zlib", "guest runs: format win", "targets", "memsave", "pieces",
     )  # fmt: skip
+    check(release, "dump", lambda scenario: scenario["scenario"].startswith(wanted))

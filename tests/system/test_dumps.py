@@ -50,11 +50,46 @@ def test_a_dump_is_an_elf_file_with_the_memory_in_it(qmpd: VMFactory, tmp_path: 
         assert monitor("query-status")["return"]["status"] == "running"
     told = subprocess.run(["readelf", "-hln", path], capture_output=True, text=True, check=True)
     assert "CORE (Core file)" in told.stdout
-    assert told.stdout.count("LOAD ") == 2
-    assert told.stdout.count("NT_PRSTATUS") == 2
+    assert told.stdout.count("LOAD ") == 2 + len(_BEFORE_FIRMWARE)
+    assert told.stdout.count("NT_PRSTATUS") == told.stdout.count("QEMU  ") == 2
     assert told.stderr == ""
     assert path.stat().st_size > _SIZE
     assert path.stat().st_blocks * 512 < 1 << 20
+
+
+_BEFORE_FIRMWARE = [0xC0000, 0xE0000, 0x100000]
+_BIOS, _CARD = 0xFFFC0000, 0xFD000000
+
+
+@pytest.mark.parametrize(
+    ("card", "before", "after"),
+    [
+        ("none", [0, *_BEFORE_FIRMWARE, _BIOS], [0, _BIOS]),
+        ("std", [0, *_BEFORE_FIRMWARE, _BIOS], [0, 0xC0000, _CARD, _BIOS]),
+    ],
+)
+def test_memory_is_where_the_firmware_has_put_it(
+    qmpd: VMFactory, tmp_path: Path, card: str, before: list[int], after: list[int]
+) -> None:
+    # Measured on 7.2 and 10.0.
+    vm = _machine(qmpd, "-vga", card)
+    path = tmp_path / "core"
+
+    def addresses() -> list[int]:
+        with closing(Monitor(vm.qmp_path)) as monitor:
+            assert monitor("dump-guest-memory", paging=False, protocol=f"file:{path}", detach=True) == {"return": {}}
+        vm.clock.advance("1s")
+        vm.wait_for_event("DUMP_COMPLETED")
+        header = path.read_bytes()[: 1 << 12]
+        count = struct.unpack_from("<H", header, 56)[0]
+        return [struct.unpack_from("<Q", header, 64 + number * 56 + 24)[0] for number in range(1, count)]
+
+    assert addresses() == before
+    vm.clock.advance("100ms")
+    assert addresses() == after
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor("system_reset")
+    assert addresses() == before
 
 
 def test_what_is_in_memory_is_in_the_dumps(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from qmpd.monitor.results import EMPTY
 from qmpd.system.deferred import Deferred
 from qmpd.system.dumps import elf, kdump
 from qmpd.system.dumps.dump import ELF, KDUMP
-from qmpd.system.dumps.memory import of
+from qmpd.system.dumps.memory import dumped, of
 from qmpd.system.dumps.plan import Nowhere, Piece, Plan
 
 if TYPE_CHECKING:
@@ -144,8 +144,9 @@ def _begin(system: System, arguments: Arguments, output: Output, then: Callable[
     dumps.check_free()
     resume = dumps.stop()
     try:
-        memory = _wanted(of(system), arguments)
-        if not memory.size:
+        memory = _wanted(system, arguments)
+        total = _total(system, memory, arguments)
+        if not total:
             raise Refusal("dump-no-memory")
     except Refusal:
         dumps.give_up(resume=resume)
@@ -159,7 +160,7 @@ def _begin(system: System, arguments: Arguments, output: Output, then: Callable[
         plan, pace = Plan(_no_windows(), 0), KDUMP
     else:
         plan, pace = kdump.plan(memory, cpus, flat="raw" not in kind), KDUMP
-    dumps.begin(plan, output, memory.size, pace, resume=resume, then=then)
+    dumps.begin(plan, output, total, pace, resume=resume, then=then, size=memory.size)
 
 
 def _no_windows() -> Iterator[Piece]:
@@ -167,15 +168,22 @@ def _no_windows() -> Iterator[Piece]:
     raise ImageError("win-dump: invalid vmcoreinfo note size")
 
 
-def _wanted(memory: GuestMemory, arguments: Arguments) -> GuestMemory:
+def _wanted(system: System, arguments: Arguments) -> GuestMemory:
+    memory = dumped(system)
     if "begin" not in arguments:
         return memory
     begin, length = cast("int", arguments["begin"]), cast("int", arguments["length"])
     if not length:
         raise Refusal("dump-length-zero")
-    if begin < 0 or length < 0:
+    if (begin < 0 or length < 0) and system.release.behaviour.dump_begin_checked:
         raise Refusal("dump-begin")
     return memory.part(begin, length)
+
+
+def _total(system: System, memory: GuestMemory, arguments: Arguments) -> int:
+    """How many bytes are told to be dumped: of a part whose address is negative it is not what there is."""
+    begin = cast("int", arguments.get("begin", 0))
+    return memory.size if begin >= 0 else dumped(system).touched(begin, cast("int", arguments["length"]))
 
 
 # Plain copies

@@ -63,7 +63,10 @@ KDUMP = Pace(0.02, 1 << 32)
 
 
 class Dump(Activity[DumpStatus]):
-    """One dump of `total` bytes of memory; `then` is told how it ended, an error's text or None."""
+    """One dump of `size` bytes of memory; `then` is told how it ended, an error's text or None.
+
+    `total` bytes are told to be dumped, which with a wrong address is not what there is.
+    """
 
     KIND = "dump"
     TRANSITIONS: ClassVar = {
@@ -76,12 +79,12 @@ class Dump(Activity[DumpStatus]):
 
     __slots__ = (
         "_began", "_dumps", "_failure", "_machine", "_output", "_plan", "_resume", "_then", "_time", "_written",
-        "total",
+        "size", "total",
     )  # fmt: skip
 
     def __init__(
         self, dumps: Dumps, plan: Plan, output: Output, total: int, pace: Pace, *, resume: bool,
-        then: Callable[[str | None], None],
+        then: Callable[[str | None], None], size: int,
     ) -> None:  # fmt: skip
         super().__init__(DumpStatus.ACTIVE)
         self._dumps = dumps
@@ -95,12 +98,13 @@ class Dump(Activity[DumpStatus]):
         self._failure: str | None = None
         self._written = False
         self.total = total
+        self.size = size
 
     @property
     def completed(self) -> int:
         """How much is done, as far as anybody can tell meanwhile."""
         if self.state is not DumpStatus.ACTIVE:
-            return self.total if self.state is DumpStatus.COMPLETED else 0
+            return self.size if self.state is DumpStatus.COMPLETED else 0
         gone = self._machine.schedule.now(Time.REAL) - self._began
         share = min(self.total * gone // max(self._time, 1), self.total - 1)
         return max(0, share) // PAGE * PAGE
@@ -215,10 +219,11 @@ class Dumps:
             self.machine.vm_start()
 
     def begin(
-        self, plan: Plan, output: Output, total: int, pace: Pace, *, resume: bool, then: Callable[[str | None], None]
-    ) -> None:
+        self, plan: Plan, output: Output, total: int, pace: Pace, *, resume: bool, then: Callable[[str | None], None],
+        size: int,
+    ) -> None:  # fmt: skip
         """Begin one; `then` is told how it ended."""
         self.machine.busy_with = BUSY
         self.activities.begin(
-            NAME, Dump(self, plan, output, total, pace, resume=resume, then=then), 0
+            NAME, Dump(self, plan, output, total, pace, resume=resume, then=then, size=size), 0
         )

@@ -1,6 +1,7 @@
 """A core dump as an ELF file (System V ABI, "Object Files"): a note for each CPU, a segment for each range of memory.
 
-The CPUs' registers are zeros: there is no CPU that has any.
+For each CPU there are two notes: what any core file has of a process, and QEMU's own (`QEMUCPUState`).  The CPUs'
+registers are zeros: there is no CPU that has any.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _CORE, _CURRENT, _LOAD, _NOTE = 4, 1, 1, 4
 _X86_64, _386 = 62, 3
 _PRSTATUS = 1
+_OWN = 440
+"""The bytes of QEMU's own note: a version, its size, and registers."""
 _LARGEST_32 = 0xFFFF_FFFF
 
 
@@ -38,7 +41,7 @@ _IDENT = 16
 
 
 def notes(cpus: int, *, wide: bool) -> bytes:
-    """The notes of these CPUs: for each a NT_PRSTATUS with its number as that of a process."""
+    """The notes of these CPUs: a NT_PRSTATUS for each, with its number as that of a process; then QEMU's own."""
     status = _WIDE.status if wide else _NARROW.status
     process = 32 if wide else 24
     found = b""
@@ -46,7 +49,8 @@ def notes(cpus: int, *, wide: bool) -> bytes:
         content = bytearray(status)
         content[process : process + 4] = (number + 1).to_bytes(4, "little")
         found += struct.pack("<III", 5, status, _PRSTATUS) + b"CORE\0\0\0\0" + bytes(content)
-    return found
+    own = struct.pack("<II", 1, _OWN).ljust(_OWN, b"\0")
+    return found + cpus * (struct.pack("<III", 5, _OWN, 0) + b"QEMU\0\0\0\0" + own)
 
 
 def plan(memory: GuestMemory, cpus: int, *, long_mode: bool) -> Plan:

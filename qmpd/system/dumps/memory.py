@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
+from qmpd.guest.phases import GuestPhase
 from qmpd.hardware.memory import MemoryLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from qmpd.guest.course import Guest
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine import MachineSettings
 
 PAGE = 4096
 _FOUR_GIBIBYTES = 4 << 30
 _FIRMWARE = 256 << 10
+_VIDEO, _ROMS, _LOW_FIRMWARE, _MEBIBYTE = 0xA0000, 0xC0000, 0xE0000, 0x100000
+_VIDEO_MEMORY = (0xFD000000, 0xFE000000)
+"""Where SeaBIOS puts the memory of QEMU's standard graphics card."""
+_CARD = "VGA"
+_WITH_PAM = frozenset({"pc", "q35"})
 
 Range = tuple[int, int]
 """The first address, and the one behind the last."""
@@ -31,6 +39,13 @@ class GuestMemory:
     def size(self) -> int:
         """How many bytes there are."""
         return sum(end - first for first, end in self.ranges)
+
+    def touched(self, begin: int, length: int) -> int:
+        """How many bytes QEMU counts of a part that begins at a negative address, which it takes for a large one."""
+        word = 1 << 64
+        most = (begin + length) % word
+        sizes = [min(end, most) - (begin if begin < 0 else max(first, begin)) for first, end in self.ranges]
+        return sum(max(0, each) for each in sizes)
 
     def part(self, begin: int, length: int) -> GuestMemory:
         """What of it lies in a part of the addresses."""
@@ -62,6 +77,10 @@ class Machine(Protocol):
     """Who has memory (`qmpd.system.system.System`)."""
 
     @property
+    def guest(self) -> Guest | None:
+        """What runs on it."""
+
+    @property
     def settings(self) -> MachineSettings:
         """What it was started with."""
 
@@ -86,3 +105,34 @@ def of(system: Machine) -> GuestMemory:
     if layout.above:
         ranges.append((_FOUR_GIBIBYTES, _FOUR_GIBIBYTES + layout.above))
     return GuestMemory(ranges, system.memory_pages)
+
+
+def dumped(system: Machine) -> GuestMemory:
+    """The memory of a machine in the pieces in which a dump finds it.
+
+    Before the firmware has run a PC has its read-only memory below one MiB, which then is memory like all other; a
+    graphics card has a window there, and its own memory where the firmware has put it (hw/pci-host/pam.c).
+    """
+    memory = of(system)
+    if system.settings.board.family not in _WITH_PAM or not memory.ranges:
+        return memory
+    first, *others = memory.ranges
+    top = first[1]
+    has_card, has_run = _CARD in system.inventory.drivers(), _is_shadowed(system.guest)
+    cuts = [_ROMS, *([] if has_run else [_LOW_FIRMWARE, _MEBIBYTE])]
+    if has_run and not has_card:
+        cuts = []
+    cuts = [0, *(each for each in cuts if each < top), top]
+    ranges = list(pairwise(cuts))
+    if has_card and top > _ROMS:
+        ranges[0] = (0, _VIDEO)
+    if has_card and has_run:
+        others = [_VIDEO_MEMORY, *others]
+    return GuestMemory([*ranges, *others], system.memory_pages)
+
+
+def _is_shadowed(guest: Guest | None) -> bool:
+    """Whether the firmware has made memory of its read-only memory, since the last reset."""
+    if guest is None or guest.phase in (GuestPhase.RESET, GuestPhase.FIRMWARE_RESTART):
+        return False
+    return guest.phase is not GuestPhase.FIRMWARE or guest.firmware_has_run
