@@ -95,6 +95,7 @@ def test_exports(release: str) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_dumps(release: str) -> None:
     wanted = (
-        "guest runs: detached", "not started: format kdump-zlib", "guest runs: format win", "targets", "memsave", "pieces",
+        "guest runs: detached", "not started: format kdump-zlib", "guest runs: format win", "targets", "memsave",
+        "pieces",
     )  # fmt: skip
     check(release, "dump", lambda scenario: scenario["scenario"].startswith(wanted))
