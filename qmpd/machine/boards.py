@@ -47,7 +47,7 @@ class Board(NamedTuple):
 
     Buses and devices:
 
-    - `has_pci`: a PCI bus, and a USB controller where it is asked for.
+    - `has_pci`: a PCI bus, whose bridge can make memory of the firmware's, and a USB controller where it is asked for.
     - `boots_from`: the letters of the devices that its firmware can be told to start from.
     - `takes_vga`: `-vga` makes a card.
     - `hotplugs_freely`: devices that need no bus can be added to a machine that runs.

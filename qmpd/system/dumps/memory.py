@@ -22,7 +22,6 @@ _VIDEO, _ROMS, _LOW_FIRMWARE, _MEBIBYTE = 0xA0000, 0xC0000, 0xE0000, 0x100000
 _VIDEO_MEMORY = (0xFD000000, 0xFE000000)
 """Where SeaBIOS puts the memory of QEMU's standard graphics card."""
 _CARD = "VGA"
-_WITH_PAM = frozenset({"pc", "q35"})
 
 Range = tuple[int, int]
 """The first address, and the one behind the last."""
@@ -114,7 +113,7 @@ def dumped(system: Machine) -> GuestMemory:
     graphics card has a window there, and its own memory where the firmware has put it (hw/pci-host/pam.c).
     """
     memory = of(system)
-    if system.settings.board.family not in _WITH_PAM or not memory.ranges:
+    if not system.settings.board.has_pci or not memory.ranges:
         return memory
     first, *others = memory.ranges
     top = first[1]
