@@ -62,14 +62,22 @@ def _with_clusters(node: BlockNode) -> BlockNode | None:
     return None
 
 
+def is_encrypted(node: BlockNode) -> bool:
+    """Whether the bytes of an image are encrypted."""
+    return node.driver == "luks" or getattr(node.content, "encryption", None) is not None
+
+
 def describe(node: BlockNode) -> dict[str, Any]:
     """The members of `ImageInfo` that a format has of its own."""
     content = node.content
     found: dict[str, Any]
     if isinstance(content, QedContent):
         return {"cluster-size": content.header.cluster_size, **node.image}
-    if node.driver in FOREIGN:
-        found = {"cluster-size": content.cluster_size, "format-specific": content.specific}  # type: ignore[union-attr]
+    if node.driver in FOREIGN or node.driver == "luks":
+        found = {
+            "cluster-size": getattr(content, "cluster_size", None),
+            "format-specific": getattr(content, "specific", None),
+        }
         return {name: value for name, value in found.items() if value is not None}
     if not isinstance(content, Qcow2Content):
         return {}
@@ -99,6 +107,9 @@ def _specific(node: BlockNode, content: Qcow2Content) -> dict[str, Any]:
     if header.version >= 3:
         specific["corrupt"] = bool(header.incompatible & layout.CORRUPT)
         specific["extended-l2"] = header.extended
+    if content.encryption is not None:
+        specific["encrypt"] = {"format": "luks", **content.encryption[0].describe()}
+    if header.version >= 3:
         if header.bitmaps is not None:
             from qmpd.block.images.qcow2.bitmaps import read_directory
 

@@ -15,9 +15,23 @@ if TYPE_CHECKING:
 LARGEST = 10**15
 """The most bytes or requests a second that can be said."""
 
+LARGEST_DISK = (1 << 63) - (1 << 30)
+"""The most bytes that a disk can have."""
+
 UNITS = ("bps", "iops")
 WAYS = ("total", "read", "write")
 PAIRS = tuple((unit, way) for unit in UNITS for way in WAYS)
+
+
+def check_size(size: int) -> None:
+    """Refuse a size that no disk can have.
+
+    :raise Refusal: none can.
+    """
+    if size >= 1 << 63:
+        raise Refusal("size-negative-image")
+    if size > LARGEST_DISK:
+        raise Refusal("size-beyond", size=size, most=LARGEST_DISK)
 
 
 class Limits:

@@ -97,6 +97,10 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
     check_options(content.header, node.options)
     if "data-file" in node.children and not content.header.incompatible & layout.DATA_FILE:
         raise Refusal("qcow2-data-file")
+    if content.header.encryption or node.options.keys() & {"encrypt", "encrypt.format"}:
+        from qmpd.block.encrypting import unlock_qcow2
+
+        unlock_qcow2(node, graph, content)
     content.keeps_room = is_on(node.options.get("discard-no-unref"))
     content.tell_corrupt = partial(_tell_corrupt, node, graph)
     return content
@@ -113,14 +117,18 @@ def _qed(node: BlockNode, graph: BlockGraph) -> Content:
 def _foreign(node: BlockNode, graph: BlockGraph) -> Content:
     from qmpd.block.drivers.foreign import Foreign
 
-    secret = None
-    if node.driver == "luks" and (name := node.options.get("key-secret")) is not None:
-        assert graph.servers.secret is not None
-        secret = graph.servers.secret(str(name))
-    found = Foreign(node.driver, below(node), secret)
+    found = Foreign(node.driver, below(node))
     if not node.read_only:
         raise NotModelled(f"writing to {node.driver} images; it reads those that are opened read-only")
     return found
+
+
+def _luks(node: BlockNode, graph: BlockGraph) -> Content:
+    from qmpd.block.encrypting import luks_content
+
+    if not node.read_only:
+        check_writable(node.children["file"])
+    return luks_content(node, graph)
 
 
 def _tell_corrupt(node: BlockNode, graph: BlockGraph, error: CorruptImage, fatal: bool) -> None:
@@ -158,6 +166,7 @@ _MAKE: dict[str, Make] = {
     "qcow2": _qcow2,
     "qed": _qed,
     **dict.fromkeys(FOREIGN, _foreign),
+    "luks": _luks,
     "throttle": _filter("filters", "Throttle"),
     "copy-on-read": _filter("filters", "CopyOnRead"),
     "copy-before-write": _filter("saving", "CopyBeforeWrite"),

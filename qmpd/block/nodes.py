@@ -111,7 +111,13 @@ class BlockNode:
         driver, file = DRIVERS[self.driver], self.children.get("file")
         if driver.is_filter or file is None or not DRIVERS[file.driver].is_protocol or self._has_other_backing:
             return ""
-        return "" if any(name in self.options for name in driver.strong) else file.exact_name
+        return "" if any(name in self.options for name in driver.strong) or self._key else file.exact_name
+
+    @property
+    def _key(self) -> dict[str, Any]:
+        """Which secret opens a qcow2 image, as an option of its own; empty where none does."""
+        key = (self.options.get("encrypt") or {}).get("key-secret", self.options.get("encrypt.key-secret"))
+        return {"encrypt.key-secret": key} if key is not None else {}
 
     @property
     def _has_other_backing(self) -> bool:
@@ -133,6 +139,7 @@ class BlockNode:
         found: dict[str, Any] = {}
         for name in driver.strong:
             found |= _flat(name, self.options.get(name))
+        found |= self._key
         found["driver"] = self.driver
         if self.driver == "quorum":
             found["children"] = [child.full_options for child in self.children.values()]

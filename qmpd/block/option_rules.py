@@ -164,9 +164,7 @@ def check_opened(node: BlockNode) -> None:
 
     :raise MachineError: they do not go with it.
     """
-    if node.driver == "qcow2":
-        _check_encryption(node)
-    elif node.driver == "copy-on-read" and node.options.get("bottom") is not None:
+    if node.driver == "copy-on-read" and node.options.get("bottom") is not None:
         _check_bottom(node, str(node.options["bottom"]))
     elif node.driver == "quorum" and len({child.size for child in node.children.values()}) > 1:
         raise MachineError("Could not refresh total sector count: Input/output error")
@@ -179,9 +177,3 @@ def _check_bottom(node: BlockNode, bottom: str) -> None:
     if at is None:
         # QEMU ends itself here.
         raise MachineError(f"Bottom node '{bottom}' not found")
-
-
-def _check_encryption(node: BlockNode) -> None:
-    wanted = (node.options.get("encrypt") or {}).get("format")
-    if wanted is not None:
-        raise MachineError(f"No encryption in image header, but options specified format '{wanted}'")

@@ -80,11 +80,12 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
         return 0, ALL
     if role is Role.TARGET:
         return WRITE, ALL & ~RESIZE
-    if parent.inactive and role in (Role.METADATA, Role.DATA):
+    if parent.inactive and role in (Role.METADATA, Role.DATA, Role.ENCRYPTED):
         return does | READ, shares | WRITE | UNCHANGED | RESIZE
     if role is Role.METADATA:
         return does | READ | (0 if parent.read_only else WRITE | RESIZE), (shares | UNCHANGED) & ~(WRITE | RESIZE)
-    if role is Role.DATA:
+    if role in (Role.DATA, Role.ENCRYPTED):
+        does |= READ if role is Role.ENCRYPTED else 0
         return does | (RESIZE if does & WRITE else 0), (shares | UNCHANGED) & ~(RESIZE if does & WRITE else 0)
     if role is Role.VOTER:
         return does, READ | UNCHANGED

@@ -91,9 +91,11 @@ class _Listed:
     def __init__(self) -> None:
         self.of_state: list[Snapshot] = []
         self.of_disk: list[tuple[BlockNode, list[Snapshot]]] = []
+        self.on_all = True
 
     def read(self, disks: Disks, first: BlockNode) -> None:
         self.of_state = snapshots_of(first)
+        self.on_all = len(disks.able) == len(disks.nodes)
         self.of_disk = [(node, snapshots_of(node)) for node in disks.able]
 
 
@@ -119,9 +121,11 @@ def _told(system: System, listed: _Listed) -> str:
     columns = COLUMNS[system.release.behaviour.snapshot_columns]
     if not any(kept for _, kept in listed.of_disk):
         return "There is no snapshot available.\n"
+    may_be_on_all = listed.on_all or system.release.behaviour.snapshots_everywhere_of_able
     everywhere = [
-        each for each in listed.of_state if all(find(kept, each.name) is not None for _, kept in listed.of_disk)
-    ]
+        each for each in listed.of_state
+        if may_be_on_all and all(find(kept, each.name) is not None for _, kept in listed.of_disk)
+    ]  # fmt: skip
     head = f"{columns.line.format(*columns.names)}\n"
     said = "List of snapshots present on all disks:\n"
     # Their ids need not be the same on all disks.
@@ -141,12 +145,20 @@ def _device(node: BlockNode) -> str:
 
 
 def _line(snapshot: Snapshot, identifier: str, columns: Columns) -> str:
-    date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.seconds))
-    seconds, rest = divmod(snapshot.clock, _SECOND)
-    clock = columns.clock.format(seconds // 3600, seconds // 60 % 60, seconds % 60, rest // 1_000_000)
-    counted = columns.uncounted if snapshot.instructions is None else str(snapshot.instructions)
-    size = size_text(snapshot.state_size)
-    return columns.line.format(identifier, snapshot.name, size, date, clock, counted) + "\n"
+    return snapshot_line(
+        columns, identifier, snapshot.name, snapshot.state_size, snapshot.seconds, snapshot.clock, snapshot.instructions
+    )
+
+
+def snapshot_line(
+    columns: Columns, identifier: str, name: str, size: int, date: int, clock: int, instructions: int | None
+) -> str:
+    """A line of a list of snapshots: sizes in bytes, the date in seconds, the machine's clock in nanoseconds."""
+    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(date))
+    seconds, rest = divmod(clock, _SECOND)
+    time_told = columns.clock.format(seconds // 3600, seconds // 60 % 60, seconds % 60, rest // 1_000_000)
+    counted = columns.uncounted if instructions is None else str(instructions)
+    return columns.line.format(identifier, name, size_text(size), shown, time_told, counted) + "\n"
 
 
 def size_text(size: int) -> str:

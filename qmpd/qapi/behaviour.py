@@ -174,6 +174,9 @@ ABOUT: dict[str, str] = {
     " changed between 5.2 and 7.2",
     "snapshot_columns": "the columns of info snapshots: 'classic', or 'wide' (underlined names, four digits of hours,"
     " and -- for no count of instructions); changed between 7.2 and 10.0",
+    "luks_detached_header": "a LUKS volume tells whether its header is in another file; came between 7.2 and 10.0",
+    "snapshots_everywhere_of_able": "info snapshots takes a snapshot for one of all disks where those that"
+    " can have none lack it; seen in 10.0 alone",
     "snapshot_list_marked": "info snapshots puts 'Error: ' in front of what it cannot do; came between 10.0 and 11.1",
     "state_errors_told": "what is wrong with the state of a machine that cannot be loaded is part of the error; false:"
     " it goes to standard error; changed between 10.0 and 11.1",
@@ -377,6 +380,8 @@ class Behaviour:
     snapshot_deletion_checks: bool = True
     snapshot_needs_active: bool = True
     snapshot_columns: str = "wide"
+    luks_detached_header: bool = True
+    snapshots_everywhere_of_able: bool = False
     snapshot_list_marked: bool = False
     state_errors_told: bool = False
     bare_state_size: int = 1104

@@ -1,7 +1,6 @@
-"""vmdk, vdi, vpc, vhdx and luks: images that libraries read, and nobody here writes.
+"""vmdk, vdi, vpc and vhdx: images that a library reads, and nobody here writes.
 
-The libraries (dissect.hypervisor, dissect.fve) come with the extra `images`.  They are given what is below the node as
-an open file.  Whatever they raise at an image that contradicts itself is told as such.
+The library (dissect.hypervisor) comes with the extra `images`.  It is given what is below the node as an open file.
 """
 
 from __future__ import annotations
@@ -35,14 +34,13 @@ _MOST = 64 << 20
 _BEGIN, _HERE = 0, 1
 """From where a file's `seek` counts; from the end is any other."""
 _NO_PARENT = "ffffffff"
-_VPC, _LUKS, _VHDX, _VDI = b"conectix", b"LUKS\xba\xbe", b"vhdxfile", 0xBEDA107F
+_VPC, _VHDX, _VDI = b"conectix", b"vhdxfile", 0xBEDA107F
 _VMDK, _DESCRIPTOR = (b"KDMV", b"COWD"), b"# Disk DescriptorFile"
 # Of a VHD's footer: who made it, the size, and cylinders, heads and sectors; those of the largest disk that has them.
 _FOOTER = struct.Struct(">28x4s16xQHBB")
 _LARGEST = (0xFFFF, 16, 255)
 _BY_SIZE = (b"win ", b"qem2", b"d2v ", b"tap\0", b"CTXS")
 """The programs whose VHDs are as large as they say, whatever the cylinders are."""
-_SLOT = 8
 
 
 class _Opened(NamedTuple):
@@ -57,16 +55,13 @@ class _Opened(NamedTuple):
 class Foreign:
     """An image that is read (`qmpd.block.content.Content`)."""
 
-    is_encrypted = False
-
-    def __init__(self, driver: str, file: Content, secret: bytes | None = None) -> None:
+    def __init__(self, driver: str, file: Content) -> None:
         """:raise ImageError: it is no image of this kind, or contradicts itself.
         :raise NotModelled: there is no library for it, or the library does not read such.
         """
         self.file = file
-        self.is_encrypted = driver == "luks"
         self._lock = threading.Lock()
-        self._opened = away(lambda: _open(driver, file, secret))
+        self._opened = away(lambda: _open(driver, file))
 
     @property
     def size(self) -> int:
@@ -147,13 +142,11 @@ class _File:
         return data
 
 
-def _open(driver: str, file: Content, secret: bytes | None) -> _Opened:
-    if driver == "luks" and secret is None:
-        raise Refusal("luks-key")
+def _open(driver: str, file: Content) -> _Opened:
     head = file.read(0, min(file.size, 4 * _SECTOR)).ljust(4 * _SECTOR, b"\0")
     _CHECKS[driver](head, file)
     try:
-        return _OPEN[driver](file, head, secret)
+        return _OPEN[driver](file, head)
     except ImportError:
         raise NotModelled(
             f"{driver} images without the libraries that read them (the extra 'images': pip install qmpd[images])"
@@ -188,11 +181,6 @@ def _check_vhdx(head: bytes, file: Content) -> None:
         raise ImageError(f"Could not open '{_name(file)}': Invalid argument", errno.EINVAL)
 
 
-def _check_luks(head: bytes, file: Content) -> None:
-    if not head.startswith(_LUKS):
-        raise ImageError("Volume is not in LUKS format")
-
-
 def _name(file: Content) -> str:
     node = getattr(file, "node", None)
     return "" if node is None else str(node.exact_name)
@@ -205,7 +193,7 @@ def _footer(file: Content) -> bytes:
 # Opening
 
 
-def _vmdk(file: Content, head: bytes, secret: bytes | None) -> _Opened:
+def _vmdk(file: Content, head: bytes) -> _Opened:
     from dissect.hypervisor.disk.vmdk import VMDK
 
     if head.startswith(_DESCRIPTOR):
@@ -228,7 +216,7 @@ def _vmdk(file: Content, head: bytes, secret: bytes | None) -> _Opened:
     return _Opened(image, image.size, cluster, {"type": "vmdk", "data": data})
 
 
-def _vdi(file: Content, head: bytes, secret: bytes | None) -> _Opened:
+def _vdi(file: Content, head: bytes) -> _Opened:
     from dissect.hypervisor.disk.vdi import VDI
 
     image = VDI(_File(file))
@@ -237,7 +225,7 @@ def _vdi(file: Content, head: bytes, secret: bytes | None) -> _Opened:
     return _Opened(image.open(), image.size, image.block_size)
 
 
-def _vpc(file: Content, head: bytes, secret: bytes | None) -> _Opened:
+def _vpc(file: Content, head: bytes) -> _Opened:
     from dissect.hypervisor.disk.vhd import VHD
 
     is_fixed = not head.startswith(_VPC)
@@ -252,7 +240,7 @@ def _vpc(file: Content, head: bytes, secret: bytes | None) -> _Opened:
     return _Opened(image, size, cluster)
 
 
-def _vhdx(file: Content, head: bytes, secret: bytes | None) -> _Opened:
+def _vhdx(file: Content, head: bytes) -> _Opened:
     from dissect.hypervisor.disk.vhdx import VHDX
 
     image = VHDX(_File(file))
@@ -261,49 +249,9 @@ def _vhdx(file: Content, head: bytes, secret: bytes | None) -> _Opened:
     return _Opened(image, image.size, image.block_size)
 
 
-def _luks(file: Content, head: bytes, secret: bytes | None) -> _Opened:
-    from dissect.fve.luks import LUKS
-
-    assert secret is not None
-    (version,) = struct.unpack_from(">H", head, len(_LUKS))
-    if version != 1:
-        raise ImageError(f"LUKS version {version} is not supported", errno.ENOTSUP)
-    image = LUKS(_File(file))
-    try:
-        image.unlock_with_passphrase(secret)
-    except ValueError:
-        raise ImageError("Invalid password, cannot unlock any keyslot", errno.EPERM) from None
-    data, payload = _described_luks(head)
-    return _Opened(image.open(), file.size - payload, None, {"type": "luks", "data": data})
-
-
-def _described_luks(head: bytes) -> tuple[dict[str, Any], int]:
-    """What a header says (LUKS On-Disk Format 1.2.3), and where the bytes begin."""
-    cipher, mode, hashed, payload, key_size, iterations, uuid = struct.unpack_from(">8x32s32s32sII20x32xI40s", head)
-    cipher_name, mode_name = _text(cipher), _text(mode)
-    chain, _, vector = mode_name.partition("-")
-    halves = 2 if chain == "xts" else 1
-    slots: list[dict[str, Any]] = []
-    for number in range(_SLOT):
-        active, rounds, place, stripes = struct.unpack_from(">II32xII", head, 208 + 48 * number)
-        slot: dict[str, Any] = {"active": active == 0x00AC71F3, "key-offset": place * _SECTOR}
-        slots.append(slot | ({"iters": rounds, "stripes": stripes} if slot["active"] else {}))
-    generator, _, generator_hash = vector.partition(":")
-    data = {
-        "cipher-alg": f"{cipher_name}-{key_size * 8 // halves}", "cipher-mode": chain, "ivgen-alg": generator,
-        "hash-alg": _text(hashed), "payload-offset": payload * _SECTOR, "master-key-iters": iterations,
-        "uuid": _text(uuid), "slots": slots,
-    }  # fmt: skip
-    return data | ({"ivgen-hash-alg": generator_hash} if generator_hash else {}), payload * _SECTOR
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode("ascii", "replace")
-
-
 _CHECKS: dict[str, Callable[[bytes, Content], None]] = {
-    "vmdk": _check_vmdk, "vdi": _check_vdi, "vpc": _check_vpc, "vhdx": _check_vhdx, "luks": _check_luks,
+    "vmdk": _check_vmdk, "vdi": _check_vdi, "vpc": _check_vpc, "vhdx": _check_vhdx,
 }  # fmt: skip
-_OPEN: dict[str, Callable[[Content, bytes, bytes | None], _Opened]] = {
-    "vmdk": _vmdk, "vdi": _vdi, "vpc": _vpc, "vhdx": _vhdx, "luks": _luks,
+_OPEN: dict[str, Callable[[Content, bytes], _Opened]] = {
+    "vmdk": _vmdk, "vdi": _vdi, "vpc": _vpc, "vhdx": _vhdx,
 }  # fmt: skip

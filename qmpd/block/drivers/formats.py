@@ -17,6 +17,8 @@ from qmpd.block.images.qcow2.reading import nothing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from qmpd.block.images.luks.cipher import SectorCipher
+    from qmpd.block.images.luks.header import LuksHeader
     from qmpd.block.images.qcow2.compressing import Compressor
     from qmpd.block.images.qcow2.header import Header
     from qmpd.block.images.qcow2.reading import Parts
@@ -117,6 +119,19 @@ class Layered(Content):
         raise NotImplementedError
 
 
+def _decrypted(
+    file: Storage, data: Storage | None, parts: Parts | None, cipher: SectorCipher
+) -> tuple[Storage | None, Parts]:
+    """The data file and the parts of an encrypted image: all but the guest's bytes is as it is."""
+    from qmpd.block.images.luks.cipher import Encrypted
+
+    def part(name: str) -> Storage:
+        storage = file if parts is None else parts(name)
+        return Encrypted(storage, cipher) if name == "data" else storage
+
+    return None if data is None else Encrypted(data, cipher), part
+
+
 class Qcow2Content(Layered):
     """A qcow2 image.  The header is read at once, all else when the first bytes are asked for."""
 
@@ -129,6 +144,8 @@ class Qcow2Content(Layered):
         self._is_changed = False
         self.keeps_room = False
         self.header: Header = read_header(file, read_only=read_only)
+        # How the guest's bytes are encrypted, where they are.
+        self.encryption: tuple[LuksHeader, SectorCipher] | None = None
         self._image: Qcow2 | None = None
         self._compressor: tuple[Qcow2, Compressor] | None = None
         self.tell_corrupt: Callable[[CorruptImage, bool], None] | None = None
@@ -145,7 +162,11 @@ class Qcow2Content(Layered):
         if self._is_broken:
             raise failure(errno.ENOMEDIUM)
         if self._image is None:
-            self._image = Qcow2(self.file, read_only=self.read_only, data=self.data, parts=self._parts())
+            data: Storage | None = self.data
+            parts = self._parts()
+            if self.encryption is not None:
+                data, parts = _decrypted(self.file, data, parts, self.encryption[1])
+            self._image = Qcow2(self.file, read_only=self.read_only, data=data, parts=parts)
             self._image.keeps_room = self.keeps_room
             self.header = self._image.header
             self._look_behind()

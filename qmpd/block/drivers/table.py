@@ -18,6 +18,7 @@ class Role(enum.Enum):
     COMMITTED = "what is passed through, and written by the job that put this there"
     WATCHED = "what is passed through, and read before it is written"
     DATA = "where a format has the guest's bytes"
+    ENCRYPTED = "where a volume has the guest's bytes, encrypted"
     METADATA = "where a format has its tables"
     BACKING = "what shows where there is nothing"
     TARGET = "where old bytes are saved"
@@ -43,7 +44,7 @@ class Driver(NamedTuple):
     spelled: Mapping[str, str] = MappingProxyType({})
 
 
-FOREIGN = ("vmdk", "vdi", "vpc", "vhdx", "luks")
+FOREIGN = ("vmdk", "vdi", "vpc", "vhdx")
 """Formats that libraries read, and nobody here writes (`qmpd.block.drivers.foreign`)."""
 
 DRIVERS: dict[str, Driver] = {
@@ -58,7 +59,7 @@ DRIVERS: dict[str, Driver] = {
     "qcow2": Driver({"file": Role.METADATA, "data-file": Role.DATA, "backing": Role.BACKING}, grows=True),
     "qed": Driver({"file": Role.METADATA, "backing": Role.BACKING}, grows=True),
     **dict.fromkeys(FOREIGN, Driver({"file": Role.METADATA})),
-    "luks": Driver({"file": Role.METADATA}, strong=("key-secret",)),
+    "luks": Driver({"file": Role.ENCRYPTED}, strong=("key-secret",), grows=True),
     "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
     "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),

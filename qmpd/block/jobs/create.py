@@ -15,9 +15,11 @@ from qmpd.block.images.empty import EMPTY
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2.creation import Options as ImageOptions
 from qmpd.block.images.qcow2.creation import check as check_image
-from qmpd.block.images.qcow2.creation import create
+from qmpd.block.images.qcow2.creation import create, needed_l1
+from qmpd.block.images.qcow2.mapping import check_l1
 from qmpd.block.jobs.job import Job
 from qmpd.block.jobs.steps import JobFailure, Options, Work
+from qmpd.block.limits import check_size
 from qmpd.block.nodes import Drive
 from qmpd.block.opening import Opener
 from qmpd.block.permissions import check_writable
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
     Making = Callable[[], None]
 
-_MADE = ("file", "qcow2")
 # What an image of the older formats can be told and be made.
 _PLAIN = frozenset({"driver", "file", "size"})
 _ZEROS = 1 << 20
@@ -81,10 +82,11 @@ class Create(_Once):
         driver = self._options["driver"]
         if driver != "file" and self.jobs.behaviour.job_create_waits:
             yield Work(_nothing)
-        if driver not in _MADE and not (driver in EMPTY and set(self._options) <= _PLAIN):
+        makers = {"file": self._file, "qcow2": self._qcow2, "luks": self._luks}
+        if driver not in makers and not (driver in EMPTY and set(self._options) <= _PLAIN):
             yield Work(_nothing)
             raise self._why_not(driver)
-        make = self._file() if driver == "file" else self._qcow2() if driver == "qcow2" else self._empty(EMPTY[driver])
+        make = makers[driver]() if driver in makers else self._empty(EMPTY[driver])
         outcome = yield Work(make)
         if outcome.error is not None:
             raise outcome.error
@@ -110,16 +112,12 @@ class Create(_Once):
 
     def _why_not(self, driver: str) -> JobFailure | Refusal:
         """Why QEMU would not make this image either, or that qmpd does not."""
-        if driver == "luks" and "key-secret" not in self._options:
-            return JobFailure(errno.EINVAL, "Parameter 'key-secret' is required for cipher")
         if driver == "vpc" and not self._options.get("force-size") and not _has_geometry(int(self._options["size"])):
             return JobFailure(errno.EINVAL, "The requested image size cannot be represented in CHS geometry")
         return NotModelled(f"new images of driver {driver}")
 
     def _qcow2(self) -> Making:
         options = self._options
-        if "encrypt" in options:
-            raise NotModelled("new images that are encrypted")
         file = self._use(options["file"])
         data = self._use(options["data-file"]) if "data-file" in options else None
         if "backing-fmt" in options and "backing-file" not in options:
@@ -136,9 +134,38 @@ class Create(_Once):
             data_file_raw=bool(options.get("data-file-raw")),
         )  # fmt: skip
         check_image(told)
+        try:
+            check_size(told.size)
+            check_l1(needed_l1(told))
+        except Refusal as error:
+            raise Refusal("image-resize", why=error) from None
+        except ImageError as error:
+            raise Refusal("image-resize", why=error.message) from None
         storage, other = file.port, None if data is None else data.port
         assert storage is not None
-        return lambda: create(storage, told, data=other).flush()
+        if "encrypt" not in options:
+            return lambda: create(storage, told, data=other).flush()
+        from qmpd.block.encrypting import new_header
+
+        luks = new_header(self.jobs.graph, options["encrypt"], "encrypt.")
+        return lambda: create(storage, told, data=other, luks=luks).flush()
+
+    def _luks(self) -> Making:
+        options = self._options
+        file = self._use(options["file"])
+        if int(options["size"]) % _SECTOR:
+            raise ImageError("The image size must be a multiple of 512 bytes")
+        from qmpd.block.encrypting import new_header
+
+        room, write = new_header(self.jobs.graph, options, "")
+        storage = file.port
+        assert storage is not None
+
+        def make() -> None:
+            storage.truncate(room + int(options["size"]))
+            write(storage, 0)
+
+        return make
 
     def _use(self, reference: Any) -> BlockNode:
         """The node that a reference names or describes, to be written."""

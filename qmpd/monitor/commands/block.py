@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from qmpd.block.description import cluster_of, describe, filename_of, passed_through, zeroed_unit_of
+from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through, zeroed_unit_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.nodes import NAMELESS
 from qmpd.block.opening import Opener, of_file
@@ -136,6 +136,8 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         image["cluster-size"] = cluster
     if "limits" in image and "cluster-size" in image:
         image["limits"] = {**image["limits"], **_limits_of_format(node, image["cluster-size"])}
+    if "limits" in image and is_encrypted(node):
+        image["limits"] = {**image["limits"], "request-alignment": _SECTOR}
     if DRIVERS[node.driver].is_filter:
         first = node.children.get(DRIVERS[node.driver].first)
         children = sorted(node.children.values(), key=lambda child: child is not first)
@@ -178,8 +180,11 @@ def _information(system: System, node: BlockNode, *, flat: bool = False) -> dict
         "write_threshold": node.threshold,
         "image": _image(system, node, flat=flat),
     }
-    if node.driver == "luks":
+    if is_encrypted(node):
         information["encrypted"] = information["image"]["encrypted"] = True
+        if system.release.behaviour.luks_detached_header:
+            data = information["image"]["format-specific"]["data"]
+            data.get("encrypt", data)["detached-header"] = False
     if "active" in information:
         information["active"] = not node.inactive
     if node.bitmaps:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.description import is_encrypted
 from qmpd.block.jobs.create import Amend, Create
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
@@ -32,6 +33,8 @@ def x_blockdev_amend(system: System, session: Client, arguments: Arguments) -> o
     options = cast("dict[str, Any]", arguments["options"])
     if options["driver"] != node.driver:
         raise Refusal("amend-driver")
+    if is_encrypted(node):
+        raise NotModelled("changing the keys of encrypted images")
     if node.driver != "qcow2":
         raise Refusal("amend-not-supported")
     Amend(system.jobs, cast("str", arguments["job-id"]), options).start()

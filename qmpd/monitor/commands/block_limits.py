@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.block.content import text_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
-from qmpd.block.limits import Limits
+from qmpd.block.limits import Limits, check_size
 from qmpd.block.nodes import Drive
 from qmpd.common.refusals import Refusal
 from qmpd.monitor.commands.block import find_drive
@@ -108,6 +108,7 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
 
 
 def _check_resizable(node: BlockNode, size: int) -> None:
+    check_size(size)
     if not DRIVERS[node.driver].grows:
         raise CommandError("Image format driver does not support resize")
     if node.driver == "qcow2" and size % _SECTOR:

@@ -47,6 +47,8 @@ def uses(image: ReadImage) -> Counter[int]:
     for snapshot in snapshot_table.read_snapshots(image):
         count(snapshot.l1_offset, max(snapshot.l1_size * 8, 1))
         found.update(_of_mapping(image, snapshot_table.mapping_of(image, snapshot)))
+    if header.luks is not None:
+        count(*header.luks)
     if header.bitmaps is not None:
         count(header.bitmaps[2], header.bitmaps[1])
         for bitmap in bitmaps.read_directory(image):

@@ -11,6 +11,8 @@ from qmpd.block.images.qcow2.header import Header, write_header
 from qmpd.block.images.qcow2.image import Qcow2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.block.images.storage import Storage
 
 PREALLOCATIONS = ("off", "metadata", "falloc", "full")
@@ -75,13 +77,24 @@ def check(options: Options) -> None:
     if options.size % layout.SECTOR:
         raise ImageError("Image size must be a multiple of 512 bytes")
     if options.backing is not None and options.preallocation != "off" and not options.extended_l2:
-        raise ImageError("Backing file and preallocation can only be used at the same time if extended_l2 is enabled")
+        raise ImageError("Backing file and preallocation can only be used at the same time if extended_l2 is on")
     if options.data_file_raw and options.backing is not None:
         raise ImageError("Backing file and data-file-raw cannot be used at the same time")
 
 
-def create(storage: Storage, options: Options, *, data: Storage | None = None) -> Qcow2:
-    """Make a new image in an empty storage, and open it.
+def needed_l1(options: Options) -> int:
+    """How many entries its first table needs."""
+    entries = options.cluster_size // (16 if options.extended_l2 else 8)
+    return -(-options.size // (entries * options.cluster_size))
+
+
+def create(
+    storage: Storage, options: Options, *, data: Storage | None = None,
+    luks: tuple[int, Callable[[Storage, int], None]] | None = None,
+) -> Qcow2:  # fmt: skip
+    """Make a new image in an empty storage, and open it, without what decrypts it where it is encrypted.
+
+    :param luks: how many bytes a header of LUKS takes, and what writes it.
 
     :raise ImageError: an image cannot be like that.
     :raise OSError: it cannot be written.
@@ -117,6 +130,8 @@ def create(storage: Storage, options: Options, *, data: Storage | None = None) -
         header.backing = options.backing.encode(errors="surrogateescape")
         if options.backing_format is not None:
             header.backing_format = options.backing_format.encode()
+    if luks is not None:
+        _encrypt(image, *luks)
     _set_size(image, options.size)
     if options.preallocation != "off" or options.data_file_raw:
         # What is in a data file that can be read as it is has to show in the image, too.
@@ -124,6 +139,17 @@ def create(storage: Storage, options: Options, *, data: Storage | None = None) -
     elif data is not None:
         data.truncate(options.size)
     return image
+
+
+def _encrypt(image: Qcow2, length: int, write: Callable[[Storage, int], None]) -> None:
+    header = image.header
+    clusters = -(-length // header.cluster_size)
+    place = image.refcounts.allocate(clusters) << header.cluster_bits
+    image.refcounts.write_allocated()
+    image.storage.write(place, bytes(clusters * header.cluster_size))
+    write(image.storage, place)
+    header.encryption, header.luks = layout.LUKS, (place, length)
+    write_header(header, image.storage)
 
 
 def _set_size(image: Qcow2, size: int) -> None:

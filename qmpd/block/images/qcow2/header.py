@@ -42,6 +42,8 @@ class Header:
     data_file: bytes | None = None
     bitmaps: tuple[int, int, int] | None = None
     """How many persistent bitmaps there are, how long their directory is, and where."""
+    luks: tuple[int, int] | None = None
+    """Where a header of LUKS is, and how many bytes it takes."""
     feature_names: bytes | None = None
     extensions: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -154,9 +156,7 @@ def _check_compression(header: Header) -> None:
 def _check_encryption(method: int) -> None:
     if method == layout.AES:
         raise ImageError("Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators")
-    if method == layout.LUKS:
-        raise ImageError("qmpd does not model encrypted images")
-    if method:
+    if method not in (0, layout.LUKS):
         raise ImageError(f"Unsupported encryption method {method}")
 
 
@@ -202,10 +202,25 @@ def _read_extensions(header: Header, storage: Storage, end: int) -> None:
             header.data_file = content.partition(b"\0")[0]
         elif kind == layout.BITMAPS:
             _read_bitmaps(header, content)
+        elif kind == layout.ENCRYPTION:
+            _read_encryption(header, content)
         elif kind == layout.FEATURES:
             header.feature_names = content
         else:
             header.extensions.append((kind, content))
+
+
+def _read_encryption(header: Header, content: bytes) -> None:
+    if header.encryption != layout.LUKS:
+        raise ImageError("CRYPTO header extension only expected with LUKS encryption method")
+    expected = layout.ENCRYPTION_EXTENSION.size
+    if len(content) != expected:
+        raise ImageError(f"CRYPTO header extension size {len(content)}, but expected size {expected}")
+    offset, length = layout.ENCRYPTION_EXTENSION.unpack(content)
+    if offset % header.cluster_size:
+        size = header.cluster_size
+        raise ImageError(f"Encryption header offset '{offset}' is not a multiple of cluster size '{size}'")
+    header.luks = offset, length
 
 
 def _read_bitmaps(header: Header, content: bytes) -> None:
@@ -281,6 +296,8 @@ def encode_header(header: Header) -> bytes:
         extensions.append((layout.BACKING_FORMAT, header.backing_format))
     if header.data_file is not None:
         extensions.append((layout.DATA_FILE_NAME, header.data_file))
+    if header.luks is not None:
+        extensions.append((layout.ENCRYPTION, layout.ENCRYPTION_EXTENSION.pack(*header.luks)))
     if header.version >= 3 and header.cluster_size > layout.NO_FEATURE_NAMES:
         extensions.append((layout.FEATURES, b"".join(layout.FEATURE.pack(*each) for each in layout.FEATURE_NAMES)))
     if header.bitmaps is not None:

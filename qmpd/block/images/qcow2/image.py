@@ -11,7 +11,7 @@ from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout, overlaps
 from qmpd.block.images.qcow2.check import repair
 from qmpd.block.images.qcow2.header import write_header
-from qmpd.block.images.qcow2.mapping import EMPTY, Entry, Kind
+from qmpd.block.images.qcow2.mapping import EMPTY, Entry, Kind, check_l1
 from qmpd.block.images.qcow2.reading import ReadImage, nothing
 
 if TYPE_CHECKING:
@@ -444,6 +444,7 @@ class Qcow2(ReadImage):
         if header.version < 3 and whole < size and self.below_size > old:
             # It cannot say that a cluster is zeros, and what is behind it would show.
             raise ImageError("Failed to zero out new clusters: Operation not supported", errno.ENOTSUP)
+        check_l1(-(-size // header.l1_reach))
         if size < old:
             begin = -(-size // header.cluster_size) * header.cluster_size
             end = -(-old // header.cluster_size) * header.cluster_size

@@ -47,6 +47,8 @@ EXTENSION = struct.Struct(">II")
 END, BACKING_FORMAT, FEATURES, BITMAPS, ENCRYPTION, DATA_FILE_NAME = (
     0, 0xE2792ACA, 0x6803F857, 0x23852875, 0x0537BE77, 0x44415441,
 )  # fmt: skip
+# offset of the LUKS header, its length
+ENCRYPTION_EXTENSION = struct.Struct(">QQ")
 # number of bitmaps, reserved, size of the directory in bytes, its offset
 BITMAPS_EXTENSION = struct.Struct(">IIQQ")
 

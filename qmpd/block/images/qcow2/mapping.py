@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import sys
 from array import array
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from qmpd.block.images.errors import CorruptImage
+from qmpd.block.images.errors import CorruptImage, ImageError, text
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.header import write_header
 
@@ -76,6 +77,15 @@ class Table:
 def _hex(number: int) -> str:
     """A number as C's `%#x` has it."""
     return f"{number:#x}" if number else "0"
+
+
+def check_l1(entries: int) -> None:
+    """Refuse an L1 table of so many entries where that is too many.
+
+    :raise ImageError: it is.
+    """
+    if entries > layout.LARGEST_L1_TABLE // 8:
+        raise ImageError(f"Failed to grow the L1 table: {text(errno.EFBIG)}", errno.EFBIG)
 
 
 def decode(data: bytes) -> array[int]:
@@ -146,11 +156,13 @@ class Mapping:
     def grow_l1(self, entries: int) -> None:
         """Let the active L1 table have at least so many entries: it moves.
 
+        :raise ImageError: it would be too large.
         :raise OSError: it cannot be written.
         """
         header = self._header
         if entries <= self.l1_size:
             return
+        check_l1(entries)
         content = self._storage.read(self.l1_offset, self.l1_size * 8).ljust(entries * 8, b"\0")
         old = self.l1_offset >> header.cluster_bits, self._clusters(self.l1_size * 8)
         place = self._refcounts.allocate(self._clusters(len(content))) << header.cluster_bits
