@@ -13,7 +13,7 @@ from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.nodes import below
-from qmpd.block.permissions import check_writable, cumulative
+from qmpd.block.permissions import cumulative
 from qmpd.block.values import is_on, number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
@@ -91,8 +91,6 @@ def _raw(node: BlockNode, graph: BlockGraph) -> Content:
 def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
     from qmpd.block.recorded import read_qcow2
 
-    if not node.read_only:
-        check_writable(node.children["file"])
     content = read_qcow2(node, below(node), below(node, "data-file") if "data-file" in node.children else None)
     check_options(content.header, node.options)
     if "data-file" in node.children and not content.header.incompatible & layout.DATA_FILE:
@@ -109,8 +107,6 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
 def _qed(node: BlockNode, graph: BlockGraph) -> Content:
     from qmpd.block.recorded import read_qed
 
-    if not node.read_only:
-        check_writable(node.children["file"])
     return read_qed(node, below(node))
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block import changes, option_rules
 from qmpd.block.drivers import strangers
-from qmpd.block.drivers.table import DRIVERS, MODULES
+from qmpd.block.drivers.table import DRIVERS, MODULES, Role, role_of
 from qmpd.block.filenames import parse, probe_bytes
 from qmpd.block.files import beside, kind_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
+from qmpd.block.permissions import check_writable, refresh
 from qmpd.block.transactions import refusal_of
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
@@ -82,7 +83,7 @@ class Opener:
             # The name is used up even where the node cannot be opened.
             node.name = node.name or self._graph.new_name()
             node.children = children
-            node.content = self._content(node)
+            node.content = self._content_behind_locks(node)
             option_rules.check_opened(node)
             node.port = Watched(node, self._graph)
             self._check_behind(name, options)
@@ -156,6 +157,25 @@ class Opener:
                 raise MachineError(f'A block device must be specified for "{role}"')
             found.append((role, options[role]))
         return found
+
+    def _content_behind_locks(self, node: BlockNode) -> Any:
+        """What is in a node: nobody looks before everything below is as free as the node needs it."""
+        file = node.children.get("file")
+        if file is not None and not node.read_only and not node.inactive:
+            if role_of(node.driver, node.options, "file") is Role.METADATA:
+                check_writable(file)
+        below = list(node.children.values())
+        for child in below:
+            child.parents.append(node)
+        try:
+            refresh([node])
+            return self._content(node)
+        except Refusal:
+            _leave(node, below)
+            refresh(below)
+            raise
+        finally:
+            _leave(node, below)
 
     def _content(self, node: BlockNode) -> Any:
         try:
@@ -264,6 +284,12 @@ class Opener:
         except Refusal:
             self._graph.release(node, always=True)
             raise
+
+
+def _leave(node: BlockNode, children: list[BlockNode]) -> None:
+    for child in children:
+        if node in child.parents:
+            child.parents.remove(node)
 
 
 def _names_nothing(reference: object) -> bool:

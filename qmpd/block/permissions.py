@@ -78,8 +78,10 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
         return does & WRITE, ALL
     if role is Role.ASKED:
         return 0, ALL
-    if role is Role.TARGET:
+    if role is Role.TARGET or (role is Role.LATE_TARGET and any(drive.stays for drive in parent.drives)):
         return WRITE, ALL & ~RESIZE
+    if role is Role.LATE_TARGET:
+        return 0, ALL
     if parent.inactive and role in (Role.METADATA, Role.DATA, Role.ENCRYPTED):
         return does | READ, shares | WRITE | UNCHANGED | RESIZE
     if role is Role.METADATA:

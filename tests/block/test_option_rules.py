@@ -185,8 +185,9 @@ def test_a_log_goes_on_where_it_ended(vm: VM, monitor: Monitor, tmp_path: Path) 
 def test_a_format_that_is_not_written_is_told_at_every_door(tmp_path: Path, kind: str) -> None:
     """No drive is taken for a raw disk, or for an empty one, in silence; those that are read-only have theirs."""
     pytest.importorskip("dissect.hypervisor", reason="the extra 'images' is not installed")
-    path = tmp_path / "image"
-    qemu_img("create", "-q", "-f", kind, path, "1M")
+    path, unused = tmp_path / "image", tmp_path / "unused"
+    for each in (path, unused):
+        qemu_img("create", "-q", "-f", kind, each, "1M")
     says = f"qmpd does not model writing to {kind} images; it reads those that are opened read-only"
     lines = [
         ("-drive", f"if=none,id=a,file={path},format={kind}"), ("-drive", f"if=none,id=b,file={path},readonly=on"),
@@ -198,10 +199,10 @@ def test_a_format_that_is_not_written_is_told_at_every_door(tmp_path: Path, kind
         with running(*QUIET, *words, "-qmp", f"unix:{tmp_path}/qmp,server=on,wait=off", stderr=stderr):
             connect(tmp_path / "qmp").close()
             with closing(Monitor(str(tmp_path / "qmp"))) as monitor:
-                reply = monitor("blockdev-add", driver=kind, node_name="d", file=file(path))
+                reply = monitor("blockdev-add", driver=kind, node_name="d", file=file(unused))
                 assert reply["error"]["desc"] == says
                 for more in (f"format={kind}", "if=none"):
-                    assert says in monitor.human(f"drive_add 0 if=none,id=e,file={path},{more}")
+                    assert says in monitor.human(f"drive_add 0 if=none,id=e,file={unused},{more}")
                 found = {each["device"]: each.get("inserted") for each in monitor("query-block")["return"]}
                 assert {name: medium and medium["drv"] for name, medium in found.items()} == {
                     "a": None, "b": kind, "ide1-cd0": kind,

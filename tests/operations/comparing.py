@@ -14,6 +14,14 @@ _PLAIN = (
         re.compile(r'"offset": \d+(, (?:"status": "\w+", "paused": \w+, )?"speed": 2097152)'),
         r'"offset": N\1',
     ),
+    # 5.2 copies for a tenth of a second at once, and the recorder, which looked after 150 ms or a little more,
+    # has seen the second of these pieces or, once, the third (in ten plays on an idle computer: the second).
+    (
+        re.compile(
+            r'"offset": (?:917504|1376256)(?=, "status": "running", "paused": false, "speed": 4194304, .*"backup")'
+        ),
+        '"offset": N',
+    ),
     # Three of the recorded programs ran where no host has a name.
     (
         re.compile(r"address resolution failed for localhost:1: Name or service not known"),
@@ -54,6 +62,20 @@ def plain(line: str, folder: str, port: str = "") -> str:
     return line
 
 
+def _settled(lines: list[str]) -> list[str]:
+    """The lines with the reply that has come right after BLOCK_JOB_READY before that.
+
+    A mirror that has little to copy is ready once a thread has read that little, which may be before its command is
+    answered: of forty plays of one scenario in 11.1 it was in eighteen, in 7.2 and 10.0 in one to four of ten.
+    """
+    found = list(lines)
+    for number in range(2, len(found)):
+        status, ready, reply = found[number - 2 : number + 1]
+        if '"status": "ready"' in status and '"event": "BLOCK_JOB_READY"' in ready and reply == '{"return": {}}':
+            found[number - 2 : number + 1] = [reply, status, ready]
+    return found
+
+
 def difference(step: dict[str, Any], came: list[str]) -> bool:
     """Whether the lines that came are others than those of a recorded step."""
     varies = step.get("varies") or []
@@ -78,7 +100,7 @@ def _same(came: list[str], recorded: list[str], varies: list[str]) -> bool:
     # What tests/golden takes out of its lines, these have too.
     # A greeting that came late is among the lines of some runs.
     recorded = [plain(line, "@DIR@") for line in recorded if not line.startswith('{"QMP"')]
-    came, recorded = without_figures(came), without_figures(recorded)
+    came, recorded = _settled(without_figures(came)), _settled(without_figures(recorded))
     if came == recorded:
         return True
     return len(came) == len(recorded) and all(

@@ -43,6 +43,15 @@ def test_states_and_verbs_of_jobs(release: str) -> None:
     check(release, "jobs", lambda scenario: scenario["scenario"].startswith((*_VERBS, *_READY)))
 
 
+# What becomes of a backup whose target cannot be had, and of its source.
+_REFUSED = ("drive-backup: bad targets", "drive-backup: job ids", "drive-backup: dismissed by hand, every verb")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_backups_that_cannot_be(release: str) -> None:
+    check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_REFUSED))
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_jobs_copy(release: str) -> None:
     check(release, "jobs", lambda scenario: scenario["scenario"].startswith(_COPIES))

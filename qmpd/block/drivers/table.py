@@ -22,6 +22,7 @@ class Role(enum.Enum):
     METADATA = "where a format has its tables"
     BACKING = "what shows where there is nothing"
     TARGET = "where old bytes are saved"
+    LATE_TARGET = "where old bytes are saved, from when a job uses the node on"
     ASKED = "what is asked for its bytes as they were"
     VOTER = "one of several that ought to be the same"
 
@@ -65,7 +66,8 @@ DRIVERS: dict[str, Driver] = {
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),
     "snapshot-access": Driver({"file": Role.ASKED}),
     "backup-top": Driver(
-        {"file": Role.WATCHED, "target": Role.TARGET}, is_filter=True, spelled=MappingProxyType({"file": "backing"})
+        {"file": Role.WATCHED, "target": Role.LATE_TARGET}, is_filter=True,
+        spelled=MappingProxyType({"file": "backing"}),
     ),
     "compress": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
     "preallocate": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),

@@ -14,7 +14,8 @@ from qmpd.block.bitmaps import rules
 from qmpd.block.content import number_of
 from qmpd.block.copying import Copied, image_of
 from qmpd.block.drivers.saving import CopyBeforeWrite
-from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.files import ALL, RESIZE
+from qmpd.block.jobs.block_job import BlockJob, BlockOptions, JobUser
 from qmpd.block.jobs.steps import JobFailure, Sleep, Work
 from qmpd.block.nodes import Drive
 from qmpd.block.placing import put_on, take_out
@@ -81,9 +82,10 @@ class Backup(BlockJob):
     __slots__ = (
         "_copier",
         "_filter",
-        "_holds",
+        "_is_begun",
         "_is_created",
         "_keeps",
+        "_kept",
         "_options",
         "_place",
         "_source",
@@ -101,9 +103,10 @@ class Backup(BlockJob):
         self._filter: BlockNode | None = None
         self._user: Drive | None = None
         self._place = 0
-        self._keeps, self._holds = jobs.behaviour.backup_keeps_nodes, False
-        # Whether all of it could be created.
-        self._is_created = False
+        self._keeps = jobs.behaviour.backup_keeps_nodes
+        self._kept: Drive | None = None
+        # Whether all of it could be created, and whether its work has begun.
+        self._is_created = self._is_begun = False
         _check(jobs, options, source, target)
         if options.bitmap is not None:
             rules.freeze(source, options.bitmap)
@@ -114,8 +117,11 @@ class Backup(BlockJob):
             self._copier = cast("CopyBeforeWrite", self._filter.content).copier
             if options.chunk and options.chunk < self._copier.cluster:
                 raise Refusal("backup-chunk-small", chunk=options.chunk, cluster=self._copier.cluster)
+            if jobs.behaviour.job_uses_node:
+                self._use_filter(jobs)
             super().__init__(jobs, options, self._filter)
-            self._use_filter(jobs)
+            if self._user is None:
+                self._use_filter_late(jobs)
         except Refusal:
             self._let_go(jobs)
             raise
@@ -159,12 +165,18 @@ class Backup(BlockJob):
 
         :raise Refusal: somebody does.
         """
-        assert self._filter is not None
-        self._user = Drive("", node=self._filter, stays=True, is_job=not jobs.behaviour.job_uses_node)
+        user = Drive("", node=self._filter, stays=True, is_job=not jobs.behaviour.job_uses_node)
+        jobs.graph.use(user)
+        self._user = user
+
+    def _use_filter_late(self, jobs: Home) -> None:
+        """The same, for a job that is there by then.
+
+        :raise Refusal: somebody writes below; the job is gone.
+        """
         try:
-            jobs.graph.use(self._user)
+            self._use_filter(jobs)
         except Refusal:
-            self._user = None
             self.give_up()
             raise
 
@@ -198,6 +210,7 @@ class Backup(BlockJob):
     def run(self) -> Steps:
         """Copy what is to be copied; without a background of its own, wait until it is cancelled."""
         options, copier = self._options, self._copier
+        self._is_begun = True
         if options.sync == "bitmap":
             assert options.bitmap is not None
             copier.bitmap.take()
@@ -292,7 +305,8 @@ class Backup(BlockJob):
     # Progress
 
     def _note(self) -> None:
-        self.done, self.left = self._copier.copied, self._copier.left
+        if self._is_begun:
+            self.done, self.left = self._copier.copied, self._copier.left
 
     def _about(self) -> dict[str, Any]:
         self._note()
@@ -333,9 +347,12 @@ class Backup(BlockJob):
         """Take the filter out."""
         if self._is_created:
             self._note()
-        if self._keeps and self.is_started and not self._target.owned:
-            # Nobody else has it.
-            self._target.owned = self._holds = True
+        if self._keeps and self.is_started:
+            # The filter is out of the way, but still has it.
+            self._kept = JobUser(
+                "", node=self._target, writes=True, reads=False, stays=True, allowed=ALL & ~RESIZE, is_job=True
+            )
+            self._target.drives.append(self._kept)
         self._let_go(self.jobs)
         super().clean()
 
@@ -343,9 +360,8 @@ class Backup(BlockJob):
         """Let go of the target where it was kept until now."""
         super().gone()
         self.nodes.clear()
-        if self._holds:
-            self._target.owned = self._holds = False
-            self.jobs.graph.release(self._target)
+        if self._kept is not None:
+            self.jobs.graph.empty(self._kept)
 
 
 

@@ -63,6 +63,9 @@ class StartBackup:
             finally:
                 target.frozen -= 1
         except (Refusal, OSError, ImageError):
+            if target is None and self._drain is not None and self._jobs.behaviour.failed_backup_stays_drained:
+                drain, self._drain = self._drain, None
+                self._jobs.leave_drained(drain, source)
             self.clean()
             raise
         finally:

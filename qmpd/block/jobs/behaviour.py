@@ -37,6 +37,10 @@ class JobBehaviour(Protocol):
         """A backup that is over keeps its target until it is dismissed."""
 
     @property
+    def failed_backup_stays_drained(self) -> bool:
+        """A drive-backup whose target could not be made or opened leaves its source drained."""
+
+    @property
     def backup_filter(self) -> str:
         """The driver of the node that a backup puts on top of its source."""
 

@@ -56,8 +56,8 @@ class Jobs:
     """All jobs of one machine, the newest first (as all queries have them)."""
 
     __slots__ = (
-        "_all", "_drains", "_left", "_machine", "apart", "behaviour", "executor", "faults", "graph", "is_limited",
-        "pace", "pass_limits", "tell", "wait_at", "words",
+        "_all", "_drains", "_forgotten", "_left", "_machine", "apart", "behaviour", "executor", "faults", "graph",
+        "is_limited", "pace", "pass_limits", "tell", "wait_at", "words",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +90,8 @@ class Jobs:
         self.faults: Faults | None = None
         self._all: list[Job] = []
         self._drains: list[Drain] = []
+        # Those that nobody ends, by their nodes.
+        self._forgotten: dict[BlockNode, Drain] = {}
         # What was left to the main loop's next turn.
         self._left: deque[Callable[[], None]] = deque()
 
@@ -211,6 +213,16 @@ class Jobs:
         self._drains.remove(drain)
         for job in drain.jobs:
             job.resume()
+
+    def leave_drained(self, drain: Drain, node: BlockNode) -> None:
+        """A node stays as quiet as a drain has made it, and what comes to work there pauses; once is enough."""
+        here = set(self.graph.nodes.values())
+        for gone in [each for each in self._forgotten if each not in here]:
+            self.end_drain(self._forgotten.pop(gone))
+        if node in self._forgotten:
+            self.end_drain(drain)
+        else:
+            self._forgotten[node] = drain
 
     def drain_all(self, times: int = 1) -> None:
         """Have all that is going on end, or pause, for a moment (`bdrv_drain_all`)."""
