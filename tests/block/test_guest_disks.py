@@ -325,3 +325,34 @@ def test_what_is_no_byte_and_no_rate_is_refused(qmpd: VMFactory, image: Path) ->
     for rate in ("", "fast", 0):
         with pytest.raises(ControlError, match="'rate'"):
             vm.guest.start_load("d0", rate=rate, length="64k")
+
+
+@pytest.mark.parametrize("release", ["5.2", "11.1"])
+def test_the_firmware_asks_for_no_flushes_and_an_operating_system_does(
+    qmpd: VMFactory, talk: Talk, release: str
+) -> None:
+    """SeaBIOS's driver for virtio disks takes neither of the features that a cache needs (real QEMU shows it)."""
+    devices = ("virtio-blk-pci,id=d", "virtio-blk-pci,id=e,write-cache=off", "ide-hd,id=f")
+    options = ["-machine", "pc", "-nodefaults", "-S"]
+    for number, device in enumerate(devices):
+        options += ["-blockdev", f"driver=null-co,node-name=n{number},size=1048576"]
+        options += ["-device", f"{device},drive=n{number}"]
+    vm = qmpd(command_line=options, guest="boot-time=100ms", clock="virtual", release=release)
+    monitor = talk(vm)
+
+    def write_back() -> list[bool]:
+        return [each["inserted"]["cache"]["writeback"] for each in monitor("query-block")["return"]]
+
+    assert write_back() == [True, False, True]
+    monitor("cont")
+    vm.clock.advance("59ms")
+    assert write_back() == [True, False, True]
+    vm.clock.advance("10ms")
+    assert write_back() == [False, False, True]
+    vm.clock.advance("100ms")
+    assert write_back() == [True, False, True]
+    monitor("system_reset")
+    vm.clock.advance("1ms")
+    assert write_back() == [True, False, True]
+    vm.clock.advance("96ms")
+    assert write_back() == [False, False, True]

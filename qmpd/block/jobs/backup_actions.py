@@ -63,9 +63,9 @@ class StartBackup:
             finally:
                 target.frozen -= 1
         except (Refusal, OSError, ImageError):
-            if target is None and self._drain is not None and self._jobs.behaviour.failed_backup_stays_drained:
-                drain, self._drain = self._drain, None
-                self._jobs.leave_drained(drain, source)
+            if target is None and self._jobs.behaviour.failed_backup_stays_drained:
+                self._jobs.leave_drained(self._drain, source)
+                self._drain = None
             self.clean()
             raise
         finally:
