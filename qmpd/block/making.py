@@ -13,7 +13,7 @@ from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.nodes import below
-from qmpd.block.permissions import cumulative
+from qmpd.block.permissions import check_writable, cumulative
 from qmpd.block.values import is_on, number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
