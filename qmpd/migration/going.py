@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.migration import stream
+from qmpd.migration import further, stream
 from qmpd.migration.states import ENDS, GOING_ON, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
 from qmpd.migration.stream import BadStream
 from qmpd.schedule.activity import Activity, Carried
@@ -49,6 +49,8 @@ class Going(Activity[MigrationStatus]):
         self._machine = side.machine
         self._steps = self._course()
         self._channel: Channel | None = None
+        self._way: Way | None = None
+        self._further: further.Further | None = None
         self._drop: Callable[[], None] | None = None
         self._came = stream.Arriving()
         # What the other side has said, and what is asked of this one.
@@ -102,6 +104,7 @@ class Going(Activity[MigrationStatus]):
 
         :raise Refusal: it shows at once that there is none; then it has failed.
         """
+        self._way = way
         self.enter(_S.SETUP)
         try:
             self._drop = self._side.reach(way, self._reached)
@@ -178,6 +181,43 @@ class Going(Activity[MigrationStatus]):
         elif not self._side.course.reason_kept:
             self._machine.report(why)
 
+    # Its further channels
+
+    def _open_channels(self, number: int) -> Steps:
+        """Make so many further channels, and wait until it shows what becomes of each."""
+        if not number or self._channel is None or not self._channel.answers or self._way is None:
+            return
+        self._further = further.Further(self._side, self._way, number, self._channels_changed)
+        while not self._further.are_settled:
+            yield None
+        course = self._side.course
+        if not course.channels_lost_late and (self._further.is_one_taken or not course.channels_late):
+            self._check_channels()
+
+    def _channels_changed(self) -> None:
+        """There is news of the further channels."""
+        if self.state is not _S.SETUP and self._further is not None and self._further.are_settled:
+            self._check_channels()
+        self._side.wake(NAME)
+
+    def _check_channels(self) -> None:
+        """Come to nothing where one of the further channels is lost."""
+        lost = self._further
+        if lost is None or lost.error is None or self._gone or not self.is_under_way:
+            return
+        in_setup, late = self.state is _S.SETUP, self._side.course.channels_lost_late
+        told = not in_setup or self.set_up_at is not None
+        if not told and lost.is_one_taken:
+            self._tell_first_pass()
+        self.come_to_nothing(lost.error, twice=late)
+        if not told and not lost.is_one_taken:
+            self._tell_first_pass()
+
+    def _tell_first_pass(self) -> None:
+        """The first pass begins, whatever comes of it."""
+        if self._side.course.first_pass and self._side.has("events"):
+            self._machine.emit("MIGRATION_PASS", {"pass": 1})
+
     # What the channel tells
 
     def _send(self, data: bytes) -> None:
@@ -234,13 +274,15 @@ class Going(Activity[MigrationStatus]):
 
     # Its end
 
-    def come_to_nothing(self, why: str) -> None:
-        """Fail, for this reason; the machine goes on here."""
+    def come_to_nothing(self, why: str, *, twice: bool = False) -> None:
+        """Fail, for this reason; the machine goes on here.  `twice`: that it fails is told so often."""
         if self.is_over or self.state is _S.CANCELLING:
             return
         self.error = why
         failing = self._side.course.failing
         self.enter(_S.FAILING if failing else _S.FAILED)
+        if failing and twice:
+            self.tell()
         self._let_go()
         if not self._side.course.reason_kept or self.set_up_at is not None:
             self._machine.report(why)
@@ -259,6 +301,9 @@ class Going(Activity[MigrationStatus]):
         if self._drop is not None:
             self._drop()
             self._drop = None
+        if self._further is not None:
+            self._further.close()
+            self._further = None
         if self._channel is not None:
             self._channel.close()
             self._channel = None

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.migration import stream
+from qmpd.migration import further, stream
 from qmpd.migration.states import ENDS, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
 from qmpd.migration.stream import BadStream
 from qmpd.schedule.activity import Activity, Carried
@@ -67,8 +67,12 @@ class Incoming(Activity[MigrationStatus]):
         self._start: Mapping[str, Any] = {}
         self._was = ""
         self._loaded = False
+        # Whether the channel is listened to: further ones may have to come before.
+        self._is_heard = False
         # Whether anything was answered over the present channel.
         self._answered = False
+        # The channels beside that.
+        self._further = further.Waiting(side)
         self.waiting: Waiting | None = None
         self.addresses: list[Mapping[str, Any]] = []
         self.error: str | None = None
@@ -90,17 +94,45 @@ class Incoming(Activity[MigrationStatus]):
 
     def accept(self, channel: Channel) -> None:
         """Somebody is connected."""
+        if self._channel is not None and channel.answers and self._take_further(channel):
+            return
         if self._channel is not None or self.is_over or (self.state in POSTCOPY and not self.is_recovering):
+            self._further.refuse()
             self._machine.report("socket_accept_incoming_migration: Extra incoming migration connection; ignoring")
             channel.close()
             return
         self._channel = channel
         self._came, self._lost = [], False
         self._arriving = stream.Arriving()
-        self.stop_waiting()
-        if self.state not in POSTCOPY:
+        self._is_heard = False
+        late, alone = self._side.course.channels_late, not further.multifd(self._side) or not channel.answers
+        if self.state in POSTCOPY or not channel.answers or (late and alone):
+            self.stop_waiting()
+        if self.state in POSTCOPY or alone:
+            self._hear()
+        elif late:
+            channel.start(self)
+            self._answer("accepted")
+
+    def _take_further(self, channel: Channel) -> bool:
+        if self._is_heard and self._arriving.has_begun:
+            return self._further.take_preempting(channel)
+        if not self._further.take(channel):
+            return False
+        if self._further.are_all_there and not self._is_heard:
+            self._hear()
+        return True
+
+    def _hear(self) -> None:
+        """All channels are there: hear what the first one says."""
+        assert self._channel is not None
+        self._is_heard = True
+        course, alone = self._side.course, not further.multifd(self._side)
+        on_data = course.too_many_wait and (course.channels_refused >= 0 or not alone) and self._channel.answers
+        if self.state not in POSTCOPY and not on_data:
             self.enter(_S.ACTIVE)
-        channel.start(self)
+        if alone or not course.channels_late or not self._channel.answers:
+            self._channel.start(self)
 
     def wait_at(self, waiting: Waiting) -> None:
         """Somebody may come there."""
@@ -119,6 +151,8 @@ class Incoming(Activity[MigrationStatus]):
 
     def received(self, data: bytes) -> None:
         """Take what has come in the next step."""
+        if self._is_heard and self.state in (_S.NONE, _S.SETUP):
+            self.enter(_S.ACTIVE)
         self._came.append(data)
         self._side.wake(NAME)
 
@@ -138,7 +172,7 @@ class Incoming(Activity[MigrationStatus]):
                     self._take(name, value)
                 if self._arriving.is_whole:
                     self._arrive()
-            if self._lost and not self.is_over:
+            if self._lost and self._is_heard and not self.is_over:
                 self._lose_way()
         except BadStream as error:
             self.come_to_nothing(error)
@@ -176,9 +210,12 @@ class Incoming(Activity[MigrationStatus]):
         if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
             raise BadStream("RAM postcopy is disabled but have 16 byte advise")
         self._side.check_kind(self._start["machine"])
-        channels = int(self._side.parameter("multifd-channels")) if self._side.has("multifd") else 0
-        if self._start["answers"] and self._start.get("channels", 0) != channels:
-            raise BadStream(f"{self._start.get('channels', 0)} channels of multifd were expected to be {channels}")
+        channels, come = further.multifd(self._side), int(self._start.get("channels", 0))
+        is_late = self._side.course.channels_late
+        if self._start["answers"] and come != channels and not is_late:
+            raise BadStream(f"{come} channels of multifd were expected to be {channels}")
+        if not is_late and not self._side.has("postcopy-preempt"):
+            self.stop_waiting()
         # What is found out about a machine but once is found out before the other one stands still.
         self._side.take_state()
 
@@ -194,6 +231,7 @@ class Incoming(Activity[MigrationStatus]):
         if not self._loaded:
             raise BadStream(self._side.words(Refusal("migration-stream-ended")), errno.EIO)
         self._close()
+        self.stop_waiting()
         if self.state is _S.ACTIVE:
             self._go_on()
         self.enter(_S.COMPLETED)
@@ -232,6 +270,8 @@ class Incoming(Activity[MigrationStatus]):
     # Coming to nothing
 
     def _lose_way(self) -> None:
+        if self._further.were_too_many:
+            return  # as QEMU, which waits for what they were to bring
         if self.state in POSTCOPY:
             self._close()
             self.is_recovering = False
@@ -265,6 +305,7 @@ class Incoming(Activity[MigrationStatus]):
 
     def _close(self) -> None:
         self._lost = False
+        self._further.close()
         if self._channel is not None:
             self._channel.finish(lambda: None)
             self._channel = None
@@ -273,6 +314,7 @@ class Incoming(Activity[MigrationStatus]):
     def shut_down(self) -> None:
         """The process ends."""
         self.stop_waiting()
+        self._further.close()
         if self._channel is not None:
             self._channel.close()
             self._channel = None

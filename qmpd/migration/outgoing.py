@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.migration import stream
+from qmpd.migration import further, stream
 from qmpd.migration.going import NAME, Going
 from qmpd.migration.memory import PAGE, WINDOW, Memory
 from qmpd.migration.states import POSTCOPY, MigrationStatus
@@ -48,13 +48,21 @@ class Outgoing(Going):
     def _course(self) -> Steps:
         while self._channel is None:
             yield None
+        late, number = self._side.course.channels_late, further.multifd(self._side)
+        if not late:
+            yield from self._open_channels(number)
+        if not self._has_way():
+            return
         self._send(stream.head() + stream.section("start", self._start()))
-        if self._side.has("multifd") and self._side.course.first_pass:
-            # Its other channels have to be there first.
-            while self._channel.answers and not self._accepted:
-                yield None
         self._begin_memory()
+        if late and number:
+            yield from self._open_late(number)
+        if not self._has_way():
+            return
         self.enter(_S.ACTIVE)
+        self._check_channels()
+        if not self._has_way():
+            return
         if self._side.has("background-snapshot"):
             yield from self._copy_while_it_runs()
             return
@@ -66,14 +74,24 @@ class Outgoing(Going):
         else:
             yield from self._switch_over()
 
+    def _has_way(self) -> bool:
+        """Whether it may go on."""
+        return self._channel is not None
+
+    def _open_late(self, number: int) -> Steps:
+        """Make the further channels once the other side has the first one."""
+        while self._channel is not None and self._channel.answers and not self._accepted:
+            yield None
+        yield from self._open_channels(number)
+
     def _start(self) -> dict[str, Any]:
         assert self._channel is not None
         postcopy = self._side.has("postcopy-ram")
         told = (postcopy or self._side.has("return-path")) and self._side.course.reason_kept
         kind = dict(self._side.kind())
-        channels = int(self._side.parameter("multifd-channels")) if self._side.has("multifd") else 0
         return {
-            "machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told, "channels": channels,
+            "machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told,
+            "channels": further.multifd(self._side),
         }  # fmt: skip
 
     def _begin_memory(self) -> None:
@@ -109,7 +127,9 @@ class Outgoing(Going):
         assert self._channel is not None
         if self._channel.answers:
             most = 0  # what is on its way is not to fill a socket that the other side reads later
-        self._send(stream.section("pages", {"bytes": size, "filling": bytes(min(size, most))}, packed=False))
+        part = stream.section("pages", {"bytes": size, "filling": bytes(min(size, most))}, packed=False)
+        if self._further is None or not self._further.send(part):
+            self._send(part)
 
     @property
     def _threshold(self) -> int:
@@ -303,6 +323,8 @@ class Outgoing(Going):
         if self._side.course.drains == "afterwards":
             self._side.drain_disks()
         self._machine.set_state(RunState.POSTMIGRATE)
+        if self._further is not None:
+            self._further.finish()
         if self._channel is not None:
             self._channel.finish(lambda: None)
 
@@ -316,6 +338,10 @@ class Outgoing(Going):
     def _copy_later(self) -> Steps:
         yield 0  # the reply is first
         course, device = self._side.course, self._side.course.device
+        if self._side.has("postcopy-preempt"):
+            yield from self._open_channels(1)
+            if self.state is not _S.ACTIVE:
+                return
         if not device:
             self.enter(_S.POSTCOPY_ACTIVE)
         elif not course.first_pass:

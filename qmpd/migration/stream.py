@@ -118,6 +118,11 @@ class Arriving:
             del self._data[: reader.at]
         return found
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its head has come."""
+        return self._begun
+
     def check_whole(self) -> None:
         """See whether all has come.
 

@@ -64,6 +64,10 @@ class Course(NamedTuple):
       paused goes on only once, be it right or wrong.
     - `drains`: when what is at work at the disks pauses as they are given away: `once`, for `each` node,
       or `afterwards`.
+    - `channels_late`: the further channels are made once the memory goes; false: before, and each is answered.
+    - `channels_lost_late`: that one of them is lost shows once the memory goes, and is told twice.
+    - `channels_refused`: how many that nobody waits for are refused; more than that keep both sides waiting; -1: all.
+    - `too_many_wait`: where more come than are waited for both sides wait; false: those are refused.
     - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
     """
 
@@ -85,6 +89,10 @@ class Course(NamedTuple):
     deferred_alone: bool = False
     drains: str = "once"
     preset: bool = True
+    channels_late: bool = False
+    channels_lost_late: bool = False
+    channels_refused: int = -1
+    too_many_wait: bool = True
 
 
 class MigrationFace(NamedTuple):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PART = 8
 _ELSEWHERE = ("parameter ", "capability ", "capabilities:")
-DIFFERENT = ("capability block", "multifd", "a job runs")
+DIFFERENT = ("capability block", "a job runs")
 """Parts of the names of those that are not as recorded yet."""
 
 
