@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.values import is_on
+from qmpd.common.integers import from_digits, is_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,7 +77,7 @@ def intervals(given: Mapping[str, str]) -> list[str]:
 
 def is_length(text: str) -> bool:
     """Whether it is a length of an interval, in seconds."""
-    return text.isascii() and text.isdecimal() and 0 < int(text) <= _LONGEST
+    return is_digits(text) and 0 < from_digits(text) <= _LONGEST
 
 
 def interval_names(given: Mapping[str, str]) -> Iterator[str]:

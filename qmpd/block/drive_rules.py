@@ -9,6 +9,7 @@ from qmpd.block.drivers.strangers import check_folder
 from qmpd.block.drivers.table import MODULES
 from qmpd.block.filenames import NBD
 from qmpd.block.limits import Limits
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.key_values import BOOL, NUMBER
@@ -236,9 +237,9 @@ def _take_intervals(nodes: dict[str, str]) -> None:
     found = accounting.intervals(nodes)
     names = list(accounting.interval_names(nodes))
     for name in names:
-        if not name.isdecimal() and name.partition(".")[0].isdecimal():
+        if not is_digits(name) and is_digits(name.partition(".")[0]):
             raise Refusal("drive-interval-nested")
-        if not name.isdecimal() or int(name) >= len(found):
+        if not is_digits(name) or from_digits(name) >= len(found):
             raise Refusal("drive-interval-option", name=name)
     for text in found:
         if not accounting.is_length(text):

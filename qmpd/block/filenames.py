@@ -7,6 +7,7 @@ from typing import Any
 from qmpd.block.drivers.table import MODULES
 from qmpd.block.files import kind_of
 from qmpd.block.values import is_on
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
 from qmpd.wire.json_text import parse as parse_json
@@ -96,8 +97,8 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 def _listed(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    if value and all(name.isdecimal() for name in value):
-        return [_listed(value[name]) for name in sorted(value, key=int)]
+    if value and all(is_digits(name) for name in value):
+        return [_listed(value[name]) for name in sorted(value, key=from_digits)]
     return {name: _listed(member) for name, member in value.items()}
 
 

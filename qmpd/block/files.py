@@ -11,6 +11,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
+from qmpd.block.file_sets import number_of_set
 from qmpd.block.pausing import asked, away, slow
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 # <linux/falloc.h>
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _NOT_THERE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.EINVAL, errno.ENOTSUP)
-_FDSET = "/dev/fdset/"
 _ZEROS = 1 << 20
 # Of new files.
 _MODE = 0o644
@@ -246,8 +246,9 @@ class DiskFile(FileStorage):
 
     def _open(self, writable: bool) -> int:
         way = os.O_RDWR if writable else os.O_RDONLY
-        if self.filename.startswith(_FDSET):
-            return self._open_of_set(way)
+        number = number_of_set(self.filename)
+        if number is not None:
+            return self._open_of_set(number, way)
         try:
             # A pipe must not keep the machine waiting.
             descriptor = os.open(self._place or self.filename, way | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -259,19 +260,15 @@ class DiskFile(FileStorage):
         except ValueError:
             raise MachineError(f"Could not open '{self.filename}': {os.strerror(errno.ENOENT)}") from None
 
-    def _open_of_set(self, way: int) -> int:
-        text = self.filename.removeprefix(_FDSET)
-        if not text.isascii() or not text.isdecimal() or int(text) > 0x7FFF_FFFF:
-            raise MachineError(f"Could not parse fdset {self.filename}")
+    def _open_of_set(self, number: int, way: int) -> int:
         try:
             if self._open_set is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            return self._open_set(int(text), way)
+            return self._open_set(number, way)
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
-            if error.errno == errno.ENOENT:
-                raise Refusal("fdset-missing", file=self.filename, way=f"{way:x}", reason=reason) from None
-            raise Refusal("fdset-mode", file=self.filename, way=f"{way:x}", reason=reason) from None
+            code = "fdset-missing" if error.errno == errno.ENOENT else "fdset-mode"
+            raise Refusal(code, file=self.filename, number=number, way=f"{way:x}", reason=reason) from None
 
     def _check_kind(self, driver: str, mode: int) -> None:
         wanted = stat.S_ISREG(mode) if driver == "file" else stat.S_ISBLK(mode) or stat.S_ISCHR(mode)

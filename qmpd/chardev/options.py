@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.chardev.rules import check_kind
+from qmpd.common.integers import from_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import boolean_of, integer_of, size_of
 
@@ -27,7 +28,7 @@ _ALIASES = {"tty": "serial", "parport": "parallel"}
 _COMMON: dict[str, Callable[[str], object]] = {"logfile": str, "logappend": boolean_of}
 _INT_LIMIT = 1 << 31
 _HALF = 1 << 63
-_PORT = re.compile(r"chardevs\.(\d+)")
+_PORT = re.compile(r"chardevs\.([0-9]+)")
 
 
 class OptionRules(Protocol):
@@ -119,7 +120,9 @@ def _multiplexer(options: Options, _: OptionRules) -> dict[str, Any]:
 
 
 def _hub(options: Options, _: OptionRules) -> dict[str, Any]:
-    listed = {int(match[1]): name for key, name in options.items() if (match := _PORT.fullmatch(key)) is not None}
+    listed = {
+        from_digits(match[1]): name for key, name in options.items() if (match := _PORT.fullmatch(key)) is not None
+    }
     if not listed:
         raise Refusal("chardev-hub-empty")
     return {"chardevs": [listed[number] for number in sorted(listed)]}

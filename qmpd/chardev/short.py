@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TCP = re.compile(r"(\[[^\]]*\]|[^:,\[]*):([^,]+)((?:,.*)?)\Z", re.DOTALL)
 _UDP = re.compile(r"([^:]*):([^@,]+)(?:@([^:]*):([^,]+))?")
-_CONSOLE = re.compile(r"vc:(\d+)(C?)x(\d+)(C?)\Z")
+_CONSOLE = re.compile(r"vc:([0-9]+)(C?)x([0-9]+)(C?)\Z")
 _BARE = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")
 _DEVICES = ("file", "pipe", "serial", "tty")
 _STREAMS = ("tcp", "telnet", "tn3270", "websocket")

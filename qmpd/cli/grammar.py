@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Parser(argparse.ArgumentParser):
         return result
 
     def _with_two_dashes(self, word: str) -> str:
-        if len(word) < 3 or word[0] != "-" or word[1] == "-" or word[1].isdigit():
+        if len(word) < 3 or word[0] != "-" or word[1] == "-" or is_digits(word[1]):
             return word
         short = self._option_string_actions.get(word[:2])
         attached = short is not None and short.nargs != 0
@@ -147,6 +148,6 @@ def choice(what: str, known: Iterable[str]) -> Any:
 
 def whole_number(text: str) -> int:
     """The type of an argument that is a number."""
-    if not (text.isascii() and text.isdigit()):
+    if not is_digits(text):
         raise argparse.ArgumentTypeError(f"'{text}' is no number")
-    return int(text)
+    return from_digits(text)

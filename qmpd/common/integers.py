@@ -20,6 +20,11 @@ _DIGITS = "0123456789abcdef"
 _MOST_DIGITS = 64
 
 
+def is_digits(text: str) -> bool:
+    """Whether these are decimal digits and nothing else, and at least one: those of ASCII, as C takes them."""
+    return text.isascii() and text.isdigit()
+
+
 def from_digits(digits: str, base: int = 10) -> int:
     """The number that these digits spell; a number beyond 64 bits may come out as another one beyond them.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from qmpd.common.integers import from_digits
+from qmpd.common.integers import from_digits, is_digits
 
 SPACE = " \t\n\v\f\r"
 """What C takes for blanks."""
@@ -91,7 +91,7 @@ def _whole_size(text: str, language: str) -> int:
     number = text.removeprefix("+")
     if number[:1] == "-":
         digits = number[1:]
-        if digits.isascii() and digits.isdigit() and (language == EXACT or from_digits(digits) >= _LIMIT):
+        if is_digits(digits) and (language == EXACT or from_digits(digits) >= _LIMIT):
             raise OverflowError(text)
         raise ValueError(text)
     if number[:2] not in ("0x", "0X"):
@@ -108,15 +108,15 @@ def _hexadecimal_unit(number: str) -> int:
 
 
 def _decimal_size(number: str, language: str) -> int:
-    suffix = number[-1:] if not number[-1:].isdigit() and number[-1:] != "." else ""
+    suffix = number[-1:] if not is_digits(number[-1:]) and number[-1:] != "." else ""
     whole, point, fraction = (number.removesuffix(suffix) if suffix else number).partition(".")
     unit = _UNITS.get(suffix.lower(), 0)
     if not whole and fraction and language == EXACT:
         whole = "0"
-    if not unit or not (whole.isascii() and whole.isdigit()):
+    if not unit or not is_digits(whole):
         raise ValueError(number)
     if not point or not fraction:
         return from_digits(whole) * unit
-    if not (fraction.isascii() and fraction.isdigit()) or (unit == 1 and fraction.strip("0")):
+    if not is_digits(fraction) or (unit == 1 and fraction.strip("0")):
         raise ValueError(number)
     return from_digits(whole) * unit + int(float(f"0.{fraction}") * unit)

@@ -6,7 +6,7 @@ import enum
 import typing
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from qmpd.common.integers import from_digits
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.suggestions import suggestion
 from qmpd.control.ranges import Range, bounds, spell
 from qmpd.control.sizes import Size, size
@@ -114,7 +114,7 @@ def _value(key: str, text: str, kind: Any) -> object:
             return False
         raise ValueError(f"Parameter '{key}' expects 'on' or 'off'")
     if kind is int:
-        if not (text.isascii() and text.isdigit()):
+        if not is_digits(text):
             raise ValueError(f"Parameter '{key}' expects a number")
         return from_digits(text)
     name = key.replace("-", "_")

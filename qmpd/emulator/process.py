@@ -9,6 +9,7 @@ import pwd
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.integers import from_digits
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, OptionError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _LARGEST_ID = (1 << 32) - 1
 _LAST_STANDARD = 2
-_IDS = re.compile(r"(\d+):(\d+)\Z")
+_IDS = re.compile(r"([0-9]+):([0-9]+)\Z")
 
 
 class ProcessOptions:
@@ -101,9 +102,9 @@ class ProcessOptions:
         reason = errno.EACCES if found else errno.ENOENT
         raise OSError(reason, os.strerror(reason))
 
-    def descriptor(self, text: str) -> int | None:
+    def descriptor(self, group: int) -> int | None:
         """The file of the set of this number; None where there is none."""
-        return next((number for group, number, _ in self.descriptors if str(group) == text), None)
+        return next((number for each, number, _ in self.descriptors if each == group), None)
 
     def open_log(self, *, logs: bool, always: bool) -> None:
         """Make the file for the log; `always`: even where nothing is to be logged.
@@ -190,9 +191,9 @@ def _user(text: str) -> tuple[int, int, str | None]:
         match = _IDS.match(text)
     if match is None:
         raise OptionError(f'User "{text}" doesn\'t exist (and is not <uid>:<gid>)')
-    if max(int(match[1]), int(match[2])) > _LARGEST_ID:
+    if max(from_digits(match[1]), from_digits(match[2])) > _LARGEST_ID:
         raise OptionError(f'User "{text}" doesn\'t exist (and is not <uid>:<gid>)')
-    return int(match[1]), int(match[2]), None
+    return from_digits(match[1]), from_digits(match[2]), None
 
 
 def _rename(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qmpd.common.addresses import ipv4_of, is_multicast
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import user_network
 
@@ -175,12 +176,12 @@ def _host_and_port(text: str) -> int | None:
 
 def _checked_address(host: str, port: str) -> int | None:
     address: int | None = None if host else 0
-    if host[:1].isdigit():
+    if is_digits(host[:1]):
         try:
             address = ipv4_of(host)
         except ValueError:
             raise Refusal("net-address", host=host) from None
-    if not port[:1].isdigit() and port[:1] not in ("-", "+", " "):
+    if not is_digits(port[:1]) and port[:1] not in ("-", "+", " "):
         raise Refusal("net-port", port=port)
     return address
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from qmpd.common.integers import INTEGER_RANGES
+from qmpd.common.integers import INTEGER_RANGES, from_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import FLOATING, boolean_of, integer_of, size_of
 
@@ -59,13 +59,15 @@ def read(name: str, kind: str, text: str) -> object:
 
 def likely(text: str) -> object:
     """What a text stands for where the type is not known."""
-    return int(text) if re.fullmatch("-?[0-9]+", text) else text
+    if re.fullmatch("-?[0-9]+", text) is None:
+        return text
+    return -from_digits(text[1:]) if text[0] == "-" else from_digits(text)
 
 
 def _numbers(name: str, text: str) -> list[int]:
     """Numbers, each alone or from one to another."""
     match = _RANGE.fullmatch(text)
-    first, last = (0, -1) if match is None else (int(match[1]), int(match[2] or match[1]))
+    first, last = (0, -1) if match is None else (from_digits(match[1]), from_digits(match[2] or match[1]))
     if first > last:
         raise Refusal("option-range", name=name)
     _check_numbers((first, last))

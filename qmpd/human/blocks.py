@@ -1,4 +1,4 @@
-"""`info block` of the human monitor: drives, nodes, and their images."""
+"""`info block` and `info blockstats` of the human monitor: drives, nodes, their images, and what was done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qmpd.human.declared import declare, read
 from qmpd.human.snapshots import COLUMNS, size_text, snapshot_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qmpd.human.line import Line
     from qmpd.human.snapshots import Columns
@@ -23,6 +23,14 @@ _THROTTLING = tuple(
     f"{unit}{way}{part}" for unit in ("bps", "iops") for part in ("", "_max") for way in ("", "_rd", "_wr")
 )
 _RATES = tuple(name for name in _THROTTLING if not name.endswith("_max"))
+
+# The counts of a drive on one line, in the order in which they are shown.
+_COUNTS = (
+    "rd_bytes", "wr_bytes", "rd_operations", "wr_operations", "flush_operations", "wr_total_time_ns",
+    "rd_total_time_ns", "flush_total_time_ns", "rd_merged", "wr_merged", "idle_time_ns",
+)  # fmt: skip
+# The same as a table, as newer releases show it: a column is a kind of count, a row a kind of request.
+_ROW = "{:<10}{:>21}{:>17}{:>25}{:>11}"
 
 
 def info_block(system: System, line: Line) -> str:
@@ -144,3 +152,25 @@ def _members(value: dict[str, Any] | list[Any], depth: int) -> Iterator[str]:
             yield from _members(each, depth + 1)
         else:
             yield f"{head} {str(each).lower() if isinstance(each, bool) else each}"
+
+
+def info_blockstats(system: System, line: Line) -> str:
+    """What the users of each drive have done."""
+    line.end()
+    listed = [(each["device"], each["stats"]) for each in ask(system, "query-blockstats") if "device" in each]
+    if not system.release.behaviour.block_statistics_table:
+        return "".join(
+            f"{name}:{''.join(f' {count}={stats.get(count, 0)}' for count in _COUNTS)}\n" for name, stats in listed
+        )
+    return "\n".join(_table(name, stats) for name, stats in listed)
+
+
+def _table(name: str, stats: Mapping[str, Any]) -> str:
+    """The counts of one drive."""
+    text = f"{name}: idle_time_ns={stats.get('idle_time_ns', 0)}\n"
+    text += _ROW.format("", "bytes", "operations", "total_time_ns", "merged") + "\n"
+    for kind, way in (("Read:", "rd"), ("Write:", "wr")):
+        counts = (stats[f"{way}_{what}"] for what in ("bytes", "operations", "total_time_ns", "merged"))
+        text += _ROW.format(kind, *counts) + "\n"
+    flushes = _ROW.format("Flush:", "", stats["flush_operations"], stats["flush_total_time_ns"], "")
+    return text + flushes.rstrip() + "\n"

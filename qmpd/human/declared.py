@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.scalars import size_of
 from qmpd.human import jobs
@@ -141,7 +142,7 @@ def _read(line: Line, kind: str) -> Any:
         return word == "on"
     if kind in ("size", "mebibytes"):
         try:
-            return size_of(f"{word}M" if kind == "mebibytes" and word[-1:].isdigit() else word)
+            return size_of(f"{word}M" if kind == "mebibytes" and is_digits(word[-1:]) else word)
         except (ValueError, OverflowError):
             raise Misread("invalid size") from None
     return word
@@ -222,7 +223,7 @@ def _parameter(system: System, name: str, value: str) -> int:
     behaviour = system.release.behaviour
     if name in _BANDWIDTHS:
         try:
-            return size_of(f"{value}M" if value[-1:].isdigit() else value, behaviour.size_language)
+            return size_of(f"{value}M" if is_digits(value[-1:]) else value, behaviour.size_language)
         except (ValueError, OverflowError):
             raise Refusal("size-invalid", text=value) from None
     if name in _SIZES and (name != "downtime-limit" or behaviour.downtime_is_size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import execute
 from qmpd.monitor.commands.block_export import start_server
@@ -47,7 +48,7 @@ def _address(uri: str, *, named: bool) -> dict[str, Any]:
     if kind == "vsock:":
         return {"type": "vsock", "cid": host, "port": port}
     ends = [each.removeprefix("to=") for each in options if each.startswith("to=")]
-    return {"type": "inet", "host": host, "port": port, **({"to": ends[0]} if ends and ends[0].isdecimal() else {})}
+    return {"type": "inet", "host": host, "port": port, **({"to": ends[0]} if ends and is_digits(ends[0]) else {})}
 
 
 def _export_all(system: System, *, writable: bool) -> None:

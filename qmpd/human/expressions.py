@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.integers import from_digits
 from qmpd.human.errors import Misread
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Reader:
             raise Misread(f"invalid char '{self._next}' in expression")
         digits = match[0]
         base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
-        value = int(digits, base)
+        value = from_digits(digits) if base == 10 else int(digits, base)
         if value >= _LIMIT:
             raise Misread("number too large")
         self.end = match.end()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.human import dirty_pages, migration
 from qmpd.human.asking import answer, ask
-from qmpd.human.blocks import info_block
+from qmpd.human.blocks import info_block, info_blockstats
 from qmpd.human.inquiries import INQUIRIES
 from qmpd.human.jobs import info_jobs
 from qmpd.human.network import info_network
@@ -88,6 +88,7 @@ INFORMATION: dict[str, Part] = {
     "balloon": _info_balloon,
     "block": info_block,
     "block-jobs": info_jobs,
+    "blockstats": info_blockstats,
     "chardev": _info_chardev,
     "dump": _info_dump,
     "memory-devices": _info_memory_devices,

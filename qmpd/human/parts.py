@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.human import (
     chardevs,
@@ -37,10 +38,10 @@ def _balloon(system: System, line: Line) -> str:
     word = line.word()
     if word is None:
         raise Misread("unexpected end of expression")
-    if not word.isdecimal():
+    if not is_digits(word):
         raise Misread(f"invalid char '{word[0]}' in expression")
     line.end()
-    return execute(system, "balloon", {"value": int(word) * _MEBIBYTE})
+    return execute(system, "balloon", {"value": from_digits(word) * _MEBIBYTE})
 
 
 def _migrate_recover(system: System, line: Line) -> str:

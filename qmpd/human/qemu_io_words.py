@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from qmpd.common.integers import from_digits
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -149,7 +151,7 @@ def number(text: str) -> int:
     if whole is not None:
         value = whole << power
     else:
-        value = int(float(found[1]) * (1 << power)) if "." in found[1] else int(found[1]) << power
+        value = int(float(found[1]) * (1 << power)) if "." in found[1] else from_digits(found[1]) << power
     if value > _LARGEST:
         raise Wrong(f"Parsing error: argument too large -- {text}\n")
     return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import size_of
 
@@ -119,9 +120,9 @@ def check_incoming(uri: str, rules: AddressRules, computer: Computer, asker: Ask
     rest = uri.partition(":")[2]
     host, port = _read(scheme, rest, rules)
     match scheme:
-        case "tcp" if not port.isdigit():
+        case "tcp" if not is_digits(port):
             raise Refusal("address-resolution", host=host, port=port, reason=_NO_SERVICE)
-        case "vsock" if not port.isdigit():
+        case "vsock" if not is_digits(port):
             raise Refusal("vsock-port", port=port)
         case "unix":
             try:

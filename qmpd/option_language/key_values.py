@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import EXACT, boolean_of, integer_of, size_of
 
@@ -164,7 +165,7 @@ def _is_name(fragment: str) -> bool:
 
 def _is_index(fragment: str) -> bool:
     """Whether it is a place in a list."""
-    return fragment.isascii() and fragment.isdecimal()
+    return is_digits(fragment)
 
 
 # A tree's leaves are strings.

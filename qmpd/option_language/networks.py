@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import typed_values
 
@@ -35,7 +36,7 @@ def _with_prefix(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     if network is None:
         return pairs
     prefix, slash, length = network.partition("/")
-    if slash and not length.isdigit():
+    if slash and not is_digits(length):
         raise Refusal("ipv6-net-length")
     left = [pair for pair in pairs if pair[0] != "ipv6-net"]
     return [*left, ("ipv6-prefix", prefix), ("ipv6-prefixlen", length or _DEFAULT_PREFIX)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import size_of
 from qmpd.option_language import key_values
@@ -188,9 +189,9 @@ class _Nested:
         """A list: the members `0`, `1`, ... of a tree."""
         if not isinstance(value, dict):
             return value
-        if not all(key.isdecimal() for key in value):
+        if not all(is_digits(key) for key in value):
             raise Refusal("keys-inconsistent", path=f"{path}.")
-        numbered = {int(key): each for key, each in value.items()}
+        numbered = {from_digits(key): each for key, each in value.items()}
         for number in range(len(numbered)):
             if number not in numbered:
                 raise Refusal("list-element-missing", name=f"{path}.{number}")

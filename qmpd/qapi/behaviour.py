@@ -179,6 +179,7 @@ ABOUT: dict[str, str] = {
     "luks_detached_header": "a LUKS volume tells whether its header is in another file; came between 7.2 and 10.0",
     "snapshots_everywhere_of_able": "info snapshots takes a snapshot for one of all disks where those that"
     " can have none lack it; seen in 10.0 alone",
+    "block_statistics_table": "info blockstats shows a table for each drive, no line; came between 10.0 and 11.1",
     "snapshot_list_marked": "info snapshots puts 'Error: ' in front of what it cannot do; came between 10.0 and 11.1",
     "state_errors_told": "what is wrong with the state of a machine that cannot be loaded is part of the error; false:"
     " it goes to standard error; changed between 10.0 and 11.1",
@@ -385,6 +386,7 @@ class Behaviour:
     snapshot_columns: str = "wide"
     luks_detached_header: bool = True
     snapshots_everywhere_of_able: bool = False
+    block_statistics_table: bool = False
     snapshot_list_marked: bool = False
     state_errors_told: bool = False
     bare_state_size: int = 1104

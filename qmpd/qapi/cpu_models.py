@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from qmpd.common.dictionary_order import in_order
 from qmpd.qapi.captured import REPLY, Answers
-from qmpd.qapi.unexpected import dictionary_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,7 @@ class CPUModels:
             return self._unknown.get("model")
         if isinstance(properties, dict) and "property" in self._unknown:
             known = self._properties(name)
-            for each in dictionary_order(properties):
+            for each in in_order(tuple(properties)):
                 if each not in known:
                     text = self._unknown["property"].replace("«type»".encode(), self._types[name].encode())
                     return text.replace("«property»".encode(), orjson.dumps(each)[1:-1])

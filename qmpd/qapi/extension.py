@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from qmpd.common.integers import is_digits
 from qmpd.qapi.errors import UnknownExtension
 from qmpd.qapi.folders import schema_folder
 from qmpd.qapi.naming import Names
@@ -97,7 +98,7 @@ class ExtendedRelease(Release):
 
     @cached_property
     def _last_number(self) -> int:
-        return max(int(name) for name in self._base_entries if name.isdigit())
+        return max(int(name) for name in self._base_entries if is_digits(name))
 
     @cached_property
     def _empty_object(self) -> str:
@@ -110,7 +111,7 @@ class ExtendedRelease(Release):
     def _renamed(self, name: str) -> str:
         if name == "0":
             return self._empty_object
-        return str(self._last_number + int(name)) if name.isdigit() else name
+        return str(self._last_number + int(name)) if is_digits(name) else name
 
     @cached_property
     def _declarations(self) -> list[dict[str, Any]]:

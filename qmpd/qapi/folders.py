@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from qmpd.common.integers import is_digits
 from qmpd.qapi.errors import BadRelease, UnknownRelease
 
 PREFIX = "qemu-"
@@ -28,7 +29,7 @@ def release_names() -> list[str]:
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+    return [(int(part), "") if is_digits(part) else (-1, part) for part in name.split(".")]
 
 
 def schema_folder(name: str) -> Path:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.integers import is_digits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,4 +56,4 @@ class Names:
 
 def _by_number(item: tuple[str, str]) -> tuple[int, str]:
     type_name, _, member = item[0].partition("/")
-    return int(type_name) if type_name.isdigit() else -1, member
+    return int(type_name) if is_digits(type_name) else -1, member

@@ -20,6 +20,7 @@ import trio
 from qmpd.block.exports.negotiation import Event, Negotiation
 from qmpd.block.exports.service import Service
 from qmpd.block.exports.transmission import BrokenProtocol, Transmission
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server import log
 from qmpd.server.encryption import server_context
@@ -288,10 +289,10 @@ def _listen(address: Mapping[str, Any]) -> Listener:
 
 
 def _listen_inet(address: Mapping[str, Any]) -> Listener:
-    if not address.get("port", "").isdecimal() or "to" not in address:
+    if not is_digits(address.get("port", "")) or "to" not in address:
         return listen_tcp(address.get("host", ""), address["port"])
-    first = int(address["port"])
-    for port in range(first, int(address["to"]) + 1):
+    first = from_digits(address["port"])
+    for port in range(first, from_digits(str(address["to"])) + 1):
         try:
             return listen_tcp(address.get("host", ""), str(port))
         except Worded as error:
@@ -317,14 +318,14 @@ def _inherit(number: int) -> Listener:
 
 def _listen_vsock(address: Mapping[str, Any]) -> Listener:
     for what in ("cid", "port"):
-        if not str(address[what]).isdecimal():
+        if not is_digits(str(address[what])):
             raise Worded(f"Failed to parse {what} '{address[what]}'")
     try:
         opened = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
     except OSError as error:
         raise Worded(f"Failed to create socket: {error.strerror}") from None
     try:
-        opened.bind((int(address["cid"]), int(address["port"])))
+        opened.bind((from_digits(str(address["cid"])), from_digits(str(address["port"]))))
         opened.listen()
     except OSError as error:
         opened.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import trio
 
 from qmpd.chardev.rules import PATH_LIMIT
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.listener import Listener, ListenError
 from qmpd.server.moving import File, Moving
@@ -221,7 +222,7 @@ def _listen(address: Mapping[str, Any]) -> list[Listener]:
             return [Listener(address["path"], replaces=True)]
         case "inet":
             return _listen_inet(address["host"], str(address["port"]))
-    if not str(address["port"]).isdecimal():
+    if not is_digits(str(address["port"])):
         raise Refusal("vsock-port", port=address["port"])
     raise ListenError(f"Failed to bind socket: {os.strerror(errno.EADDRNOTAVAIL)}")
 
@@ -276,9 +277,9 @@ async def _connected(address: Mapping[str, Any]) -> trio.socket.SocketType:
                     failure = error
             raise failure
     cid, port = str(address["cid"]), str(address["port"])
-    if not (cid.isdecimal() and port.isdecimal()):
-        raise Worded(f"Failed to parse port '{port}'" if cid.isdecimal() else f"Failed to parse cid '{cid}'")
-    return await _connect(socket.AF_VSOCK, (int(cid), int(port)), f"{cid}:{port}")
+    if not (is_digits(cid) and is_digits(port)):
+        raise Worded(f"Failed to parse port '{port}'" if is_digits(cid) else f"Failed to parse cid '{cid}'")
+    return await _connect(socket.AF_VSOCK, (from_digits(cid), from_digits(port)), f"{cid}:{port}")
 
 
 async def _connect(family: int, where: Any, called: str) -> trio.socket.SocketType:

@@ -10,6 +10,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.connecting import PATIENCE, connect, connect_host
 from qmpd.server.encryption import check_supported, client_context
@@ -71,11 +72,11 @@ def connect_server(address: Mapping[str, Any]) -> Connection:
     kind = address["type"]
     if kind == "fd":
         text = str(address["str"])
-        if not text.isdecimal():
+        if not is_digits(text):
             raise Refusal("descriptor-name-missing", name=text)
         try:
-            return Connection(socket.socket(fileno=os.dup(int(text))))
-        except OSError:
+            return Connection(socket.socket(fileno=os.dup(from_digits(text))))
+        except (OSError, OverflowError):
             raise Refusal("descriptor-no-socket", text=text) from None
     try:
         if kind == "unix":
@@ -88,9 +89,10 @@ def connect_server(address: Mapping[str, Any]) -> Connection:
             return Connection(connect_host(address["host"], str(address["port"]), starting=False))
         where = f"{address['cid']}:{address['port']}"
         for what in ("cid", "port"):
-            if not str(address[what]).isdecimal():
+            if not is_digits(str(address[what])):
                 raise Worded(f"Failed to parse {what} '{address[what]}'")
-        return Connection(connect(socket.AF_VSOCK, (int(address["cid"]), int(address["port"])), starting=False))
+        place = from_digits(str(address["cid"])), from_digits(str(address["port"]))
+        return Connection(connect(socket.AF_VSOCK, place, starting=False))
     except socket.gaierror as error:
         raise Refusal(
             "address-resolution", host=address["host"], port=address["port"], reason=error.strerror

@@ -6,6 +6,8 @@ import contextlib
 import os
 import socket
 
+from qmpd.common.integers import is_digits
+
 FIRST = 3
 """The number of the first descriptor that is handed over (SD_LISTEN_FDS_START)."""
 
@@ -16,7 +18,7 @@ def handed_over() -> list[tuple[str, int]]:
     A socket's name is its FileDescriptorName=; those of a unit that gives none are called after the unit.
     """
     process, count, names = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
-    if process != str(os.getpid()) or not count.isdecimal():
+    if process != str(os.getpid()) or not is_digits(count):
         return []
     known = names.split(":") if names else []
     sockets = []

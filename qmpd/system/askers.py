@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.system.build import descriptor_number
 
@@ -48,7 +49,7 @@ class MonitorAsker:
 
     def descriptor(self, text: str) -> int:
         """See `qmpd.common.computer.Asker`."""
-        if text[:1].isdigit():
+        if is_digits(text[:1]):
             return descriptor_number(text)
         files = self._system.descriptors
         number = None if files is None else files.take(self._monitor, text)

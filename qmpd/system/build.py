@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from qmpd.block.nodes import Drive
-from qmpd.common.integers import from_digits
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.texts import Texts
 from qmpd.guest.effects import ACTING
@@ -92,7 +92,7 @@ def descriptor_number(text: str) -> int:
 
     :raise Refusal: it is none.
     """
-    if not text.isdigit():
+    if not is_digits(text):
         raise Refusal("descriptor-number", text=text)
     return from_digits(text)
 

@@ -33,12 +33,12 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any], *, hot: bool = Fal
         drive.place = (given["if"], bus, unit)
     drive.writeback = writeback(given)
     drive.limits = limits(given, drive.name)
-    if any(name.startswith("stats-") for name in given):
-        drive.accounting = from_options(given)
     unmodelled: NotModelled | None = None
     try:
         node = _open(block, given)
         if node is not None:
+            # The account of a drive that begins without a disk is kept as it is without options.
+            drive.accounting = from_options(given)
             block.insert(drive, node)
     except NotModelled as error:
         if hot:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.chardev.facts import ChardevFacts
 from qmpd.common.computer import NoComputer
+from qmpd.common.file_sets import set_number
 from qmpd.common.refusals import NotModelled
 from qmpd.guest.course import make_machine
 from qmpd.machine import RunState, main_loop
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 _CPU_THREAD = "CPU {}/{}"
 _OBJECT_THREAD = "IO {}"
-_FILE_SETS = "/dev/fdset"
 _PATIENCE = 0.5
 """Seconds that replies and events have to be written before something else is printed."""
 
@@ -456,8 +456,7 @@ class System:
     def _sets_of_nodes(self) -> list[int]:
         """The sets of files that disks are in."""
         nodes = self.built.backends.block.nodes.values() if self.built is not None else ()
-        places = [node.location.rpartition("/") for node in nodes]
-        return [int(number) for folder, _, number in places if folder == _FILE_SETS and number.isdecimal()]
+        return [number for node in nodes if (number := set_number(node.location)) is not None]
 
     # Standard output
 

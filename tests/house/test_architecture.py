@@ -83,3 +83,16 @@ def test_no_file_is_opened_where_none_may_be() -> None:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 opens = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
                 assert not opens, f"{module} opens a file in line {getattr(node, 'lineno', 0)}"
+
+
+def test_digits_are_those_of_c() -> None:
+    """Python's own questions take digits of other scripts, which it cannot always turn into numbers."""
+    asking = {"isdigit", "isdecimal", "isnumeric"}
+    found = {
+        module
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in asking
+    }
+    # Here of bytes.
+    assert found - {"qmpd.capture.answers"} == {"qmpd.common.integers"}

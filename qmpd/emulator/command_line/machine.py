@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmpd.common.identifiers import is_identifier
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import has_doubtful_suffix, size_of
 from qmpd.emulator.command_line.trees import device_of_json, merge
@@ -412,7 +413,7 @@ class MachineOptions:
         size = self._memory.get("size", 0)
         if self._memory_text is not None:
             # A number alone means MiB, which only this option knows.
-            text = f"{self._memory_text}M" if self._memory_text[-1:].isdigit() else self._memory_text
+            text = f"{self._memory_text}M" if is_digits(self._memory_text[-1:]) else self._memory_text
             self._warn_of_suffix(text)
             try:
                 size = size_of(text, self._behaviour.size_language)

@@ -9,6 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.boards import full_name
 from qmpd.option_language import key_values
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from qmpd.option_language.groups import Entry
 
 _TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
-_DATE = re.compile(r"[-+]?\d+-[-+]?\d+-[-+]?\d+")
+_DATE = re.compile(r"[-+]?[0-9]+-[-+]?[0-9]+-[-+]?[0-9]+")
 
 
 class EntryChecks:
@@ -114,7 +115,7 @@ class EntryChecks:
             raise entry.error("align=on and sleep=off are incompatible")
         if shift == "auto":
             return
-        is_number = re.fullmatch(r"\s*\+?(0[xX][0-9a-fA-F]+|\d+)", shift) is not None
+        is_number = re.fullmatch(r"\s*\+?(0[xX][0-9a-fA-F]+|[0-9]+)", shift) is not None
         try:
             number = key_values.number("shift", shift) if is_number else -1
         except Refusal:
@@ -206,9 +207,9 @@ class EntryChecks:
         _, colon, port = address.rpartition(":")
         if not colon:
             raise entry.error("no vnc port specified")
-        if not port.isdigit():
+        if not is_digits(port):
             raise entry.error(f"can't convert to a number: {port}")
-        if int(port) + 5900 > 65535:
+        if from_digits(port) + 5900 > 65535:
             raise entry.error(f"port {port} out of range")
 
     def firmware_files(self) -> None:

@@ -99,7 +99,7 @@ class CPUs:
 
     @staticmethod
     def _frequency(text: str) -> str:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtTpPeE]?)[bB]?", text)
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kKmMgGtTpPeE]?)[bB]?", text)
         if match is None:
             raise OptionError(f"bad numerical value {text}", NOWHERE)
         unit = 1000 ** ("kmgtpe".index(match[2].lower()) + 1) if match[2] else 1

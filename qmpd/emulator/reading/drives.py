@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qmpd.block import drive_rules
 from qmpd.block import values as block_values
 from qmpd.block.drivers.table import DRIVERS, MODULES
+from qmpd.block.file_sets import number_of_set
 from qmpd.block.filenames import NBD, check_null, probe_bytes
 from qmpd.common.refusals import Refusal
 from qmpd.option_language.errors import OptionError, OptionList
@@ -213,10 +214,11 @@ class Drives:
                 return {"file": file, "path": file}
             return {"driver": driver or "raw"}
         path = file
-        if file.startswith("/dev/fdset/"):
-            found = self._options.process.descriptor(file.removeprefix("/dev/fdset/"))
+        number = number_of_set(file)
+        if number is not None:
+            found = self._options.process.descriptor(number)
             if found is None:
-                raise Refusal("fdset-missing", file=file, way="0", reason=os.strerror(errno.ENOENT))
+                raise Refusal("fdset-missing", file=file, number=number, way="0", reason=os.strerror(errno.ENOENT))
             path = f"/proc/self/fd/{found}"
         try:
             mode = os.stat(path).st_mode

@@ -51,7 +51,7 @@ _ACPI_NUMBERS = {"rev": 8, "oem_rev": 32, "asl_compiler_rev": 32}
 _ACPI_HEADER, _ACPI_LARGEST = 36, 65535
 _SMALLEST_SMBIOS = 4
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
-_RELEASE = re.compile(r"\s*\d+\.\d+")
+_RELEASE = re.compile(r"\s*[0-9]+\.[0-9]+")
 
 
 class FirmwareTables:
@@ -82,7 +82,7 @@ class FirmwareTables:
         text = entry.get("type")
         if text is None:
             raise OptionError("Must specify type= or file=")
-        digits = re.match(r"\s*(0[xX][0-9a-fA-F]+|\d+)", text)
+        digits = re.match(r"\s*(0[xX][0-9a-fA-F]+|[0-9]+)", text)
         kind = int(digits[1], 0 if digits[1][:2].lower() == "0x" else 10) if digits else 0
         if kind > _LAST_SMBIOS_TYPE:
             raise OptionError("out of range!")

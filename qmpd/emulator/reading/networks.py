@@ -8,6 +8,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.common.scalars import integer_of
 from qmpd.machine.blueprint import BoardPart, Place
@@ -146,7 +147,7 @@ class Networks:
     def _make_card(self, entry: Entry, identifier: str) -> None:
         known = {"type", "netdev", "macaddr", "model", "addr", "vectors"}
         vectors = entry.get("vectors")
-        if vectors is not None and not vectors.isdigit():
+        if vectors is not None and not is_digits(vectors):
             raise Refusal("uint64-value-expected", name="vectors")
         for key, _ in entry.pairs:
             if key not in known:

@@ -181,7 +181,7 @@ class Singles:
 
         :raise OptionError: it is wrong.
         """
-        digits = re.match(r"\s*[-+]?\d+", given.value)
+        digits = re.match(r"\s*[-+]?[0-9]+", given.value)
         if (int(digits[0]) if digits else 0) not in _ROTATIONS:
             raise OptionError("only 90, 180, 270 deg rotation is available")
 
@@ -189,7 +189,7 @@ class Singles:
         """`-echr`."""
         import sys
 
-        if re.match(r"\s*[-+]?(0[xX][0-9a-fA-F]|\d)", given.value) is None:
+        if re.match(r"\s*[-+]?(0[xX][0-9a-fA-F]|[0-9])", given.value) is None:
             sys.stdout.write("Bad argument to echr\n")
 
     # The log

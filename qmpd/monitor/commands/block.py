@@ -103,6 +103,15 @@ def _strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
     return found
 
 
+def _has_unknown_room(node: BlockNode) -> bool:
+    """Whether nobody can tell how many bytes a node takes: what tests other nodes tells nothing of theirs."""
+    driver = DRIVERS[node.driver]
+    if driver.is_filter and driver.is_protocol and driver.children:
+        return True
+    with_data = (child for name, child in node.children.items() if name != "backing" or driver.is_filter)
+    return any(map(_has_unknown_room, with_data))
+
+
 def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     """`ImageInfo` of a node."""
     bottom = node
@@ -118,7 +127,7 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         image = {name: value for name, value in image.items() if name not in _IMAGE_OF_FILE}
     image |= {"filename": filename_of(node), "format": node.driver, "virtual-size": node.virtual_size}
     allocated = node.allocated
-    if DRIVERS[node.driver].is_filter and DRIVERS[node.driver].is_protocol and bottom is not node:
+    if _has_unknown_room(node):
         image.pop("actual-size", None)
     elif bottom is node and DRIVERS[node.driver].is_filter:
         image["actual-size"] = sum(child.allocated or 0 for child in node.children.values())
@@ -247,19 +256,30 @@ def query_block(system: System, session: Client, arguments: Arguments) -> object
 
 
 def _node_statistics(system: System, node: BlockNode, *, backing: bool) -> dict[str, Any]:
-    """`BlockStats` of a node."""
+    """`BlockStats` of a node; `backing`: of a drive, with what is behind it, and without what nobody has put there."""
+    if backing:
+        node = _shown(node)
     captured: dict[str, Any] = as_put_in(_captured(system, node.driver)["stats"])
     if node.children or node.driver == "nbd":
         captured.pop("driver-specific", None)
     captured["node-name"] = node.name
     captured["stats"]["wr_highest_offset"] = node.highest
-    file = node.children.get("file")
-    if file is not None:
-        captured["parent"] = _node_statistics(system, file, backing=backing)
-    below = node.children.get("backing")
+    data = _with_data(node)
+    if data is not None:
+        captured["parent"] = _node_statistics(system, data, backing=backing)
+    below = passed_through(node) or node.children.get("backing")
     if below is not None and backing:
         captured["backing"] = _node_statistics(system, below, backing=True)
     return captured
+
+
+def _with_data(node: BlockNode) -> BlockNode | None:
+    """The only node below one that has the guest's bytes; None where several have them, or none."""
+    passed = passed_through(node)
+    if passed is not None:
+        return passed
+    voters = [child for name, child in node.children.items() if name not in ("file", "data-file", "backing")]
+    return node.children.get("data-file") or node.children.get("file") or (voters[0] if len(voters) == 1 else None)
 
 
 @command("query-blockstats")

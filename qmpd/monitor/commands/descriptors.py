@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
@@ -41,7 +42,7 @@ def _take(session: Client) -> int:
 def getfd(system: System, session: Client, arguments: Arguments) -> object:
     name = cast("str", arguments["fdname"])
     number = _take(session)
-    if name[:1].isdigit():
+    if is_digits(name[:1]):
         os.close(number)
         raise CommandError("Parameter 'fdname' expects a name not starting with a digit")
     _table(system).name(session.label, name, number)

@@ -9,6 +9,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
@@ -144,7 +145,7 @@ def expire_password(system: System, session: Client, arguments: Arguments) -> ob
     behaviour = system.release.behaviour
     time = cast("str", arguments["time"])
     digits = time.removeprefix("+").removeprefix("-")
-    if behaviour.password_expiry_refusal and time not in _PASSWORD_TIMES and not digits.isdecimal():
+    if behaviour.password_expiry_refusal and time not in _PASSWORD_TIMES and not is_digits(digits):
         raise CommandError(behaviour.password_expiry_refusal.format(time=time))
     _check_spice(arguments)
     if _display(system, arguments) is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from qmpd.chardev.rules import RINGS, ring_size
+from qmpd.common.integers import from_digits
 from qmpd.common.plain import from_plain, to_plain
 from qmpd.common.refusals import NotModelled
 from qmpd.server.chardevs.device import Device
@@ -187,6 +188,6 @@ def _take_socket(settings: ChardevSettings, data: Mapping[str, Any]) -> None:
     elif address["type"] == "inet":
         settings.host, settings.port = inner["host"], inner["port"]
     elif address["type"] == "fd" and inner["str"]:
-        settings.descriptor = int(inner["str"])
+        settings.descriptor = from_digits(inner["str"])
     elif address["type"] != "fd":
         raise NotModelled(f"character devices with an address of type {address['type']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import stat
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from qmpd.common.file_sets import set_number
 from qmpd.common.output import tell
 from qmpd.server.chardevs.device import Device
 from qmpd.server.listener import ListenError
@@ -86,13 +88,16 @@ class FileDevice(Device):
 
         :raise ListenError: it cannot be opened.
         """
-        files, found = self.vm.system.descriptors, _set_of(path)
+        files = self.vm.system.descriptors
         try:
+            found = set_number(path)
             if files is not None and found is not None:
                 number = files.open(found, way)
                 self._sets += (found,)
                 return number
             return _open(path, way)
+        except ValueError:
+            raise ListenError(f"Could not open '{path}': {os.strerror(errno.EINVAL)}") from None
         except OSError as error:
             raise ListenError(f"Could not open '{path}': {error.strerror}") from None
 
@@ -122,7 +127,7 @@ class FileDevice(Device):
         writes, reads = state
         self._writes, self._reads = descriptors[writes], None if reads is None else descriptors[reads]
         files = self.vm.system.descriptors
-        found = [_set_of(path) for path in (self.settings.path, self.settings.input_path)]
+        found = [set_number(path) for path in (self.settings.path, self.settings.input_path)]
         if files is not None:
             self._sets = tuple(each for each in found if each is not None)
             for each in self._sets:
@@ -177,12 +182,6 @@ class PseudoTerminal(Device):
     def put(self, state: Any, descriptors: Sequence[int]) -> None:
         """See `Device`."""
         self._master = descriptors[state]
-
-
-def _set_of(path: str) -> int | None:
-    """The number of the set that `/dev/fdset/NUMBER` stands for; None where this is another path."""
-    head, _, number = path.rpartition("/")
-    return int(number) if head == "/dev/fdset" and number.isdecimal() else None
 
 
 def _open(path: str, way: int) -> int:

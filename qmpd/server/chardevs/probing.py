@@ -10,6 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.file_sets import FOLDER
+from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
     Data = Mapping[str, Any]
 
-_FILE_SETS = "/dev/fdset/"
 _NO_SERVICE = "Servname not supported for ai_socktype"
 
 
@@ -39,7 +40,7 @@ def probe_writing(path: str, code: str) -> None:
 
     :raise Refusal: it cannot.
     """
-    if path.startswith(_FILE_SETS):
+    if path.startswith(FOLDER):
         return  # a file of a set of `-add-fd`: it is looked for when it is opened
     try:
         if os.path.isdir(path):
@@ -77,7 +78,7 @@ def _parallel(data: Data) -> None:
 def _datagrams(data: Data) -> None:
     for name in ("local", "remote"):
         address = data.get(name, {})
-        if address.get("type") == "inet" and not address["data"]["port"].isdigit():
+        if address.get("type") == "inet" and not is_digits(address["data"]["port"]):
             raise Refusal("address-resolution", **_place(address["data"]), reason=_NO_SERVICE)
 
 
@@ -93,10 +94,10 @@ def _socket(data: Data) -> None:
     text = address["data"]["str"]
     if not text and data.get("server", True):
         return
-    if not text.removeprefix("-").isdigit():
+    if not is_digits(text.removeprefix("-")):
         raise Refusal("descriptor-unreadable", text=text)
     try:
-        is_socket = stat.S_ISSOCK(os.fstat(int(text)).st_mode)
+        is_socket = stat.S_ISSOCK(os.fstat(from_digits(text) if is_digits(text) else -1).st_mode)
     except (OSError, OverflowError):
         is_socket = False
     if not is_socket:

@@ -14,6 +14,7 @@ from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.mapping import Mapping, decode
 from qmpd.block.images.qcow2.snapshot_table import Snapshot, mapping_of, read_snapshots, write_snapshots
 from qmpd.block.images.qcow2.uses import change_table, change_use, mark_copied, mark_shared
+from qmpd.common.integers import is_digits
 
 if TYPE_CHECKING:
     from qmpd.block.images.qcow2.image import Qcow2
@@ -27,7 +28,7 @@ def find(snapshots: list[Snapshot], wanted: str) -> Snapshot | None:
 
 def new_identifier(snapshots: list[Snapshot]) -> str:
     """An id that is larger than those that there are."""
-    numbers = [int(each.identifier) for each in snapshots if each.identifier.isascii() and each.identifier.isdigit()]
+    numbers = [int(each.identifier) for each in snapshots if is_digits(each.identifier)]
     return str(max(numbers, default=0) + 1)
 
 
