@@ -33,6 +33,9 @@ class Blockers(Protocol):
     def left(self, node: BlockNode) -> None:
         """Somebody uses a node no more: what goes on there ends or pauses for a moment."""
 
+    def quiet(self, node: BlockNode) -> None:
+        """What goes on at a node ends or pauses for a moment, as somebody leaves it."""
+
     def changed(self, times: int = 1) -> None:
         """The graph changes, so many times."""
 
@@ -63,6 +66,11 @@ def cost_of_opening(*, is_protocol: bool, children: int) -> int:
 def cost_of_name(*, is_protocol: bool) -> int:
     """How often it changes where the node cannot have its name, or what it is told does not go together."""
     return 1 if is_protocol else 3
+
+
+def cost_of_lock(*, is_protocol: bool) -> int:
+    """How often it changes where what is below the node is not free."""
+    return 2 if is_protocol else 5
 
 
 def cost_of_failure(*, is_protocol: bool) -> int:

@@ -70,6 +70,8 @@ class Copier:
 
     def chunk(self, most: int = 0, *, ranges: bool = False) -> int:
         """How much is copied at once: at most `most` bytes, unless that is 0; `ranges`: the host copies files."""
+        if self.compress:
+            return self.cluster
         size = max(self.cluster, LARGEST_RANGE if ranges else LARGEST_BUFFER)
         return min(size, most // self.cluster * self.cluster) if most else size
 
@@ -195,8 +197,8 @@ def write_compressed(node: BlockNode, offset: int, data: bytes) -> None:
 def image_of(node: BlockNode) -> object | None:
     """What takes data compressed for a node: it, or what it passes on to; None without such."""
     at: BlockNode | None = node
-    while at is not None:
+    while at is not None and DRIVERS[at.driver].compresses:
         if hasattr(type(at.content), "write_compressed"):
             return at.content
-        at = at.children.get("file") if DRIVERS[at.driver].is_filter else None
+        at = at.children.get("file")
     return None

@@ -67,7 +67,7 @@ def root_node(graph: BlockGraph, name: str) -> BlockNode:
     :raise Refusal: there is none, or one has.
     """
     node = graph.look_up(name, name)
-    if node.parents:
+    if node.parents or graph.is_busy(node) is not None:
         raise MachineError("Need a root block node")
     return node
 

@@ -44,6 +44,7 @@ class BlockGraph:
         "_texts",
         "again",
         "await_limits",
+        "backing_is_checked",
         "blockers",
         "complain",
         "computer",
@@ -91,6 +92,8 @@ class BlockGraph:
         self.json_parser = "classic"
         # Where the bitmap of a copy-before-write node is (`Behaviour.copies_noted_below`).
         self.copies_noted_below = False
+        # Whether it is refused to have something behind what cannot (`Behaviour.backing_is_checked`).
+        self.backing_is_checked = True
         # Whether what is opened belongs to another machine yet, which will migrate here (`-incoming`).
         self.inactive = False
         # The servers that nodes are on.
@@ -189,13 +192,6 @@ class BlockGraph:
         """Whether there is an object of this name and type; nobody knows, and it is taken for true, at first."""
         return self.find_object is None or self.find_object(name) == kind
 
-    def uses_group(self, name: str) -> bool:
-        """Whether a node or a drive has the limits of a throttle group."""
-        if any(drive.limits is not None and drive.limits.get("group") == name for drive in self.drives):
-            return True
-        nodes = self.nodes.values()
-        return any(each.driver == "throttle" and each.options.get("throttle-group") == name for each in nodes)
-
     def add(self, node: BlockNode) -> None:
         """Put a node into the graph, on top of its children.
 
@@ -219,8 +215,14 @@ class BlockGraph:
     def set_backing(self, node: BlockNode, child: BlockNode | None) -> None:
         """Have this behind a node from now on, or nothing.
 
-        :raise Refusal: what it does with it excludes others, or is excluded; it is as before then.
+        :raise Refusal: nothing can be behind it, or what it does with it excludes others, or is excluded; it is as
+            before then.
         """
+        if child is not None and "backing" not in DRIVERS[node.driver].children:
+            if self.backing_is_checked:
+                self.changed_as("backing-refused")
+                raise Refusal("backing-not-taken", driver=node.driver, node=node.name)
+            return
         before = node.children.pop("backing", None)
         node.backing_as_recorded = False
         if child is not None and before is not None and self.is_described_within(child, node):
@@ -298,26 +300,14 @@ class BlockGraph:
         drive = self.drive(name)
         return self.nodes.get(name) if drive is None else drive.node
 
-    def remove(self, name: str) -> None:
-        """Delete a node (`blockdev-del`).
+    def known(self, name: str) -> BlockNode:
+        """The node of this name.
 
-        :raise MachineError: there is none, it is in use, or it is nobody's to delete.
+        :raise MachineError: there is none.
         """
-        node = self.nodes.get(name)
-        if node is None:
+        if name not in self.nodes:
             raise MachineError(self._texts("node-missing", node=name))
-        if not all(drive.is_job for drive in node.drives):
-            raise MachineError(f"Node {name} is in use")
-        self.check_free(node)
-        for parent in reversed(node.parents):
-            if parent.children.get("backing") is node:
-                raise MachineError(f"Node '{name}' is busy: node is used as backing hd of '{parent.name}'")
-        if not node.owned:
-            raise MachineError(f"Node {name} is not owned by the monitor")
-        if node.parents:
-            raise MachineError(f"Block device {name} is in use")
-        node.owned = False
-        self.release(node)
+        return self.nodes[name]
 
     def release(self, node: BlockNode, *, always: bool = False) -> None:
         """Let a node go that nobody holds (or `always`), and what it held."""
@@ -463,6 +453,11 @@ class BlockGraph:
         """Somebody has used a node for a while: jobs there pause for a moment."""
         if self.blockers is not None:
             self.blockers.left(node)
+
+    def quiet(self, node: BlockNode) -> None:
+        """The same, where that does not change the graph any more."""
+        if self.blockers is not None:
+            self.blockers.quiet(node)
 
     def _use(self, drive: Drive, node: BlockNode) -> None:
         held = drive in node.drives

@@ -35,14 +35,24 @@ class Moment(NamedTuple):
     clock: int
 
 
-def taking_part(graph: BlockGraph) -> list[BlockNode]:
-    """The nodes that snapshots are taken of: what can be written, and is in a drive or nobody's child.
+def taking_part(graph: BlockGraph, *, only_later: bool = False) -> list[BlockNode]:
+    """The nodes that snapshots are taken of: what can be written, and is somebody's disk or the user's and in no use.
 
-    Those in drives come first.
+    Disks come first, in the order in which those came who have them.  `only_later`: of the others those alone that came
+    after the last of the disks.
     """
-    in_drives = [drive.node for drive in graph.drives if drive.node is not None]
-    others = [node for node in graph.nodes.values() if not node.parents or node.drives]
-    return [node for node in dict.fromkeys([*in_drives, *others]) if not node.read_only]
+    disks = [node for node in graph.nodes.values() if _disk(node) is not None]
+    disks.sort(key=lambda node: _disk(node) or 0)
+    others = [node for node in graph.nodes.values() if node.owned]
+    if only_later and disks:
+        others = others[others.index(disks[-1]) + 1 :] if disks[-1] in others else []
+    free = [node for node in others if node not in disks and not node.parents and graph.is_busy(node) is None]
+    return [node for node in (*disks, *free) if not node.read_only]
+
+
+def _disk(node: BlockNode) -> int | None:
+    """The number of the newest who has a node as a disk; None where nobody has."""
+    return max((drive.number for drive in node.drives if not drive.is_job), default=None)
 
 
 def called(node: BlockNode) -> str:
@@ -54,13 +64,19 @@ class Disks:
     """The disks that one snapshot is of: those named, or all that take part."""
 
     def __init__(
-        self, graph: BlockGraph, names: Sequence[str] | None = None, *, check: bool = True, active: bool = True
-    ) -> None:
+        self, graph: BlockGraph, names: Sequence[str] | None = None, *, check: bool = True, active: bool = True,
+        only_later: bool = False,
+    ) -> None:  # fmt: skip
         """`check` whether each can have snapshots, which only one can that is `active`, where that is said.
+
+        `only_later`: see `taking_part`.
 
         :raise Refusal: none is named, one is not there, or one can have no snapshots.
         """
-        self.nodes = taking_part(graph) if names is None else [_named(graph, name) for name in _some(names)]
+        self.nodes = (
+            taking_part(graph, only_later=only_later) if names is None
+            else [_named(graph, name) for name in _some(names)]
+        )  # fmt: skip
         for node in self.nodes if check else ():
             if not can_snapshot(node) or (active and node.inactive):
                 raise Refusal("snapshot-not-supported", device=called(node))
@@ -154,12 +170,12 @@ class Disks:
         return snapshots.read_state(content.image, found, LARGEST_STATE)
 
 
-def check(graph: BlockGraph, tag: str) -> None:
-    """See whether a machine that is to start can begin with this snapshot (`-loadvm`).
+def check(graph: BlockGraph, tag: str, *, only_later: bool) -> None:
+    """See whether a machine that is to start can begin with this snapshot (`-loadvm`; `only_later`: see `taking_part`).
 
     :raise Refusal: it is not there, or its machine's state is not.
     """
-    disks = Disks(graph)
+    disks = Disks(graph, only_later=only_later)
     without = disks.lacking(tag)
     if without is not None:
         raise Refusal("snapshot-missing", tag=tag, device=called(without))

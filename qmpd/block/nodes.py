@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,8 @@ class Drive:
     only_holds: bool = False
     # Whether others may do all, as its machine came here and has not run since.
     is_open: bool = False
+    # How many came before it.
+    number: int = field(default_factory=itertools.count().__next__)
     # What it lets others do, where that is not what devices do.
     allowed: int | None = None
     # Whether the medium before was read-only, which the next one then is too; None where there was none.

@@ -79,20 +79,19 @@ class Opener:
             failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
             option_rules.check(name, options, self._graph)
             node = self._prepare(name, options, owned=owned)
-            failure = changes.cost_of_failure(is_protocol=driver.is_protocol or not children)
+            failure = changes.cost_of_lock(is_protocol=driver.is_protocol or not children)
             # The name is used up even where the node cannot be opened.
             node.name = node.name or self._graph.new_name()
             node.children = children
-            node.content = self._content_behind_locks(node)
+            self._lock(node)
+            failure = changes.cost_of_failure(is_protocol=driver.is_protocol or not children)
+            node.content = self._locked_content(node)
             option_rules.check_opened(node)
             node.port = Watched(node, self._graph)
             self._check_behind(name, options)
             self._check_left(name, options)
         except Refusal:
-            self._graph.changed(failure - 1)
-            with changes.changing(self._graph.blockers):
-                for child in children.values():
-                    self._graph.release(child)
+            self._undo(children, failure, is_protocol=driver.is_protocol)
             raise
         self._graph.add(node)
         self._graph.changed(changes.cost_of_opening(is_protocol=driver.is_protocol, children=len(children)))
@@ -108,6 +107,17 @@ class Opener:
         if name == "qcow2":
             self._load_bitmaps(node)
         return node
+
+    def _undo(self, children: dict[str, BlockNode], failure: int, *, is_protocol: bool) -> None:
+        """A node could not be opened: let go of what is below, after so many changes of the graph."""
+        self._graph.changed(failure - 1)
+        with changes.changing(self._graph.blockers):
+            for child in children.values():
+                self._graph.release(child)
+        file = children.get("file")
+        if file is not None and not is_protocol and file.name in self._graph.nodes:
+            # It was looked at, by a user who is gone now.
+            self._graph.quiet(file)
 
     def _load_bitmaps(self, node: BlockNode) -> None:
         if node.content.header.bitmaps is None:  # type: ignore[union-attr]
@@ -158,8 +168,12 @@ class Opener:
             found.append((role, options[role]))
         return found
 
-    def _content_behind_locks(self, node: BlockNode) -> Any:
-        """What is in a node: nobody looks before everything below is as free as the node needs it."""
+    @staticmethod
+    def _lock(node: BlockNode) -> None:
+        """Have what is below a node as free as it needs it, before anybody looks there.
+
+        :raise Refusal: it is not; all is as before.
+        """
         file = node.children.get("file")
         if file is not None and not node.read_only and not node.inactive:
             if role_of(node.driver, node.options, "file") is Role.METADATA:
@@ -169,6 +183,15 @@ class Opener:
             child.parents.append(node)
         try:
             refresh([node])
+        except Refusal:
+            _leave(node, below)
+            refresh(below)
+            raise
+
+    def _locked_content(self, node: BlockNode) -> Any:
+        """What is in a node that has locked what is below; `add` is to have it there in the end."""
+        below = list(node.children.values())
+        try:
             return self._content(node)
         except Refusal:
             _leave(node, below)
@@ -228,7 +251,11 @@ class Opener:
             if filename is None:
                 raise MachineError("Must specify either driver or file")
             found["file"] = parse(str(filename), self._graph.json_parser)
-        file = self._child("file", found["file"], options)
+        try:
+            file = self._child("file", found["file"], options)
+        except Refusal:
+            self._graph.changed(changes.CHILD_FAILS)
+            raise
         assert file.port is not None
         try:
             head = file.port.read(0, _HEAD)
@@ -273,6 +300,7 @@ class Opener:
                     reference["file"] = {**of_image["file"], **given.get("file", {})}
             child = self._child("backing", reference, inherited)
         except Refusal as error:
+            self._graph.changed_as("backing-not-opened")
             self._graph.release(node, always=True)
             raise Refusal("backing-not-opened", why=error) from None
         self._graph.changed()

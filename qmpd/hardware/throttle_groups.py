@@ -15,6 +15,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qmpd.block.graph import BlockGraph
     from qmpd.qom.node import Node
 
     Values = Mapping[str, Any]
@@ -99,3 +100,11 @@ def put(node: Node, name: str, value: Any) -> bool:
     for member, number in changed.items():
         node.set_value(f"{_OWN}{member}", number)
     return True
+
+
+def uses(graph: BlockGraph, name: str) -> bool:
+    """Whether a node or a drive has the limits of a group."""
+    if any(drive.limits is not None and drive.limits.get("group") == name for drive in graph.drives):
+        return True
+    nodes = graph.nodes.values()
+    return any(each.driver == "throttle" and each.options.get("throttle-group") == name for each in nodes)

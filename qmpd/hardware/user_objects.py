@@ -198,7 +198,7 @@ class Objects:
 
     def _is_in_use(self, node: Node) -> bool:
         if node.type == GROUP:
-            return self._backends.block.uses_group(node.name)
+            return throttle_groups.uses(self._backends.block, node.name)
         if MEMORY_BACKEND not in self._types.is_a(node.type):
             return False
         machine = self._tree.root.children.get("machine")

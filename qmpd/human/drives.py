@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
+from qmpd.block.blockers import delete
 from qmpd.block.pausing import away
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import carry_out, execute, read_options
@@ -152,7 +153,7 @@ def _deleted(system: System, name: str) -> str:
     inventory = system.inventory
     graph = inventory.backends.block
     if name in graph.nodes:
-        graph.remove(name)
+        delete(graph, name)
         return ""
     drive = graph.drive(name)
     if drive is None:

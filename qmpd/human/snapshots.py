@@ -102,11 +102,12 @@ class _Listed:
 def info_snapshots(system: System, line: Line) -> str | Deferred:
     """Which snapshots there are: those of all disks, which can be loaded, and those of some."""
     line.end()
-    disks = Disks(system.inventory.backends.block, check=False)
+    behaviour = system.release.behaviour
+    disks = Disks(system.inventory.backends.block, check=False, only_later=behaviour.snapshots_skip_earlier)
     try:
         first = disks.of_state(None, "snapshot-no-device-list")
     except Refusal as refusal:
-        if system.release.behaviour.snapshot_list_marked:
+        if behaviour.snapshot_list_marked:
             raise
         return f"{system.release.refusals.message(refusal)}\n"
     listed = _Listed()

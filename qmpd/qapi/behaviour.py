@@ -61,6 +61,10 @@ ABOUT: dict[str, str] = {
     "backup_filter": "the driver of the node that a backup puts on top of its source; changed between 5.2 and 7.2",
     "backup_copies_clusters": "a backup copies one cluster after another, each after its limit of speed; false:"
     " several larger pieces at once; changed between 5.2 and 7.2",
+    "backing_is_checked": "it is refused to have something behind a node that cannot; false: nothing comes of it;"
+    " changed between 5.2 and 7.2",
+    "stream_checks_options_first": "block-stream looks whether its options go together before it looks for its node;"
+    " changed between 5.2 and 7.2",
     "copies_noted_below": "the bitmap of what copy-before-write has still to copy is at its source, where queries show"
     " it; false: at its own node; changed between 7.2 and 10.0",
     "moved_disks_stay_shared": "a machine that has its disks again after a migration lets others write to them; false:"
@@ -174,6 +178,8 @@ ABOUT: dict[str, str] = {
     " disk is left out; changed between 5.2 and 7.2",
     "snapshot_needs_active": "no snapshot is taken of a disk, or loaded, that another machine still has (-incoming);"
     " changed between 5.2 and 7.2",
+    "snapshots_skip_earlier": "where something has a disk, a snapshot of all disks leaves out the nodes without a user"
+    " that came before the last of those that have one (a fault of 10.0 alone)",
     "snapshot_columns": "the columns of info snapshots: 'classic', or 'wide' (underlined names, four digits of hours,"
     " and -- for no count of instructions); changed between 7.2 and 10.0",
     "luks_detached_header": "a LUKS volume tells whether its header is in another file; came between 7.2 and 10.0",
@@ -239,7 +245,7 @@ ABOUT: dict[str, str] = {
     "mirror_tells_synced": "query-block-jobs tells of a mirror whether both sides are written at once",
     "mirror_reads_source": "a mirror's node passes on that its source is read; false: it only writes there",
     "mirror_fails_early": "a mirror tells what it cannot read before its command is answered",
-    "job_uses_node": "a block job counts as a user of its node until it is over, and a mirror has its target open until"
+    "job_uses_node": "a block job counts as a user of its node until it is over, and a mirror's own node is there until"
     " it is dismissed",
     "job_create_waits": "blockdev-create of a format is answered before anything of it is looked at; false: what is"
     " wrong without a look at the disk shows first",
@@ -308,6 +314,8 @@ class Behaviour:
     transactions_end_backwards: bool = True
     backup_filter: str = "copy-before-write"
     backup_copies_clusters: bool = False
+    backing_is_checked: bool = True
+    stream_checks_options_first: bool = True
     copies_noted_below: bool = False
     moved_disks_stay_shared: bool = False
     dump_begin_checked: bool = False
@@ -383,6 +391,7 @@ class Behaviour:
     config_faults_at_option: bool = True
     snapshot_deletion_checks: bool = True
     snapshot_needs_active: bool = True
+    snapshots_skip_earlier: bool = True
     snapshot_columns: str = "wide"
     luks_detached_header: bool = True
     snapshots_everywhere_of_able: bool = False

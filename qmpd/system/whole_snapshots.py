@@ -51,7 +51,11 @@ def _graph(system: System) -> BlockGraph:
 
 
 def _disks(system: System, names: Sequence[str] | None, *, check: bool = True) -> Disks:
-    return Disks(_graph(system), names, check=check, active=system.release.behaviour.snapshot_needs_active)
+    behaviour = system.release.behaviour
+    return Disks(
+        _graph(system), names, check=check, active=behaviour.snapshot_needs_active,
+        only_later=behaviour.snapshots_skip_earlier,
+    )  # fmt: skip
 
 
 def state_size(system: System) -> int:
@@ -76,6 +80,7 @@ def save(
     disks = _disks(system, names)
     if tag is not None and replace:
         # The old ones go first, whether a new one can be taken or not.
+        system.jobs.changed_as("snapshot-delete")
         yield lambda: disks.delete(tag)
     elif tag is not None:
         if (yield lambda: disks.lacking(tag)) is None:
@@ -180,4 +185,5 @@ def delete(system: System, tag: str, names: Sequence[str] | None = None) -> Step
     :raise Refusal: one cannot be deleted.
     """
     disks = _disks(system, names, check=names is not None or system.release.behaviour.snapshot_deletion_checks)
+    system.jobs.changed_as("snapshot-delete")
     yield lambda: disks.delete(tag)

@@ -188,8 +188,12 @@ def test_compress(machine: Machine, tmp_path: Path) -> None:
     qemu_img("create", "-q", "-f", "qcow2", path, "1M")
     vm, _ = machine([], driver="compress", file={"driver": "qcow2", "file": file(path)})
     vm.guest.write("d0", offset=0, length="256k", pattern=4)
+    vm.guest.write("d0", offset="300k", length="512", pattern=5)
+    assert vm.guest.write("d0", offset="256k", length="4k", pattern=6).state == "failed"
+    assert vm.guest.read("d0", offset="300k", length=512).pattern == 5
+    assert vm.guest.read("d0", offset="301k", length="19k").pattern == 0
     vm.close()
-    assert "100.00% compressed clusters" in qemu_img("check", path)
+    assert "5/16 = 31.25% allocated, 100.00% fragmented, 100.00% compressed clusters" in qemu_img("check", path)
 
 
 def test_limits_hold_requests_back(machine: Machine, tmp_path: Path) -> None:

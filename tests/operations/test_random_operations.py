@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.operations.sequences import Step
 
-EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "2"))
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-io") is None, reason="qemu-img and qemu-io are not installed")
 
@@ -73,6 +73,47 @@ SHORT: dict[str, list[Step]] = {
         ("drive-mirror", {"job-id": "j", "device": "top", "target": "@DIR@/m", "sync": "full", "format": "raw"}),
         ("blockdev-del", {"node-name": "e"}),
     ],
+    "what is not free, is none, or may have nothing behind it": [
+        ("drive-mirror", {"job-id": "j", "device": "s", "target": "@DIR@/out.a", "sync": "full", "format": "raw",
+                          "buf-size": 65536}),
+        ("blockdev-add", {"driver": "qcow2", "node-name": "n1",
+                          "file": {"driver": "file", "filename": "@DIR@/out.a"}}),
+        ("blockdev-add", {"driver": "qcow2", "node-name": "t", "file": "s"}),
+        ("drive-mirror", {"job-id": "k", "device": "s", "target": "@DIR@/no/dir", "sync": "full", "format": "bogus",
+                          "mode": "existing"}),
+        ("drive-mirror", {"job-id": "k", "device": "s", "target": "@DIR@/no/dir", "sync": "full", "mode": "existing"}),
+        ("blockdev-mirror", {"job-id": "k", "device": "e", "target": "small", "sync": "top", "replaces": "top"}),
+        ("drive-backup", {"job-id": "k", "device": "top", "target": "@DIR@/out.b", "sync": "top", "format": "qcow2"}),
+        ("drive-mirror", {"job-id": "k", "device": "top", "target": "@DIR@/out.b", "sync": "none", "format": "qcow2",
+                          "mode": "existing"}),
+        ("block-job-cancel", {"device": "k"}),
+        ("block-stream", {"job-id": "k", "device": "nope", "base-node": "s", "base": "no"}),
+        ("drive-backup", {"job-id": "k", "device": "top", "target": "@DIR@/t.raw", "sync": "none", "format": "raw",
+                          "mode": "existing"}),
+    ],
+    "jobs that are over, and not dismissed": [
+        ("block-commit", {"job-id": "j", "device": "top", "top-node": "mid", "speed": 1, "auto-dismiss": False}),
+        ("block-job-cancel", {"device": "j", "force": True}),
+        ("block-commit", {"job-id": "1", "device": "top"}),
+        ("blockdev-mirror", {"job-id": "k", "device": "q", "target": "e", "sync": "full", "auto-dismiss": False}),
+        ("block-job-cancel", {"device": "k", "force": True}),
+        ("query-named-block-nodes", {"flat": True}),
+        ("blockdev-del", {"node-name": "q"}),
+        ("blockdev-snapshot-internal-sync", {"device": "q", "name": "i"}),
+        ("job-dismiss", {"id": "k"}),
+        ("blockdev-del", {"node-name": "q"}),
+        ("blockdev-create", {"job-id": "k", "options": {"driver": "qcow2", "file": "t", "size": 1 << 20,
+                                                        "preallocation": "full"}}),
+        ("query-jobs", {}),
+    ],
+    "what is there is not written compressed": [
+        ("blockdev-backup", {"job-id": "j", "device": "s", "target": "q", "sync": "full", "on-target-error": "stop",
+                             "compress": True}),
+        ("query-block-jobs", {}),
+        ("human-monitor-command", {"command-line": 'qemu-io q "write -c 1M 64k"'}),
+        ("human-monitor-command", {"command-line": 'qemu-io q "write -c 512 512"'}),
+        ("block-job-cancel", {"device": "j", "force": True}),
+    ],
     "disks made smaller, and overlays of overlays": [
         ("block_resize", {"node-name": "q", "size": 0}),
         ("blockdev-snapshot-sync", {"node-name": "top", "snapshot-file": "@DIR@/n.qed", "snapshot-node-name": "n",
@@ -80,6 +121,35 @@ SHORT: dict[str, list[Step]] = {
         ("query-named-block-nodes", {"flat": True}),
     ],
 }  # fmt: skip
+
+
+# Which disks a snapshot of all is of, beside each of these jobs.
+BESIDE: dict[str, Step] = {
+    "none": ("query-jobs", {}),
+    "stream": ("block-stream", {"job-id": "k", "device": "mid", "speed": 1}),
+    "mirror": ("blockdev-mirror", {"job-id": "k", "device": "q", "target": "e", "sync": "full", "speed": 1,
+                                   "buf-size": 65536}),
+    "backup": ("blockdev-backup", {"job-id": "k", "device": "q", "target": "e", "sync": "full", "speed": 1}),
+    "commit": ("block-commit", {"job-id": "k", "device": "top", "top-node": "mid", "speed": 1}),
+    "active": ("block-commit", {"job-id": "k", "device": "top", "base-node": "mid", "speed": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_snapshots_of_all_disks_beside_jobs(images: Path, release: str) -> None:
+    if release not in programs():
+        pytest.skip(f"QEMU {release} is not installed")
+    _, scenario = drawn(1)
+    nodes = [each for each in scenario.options if not each.startswith("{") or '"driver": "qcow2"' in each]
+    options = [each for each, after in zip(nodes, [*nodes[1:], ""], strict=True)
+               if each != "-blockdev" or after.startswith("{")]  # fmt: skip
+    jobs = list(BESIDE.values())
+    # Each release is asked about two of the jobs.
+    for job in (jobs[RELEASES.index(release)], jobs[-1 - RELEASES.index(release)]):
+        steps = [job, ("human-monitor-command", {"command-line": "savevm t"}),
+                 ("query-named-block-nodes", {"flat": True})]  # fmt: skip
+        difference = compare(images, release, scenario._replace(options=options, steps=steps))
+        assert difference is None, str(difference)
 
 
 @pytest.mark.parametrize("release", RELEASES)

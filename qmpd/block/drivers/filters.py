@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qmpd.block.content import Passing
 from qmpd.block.drivers.table import DRIVERS
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from qmpd.block.content import Content
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
-
-# What takes a request to write compressed: an image, and filters that pass it on.
-_COMPRESSING = ("qcow2", "throttle", "copy-on-read")
 
 
 class Throttle(Passing):
@@ -82,16 +79,16 @@ def _placed(content: Content, offset: int, length: int) -> Iterator[tuple[int, i
 
 
 class Compress(Passing):
-    """compress: what is written to the image below is written compressed where it is whole clusters."""
+    """compress: what is written to the image below is written compressed, in whole clusters."""
 
     def __init__(self, node: BlockNode, graph: BlockGraph) -> None:
         super().__init__(below(node))
         self._node = node
         under = node.children["file"].driver
-        if under not in _COMPRESSING:
+        if not DRIVERS[under].compresses:
             raise ImageError(f"Compression is not supported for underlying format: {under}")
 
-    def _image(self) -> object:
+    def _image(self) -> Any:
         at: BlockNode | None = self._node.children["file"]
         while at is not None:
             if at.driver == "qcow2":
@@ -100,12 +97,16 @@ class Compress(Passing):
         return None
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Write compressed."""
-        write = getattr(self._image(), "write_compressed", None)
+        """Write compressed; clusters that are written in part are written whole."""
+        image = self._image()
+        write = getattr(image, "write_compressed", None)
         if write is None:
             super().write(offset, data)
-        else:
-            write(offset, data)
+            return
+        cluster = image.image.header.cluster_size
+        end = offset + len(data)
+        low, high = offset // cluster * cluster, min(-(-end // cluster) * cluster, max(self.size, end))
+        write(low, b"".join([self.below.read(low, offset - low), data, self.below.read(end, high - end)]))
 
 
 class Preallocate(Passing):

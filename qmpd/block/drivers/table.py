@@ -33,7 +33,7 @@ class Driver(NamedTuple):
     `children` are the options that name its children, in the order in which they are opened; `first` is the one whose
     bytes are the node's own.  `strong` are the options that make a node another one.  `is_protocol`: it is at the
     bottom of what is opened by a file's name; `grows`: block_resize can change its size.  `spelled` has the
-    children that texts call by another name.
+    children that texts call by another name.  `compresses`: it takes data to be written compressed, or passes that on.
     """
 
     children: Mapping[str, Role] = MappingProxyType({})
@@ -43,6 +43,7 @@ class Driver(NamedTuple):
     is_filter: bool = False
     grows: bool = False
     spelled: Mapping[str, str] = MappingProxyType({})
+    compresses: bool = False
 
 
 FOREIGN = ("vmdk", "vdi", "vpc", "vhdx")
@@ -57,12 +58,16 @@ DRIVERS: dict[str, Driver] = {
     "nbd": Driver(strong=("server", "path", "host", "port", "export", "tls-creds", "tls-hostname"), is_protocol=True,
                   grows=True),
     "raw": Driver({"file": Role.FILTERED}, strong=("offset", "size"), grows=True),
-    "qcow2": Driver({"file": Role.METADATA, "data-file": Role.DATA, "backing": Role.BACKING}, grows=True),
+    "qcow2": Driver(
+        {"file": Role.METADATA, "data-file": Role.DATA, "backing": Role.BACKING}, grows=True, compresses=True
+    ),
     "qed": Driver({"file": Role.METADATA, "backing": Role.BACKING}, grows=True),
     **dict.fromkeys(FOREIGN, Driver({"file": Role.METADATA})),
     "luks": Driver({"file": Role.ENCRYPTED}, strong=("key-secret",), grows=True),
-    "throttle": Driver({"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True),
-    "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True),
+    "throttle": Driver(
+        {"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True, compresses=True
+    ),
+    "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True, compresses=True),
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),
     "snapshot-access": Driver({"file": Role.ASKED}),
     "backup-top": Driver(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qmpd.block.content import number_of
 from qmpd.block.files import ALL, RESIZE
 from qmpd.block.jobs import chain
+from qmpd.block.jobs.block_job import BlockJob
 from qmpd.block.jobs.mirror import Mirror
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.reopening import reopen
@@ -48,6 +49,13 @@ class ActiveCommit(Mirror):
     def query_more(self) -> dict[str, Any]:
         """Nothing: it never writes to both at once."""
         return {}
+
+    def change(self, arguments: dict[str, Any]) -> None:
+        """Nothing of it can be changed.
+
+        :raise Refusal: always.
+        """
+        BlockJob.change(self, arguments)
 
     def lets_others(self) -> int:
         """All but to resize it: the base is part of the chain."""

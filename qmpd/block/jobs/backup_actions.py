@@ -147,13 +147,14 @@ class StartDriveBackup(StartBackup):
                 yield image.make
             except OSError as error:
                 raise MachineError(f"Could not create '{filename}': {text_of(error)}") from None
-            if behind is not None:
+            if behind is not None and self._sync != "none":
                 # QEMU looks at what will be behind it.
                 graph.changed(cost_of_opening(is_protocol=False, children=1))
                 with changing(graph.blockers):
                     graph.changed()
             image.note(graph)
         if kind is not None and kind not in self._drivers and kind != "raw":
+            graph.changed()
             raise Refusal("driver-unknown", driver=kind)
         options = of_file(filename, kind, read_only=False, json_parser=graph.json_parser)
         options |= {
@@ -163,8 +164,12 @@ class StartDriveBackup(StartBackup):
         if self._sync == "none":
             options["backing"] = None
         target = Opener(graph).open(options)
-        if self._sync == "none" and target.driver == "qcow2":
-            graph.set_backing(target, source)
+        if self._sync == "none":
+            try:
+                graph.set_backing(target, source)
+            except Refusal:
+                graph.release(target)
+                raise
             target.backing_as_recorded = target.recorded_backing == filename_of(source)
         return target
 

@@ -74,7 +74,7 @@ class JobBehaviour(Protocol):
 
     @property
     def job_uses_node(self) -> bool:
-        """A block job counts as a user of its node, and a mirror has its target open until it is dismissed."""
+        """A block job counts as a user of its node, and a mirror's own node is there until it is dismissed."""
 
     @property
     def job_create_waits(self) -> bool:

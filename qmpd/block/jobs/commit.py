@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qmpd.block.content import number_of
 from qmpd.block.drivers.mirror_top import CommitTop
+from qmpd.block.files import ALL
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions
 from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
-from qmpd.block.nodes import below
+from qmpd.block.nodes import Drive, below
 from qmpd.block.pausing import away
 from qmpd.block.placing import put_on, replace, take_out
 from qmpd.block.recorded import write_backing
@@ -50,7 +51,7 @@ class Commit(BlockJob):
     KIND: ClassVar[str] = "commit"
     DRAINS: ClassVar[str] = "commit"
 
-    __slots__ = ("_base", "_filter", "_options", "_overlay", "_read_only", "_top")
+    __slots__ = ("_base", "_filter", "_options", "_overlay", "_read_only", "_top", "_users")
 
     def __init__(self, jobs: Home, options: CommitOptions, active: BlockNode) -> None:
         """It is created; `active` is the image that all are behind.
@@ -66,6 +67,8 @@ class Commit(BlockJob):
         # Which of the two that are written are read-only but for this.
         self._read_only: list[BlockNode] = []
         self._filter: BlockNode | None = None
+        # What it has of the two that it reads and writes.
+        self._users: list[Drive] = []
         super().__init__(jobs, options, active)
         self.use(active)
         try:
@@ -82,6 +85,10 @@ class Commit(BlockJob):
             self.add_node(each)
             if each is base:
                 break
+        for each in (base, top):
+            user = Drive("", stays=True, allowed=ALL, only_holds=True, node=each)
+            each.drives.append(user)
+            self._users.append(user)
 
     def _make_writable(self, node: BlockNode) -> None:
         if node.read_only:
@@ -140,6 +147,10 @@ class Commit(BlockJob):
         self._read_only.clear()
 
     def _drop_filter(self) -> None:
+        users, self._users = self._users, []
+        for user in users:
+            if user.node is not None:
+                user.node.drives.remove(user)
         if self._filter is not None:
             above, self._filter = self._filter, None
             take_out(self.jobs.graph, above, above.children["backing"])
@@ -153,6 +164,8 @@ class Commit(BlockJob):
         """All is as before, but for what was copied."""
         self._drop_filter()
         self._restore()
+        if self.has_failed:
+            self.nodes.clear()
         super().clean()
 
 

@@ -120,8 +120,6 @@ class Create(_Once):
         options = self._options
         file = self._use(options["file"])
         data = self._use(options["data-file"]) if "data-file" in options else None
-        if "backing-fmt" in options and "backing-file" not in options:
-            raise ImageError("Backing format cannot be used without backing file")
         if options.get("data-file-raw") and data is None:
             raise ImageError("data-file-raw requires data-file")
         told = ImageOptions(

@@ -262,7 +262,11 @@ class Jobs:
         if not self._all:
             return
         self.changed()
-        for _ in range(_LEAVING):
+        self.quiet(node)
+
+    def quiet(self, node: BlockNode) -> None:
+        """What goes on at a node that somebody leaves ends or pauses, for a moment (`qmpd.block.changes.Blockers`)."""
+        for _ in range(_LEAVING if self._all else 0):
             with self.drained(node):
                 pass
 

@@ -92,7 +92,7 @@ class Mirror(BlockJob):
         self._copies_at_once = False
         self._replaced: BlockNode | None = None
         self._drain: Any = None
-        # What keeps the target open until the job is gone.
+        # What keeps the filter there, and what is below it, until the job is gone.
         self._kept: Drive | None = None
         self._filter: BlockNode | None = put_on(
             jobs.graph, node, "mirror_top", "backing", lambda above: MirrorTop(below(above)), options.filter_name,
@@ -319,7 +319,7 @@ class Mirror(BlockJob):
     # Its end
 
     def gone(self) -> None:
-        """Its target may be closed, now that nobody can ask for it."""
+        """Nobody can ask for it any more, and so nothing is kept."""
         super().gone()
         if self._kept is not None:
             self.jobs.graph.empty(self._kept)
@@ -350,27 +350,33 @@ class Mirror(BlockJob):
     def prepare(self) -> None:
         """Have the users of the source use the target, where that was asked for."""
         self._let_go()
-        self._set_backing()
+        error = self._set_backing()
         if self._completing:
             self._switch()
-        if self.jobs.behaviour.job_uses_node:
-            self._kept = JobUser("", stays=True, allowed=ALL, node=self._target)
-            self._target.drives.append(self._kept)
         # What is behind the filter by now goes later.
         self._target.frozen += 1
-        self._drop_filter()
+        self._drop_filter(keep=self.jobs.behaviour.job_uses_node)
         self._target.frozen -= 1
+        if error:
+            raise JobFailure(error)
 
-    def _set_backing(self) -> None:
+    def _set_backing(self) -> int:
+        """Have behind the target what belongs there; the number of the error where that cannot be."""
         options, graph = self._options, self.jobs.graph
         image = chain.unfiltered(self._target)
-        if options.backing == "source":
-            backing = self._source if options.sync == "none" else options.base
-            if image.children.get("backing") is not backing and image.driver in ("qcow2", "qed"):
-                self.jobs.changed_as("mirror-backing")
-                graph.set_backing(image, backing)
-        elif options.backing == "open" and options.open_backing is not None:
-            options.open_backing()
+        try:
+            if options.backing == "source":
+                backing = self._source if options.sync == "none" else options.base
+                if image.children.get("backing") is not backing:
+                    self.jobs.changed_as("mirror-backing")
+                    graph.set_backing(image, backing)
+            elif options.backing == "open" and options.open_backing is not None:
+                options.open_backing()
+        except Refusal as refusal:
+            if graph.complain is not None:
+                graph.complain(self.jobs.words(refusal))
+            return errno.EPERM if options.backing == "source" else errno.EINVAL
+        return 0
 
     def _switch(self) -> None:
         graph = self.jobs.graph
@@ -383,7 +389,7 @@ class Mirror(BlockJob):
     def abort(self) -> None:
         """The source stays where it is."""
         self._let_go()
-        self._drop_filter()
+        self._drop_filter(keep=self.jobs.behaviour.job_uses_node and self.is_started)
 
     def _let_go(self) -> None:
         self._content.copier = None
@@ -400,10 +406,15 @@ class Mirror(BlockJob):
                 node.drives.remove(user)
         self.nodes.clear()
 
-    def _drop_filter(self) -> None:
-        if self._filter is not None:
-            above, self._filter = self._filter, None
-            take_out(self.jobs.graph, above, above.children["backing"])
+    def _drop_filter(self, *, keep: bool = False) -> None:
+        if self._filter is None:
+            return
+        above, self._filter = self._filter, None
+        if keep:
+            above.options = {}
+            self._kept = JobUser("", reads=False, stays=True, allowed=ALL, node=above)
+            above.drives.append(self._kept)
+        take_out(self.jobs.graph, above, above.children["backing"])
 
     def clean(self) -> None:
         """Let go of everything."""

@@ -280,7 +280,7 @@ class EntryChecks:
             from qmpd.block.machine_snapshots import check
 
             try:
-                check(graph, tag)
+                check(graph, tag, only_later=self._options.release.behaviour.snapshots_skip_earlier)
             except Refusal as refusal:
                 raise refusal.at(NOWHERE) from None
         return tag

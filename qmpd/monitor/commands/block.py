@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block import blockers
 from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through, zeroed_unit_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.nodes import NAMELESS
@@ -64,7 +65,7 @@ def blockdev_add(system: System, session: Client, arguments: Arguments) -> objec
 @command("blockdev-del")
 def blockdev_del(system: System, session: Client, arguments: Arguments) -> object:
     def delete() -> object:
-        _graph(system).remove(cast("str", arguments["node-name"]))
+        blockers.delete(_graph(system), cast("str", arguments["node-name"]))
         return EMPTY
 
     return at_rest(system, delete)
@@ -97,7 +98,10 @@ def _behind(node: BlockNode) -> BlockNode | None:
 
 def _strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
     """What a filter asks of requests: all that the nodes below it do, and a log whole sectors."""
-    found = {name: max(each.get(name, 0) for each in limits) for name in limits[0]}
+    found = {
+        name: (min if name.startswith("max-") else max)(each[name] for each in limits if name in each)
+        for name in {name: None for each in limits for name in each}
+    }
     if "log" in node.children:
         found["request-alignment"] = max(found["request-alignment"], int(node.options.get("log-sector-size", _SECTOR)))
     return found
@@ -150,7 +154,10 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     if DRIVERS[node.driver].is_filter:
         first = node.children.get(DRIVERS[node.driver].first)
         children = sorted(node.children.values(), key=lambda child: child is not first)
-        below_it = [_image(system, child, flat=True).get("limits") for child in children]
+        images = [_image(system, child, flat=True) for child in children]
+        if len(images) == 1 and "snapshots" in images[0]:
+            image["snapshots"] = images[0]["snapshots"]
+        below_it = [each.get("limits") for each in images]
         if all(below_it):
             image["limits"] = _strictest(cast("list[dict[str, int]]", below_it), node)
             image["limits"].pop("write-zeroes-alignment", None)

@@ -60,7 +60,7 @@ def _start(
         sync = "full"
     replaces = cast("str | None", arguments.get("replaces"))
     if replaces is not None:
-        _check_replaced(graph, node, target, replaces)
+        _check_replaced(graph, node, replaces)
     elif chain.unfiltered(node) is not node:
         replaces = chain.unfiltered(node).name
     if sync not in _SYNCS:
@@ -79,16 +79,16 @@ def _start(
     Mirror(system.jobs, options, node).start()
 
 
-def _check_replaced(graph: BlockGraph, node: BlockNode, target: BlockNode, name: str) -> None:
+def _check_replaced(graph: BlockGraph, node: BlockNode, name: str) -> None:
     """Refuse to replace a node that is not part of the source, or is of another size."""
     found = graph.nodes.get(name)
     if found is None:
         raise Refusal("node-name-missing", name=name)
     graph.check_free(found)
-    if found.size != target.size:
-        raise Refusal("mirror-replaced-size")
     if found is not node and found not in _below(node):
         raise Refusal("mirror-replaced-elsewhere", replaced=name, node=node.name)
+    if found.size != node.size:
+        raise Refusal("mirror-replaced-size")
 
 
 def _below(node: BlockNode) -> list[BlockNode]:
@@ -126,6 +126,7 @@ def drive_mirror(system: System, session: Client, arguments: Arguments) -> objec
     def go_on() -> object:
         drivers = system.release.command_line.choices("block-drivers")
         if kind is not None and kind != "raw" and kind not in drivers:
+            graph.changed()
             raise Refusal("driver-unknown", driver=kind)
         options: dict[str, Any] = of_file(filename, kind, read_only=False, json_parser=graph.json_parser)
         options |= {"cache": {"direct": node.direct, "no-flush": node.no_flush}, "discard": node.discard}

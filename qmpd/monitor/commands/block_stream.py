@@ -50,6 +50,8 @@ def root_node(graph: BlockGraph, name: str) -> BlockNode:
 @command("block-stream")
 def block_stream(system: System, session: Client, arguments: Arguments) -> object:
     graph = system.inventory.backends.block
+    if not system.release.behaviour.stream_checks_options_first:
+        graph.find(cast("str", arguments["device"]))
     for one, other in (("base", "base-node"), ("base", "bottom"), ("bottom", "base-node")):
         if one in arguments and other in arguments:
             raise Refusal("both-given", one=one, other=other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import zlib
 from typing import TYPE_CHECKING
 
@@ -24,20 +25,23 @@ class Compressor:
         self._place = self._end = 0
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write whole clusters compressed, and others, and such as do not get smaller, as they are.
+        """Write whole clusters compressed, and such as do not get smaller as they are.
 
-        :raise OSError: they cannot be written.
+        :raise OSError: they cannot be written, are no whole clusters, or something is there already.
         :raise ImageError: the image has its data elsewhere.
         """
         image, size = self._image, self._image.header.cluster_size
         if image.external:
             raise ImageError("Operation not supported", 95)
+        if offset % size or (len(data) % size and offset + len(data) != image.size):
+            raise OSError(errno.EINVAL, "Invalid argument")
         for begin in range(0, len(data), size):
             at, part = offset + begin, data[begin : begin + size]
-            whole = len(part) == size or at + len(part) == image.size
-            packed = self._packed(bytes(part).ljust(size, b"\0")) if at % size == 0 and whole else None
-            if packed is None or not self._write_packed(at, packed):
+            packed = self._packed(bytes(part).ljust(size, b"\0"))
+            if packed is None:
                 image.write(at, part)
+            else:
+                self._write_packed(at, packed)
 
     def _packed(self, part: bytes) -> bytes | None:
         """A cluster, compressed; None where it does not get smaller."""
@@ -53,20 +57,22 @@ class Compressor:
             packed = compressor.compress(part) + compressor.flush()
         return packed if len(packed) < size else None
 
-    def _write_packed(self, offset: int, packed: bytes) -> bool:
-        """Write a compressed cluster where none is yet; whether that can be done."""
+    def _write_packed(self, offset: int, packed: bytes) -> None:
+        """Write a compressed cluster, which takes the place of none.
+
+        :raise OSError: one is there already, or it cannot be written.
+        """
         image, header = self._image, self._image.header
         first, index, _ = image.mapping.split(offset)
         table = image.mapping.writable_table(first)
         old = image.mapping.entry(table, index)
         if old.value & (layout.COMPRESSED | layout.OFFSET):
-            return False
+            raise OSError(errno.EIO, "Input/output error")
         host = self._room(len(packed))
         image.storage.write(host, packed)
         sectors = (host + len(packed) - 1 >> 9) - (host >> 9)
         value = layout.COMPRESSED | sectors << 62 - (header.cluster_bits - 8) | host
         image.mapping.set_entries(table, index, [Entry(value)])
-        return True
 
     def _room(self, length: int) -> int:
         """Room in the file for so many bytes, counted."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 PREALLOCATIONS = ("off", "metadata", "falloc", "full")
 
 
+# So many clusters an image has at least.
+_LEAST = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a new image is like; sizes in bytes.  `backing` and `backing_format` are names, `data_file` one as well."""
@@ -44,6 +48,8 @@ def check(options: Options) -> None:
     size = options.cluster_size
     if size & (size - 1) or not 1 << layout.SMALLEST_CLUSTER_BITS <= size <= 1 << layout.LARGEST_CLUSTER_BITS:
         raise ImageError("Cluster size must be a power of two between 512 and 2048k")
+    if options.backing_format is not None and options.backing is None:
+        raise ImageError("Backing format cannot be used without backing file")
     bits = options.refcount_bits
     if bits & (bits - 1) or not 0 < bits <= 64:
         raise ImageError("Refcount width must be a power of two and may not exceed 64 bits")
@@ -100,6 +106,7 @@ def create(
     :raise OSError: it cannot be written.
     """
     check(options)
+    before = storage.size
     bits = options.cluster_size.bit_length() - 1
     header = Header(options.version, bits, 0, refcount_order=options.refcount_bits.bit_length() - 1)
     if options.version < 3:
@@ -135,7 +142,7 @@ def create(
     _set_size(image, options.size)
     if options.preallocation != "off" or options.data_file_raw:
         # What is in a data file that can be read as it is has to show in the image, too.
-        _preallocate(image, options)
+        _preallocate(image, options, before)
     elif data is not None:
         data.truncate(options.size)
     return image
@@ -158,15 +165,23 @@ def _set_size(image: Qcow2, size: int) -> None:
     write_header(image.header, image.storage)
 
 
-def _preallocate(image: Qcow2, options: Options) -> None:
-    """Give all of the guest's clusters their room; it holds zeros."""
+def _preallocate(image: Qcow2, options: Options, before: int) -> None:
+    """Give all of the guest's clusters their room; it holds zeros.
+
+    :raise ImageError: the file, which had `before` bytes, would have to become shorter.
+    """
+    size = options.cluster_size
     step = 64 << 20
     for offset in range(0, options.size, step):
         image.allocate(offset, min(step, options.size - offset))
+    end = max((piece.host + piece.length for piece in image.pieces(0, options.size)), default=0)
+    if options.preallocation in ("falloc", "full") and not image.external and before > max(end, _LEAST * size):
+        raise ImageError(
+            "Could not resize image: Failed to resize underlying file: Cannot use preallocation for shrinking files"
+        )
     if options.preallocation == "full":
         for piece in image.pieces(0, options.size):
             for place in range(0, piece.length, 1 << 20):
                 image.write_host(piece.host + place, bytes(min(1 << 20, piece.length - place)))
     else:
-        end = max((piece.host + piece.length for piece in image.pieces(0, options.size)), default=0)
         image.extend_host(end)
