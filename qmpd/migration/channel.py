@@ -63,13 +63,13 @@ class Channel(Protocol):
 class Way(NamedTuple):
     """What a machine that migrates goes to, or comes from: an address (QAPI's `MigrationAddress`), and what goes along.
 
-    `monitor` is whose open files an address may name.  `credentials` are an object's properties for TLS, None without;
-    `hostname` is whom they must name.
+    `monitor` is whose open files an address may name.  `credentials` gives an object's properties for TLS, or None,
+    as they are when a channel is there; `hostname` is whom a certificate must name, empty for the address's host.
     """
 
     address: Mapping[str, Any]
     monitor: str = ""
-    credentials: Mapping[str, Any] | None = None
+    credentials: Callable[[], Mapping[str, Any] | None] = lambda: None
     hostname: str = ""
 
 

@@ -43,7 +43,8 @@ _PAGES, _START, _SWITCH, _RUN, _LAST, _RECOVER = "pages", "start", "switch", "ru
 class Incoming(Activity[MigrationStatus]):
     """A machine that is to come, from when somebody waits for it.
 
-    To be read: `waiting`, where it is waited for, or was, and the `addresses` of that; `error`, why it has failed.
+    To be read: `waiting`, where it is waited for, or was, and the `addresses` of that; `error`, why it has failed;
+    `exits`, whether the process ends then.
     """
 
     KIND = "incoming"
@@ -58,7 +59,7 @@ class Incoming(Activity[MigrationStatus]):
         super().__init__(_S.NONE)
         self._side = side
         self._machine = side.machine
-        self._exits = exits
+        self.exits = exits
         self._channel: Channel | None = None
         self._came: list[bytes] = []
         self._lost = False
@@ -299,7 +300,7 @@ class Incoming(Activity[MigrationStatus]):
         else:
             machine.report(error.message)
         self.enter(_S.FAILED)
-        if self._exits:
+        if self.exits:
             machine.report(self.error)
             machine.end(1)
 

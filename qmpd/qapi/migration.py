@@ -68,6 +68,8 @@ class Course(NamedTuple):
     - `channels_lost_late`: that one of them is lost shows once the memory goes, and is told twice.
     - `channels_refused`: how many that nobody waits for are refused; more than that keep both sides waiting; -1: all.
     - `too_many_wait`: where more come than are waited for both sides wait; false: those are refused.
+    - `tls_named_first`: a name for the certificate is asked for before anything is said, not once it has come.
+    - `ends_insecure`: who waits for a machine ends where its own credentials are wrong once somebody comes.
     - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
     """
 
@@ -93,6 +95,8 @@ class Course(NamedTuple):
     channels_lost_late: bool = False
     channels_refused: int = -1
     too_many_wait: bool = True
+    tls_named_first: bool = False
+    ends_insecure: bool = True
 
 
 class MigrationFace(NamedTuple):

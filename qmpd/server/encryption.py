@@ -11,7 +11,8 @@ from qmpd.common.refusals import NotModelled, Worded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CERTIFICATES, _KEYS = "tls-creds-x509", "tls-creds-psk"
+CERTIFICATES, _KEYS = "tls-creds-x509", "tls-creds-psk"
+"""The types of credentials: certificates, and keys that both sides have."""
 _KEY_FILE = "keys.psk"
 
 
@@ -23,7 +24,7 @@ def check_supported(credentials: Mapping[str, Any]) -> None:
     kind = credentials["qom-type"]
     if kind == _KEYS and not hasattr(ssl.SSLContext, "set_psk_server_callback"):
         raise NotModelled("tls-creds-psk before Python 3.13")
-    if kind not in (_CERTIFICATES, _KEYS):
+    if kind not in (CERTIFICATES, _KEYS):
         raise NotModelled(f"TLS with {kind}")
 
 

@@ -19,6 +19,7 @@ from qmpd.chardev.rules import PATH_LIMIT
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.listener import Listener, ListenError
+from qmpd.server.migrating_tls import secured
 from qmpd.server.moving import File, Moving
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class ServedWays:
                 return self._given(self._command(list(address["args"]), outgoing=True), then)
             case "file":
                 return self._given(self._file(address, outgoing=True), then)
-            case "socket" if address["type"] == "fd":
+            case "socket" if address["type"] == "fd" and not _is_socket(int(address["number"])):
                 return self._given(self._open_file(int(address["number"]), outgoing=True), then)
             case "socket":
                 scope = trio.CancelScope()
@@ -59,8 +60,8 @@ class ServedWays:
         found: Channel | str = ""
         with scope:
             try:
-                connected = await _connected(way.address)
-                found = Moving(self._vm, trio.SocketStream(connected), "socket", answers=True, reads=True)
+                stream = await secured(trio.SocketStream(await _connected(way.address)), way, server=False)
+                found = Moving(self._vm, stream, "socket", answers=True, reads=True)
             except Worded as refusal:
                 found = refusal.message
         if not scope.cancelled_caught:
@@ -99,9 +100,7 @@ class ServedWays:
         """:raise Refusal: it is of no use."""
         mode = os.fstat(number).st_mode
         if stat.S_ISSOCK(mode):
-            client = socket.socket(fileno=number)
-            client.setblocking(False)
-            stream: Any = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+            stream: Any = trio.SocketStream(trio.socket.from_stdlib_socket(_socket_of(number)))
             return Moving(self._vm, stream, called or "socket", answers=True, reads=True)
         if stat.S_ISFIFO(mode):
             stream = trio.lowlevel.FdStream(number)
@@ -128,7 +127,7 @@ class ServedWays:
                 except OSError:
                     return _Nobody()
             case "socket":
-                return _Listening(self._vm, _listen(address), then)
+                return _Listening(self._vm, _listen(address), way, then)
         raise Worded("RDMA ERROR: could not create rdma event channel")
 
 
@@ -183,8 +182,11 @@ class _Pending(_Nobody):
 class _Listening:
     """Sockets at which somebody may come."""
 
-    def __init__(self, vm: MigratingMachine, listeners: list[Listener], then: Callable[[Channel], None]) -> None:
+    def __init__(
+        self, vm: MigratingMachine, listeners: list[Listener], way: Way, then: Callable[[Channel], None]
+    ) -> None:
         self._vm = vm
+        self._way = way
         self._listeners = listeners
         self._then = then
         self.addresses = [_described(each.socket) for each in listeners]
@@ -200,10 +202,45 @@ class _Listening:
         try:
             while (accepted := await listener.accept("a migration")) is not None:
                 stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted[0]))
-                channel = Moving(self._vm, stream, "socket", answers=True, reads=True)
-                self._vm.system.machine.later(lambda channel=channel: self._then(channel))  # type: ignore[misc]
+                if self._vm.system.migrations.ways.have_credentials:
+                    self._vm.nursery.start_soon(self._secure, stream)
+                else:
+                    self._has_come(stream)
         finally:
             listener.remove()
+
+    async def _secure(self, stream: trio.SocketStream) -> None:
+        """Have TLS around it; who does not speak it has not come."""
+        machine = self._vm.system.machine
+        try:
+            self._way.credentials()
+        except Refusal as refusal:
+            why = str(refusal)
+            machine.later(lambda: self._vm.system.migrations.lacks_credentials(why))
+            await stream.aclose()
+            return
+        try:
+            self._has_come(await secured(stream, self._way, server=True))
+        except Refusal as refusal:
+            said = str(refusal)
+            machine.later(lambda: machine.report(said))
+
+    def _has_come(self, stream: Any) -> None:
+        channel = Moving(self._vm, stream, "socket", answers=True, reads=True)
+        self._vm.system.machine.later(lambda: self._then(channel))
+
+
+def _is_socket(number: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(number).st_mode)
+    except OSError:
+        return False
+
+
+def _socket_of(number: int) -> socket.socket:
+    found = socket.socket(fileno=number)
+    found.setblocking(False)
+    return found
 
 
 def _described(listening: socket.socket) -> Mapping[str, Any]:
@@ -258,6 +295,8 @@ def _listen_inet(host: str, port: str) -> list[Listener]:
 async def _connected(address: Mapping[str, Any]) -> trio.socket.SocketType:
     """:raise Worded: it cannot be reached."""
     match address["type"]:
+        case "fd":
+            return trio.socket.from_stdlib_socket(_socket_of(int(address["number"])))
         case "unix":
             path = address["path"]
             if len(os.fsencode(path)) >= PATH_LIMIT:

@@ -131,6 +131,8 @@ class Moving:
 
     def _send_now(self) -> None:
         """Let out what goes at once; where time stands still that is all, unless nobody reads it."""
+        if isinstance(self._stream, trio.SSLStream):
+            return
         number = self._stream.fileno() if not isinstance(self._stream, trio.SocketStream) else None
         if number is None:
             number = self._stream.socket.fileno()
@@ -265,7 +267,7 @@ class Moving:
                 self._vm.system.machine.later(then)
                 then = None
                 with contextlib.suppress(AttributeError, *_LOST):
-                    await self._stream.send_eof()
+                    await getattr(self._stream, "transport_stream", self._stream).send_eof()
                     # Closing with something unread would take from the other side what it has not read.
                     await self._heard_all.wait()
         if then is not None:

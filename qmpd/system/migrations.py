@@ -10,7 +10,6 @@ from qmpd.common.refusals import NotModelled, Refusal, Worded
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 from qmpd.migration import addresses, figures, going, incoming
-from qmpd.migration.channel import Way
 from qmpd.migration.incoming import Incoming
 from qmpd.migration.memory import PAGE, Size
 from qmpd.migration.outgoing import Outgoing
@@ -18,6 +17,7 @@ from qmpd.migration.states import MigrationStatus
 from qmpd.schedule.activity import VerbRefused
 from qmpd.system import machine_state, moved_disks
 from qmpd.system.askers import MonitorAsker
+from qmpd.system.migration_ways import MigrationWays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qmpd.common.computer import Computer
     from qmpd.guest.course import Guest
     from qmpd.machine import Machine
-    from qmpd.migration.channel import Channel, Ways
+    from qmpd.migration.channel import Channel, Way, Ways
     from qmpd.migration.settings import MigrationSettings
     from qmpd.qapi.migration import Course
     from qmpd.schedule.activity import Activities
@@ -71,6 +71,7 @@ class Migrations:
         self.course: Course = system.release.migration.course
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
+        self.ways = MigrationWays(system, self)
         self._usual: dict[str, Any] | None = None
 
     # What the two sides need
@@ -212,21 +213,7 @@ class Migrations:
 
         :raise Refusal: it shows at once that there is none.
         """
-        return self._ways().reach(self._with_file(way), then)
-
-    def _with_file(self, way: Way) -> Way:
-        """The same, with the number of the open file where it names one.
-
-        :raise Refusal: there is none of that name.
-        """
-        if way.address.get("type") != "fd":
-            return way
-        name = way.address["str"]
-        files = self._system.descriptors
-        number = None if files is None else files.take(way.monitor, name)
-        if number is None:
-            raise Refusal("descriptor-name-missing", name=name)
-        return way._replace(address={**way.address, "number": number})
+        return self._ways().reach(self.ways.with_file(way), then)
 
     # Going
 
@@ -238,13 +225,13 @@ class Migrations:
         resume = bool(arguments.get("resume"))
         read_first = self._system.release.behaviour.incoming_channels
         if read_first:
-            way = self._way(arguments, monitor, incoming=False)
-            self._check_transport(way.address)
+            way = self.ways.way(arguments, monitor, incoming=False)
+            self.ways.check_transport(way.address)
             self._check_may_go(resume=resume)
         else:
             self._check_may_go(resume=resume)
             try:
-                way = self._way(arguments, monitor, incoming=False)
+                way = self.ways.way(arguments, monitor, incoming=False)
             except Refusal as refusal:
                 failed = self.outgoing = Outgoing(self)
                 failed.enter(_S.SETUP)
@@ -260,19 +247,11 @@ class Migrations:
 
     def _check_modelled(self, arguments: Mapping[str, Any], address: Mapping[str, Any]) -> None:
         """:raise NotModelled: it would be something else than what is asked for."""
-        if self.parameter("tls-creds") and address["transport"] == "socket":
-            raise NotModelled("migration over TLS")
+        if self.parameter("tls-creds") and address["transport"] != "socket":
+            raise NotModelled("TLS around a command or a file")
         copies = self.has("block") or arguments.get("blk") or arguments.get("inc")
         if copies and self._system.built is not None and self._system.built.backends.block.drives:
             raise NotModelled("disks that are copied along with a migration")
-
-    def _check_transport(self, address: Mapping[str, Any]) -> None:
-        """:raise Refusal: what is set does not go through there."""
-        is_file = address["transport"] == "file"
-        if self.has("mapped-ram") and not is_file and address.get("type") != "fd":
-            raise Refusal("migration-seekable")
-        if self.has("multifd") and not is_file and address["transport"] != "socket":
-            raise Refusal("migration-many-channels")
 
     def _check_may_go(self, *, resume: bool) -> None:
         """:raise Refusal: the machine cannot go now."""
@@ -289,18 +268,11 @@ class Migrations:
             raise Refusal("migration-again")
         machine_state.check_movable(self._system)
 
-    def _way(self, arguments: Mapping[str, Any], monitor: str, *, incoming: bool) -> Way:
-        """What an address is given as: a URI, or a list of channels.
-
-        :raise Refusal: it is none.
-        """
-        uri, channels = arguments.get("uri"), arguments.get("channels")
-        if bool(channels) == (uri is not None):
-            raise Refusal("migration-address-missing")
-        if uri is not None:
-            rules = self._system.release.behaviour
-            return Way(addresses.address_of(str(uri), rules, incoming=incoming), monitor)
-        return Way(addresses.main_channel(cast("list[Mapping[str, Any]]", channels)), monitor)
+    def lacks_credentials(self, why: str) -> None:
+        """Somebody has come, and there are no credentials with which to speak to them."""
+        self.machine.report(why)
+        if self.course.ends_insecure and self.incoming is not None and self.incoming.exits:
+            self.machine.end(1)
 
     def cancel(self) -> None:
         """Give up the migration that is under way, if there is one.
@@ -350,7 +322,7 @@ class Migrations:
         """Wait for a machine, as the command line says (`-incoming`); where that cannot be the process ends."""
         uri = str(self._system.settings.incoming)
         try:
-            self._wait(self._way({"uri": uri}, "", incoming=True), exits=True)
+            self._wait(self.ways.way({"uri": uri}, "", incoming=True), exits=True)
         except Refusal as refusal:
             self.machine.report(f"-incoming {uri}: {self.words(refusal)}")
             self.machine.end(1)
@@ -370,7 +342,7 @@ class Migrations:
             self.machine.emit("MIGRATION", {"status": "setup"})
         if self.course.deferred_alone and arguments.get("uri") == DEFERRED:
             raise Refusal("incoming-deferred")
-        way = self._way(arguments, monitor, incoming=True)
+        way = self.ways.way(arguments, monitor, incoming=True)
         if last is not None and last.state is _S.SETUP:
             raise Refusal("incoming-state", state="setup")
         self._wait(way, exits=bool(arguments.get("exit-on-error", True)))
@@ -405,7 +377,7 @@ class Migrations:
         coming.is_told_to_recover = True
         if not self.course.setup_kept:
             self.machine.emit("MIGRATION", {"status": "setup"})
-        way = self._way({"uri": uri}, monitor, incoming=True)
+        way = self.ways.way({"uri": uri}, monitor, incoming=True)
         coming.stop_waiting()
         coming.is_recovering = True
         self._listen(coming, way)
