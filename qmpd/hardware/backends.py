@@ -88,7 +88,7 @@ class Backends:
         # The audio and TPM backends, which are there from the start.
         self.audiodevs: list[str] = []
         self.tpmdevs: list[str] = []
-        self._chardev_users: dict[str, Device] = {}
+        self._chardev_users: dict[str, list[Device]] = {}
         # The ids of the folders and the like that a guest can be given (`-fsdev`).
         self.file_systems: set[str] = set()
         # The ports that the guest has opened.
@@ -112,16 +112,25 @@ class Backends:
     def chardev_is_busy(self, label: str) -> bool:
         """Whether somebody uses a character device."""
         known = self.chardevs.get(label)
-        return (known is not None and known.is_busy) or label in self._chardev_users
+        room = 1 if known is None else known.room
+        return (known is not None and known.is_busy) or self.chardev_users(label) >= room
+
+    def chardev_users(self, label: str) -> int:
+        """How many devices use a character device."""
+        return len(self._chardev_users.get(label, ()))
+
+    def users_of_chardev(self, label: str) -> list[Device]:
+        """The devices that use a character device."""
+        return list(self._chardev_users.get(label, ()))
 
     def chardev_is_open(self, label: str) -> bool:
-        """Whether the device that uses a character device, if any, listens to it: from the start, or by now."""
-        user = self._chardev_users.get(label)
-        return user is not None and (user.node.type not in _OPENED_BY_GUEST or user in self.open_ports)
+        """Whether a device that uses a character device, if any, listens to it: from the start, or by now."""
+        users = self._chardev_users.get(label, ())
+        return any(user.node.type not in _OPENED_BY_GUEST or user in self.open_ports for user in users)
 
     def chardevs_used_by(self, device: Device) -> list[str]:
         """The character devices that a device uses."""
-        return [label for label, user in self._chardev_users.items() if user is device]
+        return [label for label, users in self._chardev_users.items() if device in users]
 
     def open_port(self, device: Device, *, opened: bool) -> None:
         """The guest has opened or closed the port that a device is."""
@@ -166,7 +175,8 @@ class Backends:
                 if part.type in self._singles:
                     raise MachineError(text)
                 self._singles[part.type] = device
-        self._chardev_users |= dict.fromkeys(chardevs_of(given), device)
+        for label in chardevs_of(given):
+            self._chardev_users.setdefault(label, []).append(device)
         for value in given.values():
             if isinstance(value, str) and (value.startswith("/objects/") or value == controller):
                 self._object_users[value] = device
@@ -276,6 +286,8 @@ class Backends:
         for node in nodes:
             iothreads.leave(node)
         for label in self.chardevs_used_by(device):
-            del self._chardev_users[label]
+            self._chardev_users[label].remove(device)
+            if not self._chardev_users[label]:
+                del self._chardev_users[label]
         for path in [path for path, user in self._object_users.items() if user is device]:
             del self._object_users[path]

@@ -81,6 +81,10 @@ _GROUPS = Field(
     lambda value, refer: {name: [(refer(device), path) for device, path in gone] for name, gone in value.items()},
     lambda plain, find: {name: [(find(device, Device), path) for device, path in gone] for name, gone in plain.items()},
 )
+_LISTS = Field(
+    lambda value, refer: {name: [refer(device) for device in devices] for name, devices in value.items()},
+    lambda plain, find: {name: [find(device, Device) for device in devices] for name, devices in plain.items()},
+)
 _PROPERTIES = Field(
     lambda value, refer: None if value is None else [tuple(each) for each in value.values()],
     lambda plain, find: None if plain is None else {each[0]: Property(*each) for each in plain},
@@ -125,7 +129,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
     },
     BlockGraph: {"nodes": named(BlockNode), "drives": many(Drive)},
     Backends: {
-        "network": one(Network), "block": one(BlockGraph), "_chardev_users": named(Device), "_singles": named(Device),
+        "network": one(Network), "block": one(BlockGraph), "_chardev_users": _LISTS, "_singles": named(Device),
         "_object_users": named(Device), "open_ports": many(Device), "chardevs": _FACTS,
     },
 }  # fmt: skip

@@ -75,6 +75,11 @@ class Terminal(Session):
         """Nothing here is JSON."""
         return False
 
+    def begin_anew(self) -> None:
+        """Somebody looks at it again, who has typed elsewhere meanwhile: there is a new line."""
+        if not self._is_waiting:
+            self._print(self._editor.start())
+
     def fail(self, text: str) -> None:
         """Say what went wrong with what was typed."""
         self._print(f"\nError: {text}\n")

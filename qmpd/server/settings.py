@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qmpd.chardev.multiplexer import ESCAPE
 from qmpd.machine.blueprint import MachineSettings
 
 
@@ -23,9 +24,9 @@ class MonitorSettings:
     pretty: bool = False
     chardev: str = "compat_monitor0"
     descriptor: int | None = None
-    # What only the drop-in program sets: the human monitor is `readline`, a test program's socket `qtest`; `address`
-    # is how query-chardev names a socket that is not known by its path; `location` is the option that asked for the
-    # monitor, for messages.
+    # What only the drop-in program sets: the human monitor is `readline`, a test program's socket `qtest`, and `port`
+    # stands for a device of the guest's that shares a character device with others; `address` is how query-chardev
+    # names a socket that is not known by its path; `location` is the option that asked for the monitor, for messages.
     mode: str = "control"
     address: str = ""
     location: str = ""
@@ -41,7 +42,8 @@ class ChardevSettings:
     is the `kind` of all.  `monitor` is what talks through it, None for a device that nothing here uses.  `reconnect` is
     the seconds after which a lost connection is made again, 0 for never.  `ring` is how many bytes it keeps.  `logfile`
     is where what is written to it is to be found, too.  `listened`: a device of the board's (a serial port, say) uses
-    it.  `wait`: a listening socket holds the machine's start until a client has come.
+    it.  `wait`: a listening socket holds the machine's start until a client has come.  `shared` (`mux=on`): `users`
+    have it together, a monitor each or a device of the guest's; `escape` is what comes before their common keys.
     """
 
     label: str
@@ -63,6 +65,9 @@ class ChardevSettings:
     ring: int = 0
     logfile: str = ""
     log_append: bool = False
+    shared: bool = False
+    users: list[MonitorSettings] = field(default_factory=list)
+    escape: int = ESCAPE
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,11 +7,13 @@ any other device is a `ChardevSettings`.
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from qmpd.chardev import options as chardev_options
 from qmpd.chardev import rules
 from qmpd.chardev.facts import ChardevFacts, facts_of
+from qmpd.chardev.multiplexer import ESCAPE, MOST
 from qmpd.chardev.short import MULTIPLEXED, read_short
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
@@ -35,6 +37,14 @@ _MODES = ("control", "readline")
 _OF_ANOTHER = "chardev:"
 
 
+def escape_character(text: str) -> int:
+    """The character that `-echr` names, as C's `strtol` reads it."""
+    match = re.match(r"0[xX][0-9a-fA-F]+|0[0-7]*|[0-9]+", text)
+    digits = match[0] if match else "0"
+    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
+    return int(digits, base) & 0xFF
+
+
 class _Device:
     """A character device that was asked for, and what uses it by now."""
 
@@ -44,10 +54,21 @@ class _Device:
         self.backend = backend
         # Whether several may use it.
         self.shared = shared
+        # Those that share it, in their order.
+        self.users: list[MonitorSettings] = []
         self.monitor: MonitorSettings | None = None
         self.taken = False
         # Whether a device of the board's uses it.
         self.listened = False
+
+    def share(self, user: MonitorSettings) -> None:
+        """Have one more user of a device that several may use.
+
+        :raise Refusal: it has as many as there can be.
+        """
+        if len(self.users) >= MOST:
+            raise Refusal("chardev-taken", id=self.label)
+        self.users.append(user)
 
 
 class Surroundings:
@@ -78,6 +99,11 @@ class Surroundings:
         """See `qmpd.chardev.rules.Surroundings`."""
         text = self._options.release.refusals.message(Refusal(code, **values))
         self._options.warn(f"{self._location}: warning: {text}")
+
+
+def _port(label: str) -> MonitorSettings:
+    """A device of the guest's as a user of a character device that others use, too."""
+    return MonitorSettings(path="", chardev=label, mode="port")
 
 
 def _probe(device: _Device) -> None:
@@ -119,19 +145,28 @@ class ChardevOptions:
         self._groups = groups
         self._compatible = 0
         self._counts = {"serial": 0, "parallel": 0}
+        # What keys come after that ask for something of a device that is shared (`-echr`).
+        self.escape = ESCAPE
         # Whether an option decides about the human monitor that there is else.
         self.monitor_given = False
 
     @property
     def labels(self) -> dict[str, bool]:
         """The ids of all devices, and whether each is in use."""
-        return {label: device.monitor is not None or device.taken for label, device in self.devices.items()}
+        return {label: self._is_busy(device) for label, device in self.devices.items()}
+
+    def _is_busy(self, device: _Device) -> bool:
+        if device.shared:
+            return len(device.users) >= MOST
+        return device.monitor is not None or device.taken
 
     @property
     def facts(self) -> dict[str, ChardevFacts]:
         """What those who use devices may ask of them, by their ids."""
         return {
-            label: facts_of(device.backend, is_busy=device.monitor is not None or device.taken)
+            label: facts_of(
+                device.backend, is_busy=self._is_busy(device), room=MOST - len(device.users) if device.shared else 1
+            )
             for label, device in self.devices.items()
         }
 
@@ -208,12 +243,15 @@ class ChardevOptions:
                 raise Refusal("monitor-pretty")
             said = self.release.refusals.message(Refusal("monitor-pretty-useless"))
             self.warn(f"{entry.location}: warning: {said}")
-        if not device.shared and (device.monitor is not None or device.taken):
+        monitor = MonitorSettings(
+            path="", exclusive=True, pretty=pretty, chardev=label, mode=mode or "readline", location=device.location
+        )
+        if device.shared:
+            device.share(monitor)
+        elif device.monitor is not None or device.taken:
             raise Refusal("chardev-taken", id=label)
-        if device.monitor is None:
-            device.monitor = MonitorSettings(
-                path="", exclusive=True, pretty=pretty, chardev=label, mode=mode or "readline", location=device.location
-            )
+        else:
+            device.monitor = monitor
 
     def make(self, label: str, text: str, location: str, *, taken: bool = True) -> None:
         """A device in its short form, for a port of the guest's or the like, which takes it at once or will.
@@ -224,6 +262,10 @@ class ChardevOptions:
             device = self.devices.get(text.removeprefix("chardev:"))
             if device is None:
                 raise Refusal("chardev-short-form-silent")
+            if device.shared:
+                device.share(_port(device.label))
+            elif device.monitor is not None or device.taken:
+                raise Refusal("chardev-taken", id=device.label)
             device.taken = device.listened = True
             return
         values = self.short(text)
@@ -235,7 +277,11 @@ class ChardevOptions:
         device.taken = taken
         device.listened = True
         if text.startswith(MULTIPLEXED):
-            device.monitor = MonitorSettings(path="", exclusive=True, chardev=label, mode="readline", location=location)
+            device.share(
+                MonitorSettings(path="", exclusive=True, chardev=label, mode="readline", location=location)
+            )
+        if device.shared:
+            device.share(_port(label))
 
     def try_out(self, label: str, text: str, location: str) -> None:
         """See whether a device in its short form could be had.
@@ -330,9 +376,15 @@ class ChardevOptions:
         shared = "mux" in values and key_values.boolean("mux", values["mux"])
         self.devices[label] = _Device(label, location, backend, shared=shared)
 
-    def finish(self, settings: VMSettings) -> None:
-        """Put the devices and the monitors into a machine's settings."""
+    def finish(self, settings: VMSettings, users: Callable[[str], int]) -> None:
+        """Put the devices and the monitors into a machine's settings.
+
+        `users` tells how many devices of the machine's use a character device.
+        """
         for device in self.devices.values():
+            if device.shared:
+                ports = sum(each.mode == "port" for each in device.users)
+                device.users += [_port(device.label)] * max(users(device.label) - ports, 0)
             self._place(device, settings)
 
     def _place(self, device: _Device, settings: VMSettings) -> None:
@@ -340,6 +392,9 @@ class ChardevOptions:
         monitor, chardev = device.monitor, settings_of(device.label, device.backend)
         if monitor is not None and chardev.logfile:
             self.warn(f"{device.location}: warning: qmpd does not model the log of what a monitor says")
+        chardev.shared, chardev.users, chardev.escape = device.shared, device.users, self.escape
+        if device.shared and "wait" in device.backend["data"]:
+            chardev.wait = device.backend["data"]["wait"]
         if monitor is None or not chardev.listens:
             chardev.monitor = monitor
             chardev.location = device.location

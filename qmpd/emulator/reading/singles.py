@@ -191,6 +191,8 @@ class Singles:
 
         if re.match(r"\s*[-+]?(0[xX][0-9a-fA-F]|[0-9])", given.value) is None:
             sys.stdout.write("Bad argument to echr\n")
+            return
+        self._options.values["echr"] = given.value.strip()
 
     # The log
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -12,15 +13,20 @@ import trio
 from qmpd.chardev.device import Chardev
 from qmpd.chardev.ring import Ring
 from qmpd.server.chardevs.copying import copy_in, copy_out
+from qmpd.server.chardevs.guests import listen
 from qmpd.server.listener import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from qmpd.chardev.multiplexer import Multiplexer
     from qmpd.server.owner import DeviceOwner
-    from qmpd.server.settings import ChardevSettings, MonitorSettings
+    from qmpd.server.settings import ChardevSettings
 
     Keep = Callable[[int], int]
+
+MUX = "mux"
+"""The kind of a device that is shared, and what query-chardev calls it."""
 
 
 class Device:
@@ -30,6 +36,8 @@ class Device:
     """
 
     first: trio.Event | None = None
+    # By what its users share it; None until somebody comes.
+    _multiplexer: Multiplexer | None = None
 
     def __init__(self, vm: DeviceOwner, settings: ChardevSettings) -> None:
         self.vm = vm
@@ -60,11 +68,47 @@ class Device:
         """Make the device known to the monitor; `address` is what query-chardev calls it."""
         settings = self.settings
         is_used = settings.monitor is not None or settings.listened
-        entry = Chardev(settings.label, address, listening, yankable, is_used, kind=settings.kind)
+        entry = Chardev(self.label, address, listening, yankable, is_used or settings.shared, kind=settings.kind)
         if settings.ring:
             entry.ring = Ring(settings.ring)
         self.vm.system.chardevs.append(entry)
+        if settings.shared:
+            used = bool(settings.users)
+            self.vm.system.chardevs.append(Chardev(settings.label, MUX, False, False, used, kind=MUX))
         return entry
+
+    @property
+    def label(self) -> str:
+        """What the device itself is called: where it is shared, its name is that of what its users have."""
+        return f"{self.settings.label}-base" if self.settings.shared else self.settings.label
+
+    async def serve(self, client: socket.socket, address: Any = None, *, ends: bool = True) -> None:
+        """Serve whoever is at the other end, by a connected socket, which is closed afterwards.
+
+        :param ends: nothing more is said to him once he has said the last.
+        """
+        settings = self.settings
+        if settings.shared:
+            from qmpd.server.chardevs.sharing import multiplexer, share
+
+            if self._multiplexer is None:
+                self._multiplexer = multiplexer(self.vm, settings)
+            await share(self.vm, settings, self._multiplexer, client, ends=ends)
+        elif settings.monitor is not None:
+            await self.vm.acceptor.converse(settings.monitor, client, address)
+        else:
+            with client:
+                try:
+                    await listen(self.vm, settings.label, client)
+                    if not ends:
+                        await trio.sleep_forever()
+                except (OSError, trio.ClosedResourceError):
+                    return
+                finally:
+                    trio.lowlevel.notify_closing(client)
+                    end = self.vm.system.front_end(settings.label)
+                    if end is not None:
+                        end.left()
 
     async def run(self) -> None:
         """Carry what passes through it until there is nothing more."""
@@ -92,16 +136,29 @@ class Device:
         """Let go of what is open, without a trace."""
         self.close()
 
-    async def talk(self, monitor: MonitorSettings, reads: int | None, writes: int) -> None:
-        """Serve the monitor of this device from one descriptor to another, until input ends."""
+    async def talk(self, reads: int | None, writes: int, *, ends: bool = True) -> None:
+        """Serve whoever uses this device from one descriptor to another, until input ends (`ends`)."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
+        # What is said last is still written where all is cancelled.
+        out = trio.CancelScope(shield=True)
+
+        async def write() -> None:
+            with out:
+                await copy_out(ours, writes)
+
         with ours:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.vm.acceptor.converse, monitor, theirs)
-                nursery.start_soon(copy_out, ours, writes)
-                if reads is not None:
-                    await copy_in(reads, ours)
-                    with contextlib.suppress(OSError):
-                        ours.shutdown(socket.SHUT_WR)
+            async with trio.open_nursery() as outer:
+                outer.start_soon(write)
+                try:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(partial(self.serve, theirs, ends=ends))
+                        if reads is not None:
+                            await copy_in(reads, ours)
+                            with contextlib.suppress(OSError):
+                                ours.shutdown(socket.SHUT_WR)
+                except BaseException:
+                    out.cancel()
+                    raise
+                out.shield = False

@@ -55,8 +55,7 @@ class StandardStreams(Device):
 
     async def run(self) -> None:
         """See `Device`."""
-        if self.settings.monitor is not None:
-            await self.talk(self.settings.monitor, 0, 1)
+        await self.talk(0, 1, ends=self.settings.monitor is not None)
 
     def close(self) -> None:
         """See `Device`."""
@@ -103,8 +102,7 @@ class FileDevice(Device):
 
     async def run(self) -> None:
         """See `Device`."""
-        if self.settings.monitor is not None:
-            await self.talk(self.settings.monitor, self._reads, self._writes)
+        await self.talk(self._reads, self._writes, ends=self.settings.monitor is not None)
 
     def close(self) -> None:
         """See `Device`."""
@@ -159,15 +157,12 @@ class PseudoTerminal(Device):
 
     async def run(self) -> None:
         """See `Device`."""
-        monitor = self.settings.monitor
-        if monitor is None:
-            return
         looking = select.poll()
         looking.register(self._master, select.POLLHUP)
         while True:
             while looking.poll(0):  # noqa: ASYNC110 - nothing tells when somebody opens it
                 await trio.sleep(PTY_POLL)
-            await self.talk(monitor, self._master, self._master)
+            await self.talk(self._master, self._master)
 
     def close(self) -> None:
         """See `Device`."""

@@ -12,9 +12,7 @@ import trio
 from qmpd.chardev.device import Chardev
 from qmpd.common.refusals import NotModelled
 from qmpd.server import log
-from qmpd.server.chardevs.copying import CHUNK
 from qmpd.server.chardevs.device import Device
-from qmpd.server.chardevs.outlet import Outlet
 from qmpd.server.connecting import connect, connect_host
 from qmpd.server.listener import (
     ONE_AT_A_TIME,
@@ -28,13 +26,8 @@ from qmpd.server.listener import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qmpd.chardev.front_ends import FrontEnd
     from qmpd.server.chardevs.device import Keep
     from qmpd.server.settings import ChardevSettings
-
-
-_BITE = 1 << 8
-"""Bytes that are taken from a client at once, so that what it asks for is done while others have their turn."""
 
 
 class SocketDevice(Device):
@@ -43,62 +36,28 @@ class SocketDevice(Device):
     held: socket.socket | None = None
 
     async def hold(self, client: socket.socket, address: Any = None) -> None:
-        """Serve a connection: that of a monitor's client, or of whoever talks to the guest, until it ends.
-
-        Where nobody listens, what comes is dropped.
-        """
-        if self.settings.monitor is not None:
-            await self.vm.acceptor.converse(self.settings.monitor, client, address)
+        """Serve a connection: that of a monitor's client, or of whoever talks to the guest, until it ends."""
+        settings = self.settings
+        if settings.monitor is not None:
+            await self.serve(client, address)
             return
         self.held = client
         entry = self._of_the_machine()
         entry.held = True
         try:
-            if self.settings.host is not None and entry.listening:
+            if settings.host is not None and entry.listening:
                 entry.connected_address = describe_connection(client, address)
-            await self._listen(client)
-        except (OSError, trio.ClosedResourceError):
-            return
+            await self.serve(client, address)
+        except OSError:
+            return  # it has turned away
         finally:
             self.held = None
             entry.held = False
-            trio.lowlevel.notify_closing(client)
-            client.close()
-            end = self.vm.system.front_end(self.settings.label)
-            if end is not None:
-                end.left()
-
-    async def _listen(self, client: socket.socket) -> None:
-        """Give what a client says to the machine's end of the device, until the client leaves."""
-        end = self._front_end(client)
-        while True:
-            if end is not None and end.full:
-                resumed = trio.Event()
-                end.resumed = resumed.set
-                await resumed.wait()
-            await trio.lowlevel.wait_readable(client)
-            try:
-                data = client.recv(CHUNK if end is None else _BITE)
-            except BlockingIOError:
-                continue
-            if not data:
-                return
-            if end is None:
-                end = self._front_end(client)  # somebody may listen by now
-            if end is not None:
-                end.feed(data)
-
-    def _front_end(self, client: socket.socket) -> FrontEnd | None:
-        """The machine's end, to which the client is connected; None where nobody listens."""
-        end = self.vm.system.front_end(self.settings.label)
-        if end is not None:
-            Outlet(client, end, self.vm.nursery)
-        return end
 
     def _of_the_machine(self) -> Chardev:
         """What the machine knows of this device; where it was taken away by now, what it would."""
-        known = (each for each in self.vm.system.chardevs if each.label == self.settings.label)
-        return next(known, Chardev(self.settings.label, ""))
+        known = (each for each in self.vm.system.chardevs if each.label == self.label)
+        return next(known, Chardev(self.label, ""))
 
     def take(self, keep: Keep) -> Any:
         """See `Device`."""
@@ -182,7 +141,7 @@ class ConnectingSocket(SocketDevice):
     def put(self, state: Any, descriptors: Sequence[int]) -> None:
         """See `Device`."""
         super().put(state, descriptors)
-        self._entry = next(each for each in self.vm.system.chardevs if each.label == self.settings.label)
+        self._entry = next(each for each in self.vm.system.chardevs if each.label == self.label)
 
 
 class ListeningSocket(SocketDevice):

@@ -1,0 +1,164 @@
+"""Character devices that are shared, through the drop-in program: what comes out is what real QEMU 7.2 prints."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.emulator.support import QUIET, connect, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BANNER = b"QEMU 7.2.22 monitor - type 'help' for more information\r\n"
+PROMPT = b"(qemu) "
+ESCAPE = b"\x01"
+ENDED = b"QEMU: Terminated\n\r"
+HELP = (
+    b"\n\r%k h    print this help\n\r%k x    exit emulator\n\r%k s    save disk data back to file (if -snapshot)\n\r"
+    b"%k t    toggle console timestamps\n\r%k b    send break (magic sysrq)\n\r"
+    b"%k c    switch between console and monitor\n\r%k %k  sends %k\n\r"
+)
+STDIO = ["-chardev", "stdio,id=m,mux=on,signal=off"]
+SHUTDOWN = rb'\{"timestamp": [^\n]*"event": "SHUTDOWN", "data": \{"guest": false, "reason": "host-qmp-quit"\}\}\r\n'
+
+
+class Typist:
+    """Somebody at a program's standard input and output, or at a socket."""
+
+    def __init__(self, reads: int, writes: int) -> None:
+        self.reads = reads
+        self.writes = writes
+
+    def type(self, keys: bytes, until: bytes) -> bytes:
+        """Type something; all that comes until it ends so."""
+        os.write(self.writes, keys)
+        return self.read(until)
+
+    def read(self, until: bytes, seconds: float = 15) -> bytes:
+        came = b""
+        end = time.monotonic() + seconds
+        while not came.endswith(until):
+            assert select.select([self.reads], [], [], max(end - time.monotonic(), 0))[0], f"nothing after {came!r}"
+            data = os.read(self.reads, 1 << 16)
+            if not data:
+                return came
+            came += data
+        return came
+
+    def silent(self, keys: bytes) -> None:
+        """Type something to which nothing is said."""
+        os.write(self.writes, keys)
+        assert not select.select([self.reads], [], [], 0.1)[0]
+
+
+def typist(program: subprocess.Popen[bytes]) -> Typist:
+    assert program.stdin is not None
+    assert program.stdout is not None
+    return Typist(program.stdout.fileno(), program.stdin.fileno())
+
+
+def piped(*options: str) -> subprocess.Popen[bytes]:
+    return running(*options, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("options", [["-nographic", "-net", "none", "-S"], [*QUIET, "-serial", "mon:stdio"]])
+def test_the_serial_port_has_the_focus_first(options: list[str]) -> None:
+    with piped(*options) as program:
+        person = typist(program)
+        assert person.type(b"abc" + ESCAPE + b"h", b"sends C-a\n\r") == HELP.replace(b"%k", b"C-a")
+        person.silent(ESCAPE + b"z" + ESCAPE + ESCAPE)
+        assert person.type(ESCAPE + b"c", PROMPT) == BANNER + PROMPT
+        typed = person.type(b"info name\n", b"\n" + PROMPT)
+        assert typed.endswith(b"info name\x1b[K\r\n(qemu) ")
+        # What is typed before the keys is done before them.
+        left = person.type(b"info uuid\ninf" + ESCAPE + b"c", b"inf\x1b[K\r\n")
+        assert b"00000000-0000-0000-0000-000000000000\r\n(qemu) i" in left
+        person.silent(b"x")
+        assert person.type(ESCAPE + b"c", PROMPT) == PROMPT
+        assert person.type(ESCAPE + b"x", ENDED) == ENDED
+        assert program.wait(10) == 0
+
+
+def test_another_character_before_the_keys() -> None:
+    with piped("-nographic", "-net", "none", "-S", "-echr", "0x40") as program:
+        person = typist(program)
+        help_ = person.type(b"@?", b"sends Escape-Char\n\r")
+        assert help_ == b"\n\rEscape-Char set to Ascii: 0x40\n\r" + HELP.replace(b"%k", b"Escape-Char")
+        person.silent(ESCAPE + b"c")
+        assert person.type(b"@x", ENDED) == ENDED
+
+
+def test_lines_with_the_time_before_them() -> None:
+    with piped(*QUIET, "-serial", "mon:stdio") as program:
+        person = typist(program)
+        assert person.type(ESCAPE + b"t" + ESCAPE + b"c", PROMPT) == BANNER + b"[00:00:00.000] " + PROMPT
+        said = person.type(b"info name\n", PROMPT)
+        assert re.search(rb"\r\n\[00:00:0\d\.\d\d\d\] \(qemu\) $", said)
+
+
+def test_a_qmp_monitor_is_heard_whoever_has_the_focus() -> None:
+    with piped(*QUIET, *STDIO, "-serial", "chardev:m", "-serial", "chardev:m", "-qmp", "chardev:m") as program:
+        person = typist(program)
+        assert person.read(b"]}}\r\n").startswith(b'{"QMP": ')
+        person.silent(ESCAPE + b"c")
+        assert person.type(b'{"execute": "qmp_capabilities"}\n', b"}\r\n") == b'{"return": {}}\r\n'
+        shown = person.type(b'{"execute": "query-chardev"}\n', b"]}\r\n")
+        assert shown == (
+            b'{"return": [{"frontend-open": true, "filename": "mux", "label": "m"}, '
+            b'{"frontend-open": true, "filename": "stdio", "label": "m-base"}]}\r\n'
+        )
+        ended = person.type(ESCAPE + b"x", b"no end")
+        assert re.fullmatch(re.escape(ENDED) + SHUTDOWN, ended)
+        assert program.wait(10) == 0
+
+
+def test_no_more_than_four_share_a_device() -> None:
+    ports = ["-serial", "chardev:m"] * 4
+    with running(*QUIET, *STDIO, "-mon", "chardev=m", *ports, stderr=subprocess.PIPE) as program:
+        assert program.stderr is not None
+        assert b"Device 'm' is in use" in program.stderr.readline()
+        assert program.wait(10) == 1
+
+
+@pytest.mark.parametrize("kind", ["socket", "pty"])
+def test_each_client_finds_the_device_as_the_last_one_left_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m.sock"
+    backend = f"socket,path={path},server=on,wait=off" if kind == "socket" else "pty"
+    line = [*QUIET, "-chardev", f"{backend},id=m,mux=on", "-mon", "chardev=m", "-serial", "chardev:m"]
+    with running(*line, stdout=subprocess.PIPE) as program:
+        if kind == "pty":
+            assert program.stdout is not None
+            name = program.stdout.readline().split()[4].decode()
+        for first in (True, False):
+            if kind == "socket":
+                client = connect(path)
+                number = client.detach()
+            else:
+                number = os.open(name, os.O_RDWR | os.O_NOCTTY)
+            person = Typist(number, number)
+            if first:
+                person.silent(b"x")
+                assert person.type(ESCAPE + b"c", PROMPT) == BANNER + PROMPT
+            else:
+                assert person.read(PROMPT) == BANNER + PROMPT
+            os.close(number)
+            time.sleep(0.3)  # nothing tells at once that a pseudo-terminal was closed
+
+
+def test_a_terminal_hands_over_its_keys() -> None:
+    ours, theirs = pty.openpty()
+    with running(*QUIET, "-serial", "mon:stdio", stdin=theirs, stdout=theirs, stderr=theirs) as program:
+        os.close(theirs)
+        person = Typist(ours, ours)
+        time.sleep(1)
+        assert person.type(ESCAPE + b"x", b"QEMU: Terminated\r\n\r") == b"QEMU: Terminated\r\n\r"
+        assert program.wait(10) == 0
+    os.close(ours)
