@@ -56,7 +56,7 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     found: Found = {}
     questions = (
         _protocol, _reset, _preconfig, _machine, _refusals, _topology, _chardevs, _config_files, _network, _hot_plug,
-        _display, _events, _files, _suspend, _panic, _debug_exit, measure_options,
+        _display, _events, _files, _suspend, _panic, _debug_exit, _end_key, measure_options,
     )  # fmt: skip
     for ask in questions:
         try:
@@ -420,13 +420,11 @@ def _files(command: str) -> Found:
         with Program(command, [*OPTIONS[NO_MACHINE], *monitor]) as program:
             client = program.client
             listed = client.ask("query-chardev").result
-            place = next(each["filename"] for each in listed if each["label"] == "zqmonitor")
+            port = _port(listed, "zqmonitor")
             client.hand_over("add-fd", {}, file.fileno())
             client.close()
             time.sleep(_LEAVING)
-            port = re.search(r":(\d+)(,|$)", place)
-            assert port is not None
-            with socket.create_connection(("127.0.0.1", int(port[1]))) as connection:
+            with socket.create_connection(("127.0.0.1", port)) as connection:
                 found["unused_files_close"] = Client(connection).ask("query-fdsets").result == []
     return found
 
@@ -445,3 +443,34 @@ def _panic(command: str) -> Found:
 def _debug_exit(command: str) -> Found:
     events, _ = _run_guest(command, guests.DEBUG_EXIT, ["-device", "isa-debug-exit"], "SHUTDOWN")
     return {"debug_exit_announced": any(event["event"] == "SHUTDOWN" for event in events)}
+
+
+def _end_key(command: str) -> Found:
+    """Whether somebody is told where the emulator is ended by the keys C-a and x."""
+    shared = ["-chardev", "socket,id=zqshared,host=127.0.0.1,port=0,server=on,wait=off,mux=on"]
+    with Program(command, [*OPTIONS[NO_MACHINE], *shared, "-mon", "chardev=zqshared"]) as program:
+        client = program.client
+        port = _port(client.ask("query-chardev").result, "zqshared-base")
+        with socket.create_connection(("127.0.0.1", port), _GUEST_PATIENCE) as keys:
+            keys.sendall(b"\x01x")
+            while keys.recv(1 << 12):
+                pass
+        return {"end_key_announced": b'"SHUTDOWN"' in _rest(client)}
+
+
+def _port(listed: list[dict[str, Any]], label: str) -> int:
+    """The port at which a character device listens."""
+    place = next(each["filename"] for each in listed if each["label"] == label)
+    port = re.search(r":(\d+)(,|$)", place)
+    assert port is not None
+    return int(port[1])
+
+
+def _rest(client: Client) -> bytes:
+    """What is still said until the program has ended."""
+    said = b""
+    try:
+        while True:
+            said += client.line()
+    except Gone:
+        return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -12,7 +13,7 @@ from qmpd.control.declaration import command
 from qmpd.control.errors import ControlError
 from qmpd.control.guest_disks import DiskGuest
 from qmpd.control.guest_options import GuestOptions, changes, options
-from qmpd.control.times import seconds
+from qmpd.control.times import Time, nanoseconds, seconds
 from qmpd.control.values import MISSING
 from qmpd.guest.phases import GuestPhase
 from qmpd.machine import GuestAction, RunState, WakeupReason
@@ -322,6 +323,33 @@ class GuestControl(DiskGuest):
     def open_port(self, device: str, open_: bool = True) -> None:
         """Open or close a virtio-serial port, as the guest's agent does."""
         self._side.open_port(device, opened=open_)
+
+    # Its consoles
+
+    @command("console-expect")
+    def expect(
+        self,
+        match: str,
+        say: str = "",
+        chardev: str = "",
+        after: Time = 0,
+        do: GuestAction | str = GuestAction.NONE,
+        once: bool = False,
+        expand: bool = False,
+    ) -> None:
+        """Answer from now on to what is typed at a character device and has this regular expression in it."""
+        from qmpd.guest.script import Rule, Step
+
+        try:
+            if not match or re.compile(match).search("") is not None:
+                raise ControlError("'match' is a regular expression that matches more than nothing")
+            delay = nanoseconds(after)
+        except re.error as error:
+            raise ControlError(f"'match': {error}") from None
+        except ValueError as error:
+            raise ControlError(f"'after': {error}") from None
+        step = Step(chardev, say.encode(), delay, GuestAction(do))
+        self._guest.have_console().expect(Rule(step, match, "", once, expand))
 
     @command("guest-inject-nmi")
     def inject_nmi(self) -> None:

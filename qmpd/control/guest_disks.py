@@ -85,14 +85,32 @@ class DiskGuest(Group):
 
     @command("guest-write")
     def write(
-        self, device: str, offset: Size = 0, length: Size = _SECTOR, pattern: Address = 0xCD, zeroes: bool = False,
-        unmap: bool = False,
+        self, device: str | None = None, offset: Size = 0, length: Size = _SECTOR, pattern: Address = 0xCD,
+        zeroes: bool = False, unmap: bool = False, chardev: str | None = None, data: str | None = None,
     ) -> DiskResult:  # fmt: skip
-        """Write bytes that are all `pattern`, or zeros that need not be written (`zeroes`), to a disk."""
+        """Write bytes that are all `pattern`, or zeros that need not be written (`zeroes`), to a disk.
+
+        Or say `data` through a character device, by its id; without one through the first serial port.
+        """
+        if data is not None:
+            if device is not None:
+                raise ControlError("'data' goes to a character device, 'pattern' to a disk")
+            self._say(chardev or "", data)
+            return DiskResult("done")
+        if device is None:
+            raise ControlError("Parameter 'device' is missing")
         begin, count = _place(offset, length)
         byte = _byte(pattern)
         kind = "zero" if zeroes else "write"
         return self._do(device, Request(kind, begin, count, 0 if zeroes else byte, unmap=unmap))
+
+    def _say(self, chardev: str, data: str) -> None:
+        guest = self._stage.host.system.guest
+        if guest is None:
+            raise ControlError("the machine has no guest")
+        guest.require_running()
+        if not guest.have_console().say(chardev, data.encode()):
+            raise ControlError(f"there is no character device '{chardev}'" if chardev else "there is no serial port")
 
     @command("guest-read")
     def read(self, device: str, offset: Size = 0, length: Size = _SECTOR) -> DiskResult:

@@ -15,7 +15,9 @@ from qmpd.control.values import wire_name, without_plain_strings
 from qmpd.machine.blueprint import AgentFault, Firmware, GuestAction, GuestSettings, GuestUnplug, GuestWakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from qmpd.guest.script import Script
 
 NEVER = "never"
 """The `sleep-time` of a guest that sets no alarm."""
@@ -48,6 +50,8 @@ class GuestOptions(TypedDict, total=False):
     agent_early_lost: bool
     agent_fault: AgentFault | str
     agent_root: str
+    script: str
+    on_ctrl_alt_delete: GuestAction | str
     memory_used: Size
     dirty_rate: Size
 
@@ -62,11 +66,19 @@ _SIZES = ("memory_used", "dirty_rate")
 
 
 def changes(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as changes of `GuestSettings`.
+    """The options as changes of `GuestSettings`; what a script says of an option yields to what is said here.
 
-    :raise ValueError: a value is out of range; the text says which.
+    :raise ValueError: a value is out of range, or the script is wrong; the text says which.
     """
+    text = ""
+    if "script" in options:
+        from qmpd.control.guest_scripts import read
+
+        text, script = read(options["script"])
+        options = {**_of_script(options["script"], script), **options}
     result = dict(options)
+    if text:
+        result["script_text"] = text
     for name, value in options.items():
         if name in _TIMES:
             result[name] = None if name == "sleep_time" and value == NEVER else nanoseconds(value)
@@ -77,6 +89,13 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
         elif name in _LIMITS and not 0 <= value <= _LIMITS[name]:
             raise ValueError(f"'{wire_name(name)}' is a number from 0 to {_LIMITS[name]}")
     return result
+
+
+def _of_script(path: str, script: Script) -> dict[str, Any]:
+    try:
+        return _given(script.options)
+    except ValueError as error:
+        raise ValueError(f"{path}: guest: {error}") from None
 
 
 def options(settings: GuestSettings) -> GuestOptions:
@@ -95,6 +114,14 @@ def parse(pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
     :raise ValueError: a key or a value is wrong, in QEMU's words where it has some.
     """
+    return changes(_given(pairs))
+
+
+def _given(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The pairs as options.
+
+    :raise ValueError: a key or a value is wrong.
+    """
     hints = {name: without_plain_strings(hint) for name, hint in typing.get_type_hints(GuestOptions).items()}
     result: dict[str, Any] = {}
     for key, text in pairs:
@@ -103,7 +130,7 @@ def parse(pairs: list[tuple[str, str]]) -> dict[str, Any]:
             known = [wire_name(each) for each in hints]
             raise ValueError(f"Invalid parameter '{key}'{suggestion(key, known)}")
         result[name] = _value(key, text, hints[name])
-    return changes(result)
+    return result
 
 
 def _value(key: str, text: str, kind: Any) -> object:

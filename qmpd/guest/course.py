@@ -8,14 +8,14 @@ where it was.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qmpd.guest import effects as devices
-from qmpd.guest import seabios
-from qmpd.guest.phases import CLOSES_PORTS, DEVICES, FOUND, PHASE_AFTER, SETTING_KINDS, GuestPhase
+from qmpd.guest import keeping, keyboard, seabios
+from qmpd.guest.parts import WithParts
+from qmpd.guest.phases import CLOSES_PORTS, DEVICES, FOUND, PHASE_AFTER, GuestPhase
 from qmpd.machine.blueprint import (
     FIRMWARE_ALONE,
     Firmware,
@@ -25,16 +25,11 @@ from qmpd.machine.blueprint import (
     GuestWakeup,
 )
 from qmpd.machine.errors import NOT_SUSPENDED, MachineError
-from qmpd.machine.machine import Machine, ignore_report
 from qmpd.machine.requests import ShutdownCause, WakeupReason
 from qmpd.machine.run_state import LIVE, RunState
 
 if TYPE_CHECKING:
-    from qmpd.guest.agent.port import AgentPort
-    from qmpd.machine.behaviour import CoreBehaviour
-    from qmpd.machine.blueprint import MachineSettings
-    from qmpd.machine.events import Event
-    from qmpd.schedule.clock import Clock
+    from qmpd.machine.machine import Machine
 
 MILLISECOND = 1_000_000
 
@@ -46,7 +41,7 @@ NOT_RUNNING = "the guest does not run"
 _UNPLUG = "unplug "
 
 
-class Guest:
+class Guest(WithParts):
     """The guest of one machine.
 
     The machine calls the methods of the first part when something happens to the guest; those of the second
@@ -55,11 +50,11 @@ class Guest:
     """
 
     __slots__ = (
-        "_machine", "agent", "firmware_has_run", "make_agent", "phase", "resets_due", "settings", "starts",
-        "wakeup_reason",
+        "_machine", "firmware_has_run", "phase", "resets_due", "settings", "starts", "wakeup_reason",
     )  # fmt: skip
 
     def __init__(self, machine: Machine, settings: GuestSettings | None) -> None:
+        super().__init__()
         self._machine = machine
         self.settings = FIRMWARE_ALONE if settings is None else settings
         self.phase = GuestPhase.RESET
@@ -71,9 +66,6 @@ class Guest:
         self.starts = 0
         # What last woke it out of S3; None: nothing has.
         self.wakeup_reason: WakeupReason | None = None
-        # Its agent, where it has one, and what makes one.
-        self.agent: AgentPort | None = None
-        self.make_agent: Callable[[], AgentPort] | None = None
 
     # What happens to the guest.
 
@@ -86,6 +78,7 @@ class Guest:
         """The machine has been reset."""
         self._machine.schedule.clear(self)
         self.phase = GuestPhase.RESET
+        self._tell("reset")
         if self.agent is not None:
             self.agent.reset()
 
@@ -93,6 +86,7 @@ class Guest:
         """The machine has entered S3."""
         self._machine.schedule.clear(self)
         self.phase = GuestPhase.SUSPENDED
+        self._tell("suspended")
         if self.settings.sleep_time is not None:
             self._set("alarm", self.settings.sleep_time)
 
@@ -110,20 +104,33 @@ class Guest:
 
     def power_button(self) -> None:
         """The power button was pressed; only an operating system that runs heeds it."""
+        self._tell("power-button")
         if self.phase is GuestPhase.RUNNING and self.settings.powerdown_action() is not GuestAction.NONE:
             self.phase = GuestPhase.SHUTTING_DOWN
             self._set("power-button", self.settings.powerdown_delay)
 
     def sleep_button(self) -> None:
         """The sleep button was pressed; only an operating system that runs heeds it."""
+        self._tell("sleep-button")
         if self.phase is GuestPhase.RUNNING and self.settings.sleep_action() is not GuestAction.NONE:
             self._set("sleep-button", 0)
 
     def nmi(self) -> None:
         """A non-maskable interrupt has come."""
+        self._tell("nmi")
         heeded = self.settings.on_nmi is not GuestAction.NONE
         if heeded and self.phase in (GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN):
             self._set("nmi", 0)
+
+    def keys_pressed(self, keys: Sequence[str]) -> None:
+        """These keys were pressed together, by their names (QAPI QKeyCode)."""
+        if self._machine.observer is not None:
+            self._machine.observer.guest_step(f"keys {'-'.join(keys)}")
+        if keyboard.reboots(keys) and self.phase is GuestPhase.RUNNING:
+            self._tell("ctrl-alt-delete")
+            if self.settings.keys_action() is not GuestAction.NONE:
+                self._set("keys", 0)
+                self._machine.notify()
 
     @property
     def listens(self) -> bool:
@@ -142,11 +149,13 @@ class Guest:
 
     def unplug_asked(self, path: str) -> None:
         """It is asked to let go of the device at this path; an operating system that does not run yet hears it then."""
+        self._tell("unplug")
         if self.phase is GuestPhase.RUNNING and self.settings.unplug_answer() is not GuestUnplug.IGNORE:
             self._set(f"{_UNPLUG}{path}", self.settings.unplug_delay)
 
     def balloon_asked(self) -> None:
         """It is asked to do with another amount of memory; an operating system that does not run yet hears it then."""
+        self._tell("balloon")
         if self.phase is GuestPhase.RUNNING and self.settings.heeds_balloon():
             self._set("balloon", self.settings.balloon_delay)
 
@@ -164,17 +173,6 @@ class Guest:
             self.have_agent()
         if self.agent is not None:
             self.agent.booted()
-
-    def have_agent(self) -> AgentPort:
-        """Its agent; made where it has none yet.
-
-        :raise MachineError: nobody makes one.
-        """
-        if self.agent is None:
-            if self.make_agent is None:
-                raise MachineError("the guest has no agent")
-            self.agent = self.make_agent()
-        return self.agent
 
     def timer_due(self, name: Hashable) -> None:
         """Take a step (`qmpd.schedule.schedule.Owner`)."""
@@ -300,9 +298,12 @@ class Guest:
 
         :raise TypeError: there is no such setting.
         """
-        reported, self.settings = self.settings.balloon_stats, replace(self.settings, **changes)  # type: ignore[arg-type]
+        reported = self.settings.balloon_stats
+        self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
         if not reported:
             self.statistics_asked(0)
+        if "script" in changes:
+            self.replace_console()
         if self.settings.agent and self.phase is GuestPhase.RUNNING:
             self.have_agent().booted()
         elif self.agent is not None and not self.settings.agent:
@@ -318,32 +319,11 @@ class Guest:
 
     def snapshot(self) -> dict[str, object]:
         """The guest as plain data."""
-        settings = asdict(self.settings)
-        return {
-            "phase": str(self.phase),
-            "firmware_has_run": self.firmware_has_run,
-            "resets_due": self.resets_due,
-            "starts": self.starts,
-            "wakeup_reason": None if self.wakeup_reason is None else str(self.wakeup_reason),
-            "timers": self._remaining(),
-            "settings": {name: _plain(value) for name, value in settings.items()},
-        }
+        return keeping.take(self, self._remaining())
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the guest that `snapshot` made this of; its time stands still until the machine sets it going."""
-        settings: dict[str, Any] = dict(state["settings"])
-        for name, kind in SETTING_KINDS.items():
-            if settings[name] is not None:
-                settings[name] = kind(settings[name])
-        if settings["firmware_resets"] is not None:
-            settings["firmware_resets"] = tuple(settings["firmware_resets"])
-        self.settings = GuestSettings(**settings)
-        self.phase = GuestPhase(state["phase"])
-        self.firmware_has_run = state["firmware_has_run"]
-        self.resets_due = state["resets_due"]
-        self.starts = state["starts"]
-        reason = state["wakeup_reason"]
-        self.wakeup_reason = None if reason is None else WakeupReason(reason)
+        keeping.put(self, state)
         if self.phase in (GuestPhase.NOTHING_TO_BOOT, GuestPhase.BOOTING):
             self._drive(by_firmware=self.settings.firmware is Firmware.SEABIOS)
         self._machine.schedule.clear(self)
@@ -372,6 +352,7 @@ class Guest:
             self._set("firmware-reset", seabios.RESET_AGAIN)
         else:
             self.phase = GuestPhase.FIRMWARE
+            self._tell("firmware")
             self._set("firmware-note", seabios.note(self.starts))
 
     def _firmware_restarts(self) -> bool:
@@ -388,6 +369,7 @@ class Guest:
         self._drive(by_firmware=self.settings.firmware is Firmware.SEABIOS)
         if self.settings.operating_system:
             self.phase = GuestPhase.BOOTING
+            self._tell("booting")
             self._set("booted", after + self.settings.boot_time)
         else:
             self.phase = GuestPhase.NOTHING_TO_BOOT
@@ -413,14 +395,18 @@ class Guest:
             if self.settings.on_boot is GuestAction.NONE:
                 self._drive(by_firmware=False)
             self._hear()
+            self._tell("running")
             self._act(self.settings.on_boot)
         elif name == "resumed":
             self._hear()
+            self._tell("resumed")
         elif name == "power-button":
             self._hear()
             self._act(self.settings.powerdown_action())
         elif name == "sleep-button":
             self._act(self.settings.sleep_action())
+        elif name == "keys":
+            self._act(self.settings.keys_action())
         elif name == "nmi":
             self._act(self.settings.on_nmi)
         elif name == "balloon-stats" and self._machine.parts is not None:
@@ -478,22 +464,3 @@ class Guest:
             raise MachineError(f"'{action}' is not offered to the guest by the firmware")
         if (drivers := DEVICES.get(action)) is not None and not devices.has_device(self._machine, drivers):
             raise MachineError(f"'{action}' takes a device: {' or '.join(sorted(drivers))}")
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, enum.StrEnum) else value
-
-
-def make_machine(
-    settings: MachineSettings,
-    behaviour: CoreBehaviour,
-    clock: Clock,
-    emit: Callable[[Event], None],
-    wake: Callable[[], None],
-    report: Callable[[str], None] = ignore_report,
-) -> tuple[Machine, Guest | None]:
-    """A machine (`qmpd.machine.machine.Machine` says what it takes) with its guest; machine `none` has none."""
-    machine = Machine(settings, behaviour, clock, emit, wake, report)
-    guest = Guest(machine, settings.guest) if settings.board.has_cpus else None
-    machine.guest = guest
-    return machine, guest

@@ -73,6 +73,7 @@ SETTING_KINDS: dict[str, Callable[[str], enum.StrEnum]] = {
     "on_sleep": GuestAction,
     "on_nmi": GuestAction,
     "on_wakeup": GuestWakeup,
+    "on_ctrl_alt_delete": GuestAction,
     "on_unplug": GuestUnplug,
     "agent_fault": AgentFault,
 }

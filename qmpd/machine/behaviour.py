@@ -33,6 +33,10 @@ class CoreBehaviour(Protocol):
         """isa-debug-exit asks for a shutdown with an exit status; false: it ends the process at once."""
 
     @property
+    def end_key_announced(self) -> bool:
+        """The key that ends the emulator asks for a shutdown; false: it ends the process at once."""
+
+    @property
     def events_carry_cause(self) -> bool:
         """RESET and SHUTDOWN carry `guest` and `reason`."""
 

@@ -139,6 +139,9 @@ class GuestSettings:
     for each reply.  What is written to the port before waits for it, or is lost (`agent_early_lost`).  `agent_fault` is
     what is wrong with it.  The files of the guest begin with what is in the folder `agent_root` of the host's.
 
+    `script` is the path of the file that says what the guest prints and answers, and `script_text` what is in it
+    (`qmpd.guest.script`); `on_ctrl_alt_delete` is what these keys make the guest do.
+
     Of its memory `memory_used` bytes hold something, beside what was loaded there; while it runs it writes to
     `dirty_rate` bytes of them each second.  Migrations and `calc-dirty-rate` look at that.
 
@@ -171,6 +174,9 @@ class GuestSettings:
     agent_early_lost: bool = False
     agent_fault: AgentFault = AgentFault.NONE
     agent_root: str | None = None
+    script: str | None = None
+    script_text: str = ""
+    on_ctrl_alt_delete: GuestAction | None = None
     memory_used: int = 0
     dirty_rate: int = 0
 
@@ -179,6 +185,12 @@ class GuestSettings:
         if self.on_powerdown is not None:
             return self.on_powerdown
         return GuestAction.SHUTDOWN if self.on_boot is GuestAction.NONE else GuestAction.NONE
+
+    def keys_action(self) -> GuestAction:
+        """What Ctrl-Alt-Delete makes the operating system do."""
+        if self.on_ctrl_alt_delete is not None:
+            return self.on_ctrl_alt_delete
+        return GuestAction.REBOOT if self.on_boot is GuestAction.NONE else GuestAction.NONE
 
     def sleep_action(self) -> GuestAction:
         """What the sleep button makes the operating system do."""

@@ -19,6 +19,11 @@ _PACKAGE = Path(__file__).parent.parent
 _PLACES = (_PACKAGE / "schemas", _PACKAGE.parent / "schemas")
 
 
+def shared_file(name: str) -> Path:
+    """Where a file is that is every release's."""
+    return next((place / name for place in _PLACES if (place / name).exists()), _PLACES[-1] / name)
+
+
 def release_names() -> list[str]:
     """The names of the releases that are shipped, oldest first (`5.2`, `7.2`, ...)."""
     for place in _PLACES:

@@ -35,6 +35,7 @@ def take(system: System) -> dict[str, object]:
         "memory": take_memory(system),
         "activities": system.activities.snapshot(),
         "agent": None if system.guest is None or system.guest.agent is None else system.guest.agent.snapshot(),
+        "console": None if system.guest is None or system.guest.console is None else system.guest.console.snapshot(),
     }
 
 
@@ -73,3 +74,5 @@ def put(system: System, state: Mapping[str, Any]) -> None:
     system.activities.restore(state["activities"], partial(make_activity, system))
     if state["agent"] is not None and system.guest is not None:
         system.guest.have_agent().restore(state["agent"])
+    if state["console"] is not None and system.guest is not None:
+        system.guest.have_console().restore(state["console"])

@@ -10,15 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.chardev.facts import ChardevFacts
 from qmpd.common.computer import NoComputer
 from qmpd.common.file_sets import set_number
 from qmpd.common.refusals import NotModelled
-from qmpd.guest.course import make_machine
+from qmpd.guest.making import make_machine
 from qmpd.machine import RunState, main_loop
 from qmpd.machine.machine import ignore_event, ignore_report
+from qmpd.system.guest_parts import agent_of, console_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from qmpd.common.computer import Computer
     from qmpd.common.refusals import Refusal
     from qmpd.guest.agent.agent import Agent
-    from qmpd.guest.agent.port import AgentPort, Dialect
+    from qmpd.guest.agent.port import Dialect
     from qmpd.hardware.devices import Devices
     from qmpd.hardware.inventory import Inventory
     from qmpd.hardware.user_objects import Objects
@@ -165,9 +167,12 @@ class System:
         if inventory is not None:
             self.keep(inventory)
         if self.guest is not None:
-            self.guest.make_agent = self._make_agent
+            self.guest.make_agent = partial(agent_of, self)
+            self.guest.make_console = partial(console_of, self)
             if self.guest.settings.agent:
                 self.guest.have_agent()
+            if self.guest.settings.script is not None:
+                self.guest.have_console()
 
     @property
     def settings(self) -> MachineSettings:
@@ -283,8 +288,8 @@ class System:
 
     def front_end(self, label: str) -> FrontEnd | None:
         """The machine's end of a character device; None where nobody listens to it."""
-        if self.guest is not None and self.guest.agent is not None:
-            self.guest.agent.prepare()
+        if self.guest is not None:
+            self.guest.prepare_ends()
         return None if self._front_ends is None else self._front_ends.get(label)
 
     def make_front_end(self, label: str) -> FrontEnd:
@@ -294,11 +299,6 @@ class System:
         if self._front_ends is None:
             self._front_ends = {}
         return self._front_ends.setdefault(label, FrontEnd())
-
-    def _make_agent(self) -> AgentPort:
-        from qmpd.system.agent import make_agent
-
-        return make_agent(self)
 
     @property
     def disks(self) -> Disks:

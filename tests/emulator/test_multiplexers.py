@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import random
 import re
 import select
 import subprocess
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.emulator.support import QUIET, connect, running
+from tests.emulator.support import PROGRAM, QUIET, connect, environment, running
+from tests.real_qemu import programs
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 BANNER = b"QEMU 7.2.22 monitor - type 'help' for more information\r\n"
@@ -65,8 +68,8 @@ def typist(program: subprocess.Popen[bytes]) -> Typist:
     return Typist(program.stdout.fileno(), program.stdin.fileno())
 
 
-def piped(*options: str) -> subprocess.Popen[bytes]:
-    return running(*options, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # type: ignore[return-value]
+def piped(*options: str, release: str = "7.2") -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return running(*options, release=release, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("options", [["-nographic", "-net", "none", "-S"], [*QUIET, "-serial", "mon:stdio"]])
@@ -162,3 +165,34 @@ def test_a_terminal_hands_over_its_keys() -> None:
         assert person.type(ESCAPE + b"x", b"QEMU: Terminated\r\n\r") == b"QEMU: Terminated\r\n\r"
         assert program.wait(10) == 0
     os.close(ours)
+
+
+def test_in_5_2_nobody_is_told_of_the_end() -> None:
+    with piped(*QUIET, *STDIO, "-qmp", "chardev:m", release="5.2") as program:
+        person = typist(program)
+        assert person.read(b"]}}\r\n").startswith(b'{"QMP": ')
+        assert person.type(ESCAPE + b"x", b"no end") == ENDED
+        assert program.wait(10) == 0
+
+
+MONITORS = ["-machine", "none", *STDIO, "-mon", "chardev=m", "-serial", "chardev:m", "-mon", "chardev=m", "-echr", "2"]
+PORT = ["-machine", "pc", *STDIO, "-mon", "chardev=m", "-serial", "chardev:m", "-mon", "chardev=m", "-echr", "2"]
+
+
+@pytest.mark.parametrize("release", sorted(programs()))
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [(MONITORS, [b"info name\n", b"info uuid\n", b"i", b"\x7f", b"x\n"]), (PORT, [b"i", b"\x7f", b"\n"])],
+    ids=["monitors", "port"],
+)
+def test_random_keys_are_answered_as_by_real_qemu(release: str, options: list[str], texts: list[bytes]) -> None:
+    dice = random.Random(release)
+    asked = [b"\x02" + key for key in (b"c", b"c", b"c", b"h", b"?", b"\x02", b"b", b"z", b"s")]
+    # A port that its guest does not read takes 32 bytes in QEMU, and then not even the keys are heard.
+    keys = b"".join(dice.choice([*asked, *texts, *texts]) for _ in range(60)) + b"\x02x"
+    said = []
+    for program in (programs()[release], PROGRAM):
+        line = [*program, *QUIET, *options]
+        done = subprocess.run(line, input=keys, capture_output=True, timeout=60, check=True, env=environment(release))
+        said.append(done.stdout)
+    assert said[0] == said[1]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from qmpd.guest.course import Guest, make_machine
+from qmpd.guest.course import Guest
+from qmpd.guest.making import make_machine
 from qmpd.machine import MachineSettings, VirtualClock, main_loop
 from qmpd.machine.behaviour import CoreBehaviour
 from qmpd.qapi import load_release

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from qmpd.guest.course import make_machine
+from qmpd.guest.making import make_machine
 from qmpd.machine import (
     Device,
     Event,

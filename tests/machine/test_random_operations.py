@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from qmpd.guest.course import make_machine
+from qmpd.guest.making import make_machine
 from qmpd.machine import (
     Device,
     Event,

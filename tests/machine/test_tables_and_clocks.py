@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmpd.guest.course import make_machine
+from qmpd.guest.making import make_machine
 from qmpd.machine import (
     Event,
     GuestSettings,

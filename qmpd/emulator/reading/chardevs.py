@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _PARALLEL_PORTS = 3
 _MODES = ("control", "readline")
 _OF_ANOTHER = "chardev:"
+_PORT = "port"
 
 
 def escape_character(text: str) -> int:
@@ -103,7 +104,7 @@ class Surroundings:
 
 def _port(label: str) -> MonitorSettings:
     """A device of the guest's as a user of a character device that others use, too."""
-    return MonitorSettings(path="", chardev=label, mode="port")
+    return MonitorSettings(path="", chardev=label, mode=_PORT)
 
 
 def _probe(device: _Device) -> None:
@@ -383,8 +384,9 @@ class ChardevOptions:
         """
         for device in self.devices.values():
             if device.shared:
-                ports = sum(each.mode == "port" for each in device.users)
-                device.users += [_port(device.label)] * max(users(device.label) - ports, 0)
+                # The monitors are made before the machine, whatever their order in the line; a board may have no port.
+                monitors = [each for each in device.users if each.mode != _PORT]
+                device.users = monitors + [_port(device.label)] * users(device.label)
             self._place(device, settings)
 
     def _place(self, device: _Device, settings: VMSettings) -> None:

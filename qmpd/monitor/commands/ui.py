@@ -33,6 +33,9 @@ _PASSWORD_TIMES = ("now", "never")
 @command("send-key")
 def send_key(system: System, session: Client, arguments: Arguments) -> object:
     """Any key can be pressed; a number that stands for none is let be."""
+    if system.guest is not None:
+        keys = cast("list[dict[str, object]]", arguments["keys"])
+        system.guest.keys_pressed([str(each["data"]) for each in keys])
     return EMPTY
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from qmpd.chardev.multiplexer import FAREWELL, Key, Multiplexer
-from qmpd.machine import ShutdownCause
+from qmpd.machine import keys
 from qmpd.server.chardevs.copying import CHUNK
 from qmpd.server.chardevs.guests import BITE, front_end, room
 from qmpd.server.chardevs.outlet import Outlet
@@ -156,12 +156,12 @@ class _Shared:
 
     async def _press(self, key: Key) -> None:
         if key is Key.SWITCH:
-            self._switch()
+            await self._switch()
         elif key is Key.HELP:
             self._say(self._multiplexer.help())
         elif key is Key.END:
             self._say(FAREWELL)
-            self._vm.system.machine.quit(ShutdownCause.HOST_QMP_QUIT)
+            keys.end(self._vm.system.machine)
             self._vm.work()
             self._pump()
         elif key is Key.COMMIT:
@@ -169,7 +169,7 @@ class _Shared:
 
             execute_line(self._vm.system, "commit all", own_words=True)
 
-    def _switch(self) -> None:
+    async def _switch(self) -> None:
         """The focus goes on: a human monitor stops in the middle of its line, or begins a new one."""
         multiplexer = self._multiplexer
         if multiplexer.focus in self._kept:
@@ -183,6 +183,7 @@ class _Shared:
         kept.clear()
         if not is_new:
             self._prompt()
+            await self._settle(self._monitors[number])
 
     def _prompt(self) -> None:
         from qmpd.human.terminal import Terminal

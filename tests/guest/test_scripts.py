@@ -1,0 +1,163 @@
+"""Guests that a file describes: what they print, what they answer, and what is wrong with such a file."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import tomllib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from qmpd.control.guest_options import parse
+from qmpd.machine import GuestSettings
+from tests.control.support import Refused, played
+from tests.control.test_hot_plug import begin
+from tests.emulator.support import PROGRAM, QUIET, connect, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "guests"
+SCHEMA = Path(__file__).parents[2] / "schemas" / "guest-script.json"
+
+
+def heard(client: socket.socket, until: bytes) -> bytes:
+    """What comes from a device until it ends so."""
+    client.settimeout(15)
+    came = b""
+    while not came.endswith(until):
+        data = client.recv(1 << 16)
+        assert data, came
+        came += data
+    return came
+
+
+@contextmanager
+def guest(folder: Path, script: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The drop-in program with such a guest, which is stopped; the monitor is `m`."""
+    line = ["-machine", "pc", *QUIET, *options, "-qmp", f"unix:{folder}/q,server=on,wait=off"]
+    program = subprocess.Popen([*PROGRAM, *line], cwd=folder, env=environment(options=f"-guest script={script}"))
+    try:
+        yield program
+    finally:
+        program.terminate()
+        program.wait(10)
+
+
+def go(folder: Path) -> None:
+    """Let it run."""
+    client = connect(folder / "q")
+    for command in ("qmp_capabilities", "cont"):
+        client.sendall(json.dumps({"execute": command}).encode())
+        heard(client, b'{"return": {}}\r\n')
+    client.close()
+
+
+def _socket(name: str) -> tuple[str, str]:
+    return "-chardev", f"socket,id={name},path={name},server=on,wait=off"
+
+
+def test_a_login_and_a_shell(tmp_path: Path) -> None:
+    ports = ["-device", "virtio-serial-pci", *_socket("hvc1"), "-device", "virtconsole,chardev=hvc1"]
+    with guest(tmp_path, EXAMPLES / "autopkgtest.toml", "-serial", "unix:ttyS0,server=on,wait=off", *ports):
+        terminal, shell = connect(tmp_path / "ttyS0"), connect(tmp_path / "hvc1")
+        time.sleep(0.2)  # who is not there by then misses it
+        go(tmp_path)
+        assert heard(terminal, b" login: ").startswith(b"Debian")
+        assert heard(shell, b"# ") == b"# "
+        terminal.sendall(b"root\n")
+        assert heard(terminal, b"# ") == b"root\r\nroot@host:~# "
+        shell.sendall(b"uname -a\ntrue\n")
+        assert heard(shell, b"# \r\n# ") == b"\r\n# \r\n# "
+        terminal.close()
+        shell.close()
+
+
+def test_a_shell_that_powers_off(tmp_path: Path) -> None:
+    ports = ["-device", "virtio-serial-pci", *_socket("shell"), "-device", "virtconsole,chardev=shell"]
+    with guest(tmp_path, EXAMPLES / "nixos.toml", *ports) as program:
+        shell = connect(tmp_path / "shell")
+        time.sleep(0.2)
+        go(tmp_path)
+        assert heard(shell, b"shell...\n") == b"Spawning backdoor root shell...\n"
+        shell.sendall(b"(timeout 900 bash -c true) | (base64 -w 0; echo)\n")
+        assert heard(shell, b"\n") == b"\n"
+        shell.sendall(b"echo ${PIPESTATUS[0]}\n")
+        assert heard(shell, b"\n") == b"0\n"
+        shell.sendall(b"poweroff\n")
+        assert program.wait(10) == 0
+        shell.close()
+
+
+def test_a_port_that_is_ready(tmp_path: Path) -> None:
+    port = "virtserialport,chardev=ready,name=org.fedoraproject.port.0"
+    with guest(tmp_path, EXAMPLES / "podman.toml", "-device", "virtio-serial-pci", *_socket("ready"), "-device", port):
+        ready = connect(tmp_path / "ready")
+        time.sleep(0.2)
+        go(tmp_path)
+        assert heard(ready, b"\n") == b"Ready\n"
+        ready.close()
+
+
+@pytest.mark.parametrize("example", sorted(each.name for each in EXAMPLES.glob("*.toml")))
+def test_examples_are_what_the_schema_wants(example: str) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(tomllib.loads((EXAMPLES / example).read_text()))
+    assert parse([("script", str(EXAMPLES / example))])["script"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[on]]\nevent='birth'", "on[0].event: 'birth' is not one of"),
+        ("[[expect]]\nmatch='('", "missing ), unterminated subpattern"),
+        ("[guest]\nscript='other'", "a script has no other"),
+        ("[guest]\nboot-tim='1s'", "Invalid parameter 'boot-tim'"),
+        ("nonsense", "Expected '=' after a key"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "g.toml").write_text(text)
+    with pytest.raises(ValueError, match="Could not open"):
+        parse([("script", str(tmp_path / "none.toml"))])
+    with pytest.raises(ValueError, match=".*") as caught:
+        parse([("script", str(tmp_path / "g.toml"))])
+    assert said in str(caught.value)
+
+
+async def test_a_ring_has_what_the_guest_says(tmp_path: Path) -> None:
+    async with played(tmp_path) as machine:
+        client, control = await begin(machine)
+        assert await client("chardev-add", id="r", backend={"type": "ringbuf", "data": {}}) == {}
+        assert (await control("guest-write", chardev="r", data="hello"))["state"] == "done"
+        assert await client("ringbuf-read", device="r", size=99) == "hello"
+        with pytest.raises(Refused, match="there is no character device 'none'"):
+            await control("guest-write", chardev="none", data="x")
+        with pytest.raises(Refused, match="there is no serial port"):
+            await control("guest-write", data="x")
+        with pytest.raises(Refused, match="'device' is missing"):
+            await control("guest-write")
+        for pattern in ("", "(", "x*"):
+            with pytest.raises(Refused, match="'match'"):
+                await control("console-expect", match=pattern)
+
+
+async def test_ctrl_alt_delete_reboots(tmp_path: Path) -> None:
+    async with played(tmp_path, guest=GuestSettings(boot_time=0)) as machine:
+        client, control = await begin(machine)
+        keys = [{"type": "qcode", "data": name} for name in ("ctrl", "alt", "delete")]
+        assert await client("send-key", keys=keys[:2]) == {}
+        assert await client.said() == []
+        assert await client("send-key", keys=keys) == {}
+        assert ("RESET", {"guest": True, "reason": "guest-reset"}) in await client.said()
+        seen = [each.get("step") for each in await control("query-transcript")]
+        assert "keys ctrl-alt-delete" in seen
+
+
