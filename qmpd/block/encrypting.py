@@ -34,7 +34,7 @@ def luks_content(node: BlockNode, graph: BlockGraph) -> Luks:
     :raise ImageError: it is none, or not opened by that.
     """
     file = below(node)
-    secret = _secret(graph, node.options, "")
+    secret = passphrase(graph, node.options, "")
     header, cipher = away(lambda: _opened(file, 0, secret))
     return Luks(file, header, cipher)
 
@@ -58,7 +58,7 @@ def unlock_qcow2(node: BlockNode, graph: BlockGraph, content: Qcow2Content) -> N
     if content.header.luks is None:
         raise ImageError(f"Missing CRYPTO header for crypt method {method}", errno.EINVAL)
     offset, _ = content.header.luks
-    secret = _secret(graph, options, _PREFIX)
+    secret = passphrase(graph, options, _PREFIX)
     header, cipher = away(lambda: _opened(content.file, offset, secret))
     content.encryption = header, cipher
 
@@ -69,7 +69,11 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**(options.get("encrypt") or {}), **flat}
 
 
-def _secret(graph: BlockGraph, options: Mapping[str, Any], prefix: str) -> bytes:
+def passphrase(graph: BlockGraph, options: Mapping[str, Any], prefix: str) -> bytes:
+    """The passphrase that options of encryption name.
+
+    :raise Refusal: they name none, or there is no such secret.
+    """
     name = options.get("key-secret")
     if name is None:
         raise MachineError(f"Parameter '{prefix}key-secret' is required for cipher")
@@ -96,6 +100,6 @@ def new_header(
     kind = options.get("format", "luks")
     if kind != "luks":
         raise ImageError(f"Unsupported encryption format '{kind}'")
-    secret = _secret(graph, options, prefix)
+    secret = passphrase(graph, options, prefix)
     _, _, key_length = new_kind(options)
     return room(key_length), lambda storage, offset: create_luks(storage, offset, options, secret)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _NOT_THERE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.EINVAL, errno.ENOTSUP)
 _ZEROS = 1 << 20
+_LARGEST = (1 << 63) - 1
 # Of new files.
 _MODE = 0o644
 # Of an image: so much of it is read to know what is behind it, of at most so many; how it begins, and where its header
@@ -176,6 +177,8 @@ class FileStorage:
 
         :raise OSError: it cannot be done.
         """
+        if not 0 <= size <= _LARGEST:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         os.ftruncate(self.descriptor, size)
 
     @slow

@@ -80,6 +80,7 @@ ABOUT: dict[str, str] = {
     "backup_keeps_nodes": "a backup that is over keeps its target until it is dismissed; changed between 5.2 and 7.2",
     "failed_backup_stays_drained": "a drive-backup whose target could not be made or opened leaves its source drained,"
     " so jobs there pause for good; changed between 5.2 and 7.2",
+    "vmdk_names_tools": "the description of a vmdk image that is made names VMware's tools; came between 5.2 and 7.2",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
     "unpowered_slots_let_go": "a port of PCI Express lets a device go at once that no guest has used, and can be asked"
     " once more after 5 seconds; came between 5.2 and 7.2",
@@ -326,6 +327,7 @@ class Behaviour:
     graph_change_drains: str = "each"
     backup_keeps_nodes: bool = False
     failed_backup_stays_drained: bool = False
+    vmdk_names_tools: bool = True
     unplug_asked_once: bool = True
     unpowered_slots_let_go: bool = True
     cpu_unplug_needs_guest: bool = True

@@ -81,6 +81,10 @@ class JobBehaviour(Protocol):
         """`blockdev-create` is answered before anything of it is looked at."""
 
     @property
+    def vmdk_names_tools(self) -> bool:
+        """The description of a vmdk image that is made names VMware's tools."""
+
+    @property
     def job_drains(self) -> str:
         """How often jobs make QEMU drain all disks (`qmpd.block.jobs.drains`)."""
 

@@ -6,12 +6,15 @@ They are no block jobs, cannot be paused, and their result has to be dismissed b
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from qmpd.block.content import text_of
 from qmpd.block.creating import note_image
 from qmpd.block.files import ALL, READ, UNCHANGED, DiskFile, new_file
-from qmpd.block.images.empty import EMPTY
+from qmpd.block.images.empty import CHECKS, EMPTY
+from qmpd.block.images.empty.vmdk import vmdk
+from qmpd.block.images.empty.vmdk import write as write_vmdk
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2.creation import Options as ImageOptions
 from qmpd.block.images.qcow2.creation import check as check_image
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qmpd.block.graph import BlockGraph
+    from qmpd.block.images.empty.vmdk import Vmdk
     from qmpd.block.images.storage import Storage
     from qmpd.block.jobs.home import Home
     from qmpd.block.jobs.steps import Steps
@@ -36,10 +40,10 @@ if TYPE_CHECKING:
 
     Making = Callable[[], None]
 
-# What an image of the older formats can be told and be made.
-_PLAIN = frozenset({"driver", "file", "size"})
+# Formats that still look at what is asked for when they hold their file, which they then leave in a turn of their own.
+_LEFT_LATE = frozenset({"vpc", "qcow", "vmdk", "luks"})
 _ZEROS = 1 << 20
-_SECTOR = 512
+_LARGEST = (1 << 63) - 1
 _WITH_ROOM = ("full", "falloc")
 
 
@@ -80,13 +84,26 @@ class Create(_Once):
     def carry_out(self) -> Steps:
         """Make it."""
         driver = self._options["driver"]
+        # Some formats know what they cannot be before their file is opened, which takes a turn of the main loop.
+        if driver in CHECKS:
+            CHECKS[driver](self._options)
+        image = None if driver != "vmdk" else vmdk(self._options, names_tools=self.jobs.behaviour.vmdk_names_tools)
         if driver != "file" and self.jobs.behaviour.job_create_waits:
             yield Work(_nothing)
-        makers = {"file": self._file, "qcow2": self._qcow2, "luks": self._luks}
-        if driver not in makers and not (driver in EMPTY and set(self._options) <= _PLAIN):
+        makers: dict[str, Callable[[], Making]] = {
+            "file": self._file, "qcow2": self._qcow2, "luks": self._luks,
+            "vmdk": partial(self._vmdk, cast("Vmdk", image)),
+            **dict.fromkeys(EMPTY, partial(self._empty, driver)),
+        }  # fmt: skip
+        if driver not in makers:
             yield Work(_nothing)
-            raise self._why_not(driver)
-        make = makers[driver]() if driver in makers else self._empty(EMPTY[driver])
+            raise NotModelled(f"new images of driver {driver}")
+        try:
+            make = makers[driver]()
+        except (Refusal, ImageError):
+            if self._users and driver in _LEFT_LATE:
+                yield Work(_nothing)
+            raise
         outcome = yield Work(make)
         if outcome.error is not None:
             raise outcome.error
@@ -103,18 +120,22 @@ class Create(_Once):
         room = options.get("preallocation", "off")
         return lambda: _fill(file, size, room)
 
-    def _empty(self, write: Callable[[Storage, int, str], None]) -> Making:
-        size = int(self._options["size"])
-        file = self._use(self._options["file"])
-        storage = file.port
-        assert storage is not None
-        return lambda: write(storage, size, file.exact_name.rpartition("/")[2])
+    def _empty(self, driver: str) -> Making:
+        options = self._options
+        file = self._use(options["file"])
+        write = EMPTY[driver](options)
+        if "encrypt" in options:
+            from qmpd.block.encrypting import passphrase
 
-    def _why_not(self, driver: str) -> JobFailure | Refusal:
-        """Why QEMU would not make this image either, or that qmpd does not."""
-        if driver == "vpc" and not self._options.get("force-size") and not _has_geometry(int(self._options["size"])):
-            return JobFailure(errno.EINVAL, "The requested image size cannot be represented in CHS geometry")
-        return NotModelled(f"new images of driver {driver}")
+            passphrase(self.jobs.graph, options["encrypt"], "encrypt.")
+        storage = _storage(file)
+        return lambda: write(storage)
+
+    def _vmdk(self, image: Vmdk) -> Making:
+        options = self._options
+        main, *others = (self._use(each) for each in (options["file"], *options.get("extents", ())))
+        extents = [(_storage(each), each.exact_name) for each in others]
+        return lambda: write_vmdk(image, (_storage(main), main.exact_name), extents)
 
     def _qcow2(self) -> Making:
         options = self._options
@@ -151,11 +172,11 @@ class Create(_Once):
     def _luks(self) -> Making:
         options = self._options
         file = self._use(options["file"])
-        if int(options["size"]) % _SECTOR:
-            raise ImageError("The image size must be a multiple of 512 bytes")
         from qmpd.block.encrypting import new_header
 
         room, write = new_header(self.jobs.graph, options, "")
+        if room + int(options["size"]) > _LARGEST:
+            raise ImageError("The requested file size is too large", errno.EFBIG)
         storage = file.port
         assert storage is not None
 
@@ -211,6 +232,9 @@ def _fill(file: DiskFile, size: int, room: str) -> None:
     try:
         file.lock(READ, ALL & ~(READ | UNCHANGED))
         file.truncate(0)
+        if room != "off" and size > _LARGEST:
+            # To QEMU it is less than nothing.
+            raise ImageError("Cannot use preallocation for shrinking files")
         if room not in ("off", *_WITH_ROOM):
             raise ImageError(f"Unsupported preallocation mode: {room}")
         try:
@@ -225,27 +249,10 @@ def _fill(file: DiskFile, size: int, room: str) -> None:
         file.close()
 
 
-def _has_geometry(size: int) -> bool:
-    """Whether a disk of this size has cylinders, heads and sectors, as the specification of VHD images has them."""
-    sectors = size // _SECTOR
-    found, more = 0, 0
-    while found < sectors:
-        found = _rounded(sectors + more)
-        more += 1
-    return found * _SECTOR == size
-
-
-def _rounded(sectors: int) -> int:
-    """How many sectors the geometry has that is nearest to so many from below."""
-    if sectors > 65535 * 16 * 63:
-        return sectors // (255 * 16) * (255 * 16)
-    tracks = sectors // 17
-    heads, each = max(4, -(-tracks // 1024)), 17
-    for heads_then, sectors_then in ((16, 31), (16, 63)):
-        if tracks >= heads * 1024 or heads > 16:
-            heads, each = heads_then, sectors_then
-            tracks = sectors // each
-    return tracks // heads * heads * each
+def _storage(node: BlockNode) -> Storage:
+    """What is in a node that is written."""
+    assert node.port is not None
+    return node.port
 
 
 def _nothing() -> None:
