@@ -14,8 +14,9 @@ from random import getrandbits
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.filenames import probe_bytes
-from qmpd.block.files import beside
+from qmpd.block.files import DiskFile, beside
 from qmpd.block.images.errors import ImageError
+from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,10 +133,11 @@ def _parent(path: str, name: str) -> int:
     """The mark of the image behind one at `path`."""
     found = beside(path, name)
     try:
-        with open(found, "rb") as file:
-            head = file.read(_IN_FRONT)
-    except OSError as error:
-        raise ImageError(f"Could not open '{found}': {error.strerror}", error.errno or 0) from None
+        file = DiskFile(found, "file", None, read_only=True, auto_read_only=False, locking=False)
+    except MachineError as error:
+        raise ImageError(str(error)) from None
+    head = file.read(0, _IN_FRONT)
+    file.close()
     kind = probe_bytes(head)
     if kind != "vmdk":
         raise ImageError(f"Invalid backing file format: {kind}. Must be vmdk")
