@@ -6,7 +6,6 @@ there is but one with tables the description is in that.
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from dataclasses import dataclass
@@ -113,7 +112,7 @@ def write(image: Vmdk, main: tuple[Storage, str], extents: Sequence[tuple[Storag
 
 def _line(size: int, kind: str, path: str) -> str:
     end = " 0" if kind == "FLAT" else ""
-    return f'RW {size // _SECTOR} {kind} "{os.path.basename(path)}"{end}\n'
+    return f'RW {size // _SECTOR} {kind} "{path.rpartition("/")[2]}"{end}\n'
 
 
 def _described(image: Vmdk, parent: int, hint: str, extents: str) -> bytes:
