@@ -38,6 +38,7 @@ class FaultKind(enum.StrEnum):
     FAIL_ACTIVITY = "fail-activity"
     DISK = "disk"
     JOB = "job"
+    MIGRATION = "migration"
     KILL = "kill"
 
 
@@ -209,6 +210,8 @@ class FaultList:
                 node.faults = [each for each in node.faults if each["id"] != fault.id]
         elif fault.kind is FaultKind.HOLD_ACTIVITY:
             self._host.system.activities.release()
+        elif fault.kind is FaultKind.MIGRATION:
+            self._host.system.migrations.go_on_after_fault()
 
     def holds(self, kind: FaultKind) -> bool:
         """Whether a fault of this kind holds now."""

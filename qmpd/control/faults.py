@@ -17,6 +17,8 @@ from qmpd.control.fault_list import (
     ReplyMoment,
 )
 from qmpd.control.job_faults import Progress, attach, named
+from qmpd.control.migration_faults import LASTING, MigrationFault
+from qmpd.control.migration_faults import attach as attach_to_migrations
 from qmpd.control.overrides import event_data
 from qmpd.control.sizes import Size
 from qmpd.control.times import Time, nanoseconds
@@ -183,6 +185,34 @@ class FaultControl(Group):
         )
         attach(self._stage)
         return state
+
+    @command("fault-migration")
+    def migration(
+        self,
+        what: MigrationFault | str = MigrationFault.CUT,
+        at: Size = 0,
+        reason: str = FAILED,
+        time: Time | None = None,
+        count: int | None = None,
+    ) -> FaultState:
+        """Have migrations go wrong.
+
+        The way is lost once memory was copied as far as `at`, a size or a percentage; the machine that comes is refused
+        for a reason; the switchover is held, or memory never comes to an end, for a time or until the fault is cleared.
+        """
+        attach_to_migrations(self._stage)
+        if what in LASTING:
+            if count is not None or at != 0:
+                raise ControlError(f"'{what}' takes a 'time' alone")
+            fault = self._list.begin(FaultKind.MIGRATION, _optional_time(time))
+            fault.when = str(what)
+            return fault.describe()
+        if time is not None:
+            raise ControlError(f"'{what}' takes no 'time'")
+        if what is MigrationFault.REFUSE and at != 0:
+            raise ControlError(f"'{what}' takes no 'at'")
+        progress, often = Progress.parse(at), 1 if count is None else count
+        return self._add(FaultKind.MIGRATION, when=str(what), at=tuple(progress), reason=reason, count=often)
 
     @command("fault-kill")
     def kill(self, signal: int = 9, command: str | None = None, client: int | None = None) -> FaultState:

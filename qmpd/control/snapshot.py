@@ -13,6 +13,7 @@ from qmpd.common.plain import from_plain, to_plain
 from qmpd.control.fault_list import Fault, FaultKind
 from qmpd.control.interceptor import Kept
 from qmpd.control.job_faults import attach
+from qmpd.control.migration_faults import attach as attach_to_migrations
 from qmpd.control.overrides import ReplyOverride
 from qmpd.control.recorder import EntryKind, Spelled
 from qmpd.control.session import PuppetSession
@@ -58,6 +59,8 @@ def put(puppeteer: Puppeteer, state: Mapping[str, Any], sessions: Sequence[Sessi
     interceptor.numbers = state["clients"]
     if any(fault.kind is FaultKind.JOB for fault in puppeteer.fault_list):
         attach(puppeteer)
+    if any(fault.kind is FaultKind.MIGRATION for fault in puppeteer.fault_list):
+        attach_to_migrations(puppeteer)
     for fault, place, deadline, reply, command, in_band in state["kept"]:
         session = sessions[place]
         if not isinstance(session, PuppetSession):

@@ -208,6 +208,9 @@ class Incoming(Activity[MigrationStatus]):
             self._answered = True
 
     def _check_start(self) -> None:
+        refusal = self._side.faults.takes_refusal()
+        if refusal is not None:
+            raise BadStream(refusal)
         if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
             raise BadStream("RAM postcopy is disabled but have 16 byte advise")
         self._side.check_kind(self._start["machine"])

@@ -57,6 +57,8 @@ class Memory:
         self._epoch = self._looked = now
         # What was copied since the epoch: the windows' shares count from there.
         self._copied = 0.0
+        # The shares of one page of zeros, and of one of data, that were copied beside.
+        self._begun = (0.0, 0.0)
         self._dirty_since = machine_time
         self._began = now
         self.zero = self.data = 0
@@ -143,11 +145,13 @@ class Memory:
         if could >= left:
             self._take(self._left_zero, self._left_data)
             self._copied += left
+            self._begun = (0.0, 0.0)
             return
         part = could / left
-        zero, data = int(self._left_zero * part), int(self._left_data * part)
-        self._take(zero, data)
-        self._copied += self._bytes(zero, data)
+        zero, data = self._left_zero * part + self._begun[0], self._left_data * part + self._begun[1]
+        self._begun = (zero % 1, data % 1)
+        self._take(int(zero), int(data))
+        self._copied += could
 
     def _take(self, zero: int, data: int) -> None:
         self._left_zero -= zero
@@ -165,12 +169,28 @@ class Memory:
         part = 1 - until / self.left
         return max(1, self._epoch + self._time_of(self._copied + self._bytes_left * part) - now)
 
+    def time_of_pages(self, now: int, pages: int) -> int:
+        """The nanoseconds until so many pages more are copied, of those that are left."""
+        return self.time_left(now, max(0, self.left - pages))
+
+    @property
+    def copied(self) -> int:
+        """How many bytes of memory were copied so far, each as often as it was."""
+        return (self.zero + self.data) * PAGE
+
     @property
     def may_end_early(self) -> bool:
         """Whether it has been copied for a window, after which the speed is known."""
         return self._looked - self._began >= WINDOW
 
     # Dirt
+
+    def keep_dirty(self, pages: int) -> None:
+        """Have so many pages copied at least, as if the guest had written to them."""
+        missing = min(pages, self._size.pages) - self.left
+        if missing > 0:
+            self._left_data += missing
+            self.resent += missing
 
     def dirtied(self, machine_time: int) -> int:
         """The pages that the guest has changed since they were looked for, at this time of the machine."""

@@ -67,6 +67,8 @@ class Outgoing(Going):
             yield from self._copy_while_it_runs()
             return
         yield from self._copy()
+        if not self._has_way():
+            return
         while self._channel.answers and not self._accepted:
             yield None
         if self._postcopy:
@@ -147,18 +149,41 @@ class Outgoing(Going):
             if self._postcopy:
                 return
             self._look()
+            if self._is_cut():
+                return
             if self._channel.unsent > self._ahead:
                 yield None  # until the other side has read what it was sent
                 memory.start_again(self.now)
                 continue
             threshold = self._threshold
             if memory.left <= (threshold if memory.may_end_early else 0):
+                if self._side.faults.keep_it_from_converging:
+                    memory.keep_dirty(2 * threshold + 1)
+                    self._next_pass()
+                    continue
                 if memory.left + memory.dirtied(self._machine.schedule.now()) <= threshold:
                     return
                 self._next_pass()
                 continue
             whole, early = memory.time_left(self.now), memory.time_left(self.now, threshold)
-            yield min(whole, max(early, self.began + WINDOW - self.now, _MILLISECOND))
+            yield self._until_cut(min(whole, max(early, self.began + WINDOW - self.now, _MILLISECOND)))
+
+    def _is_cut(self) -> bool:
+        """Whether a fault has the way be lost, which then is."""
+        memory = self.memory
+        if memory is None or self._channel is None:
+            return False
+        if not self._side.faults.takes_cut(memory.copied, self._side.size().pages * PAGE):
+            return False
+        self._broken(f"Unable to write to {self._channel.called}: Broken pipe")
+        return True
+
+    def _until_cut(self, delay: int) -> int:
+        """The nanoseconds to the next step: so many, or as many as there are until a fault is due."""
+        memory = self.memory
+        assert memory is not None
+        left = self._side.faults.next_cut(memory.copied, self._side.size().pages * PAGE)
+        return delay if left is None else max(1, min(delay, memory.time_of_pages(self.now, -(-left // PAGE))))
 
     @property
     def _ahead(self) -> int:
@@ -269,10 +294,14 @@ class Outgoing(Going):
             self.enter(_S.DEVICE)
         elif course.device:
             self.enter(_S.DEVICE)
+        while self._side.faults.hold_switchover:
+            yield None
         if course.first_pass:
             self._last_pass()
         self._give_disks()
         yield from self._copy_rest()
+        if not self._has_way():
+            return
         yield from self._hand_over(self._side.take_state())
         self._complete()
 
@@ -287,8 +316,8 @@ class Outgoing(Going):
         assert memory is not None
         memory.start_again(self.now)
         self._limit()
-        while memory.left:
-            yield memory.time_left(self.now)
+        while not self._is_cut() and memory.left:
+            yield self._until_cut(memory.time_left(self.now))
             self._look()
 
     def _hand_over(self, state: Mapping[str, Any]) -> Steps:
@@ -378,8 +407,10 @@ class Outgoing(Going):
                 yield from self._recover()
                 continue
             self._look()
+            if self._is_cut():
+                continue
             if memory.left:
-                yield memory.time_left(self.now)
+                yield self._until_cut(memory.time_left(self.now))
                 continue
             self._loaded = False
             self._send(stream.section("last", {}))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from qmpd.common.refusals import Refusal
     from qmpd.machine import Machine
     from qmpd.migration.channel import Channel, Way
+    from qmpd.migration.faults import Faults
     from qmpd.migration.memory import Size
     from qmpd.qapi.migration import Course
 
@@ -24,6 +25,10 @@ class Side(Protocol):
     @property
     def course(self) -> Course:
         """How its release's migrations go."""
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong with its migrations."""
 
     @property
     def cpus(self) -> int:

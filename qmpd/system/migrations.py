@@ -10,6 +10,7 @@ from qmpd.common.refusals import NotModelled, Refusal, Worded
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 from qmpd.migration import addresses, figures, going, incoming
+from qmpd.migration.faults import NONE
 from qmpd.migration.incoming import Incoming
 from qmpd.migration.memory import PAGE, Size
 from qmpd.migration.outgoing import Outgoing
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from qmpd.guest.course import Guest
     from qmpd.machine import Machine
     from qmpd.migration.channel import Channel, Way, Ways
+    from qmpd.migration.faults import Faults
     from qmpd.migration.settings import MigrationSettings
     from qmpd.qapi.migration import Course
     from qmpd.schedule.activity import Activities
@@ -71,6 +73,7 @@ class Migrations:
         self.course: Course = system.release.migration.course
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
+        self.faults: Faults = NONE
         self.ways = MigrationWays(system, self)
         self._usual: dict[str, Any] | None = None
 
@@ -202,6 +205,11 @@ class Migrations:
     def wake(self, name: str) -> None:
         """An activity has something to do."""
         self._system.activities.wake(name)
+
+    def go_on_after_fault(self) -> None:
+        """What has kept a migration from going on is over."""
+        if self.is_under_way:
+            self.wake(going.NAME)
 
     def _ways(self) -> Ways:
         if self._system.host is None:
