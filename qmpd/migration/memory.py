@@ -4,8 +4,9 @@ Nothing is moved here: these are figures on the clock's time, in nanoseconds, co
 (`look`), however far apart they are.  So an hour costs no more than a second.
 
 **Speed.**  QEMU counts bytes in windows of 100 ms: within one it copies as fast as it can, up to the window's share of
-`max-bandwidth`.  A share is never less than `least`: a page, or what a buffer holds (10.0 and later look at the limit
-when one is full).  Zero pages travel as 9 bytes, but looking at them takes time as well.
+`max-bandwidth`.  A share is never less than a page, or what goes out at once (10.0 and later look at the limit when a
+buffer is full: 32 pages of data, or 32 KiB of anything else).  Zero pages travel as 9 bytes, but looking at them takes
+time as well.
 
 **Passes.**  The first pass copies everything, each later one what was dirtied during the one before.  A guest dirties
 `dirty_rate` bytes a second of its `working_set`, as long as its time goes on.
@@ -23,6 +24,8 @@ SECOND = 1_000_000_000
 WINDOW = SECOND // 10
 _ZERO_TIME, _DATA_TIME = 1_000, 4_000
 """Nanoseconds for a page at full speed."""
+_OF_SMALL = 1 / 4
+"""How much of what may go out at once what is no page of data fills: it is copied to a smaller buffer."""
 FULL_SPEED = DATA_PAGE * SECOND // _DATA_TIME
 """Bytes of data in a second, at full speed."""
 
@@ -48,7 +51,7 @@ class Memory:
     """
 
     def __init__(self, size: Size, now: int, machine_time: int, least: int) -> None:
-        """`least` is the least share of a window, in bytes."""
+        """`least` are the bytes of data that go out before the limit is looked at; 0: it is looked at for each page."""
         self._size = size
         self._least = least
         self._limit = 0
@@ -112,7 +115,15 @@ class Memory:
         if not self._limit:
             return 0.0
         average = self._bytes_left / self.left if self.left else DATA_PAGE
-        return max(self._limit * WINDOW / SECOND, float(self._least) or average, average)
+        return max(self._limit * WINDOW / SECOND, self._buffer or average, average)
+
+    @property
+    def _buffer(self) -> float:
+        """What goes out before the limit is looked at, in bytes, for the mixture of pages that is left; 0: a page."""
+        if not self._least:
+            return 0.0
+        fills = self._left_data * PAGE / self._least + self._left_zero * ZERO_PAGE / (self._least * _OF_SMALL)
+        return self._bytes_left / fills if fills else 0.0
 
     def _copied_by(self, time: int) -> float:
         """The bytes that may be copied until so many nanoseconds after the epoch."""

@@ -59,7 +59,7 @@ class Course(NamedTuple):
     - `skipped`, `shares`, `remaining`: members of query-migrate.
     - `reason_kept`: query-migrate tells why a migration is paused or was cancelled.
     - `blocks_move`: disks can be copied along (`blk` and `inc`).
-    - `buffer`: the bytes that go out before the limit of speed is looked at; 0: it is looked at for each page.
+    - `buffer`: the bytes of data that go out before the limit of speed is looked at; 0: it is looked at for each page.
     - `deferred_alone`: a client may say where a machine comes from only where that was deferred; and where one that is
       paused goes on only once, be it right or wrong.
     - `drains`: when what is at work at the disks pauses as they are given away: `once`, for `each` node,
