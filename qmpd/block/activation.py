@@ -24,11 +24,29 @@ if TYPE_CHECKING:
 
 def give_away(graph: BlockGraph) -> None:
     """Let go of all disks, once all that was written is there."""
-    for node in graph.newest_first():
+    _let_go(graph, graph.newest_first())
+
+
+def give_away_one(graph: BlockGraph, node: BlockNode) -> None:
+    """Let go of a node, and of those below it that no other node has.
+
+    :raise Refusal: one that is active is on top of it.
+    """
+    if any(not parent.inactive for parent in node.parents):
+        raise Refusal("node-active-parent")
+    found = [node]
+    for each in found:
+        below = (child for child in each.children.values() if child not in found)
+        found += [child for child in below if all(parent.inactive or parent in found for parent in child.parents)]
+    _let_go(graph, found)
+
+
+def _let_go(graph: BlockGraph, wanted: Iterable[BlockNode]) -> None:
+    nodes = [node for node in wanted if not node.inactive]
+    for node in nodes:
         inactivate(node, graph.executor, graph.complain)
     if graph.executor is not None:
         graph.executor.settle()
-    nodes = [node for node in graph.newest_first() if not node.inactive]
     for node in nodes:
         node.inactive = True
         if isinstance(node.content, Layered):
@@ -42,11 +60,26 @@ def take_back(graph: BlockGraph, *, shared: bool = False) -> None:
     :raise Refusal: somebody else has one of them; all are as before then.
     """
     graph.inactive = False
-    nodes = [node for node in graph.nodes.values() if node.inactive]
+    _have(graph, [node for node in graph.nodes.values() if node.inactive], shared=shared)
+
+
+def take_back_one(graph: BlockGraph, node: BlockNode) -> None:
+    """Have a node again, and those below it.
+
+    :raise Refusal: somebody else has one of them; all are as before then.
+    """
+    found = [node]
+    for each in found:
+        found += [child for child in each.children.values() if child not in found]
+    _have(graph, [each for each in found if each.inactive], shared=False)
+
+
+def _have(graph: BlockGraph, nodes: list[BlockNode], *, shared: bool) -> None:
     for node in nodes:
         node.inactive = False
     for drive in graph.drives:
-        drive.is_open = shared and drive.node is not None and not drive.is_job
+        if drive.node in nodes:
+            drive.is_open = shared and not drive.is_job
     try:
         refresh(nodes)
         _read_anew(nodes)

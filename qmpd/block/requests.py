@@ -344,7 +344,8 @@ def carry_out(node: BlockNode, request: Request, *, through: bool = False) -> by
         raise failure(errno.EIO)
     if request.kind == "read":
         return _read(node, port, request)
-    if node.read_only:
+    # QEMU stops with a failed assertion where a disk is another machine's.
+    if node.read_only or node.inactive:
         raise failure(errno.EPERM)
     if request.kind == "write":
         _write(node, port, request)

@@ -58,8 +58,8 @@ MODULES = {
     ),
     "block_limits": ("block_set_io_throttle", "block_resize"),
     "block_nodes": (
-        "blockdev-reopen", "x-blockdev-reopen", "block-set-write-threshold", "change-backing-file",
-        "x-blockdev-set-iothread", "x-debug-query-block-graph",
+        "blockdev-reopen", "blockdev-set-active", "x-blockdev-reopen", "block-set-write-threshold",
+        "change-backing-file", "x-blockdev-set-iothread", "x-debug-query-block-graph",
     ),
     "block_export": (
         "nbd-server-start", "nbd-server-stop", "nbd-server-add", "nbd-server-remove", "block-export-add",
@@ -93,7 +93,7 @@ MODULES = {
         "query-xen-replication-status", "xen-colo-do-checkpoint", "xen-set-global-dirty-log", "query-rocker",
         "query-rocker-ports", "query-rocker-of-dpa-flows", "query-rocker-of-dpa-groups",
         "block-latency-histogram-set", "device-sync-config", "display-reload", "display-update", "x-blockdev-change",
-        "blockdev-set-active", "cxl-inject-general-media-event", "cxl-inject-dram-event",
+        "cxl-inject-general-media-event", "cxl-inject-dram-event",
         "cxl-inject-memory-module-event", "cxl-inject-poison", "cxl-inject-uncorrectable-errors",
         "cxl-inject-correctable-error",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.activation import give_away, give_away_one, take_back, take_back_one
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, NAMES
@@ -52,6 +53,23 @@ def _reopen(system: System, arguments: Arguments) -> object:
     if found:
         reopen(_graph(system), found)
     return EMPTY
+
+
+@command("blockdev-set-active")
+def blockdev_set_active(system: System, session: Client, arguments: Arguments) -> object:
+    graph, name = _graph(system), cast("str | None", arguments.get("node-name"))
+    node = None if name is None else graph.nodes.get(name)
+    if name is not None and node is None:
+        raise CommandError(system.inventory.texts("node-missing", node=name))
+
+    def act() -> object:
+        if node is None:
+            take_back(graph) if arguments["active"] else give_away(graph)
+        else:
+            take_back_one(graph, node) if arguments["active"] else give_away_one(graph, node)
+        return EMPTY
+
+    return at_rest(system, act)
 
 
 @command("x-blockdev-reopen")

@@ -152,14 +152,6 @@ def _change_children(system: System, session: Client, arguments: Arguments) -> o
     raise Refusal("child-not-added", parent=parent)
 
 
-@command("blockdev-set-active", refuses=True)
-def _set_active(system: System, session: Client, arguments: Arguments) -> object:
-    wanted = arguments.get("node-name")
-    if wanted is not None and wanted not in system.inventory.backends.block.nodes:
-        raise MachineError(system.inventory.texts("node-missing", node=wanted))
-    raise refusal("blockdev-set-active")
-
-
 def _on_path(name: str) -> None:
     def handler(system: System, session: Client, arguments: Arguments) -> object:
         if not system.tree.resolves(cast("str", arguments["path"])):
