@@ -13,6 +13,7 @@ from qmpd.migration.memory import PAGE, SECOND
 from qmpd.migration.states import POSTCOPY, TOLD_IN_FULL, MigrationStatus
 
 if TYPE_CHECKING:
+    from qmpd.migration.disks import Leaving
     from qmpd.migration.incoming import Incoming
     from qmpd.migration.memory import Memory
     from qmpd.migration.outgoing import Outgoing
@@ -39,6 +40,8 @@ def of_outgoing(outgoing: Outgoing, side: Side) -> dict[str, Any]:
     told["ram"] = _ram(outgoing, side)
     if side.course.remaining and state is not _S.COMPLETED:
         told["remaining"] = outgoing.memory.left * PAGE
+    if outgoing.disks is not None and outgoing.disks.is_under_way:
+        told["disk"] = _disks(outgoing.disks)
     if side.has("xbzrle"):
         told["xbzrle-cache"] = _cache(outgoing, side)
     if side.has("compress"):
@@ -110,6 +113,16 @@ def _ram(outgoing: Outgoing, side: Side) -> dict[str, Any]:
             shares[index], channels = share - part, channels - part
         told["precopy-bytes"], told["downtime-bytes"], told["postcopy-bytes"] = shares
     return told
+
+
+def _disks(disks: Leaving) -> dict[str, Any]:
+    """How far the disks are that are copied along."""
+    none = dict.fromkeys((
+        "dirty-sync-count", "postcopy-requests", "page-size", "multifd-bytes", "pages-per-second", "duplicate",
+        "dirty-pages-rate", "skipped", "normal-bytes", "normal", "mbps",
+    ), 0)  # fmt: skip
+    left = disks.total - disks.transferred
+    return {"total": disks.total, "remaining": left, "transferred": disks.transferred, **none}
 
 
 def _cache(outgoing: Outgoing, side: Side) -> dict[str, Any]:

@@ -274,7 +274,7 @@ class Going(Activity[MigrationStatus]):
 
     # Its end
 
-    def come_to_nothing(self, why: str, *, twice: bool = False) -> None:
+    def come_to_nothing(self, why: str | None, *, twice: bool = False) -> None:
         """Fail, for this reason; the machine goes on here.  `twice`: that it fails is told so often."""
         if self.is_over or self.state is _S.CANCELLING:
             return
@@ -284,7 +284,7 @@ class Going(Activity[MigrationStatus]):
         if failing and twice:
             self.tell()
         self._let_go()
-        if not self._side.course.reason_kept or self.set_up_at is not None:
+        if why is not None and (not self._side.course.reason_kept or self.set_up_at is not None):
             self._machine.report(why)
         if not failing:
             self._put_back()

@@ -7,6 +7,7 @@ of its own.  The sections are those of the machine's state, and these:
 |---|---|
 | `start` | the first: what kind of machine comes, and what it will do; answered by `accepted` |
 | `pages` | stands for pages of memory |
+| `disk` | a piece of a disk that is copied along (`qmpd.migration.disks`) |
 | `switch` | the state is whole: it is loaded, and that is answered (`loaded`); what the machine was doing |
 | `run` | the machine is this side's, and some of its memory comes later |
 | `last` | all memory has come; answered by `loaded` |
@@ -19,11 +20,12 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.migration import further, stream
+from qmpd.migration import disks, further, stream
 from qmpd.migration.states import ENDS, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
 from qmpd.migration.stream import BadStream
 from qmpd.schedule.activity import Activity, Carried
@@ -62,6 +64,9 @@ class Incoming(Activity[MigrationStatus]):
         self.exits = exits
         self._channel: Channel | None = None
         self._came: list[bytes] = []
+        # What has come whole, and waits for disks to be written.
+        self._due: deque[tuple[str, Any]] = deque()
+        self._disks = side.arriving_disks
         self._lost = False
         self._arriving = stream.Arriving()
         self._sections: dict[str, Any] = {}
@@ -104,6 +109,7 @@ class Incoming(Activity[MigrationStatus]):
             return
         self._channel = channel
         self._came, self._lost = [], False
+        self._due.clear()
         self._arriving = stream.Arriving()
         self._is_heard = False
         late, alone = self._side.course.channels_late, not further.multifd(self._side) or not channel.answers
@@ -168,16 +174,30 @@ class Incoming(Activity[MigrationStatus]):
     def step(self) -> int | None:
         """Take what has come."""
         try:
-            while self._came and not self.is_over:
-                for name, value in self._arriving.take(self._came.pop(0)):
-                    self._take(name, value)
-                if self._arriving.is_whole:
+            while self._goes_on():
+                if self._due:
+                    self._take(*self._due.popleft())
+                elif self._came:
+                    self._due += self._arriving.take(self._came.pop(0))
+                elif self._arriving.is_whole:
                     self._arrive()
-            if self._lost and self._is_heard and not self.is_over:
+                else:
+                    break
+            if self._lost and self._is_heard and not self.is_over and not (self._due or self._came):
                 self._lose_way()
         except BadStream as error:
             self.come_to_nothing(error)
         return None
+
+    def _goes_on(self) -> bool:
+        """Whether what has come can be taken now.
+
+        :raise BadStream: a disk cannot be written.
+        """
+        if self._disks.error is not None:
+            raise BadStream(self._disks.error)
+        is_last = bool(self._due) and self._due[0][0] == _SWITCH
+        return not self.is_over and not self._disks.is_busy and (not is_last or self._disks.are_written)
 
     def _take(self, name: str, value: Any) -> None:
         if name == _PAGES or self.is_over:
@@ -186,6 +206,8 @@ class Incoming(Activity[MigrationStatus]):
             self._start = value
             self._check_start()
             self._answer("accepted")
+        elif name == disks.SECTION:
+            self._disks.take(value)
         elif name == _SWITCH:
             self._was = str(value["state"])
             self._load()
@@ -214,6 +236,7 @@ class Incoming(Activity[MigrationStatus]):
         if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
             raise BadStream("RAM postcopy is disabled but have 16 byte advise")
         self._side.check_kind(self._start["machine"])
+        self._disks.check(map(str, self._start.get("disks", ())))
         channels, come = further.multifd(self._side), int(self._start.get("channels", 0))
         is_late = self._side.course.channels_late
         if self._start["answers"] and come != channels and not is_late:

@@ -21,6 +21,7 @@ from qmpd.migration.states import POSTCOPY, MigrationStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qmpd.migration.disks import Leaving
     from qmpd.migration.going import Steps
     from qmpd.migration.side import Side
 
@@ -38,8 +39,10 @@ class Outgoing(Going):
     (`sent_before`), while it stood still (`sent_stopped`) and once it was at the other side (`sent_later`), in bytes.
     """
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: Side, disks: Leaving | None = None) -> None:
+        """`disks` are those that are copied along."""
         super().__init__(side)
+        self.disks = disks
         self.memory: Memory | None = None
         # How much of what was sent is counted as one of these.
         self._counted = 0
@@ -93,7 +96,7 @@ class Outgoing(Going):
         kind = dict(self._side.kind())
         return {
             "machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told,
-            "channels": further.multifd(self._side),
+            "channels": further.multifd(self._side), "disks": [] if self.disks is None else self.disks.names,
         }  # fmt: skip
 
     def _begin_memory(self) -> None:
@@ -298,12 +301,29 @@ class Outgoing(Going):
             yield None
         if course.first_pass:
             self._last_pass()
+        if self.disks is not None:
+            yield from self._copy_disks(self.disks)
+        if not self._has_way():
+            return
         self._give_disks()
         yield from self._copy_rest()
         if not self._has_way():
             return
         yield from self._hand_over(self._side.take_state())
         self._complete()
+
+    def _copy_disks(self, disks: Leaving) -> Steps:
+        """Copy the disks while the machine stands still."""
+        assert self._channel is not None
+        yield from disks.copy(self._channel)
+        if disks.error is not None:
+            self.come_to_nothing(disks.error)
+
+    def come_to_nothing(self, why: str | None, *, twice: bool = False) -> None:
+        """See `Going`; that the other side has not taken a disk is told to nobody."""
+        disks = self.disks
+        in_disks = disks is not None and disks.has_begun and disks.error is None and not self._loaded
+        super().come_to_nothing(None if in_disks else why, twice=twice)
 
     def _give_disks(self) -> None:
         if self._side.course.drains != "afterwards":

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from qmpd.common.refusals import Refusal
     from qmpd.machine import Machine
     from qmpd.migration.channel import Channel, Way
+    from qmpd.migration.disks import Arriving
     from qmpd.migration.faults import Faults
     from qmpd.migration.memory import Size
     from qmpd.qapi.migration import Course
@@ -39,6 +40,10 @@ class Side(Protocol):
 
     def parameter(self, name: str) -> Any:
         """The value of a parameter; None where the release knows none of that name."""
+
+    @property
+    def arriving_disks(self) -> Arriving:
+        """Who writes the disks that are copied to it."""
 
     def size(self) -> Size:
         """How large its memory is."""

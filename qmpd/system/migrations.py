@@ -10,6 +10,7 @@ from qmpd.common.refusals import NotModelled, Refusal, Worded
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 from qmpd.migration import addresses, figures, going, incoming
+from qmpd.migration.disks import Arriving, Leaving
 from qmpd.migration.faults import NONE
 from qmpd.migration.incoming import Incoming
 from qmpd.migration.memory import PAGE, Size
@@ -18,6 +19,7 @@ from qmpd.migration.states import MigrationStatus
 from qmpd.schedule.activity import VerbRefused
 from qmpd.system import machine_state, moved_disks
 from qmpd.system.askers import MonitorAsker
+from qmpd.system.copied_disks import CopiedDisks
 from qmpd.system.migration_ways import MigrationWays
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from qmpd.common.computer import Computer
     from qmpd.guest.course import Guest
+    from qmpd.hardware.inventory import Inventory
     from qmpd.machine import Machine
     from qmpd.migration.channel import Channel, Way, Ways
     from qmpd.migration.faults import Faults
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from qmpd.qapi.migration import Course
     from qmpd.schedule.activity import Activities
     from qmpd.system.askers import WithFiles
+    from qmpd.system.disks import Disks
     from qmpd.system.ports import Host
 
     class System(WithFiles, machine_state.System, Protocol):
@@ -44,6 +48,14 @@ if TYPE_CHECKING:
         @property
         def guest(self) -> Guest | None:
             """What runs on it."""
+
+        @property
+        def inventory(self) -> Inventory:
+            """What it consists of."""
+
+        @property
+        def disks(self) -> Disks:
+            """Who reads and writes its disks."""
 
         @property
         def activities(self) -> Activities:
@@ -245,21 +257,30 @@ class Migrations:
                 failed.enter(_S.SETUP)
                 failed.refused(None if refusal.code == "migration-protocol" else self.words(refusal))
                 raise
-        self._check_modelled(arguments, way.address)
+        self._check_modelled(way.address)
         if resume:
             cast("Outgoing", self.outgoing).resume(way)
             return
-        self.outgoing = Outgoing(self)
+        self.outgoing = Outgoing(self, self._leaving_disks(arguments))
         self._system.activities.begin(going.NAME, self.outgoing, None)
         self.outgoing.set_out(way)
 
-    def _check_modelled(self, arguments: Mapping[str, Any], address: Mapping[str, Any]) -> None:
+    def _leaving_disks(self, arguments: Mapping[str, Any]) -> Leaving | None:
+        """The disks that are to be copied along; None where none are."""
+        if not (self.has("block") or arguments.get("blk") or arguments.get("inc")) or self._system.built is None:
+            return None
+        top_alone = bool(arguments.get("inc") or (not arguments.get("blk") and self.parameter("block-incremental")))
+        return Leaving(CopiedDisks(self._system, top_alone=top_alone), lambda: self.wake(going.NAME))
+
+    @property
+    def arriving_disks(self) -> Arriving:
+        """Who writes the disks that are copied to this machine."""
+        return Arriving(CopiedDisks(self._system, top_alone=False), lambda: self.wake(incoming.NAME))
+
+    def _check_modelled(self, address: Mapping[str, Any]) -> None:
         """:raise NotModelled: it would be something else than what is asked for."""
         if self.parameter("tls-creds") and address["transport"] != "socket":
             raise NotModelled("TLS around a command or a file")
-        copies = self.has("block") or arguments.get("blk") or arguments.get("inc")
-        if copies and self._system.built is not None and self._system.built.backends.block.drives:
-            raise NotModelled("disks that are copied along with a migration")
 
     def _check_may_go(self, *, resume: bool) -> None:
         """:raise Refusal: the machine cannot go now."""
