@@ -23,7 +23,7 @@ class FrontEnd:
     told that it is no longer full.
     """
 
-    __slots__ = ("_pending", "arrived", "blocked", "holds", "resumed", "write")
+    __slots__ = ("_pending", "arrived", "blocked", "holds", "log", "resumed", "write")
 
     def __init__(self) -> None:
         self._pending = bytearray()
@@ -31,6 +31,8 @@ class FrontEnd:
         self.blocked = False
         self.arrived: Callable[[], None] | None = None
         self.write: Callable[[bytes], None] | None = None
+        # Takes what is said, whether or not there is a client.
+        self.log: Callable[[bytes], None] | None = None
         self.resumed: Callable[[], None] | None = None
 
     @property
@@ -62,7 +64,9 @@ class FrontEnd:
                 self.resumed()
 
     def say(self, data: bytes) -> None:
-        """Say something to the client; without one nobody hears it."""
+        """Say something to the client; without one nobody hears it, but it is in the log."""
+        if self.log is not None:
+            self.log(data)
         if self.write is not None:
             self.write(data)
 

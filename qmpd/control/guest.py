@@ -324,6 +324,17 @@ class GuestControl(DiskGuest):
         """Open or close a virtio-serial port, as the guest's agent does."""
         self._side.open_port(device, opened=open_)
 
+    @command("guest-set-clock")
+    def set_clock(self, offset: int) -> None:
+        """Set the real-time clock so many seconds off the time that it has had: RTC_CHANGE, at most one a second."""
+        from qmpd.system.agent import facts_of
+
+        self._guest.require_running()
+        nanoseconds_off = offset * 1_000_000_000
+        facts_of(self._stage.host.system).set_clock(nanoseconds_off)
+        if self._guest.agent is not None:
+            self._guest.agent.agent.model.offset = nanoseconds_off
+
     # Its consoles
 
     @command("console-expect")

@@ -8,7 +8,7 @@ where it was.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ class Guest(WithParts):
         """The machine has been reset."""
         self._machine.schedule.clear(self)
         self.phase = GuestPhase.RESET
+        self.keys_held.clear()
         self._tell("reset")
         if self.agent is not None:
             self.agent.reset()
@@ -123,9 +124,28 @@ class Guest(WithParts):
             self._set("nmi", 0)
 
     def keys_pressed(self, keys: Sequence[str]) -> None:
-        """These keys were pressed together, by their names (QAPI QKeyCode)."""
+        """These keys were pressed together and let go, by their names (QAPI QKeyCode)."""
+        self._observe(f"keys {'-'.join(keys)}")
+        self._heed(keys)
+
+    def key_moved(self, key: str, *, down: bool) -> None:
+        """A key was pressed, or let go."""
+        self._observe(f"key {key} {'down' if down else 'up'}")
+        if down:
+            self.keys_held.add(key)
+            self._heed(self.keys_held)
+        else:
+            self.keys_held.discard(key)
+
+    def pointer_moved(self, what: str) -> None:
+        """A pointing device has told of something."""
+        self._observe(f"pointer {what}")
+
+    def _observe(self, step: str) -> None:
         if self._machine.observer is not None:
-            self._machine.observer.guest_step(f"keys {'-'.join(keys)}")
+            self._machine.observer.guest_step(step)
+
+    def _heed(self, keys: Collection[str]) -> None:
         if keyboard.reboots(keys) and self.phase is GuestPhase.RUNNING:
             self._tell("ctrl-alt-delete")
             if self.settings.keys_action() is not GuestAction.NONE:
@@ -380,8 +400,7 @@ class Guest(WithParts):
 
     def _step(self, name: str) -> None:
         """What happens when the timer of this name is due."""
-        if self._machine.observer is not None:
-            self._machine.observer.guest_step(name)
+        self._observe(name)
         if name == "firmware-reset":
             self.firmware_has_run = False
             self.resets_due -= 1

@@ -1,4 +1,4 @@
-"""What a guest may have beside its course: an agent, and consoles that somebody plays."""
+"""What a guest may have beside its course: an agent, consoles that somebody plays, keys that are held down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class WithParts:
     """A guest with such parts; each is made when it is first wanted."""
 
-    __slots__ = ("agent", "console", "make_agent", "make_console")
+    __slots__ = ("agent", "console", "keys_held", "make_agent", "make_console")
 
     def __init__(self) -> None:
         # Its agent, where it has one, and what makes one.
@@ -25,6 +25,8 @@ class WithParts:
         # Its consoles, where it has a script or somebody plays them, and what makes them.
         self.console: Console | None = None
         self.make_console: Callable[[], Console] | None = None
+        # The keys that are held down.
+        self.keys_held: set[str] = set()
 
     def have_agent(self) -> AgentPort:
         """Its agent; made where it has none yet.

@@ -44,17 +44,17 @@ def write_file(path: str, content: bytes) -> tuple[int, Callable[[], None]]:
     return told, outcome
 
 
-def appender(path: str) -> Callable[[str], None]:
-    """What writes lines behind what is in a file."""
+def appender(path: str) -> Callable[[bytes], None]:
+    """What writes behind what is in a file."""
     writer = Writer(None, MOST, lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666))
     lost = False
 
-    def append(text: str) -> None:
+    def append(data: bytes) -> None:
         nonlocal lost
-        taken = writer.write(os.fsencode(text))
+        taken = writer.write(data)
         if not taken and not lost:
             reason = "it does not take them in time" if writer.error is None else writer.error.strerror
-            log.error(f"{path}: lines are missing: {reason}")
+            log.error(f"{path}: something is missing: {reason}")
         lost = not taken
 
     return append

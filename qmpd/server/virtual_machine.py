@@ -373,7 +373,8 @@ class VirtualMachine:
             return log.raw
         from qmpd.server.slow_file import appender
 
-        return appender(path)
+        append = appender(path)
+        return lambda text: append(os.fsencode(text))
 
     def print(self, text: str) -> None:
         """Print something to standard output (`qmpd.system.ports.Host`)."""

@@ -52,6 +52,22 @@ class Home(Protocol):
         """The machine's end of a character device."""
 
 
+def facts_of(system: Home) -> MachineFacts:
+    """A machine as its guest finds it, and what the guest does to it.
+
+    :raise MachineError: the machine has no guest.
+    """
+    release = system.release
+    if system.guest is None:
+        raise MachineError("the machine has no guest")
+
+    def names_clock() -> bool:
+        declared = release.introspection.object(release.introspection.event(_EVENT).data)
+        return any(member.name == _PATH for member in declared.members)
+
+    return MachineFacts(system.machine, system.guest, lambda: system.inventory, names_clock)
+
+
 def make_agent(system: Home) -> AgentPort:
     """An agent for a machine's guest.
 
@@ -61,10 +77,6 @@ def make_agent(system: Home) -> AgentPort:
     if guest is None:
         raise MachineError("the machine has no guest")
 
-    def names_clock() -> bool:
-        declared = release.introspection.object(release.introspection.event(_EVENT).data)
-        return any(member.name == _PATH for member in declared.members)
-
     def speak(send: Callable[[bytes, str], None]) -> Dialect:
         if system.speak_as_agent is None:
             raise MachineError("nobody speaks the agent's dialect here")
@@ -73,7 +85,7 @@ def make_agent(system: Home) -> AgentPort:
 
     root = guest.settings.agent_root
     files = None if root is None else FolderFiles(system.computer, root)
-    agent = Agent(release.agent, MachineFacts(machine, guest, lambda: system.inventory, names_clock), files)
+    agent = Agent(release.agent, facts_of(system), files)
     _follow_script(agent, guest.settings.script_text)
     return AgentPort(
         agent,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from jsonschema import Draft202012Validator
 
 from qmpd.control.guest_options import parse
@@ -161,3 +162,59 @@ async def test_ctrl_alt_delete_reboots(tmp_path: Path) -> None:
         assert "keys ctrl-alt-delete" in seen
 
 
+
+
+async def test_what_the_guest_says_is_in_the_log(tmp_path: Path) -> None:
+    async with played(tmp_path) as machine:
+        client, control = await begin(machine)
+        address = {"type": "unix", "data": {"path": str(tmp_path / "s")}}
+        listening = {"addr": address, "server": True, "wait": False}
+        kinds: dict[str, dict[str, object]] = {"null": {"logappend": True}, "socket": listening}
+        for kind, data in kinds.items():
+            log = tmp_path / f"{kind}.log"
+            log.write_bytes(b"before ")
+            backend = {"type": kind, "data": {**data, "logfile": str(log)}}
+            assert await client("chardev-add", id=kind, backend=backend) == {}
+            await control("guest-write", chardev=kind, data="after\n")
+        for kind, written in (("null", b"before after\n"), ("socket", b"after\n")):
+            with trio.fail_after(10):
+                while (tmp_path / f"{kind}.log").read_bytes() != written:  # noqa: ASYNC110 - nothing tells of it
+                    await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("release", ["7.2", "10.0"])
+async def test_events_of_keys_and_pointers_reach_the_guest(tmp_path: Path, release: str) -> None:
+    async with played(tmp_path, release=release, guest=GuestSettings(boot_time=0)) as machine:
+        client, control = await begin(machine)
+
+        async def send(*events: tuple[str, dict[str, object]]) -> object:
+            return await client("input-send-event", events=[{"type": kind, "data": data} for kind, data in events])
+
+        def key(name: str, down: bool) -> tuple[str, dict[str, object]]:
+            return "key", {"down": down, "key": {"type": "qcode", "data": name}}
+
+        place = "abs", {"axis": "x", "value": 7}
+        refused = {"class": "GenericError", "desc": "Input handler not found for event type abs"}
+        assert await send(key("a", True), place) == refused
+        assert await client("device_add", driver="virtio-tablet-pci", id="t") == {}
+        await send(place, ("btn", {"down": True, "button": "left"}), ("rel", {"axis": "y", "value": -3}))
+        await send(key("ctrl", True), key("alt", True), key("alt", False), key("delete", True))
+        assert ("RESET", {"guest": True, "reason": "guest-reset"}) not in await client.said()
+        await send(key("alt_r", True))
+        assert ("RESET", {"guest": True, "reason": "guest-reset"}) in await client.said()
+        seen = [each.get("step") for each in await control("query-transcript")]
+        for step in ("pointer abs x 7", "pointer btn left True", "pointer rel y -3", "key alt_r down"):
+            assert step in seen
+        assert "key a down" not in seen
+
+
+@pytest.mark.parametrize("release", ["7.2", "10.0"])
+async def test_the_clock_is_told_of_once_a_second(tmp_path: Path, release: str) -> None:
+    async with played(tmp_path, release=release, guest=GuestSettings(boot_time=0)) as machine:
+        client, control = await begin(machine)
+        for offset in (-5, 60, 3600):
+            await control("guest-set-clock", offset=offset)
+        told = await client.said()
+        await control("clock-advance", time="1s")
+        told += await client.said()
+        assert [data["offset"] for name, data in told if name == "RTC_CHANGE" and isinstance(data, dict)] == [-5, 3600]

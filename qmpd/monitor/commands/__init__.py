@@ -77,7 +77,8 @@ MODULES = {
     "transaction": ("transaction",),
     "snapshots": ("snapshot-save", "snapshot-load", "snapshot-delete"),
     "dump": ("query-dump", "query-dump-guest-memory-capability", "dump-guest-memory", "memsave", "pmemsave"),
-    "ui": ("send-key", "screendump", "set_password", "change-vnc-password", "expire_password"),
+    "input": ("send-key", "input-send-event"),
+    "ui": ("screendump", "set_password", "change-vnc-password", "expire_password"),
     "jobs": (
         "job-pause", "block-job-pause", "job-resume", "block-job-resume", "job-complete", "block-job-complete",
         "job-finalize", "block-job-finalize", "job-dismiss", "block-job-dismiss", "job-cancel", "block-job-cancel",
@@ -99,7 +100,6 @@ MODULES = {
     ),
     "refusing": (
         "xen-save-devices-state", "xen-load-devices-state", "trace-event-set-state", "trace-event-get-state",
-        "input-send-event",
     ),
 }  # fmt: skip
 """The commands of each module.  A module is imported when one of its commands is first asked for."""

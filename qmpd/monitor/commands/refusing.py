@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.common.refusals import Refusal
-from qmpd.machine.errors import DeviceNotFound
 from qmpd.machine.run_state import RunState
 from qmpd.monitor.commands.unmodelled import refusal
 from qmpd.monitor.registry import command
@@ -64,12 +63,3 @@ def _trace_event(system: System, session: Client, arguments: Arguments) -> None:
     known = system.release.command_line.choices("trace-events")
     if "*" not in name and known and name not in known:
         raise Refusal("trace-event-missing", name=name)
-
-
-@_refusing("input-send-event")
-def _send_event(system: System, session: Client, arguments: Arguments) -> None:
-    device = arguments.get("device")
-    if isinstance(device, str) and system.tree.resolve_typed(device, "device") is None:
-        raise DeviceNotFound(f"Device '{device}' not found")
-    if system.machine.state not in (RunState.RUNNING, RunState.SUSPENDED):
-        raise Refusal("machine-not-running")

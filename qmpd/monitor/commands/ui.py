@@ -1,6 +1,6 @@
-"""QAPI module `ui`: keys, the screen, and the passwords of remote displays.
+"""QAPI module `ui`: the screen, and the passwords of remote displays.
 
-Nobody types on the guest, its screen is black, and no display listens: what can be seen is who may be refused what.
+The screen is black, and no display listens: what can be seen is who may be refused what.
 """
 
 from __future__ import annotations
@@ -28,15 +28,6 @@ _DEVICES = "/machine/peripheral"
 _AT_START, _AS_TEXT = (640, 480), (720, 400)
 _PROTOCOLS = ("vnc", "spice")
 _PASSWORD_TIMES = ("now", "never")
-
-
-@command("send-key")
-def send_key(system: System, session: Client, arguments: Arguments) -> object:
-    """Any key can be pressed; a number that stands for none is let be."""
-    if system.guest is not None:
-        keys = cast("list[dict[str, object]]", arguments["keys"])
-        system.guest.keys_pressed([str(each["data"]) for each in keys])
-    return EMPTY
 
 
 @command("screendump")

@@ -15,6 +15,7 @@ from qmpd.chardev.ring import Ring
 from qmpd.server.chardevs.copying import copy_in, copy_out
 from qmpd.server.chardevs.guests import listen
 from qmpd.server.listener import ListenError
+from qmpd.server.slow_file import appender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ class Device:
         self.settings = settings
 
     def open_log(self) -> None:
-        """Make the file that is to have what is written to the device; nothing is, but for what monitors say.
+        """Make the file that has what is written to the device, whoever listens; what monitors say is not.
 
         :raise ListenError: it cannot be made.
         """
@@ -56,6 +57,8 @@ class Device:
             os.close(os.open(path, way, 0o666))
         except OSError as error:
             raise ListenError(f"Could not create '{path}': {error.strerror}") from None
+        if self.settings.monitor is None:
+            self.vm.system.make_front_end(self.settings.label).log = appender(path)
 
     def open(self) -> None:
         """Open it, and make it known to the monitor.
@@ -67,14 +70,13 @@ class Device:
     def enter(self, address: str, listening: bool = False, yankable: bool = False) -> Chardev:
         """Make the device known to the monitor; `address` is what query-chardev calls it."""
         settings = self.settings
-        is_used = settings.monitor is not None or settings.listened
-        entry = Chardev(self.label, address, listening, yankable, is_used or settings.shared, kind=settings.kind)
+        is_used = bool(settings.users) if settings.shared else settings.monitor is not None or settings.listened
+        entry = Chardev(self.label, address, listening, yankable, is_used, kind=settings.kind)
         if settings.ring:
             entry.ring = Ring(settings.ring)
         self.vm.system.chardevs.append(entry)
         if settings.shared:
-            used = bool(settings.users)
-            self.vm.system.chardevs.append(Chardev(settings.label, MUX, False, False, used, kind=MUX))
+            self.vm.system.chardevs.append(Chardev(settings.label, MUX, False, False, is_used, kind=MUX))
         return entry
 
     @property
