@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.values import is_on
@@ -91,6 +93,19 @@ def from_options(given: Mapping[str, str]) -> Accounting:
         is_on(given.get("stats-account-invalid", "on")), is_on(given.get("stats-account-failed", "on")),
         [int(text) for text in intervals(given)],
     )  # fmt: skip
+
+
+def note_latency(histograms: dict[str, list[list[int]]], request: str, latency: int) -> None:
+    """Count a request that has ended, however, in its kind's histogram where there is one."""
+    found = histograms.get(_KINDS[request])
+    if found is not None:
+        boundaries, bins = found
+        bins[bisect_right(boundaries, latency)] += 1
+
+
+def is_histogram(boundaries: list[int]) -> bool:
+    """Whether these can be the boundaries of a histogram: they rise, from above 0."""
+    return all(before < after for before, after in pairwise([0, *boundaries]))
 
 
 def enter(

@@ -6,7 +6,7 @@ from typing import Any
 
 from qmpd.block.drivers.table import MODULES
 from qmpd.block.files import kind_of
-from qmpd.block.values import is_on
+from qmpd.block.values import is_flag, is_on
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
@@ -117,7 +117,7 @@ def typed(options: dict[str, Any]) -> dict[str, Any]:
             found[name] = typed(value)
         elif isinstance(value, list):
             found[name] = [typed(each) if isinstance(each, dict) else each for each in value]
-        elif name in _FLAGS and isinstance(value, str):
+        elif name in _FLAGS and is_flag(value):
             found[name] = is_on(value)
         else:
             found[name] = value

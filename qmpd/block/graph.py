@@ -198,8 +198,6 @@ class BlockGraph:
         :raise Refusal: what it does with them excludes others, or is excluded.
         """
         self.nodes[node.name] = node
-        for child in node.children.values():
-            child.parents.append(node)
         try:
             refresh([node])
         except Refusal:

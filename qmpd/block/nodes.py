@@ -238,6 +238,8 @@ class Drive:
     last_access: int | None = None
     # How that is kept; None where nothing was said of it.
     accounting: Accounting | None = None
+    # By kind of request (`rd`, `wr`, ...) the boundaries of latencies, in nanoseconds, and how many were between them.
+    histograms: dict[str, list[list[int]]] = field(default_factory=dict)
     # What is to be done when what is in it is taken out.
     leaving: list[Callable[[], None]] = field(default_factory=list)
     # Requests that have failed, and are tried again when the machine goes on: kind, offset, length, pattern.
@@ -258,8 +260,9 @@ class Drive:
         if self._waits or self.only_holds:
             return 0
         if self.device is None and not self.label:
-            # A drive that no device has yet does nothing, and lets others do all; who asks to write for a while may.
-            return (WRITE if self.writes else 0) | (RESIZE if self.resizes else 0)
+            # A drive that no device has yet reads, and lets others do all; who asks to write for a while may.
+            is_drive = bool(self.name or self.options_id)
+            return (READ if is_drive else 0) | (WRITE if self.writes else 0) | (RESIZE if self.resizes else 0)
         return (READ if self.reads else 0) | (WRITE if self.writes else 0)
 
     @property

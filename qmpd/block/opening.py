@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block import changes, option_rules
+from qmpd.block.attaching import attach, attach_too, detach
 from qmpd.block.drivers import strangers
-from qmpd.block.drivers.table import DRIVERS, MODULES, Role, role_of
+from qmpd.block.drivers.table import DRIVERS, MODULES
 from qmpd.block.filenames import parse, probe_bytes
 from qmpd.block.files import beside, kind_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
-from qmpd.block.permissions import check_writable, refresh
 from qmpd.block.transactions import refusal_of
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
@@ -66,32 +66,39 @@ class Opener:
             # A format that was given a file's name.
             rest = {key: value for key, value in options.items() if key != "filename"}
             options = {**rest, "file": parse(str(options["filename"]), self._graph.json_parser)}
-        # What is below comes first: QEMU opens it to look at what it is.
         children: dict[str, BlockNode] = {}
         place: int | None = None
         failure = changes.CHILD_FAILS
+        node: BlockNode | None = None
         try:
-            for role, reference in self._references(name, options):
-                if role != "file" and place is None:
-                    # The driver opens its other children itself, once the node is there.
-                    place = len(self._graph.nodes)
-                children[role] = self._child(role, reference, options)
+            references = self._references(name, options)
+            if references and references[0][0] == "file":
+                # What is below a format comes first: QEMU opens it to look at what it is.
+                children["file"] = self._child(*references.pop(0), options)
             failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
-            option_rules.check(name, options, self._graph)
             node = self._prepare(name, options, owned=owned)
+            # The driver opens its other children itself, once the node is there.
+            place = len(self._graph.nodes) if references else None
+            failure = changes.CHILD_FAILS
+            for role, reference in references:
+                if reference == node.name and node.name:
+                    raise Refusal("reopen-cycle", child=node.name, role=role, node=node.name)
+                children[role] = self._child(role, reference, options)
             failure = changes.cost_of_lock(is_protocol=driver.is_protocol or not children)
             # The name is used up even where the node cannot be opened.
             node.name = node.name or self._graph.new_name()
             node.children = children
-            self._lock(node)
+            attach(node)
+            failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
+            option_rules.check(name, options, self._graph)
             failure = changes.cost_of_failure(is_protocol=driver.is_protocol or not children)
-            node.content = self._locked_content(node)
+            node.content = self._content(node)
             option_rules.check_opened(node)
             node.port = Watched(node, self._graph)
             self._check_behind(name, options)
             self._check_left(name, options)
         except Refusal:
-            self._undo(children, failure, is_protocol=driver.is_protocol)
+            self._undo(node, children, failure, is_protocol=driver.is_protocol)
             raise
         self._graph.add(node)
         self._graph.changed(changes.cost_of_opening(is_protocol=driver.is_protocol, children=len(children)))
@@ -108,10 +115,14 @@ class Opener:
             self._load_bitmaps(node)
         return node
 
-    def _undo(self, children: dict[str, BlockNode], failure: int, *, is_protocol: bool) -> None:
+    def _undo(
+        self, node: BlockNode | None, children: dict[str, BlockNode], failure: int, *, is_protocol: bool
+    ) -> None:  # fmt: skip
         """A node could not be opened: let go of what is below, after so many changes of the graph."""
         self._graph.changed(failure - 1)
         with changes.changing(self._graph.blockers):
+            if node is not None:
+                detach(node)
             for child in children.values():
                 self._graph.release(child)
         file = children.get("file")
@@ -168,38 +179,6 @@ class Opener:
             found.append((role, options[role]))
         return found
 
-    @staticmethod
-    def _lock(node: BlockNode) -> None:
-        """Have what is below a node as free as it needs it, before anybody looks there.
-
-        :raise Refusal: it is not; all is as before.
-        """
-        file = node.children.get("file")
-        if file is not None and not node.read_only and not node.inactive:
-            if role_of(node.driver, node.options, "file") is Role.METADATA:
-                check_writable(file)
-        below = list(node.children.values())
-        for child in below:
-            child.parents.append(node)
-        try:
-            refresh([node])
-        except Refusal:
-            _leave(node, below)
-            refresh(below)
-            raise
-
-    def _locked_content(self, node: BlockNode) -> Any:
-        """What is in a node that has locked what is below; `add` is to have it there in the end."""
-        below = list(node.children.values())
-        try:
-            return self._content(node)
-        except Refusal:
-            _leave(node, below)
-            refresh(below)
-            raise
-        finally:
-            _leave(node, below)
-
     def _content(self, node: BlockNode) -> Any:
         try:
             self._find_data_file(node)
@@ -225,15 +204,15 @@ class Opener:
             raise MachineError("'data-file' is required for this image")
         filename = beside(file.exact_name, header.data_file.decode(errors="surrogateescape"))
         common = {"read-only": node.read_only}
-        node.children["data-file"] = self._child(
-            "data-file", parse(filename, self._graph.json_parser), common
-        )
+        child = self._child("data-file", parse(filename, self._graph.json_parser), common)
+        attach_too(node, "data-file", child)
 
     def _prepare(self, driver: str, options: Options, *, owned: bool) -> BlockNode:
         """A node that is not open yet.
 
         :raise MachineError: what every node can be told is wrong.
         """
+        option_rules.check_common(driver, options)
         check_zeroes(options)
         name = options.get("node-name")
         if name is not None:
@@ -312,12 +291,6 @@ class Opener:
         except Refusal:
             self._graph.release(node, always=True)
             raise
-
-
-def _leave(node: BlockNode, children: list[BlockNode]) -> None:
-    for child in children:
-        if node in child.parents:
-            child.parents.remove(node)
 
 
 def _names_nothing(reference: object) -> bool:

@@ -11,6 +11,7 @@ from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.values import is_on, number
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
+from qmpd.option_language.key_values import BOOL, NUMBER, SIZE, check_flat_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 _SECTOR = 512
 # Those that are given a file's name.
 _NAMED = ("file", "host_device", "host_cdrom")
+# What a file's options can be.
+_CHOICES = {"aio": ("threads", "native", "io_uring"), "locking": ("auto", "on", "off")}
+_DISCARD = ("ignore", "off", "unmap", "on")
+_ZEROES = ("off", "on", "unmap")
 _LARGEST_INT = (1 << 31) - 1
 _LARGEST_LATENCY = (1 << 63) - 1
 # The largest disk that there can be, in bytes.
@@ -41,30 +46,67 @@ _SIZES: dict[str, tuple[str, ...]] = {
 """The options that are sizes, by driver: no negative number is one."""
 
 
+_COMMON = {"read-only": BOOL, "auto-read-only": BOOL, "force-share": BOOL}
+_CACHE = {"cache.direct": BOOL, "cache.no-flush": BOOL}
+_FILE = {"x-check-cache-dropped": BOOL, "drop-cache": BOOL}
+_NULL = {"read-zeroes": BOOL, "size": SIZE, "latency-ns": NUMBER}
+_TYPES: dict[str, dict[str, str]] = {
+    **dict.fromkeys(_NAMED, _FILE),
+    "null-co": _NULL,
+    "null-aio": _NULL,
+    "quorum": {"vote-threshold": NUMBER, "blkverify": BOOL, "rewrite-corrupted": BOOL},
+    "blklogwrites": {"log-append": BOOL, "log-super-update-interval": NUMBER},
+}
+"""The types of other options."""
+
+
+def check_common(driver: str, options: Options) -> None:
+    """Look at what every node can be told, before it gets its name.
+
+    :raise Refusal: it cannot be.
+    """
+    _check_texts(options, _COMMON)
+    _check_texts({f"cache.{name}": value for name, value in (options.get("cache") or {}).items()}, _CACHE)
+    if options.get("force-share") and not options.get("read-only"):
+        raise MachineError("force-share=on can only be used with read-only images")
+    if driver in _NAMED and not options.get("filename"):
+        raise Refusal("file-name-needed", driver=driver)
+    if options.get("discard", "off") not in _DISCARD:
+        raise Refusal("drive-discard")
+    if options.get("detect-zeroes", "off") not in _ZEROES:
+        raise Refusal("value-invalid", value=options["detect-zeroes"])
+
+
 def check(driver: str, options: Options, graph: BlockGraph) -> None:
     """Look at options before a node is opened; what is below it is open.
 
     :raise Refusal: they cannot be.
     """
-    if driver in _NAMED and not options.get("filename"):
-        raise Refusal("file-name-needed", driver=driver)
-    if options.get("force-share") and not options.get("read-only"):
-        raise MachineError("force-share=on can only be used with read-only images")
     for name in _SIZES.get(driver, ()):
         value = options.get(name)
         if isinstance(value, int) and value < 0:
             raise Refusal("size-negative", name=name, value=value)
+    _check_texts(options, {**_TYPES.get(driver, {}), **dict.fromkeys(_SIZES.get(driver, ()), SIZE)})
     rule = _RULES.get(driver)
     if rule is not None:
         rule(options, graph)
 
 
+def _check_texts(options: Options, types: Mapping[str, str]) -> None:
+    """Refuse texts, which doors take that know no types, where they are not of the option's."""
+    for name, kind in types.items():
+        value = options.get(name)
+        if isinstance(value, str):
+            check_flat_list([(name, value)], {name: kind})
+
+
 def _file(options: Options, graph: BlockGraph) -> None:
+    for name, choices in _CHOICES.items():
+        if options.get(name, choices[0]) not in choices:
+            raise Refusal("value-invalid", value=options[name])
     manager = options.get("pr-manager")
     if manager is not None and not graph.has_object(str(manager), "pr-manager-helper"):
         raise MachineError(f"No persistent reservation manager with id '{manager}'")
-    if options.get("aio") == "native" and not (options.get("cache") or {}).get("direct"):
-        raise Refusal("aio-native")
 
 
 def _null(options: Options, graph: BlockGraph) -> None:
@@ -76,6 +118,8 @@ def _null(options: Options, graph: BlockGraph) -> None:
 
 
 def _throttle(options: Options, graph: BlockGraph) -> None:
+    if not options.get("throttle-group"):
+        raise MachineError("Please specify a throttle group")
     graph.check_group(str(options["throttle-group"]))
 
 
@@ -107,6 +151,14 @@ def _blkdebug(options: Options, graph: BlockGraph) -> None:
     align = number(options.get("align", 0))
     if align and (align >= _LARGEST_INT or not _is_power(align)):
         raise MachineError(f"Cannot meet constraints with align {align}")
+    for most, least in (
+        ("max-transfer", None), ("opt-write-zero", None), ("max-write-zero", "opt-write-zero"),
+        ("opt-discard", None), ("max-discard", "opt-discard"),
+    ):  # fmt: skip
+        value = number(options.get(most, 0))
+        unit = max(align, number(options.get(least, 0)) if least else 0, 1)
+        if value and (value >= _LARGEST_INT or value % unit):
+            raise MachineError(f"Cannot meet constraints with {most} {value}")
 
 
 def _blklogwrites(options: Options, graph: BlockGraph) -> None:
@@ -130,6 +182,8 @@ def _quorum(options: Options, graph: BlockGraph) -> None:
         raise Refusal("quorum-threshold")
     if threshold > count:
         raise MachineError("threshold may not exceed children count")
+    if options.get("read-pattern", "quorum") not in ("quorum", "fifo"):
+        raise MachineError("Please set read-pattern as fifo or quorum")
     if options.get("read-pattern", "quorum") != "quorum" or not is_on(options.get("blkverify")):
         return
     if count != 2 or threshold != 2:
@@ -164,6 +218,8 @@ def check_opened(node: BlockNode) -> None:
 
     :raise MachineError: they do not go with it.
     """
+    if node.driver in _NAMED and node.options.get("aio") == "native" and not node.direct:
+        raise Refusal("aio-native")
     if node.driver == "copy-on-read" and node.options.get("bottom") is not None:
         _check_bottom(node, str(node.options["bottom"]))
     elif node.driver == "quorum" and len({child.size for child in node.children.values()}) > 1:

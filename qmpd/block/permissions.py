@@ -41,7 +41,7 @@ def uses(node: BlockNode) -> Iterator[Use]:
     """All uses of a node, the newest first."""
     for drive in reversed(node.drives):
         yield _of_drive(drive)
-    for parent in reversed(node.parents):
+    for parent in dict.fromkeys(reversed(node.parents)):
         for role, child in parent.children.items():
             if child is node:
                 does, shares = _passed_on(parent, role)

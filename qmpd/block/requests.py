@@ -9,7 +9,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmpd.block.accounting import Accounting, enter
+from qmpd.block.accounting import Accounting, enter, note_latency
 from qmpd.block.content import number_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import failure
@@ -378,5 +378,7 @@ def account(drive: Drive, request: Request, now: int) -> None:
     """Enter a request that has ended into its drive's account."""
     rules = drive.accounting or _AS_USUAL
     latency = now - request.began
+    if drive.histograms:
+        note_latency(drive.histograms, request.kind, latency)
     if enter(drive.statistics, rules, request.kind, request.length, now, latency, failed=bool(request.error)):
         drive.last_access = now

@@ -5,6 +5,14 @@ from __future__ import annotations
 _ON = ("on", "yes", "true", "y")
 
 
+_OFF = ("off", "no", "false", "n")
+
+
+def is_flag(text: object) -> bool:
+    """Whether a text says that a flag is set, or that it is not."""
+    return text in _ON or text in _OFF
+
+
 def is_on(text: object) -> bool:
     """Whether a flag is set."""
     return text is True or text in _ON

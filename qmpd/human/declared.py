@@ -73,12 +73,12 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "block_job_complete": _JOB,
     "block_job_pause": _JOB,
     "block_job_resume": _JOB,
-    "block_job_set_speed": declare("device:device speed:size"),
-    "block_resize": declare("device:device size:size"),
+    "block_job_set_speed": declare("device:device speed:mebibytes"),
+    "block_resize": declare("device:device size:mebibytes"),
     "block_set_io_throttle": declare(
         "device:device bps:number bps_rd:number bps_wr:number iops:number iops_rd:number iops_wr:number"
     ),
-    "block_stream": declare("device:device speed:size? base:string?"),
+    "block_stream": declare("device:device speed:mebibytes? base:string?"),
     "client_migrate_info": declare("protocol:string hostname:string port:integer? tls:integer? subject:string?"),
     "closefd": declare("name:string"),
     "cpu": declare("index:integer"),

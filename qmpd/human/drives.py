@@ -127,7 +127,6 @@ def _check_nodes(
     for wanted in (driver, left.get("file.driver")):
         if wanted is not None and wanted not in known:
             raise Refusal("driver-unknown", driver=wanted)
-    drive_rules.check_discard(left)
     if not file and driver is None and not any(name.startswith("file.") for name in left):
         raise Refusal("drive-driver-or-file")
     if file and drive_rules.has_protocol(file) and not file.startswith("json:"):
@@ -137,6 +136,8 @@ def _check_nodes(
             away(lambda: system.computer.check_readable(file))
         except OSError as error:
             raise Refusal("open-failed", path=file, reason=error.strerror) from None
+    if opens:
+        drive_rules.check_discard(left)
     if not file and driver is not None and not any(name.startswith("file.") for name in left):
         members = system.release.introspection.branch_members("blockdev-add", driver)
         drive_rules.check_left(driver, left, members)

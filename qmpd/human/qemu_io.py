@@ -16,6 +16,7 @@ from qmpd.block.images.errors import text as error_text
 from qmpd.block.nodes import Drive
 from qmpd.block.requests import Request, account, carry_out
 from qmpd.common.refusals import Refusal, Worded
+from qmpd.human import qemu_io_empty
 from qmpd.human import qemu_io_words as words
 from qmpd.human.qemu_io_words import Wrong
 from qmpd.machine.errors import MachineError
@@ -45,7 +46,8 @@ def qemu_io(system: System, line: Line) -> Deferred:
     name = line.required("block device name")
     text = line.required()
     line.end()
-    drive, node = _find(system, name, by_device=by_device)
+    drive = qemu_io_empty.find(system, name, by_device=by_device)
+    node = system.inventory.backends.block.find_node(name) if drive is None else drive.node
     said: list[str] = []
     later = Deferred(lambda: "".join(said))
 
@@ -54,7 +56,11 @@ def qemu_io(system: System, line: Line) -> Deferred:
         later.ready()
 
     # What was replied before is written before this prints.
-    begin = partial(system.disks.apart.do, partial(_begin, system, drive, node, text.split(), tell))
+    if node is None:
+        assert drive is not None
+        begin = partial(qemu_io_empty.begin, system, drive, text.split(), tell)
+    else:
+        begin = partial(system.disks.apart.do, partial(_begin, system, drive, node, text.split(), tell))
     system.machine.later(lambda: system.when_output_is_out(begin))
     return later
 
@@ -70,25 +76,13 @@ def _begin(system: System, drive: Drive | None, node: BlockNode, given: list[str
         return
     try:
         if command.name in _WRITING:
-            session.hold()
+            session.hold(resizes=command.name == "truncate")
         session.execute(command, given[1:])
     except Wrong as error:
         session.say(str(error))
         session.end()
     except Refusal as error:
         session.end(system.release.refusals.message(error) + "\n")
-
-
-def _find(system: System, name: str, *, by_device: bool) -> tuple[Drive | None, BlockNode]:
-    graph = system.inventory.backends.block
-    if by_device:
-        return system.disks.find(name)
-    drive = graph.drive(name)
-    if drive is None:
-        return None, graph.find_node(name)
-    if drive.node is None:
-        raise MachineError(f"Device '{name}' has no medium")
-    return drive, drive.node
 
 
 class _Session:
@@ -114,7 +108,7 @@ class _Session:
         else:
             self._waiting.append(text)
 
-    def hold(self) -> None:
+    def hold(self, *, resizes: bool) -> None:
         """Take the right to write, for as long as the command is at work.
 
         :raise Refusal: the node is read-only, or another user does not allow it.
@@ -123,7 +117,7 @@ class _Session:
         if self._node.read_only or self._node.inactive:
             raise Worded("Block node is read-only")
         if self._drive is None:
-            user = Drive("", label="", writes=True, shares=True, node=self._node)
+            user = Drive("", label="", writes=True, resizes=resizes, shares=True, node=self._node)
             self._system.inventory.backends.block.use(user)
             self._held = user
 

@@ -189,6 +189,9 @@ ABOUT: dict[str, str] = {
     "snapshots_everywhere_of_able": "info snapshots takes a snapshot for one of all disks where those that"
     " can have none lack it; seen in 10.0 alone",
     "block_statistics_table": "info blockstats shows a table for each drive, no line; came between 10.0 and 11.1",
+    "latency_boundaries_may_be_none": "block-latency-histogram-set takes an empty list of boundaries; went"
+    " between 7.2 and 10.0",
+    "graph_permission": "among what users of a node let others do is changing the graph; went between 5.2 and 7.2",
     "snapshot_list_marked": "info snapshots puts 'Error: ' in front of what it cannot do; came between 10.0 and 11.1",
     "state_errors_told": "what is wrong with the state of a machine that cannot be loaded is part of the error; false:"
     " it goes to standard error; changed between 10.0 and 11.1",
@@ -401,6 +404,8 @@ class Behaviour:
     luks_detached_header: bool = True
     snapshots_everywhere_of_able: bool = False
     block_statistics_table: bool = False
+    latency_boundaries_may_be_none: bool = False
+    graph_permission: bool = False
     snapshot_list_marked: bool = False
     state_errors_told: bool = False
     bare_state_size: int = 1104

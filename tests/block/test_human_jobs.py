@@ -65,7 +65,7 @@ def test_commit_leaves_an_empty_overlay(client: Client, tmp_path: Path) -> None:
 
 def test_a_stream_is_listed_paused_and_cancelled(client: Client) -> None:
     assert _line(client, "info block-jobs") == "No active jobs\r\n"
-    assert _line(client, "block_stream d0 1") == ""
+    assert _line(client, "block_stream d0 1B") == ""
     client.vm.clock.advance(0.01)
     assert _line(client, "info block-jobs") == (
         "Streaming device d0: Completed 524288 of 4194304 bytes, speed limit 1 bytes/s\r\n"

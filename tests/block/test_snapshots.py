@@ -33,13 +33,13 @@ def test_what_is_written_after_a_snapshot_goes_to_the_overlay(qmpd: VMFactory, t
     _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "4M")
     vm = disk(qmpd, tmp_path / "base.qcow2")
     with closing(Monitor(vm.qmp_path)) as monitor:
-        assert monitor.human('qemu-io -d d0 "write -P 1 0 64k"') == ""
+        assert monitor.human('qemu-io -d d0/virtio-backend "write -P 1 0 64k"') == ""
         made = monitor(
             "blockdev-snapshot-sync", node_name="n0", snapshot_file=str(tmp_path / "top.qcow2"),
             snapshot_node_name="n1",
         )  # fmt: skip
         assert made == {"return": {}}
-        assert monitor.human('qemu-io -d d0 "write -P 2 0 64k"') == ""
+        assert monitor.human('qemu-io -d d0/virtio-backend "write -P 2 0 64k"') == ""
         said = monitor("blockdev-snapshot-sync", node_name="n0", snapshot_file="x", snapshot_node_name="n2")
         assert "node is used as backing hd of 'n1'" in said["error"]["desc"]
         (drive,) = [each for each in monitor("query-block")["return"] if each["qdev"].endswith("virtio-backend")]
@@ -68,7 +68,7 @@ def test_an_overlay_that_cannot_be_is_undone(qmpd: VMFactory, tmp_path: Path) ->
             said = monitor("blockdev-snapshot-sync", node_name="n0", snapshot_node_name="n1", **given)
             assert words in said["error"]["desc"]
         assert monitor("query-named-block-nodes") == before
-        assert monitor.human('qemu-io -d d0 "write -P 3 0 64k"') == ""
+        assert monitor.human('qemu-io -d d0/virtio-backend "write -P 3 0 64k"') == ""
     vm.close()
     assert _read(tmp_path / "base.qcow2", 0) == b"\3"
 
@@ -99,9 +99,9 @@ def test_internal_snapshots_are_found_by_qemu_img(qmpd: VMFactory, tmp_path: Pat
     _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "4M")
     vm = disk(qmpd, tmp_path / "base.qcow2")
     with closing(Monitor(vm.qmp_path)) as monitor:
-        monitor.human('qemu-io -d d0 "write -P 1 0 64k"')
+        monitor.human('qemu-io -d d0/virtio-backend "write -P 1 0 64k"')
         assert monitor("blockdev-snapshot-internal-sync", device="n0", name="first") == {"return": {}}
-        monitor.human('qemu-io -d d0 "write -P 2 0 64k"')
+        monitor.human('qemu-io -d d0/virtio-backend "write -P 2 0 64k"')
         assert monitor("blockdev-snapshot-internal-sync", device="n0", name="second") == {"return": {}}
         again = monitor("blockdev-snapshot-internal-sync", device="n0", name="first")
         assert again["error"]["desc"] == "Snapshot with name 'first' already exists on device 'n0'"

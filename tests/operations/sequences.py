@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from tests.operations import graph_steps
+from tests.operations.drawing import Scenario, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Step = tuple[str, dict[str, Any]]
-
-
-class Scenario(NamedTuple):
-    """A program's options and the commands that it is sent."""
-
-    options: list[str]
-    steps: Sequence[Step]
-
+    from tests.operations.drawing import Step
 
 PREPARE = (
     "qemu-img create -q -f qcow2 base.qcow2 4M",
@@ -67,12 +62,6 @@ def _options(draw: random.Random) -> list[str]:
     return options
 
 
-def _some(draw: random.Random, **choices: Sequence[Any]) -> dict[str, Any]:
-    """Members of which each is there or not: None stands for one that is not."""
-    found = {name.replace("_", "-"): draw.choice(list(values)) for name, values in choices.items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
 _FLAGS: dict[str, Sequence[Any]] = {
     "auto_finalize": (None, None, None, True, False),
     "auto_dismiss": (None, None, None, True, False),
@@ -85,7 +74,7 @@ _GRANULARITY = (None, None, 512, 4096, 65536, 1 << 20, 1000, 0)
 
 def _stream(draw: random.Random) -> Step:
     device = draw.choice(("top", "top", "top", "mid", "q", "s", "base", "nope"))
-    more = _some(draw, speed=_SPEED, on_error=_POLICY, base_node=(None, None, "base", "mid", "s"),
+    more = some(draw, speed=_SPEED, on_error=_POLICY, base_node=(None, None, "base", "mid", "s"),
                  backing_file=(None, None, None, "words"), filter_node_name=_FILTER, **_FLAGS)  # fmt: skip
     if draw.random() < 0.1:
         more["base"] = draw.choice(("@DIR@/base.qcow2", "@DIR@/mid.qcow2", "no"))
@@ -94,7 +83,7 @@ def _stream(draw: random.Random) -> Step:
 
 def _commit(draw: random.Random) -> Step:
     device = draw.choice(("top", "top", "top", "mid", "q", "s"))
-    more = _some(draw, speed=_SPEED, on_error=_POLICY, base_node=(None, None, "base", "mid"),
+    more = some(draw, speed=_SPEED, on_error=_POLICY, base_node=(None, None, "base", "mid"),
                  top_node=(None, None, "mid", "top", "base"), backing_file=(None, None, None, "words"),
                  filter_node_name=(None, None, None, "flt"), **_FLAGS)  # fmt: skip
     return "block-commit", {"job-id": draw.choice(IDS), "device": device, **more}
@@ -102,7 +91,7 @@ def _commit(draw: random.Random) -> Step:
 
 def _mirror(draw: random.Random) -> Step:
     target = draw.choice(("t", "t", "e", "q", "z", "small", "mid"))
-    more = _some(draw, speed=_SPEED, buf_size=(65536, 65536, None, 0, 4096, -1), granularity=_GRANULARITY,
+    more = some(draw, speed=_SPEED, buf_size=(65536, 65536, None, 0, 4096, -1), granularity=_GRANULARITY,
                  copy_mode=(None, None, "background", "write-blocking"), filter_node_name=(None, None, "flt"),
                  on_source_error=_POLICY, on_target_error=_POLICY, replaces=(None, None, None, None, "top", "nope"),
                  unmap=(None, None, True, False), **_FLAGS)  # fmt: skip
@@ -116,7 +105,7 @@ def _mirror(draw: random.Random) -> Step:
 def _backup(draw: random.Random) -> Step:
     target = draw.choice(("t", "t", "e", "q", "z", "small", "base"))
     sync = draw.choice(("full", "full", "top", "none", "incremental", "bitmap"))
-    more = _some(draw, speed=_SPEED, on_source_error=_POLICY, on_target_error=_POLICY,
+    more = some(draw, speed=_SPEED, on_source_error=_POLICY, on_target_error=_POLICY,
                  filter_node_name=_FILTER, compress=(None, None, None, None, True), **_FLAGS)  # fmt: skip
     if sync in ("incremental", "bitmap") or draw.random() < 0.1:
         more["bitmap"] = draw.choice(BITMAPS)
@@ -129,10 +118,10 @@ def _backup(draw: random.Random) -> Step:
 def _drive_job(draw: random.Random) -> Step:
     """A mirror or backup into a file, which may be there."""
     name = draw.choice(("drive-mirror", "drive-backup"))
-    more = _some(draw, speed=_SPEED, format=(None, "raw", "qcow2", "qcow2", "bogus"),
+    more = some(draw, speed=_SPEED, format=(None, "raw", "qcow2", "qcow2", "bogus"),
                  mode=(None, None, "existing", "absolute-paths"), **_FLAGS)  # fmt: skip
     if name == "drive-mirror":
-        more |= _some(draw, granularity=_GRANULARITY, node_name=(None, None, "dm"), replaces=(None, None, None, "top"),
+        more |= some(draw, granularity=_GRANULARITY, node_name=(None, None, "dm"), replaces=(None, None, None, "top"),
                       buf_size=(65536,))  # fmt: skip
     target = draw.choice(("@DIR@/out.a", "@DIR@/out.b", "@DIR@/o.qcow2", "@DIR@/no/dir"))
     sync = draw.choice(("full", "full", "top", "none"))
@@ -146,7 +135,7 @@ def _create(draw: random.Random) -> Step:
         file = {"driver": "file", "filename": draw.choice(("@DIR@/new", "@DIR@/no/dir")),
                 "size": draw.choice((0, 512, 1 << 20, 1 << 20, 1000))}  # fmt: skip
         return "blockdev-create", {"job-id": name, "options": file}
-    more = _some(draw, cluster_size=(None, 512, 4096, 65536, 1000, 2 << 20), version=(None, None, "v2", "v3"),
+    more = some(draw, cluster_size=(None, 512, 4096, 65536, 1000, 2 << 20), version=(None, None, "v2", "v3"),
                  preallocation=(None, None, "metadata", "falloc", "full"), refcount_bits=(None, None, 1, 16, 64, 3),
                  lazy_refcounts=(None, None, True), backing_file=(None, None, None, "@DIR@/base.qcow2"),
                  backing_fmt=(None, None, None, "qcow2"))  # fmt: skip
@@ -202,7 +191,7 @@ def _bitmap(draw: random.Random) -> Step:
         return "block-dirty-bitmap-merge", {"node": node, "target": draw.choice(BITMAPS), "bitmaps": sources}
     given = {"node": node, "name": draw.choice(BITMAPS)}
     if verb == "add":
-        given |= _some(draw, granularity=_GRANULARITY, persistent=(None, None, True, False),
+        given |= some(draw, granularity=_GRANULARITY, persistent=(None, None, True, False),
                        disabled=(None, None, True, False))  # fmt: skip
     return f"block-dirty-bitmap-{verb}", given
 
@@ -211,7 +200,7 @@ def _snapshot(draw: random.Random) -> Step:
     kind = draw.choice(("sync", "sync", "blockdev", "internal", "internal", "delete", "delete"))
     node = draw.choice(("top", "q", "s", "e", "mid", "nope"))
     if kind == "sync":
-        more = _some(draw, snapshot_node_name=(None, "n", "n", "m"), format=(None, None, "qcow2", "raw", "qed"),
+        more = some(draw, snapshot_node_name=(None, "n", "n", "m"), format=(None, None, "qcow2", "raw", "qed"),
                      mode=(None, None, None, "existing", "absolute-paths"))  # fmt: skip
         file = draw.choice(("@DIR@/n.qcow2", "@DIR@/m.qcow2", "@DIR@/o.qcow2", "@DIR@/no/dir"))
         return "blockdev-snapshot-sync", {"node-name": node, "snapshot-file": file, **more}
@@ -219,7 +208,7 @@ def _snapshot(draw: random.Random) -> Step:
         return "blockdev-snapshot", {"node": node, "overlay": draw.choice(("e", "ov", "top", "q", "nope", "s"))}
     if kind == "internal":
         return "blockdev-snapshot-internal-sync", {"device": node, "name": draw.choice(("i0", "i1", ""))}
-    given = {"device": node, **_some(draw, name=(None, "i0", "i0", "i1"), id=(None, None, "1", "2"))}
+    given = {"device": node, **some(draw, name=(None, "i0", "i0", "i1"), id=(None, None, "1", "2"))}
     return "blockdev-snapshot-delete-internal-sync", given
 
 
@@ -245,7 +234,7 @@ def _node_change(draw: random.Random) -> Step:
         driver = "raw" if name in _RAW else "qcow2"
         file = {"driver": "file", "filename": f"@DIR@/{name}.{driver}"}
         return "blockdev-add", {"driver": driver, "node-name": name, "file": file,
-                                **_some(draw, read_only=(None, None, True))}  # fmt: skip
+                                **some(draw, read_only=(None, None, True))}  # fmt: skip
     if kind == "overlay":
         return "blockdev-add", {"driver": "qcow2", "node-name": "ov", "backing": None,
                                 "file": {"driver": "file", "filename": "@DIR@/o.qcow2"}}  # fmt: skip
@@ -259,22 +248,22 @@ def _export(draw: random.Random) -> Step:
     address = {"type": "unix", "data": {"path": draw.choice(("@DIR@/nbd", "@DIR@/nbd2", "@DIR@/no/nbd"))}}
     node = draw.choice(("q", "s", "t", "top", "e", "nope"))
     name = draw.choice(("x", "y"))
-    mode = _some(draw, mode=(None, None, "safe", "hard"))
+    mode = some(draw, mode=(None, None, "safe", "hard"))
     if kind == "start":
-        return "nbd-server-start", {"addr": address, **_some(draw, max_connections=(None, None, 0, 1, 10))}
+        return "nbd-server-start", {"addr": address, **some(draw, max_connections=(None, None, 0, 1, 10))}
     if kind == "stop":
         return "nbd-server-stop", {}
     if kind == "query":
         return "query-block-exports", {}
     if kind == "nbd-add":
-        more = _some(draw, name=(None, "x", "y"), writable=(None, None, True, False), bitmap=(None, None, None, "b0"),
+        more = some(draw, name=(None, "x", "y"), writable=(None, None, True, False), bitmap=(None, None, None, "b0"),
                      description=(None, None, "words"))  # fmt: skip
         return "nbd-server-add", {"device": node, **more}
     if kind == "nbd-remove":
         return "nbd-server-remove", {"name": draw.choice((name, node)), **mode}
     if kind == "del":
         return "block-export-del", {"id": draw.choice(("x", "y", node)), **mode}
-    more = _some(draw, name=(None, None, "x", "y"), writable=(None, True, False),
+    more = some(draw, name=(None, None, "x", "y"), writable=(None, True, False),
                  bitmaps=(None, None, ["b0"], ["b0", "b1"]), allocation_depth=(None, None, True),
                  writethrough=(None, None, True, False))  # fmt: skip
     return "block-export-add", {"type": "nbd", "id": name, "node-name": node, **more}
@@ -304,9 +293,11 @@ def _abort(draw: random.Random) -> Step:
     return "abort", {}
 
 
-def _sequence(*parts: Callable[[random.Random], Step]) -> Callable[[random.Random], Scenario]:
+def _sequence(
+    *parts: Callable[[random.Random], Step], more: Callable[[random.Random], list[str]] = lambda draw: []
+) -> Callable[[random.Random], Scenario]:
     def make(draw: random.Random) -> Scenario:
-        options = _options(draw)
+        options = [*_options(draw), *more(draw)]
         steps = [draw.choice(parts)(draw) for _ in range(draw.randint(4, 12))]
         if draw.random() < 0.15:
             steps.append(("quit", {}))
@@ -323,6 +314,7 @@ KINDS: dict[str, Callable[[random.Random], Scenario]] = {
     "transactions": _sequence(_transaction, _transaction, _bitmap, _write, _verb, _verb, _query),
     "snapshots": _sequence(_snapshot, _snapshot, _machine_snapshot, _query, _write, _node_change, _stream, _commit),
     "exports": _sequence(_export, _export, _export, _bitmap, _node_change, _mirror, _query),
+    "graph": _sequence(*graph_steps.STEPS, more=graph_steps.options),
     "all": _sequence(*_JOBS, _drive_job, _verb, _verb, _verb, _bitmap, _write, _transaction, _snapshot, _export,
                      _node_change, _query),
 }  # fmt: skip

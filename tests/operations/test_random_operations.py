@@ -13,6 +13,7 @@ import pytest
 
 from tests.operations import RELEASES
 from tests.operations.beside import compare, prepared
+from tests.operations.drawing import Scenario
 from tests.operations.sequences import drawn
 from tests.real_qemu import programs
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.operations.sequences import Step
+    from tests.operations.drawing import Step
 
 EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "2"))
 
@@ -159,4 +160,68 @@ def test_short_sequences(images: Path, release: str, name: str) -> None:
         pytest.skip(f"QEMU {release} is not installed")
     _, scenario = drawn(1)
     difference = compare(images, release, scenario._replace(steps=SHORT[name]))
+    assert difference is None, str(difference)
+
+
+# The same for the block graph; the drives, the group and the thread of these are there beside the nodes.
+_BESIDE = [
+    "-object", "throttle-group,id=g0", "-object", "iothread,id=io0",
+    "-drive", "if=none,id=dr0,file=@DIR@/o.qcow2,format=qcow2", "-drive", "if=none,id=dr1",
+]  # fmt: skip
+_PART = "/machine/peripheral/vd0/virtio-backend"
+
+
+def _human(*lines: str) -> list[Step]:
+    return [("human-monitor-command", {"command-line": line}) for line in lines]
+
+
+def _histogram(**boundaries: list[int]) -> Step:
+    given = {name.replace("_", "-"): value for name, value in boundaries.items()}
+    return "block-latency-histogram-set", {"id": _PART, **given}
+
+
+GRAPH: dict[str, list[Step]] = {
+    "how long requests take, and what was done": [
+        _histogram(boundaries=[0, 3]), _histogram(boundaries=[5, 1 << 50], boundaries_write=[7, 7]),
+        _histogram(boundaries_flush=[1 << 50]), ("query-blockstats", {}), _histogram(), ("query-blockstats", {}),
+        ("block-latency-histogram-set", {"id": "vd0", "boundaries": [1]}),
+        *_human("info blockstats", "qemu-io -d vd0 \"flush\"", "qemu-io -d vd0/virtio-backend \"flush\"",
+                "qemu-io dr1 \"map\"", "qemu-io dr1 \"truncate 1M\"", "qemu-io dr1 \"flush\"",
+                "qemu-io mid \"truncate 8M\"", "info block -v", "info block -n -v top", "block_resize dr0 5"),
+        ("x-debug-query-block-graph", {}),
+    ],
+    "what options may be, and when they are looked at": [
+        *_human("drive_add 0 if=none,id=n1,file=@DIR@/small.raw,format=raw,offset=bad",
+                "drive_add 0 if=none,id=n2,file=@DIR@/small.raw,format=raw,file.locking=bad",
+                "drive_add 0 if=none,id=n3,file=@DIR@/small.raw,format=raw,file.read-only=bad",
+                "drive_add 0 if=none,id=n4,file=@DIR@/no,format=raw,discard=bad",
+                "drive_add 0 if=none,id=n5,driver=throttle,file.driver=null-co",
+                "drive_add 0 if=none,id=n6,driver=quorum,children.0.driver=null-co,vote-threshold=bad"),
+        ("blockdev-add", {"driver": "blkdebug", "image": "z", "align": 4096, "opt-write-zero": 1000, "node-name": "a"}),
+        ("blockdev-add", {"driver": "qcow2", "file": "base", "node-name": "a"}),
+        ("blockdev-add", {"driver": "null-co", "node-name": "q", "force-share": True}),
+        ("blockdev-add", {"driver": "preallocate", "file": "z", "prealloc-align": 1000, "node-name": "q"}),
+        ("blockdev-add", {"driver": "blklogwrites", "file": "z", "node-name": "a",
+                          "log": {"driver": "file", "filename": "@DIR@/no", "aio": "native"}}),
+        ("blockdev-add", {"driver": "snapshot-access", "file": "q", "node-name": "b"}),
+        ("query-named-block-nodes", {"flat": True}),
+        ("x-blockdev-set-iothread", {"node-name": "mid", "iothread": "io0"}),
+        ("change-backing-file", {"device": "dr0", "image-node-name": "mid", "backing-file": ""}),
+        ("block_resize", {"node-name": "z", "size": 512}),
+        ("block_resize", {"node-name": "q", "size": 1 << 62}),
+        # This ends 5.2.
+        ("blockdev-add", {"driver": "blkverify", "raw": "z", "test": "a", "node-name": "a"}),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("name", GRAPH)
+def test_the_block_graph_beside_real_qemu(images: Path, release: str, name: str) -> None:
+    if release not in programs():
+        pytest.skip(f"QEMU {release} is not installed")
+    _, scenario = drawn(5)
+    assert "pc" in scenario.options[1]
+    options = [*scenario.options, *_BESIDE]
+    difference = compare(images, release, Scenario(options, GRAPH[name]))
     assert difference is None, str(difference)

@@ -62,10 +62,10 @@ def test_another_machine_goes_on_where_the_snapshot_was_taken(qmpd: VMFactory, t
     vm.clock.advance("30s")
     assert vm.guest.query().phase == "running"
     with closing(Monitor(vm.qmp_path)) as monitor:
-        assert monitor.human('qemu-io -d d0 "write -P 1 0 64k"') == ""
+        assert monitor.human('qemu-io -d d0/virtio-backend "write -P 1 0 64k"') == ""
         assert monitor.human("savevm before") == ""
         assert [each["event"] for each in monitor.events] == ["STOP", "RESUME"]
-        assert monitor.human('qemu-io -d d0 "write -P 2 0 64k"') == ""
+        assert monitor.human('qemu-io -d d0/virtio-backend "write -P 2 0 64k"') == ""
         assert "before" in monitor.human("info snapshots")
     vm.close()
     (kept,) = _listed(path)
@@ -80,7 +80,7 @@ def test_another_machine_goes_on_where_the_snapshot_was_taken(qmpd: VMFactory, t
         assert monitor("query-status")["return"]["status"] == "prelaunch"
         assert monitor("cont") == {"return": {}}
         assert other.guest.query().phase == "running"
-        assert monitor.human('qemu-io -d d0 "read -P 1 0 64k"') == ""
+        assert monitor.human('qemu-io -d d0/virtio-backend "read -P 1 0 64k"') == ""
         assert monitor.human("delvm before") == ""
     other.close()
     assert _listed(path) == []
@@ -223,7 +223,7 @@ def test_any_order_of_snapshots_leaves_what_a_model_expects(
                 vm.clock.advance(f"{values[0]}s")
             elif kind == "write":
                 place, pattern = values
-                monitor.human(f'qemu-io -d d0 "write -P {pattern} {place * 64}k 64k"')
+                monitor.human(f'qemu-io -d d0/virtio-backend "write -P {pattern} {place * 64}k 64k"')
                 content[place] = pattern
             elif kind == "savevm":
                 assert monitor.human(f"savevm {values[0]}") == ""

@@ -56,7 +56,7 @@ MODULES = {
         "blockdev-open-tray", "blockdev-close-tray", "blockdev-remove-medium", "blockdev-insert-medium",
         "blockdev-change-medium", "eject",
     ),
-    "block_limits": ("block_set_io_throttle", "block_resize"),
+    "block_limits": ("block_set_io_throttle", "block_resize", "block-latency-histogram-set"),
     "block_nodes": (
         "blockdev-reopen", "blockdev-set-active", "x-blockdev-reopen", "block-set-write-threshold",
         "change-backing-file", "x-blockdev-set-iothread", "x-debug-query-block-graph",
@@ -93,7 +93,7 @@ MODULES = {
         "sev-inject-launch-secret", "client_migrate_info", "announce-self", "xen-set-replication",
         "query-xen-replication-status", "xen-colo-do-checkpoint", "xen-set-global-dirty-log", "query-rocker",
         "query-rocker-ports", "query-rocker-of-dpa-flows", "query-rocker-of-dpa-groups",
-        "block-latency-histogram-set", "device-sync-config", "display-reload", "display-update", "x-blockdev-change",
+        "device-sync-config", "display-reload", "display-update", "x-blockdev-change",
         "cxl-inject-general-media-event", "cxl-inject-dram-event",
         "cxl-inject-memory-module-event", "cxl-inject-poison", "cxl-inject-uncorrectable-errors",
         "cxl-inject-correctable-error",

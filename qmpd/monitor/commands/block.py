@@ -143,6 +143,12 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
             from qmpd.block.drivers.nbd import limits_of
 
             image["limits"] = limits_of(bottom)
+    if node.driver == "snapshot-access":
+        # It knows nothing of what it is on.
+        image.pop("dirty-flag", None)
+        aligned = _image(system, node.children["file"], flat=True).get("limits", {}).get("discard-alignment")
+        if "limits" in image and aligned is not None:
+            image["limits"] = {**image["limits"], "discard-alignment": aligned}
     image |= describe(node)
     cluster = cluster_of(node)
     if cluster is not None:
@@ -314,6 +320,9 @@ def query_blockstats(system: System, session: Client, arguments: Arguments) -> o
             shown["qdev"] = drive.qdev
         if drive.accounting is not None and "stats" in shown:
             shown["stats"] |= drive.accounting.described(system.machine.schedule.now(Time.CLOCK))
+        for kind, (boundaries, bins) in drive.histograms.items():
+            if f"{kind}_operations" in shown["stats"]:
+                shown["stats"][f"{kind}_latency_histogram"] = {"boundaries": boundaries, "bins": bins}
         if drive.statistics or drive.last_access is not None:
             shown["stats"] |= drive.statistics
             if drive.last_access is not None:
@@ -342,7 +351,8 @@ def find_drive(system: System, arguments: Arguments) -> Drive:
         return drive
     assert identifier is not None
     # A part of a device has no id, and goes by its path.
-    part = next((each for each in graph.drives if identifier.startswith("/") and each.qdev == identifier), None)
+    paths = (identifier, f"/machine/peripheral/{identifier}")
+    part = next((each for each in graph.drives if each.qdev.startswith("/") and each.qdev in paths), None)
     if part is not None:
         return part
     device = system.devices.find(identifier)

@@ -1,9 +1,10 @@
-"""Limits of drives and sizes of nodes: `block_set_io_throttle` and `block_resize` of QAPI module `block-core`."""
+"""Limits of drives, sizes of nodes, and how long requests take: of QAPI module `block-core`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.accounting import is_histogram
 from qmpd.block.content import text_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
@@ -76,6 +77,32 @@ def block_set_io_throttle(system: System, session: Client, arguments: Arguments)
     return EMPTY
 
 
+# The account's kinds of requests, in the order in which their histograms are set, and whose boundaries are their own.
+_HISTOGRAMS = (
+    ("rd", "boundaries-read", "read"), ("wr", "boundaries-write", "write"),
+    ("zone_append", "boundaries-zap", "append write"), ("flush", "boundaries-flush", "flush"),
+)  # fmt: skip
+
+
+@command("block-latency-histogram-set")
+def block_latency_histogram_set(system: System, session: Client, arguments: Arguments) -> object:
+    """Those before one that cannot be are set all the same."""
+    drive = find_drive(system, {"id": arguments["id"]})
+    common = arguments.get("boundaries")
+    if common is None and all(arguments.get(name) is None for name in ("boundaries-read", "boundaries-write",
+                                                                       "boundaries-flush")):  # fmt: skip
+        drive.histograms.clear()
+        return EMPTY
+    for kind, name, called in _HISTOGRAMS:
+        boundaries = cast("list[int] | None", arguments.get(name, common))
+        if boundaries is None:
+            continue
+        if not is_histogram(boundaries) or not (boundaries or system.release.behaviour.latency_boundaries_may_be_none):
+            raise CommandError(f"Device '{arguments['id']}' set {called} boundaries fail")
+        drive.histograms[kind] = [list(boundaries), [0] * (len(boundaries) + 1)]
+    return EMPTY
+
+
 @command("block_resize")
 def block_resize(system: System, session: Client, arguments: Arguments) -> object:
     """The file is made larger or smaller, too."""
@@ -109,8 +136,12 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
 
 def _check_resizable(node: BlockNode, size: int) -> None:
     check_size(size)
-    if not DRIVERS[node.driver].grows:
-        raise CommandError("Image format driver does not support resize")
+    at: BlockNode | None = node
+    while at is not None:
+        driver = DRIVERS[at.driver]
+        if not driver.grows:
+            raise CommandError("Image format driver does not support resize")
+        at = at.children.get(driver.first) if driver.is_filter or at.driver == "raw" else None
     if node.driver == "qcow2" and size % _SECTOR:
         raise CommandError("The new size must be a multiple of 512")
     if node.read_only:

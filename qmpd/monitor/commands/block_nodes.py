@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block import iothreads
 from qmpd.block.activation import give_away, give_away_one, take_back, take_back_one
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
@@ -107,7 +108,7 @@ def change_backing_file(system: System, session: Client, arguments: Arguments) -
     if not isinstance(content, Layered) or "backing" not in image.children:
         raise CommandError("not allowing backing file change on an image without a backing file")
     if image not in list(_chain(node)):
-        raise CommandError(f"'{node.name}' and image file are not in the same chain")
+        raise CommandError(f"'{node.called}' and image file are not in the same chain")
     backing = str(arguments["backing-file"])
     if len(backing.encode("utf-8", "surrogatepass")) > _LONGEST_BACKING:
         raise CommandError(f"Could not change backing file to '{backing}': Invalid argument")
@@ -136,7 +137,7 @@ def _chain(node: BlockNode) -> Iterator[BlockNode]:
 
 @command("x-blockdev-set-iothread")
 def x_blockdev_set_iothread(system: System, session: Client, arguments: Arguments) -> object:
-    """Nothing runs in the iothread's own thread: what can be refused is."""
+    """Nothing runs in the iothread's own thread: what counts is who is refused."""
     node = _graph(system).nodes.get(str(arguments["node-name"]))
     if node is None:
         raise CommandError(system.inventory.texts("node-missing", node=arguments["node-name"]))
@@ -148,6 +149,7 @@ def x_blockdev_set_iothread(system: System, session: Client, arguments: Argument
         found = system.tree.find(f"/objects/{iothread}")
         if found is None or found.type != "iothread":
             raise CommandError(f"Cannot find iothread {iothread}")
+    iothreads.move(node, iothreads.MAIN if iothread is None else str(iothread))
     return EMPTY
 
 
@@ -158,6 +160,7 @@ def x_debug_query_block_graph(system: System, session: Client, arguments: Argume
     numbers: dict[int, int] = {}
     nodes: list[dict[str, Any]] = []
     edges: list[dict[str, Any]] = []
+    always = ["graph-mod"] if system.release.behaviour.graph_permission else []
 
     def number(thing: object) -> int:
         return numbers.setdefault(id(thing), len(numbers) + 1)
@@ -165,7 +168,7 @@ def x_debug_query_block_graph(system: System, session: Client, arguments: Argume
     def edge(parent: object, child: BlockNode, role: str, does: int, shares: int) -> None:
         edges.append({
             "parent": number(parent), "child": number(child), "name": role, "perm": _names(does),
-            "shared-perm": _names(shares),
+            "shared-perm": [*always, *_names(shares)],
         })
 
     for drive in graph.drives:

@@ -95,13 +95,6 @@ for _name in ("query-rocker", "query-rocker-ports", "query-rocker-of-dpa-flows",
     _about_rocker(_name)
 
 
-@command("block-latency-histogram-set", refuses=True)
-def _histogram(system: System, session: Client, arguments: Arguments) -> object:
-    wanted = cast("str", arguments["id"])
-    system.devices.find(wanted)
-    raise refusal("block-latency-histogram-set")
-
-
 @command("device-sync-config", refuses=True)
 def _sync_configuration(system: System, session: Client, arguments: Arguments) -> object:
     try:
