@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.agents import many_agents
 from benchmark.disks import copies
 from benchmark.jobs import many_jobs
 from benchmark.moves import downtime
@@ -339,6 +340,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "large-fleet": large_fleet,
     "disks": copies,
     "jobs": many_jobs,
+    "agents": many_agents,
     "moves": downtime,
 }
 """What `--only` knows."""

@@ -11,16 +11,17 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 import trio.testing
 
-from endurance import plot
+from endurance import agents, plot
 from endurance.actor import Place, Wrong
 from endurance.client import Client, Lost
 from endurance.hosted import Bare, Hosted, Program, Updated
@@ -325,6 +326,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="P",
         help="machines that have a process each, beside those [%(default)s]",
     )
+    parser.add_argument(
+        "--agents",
+        type=int,
+        default=0,
+        metavar="N",
+        help="so many guests' agents beside those, in a fleet of their own, each asked once a second [%(default)s]",
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="where chance begins [anywhere]")
     parser.add_argument("--virtual", action="store_true", help="in virtual time: the same seed does the same again")
     parser.add_argument("--steps", type=int, default=1000, metavar="N", help="how many, in virtual time [%(default)s]")
@@ -339,8 +347,17 @@ def main(arguments: list[str] | None = None) -> int:
     steps = options.steps if options.virtual else 0
     soak = Soak(seed, options.vms, options.clients, options.minutes * 60, steps, options.processes)
     start = time.monotonic()
-    with progress(soak):
+    with progress(soak), ExitStack() as stack:
+        asking = None
+        if options.agents:
+            fleet = stack.enter_context(agents.Fleet(options.agents))
+            asking = threading.Thread(target=trio.run, args=(fleet.ask, options.minutes * 60), daemon=True)
+            asking.start()
         ledger = soak.run()
+        if asking is not None:
+            asking.join(agents.PATIENCE * 2)
+            sys.stdout.write(fleet.polling.summary(options.agents))
+            ledger.wrong += fleet.polling.wrong
     gc.collect()
     how = f"--virtual --steps {steps}" if steps else f"--minutes {options.minutes:g} --processes {soak.processes}"
     again = f"again: scripts/soak --seed {seed} {how} --vms {soak.machines} --clients {soak.clients}"

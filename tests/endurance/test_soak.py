@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def test_a_few_seconds_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status = soak.main(["--minutes", str(4 / 60), "--vms", "5", "--processes", "0", "--seed", "1", "-o", str(tmp_path)])
+    line = ["--minutes", str(4 / 60), "--vms", "5", "--processes", "0", "--seed", "1", "--agents", "3"]
+    status = soak.main([*line, "-o", str(tmp_path)])
     told, noise = capsys.readouterr()
     assert status == 0, told
     assert "0 times something was lost or wrong" in told
+    asked = re.search(r"3 agents, each asked every 1 s: (\d+) replies, .*; 0 lost or wrong", told)
+    assert asked is not None
+    assert int(asked[1]) >= 9
     assert not noise
     picture = ElementTree.parse(tmp_path / "soak-1.svg").getroot()
     assert picture.find("{http://www.w3.org/2000/svg}polyline") is not None
