@@ -51,7 +51,18 @@ def _let_go(graph: BlockGraph, wanted: Iterable[BlockNode]) -> None:
         node.inactive = True
         if isinstance(node.content, Layered):
             node.content.forget(read_only=True)
-    refresh(nodes)
+    refresh(nodes, whatever=True)
+
+
+def share_activity(new: BlockNode, source: BlockNode) -> None:
+    """A node that was opened for another one is another machine's where that is."""
+    if not source.inactive:
+        return
+    for child in new.children.values():
+        share_activity(child, source)
+    new.inactive = True
+    if isinstance(new.content, Layered):
+        new.content.forget(read_only=True)
 
 
 def take_back(graph: BlockGraph, *, shared: bool = False) -> None:
@@ -86,7 +97,7 @@ def _have(graph: BlockGraph, nodes: list[BlockNode], *, shared: bool) -> None:
     except (Refusal, ImageError) as error:
         for node in nodes:
             node.inactive = True
-        refresh(nodes)
+        refresh(nodes, whatever=True)
         if isinstance(error, ImageError):
             raise MachineError(error.message) from None
         raise

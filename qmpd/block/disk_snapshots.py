@@ -94,7 +94,7 @@ class Take:
         if node.read_only:
             raise MachineError(f"Device '{self._device}' is read only")
         content = self._content = image_of(node)
-        if content is None:
+        if content is None or node.inactive:
             raise MachineError(
                 f"Block format '{node.driver}' used by device '{self._device}' does not support internal snapshots"
             )

@@ -55,6 +55,7 @@ class BlockGraph:
         "find_object",
         "happened",
         "inactive",
+        "inactive_children_refused",
         "json_parser",
         "members",
         "nodes",
@@ -96,6 +97,8 @@ class BlockGraph:
         self.backing_is_checked = True
         # Whether what is opened belongs to another machine yet, which will migrate here (`-incoming`).
         self.inactive = False
+        # Whether an active node is refused an inactive one below it (`Behaviour.inactive_children_refused`).
+        self.inactive_children_refused = False
         # The servers that nodes are on.
         self.servers = Servers()
         self.nodes: dict[str, BlockNode] = {}

@@ -77,14 +77,18 @@ class Disks:
             taking_part(graph, only_later=only_later) if names is None
             else [_named(graph, name) for name in _some(names)]
         )  # fmt: skip
+        self._active = active
         for node in self.nodes if check else ():
-            if not can_snapshot(node) or (active and node.inactive):
+            if not self._can(node):
                 raise Refusal("snapshot-not-supported", device=called(node))
 
     @property
     def able(self) -> list[BlockNode]:
         """Those that can have snapshots."""
-        return [node for node in self.nodes if can_snapshot(node)]
+        return [node for node in self.nodes if self._can(node)]
+
+    def _can(self, node: BlockNode) -> bool:
+        return can_snapshot(node) and not (self._active and node.inactive)
 
     def of_state(self, name: str | None, otherwise: str) -> BlockNode:
         """The disk that the machine's state is in: the one of this name, or the first.

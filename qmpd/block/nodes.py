@@ -252,7 +252,7 @@ class Drive:
 
     @property
     def _waits(self) -> bool:
-        return self.node is not None and self.node.inactive
+        return self.device is not None and self.node is not None and self.node.inactive
 
     @property
     def does(self) -> int:

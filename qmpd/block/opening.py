@@ -13,6 +13,7 @@ from qmpd.block.files import beside, kind_of
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
+from qmpd.block.permissions import check_child
 from qmpd.block.transactions import refusal_of
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
@@ -88,6 +89,8 @@ class Opener:
             # The name is used up even where the node cannot be opened.
             node.name = node.name or self._graph.new_name()
             node.children = children
+            for role, child in children.items():
+                check_child(self._graph, node, role, child)
             attach(node)
             failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
             option_rules.check(name, options, self._graph)
@@ -284,6 +287,7 @@ class Opener:
             raise Refusal("backing-not-opened", why=error) from None
         self._graph.changed()
         try:
+            check_child(self._graph, node, "backing", child)
             self._graph.set_backing(node, child)
             node.backing_as_recorded = "backing" not in options
             if child.described_by == _UNBORN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from qmpd.block.activation import share_activity
 from qmpd.block.blockers import check_unblocked
 from qmpd.block.changes import changing
 from qmpd.block.content import text_of
@@ -171,7 +172,9 @@ class NewOverlay(Overlay):
         options |= {"discard": old.discard, "cache": {"direct": old.direct, "no-flush": old.no_flush}}
         if name is not None:
             options["node-name"] = name
-        return Opener(self._graph).open({**options, "backing": None})
+        new = Opener(self._graph).open({**options, "backing": None})
+        share_activity(new, old)
+        return new
 
 
 def put_on_top(graph: BlockGraph, new: BlockNode, old: BlockNode) -> None:

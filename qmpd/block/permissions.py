@@ -16,6 +16,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode, Drive
 
 
@@ -89,6 +90,8 @@ def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
     if role in (Role.DATA, Role.ENCRYPTED):
         does |= READ if role is Role.ENCRYPTED else 0
         return does | (RESIZE if does & WRITE else 0), (shares | UNCHANGED) & ~(RESIZE if does & WRITE else 0)
+    if role is Role.COPIED:
+        return does if parent.inactive else does | UNCHANGED, shares | UNCHANGED
     if role is Role.VOTER:
         return does, READ | UNCHANGED
     if role is Role.WATCHED and (parent.drives or parent.parents):
@@ -125,6 +128,24 @@ def _conflict(node: BlockNode) -> Refusal | None:
     return None
 
 
+def _unavailable(node: BlockNode) -> Refusal | None:
+    """Why nobody can use a node as it is used: it is another machine's, or is read-only."""
+    does = cumulative(node)[0]
+    if node.inactive and does & (WRITE | UNCHANGED | RESIZE):
+        return Refusal("inactive-permission", permissions=_names(does & (WRITE | UNCHANGED | RESIZE)))
+    return MachineError("Block node is read-only") if node.read_only and does & (WRITE | UNCHANGED) else None
+
+
+def check_child(graph: BlockGraph, parent: BlockNode, name: str, child: BlockNode) -> None:
+    """Refuse an active node a child that is another machine's, in the releases that do.
+
+    :raise Refusal: it is.
+    """
+    if graph.inactive_children_refused and child.inactive and not parent.inactive:
+        role = DRIVERS[parent.driver].spelled.get(name, name)
+        raise Refusal("inactive-child", child=child.name, role=role, parent=parent.name)
+
+
 def _said(node: BlockNode, needs: Use, keeps: Use, bits: int) -> dict[str, object]:
     return {
         "node": node.name, "permissions": _names(bits), "user": needs.described(), "role": needs.role,
@@ -148,8 +169,10 @@ def check_writable(node: BlockNode) -> None:
         below = below.children.get("file") or below.children.get("image")
 
 
-def refresh(nodes: Iterable[BlockNode]) -> None:
+def refresh(nodes: Iterable[BlockNode], *, whatever: bool = False) -> None:
     """See that the uses of these nodes, and of what is below them, go together; lock the files accordingly.
+
+    `whatever` is done with those that are read-only, or another machine's by now.
 
     :raise Refusal: they do not; the locks are as before.
     """
@@ -157,7 +180,7 @@ def refresh(nodes: Iterable[BlockNode]) -> None:
     for node in nodes:
         _below(node, found)
     for node in found.values():
-        conflict = _conflict(node)
+        conflict = _conflict(node) or (None if whatever else _unavailable(node))
         if conflict is not None:
             raise conflict
     for node in found.values():

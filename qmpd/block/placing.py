@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.nodes import BlockNode
-from qmpd.block.permissions import refresh
+from qmpd.block.permissions import check_child, refresh
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import Refusal
 
@@ -116,8 +116,13 @@ def _made(
             raise
     above = BlockNode(name or graph.new_name(), driver, options=options or {}, implicit=not name)
     above.read_only = node.read_only or driver == "commit_top"
+    # Where it may be, what passes on what is asked for is another machine's, too.
+    above.inactive = node.inactive and driver not in _INSERTED and not graph.inactive_children_refused
+    check_child(graph, above, role, node)
     above.children[role] = node
     above.content = make(above)
+    for child_name, child in above.children.items():
+        check_child(graph, above, child_name, child)
     above.port = Watched(above, graph)
     graph.nodes[above.name] = above
     node.parents.append(above)

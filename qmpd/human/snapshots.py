@@ -103,7 +103,10 @@ def info_snapshots(system: System, line: Line) -> str | Deferred:
     """Which snapshots there are: those of all disks, which can be loaded, and those of some."""
     line.end()
     behaviour = system.release.behaviour
-    disks = Disks(system.inventory.backends.block, check=False, only_later=behaviour.snapshots_skip_earlier)
+    disks = Disks(
+        system.inventory.backends.block, check=False, active=behaviour.snapshot_needs_active,
+        only_later=behaviour.snapshots_skip_earlier,
+    )  # fmt: skip
     try:
         first = disks.of_state(None, "snapshot-no-device-list")
     except Refusal as refusal:

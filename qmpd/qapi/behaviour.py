@@ -71,6 +71,7 @@ ABOUT: dict[str, str] = {
     " it; false: at its own node; changed between 7.2 and 10.0",
     "moved_disks_stay_shared": "a machine that has its disks again after a migration lets others write to them; false:"
     " one that has come does until it runs; changed between 5.2 and 7.2",
+    "inactive_children_refused": "an active node is refused an inactive one below it; came between 7.2 and 10.0",
     "dump_begin_checked": "dump-guest-memory refuses a part that begins at a negative address; false: it takes that for"
     " a large one, and finds little there; changed between 7.2 and 10.0",
     "grouped_actions_checked_first": "a transaction that is grouped is refused for an action that cannot be before all"
@@ -325,6 +326,7 @@ class Behaviour:
     stream_checks_options_first: bool = True
     copies_noted_below: bool = False
     moved_disks_stay_shared: bool = False
+    inactive_children_refused: bool = True
     dump_begin_checked: bool = False
     grouped_actions_checked_first: bool = True
     graph_change_drains: str = "each"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import Monitor
 
 if TYPE_CHECKING:
@@ -64,3 +66,59 @@ def test_nodes_are_given_and_taken_back(qmpd: VMFactory, tmp_path: Path, release
         assert active() == ""
         assert monitor("cont") == {"return": {}}
         assert active() == "d df e ef"
+
+
+# Jobs that refuse disks that are another machine's, and what the filter of each has below it.
+_STARTS: dict[str, dict[str, Any]] = {
+    "block-commit": {"device": "d", "base_node": "e"}, "block-stream": {"device": "d"},
+    "blockdev-mirror": {"device": "d", "target": "x", "sync": "full"},
+    "blockdev-backup": {"device": "d", "target": "x", "sync": "full"},
+}  # fmt: skip
+_FILTERS = {"block-commit": "backing", "blockdev-mirror": "backing", "blockdev-backup": "file", "block-stream": "file"}
+_OLDER = ("5.2", "7.2")
+
+
+@needs_qemu_img
+@pytest.mark.parametrize("release", ["5.2", "7.2", "10.0", "11.1"])
+def test_no_job_works_on_what_is_another_machines(qmpd: VMFactory, tmp_path: Path, release: str) -> None:
+    for name in "ex":
+        qemu_img("create", "-q", "-f", "qcow2", tmp_path / name, "1M")
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", tmp_path / "e", tmp_path / "d")
+    command_line = ["-machine", "pc", "-nodefaults", "-incoming", "defer"]
+    for name, behind in (("e", None), ("d", "e"), ("x", None)):
+        node = {"driver": "qcow2", "node-name": name, "file": {"driver": "file", "filename": str(tmp_path / name)}}
+        command_line += ["-blockdev", json.dumps(node | ({} if behind is None else {"backing": behind}))]
+    vm = qmpd(release=release, command_line=[*command_line, "-device", "virtio-blk-pci,drive=d"])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        for command, options in _STARTS.items():
+            said = monitor(command, job_id="j", **options)["error"]["desc"]
+            told = re.sub(r"#block\d+", "#block", said)
+            inserted = command in ("blockdev-backup", "block-stream") and release != "5.2"
+            prefix = "Could not create node: " if inserted else ""
+            if release in _OLDER:
+                assert told == f"{prefix}Block node is read-only"
+            else:
+                assert told == f"{prefix}Inactive 'd' can't be a {_FILTERS[command]} child of active '#block'"
+        assert monitor("query-block-jobs") == {"return": []}
+        options = {"driver": "qcow2", "file": "x", "size": 1 << 20}
+        assert monitor("blockdev-create", job_id="j", options=options) == {"return": {}}
+        [job] = monitor("query-jobs")["return"]
+        wanted = "Block node is read-only" if release in _OLDER else "Permission 'write, resize' unavailable on"
+        assert job["error"].startswith(wanted)
+        # Who exports a disk has it from then on.
+        place = {"type": "unix", "data": {"path": str(tmp_path / "n")}}
+        assert monitor("nbd-server-start", addr=place) == {"return": {}}
+        assert monitor("block-export-add", type="nbd", id="v", node_name="x", writable=True) == {"return": {}}
+        assert monitor("blockdev-snapshot-internal-sync", device="x", name="s") == {"return": {}}
+
+
+def test_what_is_written_as_it_was_read_must_be_writable(qmpd: VMFactory, tmp_path: Path) -> None:
+    """A node that copies on read is refused on top of a read-only one, whether or not it is read-only itself."""
+    (tmp_path / "d").write_bytes(bytes(1 << 20))
+    with closing(Monitor(qmpd(machine="none").qmp_path)) as monitor:
+        file = {"driver": "file", "filename": str(tmp_path / "d")}
+        assert monitor("blockdev-add", driver="raw", node_name="d", read_only=True, file=file) == {"return": {}}
+        for read_only in (False, True):
+            reply = monitor("blockdev-add", driver="copy-on-read", node_name="c", file="d", read_only=read_only)
+            assert reply["error"]["desc"] == "Block node is read-only"
+        assert monitor("blockdev-add", driver="preallocate", node_name="c", file="d") == {"return": {}}

@@ -191,7 +191,7 @@ class Add(Alone):
         elif granularity < _SMALLEST or granularity & (granularity - 1):
             raise Refusal("bitmap-granularity")
         if self._persistent:
-            if node.read_only and not self._stores_anywhere:
+            if (node.read_only or node.inactive) and not self._stores_anywhere:
                 raise Refusal("bitmap-store-read-only", node=node.name)
             stored.may_store(node, self._name, granularity)
         bitmap = create(node, self._name, granularity)

@@ -21,6 +21,7 @@ class Role(enum.Enum):
     ENCRYPTED = "where a volume has the guest's bytes, encrypted"
     METADATA = "where a format has its tables"
     BACKING = "what shows where there is nothing"
+    COPIED = "what is written as it was read"
     TARGET = "where old bytes are saved"
     LATE_TARGET = "where old bytes are saved, from when a job uses the node on"
     ASKED = "what is asked for its bytes as they were"
@@ -67,7 +68,7 @@ DRIVERS: dict[str, Driver] = {
     "throttle": Driver(
         {"file": Role.FILTERED}, strong=("throttle-group",), is_filter=True, grows=True, compresses=True
     ),
-    "copy-on-read": Driver({"file": Role.FILTERED}, is_filter=True, grows=True, compresses=True),
+    "copy-on-read": Driver({"file": Role.COPIED}, is_filter=True, grows=True, compresses=True),
     "copy-before-write": Driver({"file": Role.WATCHED, "target": Role.TARGET}, strong=("bitmap",), is_filter=True),
     "snapshot-access": Driver({"file": Role.ASKED}),
     "backup-top": Driver(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.block.activation import take_back_one
 from qmpd.block.exports import protocol
 from qmpd.block.files import ALL, READ, RESIZE, WRITE
 from qmpd.block.nodes import Drive
@@ -265,6 +266,8 @@ class Exports:
         node = self._graph.find_node(node_name)
         if node.read_only and writable:
             raise MachineError("Cannot export read-only node as writable")
+        if node.inactive:
+            take_back_one(self._graph, node)
         return node
 
     def use(self, node: BlockNode, *, writable: bool, writethrough: bool = False) -> Drive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.block.activation import share_activity
 from qmpd.block.bitmaps import rules
 from qmpd.block.changes import changing, cost_of_opening
 from qmpd.block.content import text_of
@@ -164,6 +165,7 @@ class StartDriveBackup(StartBackup):
         if self._sync == "none":
             options["backing"] = None
         target = Opener(graph).open(options)
+        share_activity(target, source)
         if self._sync == "none":
             try:
                 graph.set_backing(target, source)

@@ -73,6 +73,8 @@ class Commit(BlockJob):
         self.use(active)
         try:
             self._make_writable(base)
+            if base.inactive and not jobs.graph.inactive_children_refused:
+                raise Refusal("inactive-permission", permissions="write, resize")
             self._filter = put_on(
                 jobs.graph, top, "commit_top", "backing", lambda above: CommitTop(below(above)), options.filter_name
             )

@@ -63,6 +63,8 @@ class Stream(BlockJob):
         self._filter: BlockNode | None = None
         self._user = Drive("", stays=True, allowed=ALL)
         graph = jobs.graph
+        if node.inactive and not jobs.behaviour.stream_has_filter:
+            raise Refusal("inactive-permission", permissions="write unchanged")
         self._was_read_only = self._image.read_only
         if self._was_read_only:
             reopen(graph, [(self._image, {"read-only": False})], keep=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from qmpd.block.activation import share_activity
 from qmpd.block.blockers import check_unblocked
 from qmpd.block.content import text_of
 from qmpd.block.creating import NewImage
@@ -133,6 +134,7 @@ def drive_mirror(system: System, session: Client, arguments: Arguments) -> objec
         if "node-name" in arguments:
             options["node-name"] = arguments["node-name"]
         target = Opener(graph).open({**options, "backing": None})
+        share_activity(target, node)
         try:
             _start(
                 system, node, target, {**arguments, "sync": sync}, zero_target=sync == "full" and exists,
