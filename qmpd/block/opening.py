@@ -90,7 +90,7 @@ class Opener:
             node.name = node.name or self._graph.new_name()
             node.children = children
             for role, child in children.items():
-                check_child(self._graph, node, role, child)
+                check_child(node, role, child, refused=self._graph.inactive_children_refused)
             attach(node)
             failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
             option_rules.check(name, options, self._graph)
@@ -287,7 +287,7 @@ class Opener:
             raise Refusal("backing-not-opened", why=error) from None
         self._graph.changed()
         try:
-            check_child(self._graph, node, "backing", child)
+            check_child(node, "backing", child, refused=self._graph.inactive_children_refused)
             self._graph.set_backing(node, child)
             node.backing_as_recorded = "backing" not in options
             if child.described_by == _UNBORN:

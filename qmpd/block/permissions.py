@@ -16,7 +16,6 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode, Drive
 
 
@@ -136,12 +135,12 @@ def _unavailable(node: BlockNode) -> Refusal | None:
     return MachineError("Block node is read-only") if node.read_only and does & (WRITE | UNCHANGED) else None
 
 
-def check_child(graph: BlockGraph, parent: BlockNode, name: str, child: BlockNode) -> None:
-    """Refuse an active node a child that is another machine's, in the releases that do.
+def check_child(parent: BlockNode, name: str, child: BlockNode, *, refused: bool) -> None:
+    """Refuse an active node a child that is another machine's, where that is `refused`.
 
     :raise Refusal: it is.
     """
-    if graph.inactive_children_refused and child.inactive and not parent.inactive:
+    if refused and child.inactive and not parent.inactive:
         role = DRIVERS[parent.driver].spelled.get(name, name)
         raise Refusal("inactive-child", child=child.name, role=role, parent=parent.name)
 

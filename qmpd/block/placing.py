@@ -118,11 +118,12 @@ def _made(
     above.read_only = node.read_only or driver == "commit_top"
     # Where it may be, what passes on what is asked for is another machine's, too.
     above.inactive = node.inactive and driver not in _INSERTED and not graph.inactive_children_refused
-    check_child(graph, above, role, node)
+    refused = graph.inactive_children_refused
+    check_child(above, role, node, refused=refused)
     above.children[role] = node
     above.content = make(above)
     for child_name, child in above.children.items():
-        check_child(graph, above, child_name, child)
+        check_child(above, child_name, child, refused=refused)
     above.port = Watched(above, graph)
     graph.nodes[above.name] = above
     node.parents.append(above)
