@@ -46,6 +46,8 @@ class Outgoing(Going):
         self.memory: Memory | None = None
         # How much of what was sent is counted as one of these.
         self._counted = 0
+        # What goes out together with the machine itself.
+        self._held = b""
         self.sent_before = self.sent_stopped = self.sent_later = 0
 
     def _course(self) -> Steps:
@@ -125,7 +127,7 @@ class Outgoing(Going):
             self._limit()
             self._side.wake(NAME)
 
-    def _send_pages(self, most: int) -> None:
+    def _send_pages(self, most: int, *, is_last: bool = False) -> None:
         """Send what stands for the pages of a pass."""
         assert self.memory is not None
         size = self.memory.bytes_left
@@ -133,7 +135,11 @@ class Outgoing(Going):
         if self._channel.answers:
             most = 0  # what is on its way is not to fill a socket that the other side reads later
         part = stream.section("pages", {"bytes": size, "filling": bytes(min(size, most))}, packed=False)
-        if self._further is None or not self._further.send(part):
+        if self._further is not None and self._further.send(part):
+            return
+        if is_last and self._channel.answers:
+            self._held = part  # it goes with the rest
+        else:
             self._send(part)
 
     @property
@@ -279,7 +285,7 @@ class Outgoing(Going):
         self._look()
         self.memory.find_dirt(self.now, self._machine.schedule.now())
         self._tell_pass()
-        self._send_pages(_FILLING)
+        self._send_pages(_FILLING, is_last=True)
 
     def _switch_over(self) -> Steps:
         course = self._side.course
@@ -340,14 +346,23 @@ class Outgoing(Going):
             yield self._until_cut(memory.time_left(self.now))
             self._look()
 
+    def _machine_itself(self, state: Mapping[str, Any]) -> bytes:
+        """The last pages and the machine's state: in one piece, so that the other side wakes up once.
+
+        It is not deflated: the guest stands still.
+        """
+        held, self._held = self._held, b""
+        last = stream.section("switch", {"state": str(self._before)}, packed=False)
+        sections = (stream.section(name, value, packed=False) for name, value in state.items())
+        return b"".join([held, *sections, last])
+
     def _hand_over(self, state: Mapping[str, Any]) -> Steps:
         """Give the machine to the other side, in this state."""
         channel = self._channel
         assert channel is not None
-        for name, value in state.items():
-            self._send(stream.section(name, value))
+        sections = self._machine_itself(state)
         if channel.answers:
-            self._send(stream.section("switch", {"state": str(self._before)}))
+            self._send(sections)
             while not self._loaded:
                 yield None
             # From here on the machine is the other side's.
@@ -356,7 +371,7 @@ class Outgoing(Going):
             while self._channel is not None and self._channel.unsent:
                 yield None
         else:
-            self._send(stream.section("switch", {"state": str(self._before)}) + stream.END)
+            self._send(sections + stream.END)
             channel.finish(self._has_finished)
             while not self._finished:
                 yield None
@@ -401,9 +416,7 @@ class Outgoing(Going):
         if course.first_pass:
             self._last_pass()
         self._give_disks()
-        for name, value in self._side.take_state().items():
-            self._send(stream.section(name, value))
-        self._send(stream.section("switch", {"state": str(self._before)}))
+        self._send(self._machine_itself(self._side.take_state()))
         while not self._loaded:
             yield None
         self._gone = True

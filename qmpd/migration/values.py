@@ -70,11 +70,66 @@ def read(data: bytes) -> Any:
 
     :raise ValueError: they are none.
     """
-    reader = _Reader(data)
-    value = reader.value(0)
-    if reader.at != len(data):
+    try:
+        value, end = _value(data, 0, 0)
+    except (IndexError, struct.error):
+        raise ValueError("a value ends too early") from None
+    if end != len(data):
         raise ValueError("something follows the value")
     return value
+
+
+def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    """The value that begins there, and where the next one does; a guest stands still while this runs.
+
+    :raise IndexError, struct.error: it ends too early.
+    :raise ValueError: it is none.
+    """
+    kind = data[at]
+    at += 1
+    if kind == _TEXT:
+        return _text_at(data, at)
+    if kind == _INTEGER:
+        begin, end = at + 1, at + 1 + data[at]
+        if end - begin > _LARGEST_INTEGER or end > len(data):
+            raise ValueError("an integer is too large")
+        return int.from_bytes(data[begin:end], "big", signed=True), end
+    if kind in _WORDS:
+        return _WORDS[kind], at
+    if kind == _FRACTION_KIND:
+        return _FRACTION.unpack_from(data, at)[0], at + _FRACTION.size
+    if depth >= DEPTH:
+        raise ValueError("values nest too deep")
+    count, at = _length_at(data, at)
+    if kind == _BYTES:
+        return data[at : at + count], at + count
+    if kind == _MEMBERS:
+        members = {}
+        for _ in range(count):
+            name, at = _text_at(data, at)
+            members[name], at = _value(data, at, depth + 1)
+        return members, at
+    if kind == _LIST:
+        elements = []
+        for _ in range(count):
+            element, at = _value(data, at, depth + 1)
+            elements.append(element)
+        return elements, at
+    raise ValueError(f"there is no value of the kind {chr(kind)!r}")
+
+
+def _length_at(data: bytes, at: int) -> tuple[int, int]:
+    length = _LENGTH.unpack_from(data, at)[0]
+    at += _LENGTH.size
+    if length > len(data) - at:
+        # Whatever is counted takes a byte at least.
+        raise ValueError("a value is longer than all that there is")
+    return length, at
+
+
+def _text_at(data: bytes, at: int) -> tuple[str, int]:
+    length, at = _length_at(data, at)
+    return data[at : at + length].decode("utf-8", "surrogatepass"), at + length
 
 
 class Pieces:
@@ -96,42 +151,5 @@ class Pieces:
         return bytes(part)
 
 
-class _Reader(Pieces):
-    """Reads one value after another."""
-
-    def _length(self) -> int:
-        length = int(_LENGTH.unpack(self.take(_LENGTH.size))[0])
-        if length > len(self._data) - self.at:
-            # Whatever is counted takes a byte at least.
-            raise ValueError("a value is longer than all that there is")
-        return length
-
-    def _text(self) -> str:
-        return self.take(self._length()).decode("utf-8", "surrogatepass")
-
-    def value(self, depth: int) -> Any:
-        """The next value."""
-        if depth > DEPTH:
-            raise ValueError("values nest too deep")
-        kind = self.take(1)
-        if kind in _WORDS:
-            return _WORDS[kind]
-        if kind == b"I":
-            size = self.take(1)[0]
-            if size > _LARGEST_INTEGER:
-                raise ValueError("an integer is too large")
-            return int.from_bytes(self.take(size), "big", signed=True)
-        if kind == b"R":
-            return _FRACTION.unpack(self.take(_FRACTION.size))[0]
-        if kind == b"S":
-            return self._text()
-        if kind == b"B":
-            return self.take(self._length())
-        if kind == b"L":
-            return [self.value(depth + 1) for _ in range(self._length())]
-        if kind == b"M":
-            return {self._text(): self.value(depth + 1) for _ in range(self._length())}
-        raise ValueError(f"there is no value of the kind {kind!r}")
-
-
-_WORDS = {b"N": None, b"T": True, b"F": False}
+_TEXT, _INTEGER, _FRACTION_KIND, _BYTES, _LIST, _MEMBERS = b"SIRBLM"
+_WORDS = {ord("N"): None, ord("T"): True, ord("F"): False}

@@ -147,12 +147,18 @@ def put(system: System, sections: Mapping[str, Any]) -> None:
 
     :raise BadStream: the state contradicts itself.
     """
-    before = take(system)
+    before = _changed(system)
     try:
         _put(system, sections)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         _put(system, before)
         raise BadStream(f"error while loading state: {error!r}") from None
+
+
+def _changed(system: System) -> dict[str, Any]:
+    """What `_put` changes, as it is."""
+    core = machine_snapshot.take_guest_side(system.machine)
+    return {"core": core, "devices": _take_fittings(system), "memory": {"pages": take_memory(system)}}
 
 
 def _put(system: System, sections: Mapping[str, Any]) -> None:
@@ -181,7 +187,12 @@ def _devices(system: System) -> list[tuple[str, str]]:
 
 
 def _take_devices(system: System) -> dict[str, Any]:
-    found: dict[str, Any] = {"devices": _devices(system), "balloon": None, "drives": []}
+    return {"devices": _devices(system), **_take_fittings(system)}
+
+
+def _take_fittings(system: System) -> dict[str, Any]:
+    """The balloon, and the trays of drives."""
+    found: dict[str, Any] = {"balloon": None, "drives": []}
     if system.built is not None:
         if system.built.has_devices:
             balloon = system.built.balloon
