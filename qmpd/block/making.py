@@ -180,6 +180,16 @@ MADE = frozenset(_MAKE) - {"backup-top"}
 """The drivers of which nodes can be made."""
 
 
+_OF_JOBS = frozenset({"mirror_top", "commit_top"})
+
+
+def _of_job(node: BlockNode) -> Content:
+    """What is in a node that a job has put there, which makes itself known to it."""
+    from qmpd.block.drivers.mirror_top import CommitTop, MirrorTop
+
+    return MirrorTop(below(node)) if node.driver == "mirror_top" else CommitTop(below(node))
+
+
 def reopen_all(graph: BlockGraph) -> None:
     """Open what is in all nodes of a graph that another process has left."""
     done: set[str] = set()
@@ -191,7 +201,7 @@ def reopen_all(graph: BlockGraph) -> None:
         for child in node.children.values():
             reopen(child)
         try:
-            node.content = content_of(node, graph)
+            node.content = _of_job(node) if node.driver in _OF_JOBS else content_of(node, graph)
         except (Refusal, ImageError, OSError):
             node.content = Gone()
         node.port = Watched(node, graph)

@@ -11,7 +11,7 @@ from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
 from qmpd.common.dictionary_order import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from qmpd.block.accounting import Accounting
     from qmpd.block.bitmaps.bitmap import DirtyBitmap
@@ -180,6 +180,15 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {name: value}
 
 
+_numbers = itertools.count()
+
+
+def count_drives(numbers: Iterable[int]) -> None:
+    """There are drives of these numbers, which come from another process: all others come after them."""
+    global _numbers
+    _numbers = itertools.count(max(next(_numbers), *(number + 1 for number in numbers), 0))
+
+
 @dataclass(slots=True, eq=False)
 class Drive:
     """What a device (or nobody yet) sees of the graph: QEMU's BlockBackend.
@@ -217,10 +226,12 @@ class Drive:
     is_job: bool = False
     # Whether whoever has it reads and writes elsewhere.
     only_holds: bool = False
+    # Whether it is at work whether or not it has a device or a label.
+    works: bool = False
     # Whether others may do all, as its machine came here and has not run since.
     is_open: bool = False
     # How many came before it.
-    number: int = field(default_factory=itertools.count().__next__)
+    number: int = field(default_factory=lambda: next(_numbers))
     # What it lets others do, where that is not what devices do.
     allowed: int | None = None
     # Whether the medium before was read-only, which the next one then is too; None where there was none.
@@ -257,9 +268,9 @@ class Drive:
     @property
     def does(self) -> int:
         """What it does with its node (`qmpd.block.files.READ` and its like)."""
-        if self._waits or self.only_holds:
+        if (self._waits and not self.works) or self.only_holds:
             return 0
-        if self.device is None and not self.label:
+        if self.device is None and not self.label and not self.works:
             # A drive that no device has yet reads, and lets others do all; who asks to write for a while may.
             is_drive = bool(self.name or self.options_id)
             return (READ if is_drive else 0) | (WRITE if self.writes else 0) | (RESIZE if self.resizes else 0)

@@ -297,6 +297,21 @@ class Opener:
             raise
 
 
+def open_backing(graph: BlockGraph, target: BlockNode) -> None:
+    """Open what an image says is behind it, where nothing is yet.
+
+    :raise Refusal: it cannot be opened.
+    """
+    recorded = target.image.get("full-backing-filename")
+    if recorded is None or "backing" in target.children:
+        return
+    options = of_file(
+        str(recorded), target.image.get("backing-filename-format"), read_only=True, json_parser=graph.json_parser
+    )
+    graph.set_backing(target, Opener(graph).open(options))
+    target.backing_as_recorded = True
+
+
 def _names_nothing(reference: object) -> bool:
     """Whether options of a node do not tell what it is made of."""
     if not isinstance(reference, dict):

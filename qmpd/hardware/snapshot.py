@@ -15,7 +15,7 @@ from qmpd.block.accounting import Accounting
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.graph import BlockGraph
 from qmpd.block.making import reopen_all
-from qmpd.block.nodes import BlockNode, Drive
+from qmpd.block.nodes import BlockNode, Drive, count_drives
 from qmpd.chardev.facts import ChardevFacts
 from qmpd.common.hash_table import HashTable
 from qmpd.hardware.acpi_slots import AcpiSlots
@@ -107,6 +107,8 @@ _BITMAPS = Field(
     lambda plain, find: [DirtyBitmap.restore(each) for each in plain],
 )
 
+_OF_JOBS = Field(lambda value, refer: [], lambda plain, find: [])
+
 REFERENCES: dict[type, dict[str, Field]] = {
     Node: {
         "shape": one(Shape), "owner": one(Node), "parent": one(Node), "children": named(Node), "_added": _PROPERTIES,
@@ -126,6 +128,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Drive: {"device": one(Device), "node": one(BlockNode), "accounting": _ACCOUNTING},
     BlockNode: {
         "children": named(BlockNode), "parents": many(BlockNode), "drives": many(Drive), "bitmaps": _BITMAPS,
+        "watchers": _OF_JOBS,
     },
     BlockGraph: {"nodes": named(BlockNode), "drives": many(Drive)},
     Backends: {
@@ -232,6 +235,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     for thing in things:
         for name in CONTEXT.intersection(type(thing).__slots__):
             setattr(thing, name, context[name])
+    count_drives([each.number for each in things if isinstance(each, Drive)])
     inventory.take_over(tree, parts)
     reopen_all(parts["backends"].block)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qmpd.hardware.removal import Unplug
 from qmpd.migration.dirty_rate import Measurement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from qmpd.block.jobs.job import Job
     from qmpd.schedule.activity import Activity
     from qmpd.system.system import System
 
@@ -24,7 +26,25 @@ def _measurement(system: System, name: str, state: Mapping[str, Any]) -> Measure
     return Measurement(system.dirty_rate.end)
 
 
-KINDS: dict[str, Make] = {Unplug.KIND: _unplug, Measurement.KIND: _measurement}
+def _job(system: System, name: str, state: Mapping[str, Any]) -> Job:
+    from qmpd.block.jobs import carrying
+
+    return carrying.make(system.jobs, state)
+
+
+def _snapshot_job(system: System, name: str, state: Mapping[str, Any]) -> Job:
+    from qmpd.system.snapshot_jobs import CLASSES
+
+    job: Job = object.__new__(CLASSES[state["class"]])
+    job.jobs = system.jobs
+    return job
+
+
+KINDS: dict[str, Make] = {
+    Unplug.KIND: _unplug, Measurement.KIND: _measurement,
+    **dict.fromkeys(("mirror", "commit", "backup", "stream", "create", "amend"), _job),
+    **dict.fromkeys(("snapshot-save", "snapshot-load", "snapshot-delete"), _snapshot_job),
+}  # fmt: skip
 """What makes a new activity of a kind, of its machine, its name and its state."""
 
 
@@ -37,3 +57,22 @@ def make_activity(system: System, kind: str, name: str, state: Mapping[str, Any]
     if make is None:
         raise ValueError(f"there is no long work of the kind {kind}")
     return make(system, name, state)
+
+
+def has_jobs(system: System) -> bool:
+    """Whether the machine has jobs that are at work, or over and not dismissed."""
+    return any(name.startswith("job ") for name, _ in system.activities)
+
+
+@contextmanager
+def jobs_at_rest(system: System) -> Iterator[str | None]:
+    """Have jobs begin with nothing meanwhile, so that they can be carried; gives why they cannot be, or None."""
+    if not has_jobs(system):
+        yield None
+        return
+    jobs = system.jobs
+    jobs.rest()
+    try:
+        yield jobs.hindrance()
+    finally:
+        jobs.go_on()

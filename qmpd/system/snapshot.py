@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.chardev.device import Chardev
 from qmpd.common.plain import to_plain
 from qmpd.machine import snapshot as machine_snapshot
-from qmpd.system.activities import make_activity
+from qmpd.system.activities import has_jobs, make_activity
 from qmpd.system.machine_state import put_memory, take_memory
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def put(system: System, state: Mapping[str, Any]) -> None:
         system.keep(inventory)
     put_memory(system, state["memory"])
     system.activities.restore(state["activities"], partial(make_activity, system))
+    if has_jobs(system):
+        system.jobs.come_together()
     if state["agent"] is not None and system.guest is not None:
         system.guest.have_agent().restore(state["agent"])
     if state["console"] is not None and system.guest is not None:

@@ -78,6 +78,10 @@ class Delete(SnapshotJob):
     __slots__ = ()
 
 
+CLASSES: dict[str, type[SnapshotJob]] = {each.__name__: each for each in (Save, Load, Delete)}
+"""All of them, by name: once one is over another process can have it."""
+
+
 def save(system: System, given: Mapping[str, Any], begun: Callable[[], None]) -> Save:
     """The job of `snapshot-save`, created.
 

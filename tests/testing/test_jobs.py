@@ -144,13 +144,25 @@ def test_waiting_for_what_no_job_can_be_is_refused(vm: VM) -> None:
         vm.wait_for_job("j", "redy")
 
 
-def test_a_machine_with_a_job_is_not_kept(vm: VM, client: Client) -> None:
+def test_a_machine_is_kept_with_its_job(vm: VM, client: Client) -> None:
+    """The job goes on in the machine that was kept, and in the one that goes back to it, from where it was."""
     _mirror(client)
-    with pytest.raises(ControlError, match="the job 'j' is there"):
-        vm.snapshot()
-    assert client("job-cancel", id="j") == {}
-    vm.clock.advance(1)
-    vm.wait_for_job("j", "null")
+    vm.clock.advance(30)
+    snapshot = vm.snapshot()
+    kept = client.job()
+    assert 0.29 < kept["offset"] / (10 * GIB) < 0.32
+    vm.clock.advance(73)
+    vm.wait_for_job("j", "ready")
+    client.close()
+    vm.restore(snapshot)
+    again = Client(vm.qmp_path)
+    assert again.job() | {"busy": True} == kept | {"busy": True}
+    vm.clock.advance(60)
+    assert again.job()["status"] == "running"
+    vm.clock.advance(13)
+    vm.wait_for_job("j", "ready")
+    assert again.job()["offset"] == 10 * GIB
+    again.close()
 
 
 IN_USE = "Node x is in use"

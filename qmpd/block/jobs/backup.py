@@ -11,20 +11,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from qmpd.block.bitmaps import rules
+from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.content import number_of
 from qmpd.block.copying import Copied, image_of
 from qmpd.block.drivers.saving import CopyBeforeWrite
 from qmpd.block.files import ALL, RESIZE
-from qmpd.block.jobs.block_job import BlockJob, BlockOptions, JobUser
+from qmpd.block.jobs.block_job import BlockJob, BlockOptions, job_user
 from qmpd.block.jobs.steps import JobFailure, Sleep, Work
 from qmpd.block.nodes import Drive
 from qmpd.block.placing import put_on, take_out
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
-    from qmpd.block.bitmaps.bitmap import DirtyBitmap
     from qmpd.block.content import Content
     from qmpd.block.jobs.home import Home
     from qmpd.block.jobs.steps import Steps
@@ -82,7 +82,7 @@ class Backup(BlockJob):
     __slots__ = (
         "_copier",
         "_filter",
-        "_is_begun",
+        "_is_chosen",
         "_is_created",
         "_keeps",
         "_kept",
@@ -105,8 +105,10 @@ class Backup(BlockJob):
         self._place = 0
         self._keeps = jobs.behaviour.backup_keeps_nodes
         self._kept: Drive | None = None
-        # Whether all of it could be created, and whether its work has begun.
-        self._is_created = self._is_begun = False
+        # Whether all of it could be created.
+        self._is_created = False
+        # Whether it is known what is to be copied.
+        self._is_chosen = False
         _check(jobs, options, source, target)
         if options.bitmap is not None:
             rules.freeze(source, options.bitmap)
@@ -211,15 +213,16 @@ class Backup(BlockJob):
         """Copy what is to be copied; without a background of its own, wait until it is cancelled."""
         options, copier = self._options, self._copier
         self._is_begun = True
-        if options.sync == "bitmap":
+        if options.sync == "bitmap" and not self._is_chosen:
             assert options.bitmap is not None
             copier.bitmap.take()
             copier.bitmap.merge(options.bitmap)
-        if options.sync == "top" and copier.size:
+        if options.sync == "top" and copier.size and not self._is_chosen:
             yield from self.pause_point()
             outcome = yield Work(copier.forget_unallocated)
             if outcome.error is not None:
                 raise outcome.error
+        self._is_chosen = True
         if options.sync == "none":
             while not self.is_cancelled:
                 if not self.pause_count:
@@ -302,10 +305,33 @@ class Backup(BlockJob):
                 break
         return _Round(size, place, first, moved=moved)
 
+    # Another process
+
+    def links(self) -> dict[str, Any]:
+        """How far its filter has copied, and what was written meanwhile."""
+        bitmap = self._options.bitmap
+        successor = None if bitmap is None else bitmap.successor
+        return {
+            "copied": None if self._filter is None else self._copier.copied,
+            "successor": None if successor is None else successor.snapshot(),
+        }
+
+    def taken_over(self, links: Mapping[str, Any]) -> None:
+        """Copy on with the filter that is there."""
+        options = self._options
+        if self._filter is not None:
+            self._copier = cast("CopyBeforeWrite", self._filter.content).copier
+            self._copier.copied = links["copied"]
+            self._copier.compress, self._copier.discards_source = options.compress, options.discard_source
+        if options.bitmap is not None and links["successor"] is not None:
+            options.bitmap.successor = DirtyBitmap.restore(links["successor"])
+            options.bitmap.successor.carried = False
+            self._source.bitmaps.insert(0, options.bitmap.successor)
+
     # Progress
 
     def _note(self) -> None:
-        if self._is_begun:
+        if self._is_begun and self._filter is not None:
             self.done, self.left = self._copier.copied, self._copier.left
 
     def _about(self) -> dict[str, Any]:
@@ -349,9 +375,8 @@ class Backup(BlockJob):
             self._note()
         if self._keeps and self.is_started:
             # The filter is out of the way, but still has it.
-            self._kept = JobUser(
-                "", node=self._target, writes=True, reads=False, stays=True, allowed=ALL & ~RESIZE, is_job=True
-            )
+            self._kept = job_user(self._target, ALL & ~RESIZE, reads=False, writes=True)
+            self._kept.is_job = True
             self._target.drives.append(self._kept)
         self._let_go(self.jobs)
         super().clean()

@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qmpd.block.files import ALL, READ, RESIZE, WRITE
+from qmpd.block.files import ALL, RESIZE
 from qmpd.block.jobs.drains import Drains, drains_of
 from qmpd.block.jobs.job import Job
 from qmpd.block.jobs.rate import RateLimit
@@ -34,13 +34,9 @@ class BlockOptions(Options):
     speed: int = 0
 
 
-class JobUser(Drive):
-    """What a job has of a node that it reads, and may write: QEMU's BlockBackend without a device or a name."""
-
-    @property
-    def does(self) -> int:
-        """It reads, or only writes."""
-        return (READ if self.reads else 0) | (WRITE if self.writes else 0)
+def job_user(node: BlockNode | None, allowed: int, *, reads: bool = True, writes: bool = False) -> Drive:
+    """What a job has of a node that it reads, or may write: QEMU's BlockBackend without a device or a name."""
+    return Drive("", node=node, stays=True, allowed=allowed, reads=reads, writes=writes, works=True)
 
 
 class BlockJob(Job):
@@ -49,7 +45,8 @@ class BlockJob(Job):
     DRAINS: ClassVar[str] = ""
     """What `JobBehaviour.job_drains` calls this kind."""
 
-    __slots__ = ("_delay", "_frozen", "_held", "_use", "io_status", "limit", "nodes", "paths", "speed")
+    GOES_ON: ClassVar[bool] = True
+    __slots__ = ("_delay", "_frozen", "_held", "_is_begun", "_use", "io_status", "limit", "nodes", "paths", "speed")
 
     def __init__(self, jobs: Home, options: BlockOptions, node: BlockNode) -> None:
         """It is created, on a node.
@@ -61,6 +58,8 @@ class BlockJob(Job):
         # What it reads and writes: `read` or `write`, and the node.
         self.paths: list[tuple[str, BlockNode]] = []
         self._frozen: list[BlockNode] = []
+        # Whether its work has begun.
+        self._is_begun = False
         self._held: list[Drive] = []
         try:
             super().__init__(jobs, options)
@@ -141,7 +140,7 @@ class BlockJob(Job):
     def use(self, node: BlockNode, role: str = "") -> None:
         """Be a user of its node, in the releases whose jobs are; in others hold it as its `role`, where it has one."""
         if self.jobs.behaviour.job_uses_node:
-            self._use = JobUser("", stays=True, allowed=ALL & ~RESIZE if role else ALL, node=node)
+            self._use = job_user(node, ALL & ~RESIZE if role else ALL)
             node.drives.append(self._use)
         elif role:
             self.hold(node, role)

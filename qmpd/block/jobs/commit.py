@@ -103,7 +103,9 @@ class Commit(BlockJob):
         top, base = self._top.port, self._base.port
         assert top is not None
         assert base is not None
-        size = self.left = top.size
+        size = top.size
+        if not self._is_begun:
+            self._is_begun, self.left = True, size
         if base.size < size:
             outcome = yield Work(lambda: base.truncate(size))
             if outcome.error is not None:

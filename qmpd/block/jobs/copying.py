@@ -12,7 +12,6 @@ from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from qmpd.block.jobs.dirty import Dirty
     from qmpd.block.nodes import BlockNode
@@ -48,7 +47,6 @@ class MirrorOptions(BlockOptions):
     filter_name: str = ""
     replaces: str | None = None
     backing: str = "leave"
-    open_backing: Callable[[], None] | None = None
     zero_target: bool = False
     looks_for_zeros: bool = False
 
@@ -66,13 +64,13 @@ class Request(NamedTuple):
 class Copy:
     """Copies what is dirty of one node to another, `buffer` bytes at once."""
 
-    __slots__ = ("_counts_zeros", "_options", "_place", "_source", "_target", "buffer", "dirty")
+    __slots__ = ("_counts_zeros", "_options", "_source", "_target", "buffer", "dirty", "place")
 
     def __init__(self, options: MirrorOptions, source: BlockNode, target: BlockNode, buffer: int, dirty: Dirty) -> None:
         self._options = options
         self._source = source
         self._target = target
-        self._place = 0
+        self.place = 0
         self._counts_zeros = False
         self.buffer = buffer
         self.dirty = dirty
@@ -125,7 +123,7 @@ class Copy:
         """
         self._counts_zeros = limited and self.counts_zeros()
         done: list[Request] = []
-        offset, length = self.dirty.next(self._place, most) or (0, 0)
+        offset, length = self.dirty.next(self.place, most) or (0, 0)
         buffer, requests = self.buffer, REQUESTS
         while length > 0 and buffer > 0 and requests > 0:
             request = self._copy_first(offset, length, buffer)
@@ -136,7 +134,7 @@ class Copy:
         for request in done:
             if request.error:
                 self.dirty.set(request.offset, request.length)
-        self._place = offset
+        self.place = offset
         return done
 
     def _copy_first(self, offset: int, length: int, most: int) -> Request:

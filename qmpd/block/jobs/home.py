@@ -25,6 +25,7 @@ class Home(Protocol):
     graph: BlockGraph
     words: Callable[[Refusal], str]
     apart: Callable[[Callable[[], object]], None]
+    rests: bool
 
     @property
     def activities(self) -> Activities:
@@ -41,6 +42,9 @@ class Home(Protocol):
 
     def add(self, job: Any) -> None:
         """There is a job."""
+
+    def place(self, job: Any, newer: int) -> None:
+        """There is a job that has come from another process, where so many were newer."""
 
     def remove(self, job: Any) -> None:
         """A job is gone."""
@@ -62,6 +66,12 @@ class Home(Protocol):
 
     def end_drain(self, drain: Any) -> None:
         """Nobody needs that any more."""
+
+    def drain_as_plain(self, drain: Any) -> list[list[str]]:
+        """A drain of certain nodes as plain data."""
+
+    def adopt_drain(self, plain: list[list[str]]) -> Any:
+        """The same drain again, in another process."""
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
         """Emit an event."""

@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qmpd.block.executor import Outcome
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.errors import text as error_text
-from qmpd.block.jobs.states import ENDED, TRANSITIONS, VERBS, JobStatus
+from qmpd.block.jobs.asked import Asked
+from qmpd.block.jobs.states import ENDED, JobStatus
 from qmpd.block.jobs.steps import Failed, JobFailure, Sleep, Work, failed
 from qmpd.block.jobs.transaction import JobTransaction
 from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
-from qmpd.schedule.activity import Activity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qmpd.block.jobs.home import Home
     from qmpd.block.jobs.steps import Options, Steps
     from qmpd.block.nodes import BlockNode
 
 
-class Job(Activity[JobStatus]):
+class Job(Asked):
     """One job.  `done` and `left` are its progress, in what its kind counts in; `error` is why it has failed."""
 
-    CALLED: ClassVar[str] = "job status"
-    TRANSITIONS: ClassVar = TRANSITIONS
-    VERBS: ClassVar = VERBS
-    ENDS: ClassVar = frozenset({JobStatus.NULL})
+    GOES_ON: ClassVar[bool] = False
+    """Whether another process can go on with it: `run` may be called again, and goes on from its attributes."""
     __slots__ = (
-        "_asleep", "_body", "_outcome", "_owed", "auto_dismiss", "auto_finalize", "busy", "cancelled", "deferred",
-        "done", "error", "force_cancelled", "identifier", "jobs", "left", "pause_count", "paused", "transaction",
-        "user_paused",
+        "_asleep", "_body", "_outcome", "_owed", "_put_off", "auto_dismiss", "auto_finalize", "busy", "cancelled",
+        "deferred", "done", "error", "force_cancelled", "identifier", "jobs", "left", "pause_count", "paused",
+        "transaction",
     )  # fmt: skip
 
     def __init__(self, jobs: Home, options: Options) -> None:
@@ -66,6 +66,8 @@ class Job(Activity[JobStatus]):
         # What came of a piece of work that it was not told of yet; whether it still waits for that.
         self._outcome: Outcome | None = None
         self._owed = False
+        # A piece of work that it does not begin with yet.
+        self._put_off: Work | None = None
         self.transaction.add(self)
         jobs.add(self)
         self.tell_created()
@@ -258,17 +260,26 @@ class Job(Activity[JobStatus]):
             self._work_ended()
             return
         if isinstance(wait, Work):
-            self._owed = True
-            number = 0 if wait.counts is None else self.jobs.take_fault(self)
-            if number:
-                self._worked(Outcome(error=OSError(number, error_text(number))), wait)
-            else:
-                self.jobs.do(wait.do, lambda outcome: self._worked(outcome, wait))
+            self._put_off = wait
+            if not self.jobs.rests:
+                self.begin_work()
             return
         self.busy = False
         self._asleep = wait.idle or wait.delay is not None
         if wait.delay is not None:
             self.jobs.activities.due(self.name, wait.delay)
+
+    def begin_work(self) -> None:
+        """Begin with the piece of work that was put off, if there is one."""
+        work, self._put_off = self._put_off, None
+        if work is None:
+            return
+        self._owed = True
+        number = 0 if work.counts is None else self.jobs.take_fault(self)
+        if number:
+            self._worked(Outcome(error=OSError(number, error_text(number))), work)
+        else:
+            self.jobs.do(work.do, lambda outcome: self._worked(outcome, work))
 
     def _worked(self, outcome: Outcome, work: Work) -> None:
         """A piece of work is done; the job goes on in the main loop's next pass."""
@@ -286,6 +297,8 @@ class Job(Activity[JobStatus]):
     def _step(self) -> None:
         if self._owed:
             self.take_outcome()
+        elif self._put_off is not None:
+            self.begin_work()
         elif self._asleep:
             self._asleep = False
             self._go_on()
@@ -326,13 +339,65 @@ class Job(Activity[JobStatus]):
         self.require("fail")
         if self._body is not None and not self.deferred:
             self._body.close()
-            self._outcome, self._owed, self._asleep, self.busy = None, False, False, True
+            self._outcome, self._owed, self._put_off, self._asleep, self.busy = None, False, None, False, True
             self.error = Failed(errno.EIO, reason)
             self._work_ended()
 
+    @property
+    def puts_off(self) -> bool:
+        """Whether it has a piece of work to begin with, and does not yet."""
+        return self._put_off is not None
+
+    def note_done(self) -> None:
+        """Note what has come of its work by now; the next piece comes when it would have."""
+        left = self.jobs.activities.left(self.name) or 0
+        if self.take_outcome() and self._put_off is not None:
+            self.jobs.activities.due(self.name, left)
+
+    def come(self, *, goes_on: bool) -> None:
+        """It is in another process now; `goes_on`: it has something to do when its next step is due."""
+        self._outcome, self._owed, self._put_off, self.busy = None, False, None, False
+        self._asleep |= goes_on
+
     def hindrance(self) -> str | None:
-        """Its place in its work is not plain data."""
-        return f"the job '{self.identifier}' is there"
+        """Its place in its work is plain data only for those kinds that say so, while it waits, or once it is over."""
+        if self.deferred:
+            return None
+        waits = self._put_off is not None or not self.busy
+        return None if self.GOES_ON and waits else f"the job '{self.identifier}' is there"
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a process needs to go on with it (`qmpd.block.jobs.carrying`)."""
+        from qmpd.block.jobs import carrying
+
+        return {**super().snapshot(), **carrying.take(self)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with it: from where it waits."""
+        from qmpd.block.jobs import carrying
+
+        super().restore(state)
+        carrying.put(self, state)
+        self._body = self._rest_of_life()
+        if not self.deferred:
+            next(self._body)
+
+    def _rest_of_life(self) -> Steps:
+        """What is left of its work, where another process has begun with it."""
+        if self.paused:
+            yield Sleep(None)
+            self.paused = False
+            self.enter(JobStatus.READY if self.state is JobStatus.STANDBY else JobStatus.RUNNING)
+        else:
+            yield Sleep(None)
+        yield from self.run()
+
+    def taken_over(self, links: Mapping[str, Any]) -> None:
+        """It has come from another process: be again what others know it as (`links` gives what `links` gave)."""
+
+    def links(self) -> dict[str, Any]:
+        """What of it is not its own attribute, as plain data."""
+        return {}
 
     def pause(self) -> None:
         """Somebody needs it to be quiet."""
@@ -348,63 +413,6 @@ class Job(Activity[JobStatus]):
         self.pause_count -= 1
         if not self.pause_count:
             self.wake(asleep=False)
-
-    def user_pause(self) -> None:
-        """The user pauses it (`job-pause`).
-
-        :raise Refusal: it cannot be, or is.
-        """
-        self.ask("pause")
-        if self.user_paused:
-            raise Refusal("job-paused")
-        self.user_paused = True
-        self.pause()
-
-    def user_resume(self) -> None:
-        """The user resumes it (`job-resume`).
-
-        :raise Refusal: it cannot be, or the user has not paused it.
-        """
-        if not self.user_paused or self.pause_count <= 0:
-            raise Refusal("job-not-paused")
-        self.ask("resume")
-        self.resumed_by_user()
-        self.user_paused = False
-        self.resume()
-
-    def user_complete(self) -> None:
-        """The user completes it (`job-complete`).
-
-        :raise Refusal: it cannot be.
-        """
-        self.ask("complete")
-        if self.cancelled:
-            raise Refusal("job-not-completed", id=self.identifier)
-        self.complete()
-
-    def user_cancel(self, *, force: bool) -> None:
-        """The user cancels it (`job-cancel`).
-
-        :raise Refusal: it cannot be.
-        """
-        self.ask("cancel")
-        self.cancel(force=force)
-
-    def user_finalize(self) -> None:
-        """The user lets its effect become visible (`job-finalize`).
-
-        :raise Refusal: it has not come that far.
-        """
-        self.ask("finalize")
-        self.transaction.finalize()
-
-    def user_dismiss(self) -> None:
-        """The user does not need its result any more (`job-dismiss`).
-
-        :raise Refusal: it has none yet.
-        """
-        self.ask("dismiss")
-        self.dismiss()
 
     def cancel(self, *, force: bool) -> None:
         """Cancel it, or dismiss it where it is over."""
@@ -485,16 +493,3 @@ class Job(Activity[JobStatus]):
         self.enter(JobStatus.NULL)
         self.jobs.remove(self)
         self.gone()
-
-    def error_words(self) -> str | None:
-        """What is told of its failure; None where there was none."""
-        why = None if self.error is None else self.error.why
-        return self.jobs.words(why) if isinstance(why, Refusal) else why
-
-    def query(self) -> dict[str, Any]:
-        """What `query-jobs` tells of it (QAPI `JobInfo`)."""
-        found: dict[str, Any] = {
-            "id": self.identifier, "type": self.KIND, "status": str(self.state), "current-progress": self.done,
-            "total-progress": self.total,
-        }  # fmt: skip
-        return found | ({} if self.error is None else {"error": self.error_words()})

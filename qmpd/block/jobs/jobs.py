@@ -37,6 +37,10 @@ class Drain:
         self._nodes = nodes
         self.jobs: list[Job] = []
 
+    def names(self) -> list[str]:
+        """The names of its nodes."""
+        return [node.name for node in self._nodes or ()]
+
     def touches(self, nodes: Collection[BlockNode]) -> bool:
         """Whether it is about one of these, or what is below one."""
         return bool(nodes) and (self._nodes is None or any(reaches(at, node) for at in nodes for node in self._nodes))
@@ -56,8 +60,25 @@ class Jobs:
     """All jobs of one machine, the newest first (as all queries have them)."""
 
     __slots__ = (
-        "_all", "_drains", "_forgotten", "_left", "_machine", "apart", "behaviour", "executor", "faults", "graph",
-        "is_limited", "pace", "pass_limits", "tell", "wait_at", "words",
+        "_all",
+        "_awaited",
+        "_drains",
+        "_forgotten",
+        "_left",
+        "_machine",
+        "_newer",
+        "apart",
+        "behaviour",
+        "executor",
+        "faults",
+        "graph",
+        "is_limited",
+        "pace",
+        "pass_limits",
+        "rests",
+        "tell",
+        "wait_at",
+        "words",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +109,12 @@ class Jobs:
         self.pass_limits = requests.pass_limits
         self.pace = pace
         self.faults: Faults | None = None
+        # Whether no job begins with a piece of work now.
+        self.rests = False
+        # The drains that have come from another process, and the names of the jobs that they keep quiet.
+        self._awaited: list[tuple[Drain, list[str]]] = []
+        # How many jobs were newer than each that has come so, as long as not all have.
+        self._newer: dict[str, int] = {}
         self._all: list[Job] = []
         self._drains: list[Drain] = []
         # Those that nobody ends, by their nodes.
@@ -118,6 +145,12 @@ class Jobs:
     def add(self, job: Any) -> None:
         """There is a job."""
         self._all.insert(0, job)
+
+    def place(self, job: Any, newer: int) -> None:
+        """There is a job that has come from another process, where so many were newer."""
+        self._newer[job.identifier] = newer
+        self._all.append(job)
+        self._all.sort(key=lambda each: self._newer[each.identifier])
 
     def remove(self, job: Any) -> None:
         """A job is gone."""
@@ -229,6 +262,44 @@ class Jobs:
         for _ in range(times if self._all else 0):
             with self.drained(all_nodes=True):
                 pass
+
+    # Another process
+
+    def rest(self) -> None:
+        """Have no job begin with a piece of work, and note what was done, until `go_on`."""
+        self.rests = True
+        self.executor.settle()
+        more = True
+        while more:
+            for job in self:
+                job.note_done()
+            more = self.run_turn()
+
+    def go_on(self) -> None:
+        """Jobs begin with their work again, each when it is due."""
+        self.rests = False
+
+    def hindrance(self) -> str | None:
+        """Why jobs cannot be carried to another process, but for each one's own reasons; None where they can."""
+        return "a source stays drained whose backup has failed" if self._forgotten else None
+
+    def drain_as_plain(self, drain: Drain) -> list[list[str]]:
+        """A drain of certain nodes, as the names of those and of the jobs that it keeps quiet."""
+        return [drain.names(), [job.identifier for job in drain.jobs]]
+
+    def adopt_drain(self, plain: list[list[str]]) -> Drain:
+        """The same drain again; its jobs are there once all have come (`come_together`)."""
+        drain = Drain([self.graph.nodes[name] for name in plain[0] if name in self.graph.nodes])
+        self._drains.append(drain)
+        self._awaited.append((drain, plain[1]))
+        return drain
+
+    def come_together(self) -> None:
+        """All jobs of another process have come."""
+        for drain, names in self._awaited:
+            drain.jobs += [job for job in self if job.identifier in names]
+        self._awaited.clear()
+        self._newer.clear()
 
     # Changes of the graph
 

@@ -11,25 +11,26 @@ import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.bitmaps.rules import release
-from qmpd.block.content import number_of
+from qmpd.block.content import Gone, number_of
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.mirror_top import MirrorTop
 from qmpd.block.files import ALL, UNCHANGED
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
-from qmpd.block.jobs.block_job import BlockJob, JobUser
+from qmpd.block.jobs.block_job import BlockJob, job_user
 from qmpd.block.jobs.copying import BUFFER, FAR, Copy, Request, moved
 from qmpd.block.jobs.dirty import Dirty
 from qmpd.block.jobs.drains import drains_of
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.nodes import Drive, below
+from qmpd.block.opening import open_backing
 from qmpd.block.permissions import refresh
 from qmpd.block.placing import put_on, replace, take_out
 from qmpd.block.reopening import reopen
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from qmpd.block.content import Content
     from qmpd.block.executor import Outcome
@@ -103,7 +104,7 @@ class Mirror(BlockJob):
         self._content = content
         label = f"{self.KIND} job '{options.identifier}'"
         self._reader = Drive("", label=label, stays=True, allowed=ALL, is_job=not jobs.behaviour.job_uses_node)
-        self._user = JobUser("", writes=True, reads=False, stays=True, allowed=self.lets_others())
+        self._user = job_user(None, self.lets_others(), reads=False, writes=True)
         try:
             super().__init__(jobs, options, node)
         except Refusal:
@@ -195,11 +196,14 @@ class Mirror(BlockJob):
 
     def run(self) -> Steps:
         """Copy what is dirty until it is completed or cancelled."""
-        yield from self._begin()
+        if not self._is_begun:
+            yield from self._begin()
+            self._is_begun = True
         if self._size:
             yield from self._copy_all()
         else:
-            self.become_ready()
+            if not self.is_ready:
+                self.become_ready()
             while not self._is_to_end:
                 yield from self.idle()
                 if self.is_cancelled:
@@ -370,8 +374,8 @@ class Mirror(BlockJob):
                 if image.children.get("backing") is not backing:
                     self.jobs.changed_as("mirror-backing")
                     graph.set_backing(image, backing)
-            elif options.backing == "open" and options.open_backing is not None:
-                options.open_backing()
+            elif options.backing == "open":
+                open_backing(graph, self._target)
         except Refusal as refusal:
             if graph.complain is not None:
                 graph.complain(self.jobs.words(refusal))
@@ -412,7 +416,7 @@ class Mirror(BlockJob):
         above, self._filter = self._filter, None
         if keep:
             above.options = {}
-            self._kept = JobUser("", reads=False, stays=True, allowed=ALL, node=above)
+            self._kept = job_user(above, ALL, reads=False)
             above.drives.append(self._kept)
         take_out(self.jobs.graph, above, above.children["backing"])
 
@@ -435,6 +439,33 @@ class Mirror(BlockJob):
     def options_of_filter(self, jobs: Home) -> dict[str, Any]:
         """What its node on the source is told."""
         return {} if jobs.behaviour.mirror_reads_source else {"writes-only": True}
+
+    # Another process
+
+    def links(self) -> dict[str, Any]:
+        """Where it copies, who notes what is written, and what it keeps quiet."""
+        both = [node for node in (self._source, self._filter) if node is not None]
+        places = [node.name for node in both if self._dirty in node.bitmaps]
+        return {
+            "copy": [self._copy.buffer, self._copy.place], "notes": places,
+            "copies": self._content.copier is not None, "watches": self._touched in self._source.watchers,
+            "drain": None if self._drain is None else self.jobs.drain_as_plain(self._drain),
+        }  # fmt: skip
+
+    def taken_over(self, links: Mapping[str, Any]) -> None:
+        """Copy on; hear of what is written."""
+        buffer, place = links["copy"]
+        self._copy = Copy(self._options, self._source, self._target, buffer, self._dirty)
+        self._copy.place = place
+        self._drain = None if links["drain"] is None else self.jobs.adopt_drain(links["drain"])
+        content = None if self._filter is None else self._filter.content
+        self._content = content if isinstance(content, MirrorTop) else MirrorTop(Gone())
+        if links["copies"]:
+            self._content.copier = self
+        for name in links["notes"]:
+            self.jobs.graph.nodes[name].bitmaps.insert(0, self._dirty)
+        if links["watches"]:
+            self._source.watchers.append(self._touched)
 
     # Asking and changing it
 

@@ -51,7 +51,7 @@ class Stream(BlockJob):
     KIND: ClassVar[str] = "stream"
     DRAINS: ClassVar[str] = "stream"
 
-    __slots__ = ("_filter", "_image", "_options", "_user", "_was_read_only")
+    __slots__ = ("_filter", "_image", "_met", "_options", "_user", "_was_read_only")
 
     def __init__(self, jobs: Home, options: StreamOptions, node: BlockNode) -> None:
         """It is created.
@@ -59,6 +59,8 @@ class Stream(BlockJob):
         :raise Refusal: it cannot be.
         """
         self._options = options
+        # The first error that has not stopped it.
+        self._met = 0
         self._image = chain.unfiltered(node)
         self._filter: BlockNode | None = None
         self._user = Drive("", stays=True, allowed=ALL)
@@ -110,8 +112,9 @@ class Stream(BlockJob):
         top = self._image.port
         if not behind or top is None:
             return
-        size = self.left = top.size
-        error = 0
+        size = top.size
+        if not self._is_begun:
+            self._is_begun, self.left = True, size
         while self.done < size:
             yield from self.rest()
             if self.is_cancelled:
@@ -123,15 +126,15 @@ class Stream(BlockJob):
                 action = self.met_error(self._options.on_error, chunk.error, reading=True)
                 if action == "stop":
                     continue
-                error = error or chunk.error
+                self._met = self._met or chunk.error
                 if action == "report":
                     break
             self.advance(min(chunk.length, size - self.done))
             if chunk.copied:
                 self.count(chunk.length)
-        if error:
+        if self._met:
             # What was behind it is still needed, though the error was ignored.
-            raise JobFailure(error)
+            raise JobFailure(self._met)
 
     def prepare(self) -> None:
         """Nothing but what is behind the bottom is behind the image from now on."""

@@ -138,28 +138,13 @@ def drive_mirror(system: System, session: Client, arguments: Arguments) -> objec
         try:
             _start(
                 system, node, target, {**arguments, "sync": sync}, zero_target=sync == "full" and exists,
-                backing="open" if exists else "source", open_backing=lambda: open_backing(graph, target),
+                backing="open" if exists else "source",
             )
         finally:
             graph.release(target)
         return EMPTY
 
     return go_on() if image is None else after_making(system, image, go_on)
-
-
-def open_backing(graph: BlockGraph, target: BlockNode) -> None:
-    """Open what an image says is behind it.
-
-    :raise Refusal: it cannot be opened.
-    """
-    recorded = target.image.get("full-backing-filename")
-    if recorded is None or "backing" in target.children:
-        return
-    options = of_file(
-        str(recorded), target.image.get("backing-filename-format"), read_only=True, json_parser=graph.json_parser
-    )
-    graph.set_backing(target, Opener(graph).open(options))
-    target.backing_as_recorded = True
 
 
 def after_making(system: System, image: NewImage, go_on: Callable[[], object]) -> object:

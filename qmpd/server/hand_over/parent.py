@@ -43,6 +43,7 @@ from qmpd.server.connection import Connection
 from qmpd.server.hand_over import frames, snapshot
 from qmpd.server.hand_over.child_process import Child, Refused, require
 from qmpd.server.systemd import notify
+from qmpd.system.activities import jobs_at_rest
 
 if TYPE_CHECKING:
     from qmpd.control.recorder import Recorder
@@ -128,9 +129,10 @@ class Parent:
         session.deferred = None
         vm.dispatcher.go_on(session)
         request = Request(session, deferred.message, timeout)
-        reason = self._busy()
-        if reason is None:
-            reason = self._hand_over(request)
+        with jobs_at_rest(vm.system) as reason:
+            reason = reason or self._busy()
+            if reason is None:
+                reason = self._hand_over(request)
         if reason is None:
             vm.handed_over = True
             vm.system.exit_status = 0
@@ -204,13 +206,15 @@ class Parent:
 
     async def _send_clone(self, child: Child, until: float) -> None:
         vm = self._vm
+        with jobs_at_rest(vm.system):
+            state = snapshot.take(vm).state
         await child.send({
             "kind": "prepare",
             "format": frames.FORMAT,
             "settings": to_plain(vm.settings),
             "log": [log.level, log.name],
             "commands": [name for name, entry in vm.dispatcher.commands.items() if entry is not None],
-            "state": snapshot.take(vm).state,
+            "state": state,
         })
         await child.answers("complete")
         recorder = self._recorder

@@ -19,6 +19,7 @@ from qmpd.server.descriptors import DescriptorSocket
 from qmpd.server.listener import Listener
 from qmpd.server.pid_file import PidFile
 from qmpd.system import snapshot as system_snapshot
+from qmpd.system.activities import jobs_at_rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,10 +117,11 @@ def take_alone(vm: VirtualMachine) -> dict[str, Any]:
         raise ValueError("a machine to which clients have handed over files cannot be kept")
     if any(activity.carried is Carried.AGAIN for _, activity in vm.system.activities):
         raise ValueError("a machine that is executing a command cannot be kept")
-    hindrance = vm.system.activities.hindrance()
-    if hindrance is not None:
-        raise ValueError(hindrance)
-    state = copy.deepcopy(take(vm).state)
+    with jobs_at_rest(vm.system) as hindrance:
+        hindrance = hindrance or vm.system.activities.hindrance()
+        if hindrance is not None:
+            raise ValueError(hindrance)
+        state = copy.deepcopy(take(vm).state)
     state |= {"files": None, "clients": [], "ready": [], "listeners": [], "pid_file": None}
     state.pop("transcript", None)
     if state["puppeteer"] is not None:
