@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qmpd.block.graph import BlockGraph
+    from qmpd.block.jobs.home import Home
     from qmpd.block.jobs.job import Job
-    from qmpd.block.jobs.jobs import Jobs
 
 CLASSES: dict[str, type[Job]] = {
     each.__name__: each for each in (Mirror, ActiveCommit, Backup, Commit, Stream, Create, Amend)
@@ -89,7 +89,7 @@ def _plain(graph: BlockGraph, value: Any) -> Any:
     return _LOST
 
 
-def make(jobs: Jobs, state: Mapping[str, Any]) -> Job:
+def make(jobs: Home, state: Mapping[str, Any]) -> Job:
     """A job that is to be restored from what `take` gave.
 
     :raise ValueError: this program knows no such job.
@@ -110,7 +110,7 @@ def put(job: Job, state: Mapping[str, Any]) -> None:
         setattr(job, name, reading.value(value))
     job.come(goes_on=state["goes-on"])
     together = state["together"]
-    others = [each for each in jobs if each.identifier in together]  # type: ignore[attr-defined]
+    others = [each for each in jobs if each.identifier in together]
     job.transaction = others[0].transaction if others else JobTransaction()
     if job.identifier in together:
         job.transaction.jobs.append(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from qmpd.block.executor import Outcome
     from qmpd.block.graph import BlockGraph
@@ -42,6 +42,15 @@ class Home(Protocol):
 
     def add(self, job: Any) -> None:
         """There is a job."""
+
+    def take(self, job: Any) -> dict[str, Any]:
+        """A job as plain data."""
+
+    def put(self, job: Any, state: Mapping[str, Any]) -> None:
+        """Have a job be what `take` gave."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """All jobs."""
 
     def place(self, job: Any, newer: int) -> None:
         """There is a job that has come from another process, where so many were newer."""

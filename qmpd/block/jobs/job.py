@@ -368,16 +368,12 @@ class Job(Asked):
 
     def snapshot(self) -> dict[str, Any]:
         """What a process needs to go on with it (`qmpd.block.jobs.carrying`)."""
-        from qmpd.block.jobs import carrying
-
-        return {**super().snapshot(), **carrying.take(self)}
+        return {**super().snapshot(), **self.jobs.take(self)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with it: from where it waits."""
-        from qmpd.block.jobs import carrying
-
         super().restore(state)
-        carrying.put(self, state)
+        self.jobs.put(self, state)
         self._body = self._rest_of_life()
         if not self.deferred:
             next(self._body)

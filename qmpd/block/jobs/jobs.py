@@ -17,7 +17,7 @@ _ALL = 1 << 63
 _LEAST = 65536
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from qmpd.block.executor import Executor, Outcome
     from qmpd.block.graph import BlockGraph
@@ -264,6 +264,18 @@ class Jobs:
                 pass
 
     # Another process
+
+    def take(self, job: Any) -> dict[str, Any]:
+        """A job as plain data."""
+        from qmpd.block.jobs import carrying
+
+        return carrying.take(job)
+
+    def put(self, job: Any, state: Mapping[str, Any]) -> None:
+        """Have a job be what `take` gave."""
+        from qmpd.block.jobs import carrying
+
+        carrying.put(job, state)
 
     def rest(self) -> None:
         """Have no job begin with a piece of work, and note what was done, until `go_on`."""
