@@ -465,7 +465,8 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write(
         f"seed {seed}, {time.monotonic() - start:.0f} seconds: {told['migrations']} migrations,"
         f" {told['answers']} answers; {told['cuts']} cuts, after which {told['completed']} machines were at the other"
-        f" side, {told['failed']} went on where they were and {told['doubtful']} when they were told to{wrong or '; nothing lost or wrong'}\n"
+        f" side, {told['failed']} went on where they were and {told['doubtful']} when they were told to"
+        f"{wrong or '; nothing lost or wrong'}\n"
     )
     return int(bool(wrong))
 

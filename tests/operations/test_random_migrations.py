@@ -38,7 +38,7 @@ RELEASES = ("7.2", "10.0", "11.1")
 TRIES = 3
 
 # Capabilities of both sides, and of the source alone.
-_BOTH = ("return-path", "xbzrle", "postcopy-ram", "release-ram", "late-block-activate", "validate-uuid")
+_BOTH = ("return-path", "xbzrle", "postcopy-ram", "release-ram", "late-block-activate", "validate-uuid", "multifd")
 _SOURCE = ("pause-before-switchover", "auto-converge", "xbzrle", "return-path")
 _HELD = {"max_bandwidth": 4096, "downtime_limit": 1, "max_postcopy_bandwidth": 4096}
 _FREE = {"max_bandwidth": 0, "downtime_limit": 300, "max_postcopy_bandwidth": 0}
