@@ -415,8 +415,7 @@ def _cut_one(folder: Path, source: Host, target: Host, limit: int, watch: Watch,
             # the machine stands still where it was.
             told["doubtful"] += 1
             source.client.ask("cont")
-            if not source.is_running:
-                raise Wrong(f"after {limit} bytes the machine is lost")
+            source.client.until(lambda _: source.is_running, "the machine")
             return source
         source.end()
         return target
