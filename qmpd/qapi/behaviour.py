@@ -74,6 +74,8 @@ ABOUT: dict[str, str] = {
     "inactive_children_refused": "an active node is refused an inactive one below it; came between 7.2 and 10.0",
     "dump_begin_checked": "dump-guest-memory refuses a part that begins at a negative address; false: it takes that for"
     " a large one, and finds little there; changed between 7.2 and 10.0",
+    "dumps_have_sections": "an ELF file of a dump has two section headers before its program headers, and tells that"
+    " its own header has 8 bytes; came between 5.2 and 7.2",
     "grouped_actions_checked_first": "a transaction that is grouped is refused for an action that cannot be before all"
     " else; false: when that action's turn comes, and abort is taken; changed between 7.2 and 10.0",
     "graph_change_drains": "whether a change of the block graph drains all disks, and so pauses jobs for a moment:"
@@ -328,6 +330,7 @@ class Behaviour:
     moved_disks_stay_shared: bool = False
     inactive_children_refused: bool = True
     dump_begin_checked: bool = False
+    dumps_have_sections: bool = True
     grouped_actions_checked_first: bool = True
     graph_change_drains: str = "each"
     backup_keeps_nodes: bool = False

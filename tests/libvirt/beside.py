@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +94,8 @@ class Side:
         """`other` is where domains move to."""
         self.libvirt = libvirt
         self.other = other
+        self._pool = ThreadPoolExecutor(1)
+        self._begun: Future[str] | None = None
 
     def play(self, group: Group) -> list[str]:
         """What each row of a group prints, and the events of all of it, made comparable."""
@@ -167,6 +169,17 @@ class Side:
             return ""
         if words[0] == "map":
             return _content(run(["qemu-img", "map", "--output=json", *words[1:]]))
+        if words[0] == "elf":
+            return run(["readelf", "-hlnW", *words[1:]])
+        if words[0] == "moved":
+            described = run(self.libvirt.command("dumpxml", "vm", "--migratable"))
+            self.libvirt.file("moved.xml", described.replace("top.qcow2", "there.qcow2"))
+            return ""
+        if words[0] == "begin":
+            self._begun = self._pool.submit(run, self.libvirt.command(*words[1:]))
+            return ""
+        if words[0] == "ended":
+            return "nothing was begun" if self._begun is None else self._begun.result()
         tool = f"qemu-{words[0]}"
         if words[0] == "there":
             return run(self._there.command(*words[1:]))

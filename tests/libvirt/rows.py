@@ -1,7 +1,9 @@
 """The rows that are played with qmpd and with QEMU side by side: groups of commands on one domain.
 
 A line is a command of virsh, or `img ...` for `qemu-img`, `map ...` for `qemu-img map` without the places in the image,
-`io ...` for `qemu-io`, `sleep SECONDS`, or `until PATTERN` and a command that is asked again until its text has that.
+`io ...` for `qemu-io`, `elf ...` for `readelf`, `sleep SECONDS`, or `until PATTERN` and a command that is asked again
+until its text has that.  `begin` and a command of virsh goes on beside the rows that follow, until `ended` tells
+what it has printed.  `moved` describes the domain in `@/moved.xml` with its first disk in another image, `there.qcow2`.
 `@` is the folder of the side.
 """
 
@@ -679,7 +681,9 @@ GROUPS: Sequence[Group] = (
         "dumps",
         """
         start vm
+        sleep 1
         dump vm @/vm.elf --memory-only
+        elf @/vm.elf
         dump vm @/vm.kdump --memory-only --format kdump-zlib
         dump vm @/vm.kdump --memory-only --format kdump-lzo
         dump vm @/vm.kdump --memory-only --format kdump-snappy
@@ -743,6 +747,48 @@ GROUPS: Sequence[Group] = (
         destroy vm
         {_found("one.qcow2", "two.qcow2", "three.qcow2")}
         """,
+    ),
+    _disks(
+        "storage-migration",
+        f"""
+        start vm
+        {_guest("write -P 1 2M 64k")}
+        img create -f qcow2 @/there.qcow2 8M
+        moved
+        {_MIGRATE} --unsafe --copy-storage-all --migrate-disks vda --xml @/moved.xml
+        domstate vm --reason
+        there domstate vm --reason
+        there domblklist vm
+        there domjobinfo vm --completed
+        there destroy vm
+        img check @/there.qcow2
+        map @/there.qcow2
+        img compare @/there.qcow2 @/top.qcow2
+        start vm
+        img create -f qcow2 -b @/base.qcow2 -F qcow2 @/there.qcow2 8M
+        {_guest("write -P 3 3M 64k")}
+        {_MIGRATE} --unsafe --copy-storage-inc --migrate-disks vda --xml @/moved.xml --p2p
+        there domstate vm --reason
+        there destroy vm
+        map @/there.qcow2
+        img compare @/there.qcow2 @/top.qcow2
+        start vm
+        img create -f qcow2 @/there.qcow2 8M
+        begin {_MIGRATE} --unsafe --copy-storage-all --migrate-disks vda --xml @/moved.xml --bandwidth 1
+        until Outgoing domjobinfo vm
+        domjobabort vm
+        ended
+        domstate vm --reason
+        domblklist vm
+        blockjob vm vda --info
+        domjobinfo vm --completed
+        there domstate vm
+        {_MIGRATE} --unsafe --copy-storage-all --migrate-disks nothing --xml @/moved.xml
+        domstate vm --reason
+        destroy vm
+        """,
+        moves=True,
+        state=True,
     ),
     _disks(
         "migration",

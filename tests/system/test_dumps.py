@@ -81,8 +81,8 @@ def test_memory_is_where_the_firmware_has_put_it(
         vm.clock.advance("1s")
         vm.wait_for_event("DUMP_COMPLETED")
         header = path.read_bytes()[: 1 << 12]
-        count = struct.unpack_from("<H", header, 56)[0]
-        return [struct.unpack_from("<Q", header, 64 + number * 56 + 24)[0] for number in range(1, count)]
+        place, count = struct.unpack_from("<Q", header, 32)[0], struct.unpack_from("<H", header, 56)[0]
+        return [struct.unpack_from("<Q", header, place + number * 56 + 24)[0] for number in range(1, count)]
 
     assert addresses() == before
     vm.clock.advance("100ms")

@@ -270,11 +270,17 @@ class Exports:
             take_back_one(self._graph, node)
         return node
 
-    def use(self, node: BlockNode, *, writable: bool, writethrough: bool = False) -> Drive:
-        """A new export's hold on its node.
+    def use(
+        self, node: BlockNode, *, writable: bool, writethrough: bool = False, keeps_inactive: bool = False
+    ) -> Drive:
+        """A new export's hold on its node, which is this machine's from now on.
 
         :raise Refusal: others use the node in a way that excludes that.
         """
+        if node.inactive and not keeps_inactive:
+            from qmpd.block.activation import take_back_one
+
+            take_back_one(self._graph, node)
         user = _User("", node=node, writes=writable, writeback=not writethrough)
         self._graph.take(user)
         return user

@@ -163,7 +163,9 @@ def _add_nbd(system: System, arguments: Arguments) -> None:
     node = exports.check_new(identifier, str(arguments["node-name"]), writable=writable)
     _check_iothread(system, arguments)
     writethrough = bool(arguments.get("writethrough"))
-    user = exports.use(node, writable=writable, writethrough=writethrough)
+    user = exports.use(
+        node, writable=writable, writethrough=writethrough, keeps_inactive=bool(arguments.get("allow-inactive"))
+    )
     export = Export(
         identifier, str(arguments.get("name", arguments["node-name"])), user,
         description=str(arguments.get("description", "")), writable=writable, writethrough=writethrough,

@@ -155,7 +155,8 @@ def _begin(system: System, arguments: Arguments, output: Output, then: Callable[
     if kind == "elf":
         guest = system.guest
         long_mode = guest is not None and guest.phase is GuestPhase.RUNNING
-        plan, pace = elf.plan(memory, cpus, long_mode=long_mode), ELF
+        sections = system.release.behaviour.dumps_have_sections
+        plan, pace = elf.plan(memory, cpus, long_mode=long_mode, has_sections=sections), ELF
     elif kind == _WINDOWS:
         plan, pace = Plan(_no_windows(), 0), KDUMP
     else:

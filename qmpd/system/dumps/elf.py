@@ -31,13 +31,23 @@ class _Class(NamedTuple):
     machine: int
     header: struct.Struct
     segment: struct.Struct
+    section: struct.Struct
     status: int
     is_wide: bool
 
 
-_WIDE = _Class(2, _X86_64, struct.Struct("<HHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"), 336, True)
-_NARROW = _Class(1, _386, struct.Struct("<HHIIIIIHHHHHH"), struct.Struct("<IIIIIIII"), 144, False)
+_WIDE = _Class(
+    2, _X86_64, struct.Struct("<HHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"),
+    struct.Struct("<IIQQQQIIQQ"), 336, True,
+)  # fmt: skip
+_NARROW = _Class(
+    1, _386, struct.Struct("<HHIIIIIHHHHHH"), struct.Struct("<IIIIIIII"),
+    struct.Struct("<IIIIIIIIII"), 144, False,
+)  # fmt: skip
 _IDENT = 16
+_NAMES, _STRINGS = b"\0.shstrtab\0", 3
+_OF_A_POINTER = 8
+"""What QEMU tells as the size of the header, where there are sections."""
 
 
 def notes(cpus: int, *, wide: bool) -> bytes:
@@ -53,15 +63,19 @@ def notes(cpus: int, *, wide: bool) -> bytes:
     return found + cpus * (struct.pack("<III", 5, _OWN, 0) + b"QEMU\0\0\0\0" + own)
 
 
-def plan(memory: GuestMemory, cpus: int, *, long_mode: bool) -> Plan:
-    """The file of this memory; `long_mode`: the first CPU is in it, so that all are taken for 64-bit ones."""
+def plan(memory: GuestMemory, cpus: int, *, long_mode: bool, has_sections: bool = False) -> Plan:
+    """The file of this memory; `long_mode`: the first CPU is in it, so that all are taken for 64-bit ones.
+
+    `has_sections`: there are two sections, an empty one and the names of both, which come last.
+    """
     wide = long_mode or any(end > _LARGEST_32 for _, end in memory.ranges)
     kind = _WIDE if wide else _NARROW
     if wide and not long_mode:
         kind = kind._replace(machine=_386)
     noted = notes(cpus, wide=long_mode)
     count = 1 + len(memory.ranges)
-    head = _IDENT + kind.header.size
+    sections_at = _IDENT + kind.header.size
+    head = sections_at + (2 * kind.section.size if has_sections else 0)
     noted_at = head + count * kind.segment.size
     at = noted_at + len(noted)
     segments = [_segment(kind, _NOTE, noted_at, 0, len(noted))]
@@ -70,27 +84,40 @@ def plan(memory: GuestMemory, cpus: int, *, long_mode: bool) -> Plan:
         segments.append(_segment(kind, _LOAD, at, first, end - first))
         places.append((first, end, at))
         at += end - first
-    header = _header(kind, head, count)
+    header = _header(kind, head, count, sections_at if has_sections else 0)
+    names_at = at
 
     def pieces() -> Iterator[Piece]:
         yield Piece(0, header, "elf header")
+        if has_sections:
+            yield Piece(sections_at, bytes(kind.section.size) + _names_section(kind, names_at), "section header table")
         yield Piece(head, b"".join(segments), "program header table")
         yield Piece(noted_at, noted, "elf notes")
         for first, end, place in places:
             for address, data in memory.written(first, end):
                 yield Piece(place + address - first, data, "memory")
+        if has_sections:
+            yield Piece(names_at, _NAMES, "section data")
 
-    return Plan(pieces(), at)
+    return Plan(pieces(), names_at + (len(_NAMES) if has_sections else 0))
 
 
-def _header(kind: _Class, head: int, count: int) -> bytes:
+def _header(kind: _Class, head: int, count: int, sections_at: int) -> bytes:
     ident = b"\x7fELF" + bytes([kind.number, 1, _CURRENT]) + bytes(9)
+    size, sections = _IDENT + kind.header.size, (0, 0, 0)
+    if sections_at:
+        size, sections = _OF_A_POINTER, (kind.section.size, 2, 1)
     return ident + kind.header.pack(
-        _CORE, kind.machine, _CURRENT, 0, head, 0, 0, head, kind.segment.size, count, 0, 0, 0
+        _CORE, kind.machine, _CURRENT, 0, head, sections_at, 0, size, kind.segment.size, count, *sections
     )
+
+
+def _names_section(kind: _Class, place: int) -> bytes:
+    """The header of the section with the names, which is at this place."""
+    return kind.section.pack(1, _STRINGS, 0, 0, place, len(_NAMES), 0, 0, 0, 0)
 
 
 def _segment(kind: _Class, what: int, offset: int, address: int, size: int) -> bytes:
     if kind.is_wide:
-        return kind.segment.pack(what, 0, offset, 0, address, size, size, 0)
-    return kind.segment.pack(what, offset, 0, address, size, size, 0, 0)
+        return kind.segment.pack(what, 0, offset, address, address, size, size, 0)
+    return kind.segment.pack(what, offset, address, address, size, size, 0, 0)
