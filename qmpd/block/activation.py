@@ -75,14 +75,14 @@ def take_back(graph: BlockGraph, *, shared: bool = False) -> None:
 
 
 def take_back_one(graph: BlockGraph, node: BlockNode) -> None:
-    """Have a node again, and those below it.
+    """Have a node again, and those below it; a machine that is still to come here keeps nobody from them.
 
     :raise Refusal: somebody else has one of them; all are as before then.
     """
     found = [node]
     for each in found:
         found += [child for child in each.children.values() if child not in found]
-    _have(graph, [each for each in found if each.inactive], shared=False)
+    _have(graph, [each for each in found if each.inactive], shared=graph.inactive)
 
 
 def _have(graph: BlockGraph, nodes: list[BlockNode], *, shared: bool) -> None:

@@ -38,6 +38,7 @@ _SETTLED = 0.3
 TOOLS = ("qemu-img", "qemu-io")
 """QEMU's own programs that libvirt and the rows use."""
 _LINUX_MEMORY = 256
+_LINUX_GUEST, _NO_GUEST = "-guest agent=on,boot-time=2s,balloon-stats=on", "-guest operating-system=off"
 _LINUX_BOOT = "<kernel>@/guest/kernel</kernel><initrd>@/guest/initrd</initrd><cmdline>console=ttyS0 quiet</cmdline>"
 # What is different on every computer and in every run, and what stands for it.
 _VARYING = (
@@ -75,6 +76,8 @@ _VARYING = (
     (r"calc_start_time=\d+", "calc_start_time=UPTIME"),
     (r"((total time|setup|throughput|duplicate|normal( bytes)?|pages-per-second|[a-z]+ ram): )\S+", r"\1N"),
     # Requests that run at once find their place in an image in any order, and file systems count their own blocks.
+    # What is in registers.
+    (r"(description data: (?:\S\S ){8}).*", r"\1..."),
     (r"\d+\.\d+% fragmented", "N% fragmented"),
     (r'"actual-size": \d+', r'"actual-size": SIZE'),
 )
@@ -119,7 +122,7 @@ class Side:
         return self.other
 
     def _define(self, group: Group) -> None:
-        self.libvirt.set_options("-guest agent=on,boot-time=2s,balloon-stats=on" if group.linux else "")
+        self.libvirt.set_options(_LINUX_GUEST if group.linux else _NO_GUEST if group.empty else "")
         for path in self.libvirt.folder.glob("*.qcow2"):
             path.unlink()
         for line in group.images:

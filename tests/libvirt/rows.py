@@ -30,6 +30,8 @@ class Group:
     """Whether a Linux runs, with the agent of QEMU's: `@/guest` has its `kernel`, `initrd` and `guest.img`."""
     moves: bool = False
     """Whether the domain moves to another host: `there` is before commands for that, and `@other` is where it is."""
+    empty: bool = False
+    """Whether no operating system is there, on which it depends whether the CPUs are 64-bit ones."""
     state: bool = False
     """Whether images hold the machine's state, whose size is the memory's that is not zero."""
 
@@ -88,6 +90,7 @@ def _disks(name: str, text: str, **more: object) -> Group:
 
 
 _MIGRATE = "migrate vm @other --live --migrateuri tcp:127.0.0.1"
+_MIGRATE_UNIX = "migrate vm @other --live --migrateuri unix://@/migrate.socket --disks-uri unix://@/disks.socket"
 
 
 _BACKUP_PUSH = """\
@@ -718,6 +721,7 @@ GROUPS: Sequence[Group] = (
         migrate-compcache vm
         destroy vm
         """,
+        empty=True,
     ),
     _disks(
         "memory-snapshots",
@@ -755,7 +759,7 @@ GROUPS: Sequence[Group] = (
         {_guest("write -P 1 2M 64k")}
         img create -f qcow2 @/there.qcow2 8M
         moved
-        {_MIGRATE} --unsafe --copy-storage-all --migrate-disks vda --xml @/moved.xml
+        {_MIGRATE_UNIX} --unsafe --copy-storage-all --migrate-disks vda --xml @/moved.xml
         domstate vm --reason
         there domstate vm --reason
         there domblklist vm
@@ -767,14 +771,14 @@ GROUPS: Sequence[Group] = (
         start vm
         img create -f qcow2 -b @/base.qcow2 -F qcow2 @/there.qcow2 8M
         {_guest("write -P 3 3M 64k")}
-        {_MIGRATE} --unsafe --copy-storage-inc --migrate-disks vda --xml @/moved.xml --p2p
+        {_MIGRATE_UNIX} --unsafe --copy-storage-inc --migrate-disks vda --xml @/moved.xml --p2p
         there domstate vm --reason
         there destroy vm
         map @/there.qcow2
         img compare @/there.qcow2 @/top.qcow2
         start vm
         img create -f qcow2 @/there.qcow2 8M
-        begin {_MIGRATE} --unsafe --copy-storage-all --migrate-disks vda --xml @/moved.xml --bandwidth 1
+        begin {_MIGRATE_UNIX} --unsafe --copy-storage-all --migrate-disks vda --xml @/moved.xml --bandwidth 1
         until Outgoing domjobinfo vm
         domjobabort vm
         ended
@@ -783,7 +787,7 @@ GROUPS: Sequence[Group] = (
         blockjob vm vda --info
         domjobinfo vm --completed
         there domstate vm
-        {_MIGRATE} --unsafe --copy-storage-all --migrate-disks nothing --xml @/moved.xml
+        {_MIGRATE_UNIX} --unsafe --copy-storage-all --migrate-disks nothing --xml @/moved.xml
         domstate vm --reason
         destroy vm
         """,

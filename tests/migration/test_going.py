@@ -165,3 +165,19 @@ def test_firmware_drives_a_disk_without_a_cache(qmpd: VMFactory, tmp_path: Path)
     vm.clock.advance("3s")
     assert caches()
     side.close()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_disk_is_written_to_over_nbd_before_its_machine_comes(sides: Sides, tmp_path: Path, release: str) -> None:
+    """As libvirt copies storage; the device that waits for its machine lets others write meanwhile."""
+    (tmp_path / "d.raw").write_bytes(bytes(1 << 20))
+    there = sides.one(release, *_raw_disk(tmp_path / "d.raw"), "-incoming", "defer")
+    address = {"type": "unix", "data": {"path": str(tmp_path / "n.sock")}}
+    assert there("nbd-server-start", addr=address) == {}
+    assert there("block-export-add", type="nbd", id="x", node_name="d", writable=True) == {}
+    here = sides.one(release)
+    server = {"type": "unix", "path": str(tmp_path / "n.sock")}
+    assert here("blockdev-add", driver="nbd", node_name="n", server=server, export="d") == {}
+    assert here("human-monitor-command", command_line='qemu-io n "write -P 5 4k 4k"').startswith("wrote 4096/4096")
+    there("nbd-server-stop")
+    assert there("human-monitor-command", command_line='qemu-io d "read -P 5 4k 4k"').startswith("read 4096/4096")
