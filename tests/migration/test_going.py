@@ -178,6 +178,7 @@ def test_a_disk_is_written_to_over_nbd_before_its_machine_comes(sides: Sides, tm
     here = sides.one(release)
     server = {"type": "unix", "path": str(tmp_path / "n.sock")}
     assert here("blockdev-add", driver="nbd", node_name="n", server=server, export="d") == {}
-    assert here("human-monitor-command", command_line='qemu-io n "write -P 5 4k 4k"').startswith("wrote 4096/4096")
+    here("human-monitor-command", command_line='qemu-io n "write -P 5 4k 4k"')
+    here("human-monitor-command", command_line='qemu-io n "flush"')
     there("nbd-server-stop")
-    assert there("human-monitor-command", command_line='qemu-io d "read -P 5 4k 4k"').startswith("read 4096/4096")
+    assert (tmp_path / "d.raw").read_bytes()[4096:8192] == b"\5" * 4096
