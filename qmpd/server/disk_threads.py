@@ -27,6 +27,8 @@ _TURN = 0.0005
 """Seconds after which a thread of a process whose disks are used lets another one have its turn."""
 PATIENCE = 2.0
 """Seconds that a machine with a virtual clock waits for the host's disk before it goes on without."""
+# While a machine ends it is looked so often, at least, whether its disks are quiet.
+_LONGEST_PAUSE = 0.05
 _BRIEF = 0.5
 """Who waits for less than so many seconds does not want to be put aside."""
 
@@ -88,6 +90,8 @@ class DiskThreads:
         self._beside: list[DiskThreads] = []
         # Whether the main loop has waited for the disks in vain.
         self._stuck = False
+        # Whether the machine has ended, and has waited long enough for disks that do not answer.
+        self._gave_up = False
         self._token: trio.lowlevel.TrioToken | None = None
 
     def do(self, work: Callable[[], Any], then: Callable[[Outcome], None]) -> None:
@@ -238,6 +242,7 @@ class DiskThreads:
     def settle(self, patience: float = PATIENCE) -> bool:
         """Wait for all that goes on by itself, but no longer than so many seconds; whether all of it is done."""
         whose = current()
+        patience = 0.0 if self._gave_up else patience
         if whose is not None and self._token is not None:
             self.free(whose)
             if patience >= _BRIEF:
@@ -253,6 +258,16 @@ class DiskThreads:
                 return True
         # Somebody who was put aside has the disks for itself, and needs the main loop to go on.
         return False
+
+    async def be_quiet(self) -> None:
+        """Wait as `settle` does, while others go on; then nobody waits any more for what is not done."""
+        deadline = trio.current_time() + PATIENCE
+        pause = _TURN
+        while not self._gave_up and not self.settle(0):
+            if trio.current_time() > deadline:
+                self._gave_up = True
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _settle_aside(self, whose: Paused) -> bool:
         """The same for somebody who can be put aside, and waits for as long as it takes."""

@@ -300,6 +300,10 @@ class Fleet:
             self._tell_end(member)
             self._forget(member)
             return
+        if vm.system.is_ending:
+            # Its disks do not answer, which it waits for.
+            self._run_member(member)
+            return
         remaining = vm.loop.seconds_to_timer()
         if remaining is None:
             return

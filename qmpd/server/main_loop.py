@@ -75,7 +75,7 @@ class MainLoop:
         more = self.step()
         self.flush()
         self._task = task
-        more = more or self.is_asked or vm.system.exit_status is not None
+        more = more or self.is_asked or vm.system.is_ending
         if more or (self.next_deadline(), vm.system.machine.schedule.next_real_deadline()) != self._deadlines:
             self.wake()
 
@@ -112,6 +112,11 @@ class MainLoop:
                     for action in asked:
                         action()
             self.flush()
+            if system.is_ending and system.exit_status is None:
+                # A disk that does not answer holds nobody else up.
+                await vm.await_disks()
+                system.end()
+                self.flush()
             if system.exit_status is not None:
                 return
             if more or self._woken:

@@ -55,6 +55,9 @@ class MachineOwner(Owner, Protocol):
     def dispatcher(self) -> Dispatcher:
         """The machine's monitors."""
 
+    async def await_disks(self) -> None:
+        """Wait until what was begun on the disks is done, but not for those that do not answer: they are given up."""
+
     @property
     def puppeteer(self) -> Puppeteer | None:
         """Who plays the machine; None for almost all machines."""

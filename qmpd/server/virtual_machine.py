@@ -300,12 +300,16 @@ class VirtualMachine:
             self.loop.flush()
         if self.puppet_host is not None:
             self.puppet_host.ended()
-        if self.threads_of_disks is not None:
-            # What was begun is written.
-            self.threads_of_disks.settle()
+        # What was begun is written.
+        await self.await_disks()
         await self._farewell()
         if self.puppet_host is not None:
             self.puppet_host.close_clients()
+
+    async def await_disks(self) -> None:
+        """Wait until what was begun on the disks is done, but not for those that do not answer: they are given up."""
+        if self.threads_of_disks is not None:
+            await self.threads_of_disks.be_quiet()
 
     async def _farewell(self) -> None:
         """Let the clients take what is owed to them; one that does not read is not waited for long."""

@@ -20,6 +20,7 @@ from qmpd.common.refusals import NotModelled
 from qmpd.guest.making import make_machine
 from qmpd.machine import RunState, main_loop
 from qmpd.machine.machine import ignore_event, ignore_report
+from qmpd.system import ending
 from qmpd.system.guest_parts import agent_of, console_of
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class System:
         "guest",
         "host",
         "human",
+        "last_status",
         "machine",
         "migration",
         "modules_loaded",
@@ -134,9 +136,8 @@ class System:
         self.speak_as_agent: Callable[[Release, Agent, Executor, Callable[[bytes, str], None]], Dialect] | None = None
         self.threads: Threads | None = None
         self.updater: Updater | None = None
-        # The open files that clients have handed over; None where none was.
+        # The open files that clients have handed over, and where it goes or comes from; None where nothing of that is.
         self.descriptors: Descriptors | None = None
-        # Where it goes, or comes from; None until somebody asks for that.
         self._migrations: Migrations | None = None
         # What was set for migrations; None where nothing was.
         self.migration: MigrationSettings | None = None
@@ -145,9 +146,10 @@ class System:
         # Whether some command has made QEMU load all its modules; a process that takes over has not.
         self.modules_loaded = False
         self.exit_status: int | None = None
-        # Who reads and writes the disks; None until somebody does.
+        # The same, from the moment on from which nothing but the end is waited for.
+        self.last_status: int | None = None
+        # Who reads and writes the disks, and its jobs; None until somebody asks for them.
         self._disks: Disks | None = None
-        # Its jobs; None until somebody asks for them.
         self._jobs: Jobs | None = None
         self._job_faults: Faults | None = None
         # How many bytes disks move in a second, as far as jobs are concerned; 0: as many as they can.
@@ -187,28 +189,29 @@ class System:
         return self.machine.activities
 
     def turn(self) -> None:
-        """Let the main loop look at what is pending, once."""
+        """Let the main loop look at what is pending, once; nothing any more where the machine waits for its end."""
+        if self.last_status is not None:
+            return
         # Who has ended the process by exit() has said nothing to anybody.
         silent = self.machine.exit_status is not None
         status = main_loop.turn(self.machine)
         if status is not None and self.exit_status is None:
-            if not silent:
-                self._end_work()
-            self.exit_status = status
+            self.last_status = status
+            if silent:
+                self.exit_status = status
+            elif ending.are_disks_quiet(self.built):
+                self.end()
 
-    def _end_work(self) -> None:
-        """The process ends, and so do migrations, exports and jobs."""
-        if self._migrations is not None:
-            self._migrations.shut_down()
-        last = self.release.behaviour.exports_end_last
-        if self._exports is not None and not last:
-            self._exports.end_all()
-        if self._jobs is not None:
-            self._jobs.end()
-        if self._exports is not None and last:
-            self._exports.end_all()
-        if self.built is not None:
-            self.built.backends.block.inactivate()
+    @property
+    def is_ending(self) -> bool:
+        """Whether the main loop goes round no more."""
+        return self.last_status is not None or self.exit_status is not None
+
+    def end(self) -> None:
+        """The main loop has ended: end what goes on beside it.  Once is enough."""
+        if self.exit_status is None:
+            ending.end_work(self.release, self._migrations, self._exports, self._jobs, self.built)
+            self.exit_status = self.last_status
 
     # What the machine is made of
 
