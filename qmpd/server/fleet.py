@@ -299,10 +299,9 @@ class Fleet:
         if vm.system.exit_status is not None:
             self._tell_end(member)
             self._forget(member)
-            return
-        if vm.system.is_ending:
-            # Its disks do not answer, which it waits for.
+        elif vm.system.is_ending:
             self._run_member(member)
+        if vm.system.is_ending:
             return
         remaining = vm.loop.seconds_to_timer()
         if remaining is None:
