@@ -306,8 +306,7 @@ class Fleet:
         remaining = vm.loop.seconds_to_timer()
         if remaining is None:
             return
-        timers = self._timers
-        if len(timers) > 2 * len(self._members) + BATCH:
+        if len(timers := self._timers) > 2 * len(self._members) + BATCH:
             timers[:] = [timer for timer in timers if self._members.get(timer[2].name) is timer[2]]
             heapify(timers)
         self._timers_set += 1
