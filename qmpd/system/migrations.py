@@ -281,6 +281,8 @@ class Migrations:
         """:raise NotModelled: it would be something else than what is asked for."""
         if self.parameter("tls-creds") and address["transport"] != "socket":
             raise NotModelled("TLS around a command or a file")
+        if machine_state.has_failover(self._system):
+            raise NotModelled("a migration that takes a network card out of the guest before (failover_pair_id)")
 
     def _check_may_go(self, *, resume: bool) -> None:
         """:raise Refusal: the machine cannot go now."""
