@@ -166,7 +166,7 @@ def _table(system: System, found: Mapping[str, Any], *, whole: bool) -> list[str
         told += ["Outgoing migration blocked:", *(f"  {each}" for each in found["blocked-reasons"])]
     if "status" in found:
         told.append(f"Status: \t\t{_status(found)}")
-    if "total-time" in found:
+    if found.get("total-time"):
         told.append(f"Time (ms): \t\t{_times(found)}")
     if "remaining" in found:
         told.append(f"Remaining: \t\t{size_text(found['remaining'])}")

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.migration.memory import PAGE, SECOND
+from qmpd.migration.memory import DATA_PAGE, PAGE, SECOND, ZERO_PAGE
 from qmpd.migration.states import POSTCOPY, TOLD_IN_FULL, MigrationStatus
 
 if TYPE_CHECKING:
     from qmpd.migration.disks import Leaving
     from qmpd.migration.incoming import Incoming
-    from qmpd.migration.memory import Memory
+    from qmpd.migration.memory import Memory, Size
     from qmpd.migration.outgoing import Outgoing
     from qmpd.migration.side import Side
+    from qmpd.qapi.migration import Course
 
 _S = MigrationStatus
 _MILLISECOND = 1_000_000
@@ -49,6 +50,32 @@ def of_outgoing(outgoing: Outgoing, side: Side) -> dict[str, Any]:
     if outgoing.memory.throttle and state is not _S.COMPLETED:
         told["cpu-throttle-percentage"] = outgoing.memory.throttle
     return told
+
+
+def of_saved(size: Size, course: Course) -> dict[str, Any]:
+    """Of a machine whose state was saved in a snapshot (`savevm`): that is a migration which takes no time."""
+    zero = size.pages - size.data
+    sent = zero * ZERO_PAGE + size.data * DATA_PAGE
+    told: dict[str, Any] = {
+        "transferred": sent,
+        "remaining": 0,
+        "total": size.pages * PAGE,
+        "duplicate": zero,
+        "normal": size.data,
+        "normal-bytes": size.data * PAGE,
+        "dirty-pages-rate": 0,
+        "mbps": 0,
+        "dirty-sync-count": 2 if course.first_pass else 1,
+        "postcopy-requests": 0,
+        "page-size": PAGE,
+        "multifd-bytes": 0,
+        "pages-per-second": 0,
+    }
+    if course.skipped:
+        told["skipped"] = 0
+    if course.shares:
+        told |= {"dirty-sync-missed-zero-copy": 0, "precopy-bytes": 0, "downtime-bytes": sent, "postcopy-bytes": 0}
+    return {"status": str(_S.COMPLETED), "total-time": 0, "setup-time": 0, "downtime": 0, "ram": told}
 
 
 def _tells_reason(outgoing: Outgoing, side: Side) -> bool:

@@ -85,6 +85,8 @@ class Migrations:
         self.course: Course = system.release.migration.course
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
+        # How large the machine was as it was last saved in a snapshot, and which migration there was before.
+        self._saved: tuple[Outgoing | None, Size] | None = None
         self.faults: Faults = NONE
         self.ways = MigrationWays(system, self)
         self._usual: dict[str, Any] | None = None
@@ -433,8 +435,14 @@ class Migrations:
 
     # What is told
 
+    def saved(self) -> None:
+        """Its state was saved in a snapshot, which is the latest migration until there is another one."""
+        self._saved = self.outgoing, self.size()
+
     def query(self) -> dict[str, Any]:
         """What `query-migrate` tells."""
+        if self._saved is not None and self._saved[0] is self.outgoing:
+            return figures.of_saved(self._saved[1], self.course)
         if self.outgoing is not None and self.outgoing.state is not _S.NONE:
             return figures.of_outgoing(self.outgoing, self)
         if self.incoming is not None:

@@ -101,6 +101,7 @@ def save(
             _tell(system, MigrationStatus.FAILED)
             raise
         _tell(system, MigrationStatus.COMPLETED)
+        system.migrations.saved()
     finally:
         resume(system, before, RunState.SAVE_VM)
 

@@ -114,3 +114,28 @@ def test_internal_snapshots_are_found_by_qemu_img(qmpd: VMFactory, tmp_path: Pat
     assert _read(tmp_path / "base.qcow2", 0) == b"\2"
     _image(tmp_path, "snapshot", "-a", "first", "base.qcow2")
     assert _read(tmp_path / "base.qcow2", 0) == b"\1"
+
+
+@pytest.mark.parametrize(("release", "passes"), [("5.2", 2), ("10.0", 2), ("11.1", 1)])
+def test_a_saved_state_is_a_migration_that_took_no_time(
+    qmpd: VMFactory, tmp_path: Path, release: str, passes: int
+) -> None:
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "base.qcow2", "4M")
+    node = f"driver=qcow2,node-name=n0,file.driver=file,file.filename={tmp_path}/base.qcow2"
+    options = ["-machine", "pc", "-m", "16", "-nodefaults", "-blockdev", node, "-device", "virtio-blk-pci,drive=n0"]
+    vm = qmpd(command_line=options, release=release, guest="")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        assert monitor("query-migrate") == {"return": {}}
+        assert monitor.human("savevm a") == ""
+        told = monitor("query-migrate")["return"]
+        assert (told["status"], told["total-time"], told["setup-time"], told["downtime"]) == ("completed", 0, 0, 0)
+        ram = told["ram"]
+        assert (ram["duplicate"] + ram["normal"]) * ram["page-size"] == ram["total"]
+        assert (ram["dirty-sync-count"], ram["remaining"]) == (passes, 0)
+        shown = monitor.human("info migrate")
+        assert "ompleted" in shown
+        assert ("Time (ms)" in shown) is False
+        monitor("migrate", uri="exec:exit 1")
+        while (status := monitor("query-migrate")["return"]["status"]) in ("setup", "active", "failing"):
+            pass
+        assert status == "failed"
