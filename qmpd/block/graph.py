@@ -62,6 +62,7 @@ class BlockGraph:
         "open_set",
         "report",
         "servers",
+        "users_zero_as_told",
     )  # fmt: skip
 
     def __init__(self, texts: Texts, computer: Computer) -> None:
@@ -99,6 +100,8 @@ class BlockGraph:
         self.inactive = False
         # Whether an active node is refused an inactive one below it (`Behaviour.inactive_children_refused`).
         self.inactive_children_refused = False
+        # Whether the room of zeros stays where the node gives none back (`Behaviour.users_zero_as_told`).
+        self.users_zero_as_told = False
         # The servers that nodes are on.
         self.servers = Servers()
         self.nodes: dict[str, BlockNode] = {}

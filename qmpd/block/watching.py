@@ -105,8 +105,9 @@ class Watched:
         self.zero_at_root(offset, length, unmap=unmap and self.node.discard == "unmap")
 
     def zero_at_root(self, offset: int, length: int, *, unmap: bool) -> None:
-        """The same for a user of the node: whether the node gives back room counts for those above it alone."""
+        """The same for a user of the node: some releases heed whether it gives back room for those above it alone."""
         node = self.node
+        unmap = unmap and (node.discard == "unmap" or not self._graph.users_zero_as_told)
         try:
             if node.faults:
                 self._fail("write", offset, length)

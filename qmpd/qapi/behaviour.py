@@ -72,6 +72,8 @@ ABOUT: dict[str, str] = {
     "moved_disks_stay_shared": "a machine that has its disks again after a migration lets others write to them; false:"
     " one that has come does until it runs; changed between 5.2 and 7.2",
     "inactive_children_refused": "an active node is refused an inactive one below it; came between 7.2 and 10.0",
+    "users_zero_as_told": "whoever writes zeros keeps their room where the node has discard=ignore; false: that counts"
+    " for nodes above alone; came between 7.2 and 10.0",
     "dump_begin_checked": "dump-guest-memory refuses a part that begins at a negative address; false: it takes that for"
     " a large one, and finds little there; changed between 7.2 and 10.0",
     "dumps_have_sections": "an ELF file of a dump has two section headers before its program headers, and tells that"
@@ -329,6 +331,7 @@ class Behaviour:
     copies_noted_below: bool = False
     moved_disks_stay_shared: bool = False
     inactive_children_refused: bool = True
+    users_zero_as_told: bool = True
     dump_begin_checked: bool = False
     dumps_have_sections: bool = True
     grouped_actions_checked_first: bool = True

@@ -356,3 +356,41 @@ def test_the_firmware_asks_for_no_flushes_and_an_operating_system_does(
     assert write_back() == [True, False, True]
     vm.clock.advance("96ms")
     assert write_back() == [False, False, True]
+
+
+@needs_qemu_img
+@pytest.mark.parametrize(
+    ("options", "passed"),
+    [
+        ("discard=unmap", True), ("discard=unmap,pass-discard-request=off", False), ("discard=ignore", False),
+        ("discard=unmap,file.discard=ignore", False), ("discard=ignore,pass-discard-request=on", False),
+    ],
+)  # fmt: skip
+def test_the_file_system_has_back_what_a_guest_discards(
+    qmpd: VMFactory, image: Path, options: str, passed: bool
+) -> None:
+    vm = disk(qmpd, image, node=f"driver=qcow2,node-name=n0,{options},file.driver=file,file.filename={image}")
+    vm.guest.write("d0", offset=0, length="4M", pattern=1)
+    vm.guest.flush("d0")
+    before = image.stat().st_blocks * 512
+    vm.guest.discard("d0", offset=MEBIBYTE, length="2M")
+    assert vm.guest.read("d0", offset=3 * MEBIBYTE, length=512).pattern == 1
+    vm.guest.flush("d0")
+    assert (before - image.stat().st_blocks * 512 > MEBIBYTE) is passed
+    vm.close()
+    assert "No errors were found" in qemu_img("check", image)
+
+
+@needs_qemu_img
+@pytest.mark.parametrize(("release", "kept"), [("7.2", False), ("10.0", True)])
+def test_who_writes_zeros_keeps_their_room_where_the_node_does(
+    qmpd: VMFactory, talk: Talk, image: Path, release: str, kept: bool
+) -> None:
+    node = f"driver=qcow2,node-name=n0,discard=ignore,file.driver=file,file.filename={image}"
+    vm = qmpd(command_line=["-machine", "none", "-blockdev", node], release=release)
+    monitor = talk(vm)
+    for line in ("write -P 1 0 1M", "write -z -u 0 1M"):
+        assert monitor.human(f'qemu-io n0 "{line}"') == ""
+    vm.close()
+    first = json.loads(qemu_img("map", "--output=json", image))[0]
+    assert (first["zero"], "offset" in first) == (True, kept)

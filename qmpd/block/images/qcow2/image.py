@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout, overlaps
 from qmpd.block.images.qcow2.check import repair
+from qmpd.block.images.qcow2.giving_back import give_back
 from qmpd.block.images.qcow2.header import write_header
 from qmpd.block.images.qcow2.mapping import EMPTY, Entry, Kind, check_l1
 from qmpd.block.images.qcow2.reading import ReadImage, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from qmpd.block.images.qcow2.mapping import Table
     from qmpd.block.images.qcow2.reading import Parts
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Qcow2(ReadImage):
     """An open image."""
 
-    __slots__ = ("keeps_room",)
+    __slots__ = ("keeps_room", "passes_on")
 
     def __init__(
         self, storage: Storage, *, read_only: bool, data: Storage | None = None, parts: Parts | None = None
@@ -38,6 +39,8 @@ class Qcow2(ReadImage):
         super().__init__(storage, read_only=read_only, data=data, parts=parts)
         # Whether clusters that the guest needs no more stay its own (`discard-no-unref`).
         self.keeps_room = False
+        # Whether the file system is to have the room back that the guest gives back (`pass-discard-request`).
+        self.passes_on: Callable[[], bool] = bool
         if not read_only:
             self.refcounts.check_tables = partial(overlaps.check, self)
             self._become_writable()
@@ -218,14 +221,9 @@ class Qcow2(ReadImage):
             return offset
         return self.refcounts.allocate(count, data=data) << self.header.cluster_bits
 
-    def _release(self, entries: list[Entry]) -> None:
-        """Give back what these entries used."""
-        if self.external:
-            return
-        for entry in entries:
-            clusters = self.mapping.host_clusters(entry)
-            if clusters:
-                self.refcounts.change(clusters.start, len(clusters), -1)
+    def _release(self, entries: list[Entry], *, asked: bool = False) -> None:
+        """Give back what these entries used; `asked`: the guest needs it no more."""
+        give_back(self, entries, self._data if self.external else None, passed=asked and self.passes_on())
         self._compressed = None
 
     # Room
@@ -366,7 +364,7 @@ class Qcow2(ReadImage):
                     freed.append(entry)
             if new != old:
                 self.mapping.set_entries(table, index, new)
-                self._release(freed)
+                self._release(freed, asked=True)
 
     def _runs(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
         """Whole clusters by L2 table: the table's index, the first cluster's, and how many there are."""
@@ -395,10 +393,8 @@ class Qcow2(ReadImage):
             new = [self._discarded(entry, wholly=wholly) for entry in old]
             if new != old:
                 self.mapping.set_entries(table, index, new)
-                self._release([
-                    before for before, after in zip(old, new, strict=True)
-                    if before != after and not after.value & layout.OFFSET
-                ])  # fmt: skip
+                pairs = [each for each in zip(old, new, strict=True) if each[0] != each[1]]
+                self._release([old for old, new in pairs if not new.value & layout.OFFSET], asked=True)
 
     def _discarded(self, entry: Entry, *, wholly: bool) -> Entry:
         if wholly:

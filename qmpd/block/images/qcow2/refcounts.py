@@ -176,8 +176,12 @@ class Refcounts:
         block = self._block(cluster // self.per_block)
         return 0 if block is None else block.get(cluster % self.per_block)
 
-    def change(self, first: int, count: int, by: int, *, later: bool = False) -> None:
+    def change(
+        self, first: int, count: int, by: int, *, later: bool = False, freed: list[int] | None = None
+    ) -> None:  # fmt: skip
         """Use clusters once more (`by` 1), or once less (-1); `later`: see `write_allocated`.
+
+        `freed` gets those that nobody uses any more.
 
         :raise CorruptImage: a count would go below 0.
         :raise ImageError: a count would become too large.
@@ -201,6 +205,8 @@ class Refcounts:
                 block.set(each, changed)
                 if changed == 0:
                     self._hint = min(self._hint, index * self.per_block + each)
+                    if freed is not None:
+                        freed.append(index * self.per_block + each)
             if later:
                 self._unwritten.append((index, block, begin, stop - 1))
             else:
