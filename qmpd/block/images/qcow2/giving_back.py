@@ -11,12 +11,12 @@ from qmpd.block.images.qcow2 import layout
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from qmpd.block.images.qcow2.image import Qcow2
     from qmpd.block.images.qcow2.mapping import Entry
+    from qmpd.block.images.qcow2.reading import ReadImage
     from qmpd.block.images.storage import Storage
 
 
-def give_back(image: Qcow2, entries: Iterable[Entry], external: Storage | None, *, passed: bool) -> None:
+def give_back(image: ReadImage, entries: Iterable[Entry], external: Storage | None, *, passed: bool) -> None:
     """Give back what these entries use, the file system's room too where that is to be `passed` on.
 
     `external` is the file that the guest's bytes have for themselves, where they do.
