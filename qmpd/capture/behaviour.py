@@ -56,7 +56,7 @@ def measure(command: str, report: Callable[[str], None]) -> Found:
     found: Found = {}
     questions = (
         _protocol, _reset, _preconfig, _machine, _refusals, _topology, _chardevs, _config_files, _network, _hot_plug,
-        _display, _events, _files, _suspend, _panic, _debug_exit, _end_key, measure_options,
+        _display, _events, _files, _suspend, _panic, _debug_exit, _end_key, _firmware, measure_options,
     )  # fmt: skip
     for ask in questions:
         try:
@@ -456,6 +456,20 @@ def _end_key(command: str) -> Found:
             while keys.recv(1 << 12):
                 pass
         return {"end_key_announced": b'"SHUTDOWN"' in _rest(client)}
+
+
+def _firmware(command: str) -> Found:
+    """What SeaBIOS says of itself where it has no screen."""
+    port = ["-chardev", "socket,id=zqport,host=127.0.0.1,port=0,server=on,wait=off", "-serial", "chardev:zqport"]
+    with Program(command, [*OPTIONS[PC], *port, "-machine", "graphics=off"]) as program:
+        number = _port(program.client.ask("query-chardev").result, "zqport")
+        with socket.create_connection(("127.0.0.1", number), _GUEST_PATIENCE) as console:
+            program.client.ask("cont")
+            said = b""
+            while b"\n" not in said and (data := console.recv(1 << 12)):
+                said += data
+    greeting = re.search(rb"SeaBIOS \(version [^)]*\)", said)
+    return {} if greeting is None else {"seabios_greeting": greeting[0].decode()}
 
 
 def _port(listed: list[dict[str, Any]], label: str) -> int:

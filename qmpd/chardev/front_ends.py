@@ -23,7 +23,7 @@ class FrontEnd:
     told that it is no longer full.
     """
 
-    __slots__ = ("_pending", "arrived", "blocked", "holds", "log", "resumed", "write")
+    __slots__ = ("_pending", "arrived", "blocked", "early", "holds", "log", "resumed", "write")
 
     def __init__(self) -> None:
         self._pending = bytearray()
@@ -31,6 +31,8 @@ class FrontEnd:
         self.blocked = False
         self.arrived: Callable[[], None] | None = None
         self.write: Callable[[bytes], None] | None = None
+        # What is said before the client is there, where one is to come for certain.
+        self.early: bytearray | None = None
         # Takes what is said, whether or not there is a client.
         self.log: Callable[[bytes], None] | None = None
         self.resumed: Callable[[], None] | None = None
@@ -69,6 +71,15 @@ class FrontEnd:
             self.log(data)
         if self.write is not None:
             self.write(data)
+        elif self.early is not None:
+            self.early += data[: MOST - len(self.early)]
+
+    def attach(self, write: Callable[[bytes], None]) -> None:
+        """There is a client, to whom `write` says something; what was said before it could come is said now."""
+        self.write = write
+        early, self.early = self.early, None
+        if early:
+            write(bytes(early))
 
     def left(self) -> None:
         """The client has left: what it said and nobody has taken is lost."""

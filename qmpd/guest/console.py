@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.guest.firmware_text import boot, greeting
 from qmpd.guest.script import Rule, Script, Step
 from qmpd.machine.blueprint import GuestAction
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from qmpd.chardev.front_ends import FrontEnd
+    from qmpd.guest.firmware_text import BootDevices
     from qmpd.schedule.schedule import Schedule
 
 MOST = 1 << 16
 """Bytes of what was typed that are kept for patterns to match."""
 
 _HEAR = "hear "
+FIRMWARE, BOOTING, NOTHING = "firmware", "booting", "nothing-to-boot"
 
 
 class Place(Protocol):
@@ -31,6 +34,9 @@ class Place(Protocol):
 
     def front_end(self, label: str) -> FrontEnd:
         """The machine's end of a device."""
+
+    def boot_devices(self) -> BootDevices | None:
+        """What the firmware can start from, where it prints something at the first serial port."""
 
     def say(self, label: str, data: bytes) -> None:
         """Say something through a device, whose port is opened where it is one that is opened."""
@@ -45,15 +51,23 @@ class Place(Protocol):
 class Console:
     """The consoles of one guest; `runs` tells whether it does."""
 
-    __slots__ = ("_echoes", "_heard", "_last", "_place", "_rules", "_runs", "_schedule", "_steps", "_wake")
+    __slots__ = ("_echoes", "_greeting", "_heard", "_last", "_place", "_rules", "_runs", "_schedule", "_steps", "_wake")
 
     def __init__(
-        self, script: Script, place: Place, schedule: Schedule, runs: Callable[[], bool], wake: Callable[[], None]
+        self,
+        script: Script,
+        place: Place,
+        schedule: Schedule,
+        runs: Callable[[], bool],
+        wake: Callable[[], None],
+        words: str,
     ) -> None:
         self._place = place
         self._schedule = schedule
         self._runs = runs
         self._wake = wake
+        # The firmware's.
+        self._greeting = words
         self._rules = list(script.rules)
         self._echoes = script.echoes
         # What was typed at each device since something last matched.
@@ -105,8 +119,16 @@ class Console:
             self._schedule.clear(self)
             self._steps.clear()
             self._heard.clear()
+        if event in (FIRMWARE, BOOTING, NOTHING):
+            self._print_firmware(event)
         for rule in [rule for rule in self._rules if rule.event == event]:
             self._begin(rule, rule.step)
+
+    def _print_firmware(self, event: str) -> None:
+        devices = self._place.boot_devices()
+        if devices is not None:
+            first = event == FIRMWARE
+            self.say("", greeting(self._greeting, devices) if first else boot(devices, found=event == BOOTING))
 
     def _begin(self, rule: Rule, step: Step) -> None:
         if rule.once:

@@ -393,6 +393,7 @@ class Guest(WithParts):
             self._set("booted", after + self.settings.boot_time)
         else:
             self.phase = GuestPhase.NOTHING_TO_BOOT
+            self._tell("nothing-to-boot")
 
     def _drive(self, *, by_firmware: bool) -> None:
         if self._machine.parts is not None:

@@ -334,6 +334,10 @@ class MachineSettings:
     cpu_unavailable: tuple[str, ...] | None = None
     # Properties that `-machine` gives, as they were spelled.
     machine_options: Mapping[str, str] = field(default_factory=dict)
+    # The letters of `-boot order=` and `once=`, and whether the firmware offers a menu.
+    boot_order: str = ""
+    boot_once: str = ""
+    boot_menu: bool = False
     # The id of each VNC display, and whether it asks for a password.
     vnc: tuple[tuple[str, bool], ...] = ()
     # The ids that lists of options for character devices have; the human monitor takes none of them again.
@@ -354,6 +358,13 @@ class MachineSettings:
         """Whether anything is given to it beside what it is made of."""
         given = (self.devices, self.objects, self.netdevs, self.blockdevs, self.drives)
         return self.usb or any(given)
+
+    @property
+    def prints_on_port(self) -> bool:
+        """Whether its firmware is SeaBIOS and prints on the first serial port, since there is no screen."""
+        off = self.machine_options.get("graphics") in ("off", "no", "n", "false")
+        own = "firmware" in self.machine_options or any(each.get("if") == "pflash" for each in self.drives)
+        return off and self.board.has_seabios and not own
 
     @property
     def acpi(self) -> bool:

@@ -45,6 +45,11 @@ class Board(NamedTuple):
     - `resets_twice`: SeaBIOS adds a reset of its own once it has run: boards without PCI put all of the firmware back,
       the note with it.
 
+    Firmware:
+
+    - `has_seabios`: it is SeaBIOS by default; `boots_first` are the letters of the devices that it tries first where
+      nobody says more.
+
     Buses and devices:
 
     - `has_pci`: a PCI bus, whose bridge can make memory of the firmware's, and a USB controller where it is asked for.
@@ -89,6 +94,8 @@ class Board(NamedTuple):
     power_device: str = ""
     wakes: bool = True
     resets_twice: bool = True
+    has_seabios: bool = True
+    boots_first: str = "cad"
     has_pci: bool = True
     takes_vga: bool = True
     boots_from: str = "abcdn"
@@ -125,7 +132,8 @@ ALWAYS = frozenset({"none", USUAL})
 _NAMED = {
     "none": Board(
         family="none", reference="none",
-        has_cpus=False, levels=("sockets", "cores", "threads"), most_cpus=1, reads_topology=False, lists_cpus=False,
+        has_cpus=False, has_seabios=False,
+        levels=("sockets", "cores", "threads"), most_cpus=1, reads_topology=False, lists_cpus=False,
         memory=0, most_slots=None, has_acpi=False, wakes=False, resets_twice=False, has_pci=False, takes_vga=False,
         boots_from="", hotplugs_freely=False, takes_system_devices=False, cards=(), interface="none", ide_buses=0,
         floppies=0,
@@ -133,12 +141,12 @@ _NAMED = {
     ),
     "isapc": _PC._replace(
         family="isapc", memory_split="", takes_slots=False, has_acpi=False, wakes=False, resets_twice=False,
-        has_pci=False, screens={"std": "isa-vga", "cirrus": "isa-cirrus-vga"}, default_screen="cirrus",
+        has_pci=False, boots_first="", screens={"std": "isa-vga", "cirrus": "isa-cirrus-vga"}, default_screen="cirrus",
         default_card="ne2k_isa", cpu_model="486",
     ),
     "microvm": _PC._replace(
         family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,
-        lists_cpus=False, wakes=False, resets_twice=False, boots_from="",
+        lists_cpus=False, wakes=False, resets_twice=False, has_seabios=False, boots_from="",
         has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0, has_floppy=False,
         screens={}, serial_ports=1, parallel_ports=0, ports_before=(), default_card="",
     ),
@@ -151,7 +159,7 @@ _NAMED = {
 _ALIKE = {
     "q35": _PC._replace(
         family="q35", memory_split="halves", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1,
-        has_floppy=False, screen_behind="", default_card="e1000e", cards_behind="",
+        has_floppy=False, boots_first="cda", screen_behind="", default_card="e1000e", cards_behind="",
     ),
 }
 

@@ -35,6 +35,7 @@ ABOUT: dict[str, str] = {
     "wakeup_refused": "system_wakeup is refused where the guest does not sleep or cannot be woken; false: nothing"
     " happens then, and nothing is said",
     "firmware_resets": "how many resets of its own SeaBIOS most often adds to a reset, once it has run (under TCG)",
+    "seabios_greeting": "what SeaBIOS prints first",
     "listening_chardev_suffix": "what follows the path of a listening socket in query-chardev",
     "cpu_info_arch": "query-cpus-fast has the member 'arch'",
     "cpu_info_props": "query-cpus has the member 'props'",
@@ -299,6 +300,7 @@ class Behaviour:
     no_nmi: str = "machine does not provide NMIs"
     debug_exit_announced: bool = True
     end_key_announced: bool = True
+    seabios_greeting: str = "SeaBIOS (version 1.16.2-debian-1.16.2-1)"
     events_carry_cause: bool = True
     reset_keeps_state: bool = False
     wakeup_refused: bool = True

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.guest.console import Console
+from qmpd.guest.firmware_text import BootDevices, whole_order
 from qmpd.guest.script import load
+from qmpd.machine.blueprint import Firmware
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine.blueprint import GuestAction
     from qmpd.machine.machine import Machine
+    from qmpd.qapi import Release
 
 _SERIAL = "isa-serial"
 _OPENED = "virtserialport"
@@ -29,6 +32,7 @@ _OPENED = "virtserialport"
 class Home(Protocol):
     """The machine that the guest is in (`qmpd.system.system.System`)."""
 
+    release: Release
     machine: Machine
     guest: Guest | None
 
@@ -74,6 +78,25 @@ class MachineConsoles:
     def front_end(self, label: str) -> FrontEnd:
         """See there."""
         return self._system.make_front_end(label)
+
+    def boot_devices(self) -> BootDevices | None:
+        """See there."""
+        settings, guest = self._system.machine.settings, self._system.guest
+        if guest is None or guest.settings.firmware is Firmware.NONE or not settings.prints_on_port:
+            return None
+        drives: set[str] = set()
+        media: set[str] = set()
+        for each in self._system.inventory.backends.block.drives:
+            if each.device is None:
+                continue
+            letter = "a" if each.device.driver == "floppy" else "d" if each.has_tray else "c"
+            drives.add(letter)
+            if each.node is not None or each.unmodelled:
+                media.add(letter)
+        named = settings.boot_once if settings.boot_once and guest.starts == 1 else settings.boot_order
+        order = whole_order(named or settings.board.boots_first)
+        kernel = "kernel" in settings.machine_options
+        return BootDevices(order, frozenset(media), frozenset(drives), kernel, settings.boot_menu)
 
     def say(self, label: str, data: bytes) -> None:
         """See there."""
@@ -122,4 +145,5 @@ def make_console(system: Home) -> Console:
         machine.schedule,
         lambda: machine.state is RunState.RUNNING,
         machine.notify,
+        system.release.behaviour.seabios_greeting,
     )

@@ -173,7 +173,7 @@ class System:
             self.guest.make_console = partial(console_of, self)
             if self.guest.settings.agent:
                 self.guest.have_agent()
-            if self.guest.settings.script is not None:
+            if self.guest.settings.script is not None or settings.prints_on_port:
                 self.guest.have_console()
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmpd.common.refusals import Refusal
 from qmpd.common.table_order import dictionary_order
 from qmpd.emulator.machine_types import find_machine
+from qmpd.emulator.phases import boot_files
 from qmpd.emulator.phases.boot_files import FOLDERS, check_boot, check_kernel_options, load_firmware, load_kernel
 from qmpd.machine import boot_order
 from qmpd.machine.boards import ALWAYS, USUAL, board_of
@@ -414,14 +415,14 @@ class Board:
         entry = groups.merged("boot-opts")
         return None if entry is None else dict(entry.pairs)
 
-    def check_boot_order(self, tree: key_values.Tree, groups: OptionGroups) -> None:
-        """See whether the board can start from the devices that are named.
+    def boot_choice(self, tree: key_values.Tree, groups: OptionGroups) -> dict[str, Any]:
+        """What the machine is to start from, which the board has to be able to, as members of `MachineSettings`.
 
         :raise OptionError: it cannot.
         """
         boot = self._boot(tree, groups)
         if not isinstance(boot, dict):
-            return
+            return {}
         if not self._release.behaviour.keyval_options:
             check_boot(boot, self._sizes)
         for key in ("order", "once"):
@@ -431,6 +432,7 @@ class Board:
                     boot_order.check_board(order, self._kind)
                 except Refusal as refusal:
                     raise refusal.at(NOWHERE) from None
+        return boot_files.boot_choice(boot)
 
     def check_boot_files(self, tree: key_values.Tree, groups: OptionGroups) -> None:
         """Look at what the firmware would be given.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine import boot_order
+from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.option_language.property_values import check_member
 
@@ -59,6 +60,13 @@ def check_boot(value: str | Tree, sizes: str) -> None:
             boot_order.check(letters if isinstance(letters, str) else "")
     except Refusal as error:
         raise error.at(NOWHERE) from None
+
+
+def boot_choice(given: Tree) -> dict[str, Any]:
+    """What `-boot` says, which was checked, as members of `MachineSettings`."""
+    orders = {f"boot_{key}": text for key in ("order", "once") if isinstance(text := given.get(key), str)}
+    menu = given.get("menu")
+    return {**orders, "boot_menu": isinstance(menu, str) and key_values.boolean("menu", menu)}
 
 
 def load_firmware(name: str | Tree | None) -> None:

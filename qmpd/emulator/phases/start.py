@@ -335,7 +335,7 @@ class Start:
         self._change(cpu_nodes=tuple(numa.nodes_of_cpus()), node_memory=tuple(numa.memory_of_nodes()))
         self._change(memory_path=store, memory_prealloc="mem-prealloc" in options.values)
         self._bench.settings = self._machine
-        board.check_boot_order(self._tree, self._groups)
+        self._change(**board.boot_choice(self._tree, self._groups))
         board.init(self._tree, self._globals(), self.inventory)
         self._change(presets=tuple(map(_preset_of, self._globals())))
         self._bench.settings = self._machine

@@ -37,6 +37,8 @@ class Device:
     """
 
     first: trio.Event | None = None
+    # Whether somebody is at the other end from the beginning, to whom nothing is to be lost.
+    always_there = False
     # By what its users share it; None until somebody comes.
     _multiplexer: Multiplexer | None = None
 
@@ -72,6 +74,8 @@ class Device:
         settings = self.settings
         is_used = bool(settings.users) if settings.shared else settings.monitor is not None or settings.listened
         entry = Chardev(self.label, address, listening, yankable, is_used, kind=settings.kind)
+        if self.always_there and settings.monitor is None:
+            self.vm.system.make_front_end(settings.label).early = bytearray()
         if settings.ring:
             entry.ring = Ring(settings.ring)
         self.vm.system.chardevs.append(entry)

@@ -29,6 +29,7 @@ PTY_POLL = 0.2
 class StandardStreams(Device):
     """Standard input and output; a terminal hands over each key at once and shows none by itself."""
 
+    always_there = True
     _saved: list[object] | None = None
 
     def open(self) -> None:
@@ -68,6 +69,7 @@ class StandardStreams(Device):
 class FileDevice(Device):
     """A file that takes what is written, and another one where `input_path` is given."""
 
+    always_there = True
     _writes = -1
     _reads: int | None = None
     # The sets whose files these are, where they are such.

@@ -26,7 +26,7 @@ class Outlet:
         self._nursery = nursery
         self._owed = bytearray()
         self._sends = False
-        end.write = self.say
+        end.attach(self.say)
 
     def say(self, data: bytes) -> None:
         """Send bytes, now or once the client reads."""

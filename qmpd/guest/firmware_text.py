@@ -1,0 +1,63 @@
+"""What SeaBIOS prints on the first serial port where the machine has no screen (`-nographic`).
+
+Recorded from releases 5.2 to 11.1.  What it finds on disks is not looked at: a guest with an operating system has it on
+the first device that has a medium, and one without has none that is bootable.  Option ROMs of network cards, which
+print lines of their own, are not modelled.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_CLEAR = "\x1bc\x1b[?7l\x1b[2J\x1b[0m"
+_NAMES = {"c": "Hard Disk", "a": "Floppy", "d": "DVD/CD"}
+_USUAL = "adc"
+"""The order in which what `-boot` does not name is tried."""
+
+
+class BootDevices(NamedTuple):
+    """What a machine can start from.
+
+    `order` has the letters of the devices, as `-boot` has them; `media` those of which at least one has a medium;
+    `drives` those that there are at all; `kernel`: it is given a kernel instead; `menu`: it offers a menu.
+    """
+
+    order: str
+    media: frozenset[str]
+    drives: frozenset[str]
+    kernel: bool = False
+    menu: bool = False
+
+
+def whole_order(named: str) -> str:
+    """All devices, those first that are named."""
+    first = "".join(letter for letter in named if letter in _NAMES)
+    return first + "".join(letter for letter in _USUAL if letter not in first)
+
+
+def greeting(words: str, devices: BootDevices) -> bytes:
+    """What is printed first of all, with the firmware's own words."""
+    menu = "\nPress ESC for boot menu.\r\n\n" if devices.menu else ""
+    return f"{_CLEAR}{words}\r\n{menu}".encode()
+
+
+def boot(devices: BootDevices, *, found: bool) -> bytes:
+    """What is printed until the operating system runs, or (`found` is false) it is clear that there is none."""
+    if devices.kernel:
+        return b"Booting from ROM.."
+    said = ""
+    tried = [letter for letter in devices.order if letter != "d" or "d" in devices.drives]
+    last = next((letter for letter in tried if letter in devices.media), tried[0]) if found else ""
+    for letter in tried:
+        said += f"Booting from {_NAMES[letter]}...\r\n"
+        if letter == last:
+            return said.encode()
+        said += _failure(letter, has_medium=letter in devices.media)
+    return (said + "No bootable device.\r\n").encode()
+
+
+def _failure(letter: str, *, has_medium: bool) -> str:
+    if letter == "d":
+        return f"Boot failed: Could not read from CDROM (code {'0005' if has_medium else '0003'})\r\n"
+    reason = "not a bootable disk" if has_medium else "could not read the boot disk"
+    return f"Boot failed: {reason}\r\n\n"
