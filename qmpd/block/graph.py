@@ -13,6 +13,7 @@ from qmpd.block.changes import changing
 from qmpd.block.closing import inactivate
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.nodes import SECTOR, BlockNode, Drive
+from qmpd.block.pausing import current
 from qmpd.block.permissions import check_writable, refresh
 from qmpd.block.servers import Servers
 from qmpd.common.identifiers import is_identifier
@@ -335,7 +336,8 @@ class BlockGraph:
         content, node.content = node.content, None
         if content is None:
             return
-        if self.executor is None or self.executor.settle(_MOMENT):
+        # The main loop itself (a device has left) does not wait for a file to close; a command does, put aside.
+        if self.executor is None or (current() is not None and self.executor.settle(_MOMENT)):
             content.close()
         else:
             self.executor.do(content.close, lambda _: None)

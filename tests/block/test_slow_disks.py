@@ -48,6 +48,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
     """Looking at a slow file, opening it, reading and writing take as long as the test wants."""
     found = Slow()
     stat, opened, write, read = os.stat, files.read_bytes, files.FileStorage.write, files.FileStorage.read
+    close = files.DiskFile.close
 
     def slow_stat(path: Any, **options: Any) -> os.stat_result:
         found.wait(str(path))
@@ -65,10 +66,15 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
         found.wait(getattr(self, "filename", ""))
         return read(self, offset, length)
 
+    def slow_close(self: files.DiskFile) -> None:
+        found.wait(f"{getattr(self, 'filename', '')} is closed")
+        close(self)
+
     monkeypatch.setattr(os, "stat", slow_stat)
     monkeypatch.setattr(files, "read_bytes", slow_read_bytes)
     monkeypatch.setattr(files.FileStorage, "write", slow_write)
     monkeypatch.setattr(files.FileStorage, "read", slow_read)
+    monkeypatch.setattr(files.DiskFile, "close", slow_close)
     yield found
     found.answer()
 
@@ -251,3 +257,26 @@ def test_much_is_looked_at_piece_by_piece(
             assert max(sizes) <= MEBIBYTE
             assert sum(sizes) == 5 << 20
             assert (failure in capfd.readouterr().out) is is_wrong, words
+
+
+def test_while_the_file_of_a_device_that_has_left_does_not_close(
+    qmpd: VMFactory, tmp_path: Path, slow: Slow
+) -> None:
+    """The guest lets a device go at a moment of its own, and with it its drive."""
+    path = tmp_path / "d.raw"
+    path.write_bytes(bytes(MEBIBYTE))
+    disk = f"if=none,id=dr,file={path},format=raw"
+    words = ["-machine", "pc", "-drive", disk, "-device", "virtio-blk-pci,id=d,drive=dr"]
+    vm = qmpd(command_line=words, guest="boot-time=0", clock="real")
+    slow.names.add(f"{path} is closed")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        while vm.guest.query().phase != "running":
+            time.sleep(0.01)
+        assert monitor("device_del", id="d") == {"return": {}}
+        assert slow.reached.wait(20)
+        answers_soon(monitor)
+        slow.answer()
+        deadline = time.monotonic() + 20
+        while any(drive["device"] == "dr" for drive in monitor("query-block")["return"]):
+            assert time.monotonic() < deadline
+        assert any(event["event"] == "DEVICE_DELETED" for event in monitor.events)
