@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import further, stream
 from qmpd.migration.going import NAME, Going
@@ -311,7 +312,8 @@ class Outgoing(Going):
             yield from self._copy_disks(self.disks)
         if not self._has_way():
             return
-        self._give_disks()
+        if not self._give_disks():
+            return
         yield from self._copy_rest()
         if not self._has_way():
             return
@@ -331,10 +333,14 @@ class Outgoing(Going):
         in_disks = disks is not None and disks.has_begun and disks.error is None and not self._loaded
         super().come_to_nothing(None if in_disks else why, twice=twice)
 
-    def _give_disks(self) -> None:
+    def _give_disks(self) -> bool:
+        """Let the other side have the disks; false where that cannot be, and the migration has failed."""
         if self._side.course.drains != "afterwards":
             self._side.drain_disks(each=self._side.course.drains == "each")
-        self._side.give_disks()
+        if self._side.give_disks():
+            return True
+        self.come_to_nothing(self._side.words(Refusal("disks-written-reason")) or None)
+        return False
 
     def _copy_rest(self) -> Steps:
         """Copy what is left of the memory, while the machine stands still."""
@@ -415,7 +421,8 @@ class Outgoing(Going):
             self.enter(_S.DEVICE)
         if course.first_pass:
             self._last_pass()
-        self._give_disks()
+        if not self._give_disks():
+            return
         self._send(self._machine_itself(self._side.take_state()))
         while not self._loaded:
             yield None

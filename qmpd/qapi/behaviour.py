@@ -198,6 +198,8 @@ ABOUT: dict[str, str] = {
     "latency_boundaries_may_be_none": "block-latency-histogram-set takes an empty list of boundaries; went"
     " between 7.2 and 10.0",
     "graph_permission": "among what users of a node let others do is changing the graph; went between 5.2 and 7.2",
+    "written_disks_stay": "a migration fails where a backup, or a filter that saves old data, still writes to"
+    " a disk; came between 5.2 and 7.2",
     "snapshot_list_marked": "info snapshots puts 'Error: ' in front of what it cannot do; came between 10.0 and 11.1",
     "state_errors_told": "what is wrong with the state of a machine that cannot be loaded is part of the error; false:"
     " it goes to standard error; changed between 10.0 and 11.1",
@@ -416,6 +418,7 @@ class Behaviour:
     block_statistics_table: bool = False
     latency_boundaries_may_be_none: bool = False
     graph_permission: bool = False
+    written_disks_stay: bool = True
     snapshot_list_marked: bool = False
     state_errors_told: bool = False
     bare_state_size: int = 1104

@@ -194,9 +194,14 @@ class Migrations:
         """Have what is going on at the machine's disks pause for a moment, once, or for `each` of their nodes."""
         moved_disks.drain(self._system.built, each=each)
 
-    def give_disks(self) -> None:
-        """Let go of the machine's disks."""
-        moved_disks.give(self._system.built)
+    def give_disks(self) -> bool:
+        """Let go of the machine's disks; false where somebody writes to one still."""
+        system = self._system
+        if system.release.behaviour.written_disks_stay and moved_disks.are_written(system.built):
+            system.machine.report(self.words(Refusal("disks-written")))
+            return False
+        moved_disks.give(system.built)
+        return True
 
     def arrived(self) -> None:
         """The machine is here, and takes its disks once it goes on."""

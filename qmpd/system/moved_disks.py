@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.activation import give_away, take_back
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
+from qmpd.block.drivers.table import Role, role_of
 from qmpd.migration.stream import BadStream
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ def give(inventory: Inventory | None) -> None:
     """Another machine has the disks from now on."""
     if inventory is not None:
         give_away(inventory.backends.block)
+
+
+def are_written(inventory: Inventory | None) -> bool:
+    """Whether somebody will write to a disk even when its machine stands still: who saves old data there."""
+    if inventory is None:
+        return False
+    return any(
+        role_of(node.driver, node.options, role) is Role.TARGET
+        for node in inventory.backends.block.nodes.values() for role in node.children
+    )  # fmt: skip
 
 
 def drain(inventory: Inventory | None, *, each: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,3 +206,40 @@ def test_a_node_shows_the_disk_as_it_was(
     vm.close()
     assert "identical" in qemu_img("compare", kept, copy)
     assert "identical" not in qemu_img("compare", kept, image, fails=True)
+
+
+@pytest.mark.parametrize(
+    ("release", "status", "why"),
+    [
+        ("5.2", "completed", None), ("7.2", "failed", None),
+        ("10.0", "failed", "Error in migration completion: Bad address"),
+        ("11.1", "failed", "Block inactivate failed during switchover"),
+    ],
+)  # fmt: skip
+def test_a_disk_that_a_backup_writes_to_is_not_given_away(
+    qmpd: VMFactory, tmp_path: Path, release: str, status: str, why: str | None
+) -> None:
+    """The migration fails, and the machine goes on here with its backup; real QEMU said so of each release."""
+    words = ["-machine", "pc", "-nodefaults"]
+    for name in ("n", "t"):
+        (tmp_path / name).write_bytes(b"x" * (8 << 20))
+        words += ["-blockdev", f"driver=raw,node-name={name},file.driver=file,file.filename={tmp_path / name}"]
+    words += ["-device", "virtio-blk-pci,drive=n"]
+    vm = qmpd(command_line=words, guest="boot-time=0", clock="real", release=release)
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        backup = {"job_id": "j", "device": "n", "target": "t", "sync": "full", "speed": 1}
+        assert monitor("blockdev-backup", **backup) == {"return": {}}
+        assert monitor("migrate", uri="exec:cat > /dev/null") == {"return": {}}
+        deadline = time.monotonic() + 20
+        while (told := monitor("query-migrate")["return"])["status"] not in ("completed", "failed"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert (told["status"], told.get("error-desc")) == (status, why)
+        goes_on = status == "failed"
+        assert monitor("query-status")["return"]["running"] is goes_on
+        assert [job["status"] for job in monitor("query-block-jobs")["return"]] == ["running"]
+        assert monitor("block-job-set-speed", device="j", speed=0) == {"return": {}}
+        while goes_on and monitor("query-block-jobs")["return"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert not goes_on or (tmp_path / "t").read_bytes() == (tmp_path / "n").read_bytes()
