@@ -436,6 +436,9 @@ class Migrations:
         coming = self.incoming
         if coming is not None and coming.state is _S.ACTIVE and coming.is_read_alone:
             return True
+        if coming is not None and coming.state in (_S.NONE, _S.SETUP) and coming.waiting is not None:
+            if not coming.addresses:
+                return True  # a command, or a file, is to say something
         return self.outgoing is not None and self.outgoing.is_under_way and self.outgoing.waits
 
     # What is told
