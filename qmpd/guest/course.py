@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.guest import effects as devices
 from qmpd.guest import keeping, keyboard, seabios
 from qmpd.guest.parts import WithParts
-from qmpd.guest.phases import CLOSES_PORTS, DEVICES, FOUND, PHASE_AFTER, GuestPhase
+from qmpd.guest.phases import BEFORE_DISKS, CLOSES_PORTS, DEVICES, FOUND, PHASE_AFTER, GuestPhase
 from qmpd.machine.blueprint import (
     FIRMWARE_ALONE,
     Firmware,
@@ -344,7 +344,10 @@ class Guest(WithParts):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the guest that `snapshot` made this of; its time stands still until the machine sets it going."""
         keeping.put(self, state)
-        if self.phase in (GuestPhase.NOTHING_TO_BOOT, GuestPhase.BOOTING):
+        # A boot sector that does its one thing leaves the disks to the firmware.
+        if self.phase in (GuestPhase.NOTHING_TO_BOOT, GuestPhase.BOOTING) or not (
+            self.uses_acpi or self.phase in BEFORE_DISKS
+        ):
             self._drive(by_firmware=self.settings.firmware is Firmware.SEABIOS)
         self._machine.schedule.clear(self)
         for name, remaining in state["timers"].items():

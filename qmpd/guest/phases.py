@@ -33,6 +33,9 @@ class GuestPhase(enum.StrEnum):
     HALTED = "halted"
 
 
+BEFORE_DISKS = frozenset({GuestPhase.RESET, GuestPhase.FIRMWARE_RESTART, GuestPhase.FIRMWARE})
+"""Where nobody drives the disks yet."""
+
 DEVICES: dict[GuestAction, frozenset[str]] = {
     GuestAction.PANIC: devices.PVPANIC,
     GuestAction.CRASH_LOAD: devices.PVPANIC,
