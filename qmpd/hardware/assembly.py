@@ -11,7 +11,7 @@ from qmpd.hardware.processors import Place, set_properties
 from qmpd.qom.node import Node, Shape
 
 if TYPE_CHECKING:
-    from qmpd.machine.blueprint import MachineSettings
+    from qmpd.machine.blueprint import CPUTopology, MachineSettings
     from qmpd.qom.tree import Builder
 
 UNATTACHED = "/machine/unattached"
@@ -60,12 +60,13 @@ def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: 
     kinds = captured["cpu"]
     model = builder.captured("cpu", settings.cpu_model)
     first = captured["cpu-path"].rpartition("/")[2]
+    of_package = _of_package(builder, kinds, settings.topology)
     for index in range(count):
         name = first if index == 0 else f"device[{second + index - 1}]"
         node = builder.build(kinds[_OTHER if index else _FIRST if count > 1 else _ALONE], owns=True)
-        if model is not None:
-            for key, value in model["values"].items():
-                node.set_value(key, value)
+        values = {} if model is None else model["values"]
+        for key, value in (*values.items(), *of_package.items()):
+            node.set_value(key, value)
         set_properties(node, settings)
         for key, value in _identity(settings, index, node).items():
             node.set_value(key, value)
@@ -74,6 +75,15 @@ def _add_cpus(builder: Builder, root: Node, captured: dict[str, Any], settings: 
             local.set_value("id", node.value("apic-id"))
         unattached.retype(name, f"child<{node.type}>")
         unattached.attach(name, node)
+
+
+def _of_package(builder: Builder, kinds: list[Any], topology: CPUTopology) -> dict[str, Any]:
+    """What a CPU says otherwise than the captured ones: several were in one package, one was alone in its own."""
+    shared = topology.dies * topology.modules * topology.cores * topology.threads > 1
+    if shared == (topology.cpus > 1):
+        return {}
+    usual, found = (builder.build(kinds[_FIRST if several else _ALONE]) for several in (not shared, shared))
+    return {name: found.value(name) for name in found.shape.places if found.value(name) != usual.value(name)}
 
 
 def make_room(root: Node, unattached: Node, first: int, count: int) -> None:

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.golden import RELEASES
 from tests.libvirt import linux_guest
 from tests.libvirt.rows import GROUPS
 from tests.libvirt.support import Libvirt, Watcher, missing
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from tests.libvirt.rows import Group
 
-RELEASE = "7.2"
+RELEASE = next((release for release, command in programs().items() if len(command) == 1), "")
+"""The release of the computer's own QEMU, which its libvirt belongs to; empty where there is none."""
 _PATIENCE = 60.0
 _SETTLED = 0.3
 """Seconds until virsh has told of every event."""
@@ -243,8 +245,8 @@ def differences(group: Group, sides: Sequence[Side], *, all_rows: bool = False) 
 
 def lacking() -> str | None:
     """Why the two cannot be compared here; None where they can."""
-    if RELEASE not in programs():
-        return f"no QEMU {RELEASE}"
+    if RELEASE not in RELEASES:
+        return f"no QEMU of {', '.join(RELEASES)}"
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
     return missing() or (f"not installed: {', '.join(absent)}" if absent else None)
 
