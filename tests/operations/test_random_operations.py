@@ -115,6 +115,15 @@ SHORT: dict[str, list[Step]] = {
         ("human-monitor-command", {"command-line": 'qemu-io q "write -c 512 512"'}),
         ("block-job-cancel", {"device": "j", "force": True}),
     ],
+    "a backup that has failed and waits": [
+        ("blockdev-backup", {"job-id": "k", "device": "s", "target": "base", "sync": "full", "speed": 1,
+                             "compress": True, "auto-dismiss": False}),
+        ("query-block-jobs", {}),
+        ("job-pause", {"id": "k"}),
+        ("job-resume", {"id": "k"}),
+        ("block-job-set-speed", {"device": "k", "speed": 0}),
+        ("query-jobs", {}),
+    ],
     "disks made smaller, and overlays of overlays": [
         ("block_resize", {"node-name": "q", "size": 0}),
         ("blockdev-snapshot-sync", {"node-name": "top", "snapshot-file": "@DIR@/n.qed", "snapshot-node-name": "n",

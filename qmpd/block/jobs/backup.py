@@ -261,7 +261,23 @@ class Backup(BlockJob):
             self.count(done.size)
             if done.result.error:
                 self._place = 0
+                if not in_clusters and (yield from self._looks_later(done.place)):
+                    continue
                 yield from self._failed(done.result)
+
+    def _looks_later(self, place: int) -> Generator[Sleep | Work, Any, bool]:
+        """Wait for the limit of speed, if more is to be copied: only then is it seen that a piece has failed.
+
+        Whether that is forgotten, because a pause has come between, or an end.
+        """
+        delay = self.limit.delay(self.jobs.now())
+        if not delay or self._copier.bitmap.dirty_area(place, self._copier.end, self._copier.cluster) is None:
+            return False
+        if not self.pause_count and not self.is_cancelled:
+            yield Sleep(delay)
+        forgotten = self.pause_count > 0 or self.is_cancelled
+        yield from self.pause_point()
+        return forgotten
 
     def _turn(self) -> Generator[Sleep | Work, Any, bool]:
         """Wait for the main loop's next turn; whether a pause has come instead, which waits for the disks."""
