@@ -139,7 +139,7 @@ class BlockNode:
             return {"driver": self.driver, "backing": self.children["backing"].full_options}
         found: dict[str, Any] = {}
         for name in driver.strong:
-            found |= _flat(name, self.options.get(name))
+            found |= _flat(name, self.options.get(name), within=bool(self.described_by))
         found |= self._key
         found["driver"] = self.driver
         if self.driver == "quorum":
@@ -169,14 +169,19 @@ class BlockNode:
         return (self.size + SECTOR - 1) // SECTOR * SECTOR
 
 
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    """An option as it is told: lists and objects with dots in their members' names."""
+def _flat(name: str, value: Any, *, within: bool) -> dict[str, Any]:
+    """An option as it is told: lists and objects with dots in their members' names.
+
+    `within`: the node was described in the options of another.
+    """
     if isinstance(value, (dict, list)):
-        # From the end of QEMU's own dictionary: it is copied twice, and of two in one bucket the newest comes first.
+        # From the end of QEMU's own dictionary: it is copied twice, once more within another node's options, and of two
+        # in one bucket the newest comes first.
         found: Any = value
-        names = in_order(tuple(value))[::-1] if isinstance(value, dict) else range(len(value))
-        members = [(each, found[each]) for each in names]
-        return {key: each for member, inner in members for key, each in _flat(f"{name}.{member}", inner).items()}
+        step = 1 if within else -1
+        names = in_order(tuple(value))[::step] if isinstance(value, dict) else range(len(value))
+        members = [_flat(f"{name}.{member}", found[member], within=within) for member in names]
+        return {key: each for member in members for key, each in member.items()}
     return {} if value is None else {name: value}
 
 

@@ -105,6 +105,7 @@ class Opener:
             raise
         self._graph.add(node)
         self._graph.changed(changes.cost_of_opening(is_protocol=driver.is_protocol, children=len(children)))
+        self._looked_at(children.get("file"), is_protocol=driver.is_protocol)
         if place is not None:
             self._graph.place(node, place)
         for child in children.values():
@@ -128,9 +129,11 @@ class Opener:
                 detach(node)
             for child in children.values():
                 self._graph.release(child)
-        file = children.get("file")
+        self._looked_at(children.get("file"), is_protocol=is_protocol)
+
+    def _looked_at(self, file: BlockNode | None, *, is_protocol: bool) -> None:
+        """What is below a format was looked at, by a user who is gone now."""
         if file is not None and not is_protocol and file.name in self._graph.nodes:
-            # It was looked at, by a user who is gone now.
             self._graph.quiet(file)
 
     def _load_bitmaps(self, node: BlockNode) -> None:

@@ -56,6 +56,9 @@ def _export_all(system: System, *, writable: bool) -> None:
     try:
         for drive in list(system.inventory.backends.block.drives):
             if drive.node is not None:
+                if not drive.name:
+                    # QEMU looks for it by a name that it does not have.
+                    system.inventory.backends.block.find("")
                 may = writable and not drive.node.read_only
                 given = {"type": "nbd", "id": drive.name, "node-name": drive.node.name, "writable": may}
                 execute(system, "block-export-add", {**given, "name": drive.name})

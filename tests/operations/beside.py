@@ -205,7 +205,7 @@ def _running(images: Path, release: str, scenario: Scenario) -> Iterator[tuple[s
 
 
 def compare(images: Path, release: str, scenario: Scenario) -> Difference | None:
-    """Where the two differ first; a real program that crashes is not followed."""
+    """Where the two differ first; a real program that crashes, or hangs, is not followed."""
     try:
         ours = trio.run(_ask_qmpd, images, release, scenario)
     except Exception as error:

@@ -32,12 +32,24 @@ PREPARE = (
     "qemu-img create -q -f qcow2 e.qcow2 4M",
     "qemu-img create -q -f qcow2 o.qcow2 4M",
     "qemu-img create -q -f raw small.raw 1M",
+    "qemu-img create -q -f qcow2 db.qcow2 4M",
+    "qemu-img create -q -f qcow2 -b db.qcow2 -F qcow2 d.qcow2 4M",
+    "qemu-io -f qcow2 -c 'write -P 99 2M 128k' d.qcow2",
+    "cp s.raw bad.raw",
+    "cp t.raw full.raw",
 )
 NODES = ("base", "mid", "top", "s", "t", "q", "e", "small")
 IDS = ("j", "k")
 BITMAPS = ("b0", "b1", "b2")
 _BACKING = {"mid": "base", "top": "mid"}
 _RAW = ("s", "t", "small")
+
+
+# What cannot be read in one place, and has no room in one.
+_FAULTS: dict[str, dict[str, Any]] = {
+    "bad": {"event": "read_aio", "errno": 5},
+    "full": {"event": "write_aio", "errno": 28},
+}
 
 
 def spelled(steps: Sequence[Step]) -> list[str]:
@@ -55,6 +67,12 @@ def _options(draw: random.Random) -> list[str]:
         file = {"driver": "file", "filename": f"@DIR@/{name}.{driver}"}
         options += ["-blockdev", json.dumps({"driver": driver, "node-name": name, "file": file, **more})]
     options += ["-blockdev", '{"driver": "null-co", "node-name": "z", "size": 4194304, "read-zeroes": true}']
+    for name, fault in _FAULTS.items():
+        file = {"driver": "file", "filename": f"@DIR@/{name}.raw"}
+        found = {**fault, "once": draw.random() < 0.5, "sector": draw.choice((0, 2048, 4096))}
+        image = {"driver": "blkdebug", "image": file, "inject-error": [found]}
+        options += ["-blockdev", json.dumps({"driver": "raw", "node-name": name, "file": image})]
+    options += ["-drive", "if=none,id=d0,file=@DIR@/d.qcow2,format=qcow2"]
     if machine == "pc":
         options += ["-device", "virtio-blk-pci,drive=top,id=vd0"]
         if draw.random() < 0.5:
@@ -73,7 +91,7 @@ _GRANULARITY = (None, None, 512, 4096, 65536, 1 << 20, 1000, 0)
 
 
 def _stream(draw: random.Random) -> Step:
-    device = draw.choice(("top", "top", "top", "mid", "q", "s", "base", "nope"))
+    device = draw.choice(("top", "top", "top", "mid", "q", "s", "base", "nope", "d0"))
     more = some(draw, speed=_SPEED, on_error=_POLICY, base_node=(None, None, "base", "mid", "s"),
                  backing_file=(None, None, None, "words"), filter_node_name=_FILTER, **_FLAGS)  # fmt: skip
     if draw.random() < 0.1:
@@ -90,7 +108,7 @@ def _commit(draw: random.Random) -> Step:
 
 
 def _mirror(draw: random.Random) -> Step:
-    target = draw.choice(("t", "t", "e", "q", "z", "small", "mid"))
+    target = draw.choice(("t", "t", "e", "q", "z", "small", "mid", "full"))
     more = some(draw, speed=_SPEED, buf_size=(65536, 65536, None, 0, 4096, -1), granularity=_GRANULARITY,
                  copy_mode=(None, None, "background", "write-blocking"), filter_node_name=(None, None, "flt"),
                  on_source_error=_POLICY, on_target_error=_POLICY, replaces=(None, None, None, None, "top", "nope"),
@@ -98,12 +116,12 @@ def _mirror(draw: random.Random) -> Step:
     if more.get("speed"):
         more["buf-size"] = 65536
     sync = draw.choice(("full", "full", "top", "none"))
-    device = draw.choice(("s", "s", "top", "q", "t", "e", "base"))
+    device = draw.choice(("s", "s", "top", "q", "t", "e", "base", "bad", "d0"))
     return "blockdev-mirror", {"job-id": draw.choice(IDS), "device": device, "target": target, "sync": sync, **more}
 
 
 def _backup(draw: random.Random) -> Step:
-    target = draw.choice(("t", "t", "e", "q", "z", "small", "base"))
+    target = draw.choice(("t", "t", "e", "q", "z", "small", "base", "full"))
     sync = draw.choice(("full", "full", "top", "none", "incremental", "bitmap"))
     more = some(draw, speed=_SPEED, on_source_error=_POLICY, on_target_error=_POLICY,
                  filter_node_name=_FILTER, compress=(None, None, None, None, True), **_FLAGS)  # fmt: skip
@@ -111,7 +129,7 @@ def _backup(draw: random.Random) -> Step:
         more["bitmap"] = draw.choice(BITMAPS)
         if draw.random() < 0.7:
             more["bitmap-mode"] = draw.choice(("on-success", "never", "always"))
-    device = draw.choice(("s", "s", "top", "q", "q", "t", "e", "base"))
+    device = draw.choice(("s", "s", "top", "q", "q", "t", "e", "base", "bad", "d0"))
     return "blockdev-backup", {"job-id": draw.choice(IDS), "device": device, "target": target, "sync": sync, **more}
 
 
@@ -125,7 +143,7 @@ def _drive_job(draw: random.Random) -> Step:
                       buf_size=(65536,))  # fmt: skip
     target = draw.choice(("@DIR@/out.a", "@DIR@/out.b", "@DIR@/o.qcow2", "@DIR@/no/dir"))
     sync = draw.choice(("full", "full", "top", "none"))
-    device = draw.choice(("s", "top", "q"))
+    device = draw.choice(("s", "top", "q", "d0", "bad"))
     return name, {"job-id": draw.choice(IDS), "device": device, "target": target, "sync": sync, **more}
 
 
@@ -164,9 +182,39 @@ def _human_job(draw: random.Random) -> Step:
     line = draw.choice((
         "info block-jobs", "block_job_cancel j", "block_job_cancel -f j", "block_job_complete j", "block_job_pause j",
         "block_job_resume j", "block_job_set_speed j 0", "block_job_set_speed j 1", "block_job_cancel no",
-        "block_stream top", "block_stream top 1", "info block-jobs",
+        "block_stream top", "block_stream top 1", "info block-jobs", "commit d0", "commit all", "commit q",
+        "block_stream d0", "block_stream d0 1 @DIR@/db.qcow2", "drive_backup d0 @DIR@/h.qcow2 qcow2",
+        "drive_backup -f d0 @DIR@/h.raw raw", "drive_backup -n d0 @DIR@/o.qcow2", "drive_mirror -f d0 @DIR@/h.raw raw",
+        "drive_mirror d0 @DIR@/h.qcow2 qcow2", "block_job_set_speed d0 1", "block_job_complete d0",
+        "block_job_cancel d0", "block_job_cancel -f d0", "block_job_pause d0", "block_job_resume d0",
     ))  # fmt: skip
     return "human-monitor-command", {"command-line": line}
+
+
+def _human_server(draw: random.Random) -> Step:
+    line = draw.choice((
+        "nbd_server_start unix:@DIR@/nbd", "nbd_server_start -a unix:@DIR@/nbd", "nbd_server_start -w unix:@DIR@/nbd",
+        "nbd_server_start -a -w unix:@DIR@/nbd", "nbd_server_add d0", "nbd_server_add -w d0 x", "nbd_server_add s y",
+        "nbd_server_remove x", "nbd_server_remove -f d0", "nbd_server_stop", "nbd_server_stop",
+    ))  # fmt: skip
+    return "human-monitor-command", {"command-line": line}
+
+
+def _fleecing(draw: random.Random) -> Step:
+    """A node that is to show a disk as it was: an image in front of it, its backup, and what others see of that."""
+    name = draw.choice(("blockdev-add", "blockdev-backup", "block-export-add", "copy", "access"))
+    if name == "blockdev-add":
+        return name, {"driver": "qcow2", "node-name": "ov", "backing": draw.choice(("s", "q", "top")),
+                      "file": {"driver": "file", "filename": "@DIR@/o.qcow2"}}  # fmt: skip
+    if name == "copy":
+        return "blockdev-add", {"driver": "copy-before-write", "node-name": "flt", "file": draw.choice(("s", "t")),
+                                "target": "e"}  # fmt: skip
+    if name == "access":
+        return "blockdev-add", {"driver": "snapshot-access", "node-name": "acc", "file": "flt"}
+    if name == "blockdev-backup":
+        return name, {"job-id": draw.choice(IDS), "device": draw.choice(("s", "q", "top")), "target": "ov",
+                      "sync": draw.choice(("none", "none", "full")), "filter-node-name": "flt"}  # fmt: skip
+    return name, {"type": "nbd", "id": "x", "node-name": draw.choice(("ov", "acc"))}
 
 
 def _query(draw: random.Random) -> Step:
@@ -308,6 +356,9 @@ def _sequence(
 
 _JOBS = (_stream, _commit, _mirror, _backup)
 KINDS: dict[str, Callable[[random.Random], Scenario]] = {
+    "faults": _sequence(_mirror, _backup, _stream, _verb, _verb, _verb, _query, _write),
+    "human": _sequence(_human_job, _human_job, _human_server, _human_server, _query, _drive_job),
+    "fleecing": _sequence(_fleecing, _fleecing, _fleecing, _write, _export, _verb, _query),
     "jobs": _sequence(*_JOBS, _create, _verb, _verb, _verb, _verb, _query, _human_job),
     "files": _sequence(_drive_job, _drive_job, _drive_job, _verb, _verb, _verb, _query, _create, _write),
     "bitmaps": _sequence(_bitmap, _bitmap, _bitmap, _write, _backup, _verb, _query, _node_change),

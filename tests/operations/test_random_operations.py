@@ -115,6 +115,13 @@ SHORT: dict[str, list[Step]] = {
         ("human-monitor-command", {"command-line": 'qemu-io q "write -c 512 512"'}),
         ("block-job-cancel", {"device": "j", "force": True}),
     ],
+    "options of faults, and who is told by a device's name": [
+        ("query-named-block-nodes", {"flat": True}),
+        ("block-stream", {"job-id": "k", "device": "d0", "base-node": "base"}),
+        ("block-stream", {"job-id": "k", "device": "mid", "speed": 1, "filter-node-name": "flt"}),
+        ("block-stream", {"job-id": "j", "device": "top", "base-node": "mid"}),
+        ("blockdev-add", {"driver": "raw", "node-name": "acc", "read-only": True, "file": "flt"}),
+    ],
     "a backup that has failed and waits": [
         ("blockdev-backup", {"job-id": "k", "device": "s", "target": "base", "sync": "full", "speed": 1,
                              "compress": True, "auto-dismiss": False}),

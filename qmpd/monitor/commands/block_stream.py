@@ -57,8 +57,7 @@ def block_stream(system: System, session: Client, arguments: Arguments) -> objec
             raise Refusal("both-given", one=one, other=other)
     node = graph.find(cast("str", arguments["device"]))
     bottom, base = _bottom(graph, node, arguments)
-    end = None if bottom is None else chain.behind(bottom)
-    for each in chain.chain(node, base if bottom is None else end):
+    for each in chain.chain(node, base):
         graph.check_free(each)
     chain.check_freezable(node, base)
     if bottom is None and "backing-file" in arguments:
@@ -85,13 +84,13 @@ def _bottom(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> tuple[B
     elif "base-node" in arguments:
         base = graph.find_node(cast("str", arguments["base-node"]))
         if base is node or base not in chain.chain(node):
-            raise Refusal("not-a-backing-image", node=base.name, top=node.name)
+            raise Refusal("not-a-backing-image", node=arguments["base-node"], top=arguments["device"])
     elif "bottom" in arguments:
         bottom = graph.find_node(cast("str", arguments["bottom"]))
         if DRIVERS[bottom.driver].is_filter:
             raise Refusal("bottom-is-filter", node=bottom.name)
         if bottom not in chain.chain(node):
-            raise Refusal("bottom-not-in-chain", node=bottom.name, top=node.name)
+            raise Refusal("bottom-not-in-chain", node=arguments["bottom"], top=arguments["device"])
         return bottom, chain.behind(bottom)
     else:
         return None, None
