@@ -100,6 +100,7 @@ def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:
 
         unlock_qcow2(node, graph, content)
     content.keeps_room = is_on(node.options.get("discard-no-unref"))
+    content.passes_snapshots = lambda: is_on(node.options.get("pass-discard-snapshot", True))
     content.passes_on = lambda: is_on(node.options.get("pass-discard-request", node.discard == "unmap"))
     content.tell_corrupt = partial(_tell_corrupt, node, graph)
     return content

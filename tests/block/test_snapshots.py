@@ -139,3 +139,26 @@ def test_a_saved_state_is_a_migration_that_took_no_time(
         while (status := monitor("query-migrate")["return"]["status"]) in ("setup", "active", "failing"):
             pass
         assert status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "passed"), [("", True), ("pass-discard-snapshot=off,", False), ("file.discard=ignore,", False)]
+)
+def test_the_file_system_has_back_what_a_snapshot_alone_used(
+    qmpd: VMFactory, tmp_path: Path, options: str, passed: bool
+) -> None:
+    image = tmp_path / "base.qcow2"
+    _image(tmp_path, "create", "-q", "-f", "qcow2", image.name, "8M")
+    node = f"driver=qcow2,node-name=n0,{options}file.driver=file,file.filename={image}"
+    vm = qmpd(command_line=["-machine", "none", "-blockdev", node])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor.human('qemu-io n0 "write -P 1 0 4M"')
+        assert monitor("blockdev-snapshot-internal-sync", device="n0", name="s") == {"return": {}}
+        monitor.human('qemu-io n0 "write -P 2 0 4M"')
+        monitor.human('qemu-io n0 "flush"')
+        before = image.stat().st_blocks * 512
+        assert monitor("blockdev-snapshot-delete-internal-sync", device="n0", name="s")["return"]["name"] == "s"
+        assert (before - image.stat().st_blocks * 512 > 3 << 20) is passed
+    vm.close()
+    _image(tmp_path, "check", "-q", image.name)
+    assert _read(image, (4 << 20) - 1) == b"\2"

@@ -145,6 +145,7 @@ class Qcow2Content(Layered):
         self.keeps_room = False
         # Whether what the guest gives back is given back to the file system, too.
         self.passes_on: Callable[[], bool] = bool
+        self.passes_snapshots: Callable[[], bool] = bool
         self.header: Header = read_header(file, read_only=read_only)
         # How the guest's bytes are encrypted, where they are.
         self.encryption: tuple[LuksHeader, SectorCipher] | None = None
@@ -170,7 +171,7 @@ class Qcow2Content(Layered):
                 data, parts = _decrypted(self.file, data, parts, self.encryption[1])
             self._image = Qcow2(self.file, read_only=self.read_only, data=data, parts=parts)
             self._image.keeps_room = self.keeps_room
-            self._image.passes_on = self.passes_on
+            self._image.passes_on, self._image.passes_snapshots = self.passes_on, self.passes_snapshots
             self.header = self._image.header
             self._look_behind()
         return self._image

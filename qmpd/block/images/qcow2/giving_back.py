@@ -34,8 +34,14 @@ def give_back(image: ReadImage, entries: Iterable[Entry], external: Storage | No
         clusters = image.mapping.host_clusters(entry)
         if clusters:
             image.refcounts.change(clusters.start, len(clusters), -1, freed=freed)
+    if passed:
+        pass_on(image, freed)
+
+
+def pass_on(image: ReadImage, clusters: Iterable[int]) -> None:
+    """Let the file system have the room of clusters that nobody uses."""
     bits = image.header.cluster_bits
-    for first, count in _runs(freed) if passed else ():
+    for first, count in _runs(clusters):
         _discard(image.storage, first << bits, count << bits)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Qcow2(ReadImage):
     """An open image."""
 
-    __slots__ = ("keeps_room", "passes_on")
+    __slots__ = ("keeps_room", "passes_on", "passes_snapshots")
 
     def __init__(
         self, storage: Storage, *, read_only: bool, data: Storage | None = None, parts: Parts | None = None
@@ -41,6 +41,8 @@ class Qcow2(ReadImage):
         self.keeps_room = False
         # Whether the file system is to have the room back that the guest gives back (`pass-discard-request`).
         self.passes_on: Callable[[], bool] = bool
+        # The same of what snapshots alone have used (`pass-discard-snapshot`).
+        self.passes_snapshots: Callable[[], bool] = bool
         if not read_only:
             self.refcounts.check_tables = partial(overlaps.check, self)
             self._become_writable()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2 import layout
+from qmpd.block.images.qcow2.giving_back import pass_on
 from qmpd.block.images.qcow2.mapping import Mapping, decode
 from qmpd.block.images.qcow2.snapshot_table import Snapshot, mapping_of, read_snapshots, write_snapshots
 from qmpd.block.images.qcow2.uses import change_table, change_use, mark_copied, mark_shared
@@ -93,10 +94,13 @@ def delete(image: Qcow2, snapshot: Snapshot) -> None:
     snapshots = read_snapshots(image)
     kept = mapping_of(image, snapshot)
     write_snapshots(image, [each for each in snapshots if each.identifier != snapshot.identifier])
-    change_use(image, kept, -1)
+    freed: list[int] = []
+    change_use(image, kept, -1, freed)
     clusters = -(-max(snapshot.l1_size * 8, 1) // image.header.cluster_size)
-    image.refcounts.change(snapshot.l1_offset >> image.header.cluster_bits, clusters, -1)
+    image.refcounts.change(snapshot.l1_offset >> image.header.cluster_bits, clusters, -1, freed=freed)
     mark_copied(image)
+    if image.passes_snapshots():
+        pass_on(image, freed)
 
 
 # The machine's state: it lies behind the end of the guest's disk, in the same tables

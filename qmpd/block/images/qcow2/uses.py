@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from qmpd.block.images.qcow2.reading import ReadImage
 
 
-def change_use(image: ReadImage, mapping: Mapping, by: int) -> None:
-    """Use all that these tables reach once more, or once less.
+def change_use(image: ReadImage, mapping: Mapping, by: int, freed: list[int] | None = None) -> None:
+    """Use all that these tables reach once more, or once less; `freed` gets the clusters that nobody uses any more.
 
     :raise OSError: the counts cannot be written.
     """
@@ -20,12 +20,12 @@ def change_use(image: ReadImage, mapping: Mapping, by: int) -> None:
         offset = mapping.l2_offset(index)
         if offset:
             numbers = decode(image.storage.read(offset, image.header.cluster_size))
-            change_table(image, entry & layout.OFFSET, numbers, by)
+            change_table(image, entry & layout.OFFSET, numbers, by, freed)
             if by < 0:
                 image.mapping.drop_table(offset)
 
 
-def change_table(image: ReadImage, offset: int, numbers: Any, by: int) -> None:
+def change_table(image: ReadImage, offset: int, numbers: Any, by: int, freed: list[int] | None = None) -> None:
     """Use an L2 table, with these entries, and all that it reaches once more or once less."""
     bits = image.header.cluster_bits
     if by > 0:
@@ -38,12 +38,12 @@ def change_table(image: ReadImage, offset: int, numbers: Any, by: int) -> None:
                 length += 1
                 continue
             if length:
-                image.refcounts.change(start, length, by)
+                image.refcounts.change(start, length, by, freed=freed)
             start, length = cluster, 1
     if length:
-        image.refcounts.change(start, length, by)
+        image.refcounts.change(start, length, by, freed=freed)
     if by < 0:
-        image.refcounts.change(offset >> bits, 1, by)
+        image.refcounts.change(offset >> bits, 1, by, freed=freed)
 
 
 def mark_shared(image: ReadImage, mapping: Mapping) -> None:
