@@ -30,6 +30,9 @@ class Blockers(Protocol):
     def end_drain(self, drain: Any) -> None:
         """Nobody needs that any more."""
 
+    def cancel_on(self, node: BlockNode) -> None:
+        """A drive leaves with its device (`blockdev_auto_del`): jobs at its node are cancelled."""
+
     def left(self, node: BlockNode) -> None:
         """Somebody uses a node no more: what goes on there ends or pauses for a moment."""
 

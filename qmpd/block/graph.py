@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from qmpd.hardware.buses import Device
 
 _LONGEST_NAME = 31
-# Seconds for which the main loop waits for the disks.
-_MOMENT = 0.002
+_MOMENT = 0.002  # seconds for which the main loop waits for the disks
 
 
 class BlockGraph:
@@ -291,9 +290,9 @@ class BlockGraph:
         :raise MachineError: there is neither.
         """
         drive = self.drive(device or "")
-        if drive is not None:
-            if drive.node is None:
-                raise MachineError(f"Device '{device}' has no medium")
+        if drive is not None and drive.node is None:
+            raise MachineError(f"Device '{device}' has no medium")
+        if drive is not None and drive.node is not None:
             return drive.node
         found = self.nodes.get(node or "")
         if found is None:
@@ -316,8 +315,7 @@ class BlockGraph:
 
     def release(self, node: BlockNode, *, always: bool = False) -> None:
         """Let a node go that nobody holds (or `always`), and what it held."""
-        if always:
-            node.owned = False
+        node.owned = node.owned and not always
         if node.owned or node.drives or node.parents or node.frozen or self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
@@ -334,9 +332,9 @@ class BlockGraph:
         """Close a node, behind all that is read and written by now."""
         inactivate(node, self.executor, self.complain)
         content, node.content = node.content, None
+        # The main loop itself (a device has left) does not wait for a file to close; a command does, put aside.
         if content is None:
             return
-        # The main loop itself (a device has left) does not wait for a file to close; a command does, put aside.
         if self.executor is None or (current() is not None and self.executor.settle(_MOMENT)):
             content.close()
         else:
@@ -480,6 +478,8 @@ class BlockGraph:
     def detach(self, device: Device) -> None:
         """A device is gone, and with it the drive that it made for itself."""
         for drive in [each for each in self.drives if each.device is device]:
+            if drive.name and drive.node is not None and self.blockers is not None:
+                self.blockers.cancel_on(drive.node)
             self.empty(drive)
             self.drives.remove(drive)
 

@@ -243,3 +243,26 @@ def test_a_disk_that_a_backup_writes_to_is_not_given_away(
             assert time.monotonic() < deadline
             time.sleep(0.02)
     assert not goes_on or (tmp_path / "t").read_bytes() == (tmp_path / "n").read_bytes()
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_drive_that_leaves_with_its_device_takes_its_jobs_along(
+    qmpd: VMFactory, tmp_path: Path, release: str
+) -> None:
+    for name in ("n", "t"):
+        (tmp_path / name).write_bytes(b"x" * (8 << 20))
+    words = ["-machine", "pc", "-nodefaults", "-device", "virtio-scsi-pci"]
+    words += ["-drive", f"if=none,id=dr,file={tmp_path}/n,format=raw"]
+    words += ["-device", "scsi-hd,id=d,drive=dr", "-blockdev", f"driver=file,node-name=t,filename={tmp_path}/t"]
+    vm = qmpd(command_line=words, guest="boot-time=0", clock="real", release=release)
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        while vm.guest.query().phase != "running":
+            time.sleep(0.01)
+        assert monitor("blockdev-backup", job_id="j", device="dr", target="t", sync="full", speed=1) == {"return": {}}
+        assert monitor("device_del", id="d") == {"return": {}}
+        deadline = time.monotonic() + 20
+        while monitor("query-block")["return"] or monitor("query-block-jobs")["return"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        told = [event["event"] for event in monitor.events]
+        assert {"BLOCK_JOB_CANCELLED", "DEVICE_DELETED"} <= set(told)

@@ -162,3 +162,29 @@ def test_the_file_system_has_back_what_a_snapshot_alone_used(
     vm.close()
     _image(tmp_path, "check", "-q", image.name)
     assert _read(image, (4 << 20) - 1) == b"\2"
+
+
+def test_images_are_found_by_names_relative_to_the_one_above(qmpd: VMFactory, tmp_path: Path) -> None:
+    """And by what the chain really is, not by what an image says that has another one behind it."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "a/base", "1M")
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "-b", "../a/base", "-F", "qcow2", "b/mid")
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "-b", "../b/mid", "-F", "qcow2", "b/top")
+    _image(tmp_path, "create", "-q", "-f", "qcow2", "a/other", "1M")
+    vm = disk(qmpd, tmp_path / "b" / "top")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        text = "Can't find '../a/no' in the backing chain"
+        refused = monitor("block-commit", job_id="j", device="n0", top="../b/mid", base="../a/no")
+        assert refused["error"]["desc"] == text
+        assert monitor("block-commit", job_id="j", device="n0", top="../b/mid", base="../a/base") == {"return": {}}
+        vm.clock.run_until_quiet()
+        assert monitor("query-block-jobs") == {"return": []}
+        told = {each["node-name"]: each for each in monitor("query-named-block-nodes")["return"]}
+        assert told["n0"]["backing_file"].endswith("/../a/base")
+        file = {"driver": "file", "filename": str(tmp_path / "b" / "top2")}
+        _image(tmp_path, "create", "-q", "-f", "qcow2", "-b", "../a/base", "-F", "qcow2", "b/top2")
+        other = {"driver": "qcow2", "file": {"driver": "file", "filename": str(tmp_path / "a" / "other")}}
+        assert monitor("blockdev-add", driver="qcow2", node_name="n2", file=file, backing=other) == {"return": {}}
+        refused = monitor("block-commit", job_id="j", device="n2", base="../a/base")
+        assert refused["error"]["desc"] == "Can't find '../a/base' in the backing chain"

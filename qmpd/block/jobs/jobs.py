@@ -340,6 +340,11 @@ class Jobs:
         """The type of the newest job that nobody may come in the way of at a node (`qmpd.block.changes.Blockers`)."""
         return next((job.KIND for job in self._all if job.blocks(node)), None)
 
+    def cancel_on(self, node: BlockNode) -> None:
+        """A drive leaves with its device: jobs at its node are cancelled (`qmpd.block.changes.Blockers`)."""
+        for job in [each for each in self._all if each.blocks(node)]:
+            job.cancel(force=False)
+
     def left(self, node: BlockNode) -> None:
         """Somebody uses a node no more (`qmpd.block.changes.Blockers`)."""
         if not self._all:

@@ -9,7 +9,7 @@ from qmpd.block.jobs.active_commit import ActiveCommit
 from qmpd.block.jobs.commit import Commit, CommitOptions
 from qmpd.block.jobs.copying import MirrorOptions
 from qmpd.common.refusals import Refusal
-from qmpd.monitor.commands.block_stream import common, is_called, root_node
+from qmpd.monitor.commands.block_stream import common, find_behind, is_called, root_node
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
@@ -49,7 +49,7 @@ def block_commit(system: System, session: Client, arguments: Arguments) -> objec
                 **told, target=base, base=base, sync="top", on_source_error=policy, on_target_error=policy,
                 filter_name=filter_name,
             ),
-            node,
+            top,
         ).start()  # fmt: skip
         return EMPTY
     overlay = next(each for each in chain.images(node) if top in chain.filters_behind(each))
@@ -104,7 +104,7 @@ def _named(graph: BlockGraph, above: BlockNode, arguments: Arguments, member: st
 
 def _called(above: BlockNode, name: str, code: str) -> BlockNode:
     """The image behind another one that goes by the name of its file; `code` refuses where there is none."""
-    found = next((each for each in chain.images(chain.behind(above)) if is_called(each, name)), None)
+    found = find_behind(above, name)
     if found is None:
         raise Refusal(code, name=name)
     return found

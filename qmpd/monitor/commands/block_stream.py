@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.description import filename_of
 from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.files import beside
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.stream import Stream, StreamOptions
 from qmpd.common.refusals import Refusal
@@ -78,7 +81,7 @@ def _bottom(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> tuple[B
     """
     if "base" in arguments:
         name = cast("str", arguments["base"])
-        base = next((each for each in chain.images(chain.behind(node)) if is_called(each, name)), None)
+        base = find_behind(node, name)
         if base is None:
             raise Refusal("not-in-chain", name=name)
     elif "base-node" in arguments:
@@ -96,6 +99,23 @@ def _bottom(graph: BlockGraph, node: BlockNode, arguments: Arguments) -> tuple[B
         return None, None
     overlay = next(each for each in chain.images(node) if base in chain.filters_behind(each))
     return overlay, base
+
+
+def find_behind(node: BlockNode, filename: str) -> BlockNode | None:
+    """The image behind another one that goes by this name of a file, or that the image above it calls so.
+
+    A relative name is one from the folder of the image above.
+    """
+    above = chain.images(node)
+    for overlay, image in pairwise(above if above and above[0] is node else [node, *above]):
+        recorded = overlay.recorded_backing if overlay.backing_as_recorded else ""
+        if is_called(image, filename) or (recorded and filename == recorded):
+            return image
+        place = overlay.children["file"].exact_name if "file" in overlay.children else ""
+        means = recorded or image.exact_name
+        if place and means and normpath(beside(place, filename)) == normpath(beside(place, means)):
+            return image
+    return None
 
 
 def is_called(node: BlockNode, filename: str) -> bool:
