@@ -102,6 +102,25 @@ def test_a_real_server_is_read_and_written(
     assert content[:65536] == b"\x07" * 65536
 
 
+def test_a_node_is_yanked(qmpd: VMFactory, serve: Serve, image: Path, tmp_path: Path, qemu_io: QemuIo) -> None:
+    """It stays, and so does the list of what can be yanked; what is read of it fails from then on."""
+    serve(image)
+    monitor = Monitor(qmpd(command_line=["-machine", "none"]).qmp_path)
+    monitor("blockdev-add", driver="nbd", server=server_at(tmp_path / "n.sock"), export="exp", node_name="n")
+    node = {"type": "block-node", "node-name": "n"}
+    listed = monitor("query-yank")["return"]
+    assert listed[-1] == node
+    missing = monitor("yank", instances=[{"type": "block-node", "node-name": "m"}])
+    assert missing["error"] == {"class": "DeviceNotFound", "desc": "Instance not found"}
+    assert qemu_io(monitor, "n", "read 0 512").startswith("read 512/512 bytes")
+    assert monitor("yank", instances=[node]) == {"return": {}}
+    assert "Input/output error" in qemu_io(monitor, "n", "read 0 512")
+    assert monitor("query-yank")["return"] == listed
+    assert monitor("blockdev-del", node_name="n") == {"return": {}}
+    assert node not in monitor("query-yank")["return"]
+    monitor.close()
+
+
 @needs_qemu_img
 def test_one_machine_is_on_the_disk_of_another(qmpd: VMFactory, tmp_path: Path, qemu_io: QemuIo) -> None:
     disk, path = tmp_path / "disk.qcow2", tmp_path / "n.sock"

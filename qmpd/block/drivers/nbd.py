@@ -164,6 +164,10 @@ class Nbd:
         yield length, True
 
     @slow
+    def yank(self) -> None:
+        """End the connection, and have none any more: whoever waits for the server gets an error."""
+        self.close()
+
     def close(self) -> None:
         """Take leave of the server."""
         self._closed = True

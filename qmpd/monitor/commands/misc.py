@@ -10,14 +10,24 @@ from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 
 if TYPE_CHECKING:
+    from qmpd.block.drivers.nbd import Nbd
+    from qmpd.block.nodes import BlockNode
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
     from qmpd.system.system import System
 
 
+def _nodes(system: System) -> list[BlockNode]:
+    """The nodes that are connected to a server."""
+    if system.built is None:
+        return []
+    return [node for node in system.built.backends.block.nodes.values() if node.driver == "nbd"]
+
+
 @command("query-yank")
 def query_yank(system: System, session: Client, arguments: Arguments) -> object:
     found = [{"type": "chardev", "id": chardev.label} for chardev in system.chardevs if chardev.yankable]
+    found += [{"type": "block-node", "node-name": node.name} for node in _nodes(system)]
     return [*found, {"type": "migration"}] if system.is_migrating else found
 
 
@@ -25,10 +35,13 @@ def query_yank(system: System, session: Client, arguments: Arguments) -> object:
 def yank(system: System, session: Client, arguments: Arguments) -> object:
     """Disconnect what was named; nothing happens where one of the instances does not exist."""
     labels = []
+    nodes = {node.name: node for node in _nodes(system)}
     yankable = {chardev.label for chardev in system.chardevs if chardev.yankable}
     instances = cast("list[dict[str, str]]", arguments["instances"])
     for instance in instances:
         if instance["type"] == "migration" and system.is_migrating:
+            continue
+        if instance["type"] == "block-node" and instance["node-name"] in nodes:
             continue
         if instance["type"] != "chardev" or instance["id"] not in yankable:
             raise CommandError("Instance not found", "DeviceNotFound")
@@ -36,6 +49,9 @@ def yank(system: System, session: Client, arguments: Arguments) -> object:
     for client in list(system.clients):
         if client.label in labels:
             client.sever("it was yanked")
+    for instance in instances:
+        if instance["type"] == "block-node":
+            cast("Nbd", nodes[instance["node-name"]].content).yank()
     if {"type": "migration"} in instances:
         system.migrations.yank()
     return EMPTY
