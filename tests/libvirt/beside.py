@@ -51,7 +51,7 @@ _VARYING = (
     (r" downtime_net: -?\d+", ""),
     (r"([a-z]+ w/o network: +).*", r"\1TIME"),
     (r'"date-(n?)sec": \d+', r'"date-\1sec": TIME'),
-    (r'("vm-clock-n?sec": |)\b\d\d:\d\d:\d\d\.\d+', r"\1TIME"),
+    (r'("vm-clock-n?sec": |)\b(\d\d)?\d\d:\d\d:\d\d\.\d+', r"\1TIME"),
     (r'"vm-clock-(n?)sec": \d+', r'"vm-clock-\1sec": TIME'),
     (r"(<creationTime>)\d+", r"\1TIME"),
     (r"(CPU time: +)\S+", r"\1TIME"),
@@ -66,10 +66,12 @@ _VARYING = (
     # Whether libvirt hears of it before it sees that the process is gone.
     (r"lifecycle: Shutdown Finished after host request\n", ""),
     (r"/dev/pts/\d+", "/dev/pts/N"),
+    # An overlay is called after the second in which it was made.
+    (r"(@/[a-z]+)\.\d{10}\b", r"\1.SECOND"),
     (r"(domain-)\d+(-)", r"\1N\2"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID"),
     # How far a job has come whenever virsh looks; what is last counts.
-    (r"(?:\n?([A-Z][A-Za-z ]+): \[ *\d+ %\])*\n?([A-Z][A-Za-z ]+: \[ *\d+ %\])", r"\n\2"),
+    (r"(?:\n?([A-Z][A-Za-z ]+): \[ *[\d.]+ %\])*\n?([A-Z][A-Za-z ]+: \[ *[\d.]+ %\])", r"\n\2"),
     # How much memory holds something, and how fast it goes.
     (r"(downtime|setup_time|_(processed|constant|normal|normal_bytes)): \d+", r"\1: N"),
     (r" memory_bps: \d+", ""),
