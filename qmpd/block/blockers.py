@@ -17,9 +17,17 @@ def check_unblocked(node: BlockNode) -> None:
 
     :raise MachineError: it has.
     """
+    parent = in_front_of(node)
+    if parent is not None:
+        raise MachineError(f"Node '{node.called}' is busy: node is used as backing hd of '{parent.name}'")
+
+
+def in_front_of(node: BlockNode) -> BlockNode | None:
+    """The newest image that a node is behind; None where there is none."""
     for parent in reversed(node.parents):
         if parent.children.get("backing") is node and not DRIVERS[parent.driver].is_filter:
-            raise MachineError(f"Node '{node.called}' is busy: node is used as backing hd of '{parent.name}'")
+            return parent
+    return None
 
 
 def delete(graph: BlockGraph, name: str) -> None:

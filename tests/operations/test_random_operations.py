@@ -131,6 +131,10 @@ SHORT: dict[str, list[Step]] = {
         ("block-job-set-speed", {"device": "k", "speed": 0}),
         ("query-jobs", {}),
     ],
+    "an image behind another stays as large as it is": [
+        ("block_resize", {"node-name": "mid", "size": 2 << 20}),
+        ("block_resize", {"node-name": "base", "size": 2 << 20}),
+    ],
     "disks made smaller, and overlays of overlays": [
         ("block_resize", {"node-name": "q", "size": 0}),
         ("blockdev-snapshot-sync", {"node-name": "top", "snapshot-file": "@DIR@/n.qed", "snapshot-node-name": "n",

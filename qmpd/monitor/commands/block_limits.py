@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block.accounting import is_histogram
+from qmpd.block.blockers import in_front_of
 from qmpd.block.content import text_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
@@ -118,6 +119,9 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
         raise CommandError("Parameter 'size' expects a >0 size")
     if graph.is_busy(node):
         raise Refusal("resize-busy", device=device or "(null)", node=node.name, type=graph.is_busy(node))
+    parent = in_front_of(node)
+    if parent is not None:
+        raise Refusal("resize-behind", device=device or "(null)", node=node.called, parent=parent.name)
     resizer = Drive("", node=node, resizes=True)
     graph.changed()
     graph.use(resizer)
