@@ -31,9 +31,11 @@ def commit(graph: BlockGraph, executor: Executor, node: BlockNode, then: Callabl
     if behind is None:
         then(errno.ENOTSUP)
         return
+    graph.changed_as("human-commit-asked")
     if graph.is_busy(node) is not None or graph.is_busy(behind) is not None:
         then(errno.EBUSY)
         return
+    graph.changed_as("human-commit")
     was_read_only = behind.read_only
     if was_read_only:
         try:

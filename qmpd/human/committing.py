@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from qmpd.block.committing import commit as write_behind
 from qmpd.block.committing import has_behind
 from qmpd.block.images.errors import text as error_text
+from qmpd.block.jobs.chain import unfiltered
 from qmpd.common.refusals import Refusal
 from qmpd.system.deferred import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
     from qmpd.system.system import System
 
@@ -23,7 +25,7 @@ _ALL = "all"
 def commit(system: System, name: str) -> Deferred | str:
     """Write what a drive's image has into the one behind it; `all`: that of each drive that has one."""
     graph = system.inventory.backends.block
-    nodes = [drive.node for drive in graph.drives if drive.name and drive.node is not None and has_behind(drive.node)]
+    nodes = _all_disks(graph)
     if name != _ALL:
         drive = graph.drive(name)
         if drive is None or drive.node is None:
@@ -41,6 +43,13 @@ def commit(system: System, name: str) -> Deferred | str:
     work = partial(_next, system, name, nodes, tell)
     system.machine.later(lambda: system.disks.apart.do(work))
     return later
+
+
+def _all_disks(graph: BlockGraph) -> list[BlockNode]:
+    """The images that somebody has as a disk, be it a job or an export, and that have another one behind them."""
+    users = {drive.number: drive for node in graph.nodes.values() for drive in node.drives if not drive.is_job}
+    images = [unfiltered(users[number].node) for number in sorted(users)]  # type: ignore[arg-type]
+    return [image for image in images if has_behind(image)]
 
 
 def _next(system: System, name: str, nodes: list[BlockNode], tell: Callable[[str], None]) -> None:
