@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAME = "migration"
 """What it is called among a machine's activities."""
 _S = MigrationStatus
+_CLOSED = "Channel error: Input/output error"
 PAUSED = "Postcopy migration is paused by the user"
 
 
@@ -266,7 +267,7 @@ class Going(Activity[MigrationStatus]):
         if self._channel is not None:
             self._channel.close()
         if self._gone and self.state in POSTCOPY:
-            self._lose_way("Channel error: Input/output error")
+            self._lose_way(_CLOSED)
         elif self._gone:
             self._channel = None  # the other side has all, and had nothing more to say
         else:
@@ -342,6 +343,9 @@ class Going(Activity[MigrationStatus]):
         if was is _S.PRE_SWITCHOVER and self._side.course.reason_kept:
             self.error = self._side.words(Refusal("switchover-interrupted"))
             self._machine.report(self.error)
+        elif was is _S.ACTIVE and self._side.course.reason_kept and self._is_answered:
+            # Who waits for answers finds the way closed.
+            self.error = _CLOSED
         self.enter(_S.CANCELLING)
         self._let_go()
         if was is not _S.POSTCOPY_PAUSED:
@@ -354,6 +358,12 @@ class Going(Activity[MigrationStatus]):
             self._machine.set_state(RunState.POSTMIGRATE)
         self._put_back()
         self.enter(_S.CANCELLED)
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the other side answers over its channel, as QEMU has it."""
+        answers = self._channel is not None and self._channel.answers
+        return answers and (self._side.has("return-path") or self._side.has("postcopy-ram"))
 
     def shut_down(self) -> None:
         """The process ends."""

@@ -148,3 +148,18 @@ def children() -> set[str]:
     """The processes that this one has begun, those that are dead and not waited for included."""
     tasks = Path("/proc/self/task").glob("*/children")
     return {number for task in tasks for number in task.read_text(encoding="ascii").split()}
+
+
+@pytest.mark.parametrize("release", ["7.2", "10.0", "11.1"])
+def test_a_cancelled_migration_tells_that_nobody_answers_any_more(sides: Sides, release: str) -> None:
+    """Measured: with a return path 10.0 and 11.1 do, without one nobody does."""
+    for capability, told in (("events", {}), ("return-path", {"error-desc": "Channel error: Input/output error"})):
+        there = sides.one(release, "-incoming", "tcp:127.0.0.1:0")
+        here = sides.one(release)
+        here.capabilities(capability)
+        here("migrate-set-parameters", max_bandwidth=4096)
+        here("migrate", uri=f"tcp:127.0.0.1:{there.migration['socket-address'][0]['port']}")
+        here.until("active")
+        here("migrate_cancel")
+        here.until("cancelled")
+        assert here.migration == {"status": "cancelled", **(told if release != "7.2" else {})}

@@ -106,8 +106,8 @@ async def ask_qmpd(release: str, setting: Setting, steps: Sequence[Step]) -> tup
                     stack.enter_context(each.own.socket)
                 for each in sides.values():
                     await _settle(each, '{"execute": "qmp_capabilities"}')
-                said = [await _ask_one(sides, way, step) for step in steps]
-                killed = {step.side for step in steps if step.what == KILL}
+                killed: set[str] = set()
+                said = [await _ask_one(sides, way, step, killed) for step in steps]
                 status = [
                     KILLED if name in killed else await each.end(0) for name, each in sides.items()
                 ]
@@ -121,13 +121,16 @@ async def _settle(machine: Machine, text: str) -> list[str]:
     return await play_step(machine, machine.own, {"send": text})
 
 
-async def _ask_one(sides: dict[str, Machine], way: Way, step: Step) -> Said:
+async def _ask_one(sides: dict[str, Machine], way: Way, step: Step, killed: set[str]) -> Said:
     machine = sides[step.side]
     assert machine.other is not None
     client: Client | None = machine.own
     assert client is not None
     came: list[str] = []
     if step.what == KILL:
+        # Who has ended before has a status of its own.
+        if not machine._ended.is_set():
+            killed.add(step.side)
         await machine.end(0)
     elif step.what == CUT:
         way.cut()
