@@ -395,8 +395,10 @@ def _display(command: str) -> Found:
 def _events(command: str) -> Found:
     with Program(command, OPTIONS[NO_MACHINE]) as program:
         listed = program.client.ask("query-qmp-schema").result
-    known = {each["name"] for each in listed if each["meta-type"] == "event"}
+    known = {each["name"]: each for each in listed if each["meta-type"] == "event"}
+    change = next(each for each in listed if each["name"] == known["MEMORY_DEVICE_SIZE_CHANGE"]["arg-type"])
     return {
+        "memory_change_tells_path": any(member["name"] == "qom-path" for member in change["members"]),
         "unplug_refusal_event": _UNPLUG_REFUSAL if _UNPLUG_REFUSAL in known else "",
         "memory_unplug_event": _MEMORY_UNPLUG if _MEMORY_UNPLUG in known else "",
     }

@@ -24,6 +24,7 @@ from qmpd.hardware import (
     presets,
     processors,
     virtio,
+    virtual_memory,
 )
 from qmpd.hardware.acpi_slots import AcpiSlots
 from qmpd.hardware.assembly import make_room
@@ -372,23 +373,25 @@ class Devices:
         """
         others, settings = self.buses.devices.values(), self._home.settings
         if processors.is_processor(device.node):
-            processors.plug(device.node, device.driver.removesuffix(CPU), settings, others,
-                            nowhere=self._rules.node_of_unplaced_cpu)
+            model, nowhere = device.driver.removesuffix(CPU), self._rules.node_of_unplaced_cpu
+            processors.plug(device.node, model, settings, others, nowhere=nowhere)
         elif device.driver in memory.KINDS and not settings.board.has_cpus:
             memory.check_backend(given)
         elif device.driver in memory.KINDS:
             board = self._tree.find("/machine")
             if device.driver == memory.PERSISTENT and (board is None or not board.value("nvdimm")):
                 raise MachineError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
-            machine = self._builder.captured("machine", settings.board.family) or {}
-            region = memory.Region(settings, memory.MemoryLayout(settings.memory, machine.get("low-memory")))
-            memory.plug(self._tree, device.node, region, others, self._backends.used_objects)
+            memory.plug(self._tree, device.node, self._memory_region(), others, self._backends.used_objects)
         elif device.driver in memory.VIRTUAL:
             memory.check_room(given, settings, first=self._rules.memory_devices_checked_first)
+            virtual_memory.place(self._tree, device, self._memory_region(), others)
+
+    def _memory_region(self) -> memory.Region:
+        machine = self._builder.captured("machine", self._home.settings.board.family) or {}
+        return memory.region(self._home.settings, machine.get("low-memory"))
 
     def _add_hub(self, bus: Bus, cold: bool) -> None:
-        """Add a USB hub that nobody asked for; it belongs to the machine."""
-        self.add_own(places.HUB, bus, {}, cold=cold)
+        self.add_own(places.HUB, bus, {}, cold=cold)  # nobody asked for it
 
     def add_own(
         self, driver: str, bus: Bus, given: dict[str, Any], *, cold: bool, number: int | None = None

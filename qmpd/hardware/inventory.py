@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.graph import BlockGraph
 from qmpd.common.refusals import NotModelled
-from qmpd.hardware import memory, own_memory
+from qmpd.hardware import memory, own_memory, virtual_memory
 from qmpd.hardware.assembly import frame, make_board
 from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import BALLOON, INTERVAL, Balloon
@@ -290,6 +290,13 @@ class Inventory:
     def balloon_followed(self) -> None:
         """The guest has done with its memory what it was asked."""
         self.balloon.follow()
+        if self._devices is not None:
+            for device in virtual_memory.unsettled(self._devices.buses.devices.values()):
+                self._plug_virtual(device, int(device.node.value(virtual_memory.REQUESTED) or 0))
+
+    def _plug_virtual(self, device: Device, size: int) -> None:
+        told = virtual_memory.settle(device, size, tells_path=self.rules.memory_change_tells_path)
+        self.emit(virtual_memory.CHANGE, told)
 
     def reset(self) -> None:
         """The devices have been reset: with the machine, or as the guest wakes.
@@ -305,6 +312,9 @@ class Inventory:
             self.open_port(port, opened=False)
         if self._devices is not None:
             self._devices.removal.reset()
+            for device in self._devices.buses.devices.values():
+                if device.driver == virtual_memory.MEMORY and device.node.value(virtual_memory.SIZE):
+                    self._plug_virtual(device, 0)
         self.backends.network.reset()
 
     def set_property(self, node: Node, name: str, value: object) -> None:
@@ -315,12 +325,16 @@ class Inventory:
         taken = check_value(self.tree, node, self.tree.require(node, name), value, self.texts)
         self.objects.check_value(node, name, taken)
         self.devices.check_set(node, name, taken)
+        if name == virtual_memory.REQUESTED:
+            virtual_memory.check_request(self.tree, node, int(taken))
         if name == DRIVE:
             self.backends.exchange_node(node, str(taken))
         if name == INTERVAL:
             self.balloon.poll_every(taken)
         else:
             self.objects.put(node, name, taken)
+        if name == virtual_memory.REQUESTED and self.guest is not None:
+            self.guest.balloon_asked()
 
     def remove_device(self, identifier: str) -> None:
         """Remove a device (`device_del`), or ask the guest to let go of it.
@@ -343,6 +357,8 @@ class Inventory:
             self._devices.slots.cpus_found |= guest.uses_acpi
             for device in self._devices.removal.pending():
                 guest.unplug_asked(device.path)
+            if virtual_memory.unsettled(self._devices.buses.devices.values()):
+                guest.balloon_asked()
         if self._balloon is not None and self.balloon.taken != self.balloon.wanted:
             guest.balloon_asked()
         if self.backends.has(BALLOON):

@@ -21,6 +21,7 @@ KINDS = {"pc-dimm": "dimm", PERSISTENT: "nvdimm"}
 """The types of memory that can be plugged in, and what query-memory-devices calls them."""
 
 _ALIGNMENT = 2 << 20
+_PLACE = "memaddr"
 _GIBIBYTE = 1 << 30
 _FOUR_GIBIBYTES = 4 << 30
 _UNASSIGNED = -1
@@ -56,9 +57,36 @@ class Region:
         self.size = self.limit + self.slots * _GIBIBYTE
 
 
+def region(settings: MachineSettings, low: int | None) -> Region:
+    """Where a machine has room for more; `low` as in `MemoryLayout`."""
+    return Region(settings, MemoryLayout(settings.memory, low))
+
+
 def plugged(devices: Iterable[Device]) -> list[Device]:
     """The memory that is plugged in, by address."""
     return sorted((each for each in devices if each.driver in KINDS), key=lambda each: int(each.node.value("addr")))
+
+
+def _place(node: Node) -> int:
+    """Where memory is."""
+    return int(node.value(_PLACE if node.property(_PLACE) is not None else "addr") or 0)
+
+
+def occupied(devices: Iterable[Device]) -> list[Device]:
+    """All that takes room for memory, by address."""
+    return sorted((each for each in devices if each.driver in (*KINDS, VIRTUAL[0])), key=lambda each: _place(each.node))
+
+
+def place_virtual(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device]) -> None:
+    """Give memory that is plugged piece by piece its address.
+
+    :raise MachineError: there is none for it.
+    """
+    there = [each for each in occupied(devices) if each.node is not node]
+    address = _address(tree, region, there, _size(tree, node), _place(node))
+    for each in node.below():
+        if each.property(_PLACE) is not None:
+            each.set_value(_PLACE, address)
 
 
 def forget_place(node: Node) -> None:
@@ -113,8 +141,8 @@ def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device]
 
     :raise MachineError: it cannot have them.
     """
-    there = plugged(devices)
-    slot = _slot(node.value("slot"), region, {each.node.value("slot") for each in there})
+    there = occupied(devices)
+    slot = _slot(node.value("slot"), region, {each.node.value("slot") for each in plugged(devices)})
     path = node.value("memdev")
     if not path:
         raise MachineError("'memdev' property must be set")
@@ -166,7 +194,7 @@ def _address(tree: ObjectTree, region: Region, there: list[Device], size: int, h
         )
     address = hint or region.start
     for each in there:
-        start = int(each.node.value("addr"))
+        start = _place(each.node)
         if start < address + size and address < start + _size(tree, each.node):
             if hint:
                 raise MachineError(f"address range conflicts with memory device id='{each.identifier or '(unnamed)'}'")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from qmpd.hardware import controllers, places, processors
+from qmpd.hardware import controllers, places, processors, virtual_memory
 from qmpd.hardware.acpi_slots import EJECT_REQUEST, FAILURE
 from qmpd.hardware.controllers import Controller
 from qmpd.machine.errors import MachineError
@@ -37,6 +37,14 @@ class RemovalRules(Protocol):
     @property
     def unplug_asked_once(self) -> bool:
         """Whether `device_del` is refused once a device was asked to go before the machine had run, until it goes."""
+
+    @property
+    def memory_change_tells_path(self) -> bool:
+        """Whether MEMORY_DEVICE_SIZE_CHANGE has the path of the device."""
+
+    @property
+    def virtual_memory_leaves(self) -> bool:
+        """Whether virtio-mem can be taken away where nothing of it is asked for."""
 
     @property
     def unpowered_slots_let_go(self) -> bool:
@@ -172,6 +180,7 @@ class Removal:
         if unplug is not None and (unplug.lapses is None or self._home.schedule.now() < unplug.lapses):
             raise MachineError(f"Device {identifier} is already in the process of unplug")
         self.check_removable(device)
+        virtual_memory.check_unplug(device, leaves=self._rules.virtual_memory_leaves)
         if processors.is_processor(device.node):
             self._check_processor(device, guest_listens=guest_listens)
         if not self._is_asked(device, by, guest_listens=guest_listens):

@@ -87,6 +87,8 @@ ABOUT: dict[str, str] = {
     "failed_backup_stays_drained": "a drive-backup whose target could not be made or opened leaves its source drained,"
     " so jobs there pause for good; changed between 5.2 and 7.2",
     "vmdk_names_tools": "the description of a vmdk image that is made names VMware's tools; came between 5.2 and 7.2",
+    "memory_change_tells_path": "MEMORY_DEVICE_SIZE_CHANGE has the path of the device; came between 5.2 and 7.2",
+    "virtual_memory_leaves": "virtio-mem can be taken away where nothing of it is asked for; came between 7.2 and 10.0",
     "unplug_asked_once": "device_del is refused for a device that was asked to go before the machine had run",
     "unpowered_slots_let_go": "a port of PCI Express lets a device go at once that no guest has used, and can be asked"
     " once more after 5 seconds; came between 5.2 and 7.2",
@@ -302,6 +304,8 @@ class Behaviour:
     no_nmi: str = "machine does not provide NMIs"
     debug_exit_announced: bool = True
     end_key_announced: bool = True
+    virtual_memory_leaves: bool = True
+    memory_change_tells_path: bool = True
     seabios_greeting: str = "SeaBIOS (version 1.16.2-debian-1.16.2-1)"
     events_carry_cause: bool = True
     reset_keeps_state: bool = False

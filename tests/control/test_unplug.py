@@ -69,3 +69,33 @@ async def test_a_balloon_is_told_statistics(tmp_path: Path) -> None:
             await control("guest-report-stats", stats={"free": 5})
         with pytest.raises(Refused, match="members are numbers"):
             await control("guest-report-stats", stats={"stat-free-memory": -1})
+
+
+@pytest.mark.parametrize(("release", "leaves"), [("7.2", False), ("10.0", True)])
+async def test_memory_is_plugged_piece_by_piece(tmp_path: Path, release: str, leaves: bool) -> None:
+    room: dict[str, Any] = {"memory_slots": 2, "memory_limit": 2 << 30}
+    async with played(tmp_path, guest=GuestSettings(balloon_delay=1), release=release, **room) as machine:
+        client, control = await begin(machine)
+        path = "/machine/peripheral/vm"
+        assert await client("object-add", **{"qom-type": "memory-backend-ram", "id": "m", "size": 512 << 20}) == {}
+        assert await client("device_add", driver="virtio-mem-pci", id="vm", memdev="m") == {}
+
+        async def ask(size: int) -> object:
+            return await client("qom-set", path=path, property="requested-size", value=size)
+
+        refused = await ask(1)
+        assert refused["desc"].startswith("'requested-size' has to be multiples of 'block-size'")  # type: ignore[index]
+        assert await ask(256 << 20) == {}
+        assert await client.said() == []
+        await control("clock-advance", time="1ms")
+        change = ("MEMORY_DEVICE_SIZE_CHANGE", {"id": "vm", "size": 256 << 20, "qom-path": path})
+        assert await client.said() == [change]
+        assert (await client("query-memory-size-summary"))["plugged-memory"] == 256 << 20
+        assert (await client("query-memory-devices"))[0]["data"]["size"] == 256 << 20
+        assert "error" not in await ask(0)  # type: ignore[operator]
+        refused = await client("device_del", id="vm")
+        words = "virtio-mem device cannot get unplugged while 'size' != '0'"
+        assert refused["desc"] == (words if leaves else "virtio based memory devices cannot be unplugged.")
+        await control("clock-advance", time="2s")
+        assert ("MEMORY_DEVICE_SIZE_CHANGE", {**change[1], "size": 0}) in await client.said()
+        assert (await client("device_del", id="vm") == {}) is leaves

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from qmpd.hardware import memory, virtio
+from qmpd.hardware import memory, virtio, virtual_memory
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import as_put_in
@@ -90,5 +90,5 @@ def query_memory_devices(system: System, session: Client, arguments: Arguments) 
     inventory = system.inventory
     if not inventory.has_devices:
         return []
-    there = memory.plugged(inventory.devices.buses.devices.values())
-    return [memory.describe(inventory.tree, device) for device in there]
+    tree, there = inventory.tree, memory.occupied(inventory.devices.buses.devices.values())
+    return [(virtual_memory if each.driver == virtual_memory.MEMORY else memory).describe(tree, each) for each in there]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qmpd.hardware import memory, processors
+from qmpd.hardware import memory, processors, virtual_memory
 from qmpd.hardware.numa import Numa, NumaError
 from qmpd.hardware.processors import Place
 from qmpd.monitor.errors import CommandError
@@ -132,7 +132,8 @@ def query_memory_size_summary(system: System, session: Client, arguments: Argume
     inventory = system.built
     plugged = 0
     if inventory is not None and inventory.has_devices:
-        plugged = memory.total(inventory.tree, inventory.devices.buses.devices.values())
+        devices = inventory.devices.buses.devices.values()
+        plugged = memory.total(inventory.tree, devices) + virtual_memory.total(devices)
     return {"base-memory": system.settings.memory, "plugged-memory": plugged}
 
 
