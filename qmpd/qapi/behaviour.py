@@ -27,8 +27,7 @@ ABOUT: dict[str, str] = {
     "no_nmi": "the text of inject-nmi where the machine has none",
     "debug_exit_announced": "isa-debug-exit asks for a shutdown, so SHUTDOWN tells of it and shutdown=pause"
     " holds it up; false: it ends the process at once",
-    "end_key_announced": "the key that ends the emulator, on a character device that is shared, asks for a shutdown,"
-    " so SHUTDOWN tells of it; false: it ends the process at once; changed between 5.2 and 7.2",
+    "end_key_announced": "C-a x asks for a shutdown, as SHUTDOWN tells; false: it ends all at once; came by 7.2",
     "events_carry_cause": "RESET and SHUTDOWN have data: who brought it about, and why",
     "reset_keeps_state": "a reset leaves the run state as it is, but makes one that needs a reset"
     " 'paused'; false: where the machine was not running it becomes 'prelaunch'",
