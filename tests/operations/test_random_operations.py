@@ -148,6 +148,19 @@ SHORT: dict[str, list[Step]] = {
         ("block_resize", {"node-name": "mid", "size": 2 << 20}),
         ("block_resize", {"node-name": "base", "size": 2 << 20}),
     ],
+    "a mirror that cannot flush as it ends": [
+        ("blockdev-add", {"driver": "qcow2", "node-name": "a", "file": {
+            "driver": "blkdebug", "image": {"driver": "file", "filename": "@DIR@/o.qcow2"},
+            "set-state": [{"event": "flush_to_disk", "state": 1, "new_state": 2}],
+            "inject-error": [{"event": "flush_to_disk", "once": True, "immediately": True, "state": 2}]}}),
+        ("blockdev-mirror", {"job-id": "j", "device": "q", "target": "a", "sync": "full", "filter-node-name": "f",
+                             "on-target-error": "stop"}),
+        ("human-monitor-command", {"command-line": 'qemu-io f "write -P 2 0 64k"'}),
+        ("block-job-cancel", {"device": "j"}),
+        ("query-block-jobs", {}),
+        ("block-job-resume", {"device": "j"}),
+        ("query-block-jobs", {}),
+    ],
     "disks made smaller, and overlays of overlays": [
         ("block_resize", {"node-name": "q", "size": 0}),
         ("blockdev-snapshot-sync", {"node-name": "top", "snapshot-file": "@DIR@/n.qed", "snapshot-node-name": "n",

@@ -30,7 +30,7 @@ from qmpd.block.reopening import reopen
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from qmpd.block.content import Content
     from qmpd.block.executor import Outcome
@@ -65,7 +65,8 @@ class Mirror(BlockJob):
     DRAINS: ClassVar[str] = "mirror"
 
     __slots__ = (
-        "_completing", "_content", "_copies_at_once", "_copy", "_dirty", "_drain", "_filter", "_kept", "_options",
+        "_completing", "_content", "_copies_at_once", "_copy", "_dirty", "_drain", "_filter", "_flushed", "_kept",
+        "_options",
         "_reader", "_replaced", "_size", "_source", "_synced", "_target", "_user",
     )  # fmt: skip
 
@@ -90,6 +91,8 @@ class Mirror(BlockJob):
         buffer = -(-(options.buffer or BUFFER) // granularity) * granularity
         self._copy = Copy(options, node, target, buffer, self._dirty)
         self._completing = self._synced = False
+        # How much of what it has written survives, in bytes.
+        self._flushed = 0
         self._copies_at_once = False
         self._replaced: BlockNode | None = None
         self._drain: Any = None
@@ -260,16 +263,13 @@ class Mirror(BlockJob):
                 if self._goes_on_at_once():
                     continue
             elif not dirty and not self._synced:
-                outcome = yield from self._flush()
-                if outcome is not None and outcome.error is not None:
-                    self._failed(Request(0, 0, 0, number_of(outcome.error)))
+                if not (yield from self._flush()):
                     continue
                 self._synced = True
                 self.become_ready()
             if not dirty and self._synced and self._is_to_end:
                 self._drain = self.jobs.begin_drain(self._source)
-                yield from self._flush()
-                if not self._dirty.left:
+                if (yield from self._flush()) and not self._dirty.left:
                     return
                 self.jobs.end_drain(self._drain)
                 self._drain = None
@@ -283,11 +283,16 @@ class Mirror(BlockJob):
         """Whether the next round, or the end, follows without a rest."""
         return self.has_failed or (bool(self.left) and self.io_status == "ok" and not self.speed and not self.held_up())
 
-    def _flush(self) -> Any:
-        """Have all that was written survive; where nothing was there is nothing to do."""
-        if not self.done or self._target.port is None:
-            return None
-        return (yield Work(self._target.port.flush))
+    def _flush(self) -> Generator[Any, Any, bool]:
+        """Have all that was written since the last time survive; false where that fails."""
+        if self.done == self._flushed or self._target.port is None:
+            return True
+        outcome = yield Work(self._target.port.flush)
+        if outcome.error is not None:
+            self._failed(Request(0, 0, 0, number_of(outcome.error)))
+            return False
+        self._flushed = self.done
+        return True
 
     def _round(self) -> Steps:
         """Copy some of what is dirty."""
