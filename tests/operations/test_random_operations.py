@@ -135,6 +135,14 @@ SHORT: dict[str, list[Step]] = {
         ("blockdev-backup", {"job-id": "j", "device": "mid", "target": "t", "sync": "top", "auto-dismiss": False}),
         ("query-block-jobs", {}),
     ],
+    "what was between belongs to a stream until it is dismissed": [
+        ("block-stream", {"job-id": "k", "device": "top", "base-node": "base", "auto-dismiss": False}),
+        ("human-monitor-command", {"command-line": 'qemu-io mid "discard 1048576 512"'}),
+        ("human-monitor-command", {"command-line": 'qemu-io mid "read 1048576 512"'}),
+        ("job-dismiss", {"id": "k"}),
+        ("human-monitor-command", {"command-line": 'qemu-io mid "write 1048576 512"'}),
+        ("blockdev-del", {"node-name": "mid"}),
+    ],
     "a backup that has failed and waits": [
         ("blockdev-backup", {"job-id": "k", "device": "s", "target": "base", "sync": "full", "speed": 1,
                              "compress": True, "auto-dismiss": False}),

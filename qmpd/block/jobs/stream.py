@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qmpd.block.content import number_of
 from qmpd.block.drivers.filters import CopyOnRead
-from qmpd.block.files import ALL
+from qmpd.block.files import ALL, READ, UNCHANGED
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions
 from qmpd.block.jobs.chunk import Chunk, length_of
@@ -51,7 +51,7 @@ class Stream(BlockJob):
     KIND: ClassVar[str] = "stream"
     DRAINS: ClassVar[str] = "stream"
 
-    __slots__ = ("_filter", "_image", "_met", "_options", "_user", "_was_read_only")
+    __slots__ = ("_between", "_filter", "_image", "_met", "_options", "_user", "_was_read_only")
 
     def __init__(self, jobs: Home, options: StreamOptions, node: BlockNode) -> None:
         """It is created.
@@ -59,6 +59,7 @@ class Stream(BlockJob):
         :raise Refusal: it cannot be.
         """
         self._options = options
+        self._between: list[Drive] = []
         # The first error that has not stopped it.
         self._met = 0
         self._image = chain.unfiltered(node)
@@ -87,6 +88,13 @@ class Stream(BlockJob):
         self.use(node, "active node")
         for each in self._copied():
             self.add_node(each)
+        label = f"{self.KIND} job '{options.identifier}'"
+        for each in self._copied():
+            # Nobody writes there before the job is dismissed.
+            user = Drive("", label=label, stays=True, allowed=READ | UNCHANGED, role="intermediate node", is_job=True,
+                         only_holds=True, node=each)  # fmt: skip
+            each.drives.append(user)
+            self._between.append(user)
         self.paths = [("write", self._image), *(("read", each) for each in self._copied())]
         self.freeze([self._image, *self._copied()][:-1])
 
@@ -164,6 +172,14 @@ class Stream(BlockJob):
             self._user.node = None
             above.frozen -= 1
             take_out(self.jobs.graph, above, next(iter(above.children.values())))
+
+    def gone(self) -> None:
+        """Nobody can ask for it any more: the images between may be written again."""
+        super().gone()
+        between, self._between = self._between, []
+        for user in between:
+            if user.node is not None:
+                self.jobs.graph.empty(user)
 
     def clean(self) -> None:
         """Let go of the image."""
