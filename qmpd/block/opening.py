@@ -80,6 +80,9 @@ class Opener:
             node = self._prepare(name, options, owned=owned)
             # The driver opens its other children itself, once the node is there.
             place = len(self._graph.nodes) if references else None
+            if name == "quorum":
+                # It looks at what it is told before it opens anything.
+                option_rules.check(name, options, self._graph)
             failure = changes.CHILD_FAILS
             for role, reference in references:
                 if reference == node.name and node.name:

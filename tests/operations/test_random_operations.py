@@ -254,6 +254,7 @@ GRAPH: dict[str, list[Step]] = {
         ("blockdev-add", {"driver": "blkdebug", "image": "z", "align": 4096, "opt-write-zero": 1000, "node-name": "a"}),
         ("blockdev-add", {"driver": "qcow2", "file": "base", "node-name": "a"}),
         ("blockdev-add", {"driver": "null-co", "node-name": "q", "force-share": True}),
+        ("blockdev-add", {"driver": "quorum", "children": ["nope"], "vote-threshold": 0, "node-name": "a"}),
         ("blockdev-add", {"driver": "preallocate", "file": "z", "prealloc-align": 1000, "node-name": "q"}),
         ("blockdev-add", {"driver": "blklogwrites", "file": "z", "node-name": "a",
                           "log": {"driver": "file", "filename": "@DIR@/no", "aio": "native"}}),
