@@ -56,7 +56,7 @@ MODULES = {
         "blockdev-open-tray", "blockdev-close-tray", "blockdev-remove-medium", "blockdev-insert-medium",
         "blockdev-change-medium", "eject",
     ),
-    "block_limits": ("block_set_io_throttle", "block_resize", "block-latency-histogram-set"),
+    "block_limits": ("block_set_io_throttle", "block-latency-histogram-set", "block_resize"),
     "block_nodes": (
         "blockdev-reopen", "blockdev-set-active", "x-blockdev-reopen", "block-set-write-threshold",
         "change-backing-file", "x-blockdev-set-iothread", "x-debug-query-block-graph",
