@@ -23,7 +23,7 @@ _PAUSE = 0.002
 _ASKED = 50
 
 
-class _Monitor:
+class Monitor:
     """A client that waits for each reply."""
 
     def __init__(self, path: str) -> None:
@@ -32,6 +32,7 @@ class _Monitor:
         while self._socket.connect_ex(path) and time.monotonic() < end:
             time.sleep(_PAUSE)
         self._file = self._socket.makefile("r")
+        self._seen: set[str] = set()
         self._file.readline()
         self("qmp_capabilities")
 
@@ -42,11 +43,15 @@ class _Monitor:
         begun = time.perf_counter()
         self._socket.sendall(data)
         while '"event": "' in (line := self._file.readline()):
-            pass
+            self._seen.add(json.loads(line)["event"])
         took = time.perf_counter() - begun
         if '"error": {' in line:
             raise LoadError(f"{command}: {line}")
         return took
+
+    def has_seen(self, event: str) -> bool:
+        """Whether an event of this name came before a reply."""
+        return event in self._seen
 
     def begin(self, number: int) -> None:
         """Begin to copy from one node to another, slowly."""
@@ -60,7 +65,7 @@ class _Monitor:
         self._socket.close()
 
 
-def _asked(monitors: list[_Monitor], seconds: float) -> list[float]:
+def _asked(monitors: list[Monitor], seconds: float) -> list[float]:
     """Ask for the status again and again, one monitor after another; how long each reply took."""
     found: list[float] = []
     end = time.monotonic() + seconds
@@ -83,7 +88,7 @@ def many_jobs(bench: Bench) -> Iterator[Row]:
     paths = [bench.path(), bench.path()]
     rounds = []
     with Server(bench.programs.qmp(QMPD, paths)):
-        beginning, asking = (_Monitor(path) for path in paths)
+        beginning, asking = (Monitor(path) for path in paths)
         for number in range(jobs):
             beginning.begin(number)
         for _ in range(scale.loops):
@@ -95,9 +100,9 @@ def many_jobs(bench: Bench) -> Iterator[Row]:
     folder, count = bench.path(), scale.loop_vms
     rounds = []
     with Server(bench.programs.fleet(folder, count, "--no-control"), announced=True):
-        monitors: list[_Monitor] = []
+        monitors: list[Monitor] = []
         for path in sorted(Path(folder).glob("vm-*/qmp.sock")):
-            monitor = _Monitor(str(path))
+            monitor = Monitor(str(path))
             monitor.begin(0)
             if len(monitors) < _ASKED:
                 monitors.append(monitor)
