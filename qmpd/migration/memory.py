@@ -22,6 +22,7 @@ ZERO_PAGE, DATA_PAGE = 9, PAGE + 8
 
 SECOND = 1_000_000_000
 WINDOW = SECOND // 10
+_WITHOUT_A_LOOK = SECOND // 20
 _ZERO_TIME, _DATA_TIME = 1_000, 4_000
 """Nanoseconds for a page at full speed."""
 _OF_SMALL = 1 / 4
@@ -183,6 +184,10 @@ class Memory:
     def time_of_pages(self, now: int, pages: int) -> int:
         """The nanoseconds until so many pages more are copied, of those that are left."""
         return self.time_left(now, max(0, self.left - pages))
+
+    def window_left(self, now: int) -> int:
+        """The nanoseconds until more is copied than now: the next window, or as long as QEMU copies without a look."""
+        return WINDOW - (now - self._epoch) % WINDOW if self._limit else _WITHOUT_A_LOOK
 
     @property
     def copied(self) -> int:

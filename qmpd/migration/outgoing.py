@@ -16,7 +16,7 @@ from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import further, stream
 from qmpd.migration.going import NAME, Going
-from qmpd.migration.memory import PAGE, WINDOW, Memory
+from qmpd.migration.memory import PAGE, SECOND, WINDOW, Memory
 from qmpd.migration.states import POSTCOPY, MigrationStatus
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _S = MigrationStatus
 _MILLISECOND = 1_000_000
+_TWICE = 2
+"""How often a guest has to be too fast before it is slowed down."""
 _FIRST_FILLING, _FILLING = 512 << 10, 1 << 10
 """The most bytes that stand for a pass's pages in the stream."""
 _FAR_AHEAD = 64 << 20
@@ -45,6 +47,9 @@ class Outgoing(Going):
         super().__init__(side)
         self.disks = disks
         self.memory: Memory | None = None
+        # What was sent and dirtied since it was last looked whether the guest is too fast, and how often it was.
+        self._weighed = self.now
+        self._sent = self._dirtied = self._too_fast = 0
         # How much of what was sent is counted as one of these.
         self._counted = 0
         # What goes out together with the machine itself.
@@ -155,6 +160,8 @@ class Outgoing(Going):
         memory = self.memory
         assert memory is not None
         assert self._channel is not None
+        each_window = self._side.course.pass_each_window and self._side.has("postcopy-ram")
+        due = self.now
         while True:
             if self._postcopy:
                 return
@@ -175,8 +182,12 @@ class Outgoing(Going):
                     return
                 self._next_pass()
                 continue
+            if each_window and self.now >= due:
+                self._next_pass()
+                due = self.now + memory.window_left(self.now)
             whole, early = memory.time_left(self.now), memory.time_left(self.now, threshold)
-            yield self._until_cut(min(whole, max(early, self.began + WINDOW - self.now, _MILLISECOND)))
+            delay = min(whole, max(early, self.began + WINDOW - self.now, _MILLISECOND))
+            yield self._until_cut(min(delay, max(due - self.now, 1)) if each_window else delay)
 
     def _is_cut(self) -> bool:
         """Whether a fault has the way be lost, which then is."""
@@ -229,11 +240,24 @@ class Outgoing(Going):
         self._send_pages(_FILLING)
 
     def _throttle(self, sent: int, dirtied: int) -> None:
-        """Slow the guest down where it keeps the migration from ever ending (`auto-converge`)."""
+        """Slow the guest down where it keeps the migration from ever ending (`auto-converge`).
+
+        That is looked at once in a second at most, and has to be so twice.
+        """
         side, memory = self._side, self.memory
         assert memory is not None
-        if not side.has("auto-converge") or dirtied * 100 < sent * int(side.parameter("throttle-trigger-threshold")):
+        self._sent += sent
+        self._dirtied += dirtied
+        if self.now - self._weighed <= SECOND:
             return
+        sent, dirtied = self._sent, self._dirtied
+        self._weighed, self._sent, self._dirtied = self.now, 0, 0
+        if not side.has("auto-converge") or dirtied * 100 <= sent * int(side.parameter("throttle-trigger-threshold")):
+            return
+        self._too_fast += 1
+        if self._too_fast < _TWICE:
+            return
+        self._too_fast = 0
         if not memory.throttle:
             memory.throttle = int(side.parameter("cpu-throttle-initial"))
         else:

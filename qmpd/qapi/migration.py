@@ -48,6 +48,8 @@ class Course(NamedTuple):
 
     - `first_pass`: the first pass is told of, and the last one once the guest has stopped; false: neither, but the one
       before it has.
+    - `pass_each_window`: with `postcopy-ram`, what the guest has changed is looked for each time before some more is
+      copied, which is a pass of its own, and told; false: once all has been copied.
     - `device`: `device` is a state of each migration, not only of those that have waited in `pre-switchover`.
     - `failing`, `postcopy_device`, `recover_setup`: these are states.
     - `postcopy_cancel`: a migration can be cancelled while the guest is at the other side already.
@@ -74,6 +76,7 @@ class Course(NamedTuple):
     """
 
     first_pass: bool = True
+    pass_each_window: bool = False
     device: bool = True
     failing: bool = False
     postcopy_device: bool = False

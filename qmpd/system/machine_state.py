@@ -139,7 +139,7 @@ def kind(system: System) -> dict[str, Any]:
 
 
 def check_kind(system: System, there: Mapping[str, Any]) -> None:
-    """See whether a machine of this kind can be this one.
+    """See whether a machine of this kind can be this one, or is the one with the `uuid`, where it tells that.
 
     :raise BadStream: it is another one.
     """
@@ -149,6 +149,9 @@ def check_kind(system: System, there: Mapping[str, Any]) -> None:
     for name in ("memory", "cpus"):
         if there.get(name) != here[name]:
             raise BadStream(f"Size mismatch: {name}: {there.get(name)} != {here[name]}")
+    came, own = there.get("uuid"), system.settings.uuid
+    if came is not None and own is not None and came != own:
+        raise BadStream(f"UUID received is {came} and local is {own}")
 
 
 def put(system: System, sections: Mapping[str, Any]) -> None:

@@ -159,8 +159,9 @@ class Migrations:
         return -(-size // PAGE) + len(self._system.memory_pages)
 
     def kind(self) -> Mapping[str, Any]:
-        """What kind of machine it is."""
-        return machine_state.kind(self._system)
+        """What kind of machine it is, and which one where that counts."""
+        kind, identifier = machine_state.kind(self._system), self._system.settings.uuid
+        return {**kind, "uuid": identifier} if identifier is not None and self.has("validate-uuid") else kind
 
     def check_kind(self, kind: Mapping[str, Any]) -> None:
         """See whether a machine of this kind can be this one.

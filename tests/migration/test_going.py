@@ -54,6 +54,39 @@ def test_another_machine_is_refused_and_the_first_goes_on(sides: Sides, tmp_path
     assert here.migration == {"status": "failed", "error-desc": "Unable to write to socket: Broken pipe"}
 
 
+_ONE, _OTHER = "1111ABcd-1111-1111-1111-111111111111", "22222222-1111-1111-1111-111111111111"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "checks", "goes"),
+    [
+        (_ONE, _OTHER, True, False),
+        (_ONE, _OTHER, False, True),
+        (_ONE, _ONE.lower(), True, True),
+        (_ONE, None, True, True),
+        (None, _OTHER, True, True),
+    ],
+)
+@pytest.mark.parametrize("release", RELEASES)
+def test_another_uuid_is_refused_where_it_counts(
+    sides: Sides, tmp_path: Path, release: str, source: str | None, target: str | None, checks: bool, goes: bool
+) -> None:
+    """The source's `validate-uuid` alone decides."""
+    place = f"unix:{tmp_path}/m.sock"
+    there = sides.one(release, *([] if target is None else ["-uuid", target]), "-incoming", place)
+    here = sides.one(release, *([] if source is None else ["-uuid", source]))
+    if checks:
+        here.capabilities("validate-uuid")
+    here("migrate", uri=place)
+    assert here.until("completed", "failed")[-1] == ("completed" if goes else "failed")
+    if goes:
+        assert there.until("completed")[-1] == "completed"
+    else:
+        assert here.state == "running"
+        assert there.until("failed")[-1] == "failed"
+        assert there.is_at_end()
+
+
 def test_a_machine_that_is_waited_for_at_all_addresses_may_come_by_either_ip(sides: Sides) -> None:
     """libvirt has the other side listen at `[::]`, and may go to an address of IPv4."""
     there = sides.one("7.2", "-incoming", "tcp:[::]:0")
