@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.block.closing import inactivate
+from qmpd.block.content import text_of
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.images.errors import ImageError
 from qmpd.block.permissions import refresh
@@ -49,6 +50,10 @@ def _let_go(graph: BlockGraph, wanted: Iterable[BlockNode]) -> None:
         graph.executor.settle()
     for node in nodes:
         node.inactive = True
+        if node.bitmaps:
+            from qmpd.block.bitmaps import stored
+
+            stored.let_go(node)
         if isinstance(node.content, Layered):
             node.content.forget(read_only=True)
     refresh(nodes, whatever=True)
@@ -122,3 +127,17 @@ def _read_anew(nodes: Iterable[BlockNode]) -> None:
     for node in nodes:
         if isinstance(node.content, Layered):
             node.content.forget(read_only=node.read_only)
+            _load_bitmaps(node)
+
+
+def _load_bitmaps(node: BlockNode) -> None:
+    for bitmap in node.bitmaps:
+        bitmap.stored = True
+    if node.driver != "qcow2" or node.content.header.bitmaps is None:  # type: ignore[union-attr]
+        return
+    from qmpd.block.bitmaps import stored
+
+    try:
+        stored.load(node)
+    except OSError as error:
+        raise ImageError(text_of(error)) from None

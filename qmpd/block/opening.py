@@ -140,8 +140,8 @@ class Opener:
             self._graph.quiet(file)
 
     def _load_bitmaps(self, node: BlockNode) -> None:
-        if node.content.header.bitmaps is None:  # type: ignore[union-attr]
-            return
+        if node.inactive or node.content.header.bitmaps is None:  # type: ignore[union-attr]
+            return  # the bitmaps of an inactive node are another machine's
         from qmpd.block.bitmaps import stored
 
         try:

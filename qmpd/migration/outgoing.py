@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import Refusal, Worded
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import further, stream
 from qmpd.migration.going import NAME, Going
@@ -317,7 +317,12 @@ class Outgoing(Going):
         if not course.first_pass:
             self._last_pass()
         # What is found out about a machine but once is found out while the guest still runs.
-        self._side.take_state()
+        try:
+            self._side.take_state()
+        except Worded as error:
+            self._machine.report(error.message)
+            self.come_to_nothing(None)
+            return
         self._stop()
         if self.is_over:
             return
@@ -376,21 +381,15 @@ class Outgoing(Going):
             yield self._until_cut(memory.time_left(self.now))
             self._look()
 
-    def _machine_itself(self, state: Mapping[str, Any]) -> bytes:
-        """The last pages and the machine's state: in one piece, so that the other side wakes up once.
-
-        It is not deflated: the guest stands still.
-        """
+    def _with_held(self, state: Mapping[str, Any]) -> bytes:
         held, self._held = self._held, b""
-        last = stream.section("switch", {"state": str(self._before)}, packed=False)
-        sections = (stream.section(name, value, packed=False) for name, value in state.items())
-        return b"".join([held, *sections, last])
+        return held + stream.whole(state, str(self._before))
 
     def _hand_over(self, state: Mapping[str, Any]) -> Steps:
         """Give the machine to the other side, in this state."""
         channel = self._channel
         assert channel is not None
-        sections = self._machine_itself(state)
+        sections = self._with_held(state)
         if channel.answers:
             self._send(sections)
             while not self._loaded:
@@ -447,7 +446,7 @@ class Outgoing(Going):
             self._last_pass()
         if not self._give_disks():
             return
-        self._send(self._machine_itself(self._side.take_state()))
+        self._send(self._with_held(self._side.take_state()))
         while not self._loaded:
             yield None
         self._gone = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Worded
+from qmpd.migration import bitmap_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,7 @@ class MigrationSettings:
         for each in rules.parameters:
             if each.name in values and not _is_within(values[each.name], each, values):
                 raise Worded(each.words)
+        bitmap_names.check(given.get(bitmap_names.PARAMETER, ()))
         self.parameters |= {name: value for name, value in given.items() if name not in rules.ignored}
 
 

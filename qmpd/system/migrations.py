@@ -10,6 +10,7 @@ from qmpd.common.refusals import NotModelled, Refusal, Worded
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 from qmpd.migration import addresses, figures, going, incoming
+from qmpd.migration.bitmap_names import PARAMETER
 from qmpd.migration.disks import Arriving, Leaving
 from qmpd.migration.faults import NONE
 from qmpd.migration.incoming import Incoming
@@ -173,9 +174,8 @@ class Migrations:
     def take_state(self) -> Mapping[str, Any]:
         """All of the machine."""
         state = machine_state.take(self._system)
-        built = self._system.built
-        if built is not None and self.has("dirty-bitmaps"):
-            state["bitmaps"] = moved_disks.take_bitmaps(built.backends.block, self.parameter("block-bitmap-mapping"))
+        if self._system.built is not None and self.has("dirty-bitmaps"):
+            state["bitmaps"] = moved_disks.take_bitmaps(self._system.built, self.parameter(PARAMETER))
         return state
 
     def put_state(self, sections: Mapping[str, Any]) -> None:
@@ -189,7 +189,7 @@ class Migrations:
         machine_state.put(self._system, whole)
         built = self._system.built
         if bitmaps and built is not None:
-            moved_disks.put_bitmaps(built.backends.block, bitmaps, self.parameter("block-bitmap-mapping"))
+            moved_disks.put_bitmaps(built, bitmaps, self.parameter(PARAMETER), self._system.machine.report)
 
     def drain_disks(self, *, each: bool = False) -> None:
         """Have what is going on at the machine's disks pause for a moment, once, or for `each` of their nodes."""
@@ -201,7 +201,7 @@ class Migrations:
         if system.release.behaviour.written_disks_stay and moved_disks.are_written(system.built):
             system.machine.report(self.words(Refusal("disks-written")))
             return False
-        moved_disks.give(system.built)
+        moved_disks.give(system.built, self.parameter(PARAMETER), bitmaps_go_along=self.has("dirty-bitmaps"))
         return True
 
     def arrived(self) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from qmpd.block.activation import give_away, take_back
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.drivers.table import Role, role_of
+from qmpd.common.refusals import Worded
+from qmpd.migration import bitmap_names
 from qmpd.migration.stream import BadStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qmpd.block.graph import BlockGraph
     from qmpd.hardware.inventory import Inventory
@@ -23,10 +25,16 @@ if TYPE_CHECKING:
     Mappings = Sequence[Mapping[str, Any]] | None
 
 
-def give(inventory: Inventory | None) -> None:
-    """Another machine has the disks from now on."""
-    if inventory is not None:
-        give_away(inventory.backends.block)
+def give(inventory: Inventory | None, mappings: Mappings, *, bitmaps_go_along: bool) -> None:
+    """Another machine has the disks from now on.
+
+    Bitmaps that go along are not stored in their images as well, until these are this machine's again.
+    """
+    if inventory is None:
+        return
+    for bitmap, _, _ in _going(inventory.backends.block, mappings) if bitmaps_go_along else ():
+        bitmap.stored = False
+    give_away(inventory.backends.block)
 
 
 def are_written(inventory: Inventory | None) -> bool:
@@ -62,53 +70,50 @@ def arrived(inventory: Inventory | None) -> None:
         inventory.backends.block.inactive = False
 
 
-def take_bitmaps(graph: BlockGraph, mappings: Mappings) -> list[list[Any]]:
+def take_bitmaps(inventory: Inventory, mappings: Mappings) -> list[list[Any]]:
     """The bitmaps that go along, each with what its node is called."""
-    found: list[list[Any]] = []
+    found = _going(inventory.backends.block, mappings)
+    return [[called, {**bitmap.snapshot(), **changed}] for bitmap, called, changed in found]
+
+
+def _going(graph: BlockGraph, mappings: Mappings) -> Iterator[tuple[DirtyBitmap, str, dict[str, Any]]]:
+    """The bitmaps that go along, with what their node is called on the way, and what they are there otherwise.
+
+    :raise Worded: the name of one is too long.
+    """
     for node in graph.nodes.values():
         for bitmap in node.bitmaps:
-            if bitmap.name is None or bitmap.busy or bitmap.inconsistent:
-                continue
-            for called, name in _aliases(mappings, node.name, bitmap.name):
-                found.append([called, {**bitmap.snapshot(), "name": name}])
-    return found
+            if bitmap.name is not None and not bitmap.busy and not bitmap.inconsistent:
+                way = bitmap_names.outward(mappings, node.name, bitmap.name)
+                if way is not None:
+                    called, name, transform = way
+                    if len(name.encode(errors="surrogatepass")) > bitmap_names.LONGEST:
+                        raise Worded(
+                            f"Cannot migrate bitmap '{name}' on node '{node.name}': "
+                            f"Name is longer than {bitmap_names.LONGEST} bytes"
+                        )
+                    yield bitmap, called, {"name": name, **transform}
 
 
-def _aliases(mappings: Mappings, node: str, name: str) -> Iterator[tuple[str, str]]:
-    if mappings is None:
-        yield node, name
-        return
-    for each in mappings:
-        for bitmap in each["bitmaps"] if each["node-name"] == node else ():
-            if bitmap["name"] == name:
-                yield each["alias"], bitmap["alias"]
+def put_bitmaps(
+    inventory: Inventory, bitmaps: Sequence[Any], mappings: Mappings, complain: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Have these bitmaps, beside those that are there; from one on that has no place here they are left out.
 
+    That is told, and the machine goes on without them, as QEMU's does.
 
-def put_bitmaps(graph: BlockGraph, bitmaps: Sequence[Any], mappings: Mappings) -> None:
-    """Have these bitmaps, beside those that are there.
-
-    :raise BadStream: there is no such node, or one has a bitmap of that name.
+    :raise BadStream: a node has a bitmap of that name.
     """
+    graph = inventory.backends.block
     for called, plain in bitmaps:
-        node_name, name = _meant(mappings, called, plain["name"])
-        node = graph.nodes.get(node_name)
-        if node is None:
-            raise BadStream(f"Error: unknown device '{called}' in stream")
+        try:
+            node_name, name, transform = bitmap_names.inward(mappings, called, plain["name"])
+            node = graph.nodes.get(node_name)
+            if node is None:
+                raise Worded(f"Cannot find device='{node_name}' nor node-name='{node_name}'")
+        except Worded as error:
+            complain(error.message)
+            return
         if any(each.name == name for each in node.bitmaps):
             raise BadStream(f"Bitmap already exists: {name}")
-        node.bitmaps.insert(0, DirtyBitmap.restore({**plain, "name": name}))
-
-
-def _meant(mappings: Mappings, called: str, name: str) -> tuple[str, str]:
-    """The node and the bitmap that are called so on the way.
-
-    :raise BadStream: nothing is.
-    """
-    if mappings is None:
-        return called, name
-    for each in mappings:
-        if each["alias"] == called:
-            for bitmap in each["bitmaps"]:
-                if bitmap["alias"] == name:
-                    return each["node-name"], bitmap["name"]
-    raise BadStream(f"Unknown bitmap alias '{name}' on node '{called}'")
+        node.bitmaps.insert(0, DirtyBitmap.restore({**plain, **transform, "name": name}))

@@ -82,7 +82,7 @@ def _check_constraints(content: Holder, size: int, granularity: int) -> None:
 
 
 def load(node: BlockNode) -> None:
-    """Take the bitmaps of an image that has been opened into memory, and mark them as in use.
+    """Take the bitmaps of an image that has been opened into memory, but for those there, and mark them as in use.
 
     :raise ImageError: the image has them in a way that QEMU would not read.
     :raise OSError: they cannot be read.
@@ -92,7 +92,8 @@ def load(node: BlockNode) -> None:
         return
     image = ReadImage(content.file, read_only=True, data=content.data) if node.read_only else content.image
     stored = images.read_directory(image)
-    found = [_loaded(node, image, each) for each in stored]
+    there = {each.name for each in node.bitmaps}
+    found = [_loaded(node, image, each) for each in stored if each.name not in there]
     node.bitmaps[:0] = reversed(found)
     if not node.read_only:
         _mark(image, stored)
@@ -185,6 +186,11 @@ def store_to_close(node: BlockNode) -> list[str]:
         except (ImageError, OSError) as error:
             lost += [f"Failed to flush the {cache} cache: {text_of(error)}" for cache in ("L2 table", "refcount block")]
     return lost
+
+
+def let_go(node: BlockNode) -> None:
+    """What was stored is in the image alone from now on: the node is another machine's."""
+    node.bitmaps[:] = [each for each in node.bitmaps if not _is_to_be_stored(each)]
 
 
 def make_read_only(node: BlockNode) -> None:

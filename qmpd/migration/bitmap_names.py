@@ -1,0 +1,103 @@
+"""What dirty bitmaps and their nodes are called while a machine moves: the parameter `block-bitmap-mapping`.
+
+The mapping is a list of nodes, each with its `alias` and with `bitmaps`; a bitmap has its `name`, its `alias` and maybe
+`transform`, what it is at the other side otherwise.  (QEMU's `construct_alias_map`; all releases say the same.)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qmpd.common.identifiers import is_identifier
+from qmpd.common.refusals import Worded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    Mappings = Sequence[Mapping[str, Any]]
+
+PARAMETER = "block-bitmap-mapping"
+LONGEST = 255
+"""Bytes of a name on the way."""
+_LONGEST_NODE, _LONGEST_BITMAP = 31, 1023
+
+
+def check(mappings: Mappings) -> None:
+    """See whether each name stands for one thing, and can be one.
+
+    :raise Worded: it does not.
+    """
+    # The names first, then the aliases: what is wrong with the former is told first.
+    for wrong in (_wrong_names(mappings), _wrong_aliases(mappings)):
+        for text in wrong:
+            raise Worded(f"Invalid mapping given for block-bitmap-mapping: {text}")
+
+
+def _wrong_names(mappings: Mappings) -> Iterator[str]:
+    nodes: set[str] = set()
+    for each in mappings:
+        node, alias = each["node-name"], each["alias"]
+        if not is_identifier(alias):
+            yield f"The node alias '{alias}' is not well-formed"
+        if _size(alias) > LONGEST:
+            yield f"The node alias '{alias}' is longer than {LONGEST} bytes"
+        if _size(node) > _LONGEST_NODE:
+            yield f"The node name '{node}' is longer than {_LONGEST_NODE} bytes"
+        if node in nodes:
+            yield f"The node name '{node}' is mapped twice"
+        nodes.add(node)
+        names: set[str] = set()
+        for bitmap in each["bitmaps"]:
+            name = bitmap["name"]
+            if _size(bitmap["alias"]) > LONGEST:
+                yield f"The bitmap alias '{bitmap['alias']}' is longer than {LONGEST} bytes"
+            if _size(name) > _LONGEST_BITMAP:
+                yield f"The bitmap name '{name}' is longer than {_LONGEST_BITMAP} bytes"
+            if name in names:
+                yield f"The bitmap '{node}'/'{name}' is mapped twice"
+            names.add(name)
+
+
+def _wrong_aliases(mappings: Mappings) -> Iterator[str]:
+    nodes: set[str] = set()
+    for each in mappings:
+        alias = each["alias"]
+        if alias in nodes:
+            yield f"The node alias '{alias}' is used twice"
+        nodes.add(alias)
+        aliases: set[str] = set()
+        for bitmap in each["bitmaps"]:
+            if bitmap["alias"] in aliases:
+                yield f"The bitmap alias '{alias}'/'{bitmap['alias']}' is used twice"
+            aliases.add(bitmap["alias"])
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
+
+
+def outward(mappings: Mappings | None, node: str, name: str) -> tuple[str, str, Mapping[str, Any]] | None:
+    """What a node and its bitmap are called on the way, and what it becomes; None where it does not go along."""
+    if mappings is None:
+        return node, name, {}
+    for each in mappings:
+        for bitmap in each["bitmaps"] if each["node-name"] == node else ():
+            if bitmap["name"] == name:
+                return each["alias"], bitmap["alias"], bitmap.get("transform", {})
+    return None
+
+
+def inward(mappings: Mappings | None, node: str, name: str) -> tuple[str, str, Mapping[str, Any]]:
+    """The node and the bitmap that are called so on the way, and what else becomes of it.
+
+    :raise Worded: nothing is.
+    """
+    if mappings is None:
+        return node, name, {}
+    meant = next((each for each in mappings if each["alias"] == node), None)
+    if meant is None:
+        raise Worded(f"Unknown node alias '{node}'")
+    found = next((each for each in meant["bitmaps"] if each["alias"] == name), None)
+    if found is None:
+        raise Worded(f"Unknown bitmap alias '{name}' on node '{meant['node-name']}' (alias '{node}')")
+    return meant["node-name"], found["name"], found.get("transform", {})
