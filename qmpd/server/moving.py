@@ -109,7 +109,9 @@ class Moving:
     @property
     def was_read(self) -> bool:
         """See `Channel`."""
-        if self._process is None or self._stream.fileno() < 0:
+        if self._process is None:
+            return not self._unsent or self._gone_out > 0
+        if self._stream.fileno() < 0:
             return True
         waiting = fcntl.ioctl(self._stream.fileno(), termios.FIONREAD, bytes(4))
         return int.from_bytes(waiting, sys.byteorder) < self._gone_out

@@ -51,6 +51,12 @@ class Side:
             pass
         return reply["return"] if "return" in reply else reply["error"]["desc"]
 
+    def give(self, name: str, number: int) -> Any:
+        """Give it an open file, by this name."""
+        text = json.dumps({"execute": "getfd", "arguments": {"fdname": name}})
+        socket.send_fds(self._socket, [text.encode()], [number])
+        return self._read()["return"]
+
     def capabilities(self, *names: str) -> Any:
         """Set capabilities."""
         return self("migrate-set-capabilities", capabilities=[{"capability": each, "state": True} for each in names])

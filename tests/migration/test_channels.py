@@ -166,3 +166,18 @@ def test_memory_that_is_asked_for_has_a_connection_of_its_own(sides: Sides, tmp_
     here.until("active")
     here("migrate-start-postcopy")
     assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_nobody_is_there_to_whom_it_goes(sides: Sides, release: str) -> None:
+    """Where not a byte has gone out later releases say that it came to nothing as it was set up."""
+    here = sides.one(release)
+    own, other = socket.socketpair()
+    other.close()
+    with own:
+        here.give("f", own.fileno())
+    here("migrate", uri="fd:f")
+    here.until("failed")
+    late = release in ("5.2", "7.2")
+    why = "Unable to write to socket: Broken pipe" if late else "ram_save_setup failed: Input/output error"
+    assert here.migration == {"status": "failed", "error-desc": why}
