@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from qmpd.common.refusals import Refusal
 
 DEFAULTS: dict[str, str] = {
     "property-not-writable": "Property '{type}.{name}' is not writable",
@@ -54,10 +56,12 @@ DEFAULTS: dict[str, str] = {
 class Texts:
     """The texts of one release."""
 
-    __slots__ = ("_own",)
+    __slots__ = ("_own", "message")
 
-    def __init__(self, own: Mapping[str, str]) -> None:
+    def __init__(self, own: Mapping[str, str], message: Callable[[Refusal], str]) -> None:
+        """`message` gives the release's words for a refusal."""
         self._own = own
+        self.message = message
 
     def __call__(self, which: str, **parts: object) -> str:
         """The text of this name, with its parts."""

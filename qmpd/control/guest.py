@@ -268,6 +268,11 @@ class GuestControl(DiskGuest):
         """Refuse to let go of a device that device_del has asked for; with `reason` the machine fails at memory."""
         self._side.refuse(device, reason)
 
+    @command("guest-negotiate-failover")
+    def negotiate_failover(self, device: str) -> None:
+        """Take the failover pair of a network card with `failover=on`: FAILOVER_NEGOTIATED, and its primary comes."""
+        self._side.negotiate_failover(device)
+
     @command("guest-set-balloon")
     def set_balloon(self, size: int) -> None:
         """Do with `size` bytes of memory from now on, whatever the balloon asks for; takes a balloon."""

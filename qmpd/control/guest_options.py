@@ -43,6 +43,7 @@ class GuestOptions(TypedDict, total=False):
     balloon: bool
     balloon_delay: Time
     balloon_stats: bool
+    failover: bool
     agent: bool
     agent_device: str
     agent_boot_time: Time

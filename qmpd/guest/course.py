@@ -38,7 +38,7 @@ START = 1 * MILLISECOND
 
 NOT_RUNNING = "the guest does not run"
 # What a timer's name begins with that ends with a device's path.
-_UNPLUG = "unplug "
+_UNPLUG, _STANDBY = "unplug ", "failover "
 
 
 class Guest(WithParts):
@@ -178,6 +178,11 @@ class Guest(WithParts):
         self._tell("balloon")
         if self.phase is GuestPhase.RUNNING and self.settings.heeds_balloon():
             self._set("balloon", self.settings.balloon_delay)
+
+    def standby_added(self, path: str) -> None:
+        """There is a card at this path that stands in for another: its driver takes the pair at once."""
+        if self.phase is GuestPhase.RUNNING and self.settings.takes_pairs():
+            self._set(f"{_STANDBY}{path}", 0)
 
     def statistics_asked(self, delay: int) -> None:
         """Its balloon asks for statistics so many nanoseconds from now."""
@@ -439,6 +444,8 @@ class Guest(WithParts):
         elif name.startswith(_UNPLUG) and self._machine.parts is not None:
             releases = self.settings.unplug_answer() is GuestUnplug.RELEASE
             self._machine.parts.guest_answers(name.removeprefix(_UNPLUG), releases=releases)
+        elif name.startswith(_STANDBY) and self._machine.parts is not None:
+            self._machine.parts.standby_driven(name.removeprefix(_STANDBY))
         elif name == "alarm" and self._machine.state is RunState.SUSPENDED:
             self._machine.system_wakeup(WakeupReason.RTC)
 

@@ -60,6 +60,14 @@ class GuestSide:
             raise MachineError(f"'{identifier}' is no memory, which alone can fail for a reason that is told")
         devices.removal.answer(device.path, releases=False, reason=reason)
 
+    def negotiate_failover(self, identifier: str) -> None:
+        """Take the failover pair of a card that stands in for another: FAILOVER_NEGOTIATED."""
+        devices = self._inventory.devices
+        device = devices.find(identifier)
+        if not devices.pairs.is_standby(device):
+            raise MachineError(f"'{identifier}' is no virtio network card with failover=on")
+        devices.pairs.negotiate(device, devices)
+
     def set_balloon(self, size: int) -> None:
         """Have `size` bytes of memory from now on, in whole pages; BALLOON_CHANGE tells of a change."""
         if not self._inventory.backends.has(BALLOON):

@@ -11,6 +11,8 @@ from qmpd.hardware.processors import Place, set_properties
 from qmpd.qom.node import Node, Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qmpd.machine.blueprint import CPUTopology, MachineSettings
     from qmpd.qom.tree import Builder
 
@@ -19,6 +21,7 @@ _UNATTACHED_DEVICE = re.compile(r"/machine/unattached/device\[([0-9]+)\]")
 _ALONE, _FIRST, _OTHER = range(3)
 _FOUR_GIBIBYTES = 4 << 30
 _LOW_MEMORY, _DEVICE_MEMORY = "ram-below-4g[0]", "device-memory[0]"
+_BUS_MASTER = "bus master[0]"
 _TRUE = frozenset({"on", "yes", "true", "y"})
 
 
@@ -184,3 +187,14 @@ def _fill_in(machine: Node, settings: MachineSettings) -> None:
             limit = {"slots": settings.memory_slots, "max-size": settings.memory_limit}
             grows = settings.memory_limit > settings.memory
             machine.set_value(each.name, {**value, "size": settings.memory, **(limit if grows else {})})
+
+
+def list_as_cold(node: Node, listed: Sequence[str]) -> None:
+    """A PCI device that is there before the machine is gets its view of memory when the machine is ready.
+
+    `listed` is the part of its properties that is then listed in another order, where that is known.
+    """
+    if node.shape.static is not None and node.property(_BUS_MASTER) is not None:
+        node.put_last(_BUS_MASTER)
+    elif listed:
+        node.list_anew(listed)

@@ -7,7 +7,7 @@ for what sits on no bus, or the bus itself, which asks nobody.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qmpd.machine.errors import MachineError
 from qmpd.qom.node import Property
@@ -24,6 +24,18 @@ NUMBER = "acpi-pcihp-bsel"
 _HANDLER = "hotplug-handler"
 _BRIDGES = "acpi-pci-hotplug-with-bridge-support"
 _ROOT = "acpi-root-pci-hotplug"
+# The controllers that boards have, by the name of their first PCI bus: their types, where they are on it, and which of
+# the first one's ports are theirs (hw/usb/hcd-ehci-pci.c).
+USB: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "pci.0": (("piix3-usb-uhci", {"addr": 1 << 3 | 2}),),
+    "pcie.0": (
+        ("ich9-usb-ehci1", {"addr": 0x1D << 3 | 7, "multifunction": True}),
+        *(
+            (f"ich9-usb-uhci{each}", {"addr": 0x1D << 3 | each - 1, "multifunction": True, "firstport": 2 * (each - 1)})
+            for each in (1, 2, 3)
+        ),
+    ),
+}
 
 
 class Controller(enum.Enum):

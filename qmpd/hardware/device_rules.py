@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from qmpd.hardware.failover import PairRules
 from qmpd.hardware.migratable import Rules as MigratableRules
 from qmpd.hardware.removal import RemovalRules
 from qmpd.qom.reader import ReaderRules
 
 
-class DeviceRules(RemovalRules, ReaderRules, MigratableRules, Protocol):
+class DeviceRules(PairRules, RemovalRules, ReaderRules, MigratableRules, Protocol):
     """What releases differ in when devices come and go (`qmpd.qapi.behaviour.Behaviour`)."""
 
     @property

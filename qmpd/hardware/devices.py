@@ -15,6 +15,7 @@ from qmpd.common.identifiers import is_identifier
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import (
     controllers,
+    failover,
     firmware,
     indexes,
     limits,
@@ -27,11 +28,12 @@ from qmpd.hardware import (
     virtual_memory,
 )
 from qmpd.hardware.acpi_slots import AcpiSlots
-from qmpd.hardware.assembly import make_room
+from qmpd.hardware.assembly import list_as_cold, make_room
 from qmpd.hardware.backends import chardevs_of
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
 from qmpd.hardware.device_types import CPU, DeviceTypes
+from qmpd.hardware.failover import FailoverPairs
 from qmpd.hardware.removal import BACKEND, Removal
 from qmpd.hardware.unmodelled import ASIDE
 from qmpd.machine.errors import DeviceNotFound, MachineError
@@ -40,7 +42,7 @@ from qmpd.qom.naming import ID, rename
 from qmpd.qom.node import Node, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from qmpd.common.texts import Texts
     from qmpd.hardware.backends import Backends
@@ -53,25 +55,12 @@ if TYPE_CHECKING:
 PERIPHERAL = "/machine/peripheral"
 PERIPHERAL_ANON = "/machine/peripheral-anon"
 UNATTACHED = "/machine/unattached"
-# The controllers that boards have, by the name of their first PCI bus: their types, where they are on it, and which of
-# the first one's ports are theirs (hw/usb/hcd-ehci-pci.c).
-_USB_CONTROLLERS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-    "pci.0": (("piix3-usb-uhci", {"addr": 1 << 3 | 2}),),
-    "pcie.0": (
-        ("ich9-usb-ehci1", {"addr": 0x1D << 3 | 7, "multifunction": True}),
-        *(
-            (f"ich9-usb-uhci{each}", {"addr": 0x1D << 3 | each - 1, "multifunction": True, "firstport": 2 * (each - 1)})
-            for each in (1, 2, 3)
-        ),
-    ),
-}
 # The board's devices that come behind them.
 _BEHIND_USB = frozenset({"PIIX4_PM", "ICH9 SMB", "ICH9-SMB"})
 _MASTER, _USB_BUS = "masterbus", "usb-bus"
 # What is no value of a property that is needed, where that is not the same as of others.
 _EMPTY = {"serial": (None,)}
 _CONSOLE = "qemu-console"
-_BUS_MASTER = "bus master[0]"
 
 
 class Devices:
@@ -79,7 +68,7 @@ class Devices:
 
     __slots__ = (
         "_anonymous", "_backends", "_builder", "_driver_types", "_home", "_rules", "_texts", "_tree", "_types",
-        "_unattached", "buses", "reader", "removal", "slots",
+        "_unattached", "buses", "pairs", "reader", "removal", "slots",
     )  # fmt: skip
 
     def __init__(
@@ -109,16 +98,17 @@ class Devices:
         self._anonymous = 0
         self.slots = AcpiSlots()
         self.removal = Removal(tree, self.buses, backends, rules, home, self.slots)
+        self.pairs = FailoverPairs(self.buses, rules, texts, home)
         numbers = [name[len("device[") : -1] for name in tree.container(UNATTACHED).children if name[:7] == "device["]
         self._unattached = 1 + max(map(int, numbers), default=-1)
 
     # Adding
 
-    def add(self, options: Options, *, cold: bool = False, text: bool = False) -> Device:
+    def add(self, options: Options, *, cold: bool = False, text: bool = False) -> Device | None:
         """Add a device, as `device_add` does, or as `-device` does while the machine is put together (`cold`).
 
         `options` are in the order in which they were given; `text`: they are text, as on the command line.  The id of a
-        cold device has been looked at by then, where the release looks at it at all.
+        cold device has been looked at by then, where the release looks at it at all.  None: it is hidden for now.
 
         :raise MachineError: it is refused.
         """
@@ -143,18 +133,31 @@ class Devices:
         except Refusal:
             self.removal.drain()
             raise
+        if device is None:
+            return None
+        guest = self._home.guest
+        if guest is not None and guest.listens and self.pairs.is_standby(device):
+            guest.standby_added(device.path)
         if self._rules.adding_ends_lag:
             self.removal.drain()
         if identifier is not None:
             self.removal.in_use.add(identifier)
         return device
 
-    def _make(self, options: Options, identifier: str | None, check: str, *, cold: bool, text: bool) -> Device:
+    def _make(
+        self, options: Options, identifier: str | None, check: str, *, cold: bool, text: bool
+    ) -> Device | None:
         driver = options.get("driver")
         if not isinstance(driver, str):
             raise MachineError("Parameter 'driver' is missing")
         driver, captured = self._driver_types.find(driver, cold=cold)
-        bus = self._bus(driver, captured, options, cold)
+        bus = self._bus(driver, captured, options, cold=cold)
+        fixed = bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY
+        name = bus.name if bus is not None and fixed else ""
+        if options.get(failover.PAIR) and self.pairs.hides(options, fixed_bus=name, cold=cold, text=text):
+            return None
+        if not cold:
+            self._check_hotplug(driver, captured, bus)
         if identifier is not None:
             if check == "late" and not is_identifier(identifier):
                 raise MachineError(f"Invalid qdev ID '{identifier}'")
@@ -187,7 +190,7 @@ class Devices:
             raise
         return device
 
-    def _bus(self, driver: str, captured: dict[str, Any], options: Options, cold: bool) -> Bus | None:
+    def _bus(self, driver: str, captured: dict[str, Any], options: Options, *, cold: bool) -> Bus | None:
         """The bus that it goes on; None for a device that needs none."""
         kind, path = captured.get("bus"), options.get("bus")
         bus: Bus | None = None
@@ -205,13 +208,15 @@ class Devices:
                 raise MachineError(f"No '{kind}' bus found for device '{driver}'")
             if bus.full:
                 raise MachineError(self._texts("bus-full", bus=kind, driver=driver))
-        if not cold:
-            self._driver_types.check_hotplug(captured)
-            if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
-                raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
-            if bus is None and not self._home.settings.board.hotplugs_freely:
-                raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
         return bus
+
+    def _check_hotplug(self, driver: str, captured: dict[str, Any], bus: Bus | None) -> None:
+        """:raise MachineError: the device cannot be added while the machine exists."""
+        self._driver_types.check_hotplug(captured)
+        if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
+            raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+        if bus is None and not self._home.settings.board.hotplugs_freely:
+            raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
 
     def check_needed(self, driver: str, options: Options) -> None:
         """Refuse a type that could not be captured where it was not given what it cannot do without.
@@ -317,7 +322,9 @@ class Devices:
             if bus is not None:
                 bus.remove(device)
             raise
-        refusal = firmware.refusal(node, given.get("romfile"), cold=device.cold)
+        refusal = failover.misfit(device, bus, given) or firmware.refusal(
+            node, given.get("romfile"), cold=device.cold
+        )
         if refusal is not None:
             self._fail_late(device)
             raise MachineError(refusal)
@@ -328,7 +335,7 @@ class Devices:
                     self.buses.devices[id(part)] = Device(part, part.type, None, cold=device.cold)
         self.buses.devices[id(node)] = device
         if device.cold:
-            _list_as_cold(node, captured.get("cold", ()))
+            list_as_cold(node, captured.get("cold", ()))
         for part in node.below():
             self.buses.bring(part)
         if bus is not None:
@@ -429,7 +436,7 @@ class Devices:
 
     def add_usb(self) -> None:
         """Add the USB controller that the board has when it is to have one (`-usb`)."""
-        for name, controllers_there in _USB_CONTROLLERS.items():
+        for name, controllers_there in controllers.USB.items():
             bus = self.buses.first(name=name)
             for driver, given in controllers_there if bus is not None else ():
                 assert bus is not None
@@ -487,14 +494,3 @@ class Devices:
     def drivers(self) -> set[str]:
         """The types of the devices that there are."""
         return {device.driver for device in self.buses.devices.values()}
-
-
-def _list_as_cold(node: Node, listed: Sequence[str]) -> None:
-    """A PCI device that is there before the machine is gets its view of memory when the machine is ready.
-
-    `listed` is the part of its properties that is then listed in another order, where that is known.
-    """
-    if node.shape.static is not None and node.property(_BUS_MASTER) is not None:
-        node.put_last(_BUS_MASTER)
-    elif listed:
-        node.list_anew(listed)

@@ -30,6 +30,9 @@ class Listener(Protocol):
     def balloon_asked(self) -> None:
         """It is asked to do with another amount of memory."""
 
+    def standby_added(self, path: str) -> None:
+        """There is a card at this path, which stands in for another one (`failover=on`)."""
+
     def statistics_asked(self, delay: int) -> None:
         """Its balloon asks for statistics so many nanoseconds from now."""
 
@@ -60,6 +63,9 @@ class Home(Protocol):
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event."""
 
+    def report(self, line: str) -> None:
+        """Say something on standard error."""
+
     @property
     def activities(self) -> Activities:
         """Its long work."""
@@ -81,6 +87,9 @@ class Workbench:
 
     def emit(self, name: str, data: dict[str, object] | None = None) -> None:
         """Emit an event, which nobody hears."""
+
+    def report(self, line: str) -> None:
+        """Say something, which nobody hears."""
 
     def clear(self, home: Home) -> None:
         """Leave what waits to the machine."""

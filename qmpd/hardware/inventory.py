@@ -124,6 +124,10 @@ class Inventory:
         """Emit an event."""
         self._home.emit(name, data)
 
+    def report(self, line: str) -> None:
+        """Say something on standard error."""
+        self._home.report(line)
+
     @property
     def activities(self) -> Activities:
         """The machine's long work."""
@@ -312,6 +316,7 @@ class Inventory:
             self.open_port(port, opened=False)
         if self._devices is not None:
             self._devices.removal.reset()
+            self._devices.pairs.reset()
             for device in self._devices.buses.devices.values():
                 if device.driver == virtual_memory.MEMORY and device.node.value(virtual_memory.SIZE):
                     self._plug_virtual(device, 0)
@@ -336,15 +341,15 @@ class Inventory:
         if name == virtual_memory.REQUESTED and self.guest is not None:
             self.guest.balloon_asked()
 
-    def remove_device(self, identifier: str) -> None:
-        """Remove a device (`device_del`), or ask the guest to let go of it.
+    def remove_device(self, identifier: str, *, migrating: bool = False) -> None:
+        """Remove a device (`device_del`), or ask the guest to let go of it; `migrating`: the machine is on its way.
 
         :raise MachineError: it is refused.
         """
         guest = self.guest
         device = self.devices.find(identifier)
         listens = guest is not None and guest.listens
-        asked = self.devices.removal.remove(device, identifier, guest_listens=listens)
+        asked = self.devices.removal.remove(device, identifier, guest_listens=listens, migrating=migrating)
         if asked and guest is not None:
             guest.unplug_asked(device.path)
 
@@ -359,10 +364,17 @@ class Inventory:
                 guest.unplug_asked(device.path)
             if virtual_memory.unsettled(self._devices.buses.devices.values()):
                 guest.balloon_asked()
+            for device in self._devices.pairs.standbys():
+                if device.identifier not in self._devices.pairs.negotiated:
+                    guest.standby_added(device.path)
         if self._balloon is not None and self.balloon.taken != self.balloon.wanted:
             guest.balloon_asked()
         if self.backends.has(BALLOON):
             guest.statistics_asked(0)
+
+    def standby_driven(self, path: str) -> None:
+        """The guest's driver of the card at this path takes the pair that it is of."""
+        self.devices.pairs.drive(path, self.devices)
 
     def guest_answers(self, path: str, *, releases: bool) -> None:
         """The guest lets go of the device at this path, or will not."""

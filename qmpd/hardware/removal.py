@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from qmpd.hardware import controllers, places, processors, virtual_memory
 from qmpd.hardware.acpi_slots import EJECT_REQUEST, FAILURE
 from qmpd.hardware.controllers import Controller
+from qmpd.hardware.failover import PAIR
 from qmpd.machine.errors import MachineError
 from qmpd.schedule.activity import Activity
 
@@ -149,9 +150,11 @@ class Removal:
     """How devices leave one machine, their `home`.
 
     `in_use` are the ids that count as taken, though their devices may be gone from the tree: the options are there yet.
+    `aside` are the paths of the devices that stay when the guest lets go of them, as a migration takes them out of the
+    guest alone (primaries of failover pairs); and whether it still has each.
     """
 
-    __slots__ = ("_backends", "_buses", "_gone", "_home", "_rules", "_slots", "_tree", "in_use")
+    __slots__ = ("_backends", "_buses", "_gone", "_home", "_rules", "_slots", "_tree", "aside", "in_use")
 
     def __init__(
         self, tree: ObjectTree, buses: Buses, backends: Backends, rules: RemovalRules, home: Home, slots: AcpiSlots
@@ -163,15 +166,17 @@ class Removal:
         self._rules = rules
         self._home = home
         self.in_use: set[str] = set()
+        self.aside: dict[str, bool] = {}
         # Those that have been let go of together, with their paths, by the activity that tells of them.
         self._gone: dict[str, list[tuple[Device, str]]] = {}
 
     # Asking
 
-    def remove(self, device: Device, identifier: str, *, guest_listens: bool) -> bool:
+    def remove(self, device: Device, identifier: str, *, guest_listens: bool, migrating: bool = False) -> bool:
         """Remove a device, called so, as `device_del` does; whether the guest has to let go of it first.
 
-        `guest_listens`: there is an operating system that runs.
+        `guest_listens`: there is an operating system that runs.  `migrating`: the machine is on its way; only a primary
+        of a failover pair may go then.
 
         :raise MachineError: it is refused.
         """
@@ -180,16 +185,30 @@ class Removal:
         if unplug is not None and (unplug.lapses is None or self._home.schedule.now() < unplug.lapses):
             raise MachineError(f"Device {identifier} is already in the process of unplug")
         self.check_removable(device)
+        if migrating and not device.node.value(PAIR):
+            raise MachineError("device_del not allowed while migrating")
         virtual_memory.check_unplug(device, leaves=self._rules.virtual_memory_leaves)
         if processors.is_processor(device.node):
             self._check_processor(device, guest_listens=guest_listens)
         if not self._is_asked(device, by, guest_listens=guest_listens):
             self.take_away(device)
             return False
-        if unplug is None:
-            unplug = self._begin(device.path)
-        unplug.lapses = self._lapse(by)
+        self._ask(device, by)
         return True
+
+    def _ask(self, device: Device, by: Controller) -> None:
+        unplug = self._unplug(device.path) or self._begin(device.path)
+        unplug.lapses = self._lapse(by)
+
+    def set_aside(self, device: Device, *, guest_listens: bool) -> bool:
+        """Have the guest let go of a device that stays where it is; whether the guest has to be asked."""
+        by = controllers.controller(self._tree, device.bus)
+        self.aside[device.path] = True
+        if self._is_asked(device, by, guest_listens=guest_listens):
+            self._ask(device, by)
+            return True
+        self.take_away(device)
+        return False
 
     def _lapse(self, by: Controller) -> int | None:
         """The machine's own time at which a request made now lapses; None: it never does.
@@ -284,7 +303,16 @@ class Removal:
             self.take_away(device)
 
     def take_away(self, device: Device) -> None:
-        """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later."""
+        """Let a device go, with all that hangs on it; DEVICE_DELETED tells of each of them, later.
+
+        One that is set aside stays, and nothing is told.
+        """
+        if device.path in self.aside:
+            self.aside[device.path] = False
+            asked = self._unplug(device.path)
+            if asked is not None:
+                self._home.activities.forget(asked.name)
+            return
         leaving = [(each, each.path) for one in device.below() for each in (*self._parts(one), one)]
         activities = self._home.activities
         unplug = self._unplug(device.path) or self._begin(device.path)
@@ -326,6 +354,7 @@ class Removal:
             device.bus.remove(device)
         for part in device.node.below():
             self._buses.devices.pop(id(part), None)
+        self.aside.pop(device.path, None)
         self._backends.detach(device)
         screens = self._tree.find(BACKEND)
         if screens is not None:

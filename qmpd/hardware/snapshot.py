@@ -23,6 +23,7 @@ from qmpd.hardware.backends import Backends
 from qmpd.hardware.balloon import Balloon
 from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.devices import Devices
+from qmpd.hardware.failover import FailoverPairs
 from qmpd.hardware.network import Card, Netdev, Network
 from qmpd.hardware.removal import Removal
 from qmpd.hardware.user_network import Forward
@@ -117,9 +118,10 @@ REFERENCES: dict[type, dict[str, Field]] = {
     Device: {"node": one(Node), "bus": one(Bus), "buses": many(Bus)},
     Bus: {"node": one(Node), "device": one(Device), "children": many(Device)},
     Buses: {"root": one(Bus), "devices": _BY_NODE},
-    Devices: {"buses": one(Buses), "removal": one(Removal), "slots": one(AcpiSlots)},
+    Devices: {"buses": one(Buses), "pairs": one(FailoverPairs), "removal": one(Removal), "slots": one(AcpiSlots)},
     Removal: {"_buses": one(Buses), "_gone": _GROUPS, "_slots": one(AcpiSlots)},
     AcpiSlots: {},
+    FailoverPairs: {"_buses": one(Buses)},
     Objects: {"_own": named(Node)},
     Balloon: {"device": one(Device)},
     Netdev: {"peer": one(Device), "forwards": _FORWARDS},

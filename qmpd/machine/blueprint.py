@@ -167,6 +167,7 @@ class GuestSettings:
     balloon: bool | None = None
     balloon_delay: int = 0
     balloon_stats: bool = False
+    failover: bool | None = None
     agent: bool = False
     agent_device: str | None = None
     agent_boot_time: int = 0
@@ -209,6 +210,10 @@ class GuestSettings:
         if self.on_unplug is not None:
             return self.on_unplug
         return GuestUnplug.RELEASE if self.on_boot is GuestAction.NONE else GuestUnplug.IGNORE
+
+    def takes_pairs(self) -> bool:
+        """Whether the operating system's driver takes failover pairs of network cards."""
+        return self.on_boot is GuestAction.NONE if self.failover is None else self.failover
 
     def heeds_balloon(self) -> bool:
         """Whether the operating system does with as much memory as it is asked to."""

@@ -51,6 +51,9 @@ class Guest(Protocol):
     def unplug_asked(self, path: str) -> None:
         """It is asked to let go of the device at this path."""
 
+    def standby_added(self, path: str) -> None:
+        """There is a card at this path, which stands in for another one (`failover=on`)."""
+
     def balloon_asked(self) -> None:
         """It is asked to do with another amount of memory."""
 
@@ -100,6 +103,9 @@ class Parts(Protocol):
 
     def balloon_followed(self) -> None:
         """The guest has done with its memory what it was asked."""
+
+    def standby_driven(self, path: str) -> None:
+        """The guest's driver of the network card at this path takes the failover pair that it is of."""
 
     def guest_answers(self, path: str, *, releases: bool) -> None:
         """The guest lets go of the device at this path, or will not."""

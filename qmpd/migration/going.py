@@ -27,6 +27,8 @@ NAME = "migration"
 """What it is called among a machine's activities."""
 _S = MigrationStatus
 _CLOSED = "Channel error: Input/output error"
+_UNPLUG_POLL, _UNPLUG_POLLS = 250_000_000, 120
+"""How often it is seen whether a guest has let go of a card, in nanoseconds; and how often once it was given up."""
 PAUSED = "Postcopy migration is paused by the user"
 
 
@@ -59,6 +61,8 @@ class Going(Activity[MigrationStatus]):
         self._continued = self._missed = False
         self._postcopy = False
         self._finished = False
+        # Whether it is given up, and the guest is still to let go of its network card.
+        self._ends_late = False
         # What the machine was before it was stopped for this; None while it was not.
         self._before: RunState | None = None
         self._gone = False
@@ -128,6 +132,8 @@ class Going(Activity[MigrationStatus]):
                 return
             self._channel = found
             self._came = stream.Arriving()
+            if self.state is _S.SETUP:
+                self._side.primaries.unplug()
             found.start(self)
         elif self.state is _S.SETUP:
             self.come_to_nothing(found)
@@ -137,7 +143,7 @@ class Going(Activity[MigrationStatus]):
 
     def step(self) -> int | None:
         """Go on."""
-        if self.state in (_S.CANCELLING, _S.FAILING) or self.is_over:
+        if self.state is _S.FAILING or self.is_over or (self.state is _S.CANCELLING and not self._ends_late):
             return None
         delay = next(self._steps, None)
         self.waits = delay is None and self.state not in (_S.PRE_SWITCHOVER, _S.POSTCOPY_PAUSED)
@@ -252,7 +258,7 @@ class Going(Activity[MigrationStatus]):
         """The way is lost."""
         if self._channel is None or self.is_over or self.state is _S.CANCELLING:
             return
-        if self.state is _S.PRE_SWITCHOVER and not self._side.course.device:
+        if self.state is _S.WAIT_UNPLUG or (self.state is _S.PRE_SWITCHOVER and not self._side.course.device):
             # Nobody looks until there is something to send.
             self._missed = True
             return
@@ -312,7 +318,10 @@ class Going(Activity[MigrationStatus]):
     def _put_back(self) -> None:
         """Let the machine be as it was before it was stopped for this."""
         machine, before = self._machine, self._before
-        if before is None or self._gone:
+        if self._gone:
+            return
+        self._side.primaries.plug_back()
+        if before is None:
             return
         self._before = None
         why = self._side.take_disks()
@@ -348,8 +357,29 @@ class Going(Activity[MigrationStatus]):
             self.error = _CLOSED
         self.enter(_S.CANCELLING)
         self._let_go()
-        if was is not _S.POSTCOPY_PAUSED:
+        if was is _S.WAIT_UNPLUG and self._side.course.unplug_awaited:
+            self._ends_late, self._steps = True, self._end_late()
+            self._side.wake(NAME)
+        elif was is not _S.POSTCOPY_PAUSED:
             self._machine.later(self._cancelled)
+
+    def _await_unplug(self) -> Steps:
+        """Wait until the guest has let go of the network cards that cannot come along."""
+        if not self._side.primaries.are_awaited:
+            return
+        self.enter(_S.WAIT_UNPLUG)
+        while self._side.primaries.are_awaited:
+            yield _UNPLUG_POLL
+
+    def _end_late(self) -> Steps:
+        """What was asked of the guest cannot be taken back, so see what comes of it before the cards are its again."""
+        for _ in range(_UNPLUG_POLLS):
+            if not self._side.primaries.are_awaited:
+                break
+            yield _UNPLUG_POLL
+        else:
+            self._machine.report("warning: migration: partially unplugged device on failure")
+        self._cancelled()
 
     def _cancelled(self) -> None:
         if self.state is not _S.CANCELLING:
@@ -377,9 +407,13 @@ class Going(Activity[MigrationStatus]):
     def go_on(self) -> None:
         """Wait no longer in `pre-switchover`."""
         self._continued = True
+        self._notice()
+        self._side.wake(NAME)
+
+    def _notice(self) -> None:
+        """Find that the way was lost while nobody looked, where it was."""
         if self._missed and self._channel is not None:
             self._broken(f"Unable to write to {self._channel.called}: Broken pipe")
-        self._side.wake(NAME)
 
     def yank(self) -> None:
         """Cut the way, where it is one that answers."""

@@ -70,7 +70,13 @@ class Outgoing(Going):
             yield from self._open_late(number)
         if not self._has_way():
             return
+        yield from self._await_unplug()
+        assert self.memory is not None
+        if self.state is _S.WAIT_UNPLUG:
+            self.set_up_at = self.now
+            self.memory.start_again(self.now)
         self.enter(_S.ACTIVE)
+        self._notice()
         self._check_channels()
         if not self._has_way():
             return

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from qmpd.qapi.migration import Course
 
 
+class Primaries(Protocol):
+    """The network cards that cannot come along, and go out of the guest before (`qmpd.system.primaries`)."""
+
+    @property
+    def are_awaited(self) -> bool:
+        """Whether the guest has yet to let go of one."""
+
+    def unplug(self) -> None:
+        """Ask the guest to let go of them."""
+
+    def plug_back(self) -> None:
+        """Let it have them again: the machine stays."""
+
+
 class Side(Protocol):
     """One machine that goes, or comes."""
 
@@ -26,6 +40,10 @@ class Side(Protocol):
     @property
     def course(self) -> Course:
         """How its release's migrations go."""
+
+    @property
+    def primaries(self) -> Primaries:
+        """The network cards that go out of the guest before it goes."""
 
     @property
     def faults(self) -> Faults:

@@ -87,7 +87,7 @@ POSTCOPY = frozenset({
 GOING_ON = frozenset(TRANSITIONS) - ENDS - {_S.NONE}
 """The states of a migration that is under way."""
 
-TOLD_IN_FULL = GOING_ON - {_S.SETUP, _S.FAILING}
+TOLD_IN_FULL = GOING_ON - {_S.SETUP, _S.WAIT_UNPLUG, _S.FAILING}
 """The states in which query-migrate tells how far it is."""
 
 VERBS: dict[str, frozenset[MigrationStatus]] = {

@@ -268,13 +268,13 @@ ABOUT: dict[str, str] = {
     "job_drains": "how often jobs make QEMU drain all disks, and so pause other jobs: for each kind before it is"
     " created, after that, at its end and after it is gone",
     "job_created_in_drain": "a block job is created while all disks are drained",
-    "module_faults_bare": "a module that is missing is told of without the program's name and the option; changed"
-    " between 7.2 and 10.0",
+    "module_faults_bare": "a module that is missing is told of without the program's name and the option",
     "chardev_opened_first": "chardev-add opens a device before it looks whether its id is taken",
     "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came between 5.2"
     " and 7.2",
     "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros already, and leaves out what the source"
     " does not have then",
+    "failover_pairs": "a primary is hidden: 'loose' as it is, 'checked' with a right id, 'strict' on a right bus, too",
     "downtime_is_size": "the human monitor reads the parameter downtime-limit as a size; false: as a whole number",
 }
 
@@ -474,6 +474,7 @@ class Behaviour:
     chardev_opened_first: bool = False
     tcp_addresses_named: bool = True
     mirror_looks_for_zeros: bool = False
+    failover_pairs: str = "strict"
     downtime_is_size: bool = True
 
     def __init__(self, **values: object) -> None:
@@ -493,8 +494,7 @@ class Behaviour:
         for name, member in members.items():
             if name not in known:
                 raise ValueError(f"unknown behaviour '{name}'")
-            value = member.get("value")
-            if type(value).__name__ != known[name]:
+            values[name] = member.get("value")
+            if type(values[name]).__name__ != known[name]:
                 raise ValueError(f"behaviour '{name}' has no value of type {known[name]}")
-            values[name] = value
         return cls(**values)

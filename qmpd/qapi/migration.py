@@ -72,6 +72,7 @@ class Course(NamedTuple):
     - `too_many_wait`: where more come than are waited for both sides wait; false: those are refused.
     - `tls_named_first`: a name for the certificate is asked for before anything is said, not once it has come.
     - `ends_insecure`: who waits for a machine ends where its own credentials are wrong once somebody comes.
+    - `unplug_awaited`: one that is cancelled in `wait-unplug` waits for the guest to let go of its card, up to 30 s.
     - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
     """
 
@@ -94,6 +95,7 @@ class Course(NamedTuple):
     deferred_alone: bool = False
     drains: str = "once"
     preset: bool = True
+    unplug_awaited: bool = True
     channels_late: bool = False
     channels_lost_late: bool = False
     channels_refused: int = -1

@@ -45,6 +45,12 @@ _sources: WeakKeyDictionary[Release, Source] = WeakKeyDictionary()
 _FLASHES = 2
 
 
+def _words(release: weakref.ref[Release], refusal: Refusal) -> str:
+    found = release()
+    assert found is not None
+    return found.refusals.message(refusal)
+
+
 def make_inventory(release: Release, home: Home, computer: Computer) -> Inventory:
     """A new inventory for a machine on this computer, without what the machine's settings give it."""
     source = _sources.get(release)
@@ -54,7 +60,7 @@ def make_inventory(release: Release, home: Home, computer: Computer) -> Inventor
             bool(release.hardware),
             Builder(release.hardware),
             release.object_types,
-            Texts(release.hardware.texts),
+            Texts(release.hardware.texts, partial(_words, weakref.ref(release))),
             release.behaviour,
             release.command_line.choices("network-backends"),
             partial(_declared, weakref.ref(release)),

@@ -78,11 +78,6 @@ def _added(system: System) -> Collection[Device]:
         return ()  # nothing can be added there
 
 
-def has_failover(system: System) -> bool:
-    """Whether a network card stands in for another one, which a migration takes out of the guest before."""
-    return any(device.node.value("failover_pair_id") for device in _added(system))
-
-
 def check_movable(system: System) -> None:
     """See whether the machine's state can be taken.
 
@@ -188,6 +183,8 @@ def _put(system: System, sections: Mapping[str, Any]) -> None:
         drive = drives.get(name)
         if drive is not None and drive.has_tray:
             drive.tray_open, drive.locked = bool(tray_open), bool(locked)
+    for name in plain.get("failover", ()):
+        inventory.standby_driven(f"/machine/peripheral/{name}")
 
 
 def _devices(system: System) -> list[tuple[str, str]]:
@@ -195,11 +192,16 @@ def _devices(system: System) -> list[tuple[str, str]]:
         devices = system.devices
     except NotModelled:
         return []
-    return sorted((each.path, each.driver) for each in devices.buses.devices.values())
+    aside = tuple(f"{path}/" for path in devices.removal.aside)
+    there = devices.buses.devices.values()
+    return sorted((each.path, each.driver) for each in there if not f"{each.path}/".startswith(aside))
 
 
 def _take_devices(system: System) -> dict[str, Any]:
-    return {"devices": _devices(system), **_take_fittings(system)}
+    negotiated: list[str] = []
+    if system.built is not None and system.built.has_devices:
+        negotiated = sorted(system.devices.pairs.negotiated)
+    return {"devices": _devices(system), "failover": negotiated, **_take_fittings(system)}
 
 
 def _take_fittings(system: System) -> dict[str, Any]:

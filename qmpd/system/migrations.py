@@ -22,6 +22,7 @@ from qmpd.system import machine_state, moved_disks
 from qmpd.system.askers import MonitorAsker
 from qmpd.system.copied_disks import CopiedDisks
 from qmpd.system.migration_ways import MigrationWays
+from qmpd.system.primaries import Primaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,6 +91,7 @@ class Migrations:
         self._saved: tuple[Outgoing | None, Size] | None = None
         self.faults: Faults = NONE
         self.ways = MigrationWays(system, self)
+        self.primaries = Primaries(system)
         self._usual: dict[str, Any] | None = None
 
     # What the two sides need
@@ -289,8 +291,6 @@ class Migrations:
         """:raise NotModelled: it would be something else than what is asked for."""
         if self.parameter("tls-creds") and address["transport"] != "socket":
             raise NotModelled("TLS around a command or a file")
-        if machine_state.has_failover(self._system):
-            raise NotModelled("a migration that takes a network card out of the guest before (failover_pair_id)")
 
     def _check_may_go(self, *, resume: bool) -> None:
         """:raise Refusal: the machine cannot go now."""

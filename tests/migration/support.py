@@ -45,8 +45,11 @@ class Side:
 
     def __call__(self, command: str, **arguments: Any) -> Any:
         """What a command returns, or the text of its error."""
-        given = {name.replace("_", "-"): value for name, value in arguments.items()}
-        self._socket.sendall(json.dumps({"execute": command, "arguments": given}).encode())
+        return self.say(command, {name.replace("_", "-"): value for name, value in arguments.items()})
+
+    def say(self, command: str, arguments: dict[str, Any]) -> Any:
+        """The same, with the names as they are."""
+        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
         while "event" in (reply := self._read()):
             pass
         return reply["return"] if "return" in reply else reply["error"]["desc"]

@@ -66,16 +66,6 @@ def test_what_is_not_modelled_says_so(sides: Sides, tmp_path: Path) -> None:
     assert here.state == "running"
 
 
-def test_a_network_card_that_stands_in_for_another_does_not_go_silently(sides: Sides, tmp_path: Path) -> None:
-    cards = [
-        "-device", "virtio-net-pci,failover=on,id=s0", "-device", "pcie-root-port,id=r1,chassis=1",
-        "-device", "virtio-net-pci,failover_pair_id=s0,bus=r1,id=p0",
-    ]  # fmt: skip
-    here = sides.one("7.2", "-machine", "q35", *cards)
-    assert "failover_pair_id" in here("migrate", uri=f"exec:cat > {tmp_path}/state")
-    assert here.state == "running"
-
-
 def test_a_destination_that_refuses(sides: Sides) -> None:
     """A fault has who waits fail at its first step; the source goes on as if it had met another machine."""
     here, there, place = sides.pair("7.2")

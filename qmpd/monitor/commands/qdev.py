@@ -44,5 +44,5 @@ def plug_in(system: System, properties: Mapping[str, object], *, text: bool = Fa
 @command("device_del")
 def device_del(system: System, session: Client, arguments: Arguments) -> object:
     _ = system.devices
-    system.inventory.remove_device(cast("str", arguments["id"]))
+    system.inventory.remove_device(cast("str", arguments["id"]), migrating=system.is_migrating)
     return EMPTY
