@@ -112,7 +112,6 @@ class Devices:
 
         :raise MachineError: it is refused.
         """
-        texts = self._texts
         identifier = options.get("id")
         text = text or (self._rules.device_options_are_text and not cold)
         if text:
@@ -126,14 +125,17 @@ class Devices:
             check = "none"
         if identifier is not None and check in ("options", "identifier") and not is_identifier(identifier):
             raise Refusal("identifier-expected", name="id")
-        if check == "options" and identifier in self.removal.in_use:
-            raise MachineError(texts("device-id-duplicate", id=identifier))
+        checked = check == "options" or (check == "identifier" and self.pairs.is_hidden(identifier))
+        if checked and identifier in self.removal.in_use:
+            raise Refusal("option-id-duplicate", id=identifier, group="device")
         try:
             device = self._make(options, identifier, check, cold=cold, text=text)
         except Refusal:
             self.removal.drain()
             raise
         if device is None:
+            if cold and identifier is not None:
+                self.removal.in_use.add(identifier)
             return None
         guest = self._home.guest
         if guest is not None and guest.listens and self.pairs.is_standby(device):
@@ -144,16 +146,18 @@ class Devices:
             self.removal.in_use.add(identifier)
         return device
 
-    def _make(
-        self, options: Options, identifier: str | None, check: str, *, cold: bool, text: bool
-    ) -> Device | None:
+    def add_hidden(self, options: Options, *, text: bool) -> object:
+        """Add a device that was hidden: its id is its own."""
+        self.removal.in_use.discard(str(options["id"]))
+        return self.add(options, text=text)
+
+    def _make(self, options: Options, identifier: str | None, check: str, *, cold: bool, text: bool) -> Device | None:
         driver = options.get("driver")
         if not isinstance(driver, str):
             raise MachineError("Parameter 'driver' is missing")
         driver, captured = self._driver_types.find(driver, cold=cold)
         bus = self._bus(driver, captured, options, cold=cold)
-        fixed = bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY
-        name = bus.name if bus is not None and fixed else ""
+        name = bus.name if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY else ""
         if options.get(failover.PAIR) and self.pairs.hides(options, fixed_bus=name, cold=cold, text=text):
             return None
         if not cold:
@@ -322,9 +326,8 @@ class Devices:
             if bus is not None:
                 bus.remove(device)
             raise
-        refusal = failover.misfit(device, bus, given) or firmware.refusal(
-            node, given.get("romfile"), cold=device.cold
-        )
+        misfit = failover.misfit(device, bus, given)
+        refusal = misfit or firmware.refusal(node, given.get("romfile"), cold=device.cold)
         if refusal is not None:
             self._fail_late(device)
             raise MachineError(refusal)

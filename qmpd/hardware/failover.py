@@ -38,8 +38,8 @@ class PairRules(Protocol):
 class Adding(Protocol):
     """Who adds devices (`qmpd.hardware.devices.Devices`)."""
 
-    def add(self, options: Mapping[str, object], *, cold: bool = False, text: bool = False) -> object:
-        """Add a device."""
+    def add_hidden(self, options: Mapping[str, object], *, text: bool) -> object:
+        """Add a device that was hidden."""
 
 
 class FailoverPairs:
@@ -75,6 +75,10 @@ class FailoverPairs:
 
     # Hiding
 
+    def is_hidden(self, identifier: str | None) -> bool:
+        """Whether the device of this id is hidden."""
+        return any(options["id"] == identifier for pair, (options, _) in self.given.items() if pair not in self.shown)
+
     def hides(self, options: Mapping[str, object], *, fixed_bus: str, cold: bool, text: bool) -> bool:
         """Whether a device that is to be added is hidden instead.
 
@@ -95,7 +99,9 @@ class FailoverPairs:
                 raise MachineError("Device with failover_pair_id needs to have id")
             return pair not in self.shown
         self._check_alone(pair, identifier, primary, is_loose=is_loose)
-        if cold or not is_loose:
+        if not is_loose:
+            self.given.setdefault(pair, (dict(options), text))
+        elif cold:
             self.given[pair] = (dict(options), text)
         if pair in self.shown:
             return False
@@ -105,13 +111,12 @@ class FailoverPairs:
 
     def _check_alone(self, pair: str, identifier: str, primary: Device | None, *, is_loose: bool) -> None:
         """:raise MachineError: the standby has another primary.  (5.2 ends by itself where that one is there.)"""
-        others = [] if primary is None else [str(primary.identifier)]
-        if not is_loose and pair in self.given:
-            others.insert(0, str(self.given[pair][0]["id"]))
-        if others and identifier != others[0]:
-            raise MachineError(
-                f"Cannot attach more than one primary device to '{pair}': '{others[0]}' and '{identifier}'"
-            )
+        if is_loose:
+            other = None if primary is None else primary.identifier
+        else:
+            other = str(self.given[pair][0]["id"]) if pair in self.given else None
+        if other is not None and identifier != other:
+            raise MachineError(f"Cannot attach more than one primary device to '{pair}': '{other}' and '{identifier}'")
 
     def _check_bus(self, fixed_bus: str) -> None:
         if fixed_bus:
@@ -139,7 +144,7 @@ class FailoverPairs:
             return
         options, text = self.given[pair]
         try:
-            adding.add(options, text=text)
+            adding.add_hidden(options, text=text)
         except Refusal as refusal:
             del self.given[pair]
             self._home.report(f"warning: {self._texts.message(refusal)}")
@@ -151,7 +156,7 @@ class FailoverPairs:
 
 def misfit(device: Device, bus: Bus | None, given: Mapping[str, Any]) -> str | None:
     """Why a device that says that it is a primary cannot be one; None where it can, or says nothing."""
-    if not given.get(PAIR) or bus is None or device.node.property(PAIR) is None:
+    if not isinstance(given.get(PAIR), str) or bus is None or device.node.property(PAIR) is None:
         return None
     if "PCIE" not in bus.types:
         return "failover primary device must be on PCIExpress bus"

@@ -201,6 +201,12 @@ class Going(Activity[MigrationStatus]):
         if not course.channels_lost_late and (self._further.is_one_taken or not course.channels_late):
             self._check_channels()
 
+    def _open_late(self, number: int) -> Steps:
+        """Make the further channels once the other side has the first one."""
+        while self._channel is not None and self._channel.answers and not self._accepted:
+            yield None
+        yield from self._open_channels(number)
+
     def _channels_changed(self) -> None:
         """There is news of the further channels."""
         if self.state is not _S.SETUP and self._further is not None and self._further.are_settled:

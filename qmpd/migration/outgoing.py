@@ -97,12 +97,6 @@ class Outgoing(Going):
         """Whether it may go on."""
         return self._channel is not None
 
-    def _open_late(self, number: int) -> Steps:
-        """Make the further channels once the other side has the first one."""
-        while self._channel is not None and self._channel.answers and not self._accepted:
-            yield None
-        yield from self._open_channels(number)
-
     def _start(self) -> dict[str, Any]:
         assert self._channel is not None
         postcopy = self._side.has("postcopy-ram")
