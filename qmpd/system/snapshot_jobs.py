@@ -28,7 +28,7 @@ class SnapshotJob(Job):
         """:raise Refusal: there cannot be a job of this name."""
         super().__init__(system.jobs, Options(identifier, auto_dismiss=False))
         self._pieces = pieces
-        self._begun = begun
+        self._begun: Callable[[], None] | None = begun
 
     def run(self) -> Steps:
         """Do all pieces, one after another; whatever comes of it, the command is replied to first."""
@@ -39,7 +39,10 @@ class SnapshotJob(Job):
         except (Refusal, OSError, ImageError) as error:
             failure = error
         self.advance(1)
-        self._begun()
+        # The job may stay for long after its client has gone.
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun()
         yield Sleep(0)
         if failure is not None:
             raise failure

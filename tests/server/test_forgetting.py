@@ -131,3 +131,23 @@ async def test_memory_after_thousands_of_clients(tmp_path: Path) -> None:
         await come_and_go(20)
         before = await come_and_go(1)
         assert await come_and_go(300) - before < 100
+
+
+async def test_a_job_that_stays_forgets_who_began_it(tmp_path: Path) -> None:
+    """A snapshot that could not be taken: its job waits to be dismissed, whoever asked for it."""
+    settings = MonitorSettings(path=str(tmp_path / "qmp"), chardev="mon1")
+    arguments = b'{"job-id": "j", "tag": "t", "vmstate": "n", "devices": ["n"]}'
+    async with served(tmp_path, more=[settings]):
+        before = remembered()
+        async with await trio.open_unix_socket(settings.path) as stream:
+            await stream.send_all(
+                b'{"execute": "qmp_capabilities"}{"execute": "snapshot-save", "arguments": ' + arguments + b"}"
+            )
+            said = b""
+            with trio.fail_after(5):
+                while b"concluded" not in said:
+                    said += await stream.receive_some()
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            while remembered() > before:  # noqa: ASYNC110
+                await trio.sleep(0.01)

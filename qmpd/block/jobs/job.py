@@ -256,6 +256,8 @@ class Job(Asked):
             self._work_ended()
             return
         except (JobFailure, Refusal, OSError, ImageError) as error:
+            # What was under way when it failed is not kept with it.
+            error.__traceback__ = error.__context__ = None
             self.error = failed(error) if self.error is None else self.error
             self._work_ended()
             return
