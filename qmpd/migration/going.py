@@ -413,7 +413,6 @@ class Going(Activity[MigrationStatus]):
     def go_on(self) -> None:
         """Wait no longer in `pre-switchover`."""
         self._continued = True
-        self._notice()
         self._side.wake(NAME)
 
     def _notice(self) -> None:

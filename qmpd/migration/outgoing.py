@@ -254,10 +254,9 @@ class Outgoing(Going):
         self._weighed, self._sent, self._dirtied = self.now, 0, 0
         if not side.has("auto-converge") or dirtied * 100 <= sent * int(side.parameter("throttle-trigger-threshold")):
             return
-        self._too_fast += 1
-        if self._too_fast < _TWICE:
+        self._too_fast = (self._too_fast + 1) % _TWICE
+        if self._too_fast:
             return
-        self._too_fast = 0
         if not memory.throttle:
             memory.throttle = int(side.parameter("cpu-throttle-initial"))
         else:
@@ -331,6 +330,9 @@ class Outgoing(Going):
             while not self._continued:
                 yield None
             self.enter(_S.DEVICE)
+            if self._missed:
+                self.come_to_nothing(None)
+                return
         elif course.device:
             self.enter(_S.DEVICE)
         while self._side.faults.hold_switchover:

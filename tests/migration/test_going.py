@@ -215,3 +215,18 @@ def test_a_disk_is_written_to_over_nbd_before_its_machine_comes(sides: Sides, tm
     here("human-monitor-command", command_line='qemu-io n "flush"')
     there("nbd-server-stop")
     assert (tmp_path / "d.raw").read_bytes()[4096:8192] == b"\5" * 4096
+
+
+@pytest.mark.parametrize("release", ["5.2", "7.2"])
+def test_that_the_target_has_ended_is_seen_once_it_is_to_go_on(sides: Sides, release: str) -> None:
+    """Nobody looks while it waits in `pre-switchover`; and nobody is told why it has failed."""
+    here, there, place = sides.pair(release)
+    here.capabilities("pause-before-switchover")
+    here("migrate", uri=place)
+    here.until("pre-switchover")
+    there("quit")
+    assert there.is_at_end()
+    assert here.migration["status"] == "pre-switchover"
+    assert here("migrate-continue", state="pre-switchover") == {}
+    assert without_passes(here.until("RESUME")) == ["device", "failed", "RESUME"]
+    assert here.migration == {"status": "failed"}
