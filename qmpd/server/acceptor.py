@@ -127,7 +127,7 @@ class Acceptor:
     def _connect(self, monitor: MonitorSettings, client: socket.socket, address: Any) -> Connection | None:
         """Greet a client; None where that fails, or a fault turns it away."""
         try:
-            if self._takes_files(monitor, client):
+            if self._takes_files(monitor, client) and not isinstance(client, DescriptorSocket):
                 client = DescriptorSocket.adopt(client)
             return self._greet(monitor, client, address)
         except Exception as error:
@@ -155,7 +155,7 @@ class Acceptor:
         if monitor.host is not None or monitor.exclusive:
             for chardev in vm.system.chardevs:
                 if chardev.label == monitor.chardev:
-                    chardev.connected_address = describe_connection(client, address)
+                    chardev.connected_address = describe_connection(client, address, monitor.scheme)
         session = self._open_session(monitor)
         log.info(f"client {self.numbers} connected to {session.label}")
         connection = Connection(vm, client, session, self.numbers)

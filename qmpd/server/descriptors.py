@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Self
 
     Ancillary = Iterable[tuple[int, int, bytes]]
 
@@ -55,7 +56,7 @@ class DescriptorSocket(socket.socket):
     is_idle: Callable[[], bool] | None = None
 
     @classmethod
-    def adopt(cls, client: socket.socket) -> DescriptorSocket:
+    def adopt(cls, client: socket.socket) -> Self:
         """The same connection, of this kind."""
         adopted = cls(client.family, client.type, client.proto, client.detach())
         try:

@@ -228,10 +228,13 @@ def listen_tcp(host: str, port: str, *, backlog: int = BACKLOG) -> Listener:
     return Listener.inherit("", listening.detach(), None)
 
 
-def describe_listener(listening: socket.socket) -> str:
-    """A listening socket in the words of query-chardev; it is called by its address however it came."""
+def describe_listener(listening: socket.socket, scheme: str = "tcp") -> str:
+    """A listening socket in the words of query-chardev; it is called by its address however it came.
+
+    `scheme` is what the address begins with where it is not a path.
+    """
     name = listening.getsockname()
-    return f"unix:{name}" if listening.family == socket.AF_UNIX else f"tcp:{name[0]}:{name[1]}"
+    return f"unix:{name}" if listening.family == socket.AF_UNIX else f"{scheme}:{name[0]}:{name[1]}"
 
 
 def inherited_name(descriptor: int) -> tuple[str, str]:
@@ -249,11 +252,14 @@ def send_at_once(client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def describe_connection(client: socket.socket, there: Any = None) -> str:
-    """A connected socket in the words of query-chardev; `there` is the client's address, where that is known."""
+def describe_connection(client: socket.socket, there: Any = None, scheme: str = "tcp") -> str:
+    """A connected socket in the words of query-chardev; `there` is the client's address, where that is known.
+
+    `scheme` as for `describe_listener`.
+    """
     if client.family == socket.AF_UNIX:
         return f"unix:{client.getsockname() or ''}"
     here = client.getsockname()
     if there is None:
         there = client.getpeername()
-    return f"tcp:{here[0]}:{here[1]} <-> {there[0]}:{there[1]}"
+    return f"{scheme}:{here[0]}:{here[1]} <-> {there[0]}:{there[1]}"

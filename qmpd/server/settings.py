@@ -32,6 +32,8 @@ class MonitorSettings:
     location: str = ""
     host: str | None = None
     port: str = ""
+    # What query-chardev begins the address with that is no path.
+    scheme: str = "tcp"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class ChardevSettings:
     is where what is written to it is to be found, too.  `listened`: a device of the board's (a serial port, say) uses
     it.  `wait`: a listening socket holds the machine's start until a client has come.  `shared` (`mux=on`): `users`
     have it together, a monitor each or a device of the guest's; `escape` is what comes before their common keys.
+    `telnet`, `tn3270` and `websocket` are what the clients of a listening socket speak.
     """
 
     label: str
@@ -68,6 +71,19 @@ class ChardevSettings:
     shared: bool = False
     users: list[MonitorSettings] = field(default_factory=list)
     escape: int = ESCAPE
+    telnet: bool = False
+    tn3270: bool = False
+    websocket: bool = False
+
+    @property
+    def has_dialect(self) -> bool:
+        """Whether clients speak anything but plain bytes; a socket that connects never does."""
+        return self.listens and (self.telnet or self.tn3270 or self.websocket)
+
+    @property
+    def scheme(self) -> str:
+        """What query-chardev begins the address with that is no path."""
+        return "telnet" if self.telnet else "websocket" if self.websocket else "tcp"
 
 
 @dataclass(slots=True, kw_only=True)

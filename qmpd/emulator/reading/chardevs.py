@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qmpd.option_language.groups import Entry, OptionGroups
     from qmpd.option_language.options import Given
     from qmpd.qapi.release import Release
-    from qmpd.server.settings import VMSettings
+    from qmpd.server.settings import ChardevSettings, VMSettings
 
 _PARALLEL_PORTS = 3
 _MODES = ("control", "readline")
@@ -395,11 +395,13 @@ class ChardevOptions:
         if monitor is not None and chardev.logfile:
             self.warn(f"{device.location}: warning: qmpd does not model the log of what a monitor says")
         chardev.shared, chardev.users, chardev.escape = device.shared, device.users, self.escape
-        if device.shared and "wait" in device.backend["data"]:
+        if (device.shared or chardev.has_dialect) and "wait" in device.backend["data"]:
             chardev.wait = device.backend["data"]["wait"]
-        if monitor is None or not chardev.listens:
-            chardev.monitor = monitor
+        if monitor is None or not chardev.listens or chardev.has_dialect:
             chardev.location = device.location
+            if monitor is not None and chardev.has_dialect:
+                self._place_dialect(monitor, chardev)
+            chardev.monitor = monitor
             chardev.listened = device.listened and settings.machine.board.has_cpus
             settings.chardevs.append(chardev)
             return
@@ -413,3 +415,15 @@ class ChardevOptions:
             monitor.host, monitor.port = chardev.host, chardev.port
             monitor.address = f"tcp:{monitor.host}:{monitor.port}"
         settings.monitors.append(monitor)
+
+    def _place_dialect(self, monitor: MonitorSettings, chardev: ChardevSettings) -> None:
+        """Have a monitor whose clients speak telnet or websockets on a device of its own."""
+        monitor.scheme = chardev.scheme
+        monitor.path = chardev.path
+        if chardev.host is not None:
+            monitor.address = f"{monitor.scheme}:{chardev.host}:{chardev.port}"
+        if monitor.mode == "control" and chardev.websocket:
+            self.warn(
+                f"{chardev.location}: warning: real QEMU greets a QMP client over a websocket and hears nothing of"
+                " what it says; qmpd answers"
+            )

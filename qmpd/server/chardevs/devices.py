@@ -18,7 +18,7 @@ from qmpd.common.plain import from_plain, to_plain
 from qmpd.common.refusals import NotModelled
 from qmpd.server.chardevs.device import Device
 from qmpd.server.chardevs.files import FileDevice, PseudoTerminal, StandardStreams
-from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket
+from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket, SocketDevice
 from qmpd.server.listener import ListenError
 from qmpd.server.settings import ChardevSettings
 
@@ -138,6 +138,13 @@ class CharacterDevices:
 
     # A live update
 
+    @property
+    def hindrance(self) -> str | None:
+        """Why they cannot be handed over just now; None where they can."""
+        if any(isinstance(device, SocketDevice) and device.speaking for device in self._devices):
+            return "a client of a character device speaks telnet or websockets"
+        return None
+
     def take(self, keep: Keep) -> list[list[Any]]:
         """The devices as plain data; `keep` gives the number by which that refers to an open file."""
         return [[to_plain(device.settings), device.take(keep)] for device in self._devices]
@@ -180,6 +187,8 @@ def settings_of(label: str, backend: Mapping[str, Any]) -> ChardevSettings:
 def _take_socket(settings: ChardevSettings, data: Mapping[str, Any]) -> None:
     settings.listens = data.get("server", True)
     settings.backend = "listen" if settings.listens else "connect"
+    settings.telnet, settings.tn3270 = data.get("telnet", False), data.get("tn3270", False)
+    settings.websocket = data.get("websocket", False)
     settings.reconnect = max(data.get("reconnect", 0) or data.get("reconnect-ms", 0) / 1000, 0)
     address = data["addr"]
     inner = address.get("data", {})

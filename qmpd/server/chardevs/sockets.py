@@ -26,6 +26,7 @@ from qmpd.server.listener import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qmpd.chardev.telnet import Telnet
     from qmpd.server.chardevs.device import Keep
     from qmpd.server.settings import ChardevSettings
 
@@ -34,6 +35,26 @@ class SocketDevice(Device):
     """A socket: `held` is a connection that nobody here uses."""
 
     held: socket.socket | None = None
+    # Whether there is a client that speaks anything but plain bytes, or is about to.
+    speaking = False
+    _telnet: Telnet | None = None
+
+    async def converse(self, client: socket.socket, address: Any = None) -> None:
+        """Serve a new connection, which may have to be talked to in a way of its own."""
+        if not self.settings.has_dialect:
+            await self.hold(client, address)
+            return
+        from qmpd.server.chardevs import dialects
+
+        if self._telnet is None:
+            self._telnet = dialects.telnet_of(self.settings)
+        self.speaking = True
+        try:
+            spoken = await dialects.speak(client, self.settings, self._telnet)
+            if spoken is not None:
+                await self.hold(spoken, address)
+        finally:
+            self.speaking = False
 
     async def hold(self, client: socket.socket, address: Any = None) -> None:
         """Serve a connection: that of a monitor's client, or of whoever talks to the guest, until it ends."""
@@ -46,7 +67,7 @@ class SocketDevice(Device):
         entry.held = True
         try:
             if settings.host is not None and entry.listening:
-                entry.connected_address = describe_connection(client, address)
+                entry.connected_address = describe_connection(client, address, settings.scheme)
             await self.serve(client, address)
         except OSError:
             return  # it has turned away
@@ -106,7 +127,7 @@ class ConnectingSocket(SocketDevice):
             raise ListenError(f"Failed to connect to '{where}': {error.strerror}") from None
         client.setblocking(False)
         with contextlib.suppress(OSError):  # its peer has turned away since, which reading will find
-            self._entry.address = describe_connection(client)
+            self._entry.address = describe_connection(client, scheme=settings.scheme)
         return client
 
     def give(self, client: socket.socket) -> bool:
@@ -162,7 +183,7 @@ class ListeningSocket(SocketDevice):
             self._listener = Listener.inherit("", settings.descriptor, None)
         else:
             self._listener = Listener(settings.path, backlog=ONE_AT_A_TIME, replaces=True)
-        self.enter(describe_listener(self._listener.socket), listening=True, yankable=True)
+        self.enter(describe_listener(self._listener.socket, settings.scheme), listening=True, yankable=True)
 
     async def run(self) -> None:
         """See `Device`."""
@@ -173,7 +194,7 @@ class ListeningSocket(SocketDevice):
         while (accepted := await self._listener.accept(wanted, before=self._until_free)) is not None:
             if self.first is not None:
                 self.first.set()
-            await self.hold(*accepted)
+            await self.converse(*accepted)
 
     async def _until_free(self) -> None:
         while self._left is not None:
@@ -181,8 +202,12 @@ class ListeningSocket(SocketDevice):
 
     def give(self, client: socket.socket) -> bool:
         """See `Device`."""
-        if self.held is not None or self._left is not None:
+        if self.held is not None or self._left is not None or self.speaking:
             return False
+        if self.settings.has_dialect:
+            self._left, self._given = trio.Event(), trio.CancelScope()
+            self.vm.nursery.start_soon(self._hold_given, client, self._given, self._left)
+            return True
         if self.settings.monitor is not None:
             return self.vm.acceptor.admit(self.settings.monitor, client)
         self.held, self._left, self._given = client, trio.Event(), trio.CancelScope()
@@ -193,7 +218,7 @@ class ListeningSocket(SocketDevice):
 
     async def _hold_given(self, client: socket.socket, scope: trio.CancelScope, left: trio.Event) -> None:
         with scope:
-            await self.hold(client)
+            await self.converse(client)
         self._of_the_machine().connected_address = ""
         self._left = self._given = None
         left.set()
@@ -227,5 +252,5 @@ def _address(settings: ChardevSettings) -> str:
     if settings.descriptor is not None:
         return f"fd:{settings.descriptor}"
     if settings.host is not None:
-        return f"tcp:{settings.host}:{settings.port}"
+        return f"{settings.scheme}:{settings.host}:{settings.port}"
     return f"unix:{settings.path}"

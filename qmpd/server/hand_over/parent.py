@@ -149,7 +149,8 @@ class Parent:
             return "the transcript is not written yet"
         if self._vm.system.has_exports:
             return "disks of the machine are exported"
-        return self._vm.system.activities.hindrance()
+        devices = self._vm.devices
+        return (None if devices is None else devices.hindrance) or self._vm.system.activities.hindrance()
 
     # The child's life
 
