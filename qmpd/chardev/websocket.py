@@ -92,13 +92,13 @@ def _headers(text: bytes) -> dict[bytes, bytes] | None:
     method, more, way = line.partition(b" ")
     if not more:
         return None
-    path, more, version = way.partition(b" ")
+    path, more, protocol = way.partition(b" ")
     if method != b"GET" or not more:
         raise _BadRequestError
     if path != b"/":
         raise LookupError
     lines = rest.split(_END_OF_LINE)
-    if version != b"HTTP/1.1" or len(lines) > _MOST_HEADERS or not all(b":" in each for each in lines):
+    if protocol != b"HTTP/1.1" or len(lines) > _MOST_HEADERS or not all(b":" in each for each in lines):
         raise _BadRequestError
     headers: dict[bytes, bytes] = {}
     for each in lines:
@@ -114,12 +114,12 @@ def _accept(headers: dict[bytes, bytes], now: float) -> bytes:
     """
     if not all(name in headers for name in _NEEDED):
         raise _BadRequestError
-    version, key, _, connection, upgrade = (headers[name] for name in _NEEDED)
+    draft, key, _, connection, upgrade = (headers[name] for name in _NEEDED)
     protocols = headers.get(b"sec-websocket-protocol")
     wishes = [each.strip().lower() for each in connection.split(b",")]
     if (
         (protocols is not None and b"binary" not in protocols)
-        or version != b"13"
+        or draft != b"13"
         or len(key) != _KEY_LENGTH
         or b"upgrade" not in wishes
         or upgrade.lower() != b"websocket"
