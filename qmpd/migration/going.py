@@ -264,7 +264,7 @@ class Going(Activity[MigrationStatus]):
         """The way is lost."""
         if self._channel is None or self.is_over or self.state is _S.CANCELLING:
             return
-        if self.state is _S.WAIT_UNPLUG or (self.state is _S.PRE_SWITCHOVER and not self._side.course.device):
+        if self.state in (_S.WAIT_UNPLUG, _S.PRE_SWITCHOVER):
             # Nobody looks until there is something to send.
             self._missed = True
             return
@@ -414,6 +414,13 @@ class Going(Activity[MigrationStatus]):
         """Wait no longer in `pre-switchover`."""
         self._continued = True
         self._side.wake(NAME)
+
+    @property
+    def _reason_missed(self) -> str | None:
+        """What is told of a way that was lost while nobody looked; earlier releases tell nobody."""
+        if not self._side.course.reason_kept or self._channel is None:
+            return None
+        return _CLOSED if self._is_answered else f"Unable to write to {self._channel.called}: Broken pipe"
 
     def _notice(self) -> None:
         """Find that the way was lost while nobody looked, where it was."""

@@ -331,7 +331,7 @@ class Outgoing(Going):
                 yield None
             self.enter(_S.DEVICE)
             if self._missed:
-                self.come_to_nothing(None)
+                self.come_to_nothing(self._reason_missed)
                 return
         elif course.device:
             self.enter(_S.DEVICE)
