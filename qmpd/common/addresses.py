@@ -1,10 +1,15 @@
-"""Internet addresses as the C library reads them."""
+"""Addresses: those of the Internet as the C library reads them, and paths of sockets."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING, Any
 
+from qmpd.common.refusals import NotModelled
 from qmpd.common.scalars import SPACE, integer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PARTS = 4
 _OCTET = 8
@@ -40,3 +45,13 @@ def ipv6_of(text: str) -> int:
 def is_multicast(address: int) -> bool:
     """Whether an IPv4 address is one of a group."""
     return address >> 28 == 0b1110
+
+
+def socket_path(address: Mapping[str, Any]) -> str:
+    """The path of QAPI's UnixSocketAddress.
+
+    :raise NotModelled: it is no path, but a name that is in no file system (`abstract`).
+    """
+    if address.get("abstract"):
+        raise NotModelled("abstract sockets")
+    return str(address["path"])

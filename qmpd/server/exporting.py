@@ -20,6 +20,7 @@ import trio
 from qmpd.block.exports.negotiation import Event, Negotiation
 from qmpd.block.exports.service import Service
 from qmpd.block.exports.transmission import BrokenProtocol, Transmission
+from qmpd.common.addresses import socket_path
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server import log
@@ -280,7 +281,7 @@ def _listen(address: Mapping[str, Any]) -> Listener:
     """
     kind = address["type"]
     if kind == "unix":
-        return Listener(address["path"], replaces=True)
+        return Listener(socket_path(address), replaces=True)
     if kind == "inet":
         return _listen_inet(address)
     if kind == "fd":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import trio
 
 from qmpd.chardev.rules import PATH_LIMIT
+from qmpd.common.addresses import socket_path
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.listener import Listener, ListenError
@@ -256,7 +257,7 @@ def _listen(address: Mapping[str, Any]) -> list[Listener]:
     """:raise Refusal: nobody can be waited for there."""
     match address["type"]:
         case "unix":
-            return [Listener(address["path"], replaces=True)]
+            return [Listener(socket_path(address), replaces=True)]
         case "inet":
             return _listen_inet(address["host"], str(address["port"]))
     if not is_digits(str(address["port"])):
@@ -298,7 +299,7 @@ async def _connected(address: Mapping[str, Any]) -> trio.socket.SocketType:
         case "fd":
             return trio.socket.from_stdlib_socket(_socket_of(int(address["number"])))
         case "unix":
-            path = address["path"]
+            path = socket_path(address)
             if len(os.fsencode(path)) >= PATH_LIMIT:
                 raise Worded(f"UNIX socket path '{path}' is too long")
             return await _connect(socket.AF_UNIX, path, path)

@@ -10,6 +10,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
+from qmpd.common.addresses import socket_path
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.connecting import PATIENCE, connect, connect_host
@@ -80,7 +81,7 @@ def connect_server(address: Mapping[str, Any]) -> Connection:
             raise Refusal("descriptor-no-socket", text=text) from None
     try:
         if kind == "unix":
-            where = address["path"]
+            where = socket_path(address)
             if not where:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
             return Connection(connect(socket.AF_UNIX, where, starting=False))

@@ -317,6 +317,10 @@ def build(release: Release, settings: MachineSettings, computer: Computer, refus
     return inventory
 
 
+_INTERNET = ("tcp", "telnet", "websocket")
+"""What addresses of sockets of the Internet begin with."""
+
+
 def show_chardevs(inventory: Inventory, chardevs: list[Chardev], is_connected: Connected) -> None:
     """Let the objects have the character devices that there are now."""
     inventory.show_chardevs([
@@ -328,12 +332,12 @@ def show_chardevs(inventory: Inventory, chardevs: list[Chardev], is_connected: C
 def _backend(address: str) -> str:
     """The type of the backend that has this address."""
     kind = address.partition(":")[0]
-    return "socket" if kind in ("unix", "tcp", "fd", "vsock") else kind
+    return "socket" if kind in ("unix", "fd", "vsock", *_INTERNET) else kind
 
 
 def _address(chardev: Chardev) -> dict[str, object]:
     kind, _, rest = chardev.address.partition(":")
-    if kind == "tcp":
+    if kind in _INTERNET:
         host, _, port = rest.rpartition(":")
         return {"type": "inet", "host": host, "port": port}
     return {"type": kind, "path": rest}

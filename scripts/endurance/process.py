@@ -148,13 +148,34 @@ class Process:
         return found
 
     def sockets(self) -> int:
-        """How many of its open files are sockets."""
-        count = 0
+        """How many of its open files are sockets that do not listen."""
+        return len(self._sockets() - self._all_listeners())
+
+    def listeners(self) -> int:
+        """How many of its open files are sockets that listen; a client's command may have made such a one."""
+        return len(self._sockets() & self._all_listeners())
+
+    def _sockets(self) -> set[str]:
+        """The numbers of its sockets."""
+        found: set[str] = set()
         with contextlib.suppress(OSError):
             for entry in Path(f"/proc/{self.pid}/fd").iterdir():
                 with contextlib.suppress(OSError):
-                    count += os.readlink(entry).startswith("socket:")
-        return count
+                    kind, _, number = os.readlink(entry).partition(":")
+                    if kind == "socket":
+                        found.add(number.strip("[]"))
+        return found
+
+    def _all_listeners(self) -> set[str]:
+        """The numbers of all sockets that listen (proc(5): `net/unix` has a flag for it, `net/tcp` a state)."""
+        found: set[str] = set()
+        with contextlib.suppress(OSError):
+            for name, at, mark, number in (("unix", 3, "00010000", 6), ("tcp", 3, "0A", 9), ("tcp6", 3, "0A", 9)):
+                for line in Path(f"/proc/{self.pid}/net/{name}").read_text().splitlines()[1:]:
+                    words = line.split()
+                    if len(words) > number and words[at] == mark:
+                        found.add(words[number])
+        return found
 
     def children(self) -> list[int]:
         """The processes that it has started and that are still there."""

@@ -425,8 +425,8 @@ class Storm:
         hosted = self.hosted[number]
         opened = hosted.process.files()
         left = [f"a child of {self.name(number)}"] if hosted.process.children() else []
-        # A client may have made character devices, which stay.
-        devices = min(hosted.process.pseudo_terminals(), len(CHARDEVS))
+        # A client may have made character devices and servers, which stay.
+        devices = min(hosted.process.pseudo_terminals(), len(CHARDEVS)) + hosted.process.listeners() - hosted.listeners
         more = len(opened) - hosted.files - devices
         if more > 0:
             left.append(f"{more} open files of {self.name(number)}")

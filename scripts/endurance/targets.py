@@ -85,7 +85,7 @@ class Hosted:
             self.process = Process(folder, [*SYSTEM, *options], QMPD_RELEASE=target.release)
         else:
             self.process = Process(folder, [*SERVE, "--release", target.release, *options])
-        self.files = self.sockets = 0
+        self.files = self.sockets = self.listeners = 0
 
     def wait(self) -> None:
         """Wait until it listens.
@@ -104,6 +104,7 @@ class Hosted:
             count = len(self.process.files())
             same = same + 1 if count == self.files else 0
             self.files, self.sockets = count, self.process.sockets()
+            self.listeners = self.process.listeners()
             time.sleep(0.02)
 
     def door(self, door: Door) -> Address:

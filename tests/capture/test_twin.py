@@ -124,8 +124,7 @@ def test_a_twin_of_a_vm_that_failed(
 ) -> None:
     puppet = tmp_path / "control.sock"
     with serving(tmp_path / "vm.sock", "-machine", "pc", "-control", f"unix:{puppet}") as server:
-        wait_until(puppet.exists)
-        assert control([str(puppet), *action.split()]) == 0
+        wait_until(lambda: control([str(puppet), *action.split()]) == 0)
         capture(str(server.path), tmp_path / "vm.twin")
     with serving(tmp_path / "twin.sock", "--twin", str(tmp_path / "vm.twin")) as server:
         twin = Client(str(server.path))

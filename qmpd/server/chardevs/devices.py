@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from qmpd.chardev.rules import RINGS, ring_size
+from qmpd.common.addresses import socket_path
 from qmpd.common.integers import from_digits
 from qmpd.common.plain import from_plain, to_plain
 from qmpd.common.refusals import NotModelled
@@ -193,7 +194,7 @@ def _take_socket(settings: ChardevSettings, data: Mapping[str, Any]) -> None:
     address = data["addr"]
     inner = address.get("data", {})
     if address["type"] == "unix":
-        settings.path = inner["path"]
+        settings.path = socket_path(inner)
     elif address["type"] == "inet":
         settings.host, settings.port = inner["host"], inner["port"]
     elif address["type"] == "fd" and inner["str"]:
