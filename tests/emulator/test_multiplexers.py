@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.devices import needs_pseudo_terminals
 from tests.emulator.support import PROGRAM, QUIET, connect, environment, running
 from tests.real_qemu import programs
 
@@ -131,7 +132,7 @@ def test_no_more_than_four_share_a_device() -> None:
         assert program.wait(10) == 1
 
 
-@pytest.mark.parametrize("kind", ["socket", "pty"])
+@pytest.mark.parametrize("kind", ["socket", pytest.param("pty", marks=needs_pseudo_terminals)])
 def test_each_client_finds_the_device_as_the_last_one_left_it(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m.sock"
     backend = f"socket,path={path},server=on,wait=off" if kind == "socket" else "pty"
@@ -156,6 +157,7 @@ def test_each_client_finds_the_device_as_the_last_one_left_it(tmp_path: Path, ki
             time.sleep(0.3)  # nothing tells at once that a pseudo-terminal was closed
 
 
+@needs_pseudo_terminals
 def test_a_terminal_hands_over_its_keys() -> None:
     ours, theirs = pty.openpty()
     with running(*QUIET, "-serial", "mon:stdio", stdin=theirs, stdout=theirs, stderr=theirs) as program:
