@@ -76,6 +76,7 @@ def test_memory_is_where_the_firmware_has_put_it(
     path = tmp_path / "core"
 
     def addresses() -> list[int]:
+        path.unlink(missing_ok=True)  # it is for reading alone
         with closing(Monitor(vm.qmp_path)) as monitor:
             assert monitor("dump-guest-memory", paging=False, protocol=f"file:{path}", detach=True) == {"return": {}}
         vm.clock.advance("1s")
