@@ -51,7 +51,9 @@ class Place(Protocol):
 class Console:
     """The consoles of one guest; `runs` tells whether it does."""
 
-    __slots__ = ("_echoes", "_greeting", "_heard", "_last", "_place", "_rules", "_runs", "_schedule", "_steps", "_wake")
+    __slots__ = (
+        "_echoes", "_ends", "_greeting", "_heard", "_last", "_place", "_rules", "_runs", "_schedule", "_steps", "_wake",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -70,6 +72,8 @@ class Console:
         self._greeting = words
         self._rules = list(script.rules)
         self._echoes = script.echoes
+        # Where what is typed is heard, by the devices' labels.
+        self._ends: dict[str, FrontEnd] = {}
         # What was typed at each device since something last matched.
         self._heard: dict[str, bytearray] = {}
         # The steps that are to come, by the names of their timers.
@@ -85,6 +89,7 @@ class Console:
                 end.holds = True
                 if end.arrived is None:
                     end.arrived = self._arrival(label)
+                    self._ends[label] = end
 
     def _arrival(self, label: str) -> Callable[[], None]:
         def arrived() -> None:
@@ -94,9 +99,12 @@ class Console:
         return arrived
 
     def end(self) -> None:
-        """Do nothing any more."""
+        """Do nothing any more, and leave what is typed to others."""
         self._schedule.clear(self)
         self._steps.clear()
+        for end in self._ends.values():
+            end.arrived = None
+        self._ends.clear()
 
     # What happens
 
@@ -189,6 +197,7 @@ class Console:
         """All of it as plain data."""
         return {
             "rules": [[_plain(each.step), each.match, each.event, each.once, each.expand] for each in self._rules],
+            "waits": {label: end.snapshot() for label, end in self._ends.items()},
             "heard": {label: heard.decode("latin-1") for label, heard in self._heard.items()},
             "steps": {name: _plain(step) for name, step in self._steps.items()},
             "timers": {str(name): left for name, left in self._schedule.remaining(self).items()},
@@ -204,6 +213,9 @@ class Console:
         for name, left in state["timers"].items():
             self._schedule.set(self, name, left)
         self.listen()
+        for label, waits in state["waits"].items():
+            if label in self._ends:
+                self._ends[label].restore(waits)
 
 
 def _expanded(rule: Rule, match: re.Match[str]) -> Step:

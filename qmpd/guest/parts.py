@@ -63,6 +63,7 @@ class WithParts:
             if self.console is not None:
                 self.console.end()
             self.console = self.make_console()
+            self.console.listen()
 
     def _tell(self, event: str) -> None:
         """Let its script know of something."""

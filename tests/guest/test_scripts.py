@@ -162,6 +162,35 @@ async def test_ctrl_alt_delete_reboots(tmp_path: Path) -> None:
         assert "keys ctrl-alt-delete" in seen
 
 
+async def test_keys_that_are_held_count_and_those_of_a_machine_that_stands_do_not(tmp_path: Path) -> None:
+    async with played(tmp_path, guest=GuestSettings(boot_time=0)) as machine:
+        client, control = await begin(machine)
+        keys = [{"type": "qcode", "data": name} for name in ("ctrl", "alt", "delete")]
+        assert await client("stop") == {}
+        assert await client("send-key", keys=keys) == {}
+        assert await client("cont") == {}
+        await control("clock-advance", time="1s")
+        assert [name for name, _ in await client.said()] == ["STOP", "RESUME"]
+        held = [{"type": "key", "data": {"down": True, "key": key}} for key in keys[:2]]
+        assert await client("input-send-event", events=held) == {}
+        assert await client("send-key", keys=keys[2:]) == {}
+        assert ("RESET", {"guest": True, "reason": "guest-reset"}) in await client.said()
+
+
+async def test_another_script_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    async with played(tmp_path, guest=GuestSettings(boot_time=0)) as machine:
+        client, control = await begin(machine)
+        place, script = str(tmp_path / "s"), tmp_path / "g.toml"
+        listening = {"addr": {"type": "unix", "data": {"path": place}}, "server": True, "wait": False}
+        assert await client("chardev-add", id="c", backend={"type": "socket", "data": listening}) == {}
+        peer = await trio.open_unix_socket(place)
+        async with peer:
+            for word in ("one", "two"):
+                script.write_text(f"[[expect]]\nchardev='c'\nmatch='hello'\nsay='{word}'\n")
+                await control("guest-set", script=str(script))
+                await peer.send_all(b"hello")
+                with trio.fail_after(10):
+                    assert await peer.receive_some(99) == word.encode()
 
 
 async def test_what_the_guest_says_is_in_the_log(tmp_path: Path) -> None:
