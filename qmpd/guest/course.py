@@ -124,9 +124,10 @@ class Guest(WithParts):
             self._set("nmi", 0)
 
     def keys_pressed(self, keys: Sequence[str]) -> None:
-        """These keys were pressed together and let go, by their names (QAPI QKeyCode)."""
-        self._observe(f"keys {'-'.join(keys)}")
-        self._heed(keys)
+        """These keys (QAPI QKeyCode) were pressed together and let go; a machine that is stopped loses them."""
+        if self._machine.state in LIVE:
+            self._observe(f"keys {'-'.join(keys)}")
+            self._heed(self.keys_held.union(keys))
 
     def key_moved(self, key: str, *, down: bool) -> None:
         """A key was pressed, or let go."""

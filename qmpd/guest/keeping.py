@@ -23,6 +23,7 @@ class Kept(Protocol):
     resets_due: int
     starts: int
     wakeup_reason: WakeupReason | None
+    keys_held: set[str]
 
 
 def take(guest: Kept, timers: Mapping[str, int]) -> dict[str, object]:
@@ -33,6 +34,7 @@ def take(guest: Kept, timers: Mapping[str, int]) -> dict[str, object]:
         "resets_due": guest.resets_due,
         "starts": guest.starts,
         "wakeup_reason": None if guest.wakeup_reason is None else str(guest.wakeup_reason),
+        "keys_held": sorted(guest.keys_held),
         "timers": dict(timers),
         "settings": {name: _plain(value) for name, value in asdict(guest.settings).items()},
     }
@@ -51,6 +53,7 @@ def put(guest: Kept, state: Mapping[str, Any]) -> None:
     guest.firmware_has_run = state["firmware_has_run"]
     guest.resets_due = state["resets_due"]
     guest.starts = state["starts"]
+    guest.keys_held = set(state["keys_held"])
     reason = state["wakeup_reason"]
     guest.wakeup_reason = None if reason is None else WakeupReason(reason)
 

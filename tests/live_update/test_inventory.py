@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmpd.control.clock import PuppetClock
+from qmpd.guest.script import Rule
+from qmpd.guest.script import Step as GuestStep
 from qmpd.machine.blueprint import CPUTopology, GuestSettings, MachineSettings
 from qmpd.server.hand_over import frames, snapshot
 from qmpd.server.settings import MonitorSettings, VMSettings
@@ -295,3 +297,25 @@ def test_another_programs_inventory_is_refused(spoil: Any, complaint: str) -> No
     spoil(state["system"]["inventory"])
     with pytest.raises(ValueError, match=complaint):
         snapshot.put(Played("10.0", start=False).vm, state, None)
+
+
+def test_what_somebody_types_goes_on() -> None:
+    """Keys that are held are held, and what waits to be read is read."""
+    played = Played("10.0")
+    played.take(("advance", {"time": 30 * SECOND}))
+    assert b"error" not in played.send("chardev-add", {"id": "c", "backend": {"type": "ringbuf", "data": {}}})
+    assert played.vm.system.guest is not None
+    played.vm.system.guest.have_console().expect(Rule(GuestStep("c", b"what?"), "hello"))
+
+    def key(name: str) -> tuple[str, dict[str, object]]:
+        data = {"down": True, "key": {"type": "qcode", "data": name}}
+        return "input-send-event", {"events": [{"type": "key", "data": data}]}
+
+    played.take(key("ctrl"))
+    played.take(key("alt"))
+    played.take(("stop", {}))
+    played.vm.system.make_front_end("c").feed(b"hello")
+    child = taken_over(played, "10.0")
+    child.take(("cont", {}))
+    assert b'"what?"' in child.send("ringbuf-read", {"device": "c", "size": 9})
+    assert b'"RESET"' in child.take(key("delete"))
