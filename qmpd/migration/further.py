@@ -54,19 +54,29 @@ class Further:
     To be read: `error`, why one of them is lost, None while none is.
     """
 
-    def __init__(self, side: Side, way: Way, number: int, changed: Callable[[], None]) -> None:
+    def __init__(self, side: Side, changed: Callable[[], None]) -> None:
         self.changed = changed
         self.error: str | None = None
         self._side = side
-        self._members = [_Member(self) for _ in range(number)]
+        self._members: list[_Member] = []
+        # Those of them that memory goes over.
+        self._carriers: list[_Member] = []
         self._drops: list[Callable[[], None]] = []
         self._turn = 0
         self._lost = 0
-        for place, member in enumerate(self._members):
+
+    def make(self, way: Way, number: int, *, carry_memory: bool) -> None:
+        """Make so many more."""
+        first = len(self._members)
+        new = [_Member(self) for _ in range(number)]
+        self._members += new
+        if carry_memory:
+            self._carriers += new
+        for place, member in enumerate(new, first):
             try:
-                self._drops.append(side.reach(way, partial(self._reached, place, member)))
+                self._drops.append(self._side.reach(way, partial(self._reached, place, member)))
             except Refusal as refusal:
-                self.lose(side.words(refusal))
+                self.lose(self._side.words(refusal))
 
     def _reached(self, place: int, member: _Member, found: Channel | str) -> None:
         if isinstance(found, str):
@@ -94,12 +104,11 @@ class Further:
         return any(each.is_taken for each in self._members)
 
     def send(self, data: bytes) -> bool:
-        """Send this over the next one; false: there is none."""
-        most = multifd(self._side)
-        if not most:
+        """Send this over the next one that carries memory; false: there is none."""
+        if not self._carriers:
             return False
-        self._turn = (self._turn + 1) % most
-        channel = self._members[self._turn].channel
+        self._turn = (self._turn + 1) % len(self._carriers)
+        channel = self._carriers[self._turn].channel
         if channel is None:
             return False
         channel.send(data)

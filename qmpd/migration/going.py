@@ -190,15 +190,18 @@ class Going(Activity[MigrationStatus]):
 
     # Its further channels
 
-    def _open_channels(self, number: int) -> Steps:
+    def _open_channels(self, number: int, *, carry_memory: bool = True) -> Steps:
         """Make so many further channels, and wait until it shows what becomes of each."""
         if not number or self._channel is None or not self._channel.answers or self._way is None:
             return
-        self._further = further.Further(self._side, self._way, number, self._channels_changed)
-        while not self._further.are_settled:
+        if self._further is None:
+            self._further = further.Further(self._side, self._channels_changed)
+        made = self._further
+        made.make(self._way, number, carry_memory=carry_memory)
+        while not made.are_settled:
             yield None
         course = self._side.course
-        if not course.channels_lost_late and (self._further.is_one_taken or not course.channels_late):
+        if not course.channels_lost_late and (made.is_one_taken or not course.channels_late):
             self._check_channels()
 
     def _open_late(self, number: int) -> Steps:

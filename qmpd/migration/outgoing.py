@@ -434,7 +434,7 @@ class Outgoing(Going):
         yield 0  # the reply is first
         course, device = self._side.course, self._side.course.device
         if self._side.has("postcopy-preempt"):
-            yield from self._open_channels(1)
+            yield from self._open_channels(1, carry_memory=False)
             if self.state is not _S.ACTIVE:
                 return
         if not device:

@@ -168,6 +168,38 @@ def test_memory_that_is_asked_for_has_a_connection_of_its_own(sides: Sides, tmp_
     assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
 
 
+def test_memory_that_is_asked_for_goes_beside_many_connections(sides: Sides, tmp_path: Path) -> None:
+    """Of the releases here 11.1 alone has both."""
+    there, here = sides.one("11.1", "-incoming", "defer"), sides.one("11.1")
+    for each in (there, here):
+        assert each.capabilities("multifd", "postcopy-ram", "postcopy-preempt") == {}
+        _parameters(each, 2)
+    place = f"unix:{tmp_path}/m.sock"
+    there("migrate-incoming", uri=place)
+    here("migrate", uri=place)
+    here.until("active")
+    here("migrate-start-postcopy")
+    here("migrate-set-parameters", max_postcopy_bandwidth=0)
+    assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+    assert (here.state, there.state) == ("postmigrate", "running")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_number_of_connections_that_is_set_too_late(sides: Sides, tmp_path: Path, release: str) -> None:
+    """Those that there are go on."""
+    there, here = sides.one(release, "-incoming", "defer"), sides.one(release)
+    for each in (there, here):
+        each.capabilities("multifd", "pause-before-switchover")
+        each("migrate-set-parameters", multifd_channels=2, max_bandwidth=0)
+    place = f"unix:{tmp_path}/m.sock"
+    there("migrate-incoming", uri=place)
+    here("migrate", uri=place)
+    here.until("pre-switchover")
+    assert here("migrate-set-parameters", multifd_channels=9) == {}
+    here("migrate-continue", state="pre-switchover")
+    assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_nobody_is_there_to_whom_it_goes(sides: Sides, release: str) -> None:
     """Where not a byte has gone out later releases say that it came to nothing as it was set up."""
