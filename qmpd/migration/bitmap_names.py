@@ -76,10 +76,24 @@ def _size(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
 
 
+def is_meant(mappings: Mappings | None, node: str) -> bool:
+    """Whether bitmaps of a node may go along; of one that is mapped it may be none all the same."""
+    return mappings is None or any(each["node-name"] == node for each in mappings)
+
+
+def check_outward(mappings: Mappings | None, node: str, name: str) -> None:
+    """See whether a bitmap can be called by its own name on the way, where nothing else is said.
+
+    :raise Worded: the name is too long.
+    """
+    if mappings is None and _size(name) > LONGEST:
+        raise Worded(f"Cannot migrate bitmap '{name}' on node '{node}': Name is longer than {LONGEST} bytes")
+
+
 def outward(mappings: Mappings | None, node: str, name: str) -> tuple[str, str, Mapping[str, Any]] | None:
     """What a node and its bitmap are called on the way, and what it becomes; None where it does not go along."""
     if mappings is None:
-        return node, name, {}
+        return None if _size(name) > LONGEST else (node, name, {})
     for each in mappings:
         for bitmap in each["bitmaps"] if each["node-name"] == node else ():
             if bitmap["name"] == name:

@@ -312,6 +312,18 @@ class Going(Activity[MigrationStatus]):
 
         self._machine.later(failed)
 
+    def _check_bitmaps(self) -> None:
+        """Come to nothing where a dirty bitmap cannot go along; earlier releases tell why on standard error alone."""
+        try:
+            self._side.check_bitmaps()
+        except Refusal as refusal:
+            why = self._side.words(refusal)
+            if self._side.course.reason_kept:
+                self.come_to_nothing(why)
+            else:
+                self._machine.report(why)
+                self.come_to_nothing(None)
+
     def _let_go(self) -> None:
         """Have no way any more."""
         if self._drop is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.refusals import Refusal, Worded
+from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import further, stream
 from qmpd.migration.going import NAME, Going
@@ -76,6 +76,7 @@ class Outgoing(Going):
             self.set_up_at = self.now
             self.memory.start_again(self.now)
         self.enter(_S.ACTIVE)
+        self._check_bitmaps()
         self._notice()
         self._check_channels()
         if not self._has_way():
@@ -316,12 +317,7 @@ class Outgoing(Going):
         if not course.first_pass:
             self._last_pass()
         # What is found out about a machine but once is found out while the guest still runs.
-        try:
-            self._side.take_state()
-        except Worded as error:
-            self._machine.report(error.message)
-            self.come_to_nothing(None)
-            return
+        self._side.take_state()
         self._stop()
         if self.is_over:
             return

@@ -84,6 +84,12 @@ class Side(Protocol):
         :raise BadStream: it is not one of a machine like this.
         """
 
+    def check_bitmaps(self) -> None:
+        """See whether the dirty bitmaps can go along.
+
+        :raise Refusal: one cannot.
+        """
+
     def drain_disks(self, *, each: bool = False) -> None:
         """Have what is going on at its disks pause for a moment, once, or for `each` of their nodes."""
 

@@ -29,18 +29,17 @@ if TYPE_CHECKING:
 
     from qmpd.common.computer import Computer
     from qmpd.guest.course import Guest
-    from qmpd.hardware.inventory import Inventory
     from qmpd.machine import Machine
     from qmpd.migration.channel import Channel, Way, Ways
     from qmpd.migration.faults import Faults
     from qmpd.migration.settings import MigrationSettings
     from qmpd.qapi.migration import Course
     from qmpd.schedule.activity import Activities
+    from qmpd.system import copied_disks
     from qmpd.system.askers import WithFiles
-    from qmpd.system.disks import Disks
     from qmpd.system.ports import Host
 
-    class System(WithFiles, machine_state.System, Protocol):
+    class System(WithFiles, machine_state.System, copied_disks.System, Protocol):
         """A whole machine (`qmpd.system.system.System`)."""
 
         host: Host | None
@@ -50,14 +49,6 @@ if TYPE_CHECKING:
         @property
         def guest(self) -> Guest | None:
             """What runs on it."""
-
-        @property
-        def inventory(self) -> Inventory:
-            """What it consists of."""
-
-        @property
-        def disks(self) -> Disks:
-            """Who reads and writes its disks."""
 
         @property
         def activities(self) -> Activities:
@@ -179,6 +170,14 @@ class Migrations:
         if self._system.built is not None and self.has("dirty-bitmaps"):
             state["bitmaps"] = moved_disks.take_bitmaps(self._system.built, self.parameter(PARAMETER))
         return state
+
+    def check_bitmaps(self) -> None:
+        """See whether the dirty bitmaps can go along.
+
+        :raise Refusal: one cannot.
+        """
+        if self._system.built is not None and self.has("dirty-bitmaps"):
+            moved_disks.check_bitmaps(self._system.built, self.parameter(PARAMETER))
 
     def put_state(self, sections: Mapping[str, Any]) -> None:
         """Be in this state.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.activation import give_away, take_back
+from qmpd.block.bitmaps import rules
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.drivers.table import Role, role_of
 from qmpd.common.refusals import Worded
@@ -76,22 +77,27 @@ def take_bitmaps(inventory: Inventory, mappings: Mappings) -> list[list[Any]]:
     return [[called, {**bitmap.snapshot(), **changed}] for bitmap, called, changed in found]
 
 
-def _going(graph: BlockGraph, mappings: Mappings) -> Iterator[tuple[DirtyBitmap, str, dict[str, Any]]]:
-    """The bitmaps that go along, with what their node is called on the way, and what they are there otherwise.
+def check_bitmaps(inventory: Inventory, mappings: Mappings) -> None:
+    """See whether the bitmaps can go along; one whose machine is on its way already is left out where it cannot.
 
-    :raise Worded: the name of one is too long.
+    :raise Refusal: somebody works with one of a node that is meant, or it cannot be used, be it left out or not; or
+        the name of one is too long.
     """
+    for node in inventory.backends.block.nodes.values():
+        for bitmap in node.bitmaps if bitmap_names.is_meant(mappings, node.name) else ():
+            if bitmap.name is not None:
+                rules.check(bitmap)
+                bitmap_names.check_outward(mappings, node.name, bitmap.name)
+
+
+def _going(graph: BlockGraph, mappings: Mappings) -> Iterator[tuple[DirtyBitmap, str, dict[str, Any]]]:
+    """The bitmaps that go along, with what their node is called on the way, and what they are there otherwise."""
     for node in graph.nodes.values():
         for bitmap in node.bitmaps:
             if bitmap.name is not None and not bitmap.busy and not bitmap.inconsistent:
                 way = bitmap_names.outward(mappings, node.name, bitmap.name)
                 if way is not None:
                     called, name, transform = way
-                    if len(name.encode(errors="surrogatepass")) > bitmap_names.LONGEST:
-                        raise Worded(
-                            f"Cannot migrate bitmap '{name}' on node '{node.name}': "
-                            f"Name is longer than {bitmap_names.LONGEST} bytes"
-                        )
                     yield bitmap, called, {"name": name, **transform}
 
 

@@ -11,11 +11,13 @@ import pytest
 
 from tests.block.images import needs_qemu_img
 from tests.block.support import Monitor
+from tests.migration.support import without_passes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from qmpd.testing import VM, VMFactory
+    from tests.migration.support import Side, Sides
 
 
 def _node(name: str, alias: str, *bitmaps: tuple[str, str]) -> dict[str, Any]:
@@ -90,3 +92,67 @@ def test_a_disk_that_is_to_come_has_another_machines_bitmaps(qmpd: VMFactory, tm
     with closing(Monitor(_vm(qmpd, path, "-incoming", "defer").qmp_path)) as monitor:
         assert _bitmap(monitor)["error"]["desc"] == "Dirty bitmap 'b' not found"
         assert path.read_bytes() == before
+
+
+def _pair(sides: Sides, tmp_path: Path, release: str) -> tuple[Side, Side]:
+    """A machine with a disk and another that waits for it, both of whose bitmaps go along."""
+    node = ["-blockdev", "driver=null-co,node-name=n,size=1048576,read-zeroes=on"]
+    there = sides.one(release, *node, "-incoming", "defer")
+    here = sides.one(release, *node)
+    for each in (here, there):
+        each.capabilities("dirty-bitmaps", "postcopy-ram")
+        each("migrate-set-parameters", max_bandwidth=4096)
+    there("migrate-incoming", uri=f"unix:{tmp_path}/m.sock")
+    return here, there
+
+
+# Measured on the real programs, whose migration fails as soon as it is active.
+@pytest.mark.parametrize("release", ["5.2", "7.2", "10.0", "11.1"])
+@pytest.mark.parametrize(
+    ("is_busy", "why"),
+    [
+        (False, f"Cannot migrate bitmap '{'b' * 256}' on node 'n': Name is longer than 255 bytes"),
+        (True, "Bitmap 'b' is currently in use by another operation and cannot be used"),
+    ],
+)
+def test_a_bitmap_that_cannot_go_along(sides: Sides, tmp_path: Path, release: str, is_busy: bool, why: str) -> None:
+    here, _ = _pair(sides, tmp_path, release)
+    here("block-dirty-bitmap-add", node="n", name="b" if is_busy else "b" * 256, disabled=True)
+    if is_busy:
+        here("nbd-server-start", addr={"type": "unix", "data": {"path": f"{tmp_path}/nbd.sock"}})
+        assert here("block-export-add", type="nbd", id="e", node_name="n", bitmaps=["b"]) == {}
+        # That it is not to go along is no help.
+        nothing = [{"node-name": "n", "alias": "n", "bitmaps": []}]
+        assert here("migrate-set-parameters", block_bitmap_mapping=nothing) == {}
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    told = ["setup", "active", *(["failing"] if release == "11.1" else []), "failed"]
+    assert without_passes(here.until("failed")) == told
+    reason = {} if release in ("5.2", "7.2") else {"error-desc": why}
+    assert here.migration == {"status": "failed", **reason}
+    assert here.state == "running"
+
+
+def test_a_bitmap_of_a_node_that_is_not_meant_is_no_hindrance(sides: Sides, tmp_path: Path) -> None:
+    here, there = _pair(sides, tmp_path, "7.2")
+    here("block-dirty-bitmap-add", node="n", name="b", disabled=True)
+    here("nbd-server-start", addr={"type": "unix", "data": {"path": f"{tmp_path}/nbd.sock"}})
+    assert here("block-export-add", type="nbd", id="e", node_name="n", bitmaps=["b"]) == {}
+    other = [{"node-name": "m", "alias": "n", "bitmaps": []}]
+    here("migrate-set-parameters", block_bitmap_mapping=other, max_bandwidth=0)
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+
+
+@pytest.mark.parametrize("release", ["7.2", "11.1"])
+def test_a_bitmap_that_comes_too_late_stays(sides: Sides, tmp_path: Path, release: str) -> None:
+    """One with a long name, that is, at both sides: nobody asks for it once the migration has begun."""
+    here, there = _pair(sides, tmp_path, release)
+    there("block-dirty-bitmap-add", node="n", name="c" * 256)
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    here.until("active")
+    here("block-dirty-bitmap-add", node="n", name="b" * 256)
+    here("migrate-start-postcopy")
+    here("migrate-set-parameters", max_postcopy_bandwidth=0)
+    assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+    found = there("query-named-block-nodes")[0]["dirty-bitmaps"]
+    assert [each["name"] for each in found] == ["c" * 256]
