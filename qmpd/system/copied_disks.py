@@ -15,7 +15,7 @@ from qmpd.migration.disks import PIECE, Disk
 from qmpd.migration.stream import BadStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from qmpd.block.executor import Outcome
     from qmpd.block.nodes import BlockNode, Drive
@@ -43,19 +43,23 @@ class CopiedDisks:
     def __init__(self, system: System, *, top_alone: bool) -> None:
         self._system = system
         self._top_alone = top_alone
-        found = system.inventory.backends.block.drives
-        self._drives: list[tuple[Drive, BlockNode]] = [
-            (drive, drive.node) for drive in found
-            if drive.node is not None and drive.role == "root" and not drive.node.read_only
-        ]  # fmt: skip
+        # What is copied from here, which is found out once.
+        self._leaving: list[BlockNode] = []
+
+    def _drives(self) -> Iterator[tuple[Drive, BlockNode]]:
+        for drive in self._system.inventory.backends.block.drives:
+            if drive.node is not None and drive.role == "root" and not drive.node.read_only:
+                yield drive, drive.node
 
     def all(self) -> list[Disk]:
         """See `Disks`."""
-        return [Disk(drive.name, node.virtual_size) for drive, node in self._drives]
+        found = list(self._drives())
+        self._leaving = [node for _, node in found]
+        return [Disk(drive.name, node.virtual_size) for drive, node in found]
 
     def read(self, place: int, offset: int, length: int, then: Callable[[bytes | OSError | None], None]) -> None:
         """See `Disks`."""
-        node = self._drives[place][1]
+        node = self._leaving[place]
         alone = self._top_alone and "backing" in node.children
 
         def work() -> bytes | None:
@@ -76,7 +80,7 @@ class CopiedDisks:
             self._named(name)
 
     def _named(self, name: str) -> BlockNode:
-        node = next((node for drive, node in self._drives if drive.name == name), None)
+        node = next((node for drive, node in self._drives() if drive.name == name), None)
         if node is None:
             raise BadStream(f"Error unknown block device {name}")
         return node

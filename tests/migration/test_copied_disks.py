@@ -44,6 +44,19 @@ def test_a_disk_is_the_same_at_the_other_side(sides: Sides, tmp_path: Path, rele
     assert (tmp_path / "here").read_bytes()[:MEBIBYTE * 3] == content[:MEBIBYTE * 3]
 
 
+def test_a_disk_may_be_added_while_a_machine_is_waited_for(sides: Sides, tmp_path: Path) -> None:
+    (tmp_path / "here").write_bytes(b"a" * MEBIBYTE)
+    (tmp_path / "there").write_bytes(bytes(MEBIBYTE))
+    options = "if=none,id=d,format=raw,file="
+    mine = ["-drive", f"{options}{tmp_path}/here", "-device", "virtio-blk-pci,drive=d,id=v"]
+    here, there = _pair(sides, tmp_path, mine, [], "7.2")
+    there("human-monitor-command", command_line=f"drive_add 0 {options}{tmp_path}/there")
+    assert there("device_add", driver="virtio-blk-pci", drive="d", id="v") == {}
+    here("migrate", uri=f"unix:{tmp_path}/m.sock", blk=True)
+    assert here.until("completed", "failed")[-1] == "completed"
+    assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
+
+
 @needs_qemu_img
 def test_of_an_image_what_is_in_it_alone_is_copied_where_that_is_asked_for(sides: Sides, tmp_path: Path) -> None:
     def run(*words: Any) -> None:
