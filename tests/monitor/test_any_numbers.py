@@ -24,7 +24,7 @@ HUMAN = [
     "balloon {}",
     "netdev_add user,id=u1,hostfwd=tcp::{}-:{}",
     "nbd_server_start 127.0.0.1:{}",
-    "nbd_server_start 127.0.0.1:1,to={}",
+    "nbd_server_start 127.0.0.1:0,to={}",
     'qemu-io nn "read {} {}"',
     "x /{}x 0",
     "p {}",
