@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qmpd.server.network import Connection
 from tests.block.images import needs_qemu_img
 from tests.block.stalled import StalledServer
 from tests.block.support import Monitor
@@ -216,3 +218,39 @@ def test_who_comes_second_finds_what_the_first_has_done(machine: VM, tmp_path: P
         assert first.reply() == {"return": "OK\r\n"}
         assert "Duplicate ID 'x'" in second.reply()["return"]
         assert "): nbd+unix" in monitor.human("info block")
+
+
+def test_a_yank_waits_for_nobody(machine: VM, tmp_path: Path, server: StalledServer) -> None:
+    """It ends what the server does not answer."""
+    with closing(Monitor(str(tmp_path / "first"))) as monitor:
+        assert monitor("blockdev-add", node_name="n", **nbd(str(tmp_path))) == {"return": {}}
+        server.stall()
+        line = {"command_line": 'qemu-io n "read 512k 64k"'}
+        with closing(Waiting(tmp_path / "other", "human-monitor-command", **line)) as waiting:
+            assert server.waits.wait(20)
+            node = {"type": "block-node", "node-name": "n"}
+            assert monitor("yank", instances=[node]) == {"return": {}}
+            assert "return" in waiting.reply()
+        assert monitor("blockdev-del", node_name="n") == {"return": {}}
+
+
+def test_while_a_connection_does_not_close(
+    machine: VM, tmp_path: Path, server: StalledServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may = threading.Event(), threading.Event()
+    close = Connection.close
+
+    def slow_close(connection: Connection, last: bytes = b"") -> None:
+        begun.set()
+        assert may.wait(20)
+        close(connection, last)
+
+    with closing(Monitor(str(tmp_path / "first"))) as monitor:
+        assert monitor("blockdev-add", node_name="n", **nbd(str(tmp_path))) == {"return": {}}
+        monkeypatch.setattr(Connection, "close", slow_close)
+        with closing(Waiting(tmp_path / "third", "blockdev-del", node_name="n")) as waiting:
+            assert begun.wait(20)
+            answers_soon(monitor)
+            assert not waiting.has_come
+            may.set()
+            assert waiting.reply() == {"return": {}}

@@ -163,13 +163,19 @@ class Nbd:
         """All of it counts as allocated."""
         yield length, True
 
-    @slow
     def yank(self) -> None:
-        """End the connection, and have none any more: whoever waits for the server gets an error."""
-        self.close()
+        """End the connection, and have none any more: whoever waits for the server gets an error.
 
+        It waits for nobody itself: what keeps the disks' threads busy may be what it is to end.
+        """
+        self._end()
+
+    @slow
     def close(self) -> None:
         """Take leave of the server."""
+        self._end()
+
+    def _end(self) -> None:
         self._closed = True
         # Whoever waits for the server has the lock, and finds the connection ended.
         session, self._session = self._session, None
