@@ -107,6 +107,8 @@ class Gone:
     def close(self) -> None:
         """Nothing is open."""
 
+    yank = close
+
 
 def number_of(error: OSError | ImageError) -> int:
     """The error number of what has failed."""

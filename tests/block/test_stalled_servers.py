@@ -15,6 +15,7 @@ from tests.block.images import needs_qemu_img
 from tests.block.stalled import StalledServer
 from tests.block.support import Monitor
 from tests.block.test_slow_disks import Waiting, answers_soon
+from tests.live_update.process import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,3 +255,17 @@ def test_while_a_connection_does_not_close(
             assert not waiting.has_come
             may.set()
             assert waiting.reply() == {"return": {}}
+
+
+async def test_a_node_whose_server_is_gone_can_be_yanked(tmp_path: Path) -> None:
+    """After a live update: nothing of it could be opened again."""
+    async with running(tmp_path, "-extension", "live-update", release="10.0") as process:
+        client = await process.connect()
+        with closing(StalledServer(tmp_path / "nbd", bytes(512))):
+            added = await client.returned("blockdev-add", **nbd(str(tmp_path)), **{"node-name": "n"})
+            assert added == {}
+        (tmp_path / "nbd").unlink()
+        await client.update()
+        node = {"type": "block-node", "node-name": "n"}
+        assert node in await client.returned("query-yank")
+        assert await client.returned("yank", instances=[node]) == {}

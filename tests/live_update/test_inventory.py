@@ -20,6 +20,8 @@ from qmpd.server.settings import MonitorSettings, VMSettings
 from qmpd.server.virtual_machine import VirtualMachine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qmpd.qom.node import Node
 
     Step = tuple[str, dict[str, object]]
@@ -254,6 +256,18 @@ def test_what_has_come_and_gone_is_not_kept() -> None:
         things = transferred(parent)["system"]["inventory"]["things"]
         counts.append({kind: sum(each[0] == kind for each in things) for kind in ("Node", "Device", "Bus")})
     assert counts[0] == counts[1] == counts[2]
+
+
+def test_a_job_that_has_failed_tells_why_in_the_same_words(tmp_path: Path) -> None:
+    parent = Played("10.0")
+    (tmp_path / "f").touch()
+    parent.send("blockdev-add", {"driver": "file", "node-name": "f", "filename": str(tmp_path / "f")})
+    options = {"driver": "qcow2", "file": "f", "size": (1 << 63) - 512}
+    parent.send("blockdev-create", {"job-id": "j", "options": options})
+    parent.take(("advance", {"time": SECOND}))
+    told = parent.send("query-jobs", {})
+    assert b"Could not resize image" in told
+    assert taken_over(parent, "10.0").send("query-jobs", {}) == told
 
 
 def _plugged() -> dict[str, Any]:

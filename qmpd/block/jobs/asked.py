@@ -127,8 +127,7 @@ class Asked(Activity[JobStatus]):
 
     def error_words(self) -> str | None:
         """What is told of its failure; None where there was none."""
-        why = None if self.error is None else self.error.why
-        return self.jobs.words(why) if isinstance(why, Refusal) else why
+        return None if self.error is None else self.error.words(self.jobs.words)
 
     def query(self) -> dict[str, Any]:
         """What `query-jobs` tells of it (QAPI `JobInfo`)."""

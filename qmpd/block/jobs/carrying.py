@@ -54,38 +54,38 @@ def _slots(kind: type) -> list[str]:
 
 def take(job: Job) -> dict[str, Any]:
     """A job as plain data."""
-    graph = job.jobs.graph
     names = [each.identifier for each in job.transaction.jobs]  # type: ignore[attr-defined]
-    given = {name: _plain(graph, getattr(job, name)) for name in _slots(type(job)) if hasattr(job, name)}
+    given = {name: _plain(job.jobs, getattr(job, name)) for name in _slots(type(job)) if hasattr(job, name)}
     return {
         "class": type(job).__name__, "attributes": given, "together": names, "links": job.links(),
         "goes-on": job.puts_off, "newer": job.jobs.newer(job),
     }  # fmt: skip
 
 
-def _plain(graph: BlockGraph, value: Any) -> Any:
+def _plain(jobs: Home, value: Any) -> Any:
     """A value as plain data: scalars as they are, and lists that begin with what the rest of them is."""
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     if isinstance(value, BlockNode):
-        return ["node", value.name] if graph.nodes.get(value.name) is value else _LOST
+        return ["node", value.name] if jobs.graph.nodes.get(value.name) is value else _LOST
     if isinstance(value, Drive):
         return ["drive", value.number]
     if isinstance(value, Failed):
-        return ["failed", value.number, str(value.why)]
+        return ["failed", value.number, value.words(jobs.words)]
     if isinstance(value, Dirty):
         return ["dirty", value.snapshot()]
     if isinstance(value, DirtyBitmap):
-        return ["bitmap", next((node.name for node in graph.nodes.values() if value in node.bitmaps), ""), value.name]
+        nodes = jobs.graph.nodes.values()
+        return ["bitmap", next((node.name for node in nodes if value in node.bitmaps), ""), value.name]
     if isinstance(value, RateLimit):
         return ["limit", [getattr(value, name) for name in _LIMIT]]
     if isinstance(value, list | tuple):
-        return ["list" if isinstance(value, list) else "tuple", [_plain(graph, each) for each in value]]
+        return ["list" if isinstance(value, list) else "tuple", [_plain(jobs, each) for each in value]]
     if isinstance(value, dict):
-        return ["dict", {name: _plain(graph, each) for name, each in value.items()}]
+        return ["dict", {name: _plain(jobs, each) for name, each in value.items()}]
     if is_dataclass(value) and type(value).__name__ in _OPTIONS:
         names = [each.name for each in fields(value)]
-        return ["options", type(value).__name__, {name: _plain(graph, getattr(value, name)) for name in names}]
+        return ["options", type(value).__name__, {name: _plain(jobs, getattr(value, name)) for name in names}]
     return _LOST
 
 

@@ -62,6 +62,10 @@ class Failed(NamedTuple):
     number: int
     why: str | Refusal
 
+    def words(self, spell: Callable[[Refusal], str]) -> str:
+        """What is told of it; `spell` has the words of the release."""
+        return spell(self.why) if isinstance(self.why, Refusal) else self.why
+
 
 @dataclass(slots=True)
 class Options:
