@@ -68,6 +68,29 @@ def test_nodes_are_given_and_taken_back(qmpd: VMFactory, tmp_path: Path, release
         assert active() == "d df e ef"
 
 
+@pytest.mark.parametrize("release", ["10.0", "11.1"])
+def test_an_export_has_its_node_back_unless_it_lets_it_be(qmpd: VMFactory, tmp_path: Path, release: str) -> None:
+    (tmp_path / "d.raw").write_bytes(bytes(1 << 20))
+    vm = qmpd(release=release, command_line=["-machine", "none", "-nodefaults", *_node("d", tmp_path)])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        place = {"type": "unix", "data": {"path": str(tmp_path / "n")}}
+        assert monitor("nbd-server-start", addr=place) == {"return": {}}
+
+        def export(kind: str = "nbd", **arguments: Any) -> tuple[str, list[bool]]:
+            assert monitor("blockdev-set-active", active=False, node_name="d") == {"return": {}}
+            reply = monitor("block-export-add", type=kind, id="v", node_name="d", **arguments)
+            active = [node["active"] for node in monitor("query-named-block-nodes")["return"]]
+            monitor("block-export-del", id="v")
+            return reply.get("error", {}).get("desc", ""), active
+
+        assert export(iothread="none") == ('iothread "none" not found', [False, False])
+        assert export(writable=True, allow_inactive=True) == ("", [False, False])
+        front = {"addr": {"type": "unix", "path": str(tmp_path / "v")}, "logical_block_size": 7}
+        refused = "Export type does not support inactive exports"
+        assert export("vhost-user-blk", **front, allow_inactive=True) == (refused, [False, False])
+        assert export(writable=True) == ("", [True, True])
+
+
 # Jobs that refuse disks that are another machine's, and what the filter of each has below it.
 _STARTS: dict[str, dict[str, Any]] = {
     "block-commit": {"device": "d", "base_node": "e"}, "block-stream": {"device": "d"},

@@ -56,9 +56,14 @@ class Home(Protocol):
 class _User(Drive):
     """An export as the user of its node: QEMU's BlockBackend without a device."""
 
+    keeps_inactive = False
+    """Whether its node may be another machine's, which it does not use then."""
+
     @property
     def does(self) -> int:
         """It reads, and may write."""
+        if self.keeps_inactive and self.node is not None and self.node.inactive:
+            return 0
         return READ | (WRITE if self.writes else 0)
 
     @property
@@ -266,22 +271,21 @@ class Exports:
         node = self._graph.find_node(node_name)
         if node.read_only and writable:
             raise MachineError("Cannot export read-only node as writable")
-        if node.inactive:
-            take_back_one(self._graph, node)
         return node
 
     def use(
-        self, node: BlockNode, *, writable: bool, writethrough: bool = False, keeps_inactive: bool = False
+        self, node: BlockNode, kind: str, *, writable: bool, writethrough: bool = False, keeps_inactive: bool = False
     ) -> Drive:
-        """A new export's hold on its node, which is this machine's from now on.
+        """What a new export of this kind has of its node, which is this machine's from now on, unless it `keeps` that.
 
-        :raise Refusal: others use the node in a way that excludes that.
+        :raise Refusal: others use the node in a way that excludes that, or exports of this kind keep none.
         """
+        if keeps_inactive and kind != "nbd":
+            raise Refusal("export-inactive")
         if node.inactive and not keeps_inactive:
-            from qmpd.block.activation import take_back_one
-
             take_back_one(self._graph, node)
         user = _User("", node=node, writes=writable, writeback=not writethrough)
+        user.keeps_inactive = keeps_inactive
         self._graph.take(user)
         return user
 

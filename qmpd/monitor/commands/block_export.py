@@ -117,7 +117,10 @@ def block_export_add(system: System, session: Client, arguments: Arguments) -> o
     identifier, writable = str(arguments["id"]), bool(arguments.get("writable"))
     node = exports.check_new(identifier, str(arguments["node-name"]), writable=writable)
     _check_iothread(system, arguments)
-    user = exports.use(node, writable=writable, writethrough=bool(arguments.get("writethrough")))
+    user = exports.use(
+        node, str(kind), writable=writable, writethrough=bool(arguments.get("writethrough")),
+        keeps_inactive=bool(arguments.get("allow-inactive")),
+    )  # fmt: skip
     export = Export(identifier, "", user, str(kind), writable=writable)
     try:
         export.listening = _open(system, export, arguments)
@@ -164,8 +167,9 @@ def _add_nbd(system: System, arguments: Arguments) -> None:
     _check_iothread(system, arguments)
     writethrough = bool(arguments.get("writethrough"))
     user = exports.use(
-        node, writable=writable, writethrough=writethrough, keeps_inactive=bool(arguments.get("allow-inactive"))
-    )
+        node, "nbd", writable=writable, writethrough=writethrough,
+        keeps_inactive=bool(arguments.get("allow-inactive")),
+    )  # fmt: skip
     export = Export(
         identifier, str(arguments.get("name", arguments["node-name"])), user,
         description=str(arguments.get("description", "")), writable=writable, writethrough=writethrough,
