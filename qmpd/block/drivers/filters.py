@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.content import Passing
+from qmpd.block.copying import image_of
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
 from qmpd.block.nodes import below
@@ -88,25 +89,17 @@ class Compress(Passing):
         if not DRIVERS[under].compresses:
             raise ImageError(f"Compression is not supported for underlying format: {under}")
 
-    def _image(self) -> Any:
-        at: BlockNode | None = self._node.children["file"]
-        while at is not None:
-            if at.driver == "qcow2":
-                return at.content
-            at = at.children.get("file")
-        return None
-
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write compressed; clusters that are written in part are written whole."""
-        image = self._image()
-        write = getattr(image, "write_compressed", None)
-        if write is None:
+        image: Any = image_of(self._node.children["file"])
+        if image is None:
             super().write(offset, data)
             return
         cluster = image.image.header.cluster_size
         end = offset + len(data)
         low, high = offset // cluster * cluster, min(-(-end // cluster) * cluster, max(self.size, end))
-        write(low, b"".join([self.below.read(low, offset - low), data, self.below.read(end, high - end)]))
+        whole = b"".join([self.below.read(low, offset - low), data, self.below.read(end, high - end)])
+        image.write_compressed(low, whole)
 
 
 class Preallocate(Passing):

@@ -59,9 +59,7 @@ def _reopen(system: System, arguments: Arguments) -> object:
 @command("blockdev-set-active")
 def blockdev_set_active(system: System, session: Client, arguments: Arguments) -> object:
     graph, name = _graph(system), cast("str | None", arguments.get("node-name"))
-    node = None if name is None else graph.nodes.get(name)
-    if name is not None and node is None:
-        raise CommandError(system.inventory.texts("node-missing", node=name))
+    node = None if name is None else graph.known(name)
 
     def act() -> object:
         if node is None:
@@ -138,9 +136,7 @@ def _chain(node: BlockNode) -> Iterator[BlockNode]:
 @command("x-blockdev-set-iothread")
 def x_blockdev_set_iothread(system: System, session: Client, arguments: Arguments) -> object:
     """Nothing runs in the iothread's own thread: what counts is who is refused."""
-    node = _graph(system).nodes.get(str(arguments["node-name"]))
-    if node is None:
-        raise CommandError(system.inventory.texts("node-missing", node=arguments["node-name"]))
+    node = _graph(system).known(str(arguments["node-name"]))
     if node.drives and not arguments.get("force"):
         raise CommandError(f"Node {node.name} is associated with a BlockBackend and could be in use (use force=true to "
                            "override this check)")  # fmt: skip

@@ -6,7 +6,7 @@ import errno
 import zlib
 from typing import TYPE_CHECKING
 
-from qmpd.block.images.errors import ImageError
+from qmpd.block.images.errors import ImageError, failure
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.mapping import Entry
 
@@ -34,7 +34,7 @@ class Compressor:
         if image.external:
             raise ImageError("Operation not supported", 95)
         if offset % size or (len(data) % size and offset + len(data) != image.size):
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise failure(errno.EINVAL)
         for begin in range(0, len(data), size):
             at, part = offset + begin, data[begin : begin + size]
             packed = self._packed(bytes(part).ljust(size, b"\0"))
@@ -67,7 +67,7 @@ class Compressor:
         table = image.mapping.writable_table(first)
         old = image.mapping.entry(table, index)
         if old.value & (layout.COMPRESSED | layout.OFFSET):
-            raise OSError(errno.EIO, "Input/output error")
+            raise failure(errno.EIO)
         host = self._room(len(packed))
         image.storage.write(host, packed)
         sectors = (host + len(packed) - 1 >> 9) - (host >> 9)

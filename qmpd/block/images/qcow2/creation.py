@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from qmpd.block.images.storage import Storage
 
 PREALLOCATIONS = ("off", "metadata", "falloc", "full")
-
-
 # So many clusters an image has at least.
 _LEAST = 4
 
@@ -90,8 +88,12 @@ def check(options: Options) -> None:
 
 def needed_l1(options: Options) -> int:
     """How many entries its first table needs."""
-    entries = options.cluster_size // (16 if options.extended_l2 else 8)
-    return -(-options.size // (entries * options.cluster_size))
+    incompatible = layout.EXTENDED_L2 if options.extended_l2 else 0
+    return Header(options.version, _bits(options), options.size, incompatible=incompatible).needed_l1
+
+
+def _bits(options: Options) -> int:
+    return options.cluster_size.bit_length() - 1
 
 
 def create(
@@ -107,8 +109,7 @@ def create(
     """
     check(options)
     before = storage.size
-    bits = options.cluster_size.bit_length() - 1
-    header = Header(options.version, bits, 0, refcount_order=options.refcount_bits.bit_length() - 1)
+    header = Header(options.version, _bits(options), 0, refcount_order=options.refcount_bits.bit_length() - 1)
     if options.version < 3:
         header.length = layout.LENGTH_2
     if options.compression == "zstd":
