@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.content import text_of
 from qmpd.block.creating import note_image
@@ -87,12 +87,12 @@ class Create(_Once):
         # Some formats know what they cannot be before their file is opened, which takes a turn of the main loop.
         if driver in CHECKS:
             CHECKS[driver](self._options)
-        image = None if driver != "vmdk" else vmdk(self._options, names_tools=self.jobs.behaviour.vmdk_names_tools)
+        elif driver == "vmdk":
+            self._described_vmdk()
         if driver != "file" and self.jobs.behaviour.job_create_waits:
             yield Work(_nothing)
         makers: dict[str, Callable[[], Making]] = {
-            "file": self._file, "qcow2": self._qcow2, "luks": self._luks,
-            "vmdk": partial(self._vmdk, cast("Vmdk", image)),
+            "file": self._file, "qcow2": self._qcow2, "luks": self._luks, "vmdk": self._vmdk,
             **dict.fromkeys(EMPTY, partial(self._empty, driver)),
         }  # fmt: skip
         if driver not in makers:
@@ -131,8 +131,11 @@ class Create(_Once):
         storage = _storage(file)
         return lambda: write(storage)
 
-    def _vmdk(self, image: Vmdk) -> Making:
-        options = self._options
+    def _described_vmdk(self) -> Vmdk:
+        return vmdk(self._options, names_tools=self.jobs.behaviour.vmdk_names_tools)
+
+    def _vmdk(self) -> Making:
+        options, image = self._options, self._described_vmdk()
         main, *others = (self._use(each) for each in (options["file"], *options.get("extents", ())))
         extents = [(_storage(each), each.exact_name) for each in others]
         return lambda: write_vmdk(image, (_storage(main), main.exact_name), extents)
@@ -158,10 +161,7 @@ class Create(_Once):
             check_l1(needed_l1(told))
         except Refusal as error:
             raise Refusal("image-resize", why=error) from None
-        except ImageError as error:
-            raise Refusal("image-resize", why=error.message) from None
-        storage, other = file.port, None if data is None else data.port
-        assert storage is not None
+        storage, other = _storage(file), None if data is None else _storage(data)
         if "encrypt" not in options:
             return lambda: create(storage, told, data=other).flush()
         from qmpd.block.encrypting import new_header
@@ -175,13 +175,13 @@ class Create(_Once):
         from qmpd.block.encrypting import new_header
 
         room, write = new_header(self.jobs.graph, options, "")
-        if room + int(options["size"]) > _LARGEST:
+        size = room + int(options["size"])
+        if size > _LARGEST:
             raise ImageError("The requested file size is too large", errno.EFBIG)
-        storage = file.port
-        assert storage is not None
+        storage = _storage(file)
 
         def make() -> None:
-            storage.truncate(room + int(options["size"]))
+            storage.truncate(size)
             write(storage, 0)
 
         return make
