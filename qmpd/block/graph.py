@@ -290,9 +290,9 @@ class BlockGraph:
         :raise MachineError: there is neither.
         """
         drive = self.drive(device or "")
-        if drive is not None and drive.node is None:
-            raise MachineError(f"Device '{device}' has no medium")
-        if drive is not None and drive.node is not None:
+        if drive is not None:
+            if drive.node is None:
+                raise MachineError(f"Device '{device}' has no medium")
             return drive.node
         found = self.nodes.get(node or "")
         if found is None:
@@ -332,9 +332,9 @@ class BlockGraph:
         """Close a node, behind all that is read and written by now."""
         inactivate(node, self.executor, self.complain)
         content, node.content = node.content, None
-        # The main loop itself (a device has left) does not wait for a file to close; a command does, put aside.
         if content is None:
             return
+        # The main loop itself (a device has left) does not wait for a file to close; a command does, put aside.
         if self.executor is None or (current() is not None and self.executor.settle(_MOMENT)):
             content.close()
         else:

@@ -129,10 +129,12 @@ def _conflict(node: BlockNode) -> Refusal | None:
 
 def _unavailable(node: BlockNode) -> Refusal | None:
     """Why nobody can use a node as it is used: it is another machine's, or is read-only."""
-    does = cumulative(node)[0]
-    if node.inactive and does & (WRITE | UNCHANGED | RESIZE):
-        return Refusal("inactive-permission", permissions=_names(does & (WRITE | UNCHANGED | RESIZE)))
-    return MachineError("Block node is read-only") if node.read_only and does & (WRITE | UNCHANGED) else None
+    if not node.inactive and not node.read_only:
+        return None
+    changes = cumulative(node)[0] & (WRITE | UNCHANGED | RESIZE)
+    if node.inactive and changes:
+        return Refusal("inactive-permission", permissions=_names(changes))
+    return MachineError("Block node is read-only") if node.read_only and changes & ~RESIZE else None
 
 
 def check_child(parent: BlockNode, name: str, child: BlockNode, *, refused: bool) -> None:

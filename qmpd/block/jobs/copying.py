@@ -12,7 +12,6 @@ from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockOptions
 
 if TYPE_CHECKING:
-
     from qmpd.block.jobs.dirty import Dirty
     from qmpd.block.nodes import BlockNode
 

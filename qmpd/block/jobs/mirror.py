@@ -66,8 +66,7 @@ class Mirror(BlockJob):
 
     __slots__ = (
         "_completing", "_content", "_copies_at_once", "_copy", "_dirty", "_drain", "_filter", "_flushed", "_kept",
-        "_options",
-        "_reader", "_replaced", "_size", "_source", "_synced", "_target", "_user",
+        "_options", "_reader", "_replaced", "_size", "_source", "_synced", "_target", "_user",
     )  # fmt: skip
 
     def __init__(self, jobs: Home, options: MirrorOptions, node: BlockNode) -> None:

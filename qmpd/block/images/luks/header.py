@@ -31,7 +31,7 @@ _SLOTS, _FIRST_SLOT, _LENGTH = 8, 208, 592
 _ACTIVE, _INACTIVE = 0x00AC71F3, 0x0000DEAD
 _STRIPES, _ALIGNMENT = 4000, 4096
 _DIGEST, _SALT = 20, 32
-_LONGEST_KEY, _MOST_STRIPES, _MOST_ROUNDS = 64, 4000, 100_000_000
+_LONGEST_KEY, _MOST_ROUNDS = 64, 100_000_000
 # As QEMU does, the key of the volume gets an eighth of the time for its digest.
 _LEAST_ROUNDS, _SHARE, _TRIED = 1000, 8, 20_000
 _HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160")
