@@ -72,6 +72,15 @@ def controller(tree: ObjectTree, bus: Bus | None) -> Controller:
     return Controller.EXPRESS if "PCIE" in bus.types else Controller.STANDARD
 
 
+def check_bus(tree: ObjectTree, bus: Bus | None) -> None:
+    """Refuse to put a device on a bus, or to take one away, while the machine exists.
+
+    :raise MachineError: nobody does that there.
+    """
+    if bus is not None and controller(tree, bus) is Controller.NOBODY:
+        raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+
+
 def check_slot(tree: ObjectTree, bus: Bus, device: Device) -> None:
     """Refuse a place that the bus's controller does not serve.
 

@@ -7,6 +7,7 @@ of comes into being.  Each step has its own reasons to refuse, and those of an e
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +158,8 @@ class Devices:
             raise MachineError("Parameter 'driver' is missing")
         driver, captured = self._driver_types.find(driver, cold=cold)
         bus = self._bus(driver, captured, options, cold=cold)
-        name = bus.name if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY else ""
-        if options.get(failover.PAIR) and self.pairs.hides(options, fixed_bus=name, cold=cold, text=text):
+        check_bus = partial(controllers.check_bus, self._tree, bus)
+        if options.get(failover.PAIR) and self.pairs.hides(options, check_bus, cold=cold, text=text):
             return None
         if not cold:
             self._check_hotplug(driver, captured, bus)
@@ -217,8 +218,7 @@ class Devices:
     def _check_hotplug(self, driver: str, captured: dict[str, Any], bus: Bus | None) -> None:
         """:raise MachineError: the device cannot be added while the machine exists."""
         self._driver_types.check_hotplug(captured)
-        if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
-            raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+        controllers.check_bus(self._tree, bus)
         if bus is None and not self._home.settings.board.hotplugs_freely:
             raise MachineError(f"Device '{driver}' can not be hotplugged on this machine")
 

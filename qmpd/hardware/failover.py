@@ -13,7 +13,7 @@ from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Bus, Buses, Device
@@ -79,10 +79,12 @@ class FailoverPairs:
         """Whether the device of this id is hidden."""
         return any(options["id"] == identifier for pair, (options, _) in self.given.items() if pair not in self.shown)
 
-    def hides(self, options: Mapping[str, object], *, fixed_bus: str, cold: bool, text: bool) -> bool:
+    def hides(
+        self, options: Mapping[str, object], check_bus: Callable[[], None], *, cold: bool, text: bool
+    ) -> bool:
         """Whether a device that is to be added is hidden instead.
 
-        `fixed_bus` is the name of its bus where that takes no device while the machine exists, else empty.
+        `check_bus` refuses a bus that takes no device while the machine exists.
 
         :raise MachineError: it cannot be the primary that it says it is.
         """
@@ -91,7 +93,7 @@ class FailoverPairs:
             return False
         is_loose = self._rules.failover_pairs == "loose"
         if is_loose:
-            self._check_bus(fixed_bus)
+            check_bus()
         identifier = options.get("id")
         primary = self.primary(pair)
         if not isinstance(identifier, str):
@@ -106,7 +108,7 @@ class FailoverPairs:
         if pair in self.shown:
             return False
         if self._rules.failover_pairs == "strict" or not cold:
-            self._check_bus(fixed_bus)
+            check_bus()
         return True
 
     def _check_alone(self, pair: str, identifier: str, primary: Device | None, *, is_loose: bool) -> None:
@@ -117,10 +119,6 @@ class FailoverPairs:
             other = str(self.given[pair][0]["id"]) if pair in self.given else None
         if other is not None and identifier != other:
             raise MachineError(f"Cannot attach more than one primary device to '{pair}': '{other}' and '{identifier}'")
-
-    def _check_bus(self, fixed_bus: str) -> None:
-        if fixed_bus:
-            raise MachineError(f"Bus '{fixed_bus}' does not support hotplugging")
 
     # Negotiating
 

@@ -244,9 +244,7 @@ class Removal:
 
         :raise MachineError: it does.
         """
-        bus = device.bus
-        if bus is not None and controllers.controller(self._tree, bus) is Controller.NOBODY:
-            raise MachineError(f"Bus '{bus.name}' does not support hotplugging")
+        controllers.check_bus(self._tree, device.bus)
         if not device.node.value("hotpluggable"):
             raise MachineError(f"Device '{device.driver}' does not support hotplugging")
 
