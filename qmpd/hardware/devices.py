@@ -139,8 +139,11 @@ class Devices:
                 self.removal.in_use.add(identifier)
             return None
         guest = self._home.guest
-        if guest is not None and guest.listens and self.pairs.is_standby(device):
-            guest.standby_added(device.path)
+        if guest is not None and guest.listens:
+            if self.pairs.is_standby(device):
+                guest.standby_added(device.path)
+            if virtual_memory.unsettled(self._tree, [device]):
+                guest.balloon_asked()
         if self._rules.adding_ends_lag:
             self.removal.drain()
         if identifier is not None:
@@ -179,7 +182,7 @@ class Devices:
             node.set_value(property_name, value)
         if processors.is_processor(node):
             processors.forget_place(node)
-        elif driver in memory.KINDS:
+        elif driver in memory.PLACED:
             memory.forget_place(node)
         container = self._tree.container(PERIPHERAL if identifier is not None else PERIPHERAL_ANON)
         container.add_child(name, node)
@@ -312,7 +315,7 @@ class Devices:
                 raise MachineError(captured["refusal"].replace(ID, device.identifier or ""))
             if bus is not None:
                 if places.needs_hub(bus, device.driver, given):
-                    self._add_hub(bus, device.cold)
+                    self.add_own(places.HUB, bus, {}, cold=device.cold)  # nobody asked for it
                 if not places.is_checked_first(bus):
                     self._place(bus, device, given)
                 controllers.check_slot(self._tree, bus, device)
@@ -394,14 +397,12 @@ class Devices:
             memory.plug(self._tree, device.node, self._memory_region(), others, self._backends.used_objects)
         elif device.driver in memory.VIRTUAL:
             memory.check_room(given, settings, first=self._rules.memory_devices_checked_first)
-            virtual_memory.place(self._tree, device, self._memory_region(), others)
+            if given.get("memdev"):
+                virtual_memory.place(self._tree, device, self._memory_region(), others, self._backends.used_objects)
 
     def _memory_region(self) -> memory.Region:
         machine = self._builder.captured("machine", self._home.settings.board.family) or {}
         return memory.region(self._home.settings, machine.get("low-memory"))
-
-    def _add_hub(self, bus: Bus, cold: bool) -> None:
-        self.add_own(places.HUB, bus, {}, cold=cold)  # nobody asked for it
 
     def add_own(
         self, driver: str, bus: Bus, given: dict[str, Any], *, cold: bool, number: int | None = None

@@ -295,8 +295,8 @@ class Inventory:
         """The guest has done with its memory what it was asked."""
         self.balloon.follow()
         if self._devices is not None:
-            for device in virtual_memory.unsettled(self._devices.buses.devices.values()):
-                self._plug_virtual(device, int(device.node.value(virtual_memory.REQUESTED) or 0))
+            for device in virtual_memory.unsettled(self.tree, self._devices.buses.devices.values()):
+                self._plug_virtual(device, virtual_memory.asked(self.tree, device))
 
     def _plug_virtual(self, device: Device, size: int) -> None:
         told = virtual_memory.settle(device, size, tells_path=self.rules.memory_change_tells_path)
@@ -362,7 +362,7 @@ class Inventory:
             self._devices.slots.cpus_found |= guest.uses_acpi
             for device in self._devices.removal.pending():
                 guest.unplug_asked(device.path)
-            if virtual_memory.unsettled(self._devices.buses.devices.values()):
+            if virtual_memory.unsettled(self.tree, self._devices.buses.devices.values()):
                 guest.balloon_asked()
             for device in self._devices.pairs.standbys():
                 if device.identifier not in self._devices.pairs.negotiated:

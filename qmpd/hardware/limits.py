@@ -162,6 +162,10 @@ _POLLING = (
     Limit("guest-stats-polling-interval", range(1 << 63), "timer value must be greater than zero"),
     Limit("guest-stats-polling-interval", range(1 << 32), "timer value is too big"),
 )
+_BLOCK = (
+    Limit("block-size", range(1 << 20, 1 << 64), "'block-size' property has to be at least 0x100000"),
+    Limit("block-size", _Powers(1 << 20, 1 << 63), "'block-size' property has to be a power of two"),
+)
 SET: dict[str, tuple[Limit, ...]] = {
     "nvdimm": (
         Limit(
@@ -172,6 +176,7 @@ SET: dict[str, tuple[Limit, ...]] = {
     "nvme": (Limit("smart_critical_warning", range(32), "unsupported smart critical warning bits: {hexadecimal}"),),
     "virtio-balloon-pci-base": _POLLING,
     "virtio-balloon-device": _POLLING,
+    "virtio-mem-pci-base": _BLOCK,
 }  # fmt: skip
 """What is looked at when a property is set."""
 

@@ -19,6 +19,8 @@ PERSISTENT = "nvdimm"
 VIRTUAL = ("virtio-mem-pci", "virtio-pmem-pci")
 KINDS = {"pc-dimm": "dimm", PERSISTENT: "nvdimm"}
 """The types of memory that can be plugged in, and what query-memory-devices calls them."""
+PLACED = (*KINDS, *VIRTUAL)
+"""The types that take room for memory."""
 
 _ALIGNMENT = 2 << 20
 _PLACE = "memaddr"
@@ -45,13 +47,14 @@ class MemoryLayout:
 class Region:
     """Where the machine has room for memory that is plugged in: `start` and `size` in bytes.
 
-    Each slot gets a GiB beside what may be plugged in, so that everything can be aligned.
+    Each slot gets a GiB beside what may be plugged in, so that everything can be aligned.  `nodes`: of NUMA.
     """
 
-    __slots__ = ("limit", "size", "slots", "start")
+    __slots__ = ("limit", "nodes", "size", "slots", "start")
 
     def __init__(self, settings: MachineSettings, layout: MemoryLayout) -> None:
         self.slots = settings.memory_slots
+        self.nodes = len(settings.node_memory) or 1
         self.limit = max(0, settings.memory_limit - settings.memory)
         self.start = (_FOUR_GIBIBYTES + layout.above + _GIBIBYTE - 1) // _GIBIBYTE * _GIBIBYTE
         self.size = self.limit + self.slots * _GIBIBYTE
@@ -74,16 +77,18 @@ def _place(node: Node) -> int:
 
 def occupied(devices: Iterable[Device]) -> list[Device]:
     """All that takes room for memory, by address."""
-    return sorted((each for each in devices if each.driver in (*KINDS, VIRTUAL[0])), key=lambda each: _place(each.node))
+    return sorted((each for each in devices if each.driver in PLACED), key=lambda each: _place(each.node))
 
 
-def place_virtual(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device]) -> None:
-    """Give memory that is plugged piece by piece its address.
+def place_virtual(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device], block: int) -> None:
+    """Give memory that is plugged piece by piece its address; `block` is the size of a piece.
 
     :raise MachineError: there is none for it.
     """
-    there = [each for each in occupied(devices) if each.node is not node]
-    address = _address(tree, region, there, _size(tree, node), _place(node))
+    _move(node, _address(tree, region, occupied(devices), backend_size(tree, node), _place(node), block))
+
+
+def _move(node: Node, address: int) -> None:
     for each in node.below():
         if each.property(_PLACE) is not None:
             each.set_value(_PLACE, address)
@@ -91,11 +96,15 @@ def place_virtual(tree: ObjectTree, node: Node, region: Region, devices: Iterabl
 
 def forget_place(node: Node) -> None:
     """Let new memory have no place yet."""
+    if node.type not in KINDS:
+        _move(node, 0)
+        return
     node.set_value("slot", _UNASSIGNED)
     node.set_value("addr", 0)
 
 
-def _size(tree: ObjectTree, node: Node) -> int:
+def backend_size(tree: ObjectTree, node: Node) -> int:
+    """The size of what memory is made of; 0 where that is not there."""
     backend = tree.find(node.value("memdev") or "/zz")
     size = 0 if backend is None else backend.value("size")
     return size if isinstance(size, int) else 0
@@ -103,7 +112,7 @@ def _size(tree: ObjectTree, node: Node) -> int:
 
 def total(tree: ObjectTree, devices: Iterable[Device]) -> int:
     """How much is plugged in, in bytes."""
-    return sum(_size(tree, each.node) for each in plugged(devices))
+    return sum(backend_size(tree, each.node) for each in plugged(devices))
 
 
 def describe(tree: ObjectTree, device: Device) -> dict[str, Any]:
@@ -111,7 +120,7 @@ def describe(tree: ObjectTree, device: Device) -> dict[str, Any]:
     node = device.node
     data: dict[str, Any] = {} if device.identifier is None else {"id": device.identifier}
     data |= {name: tree.plain(node, node.value(name)) for name in ("addr", "slot", "node")}
-    data |= {"memdev": node.value("memdev"), "size": _size(tree, node)}
+    data |= {"memdev": node.value("memdev"), "size": backend_size(tree, node)}
     data |= {name: node.value(name) for name in ("hotpluggable", "hotplugged")}
     return {"type": KINDS[device.driver], "data": data}
 
@@ -146,20 +155,16 @@ def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device]
     path = node.value("memdev")
     if not path:
         raise MachineError("'memdev' property must be set")
-    size, hint = _size(tree, node), int(node.value("addr") or 0)
+    size, hint = backend_size(tree, node), int(node.value("addr") or 0)
     if not region.limit:
         raise Refusal("memory-devices-off")
-    in_use = sum(_size(tree, each.node) for each in there)
-    if in_use + size > region.limit:
-        raise MachineError(
-            f"not enough space, currently 0x{in_use:x} in use of total space for memory devices 0x{region.limit:x}"
-        )
     address = _address(tree, region, there, size, hint)
     if path in used:
-        raise MachineError(f"can't use already busy memdev: {path.rpartition('/')[2]}")
+        raise Refusal("memory-backend-busy", id=path.rpartition("/")[2])
     home = node.value("node") or 0
-    if home > 0:
-        raise MachineError(f"'DIMM property node has value {home}' which exceeds the number of numa nodes: 1")
+    if home >= region.nodes:
+        text = f"'DIMM property node has value {home}' which exceeds the number of numa nodes: {region.nodes}"
+        raise MachineError(text)
     node.set_value("slot", slot)
     node.set_value("addr", address)
 
@@ -180,11 +185,21 @@ def _slot(wanted: Any, region: Region, taken: set[Any]) -> int:
     return free
 
 
-def _address(tree: ObjectTree, region: Region, there: list[Device], size: int, hint: int) -> int:
-    """Where memory of this size goes; `hint` is the address that it was given, 0 for none."""
-    end = region.start + region.size
-    if hint % _ALIGNMENT:
-        raise MachineError(f"address must be aligned to 0x{_ALIGNMENT:x} bytes")
+def _address(
+    tree: ObjectTree, region: Region, there: list[Device], size: int, hint: int, block: int = _ALIGNMENT
+) -> int:
+    """Where memory of this size goes; `hint` is the address that it was given (0: none), `block` a piece.
+
+    :raise MachineError: there is no room for it.
+    """
+    in_use = sum(backend_size(tree, each.node) for each in there)
+    if in_use + size > region.limit:
+        raise MachineError(
+            f"not enough space, currently 0x{in_use:x} in use of total space for memory devices 0x{region.limit:x}"
+        )
+    end, alignment = region.start + region.size, max(block, _ALIGNMENT)
+    if hint % alignment:
+        raise MachineError(f"address must be aligned to 0x{alignment:x} bytes")
     if size % _ALIGNMENT:
         raise MachineError(f"backend memory size must be multiple of 0x{_ALIGNMENT:x}")
     if hint and not region.start <= hint <= end - size:
@@ -192,15 +207,19 @@ def _address(tree: ObjectTree, region: Region, there: list[Device], size: int, h
             f"can't add memory device [0x{hint:x}:0x{size:x}], usable range for memory devices "
             f"[0x{region.start:x}:0x{region.size:x}]"
         )
-    address = hint or region.start
+    address = hint or _aligned(region.start, alignment)
     for each in there:
         start = _place(each.node)
-        if start < address + size and address < start + _size(tree, each.node):
+        if start < address + size and address < start + backend_size(tree, each.node):
             if hint:
                 raise MachineError(f"address range conflicts with memory device id='{each.identifier or '(unnamed)'}'")
-            address = start + _size(tree, each.node)
+            address = _aligned(start + backend_size(tree, each.node), alignment)
     if address + size > end:
         raise MachineError(
             "could not find position in guest address space for memory device - memory fragmented due to alignments"
         )
     return address
+
+
+def _aligned(address: int, alignment: int) -> int:
+    return -(-address // alignment) * alignment

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import memory
+from qmpd.hardware.memory import backend_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,18 +29,35 @@ def _block(node: Node) -> int:
     return int(node.value("block-size") or _BLOCK)
 
 
-def _most(tree: ObjectTree, node: Node) -> int:
-    backend = tree.find(node.value("memdev") or "/zz")
-    return 0 if backend is None else int(backend.value("size"))
+def _requested(node: Node) -> int:
+    return int(node.value(REQUESTED) or 0)
 
 
-def place(tree: ObjectTree, device: Device, region: memory.Region, devices: Iterable[Device]) -> None:
-    """Give it its address.
+def place(
+    tree: ObjectTree, device: Device, region: memory.Region, devices: Iterable[Device], used: Iterable[str]
+) -> None:
+    """Give it, which has a backend, its address; `used` are the paths of the backends that have a device.
 
-    :raise MachineError: there is none for it.
+    :raise MachineError, Refusal: there is none for it, or what it was given does not go together.
     """
-    if device.driver == MEMORY and device.node.value("memdev"):
-        memory.place_virtual(tree, device.node, region, devices)
+    node, path = device.node, device.node.value("memdev")
+    block, name = _block(node), path.rpartition("/")[2]
+    memory.place_virtual(tree, node, region, devices, block)
+    if path in used:
+        raise Refusal("virtual-memory-backend-busy" if device.driver == MEMORY else "memory-backend-busy", id=name)
+    if device.driver == MEMORY:
+        _check_pieces(tree, node, region, block)
+
+
+def _check_pieces(tree: ObjectTree, node: Node, region: memory.Region, block: int) -> None:
+    home = node.value("node") or 0
+    if home >= region.nodes:
+        raise Refusal("virtual-memory-node", node=home, count=region.nodes)
+    # That it is more than there is is looked at later alone.
+    if _requested(node) % block:
+        raise Refusal("virtual-memory-request", size=f"{block:x}")
+    if backend_size(tree, node) % block:
+        raise Refusal("virtual-memory-backend-size", size=f"{block:x}")
 
 
 def check_request(tree: ObjectTree, node: Node, size: int) -> None:
@@ -49,8 +67,9 @@ def check_request(tree: ObjectTree, node: Node, size: int) -> None:
     """
     if size % _block(node):
         raise Refusal("virtual-memory-multiple", size=f"{_block(node):x}")
-    if size > _most(tree, node):
-        raise Refusal("virtual-memory-large", size=f"{_most(tree, node):x}")
+    most = backend_size(tree, node)
+    if size > most:
+        raise Refusal("virtual-memory-large", size=f"{most:x}")
 
 
 def check_unplug(device: Device, *, leaves: bool) -> None:
@@ -60,18 +79,22 @@ def check_unplug(device: Device, *, leaves: bool) -> None:
     """
     if device.driver not in memory.VIRTUAL:
         return
-    if not leaves:
+    if not leaves or device.driver == PERSISTENT:
         raise Refusal("virtual-memory-stays")
-    if device.driver == MEMORY:
-        for name in (REQUESTED, SIZE):
-            if device.node.value(name):
-                raise Refusal("virtual-memory-in-use", name=name)
+    for name in (REQUESTED, SIZE):
+        if device.node.value(name):
+            raise Refusal("virtual-memory-in-use", name=name)
 
 
-def unsettled(devices: Iterable[Device]) -> list[Device]:
+def asked(tree: ObjectTree, device: Device) -> int:
+    """How many bytes of it the guest can be asked to have plugged in."""
+    return min(_requested(device.node), backend_size(tree, device.node))
+
+
+def unsettled(tree: ObjectTree, devices: Iterable[Device]) -> list[Device]:
     """What has another size than it is asked to have."""
     there = [each for each in devices if each.driver == MEMORY]
-    return [each for each in there if (each.node.value(SIZE) or 0) != (each.node.value(REQUESTED) or 0)]
+    return [each for each in there if (each.node.value(SIZE) or 0) != asked(tree, each)]
 
 
 def settle(device: Device, size: int, *, tells_path: bool) -> dict[str, object]:
@@ -86,15 +109,19 @@ def settle(device: Device, size: int, *, tells_path: bool) -> dict[str, object]:
     return data
 
 
-def total(devices: Iterable[Device]) -> int:
-    """How much of it is plugged in, in bytes."""
-    return sum(int(each.node.value(SIZE) or 0) for each in devices if each.driver == MEMORY)
+def total(tree: ObjectTree, devices: Iterable[Device]) -> int:
+    """How much of it is plugged in, in bytes; what is persistent is so as a whole."""
+    pieces = sum(int(each.node.value(SIZE) or 0) for each in devices if each.driver == MEMORY)
+    return pieces + sum(backend_size(tree, each.node) for each in devices if each.driver == PERSISTENT)
 
 
 def describe(tree: ObjectTree, device: Device) -> dict[str, Any]:
     """What query-memory-devices says of it."""
     node = device.node
     data: dict[str, Any] = {} if device.identifier is None else {"id": device.identifier}
-    data |= {"memdev": node.value("memdev"), "memaddr": node.value("memaddr"), "block-size": _block(node)}
+    data |= {name: node.value(name) for name in ("memdev", "memaddr")}
+    if device.driver == PERSISTENT:
+        return {"type": "virtio-pmem", "data": {**data, "size": backend_size(tree, node)}}
+    data["block-size"] = _block(node)
     data |= {name: node.value(name) or 0 for name in ("node", SIZE, REQUESTED)}
-    return {"type": "virtio-mem", "data": {**data, "max-size": _most(tree, node)}}
+    return {"type": "virtio-mem", "data": {**data, "max-size": backend_size(tree, node)}}

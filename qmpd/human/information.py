@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from qmpd.human import dirty_pages, migration
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 _MEBIBYTE = 1 << 20
+# What is shown of memory that is plugged in, by its kind.
+_MEMORY = {
+    "virtio-mem": ("memaddr", "node", "requested-size", "size", "max-size", "block-size", "memdev"),
+    "virtio-pmem": ("memaddr", "size", "memdev"),
+}
+_DIMM = ("addr", "slot", "node", "size", "memdev", "hotplugged", "hotpluggable")
 
 
 def _info_balloon(system: System, line: Line) -> str:
@@ -43,9 +50,11 @@ def _info_memory_devices(system: System, line: Line) -> str:
     for each in ask(system, "query-memory-devices"):
         data = each["data"]
         said += f'Memory device [{each["type"]}]: "{data.get("id", "")}"\n'
-        said += f"  addr: 0x{data['addr']:x}\n  slot: {data['slot']}\n  node: {data['node']}\n"
-        said += f"  size: {data['size']}\n  memdev: {data['memdev']}\n"
-        said += "".join(f"  {name}: {str(data[name]).lower()}\n" for name in ("hotplugged", "hotpluggable"))
+        for name in _MEMORY.get(each["type"], _DIMM):
+            value = data[name]
+            if name.endswith("addr"):
+                value = f"0x{value:x}"
+            said += f"  {name}: {str(value).lower() if isinstance(value, bool) else value}\n"
     return said
 
 
@@ -73,11 +82,15 @@ def _info_numa(system: System, line: Line) -> str:
     line.end()
     settings = system.settings
     sizes = settings.node_memory or ([settings.memory] if settings.memory_slots else [])
+    plugged: Counter[int] = Counter()
+    for each in ask(system, "query-memory-devices"):
+        plugged[each["data"].get("node", 0)] += each["data"]["size"]
     text = f"{len(sizes)} nodes\n"
     for node, size in enumerate(sizes):
         cpus = [index for index in range(settings.topology.cpus) if settings.node_of_cpu(index) == node]
         text += f"node {node} cpus:{''.join(f' {index}' for index in cpus)}\n"
-        text += f"node {node} size: {size // _MEBIBYTE} MB\nnode {node} plugged: 0 MB\n"
+        text += f"node {node} size: {(size + plugged[node]) // _MEBIBYTE} MB\n"
+        text += f"node {node} plugged: {plugged[node] // _MEBIBYTE} MB\n"
     return text
 
 

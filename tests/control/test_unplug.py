@@ -99,3 +99,87 @@ async def test_memory_is_plugged_piece_by_piece(tmp_path: Path, release: str, le
         await control("clock-advance", time="2s")
         assert ("MEMORY_DEVICE_SIZE_CHANGE", {**change[1], "size": 0}) in await client.said()
         assert (await client("device_del", id="vm") == {}) is leaves
+
+
+SMALL = "'block-size' property has to be at least 0x100000"
+ODD = "'block-size' property has to be a power of two"
+NOWHERE = "'node' property has value '1', which exceedsthe number of numa nodes: 1"
+BUSY = "'memdev' property specifies a busy memdev: m0"
+
+
+@pytest.mark.parametrize(
+    ("release", "misfit", "stays"),
+    [
+        ("5.2", "backend memory size must be multiple of 0x8000000",
+         "virtio based memory devices cannot be unplugged."),
+        ("11.1", "'memdev' property memdev size has to be multiples of'block-size' (0x8000000)",
+         "this virtio based memory devices cannot be unplugged"),
+    ],
+)  # fmt: skip
+async def test_virtual_memory_is_looked_at_and_has_its_place(
+    tmp_path: Path, release: str, misfit: str, stays: str
+) -> None:
+    room: dict[str, Any] = {"memory_slots": 2, "memory": 512 << 20, "memory_limit": 1 << 30}
+    guest = GuestSettings(balloon_delay=1, boot_time=0)
+    async with played(tmp_path, guest=guest, release=release, **room) as machine:
+        client, control = await begin(machine)
+        for name, size in (("m0", 64), ("m1", 64), ("m2", 64), ("m3", 64), ("odd", 3), ("big", 512)):
+            added = await client("object-add", **{"qom-type": "memory-backend-ram", "id": name, "size": size << 20})
+            assert added == {}
+
+        async def add(identifier: str, driver: str = "virtio-mem-pci", **options: object) -> object:
+            options = {name.replace("_", "-"): value for name, value in options.items()}
+            reply: Any = await client("device_add", driver=driver, id=identifier, **options)
+            return reply.get("desc", reply)
+
+        assert await add("a", memdev="m0", block_size=4 << 20, requested_size=2 << 20) == (
+            "'requested-size' property has to be multiples of 'block-size' (0x400000)"
+        )
+        # It may be asked for more than there is: all is plugged in.
+        assert await add("a", memdev="m0", block_size=4 << 20, requested_size=128 << 20) == {}
+        await control("clock-advance", time="1ms")
+        changes = [data for name, data in await client.said() if name == "MEMORY_DEVICE_SIZE_CHANGE"]
+        assert [data["size"] for data in changes if isinstance(data, dict)] == [64 << 20]
+        assert await add("b", memdev="m0") == BUSY
+        assert await add("b", memdev="m1", block_size=4096) == SMALL
+        assert await add("b", memdev="m1", block_size=3 << 20) == ODD
+        assert await add("b", memdev="m1", block_size=128 << 20) == misfit
+        assert await add("b", memdev="m1", node=1) == NOWHERE
+        assert await add("b", memdev="m1", memaddr=1 << 32) == "address range conflicts with memory device id='a'"
+        assert await add("b", memdev="m1", memaddr=1) == "address must be aligned to 0x200000 bytes"
+        assert await add("b", memdev="odd") == "backend memory size must be multiple of 0x200000"
+        assert await add("b", memdev="big") == (
+            "not enough space, currently 0x4000000 in use of total space for memory devices 0x20000000"
+        )
+        assert await add("b", memdev="m1") == {}
+        assert await add("p", "virtio-pmem-pci", memdev="m1") == "can't use already busy memdev: m1"
+        assert await add("p", "virtio-pmem-pci", memdev="m2") == {}
+        assert await add("d", "pc-dimm", memdev="m3") == {}
+        listed: Any = await client("query-memory-devices")
+        places = [(each["type"], each["data"].get("memaddr", each["data"].get("addr"))) for each in listed]
+        kinds = ("virtio-mem", "virtio-mem", "virtio-pmem", "dimm")
+        assert places == [(kind, (1 << 32) + (number << 26)) for number, kind in enumerate(kinds)]
+        assert (await client("query-memory-size-summary"))["plugged-memory"] == 3 * (64 << 20)
+        shown = await client("human-monitor-command", **{"command-line": "info memory-devices"})
+        shown = shown.replace("\r\n  ", ", ").replace("\r\n", "; ")
+        assert 'Memory device [virtio-mem]: "a", memaddr: 0x100000000, node: 0, requested-size: 1342' in shown
+        pmem = 'Memory device [virtio-pmem]: "p", memaddr: 0x108000000, size: 67108864, memdev: /objects/m2; '
+        assert pmem + 'Memory device [dimm]: "d", addr: 0x10c000000, slot: 0, node: 0, size: 67108864' in shown
+        assert (await client("device_del", id="p"))["desc"] == stays
+
+
+async def test_memory_of_a_node(tmp_path: Path) -> None:
+    room: dict[str, Any] = {"memory_slots": 2, "memory": 128 << 20, "memory_limit": 1 << 30, "cpu_nodes": (0,)}
+    async with played(tmp_path, node_memory=(64 << 20, 64 << 20), **room) as machine:
+        client, _ = await begin(machine)
+        for name in ("m0", "m1"):
+            added = await client("object-add", **{"qom-type": "memory-backend-ram", "id": name, "size": 64 << 20})
+            assert added == {}
+        refused: Any = await client("device_add", driver="pc-dimm", id="d", memdev="m0", node=2)
+        assert refused["desc"] == "'DIMM property node has value 2' which exceeds the number of numa nodes: 2"
+        assert await client("device_add", driver="pc-dimm", id="d", memdev="m0", node=1) == {}
+        refused = await client("device_add", driver="virtio-mem-pci", id="v", memdev="m1", node=2)
+        assert refused["desc"] == "'node' property has value '2', which exceedsthe number of numa nodes: 2"
+        shown = await client("human-monitor-command", **{"command-line": "info numa"})
+        assert "node 0 size: 64 MB\r\nnode 0 plugged: 0 MB\r\n" in shown
+        assert "node 1 size: 128 MB\r\nnode 1 plugged: 64 MB\r\n" in shown

@@ -91,4 +91,4 @@ def query_memory_devices(system: System, session: Client, arguments: Arguments) 
     if not inventory.has_devices:
         return []
     tree, there = inventory.tree, memory.occupied(inventory.devices.buses.devices.values())
-    return [(virtual_memory if each.driver == virtual_memory.MEMORY else memory).describe(tree, each) for each in there]
+    return [(virtual_memory if each.driver in memory.VIRTUAL else memory).describe(tree, each) for each in there]

@@ -133,7 +133,7 @@ def query_memory_size_summary(system: System, session: Client, arguments: Argume
     plugged = 0
     if inventory is not None and inventory.has_devices:
         devices = inventory.devices.buses.devices.values()
-        plugged = memory.total(inventory.tree, devices) + virtual_memory.total(devices)
+        plugged = memory.total(inventory.tree, devices) + virtual_memory.total(inventory.tree, devices)
     return {"base-memory": system.settings.memory, "plugged-memory": plugged}
 
 
