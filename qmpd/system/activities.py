@@ -40,11 +40,11 @@ def _snapshot_job(system: System, name: str, state: Mapping[str, Any]) -> Job:
     return job
 
 
-KINDS: dict[str, Make] = {
-    Unplug.KIND: _unplug, Measurement.KIND: _measurement,
+_JOBS: dict[str, Make] = {
     **dict.fromkeys(("mirror", "commit", "backup", "stream", "create", "amend"), _job),
     **dict.fromkeys(("snapshot-save", "snapshot-load", "snapshot-delete"), _snapshot_job),
-}  # fmt: skip
+}
+KINDS: dict[str, Make] = {Unplug.KIND: _unplug, Measurement.KIND: _measurement, **_JOBS}
 """What makes a new activity of a kind, of its machine, its name and its state."""
 
 
@@ -61,7 +61,7 @@ def make_activity(system: System, kind: str, name: str, state: Mapping[str, Any]
 
 def has_jobs(system: System) -> bool:
     """Whether the machine has jobs that are at work, or over and not dismissed."""
-    return any(name.startswith("job ") for name, _ in system.activities)
+    return any(activity.KIND in _JOBS for _, activity in system.activities)
 
 
 @contextmanager
