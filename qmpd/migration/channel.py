@@ -24,6 +24,11 @@ class Receiver(Protocol):
         """Nothing more comes, or goes: the other side has closed it (None), or something is wrong with it."""
 
 
+def cannot_write(called: str, reason: str = "Broken pipe") -> str:
+    """What is told of a channel that is lost; `called` is what QEMU calls one of its kind."""
+    return f"Unable to write to {called}: {reason}"
+
+
 class Channel(Protocol):
     """One way to the other side.
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _S = MigrationStatus
 _MILLISECOND = 1_000_000
+_NOTHING_MOVED = dict.fromkeys((
+    "transferred", "remaining", "total", "duplicate", "normal", "normal-bytes", "dirty-pages-rate", "mbps",
+    "dirty-sync-count", "postcopy-requests", "page-size", "multifd-bytes", "pages-per-second",
+), 0)  # fmt: skip
+"""QAPI's `MigrationStats`, but for the members that only some releases have."""
 _LATENCIES = 24
 """The classes of latencies that are counted."""
 
@@ -57,19 +62,14 @@ def of_saved(size: Size, course: Course) -> dict[str, Any]:
     zero = size.pages - size.data
     sent = zero * ZERO_PAGE + size.data * DATA_PAGE
     told: dict[str, Any] = {
+        **_NOTHING_MOVED,
         "transferred": sent,
-        "remaining": 0,
         "total": size.pages * PAGE,
         "duplicate": zero,
         "normal": size.data,
         "normal-bytes": size.data * PAGE,
-        "dirty-pages-rate": 0,
-        "mbps": 0,
         "dirty-sync-count": 2 if course.first_pass else 1,
-        "postcopy-requests": 0,
         "page-size": PAGE,
-        "multifd-bytes": 0,
-        "pages-per-second": 0,
     }
     if course.skipped:
         told["skipped"] = 0
@@ -144,12 +144,8 @@ def _ram(outgoing: Outgoing, side: Side) -> dict[str, Any]:
 
 def _disks(disks: Leaving) -> dict[str, Any]:
     """How far the disks are that are copied along."""
-    none = dict.fromkeys((
-        "dirty-sync-count", "postcopy-requests", "page-size", "multifd-bytes", "pages-per-second", "duplicate",
-        "dirty-pages-rate", "skipped", "normal-bytes", "normal", "mbps",
-    ), 0)  # fmt: skip
-    left = disks.total - disks.transferred
-    return {"total": disks.total, "remaining": left, "transferred": disks.transferred, **none}
+    moved = {"total": disks.total, "remaining": disks.total - disks.transferred, "transferred": disks.transferred}
+    return {**_NOTHING_MOVED, "skipped": 0, **moved}
 
 
 def _cache(outgoing: Outgoing, side: Side) -> dict[str, Any]:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
 from qmpd.migration import stream
+from qmpd.migration.channel import cannot_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.migration.channel import Channel, Way
     from qmpd.migration.side import Side
-
-BROKEN = "Unable to write to socket: Broken pipe"
 
 
 def multifd(side: Side) -> int:
@@ -45,7 +44,7 @@ class _Member:
 
     def lost(self, error: OSError | None) -> None:
         """It is lost."""
-        self._further.lose(BROKEN)
+        self._further.lose(cannot_write("socket"))
 
 
 class Further:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import further, stream
+from qmpd.migration.channel import cannot_write
 from qmpd.migration.states import ENDS, GOING_ON, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
 from qmpd.migration.stream import BadStream
 from qmpd.schedule.activity import Activity, Carried
@@ -275,8 +276,7 @@ class Going(Activity[MigrationStatus]):
             self._broken("ram_save_setup failed: Input/output error")
             return
         called = self._channel.called
-        reason = "Broken pipe" if error is None else error.strerror or str(error)
-        self._broken(f"Unable to write to {called}: {reason}")
+        self._broken(cannot_write(called) if error is None else cannot_write(called, error.strerror or str(error)))
 
     def _broken(self, why: str) -> None:
         if self._channel is not None:
@@ -435,12 +435,12 @@ class Going(Activity[MigrationStatus]):
         """What is told of a way that was lost while nobody looked; earlier releases tell nobody."""
         if not self._side.course.reason_kept or self._channel is None:
             return None
-        return _CLOSED if self._is_answered else f"Unable to write to {self._channel.called}: Broken pipe"
+        return _CLOSED if self._is_answered else cannot_write(self._channel.called)
 
     def _notice(self) -> None:
         """Find that the way was lost while nobody looked, where it was."""
         if self._missed and self._channel is not None:
-            self._broken(f"Unable to write to {self._channel.called}: Broken pipe")
+            self._broken(cannot_write(self._channel.called))
 
     def yank(self) -> None:
         """Cut the way, where it is one that answers."""

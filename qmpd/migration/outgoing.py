@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
 from qmpd.migration import further, stream
+from qmpd.migration.channel import cannot_write
 from qmpd.migration.going import NAME, Going
 from qmpd.migration.memory import PAGE, SECOND, WINDOW, Memory
 from qmpd.migration.states import POSTCOPY, MigrationStatus
@@ -197,7 +198,7 @@ class Outgoing(Going):
             return False
         if not self._side.faults.takes_cut(memory.copied, self._side.size().pages * PAGE):
             return False
-        self._broken(f"Unable to write to {self._channel.called}: Broken pipe")
+        self._broken(cannot_write(self._channel.called))
         return True
 
     def _until_cut(self, delay: int) -> int:

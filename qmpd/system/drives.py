@@ -40,7 +40,6 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any], *, hot: bool = Fal
             # The account of a drive that begins without a disk is kept as it is without options.
             drive.accounting = from_options(given)
             block.insert(drive, node)
-            drive.accounting = from_options(given)
     except NotModelled as error:
         if hot:
             raise

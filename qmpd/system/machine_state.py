@@ -21,9 +21,8 @@ from qmpd.machine.boards import full_name
 from qmpd.migration.stream import BadStream
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
-    from qmpd.hardware.buses import Device
     from qmpd.hardware.devices import Devices
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine import Machine, MachineSettings
@@ -66,16 +65,13 @@ def take(system: System) -> dict[str, Any]:
 
 def hindering(system: System) -> list[str]:
     """The devices whose state cannot be taken, in their order."""
-    return migratable.hindering(_added(system), system.release.behaviour)
-
-
-def _added(system: System) -> Collection[Device]:
     if system.built is None and not system.settings.has_parts:
-        return ()
+        return []
     try:
-        return system.devices.buses.devices.values()
+        devices = system.devices.buses.devices.values()
     except NotModelled:
-        return ()  # nothing can be added there
+        return []  # nothing can be added there
+    return migratable.hindering(devices, system.release.behaviour)
 
 
 def check_movable(system: System) -> None:

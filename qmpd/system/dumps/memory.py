@@ -118,11 +118,11 @@ def dumped(system: Machine) -> GuestMemory:
     first, *others = memory.ranges
     top = first[1]
     has_card, has_run = _CARD in system.inventory.drivers(), _is_shadowed(system.guest)
-    cuts = [_ROMS, *([] if has_run else [_LOW_FIRMWARE, _MEBIBYTE])]
-    if has_run and not has_card:
-        cuts = []
-    cuts = [0, *(each for each in cuts if each < top), top]
-    ranges = list(pairwise(cuts))
+    if has_run:
+        cuts = [_ROMS] if has_card else []
+    else:
+        cuts = [_ROMS, _LOW_FIRMWARE, _MEBIBYTE]
+    ranges = list(pairwise([0, *(each for each in cuts if each < top), top]))
     if has_card and top > _ROMS:
         ranges[0] = (0, _VIDEO)
     if has_card and has_run:
