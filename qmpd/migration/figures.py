@@ -118,7 +118,7 @@ def _ram(outgoing: Outgoing, side: Side) -> dict[str, Any]:
     told: dict[str, Any] = {
         "transferred": memory.sent,
         "remaining": 0 if over else memory.left * PAGE,
-        "total": side.size().pages * PAGE,
+        "total": memory.total,
         "duplicate": memory.zero,
         "normal": memory.data,
         "normal-bytes": memory.data * PAGE,

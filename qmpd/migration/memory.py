@@ -190,6 +190,11 @@ class Memory:
         return WINDOW - (now - self._epoch) % WINDOW if self._limit else _WITHOUT_A_LOOK
 
     @property
+    def total(self) -> int:
+        """How many bytes of memory there are."""
+        return self._size.pages * PAGE
+
+    @property
     def copied(self) -> int:
         """How many bytes of memory were copied so far, each as often as it was."""
         return (self.zero + self.data) * PAGE

@@ -196,7 +196,7 @@ class Outgoing(Going):
         memory = self.memory
         if memory is None or self._channel is None:
             return False
-        if not self._side.faults.takes_cut(memory.copied, self._side.size().pages * PAGE):
+        if not self._side.faults.takes_cut(memory.copied, memory.total):
             return False
         self._broken(cannot_write(self._channel.called))
         return True
@@ -205,7 +205,7 @@ class Outgoing(Going):
         """The nanoseconds to the next step: so many, or as many as there are until a fault is due."""
         memory = self.memory
         assert memory is not None
-        left = self._side.faults.next_cut(memory.copied, self._side.size().pages * PAGE)
+        left = self._side.faults.next_cut(memory.copied, memory.total)
         return delay if left is None else max(1, min(delay, memory.time_of_pages(self.now, -(-left // PAGE))))
 
     @property
