@@ -100,6 +100,21 @@ def test_another_character_before_the_keys() -> None:
         assert person.type(b"@x", ENDED) == ENDED
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("+65", b"A"), (" 0101", b"A"), (str(2**32 + 65), b"A"), ("0x", b"\0"), ("0x141", None), ("9" * 5000, None)],
+    ids=["sign", "octal", "more bits", "no digits", "no byte", "too large"],
+)
+def test_the_character_before_the_keys_is_read_as_c_does(text: str, key: bytes | None) -> None:
+    with piped(*QUIET, *STDIO, "-mon", "chardev=m", "-echr", text) as program:
+        person = typist(program)
+        person.read(PROMPT)
+        if key is None:
+            assert person.type(b"Ah\xff", b"\xff\x1b[K").startswith(b"A\x1b[K")
+        else:
+            assert person.type(key + b"x", ENDED) == ENDED
+
+
 def test_lines_with_the_time_before_them() -> None:
     with piped(*QUIET, "-serial", "mon:stdio") as program:
         person = typist(program)
@@ -124,12 +139,32 @@ def test_a_qmp_monitor_is_heard_whoever_has_the_focus() -> None:
         assert program.wait(10) == 0
 
 
-def test_no_more_than_four_share_a_device() -> None:
+@pytest.mark.parametrize(
+    ("release", "why"),
+    [("7.2", b"Device 'm' is in use"), ("10.0", b"too many uses of multiplexed chardev 'm' (maximum is 4)")],
+)
+def test_no_more_than_four_share_a_device(release: str, why: bytes) -> None:
     ports = ["-serial", "chardev:m"] * 4
-    with running(*QUIET, *STDIO, "-mon", "chardev=m", *ports, stderr=subprocess.PIPE) as program:
+    with running(*QUIET, *STDIO, "-mon", "chardev=m", *ports, stderr=subprocess.PIPE, release=release) as program:
         assert program.stderr is not None
-        assert b"Device 'm' is in use" in program.stderr.readline()
+        assert why in program.stderr.readline()
         assert program.wait(10) == 1
+
+
+def test_a_debugger_shares_a_device() -> None:
+    with piped(*QUIET, *STDIO, "-gdb", "chardev:m", "-mon", "chardev=m") as program:
+        person = typist(program)
+        stopped = b"+$T05thread:01;#07"
+        assert person.type(b"+$?#3f", stopped) == stopped
+        assert person.type(ESCAPE + b"c", PROMPT) == BANNER + PROMPT
+        person.type(b"+$?#3f\n", b"\r\n" + PROMPT)
+        person.type(ESCAPE + b"c", b"\r\n")
+        assert person.type(b"+$?#3f", stopped) == stopped
+
+
+def test_a_test_program_on_a_device_that_there_is() -> None:
+    with piped(*QUIET, *STDIO, "-qtest", "chardev:m", "-qtest-log", "none", release="10.0") as program:
+        assert typist(program).type(b"clock_step\n", b"\n") == b"OK 0\n"
 
 
 @pytest.mark.parametrize("kind", ["socket", pytest.param("pty", marks=needs_pseudo_terminals)])

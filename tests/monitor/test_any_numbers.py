@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from tests.block.support import Monitor
+from tests.emulator.support import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +126,11 @@ def test_no_number_is_too_strange(qmpd: VMFactory) -> None:
                 if "defect of qmpd" in answer:
                     failed.append(f"{name} {str(arguments)[:100]}: {answer[:200]}")
     assert not failed, "\n".join(failed)
+
+
+def test_no_number_of_a_command_line_is_too_long() -> None:
+    done = run("-smbios", "type=" + "9" * 5000)
+    assert done.stderr.endswith("out of range!\n")
 
 
 def test_abstract_sockets_are_not_made_into_files(

@@ -22,7 +22,6 @@ from qmpd.emulator.phases.cpu_features import CPUs
 from qmpd.emulator.phases.defaults import Defaults
 from qmpd.emulator.phases.usb_devices import usb_driver
 from qmpd.emulator.reading import numa as numa_options
-from qmpd.emulator.reading.chardevs import escape_character
 from qmpd.emulator.reading.drives import Drives, of_machine
 from qmpd.emulator.reading.incoming import take_incoming
 from qmpd.emulator.reading.networks import Networks
@@ -137,8 +136,7 @@ class Start:
         self._complete()
         self._change(chardev_ids=tuple(sorted(self._groups.identifiers("chardev"))))
         settings.machine = self._machine
-        options.chardevs.escape = escape_character(options.values.get("echr", "1"))
-        options.chardevs.finish(settings, self.inventory.backends.chardev_users)
+        options.chardevs.finish(settings, self.inventory.backends.chardev_users, options.escape)
         self._set_test_clock()
         settings.machine = self._bench.settings = self._machine
         return settings

@@ -7,13 +7,12 @@ any other device is a `ChardevSettings`.
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from qmpd.chardev import options as chardev_options
 from qmpd.chardev import rules
 from qmpd.chardev.facts import ChardevFacts, facts_of
-from qmpd.chardev.multiplexer import ESCAPE, MOST
+from qmpd.chardev.multiplexer import MOST
 from qmpd.chardev.short import MULTIPLEXED, read_short
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
@@ -38,14 +37,6 @@ _OF_ANOTHER = "chardev:"
 _PORT = "port"
 
 
-def escape_character(text: str) -> int:
-    """The character that `-echr` names, as C's `strtol` reads it."""
-    match = re.match(r"0[xX][0-9a-fA-F]+|0[0-7]*|[0-9]+", text)
-    digits = match[0] if match else "0"
-    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
-    return int(digits, base) & 0xFF
-
-
 class _Device:
     """A character device that was asked for, and what uses it by now."""
 
@@ -62,14 +53,26 @@ class _Device:
         # Whether a device of the board's uses it.
         self.listened = False
 
-    def share(self, user: MonitorSettings) -> None:
-        """Have one more user of a device that several may use.
+    @property
+    def room(self) -> int:
+        """How many more may use it."""
+        if self.shared:
+            return MOST - len(self.users)
+        return 0 if self.monitor is not None or self.taken else 1
+
+    def take(self, user: MonitorSettings) -> None:
+        """Have one more user.
 
         :raise Refusal: it has as many as there can be.
         """
-        if len(self.users) >= MOST:
-            raise Refusal("chardev-taken", id=self.label)
-        self.users.append(user)
+        if not self.room:
+            raise Refusal("chardev-full" if self.shared else "chardev-taken", id=self.label, most=MOST)
+        if self.shared:
+            self.users.append(user)
+        elif user.mode == _PORT:
+            self.taken = True
+        else:
+            self.monitor = user
 
 
 class Surroundings:
@@ -146,28 +149,19 @@ class ChardevOptions:
         self._groups = groups
         self._compatible = 0
         self._counts = {"serial": 0, "parallel": 0}
-        # What keys come after that ask for something of a device that is shared (`-echr`).
-        self.escape = ESCAPE
         # Whether an option decides about the human monitor that there is else.
         self.monitor_given = False
 
     @property
     def labels(self) -> dict[str, bool]:
         """The ids of all devices, and whether each is in use."""
-        return {label: self._is_busy(device) for label, device in self.devices.items()}
-
-    def _is_busy(self, device: _Device) -> bool:
-        if device.shared:
-            return len(device.users) >= MOST
-        return device.monitor is not None or device.taken
+        return {label: not device.room for label, device in self.devices.items()}
 
     @property
     def facts(self) -> dict[str, ChardevFacts]:
         """What those who use devices may ask of them, by their ids."""
         return {
-            label: facts_of(
-                device.backend, is_busy=self._is_busy(device), room=MOST - len(device.users) if device.shared else 1
-            )
+            label: facts_of(device.backend, is_busy=not device.room, room=device.room)
             for label, device in self.devices.items()
         }
 
@@ -244,30 +238,19 @@ class ChardevOptions:
                 raise Refusal("monitor-pretty")
             said = self.release.refusals.message(Refusal("monitor-pretty-useless"))
             self.warn(f"{entry.location}: warning: {said}")
-        monitor = MonitorSettings(
+        device.take(MonitorSettings(
             path="", exclusive=True, pretty=pretty, chardev=label, mode=mode or "readline", location=device.location
-        )
-        if device.shared:
-            device.share(monitor)
-        elif device.monitor is not None or device.taken:
-            raise Refusal("chardev-taken", id=label)
-        else:
-            device.monitor = monitor
+        ))
 
     def make(self, label: str, text: str, location: str, *, taken: bool = True) -> None:
         """A device in its short form, for a port of the guest's or the like, which takes it at once or will.
 
         :raise Refusal: there is none like that.
         """
-        if text.startswith("chardev:"):
-            device = self.devices.get(text.removeprefix("chardev:"))
-            if device is None:
-                raise Refusal("chardev-short-form-silent")
-            if device.shared:
-                device.share(_port(device.label))
-            elif device.monitor is not None or device.taken:
-                raise Refusal("chardev-taken", id=device.label)
-            device.taken = device.listened = True
+        if text.startswith(_OF_ANOTHER):
+            other = text.removeprefix(_OF_ANOTHER)
+            self.lend(other, _port(other))
+            self.devices[other].listened = True
             return
         values = self.short(text)
         if label in self.devices:
@@ -278,11 +261,9 @@ class ChardevOptions:
         device.taken = taken
         device.listened = True
         if text.startswith(MULTIPLEXED):
-            device.share(
-                MonitorSettings(path="", exclusive=True, chardev=label, mode="readline", location=location)
-            )
+            device.take(MonitorSettings(path="", exclusive=True, chardev=label, mode="readline", location=location))
         if device.shared:
-            device.share(_port(label))
+            device.take(_port(label))
 
     def try_out(self, label: str, text: str, location: str) -> None:
         """See whether a device in its short form could be had.
@@ -294,7 +275,7 @@ class ChardevOptions:
         if device is not None:
             _probe(device)
 
-    def lend(self, label: str, monitor: MonitorSettings) -> None:
+    def lend(self, label: str, user: MonitorSettings) -> None:
         """Have this on a device that exists.
 
         :raise Refusal: somebody else uses it, or there is none of that name.
@@ -302,9 +283,7 @@ class ChardevOptions:
         device = self.devices.get(label)
         if device is None:
             raise Refusal("chardev-short-form-silent")
-        if device.monitor is not None or device.taken:
-            raise Refusal("chardev-taken", id=label)
-        device.monitor = monitor
+        device.take(user)
 
     def make_port(self, given: Given, kind: str) -> tuple[int, str] | None:
         """`-serial` or `-parallel`: the port's number and the device that it is connected to; None for no port.
@@ -331,14 +310,17 @@ class ChardevOptions:
 
         :raise Refusal: there is no such device.
         """
+        text, label = given.value, "qtest"
         try:
-            self.make("qtest", given.value, given.location)
+            if text.startswith(_OF_ANOTHER):
+                label = text.removeprefix(_OF_ANOTHER)
+            else:
+                self.make(label, text, given.location, taken=False)
+            self.lend(
+                label, MonitorSettings(path="", exclusive=True, chardev=label, mode="qtest", location=given.location)
+            )
         except Refusal as error:
-            raise Refusal("qtest-unconnected", text=given.value, reason=error).at(NOWHERE) from None
-        device = self.devices["qtest"]
-        device.monitor = MonitorSettings(
-            path="", exclusive=True, chardev="qtest", mode="qtest", location=given.location
-        )
+            raise Refusal("qtest-unconnected", text=text, reason=error).at(NOWHERE) from None
 
     def default_monitor(self, nographic: bool) -> None:
         """What there is where no option decides about it."""
@@ -377,24 +359,25 @@ class ChardevOptions:
         shared = "mux" in values and key_values.boolean("mux", values["mux"])
         self.devices[label] = _Device(label, location, backend, shared=shared)
 
-    def finish(self, settings: VMSettings, users: Callable[[str], int]) -> None:
+    def finish(self, settings: VMSettings, users: Callable[[str], int], escape: int) -> None:
         """Put the devices and the monitors into a machine's settings.
 
-        `users` tells how many devices of the machine's use a character device.
+        `users` tells how many devices of the machine's use a character device; `escape` is what the keys of shared ones
+        come after.
         """
         for device in self.devices.values():
             if device.shared:
                 # The monitors are made before the machine, whatever their order in the line; a board may have no port.
                 monitors = [each for each in device.users if each.mode != _PORT]
                 device.users = monitors + [_port(device.label)] * users(device.label)
-            self._place(device, settings)
+            self._place(device, settings, escape)
 
-    def _place(self, device: _Device, settings: VMSettings) -> None:
+    def _place(self, device: _Device, settings: VMSettings, escape: int) -> None:
         """Put a device where the server looks for it."""
         monitor, chardev = device.monitor, settings_of(device.label, device.backend)
         if monitor is not None and chardev.logfile:
             self.warn(f"{device.location}: warning: qmpd does not model the log of what a monitor says")
-        chardev.shared, chardev.users, chardev.escape = device.shared, device.users, self.escape
+        chardev.shared, chardev.users, chardev.escape = device.shared, device.users, escape
         if (device.shared or chardev.has_dialect) and "wait" in device.backend["data"]:
             chardev.wait = device.backend["data"]["wait"]
         if monitor is None or not chardev.listens or chardev.has_dialect:

@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from qmpd.common.integers import from_digits
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import OptionError
@@ -83,7 +84,9 @@ class FirmwareTables:
         if text is None:
             raise OptionError("Must specify type= or file=")
         digits = re.match(r"\s*(0[xX][0-9a-fA-F]+|[0-9]+)", text)
-        kind = int(digits[1], 0 if digits[1][:2].lower() == "0x" else 10) if digits else 0
+        kind = 0
+        if digits:
+            kind = from_digits(digits[1][2:], 16) if digits[1][:2].lower() == "0x" else from_digits(digits[1])
         if kind > _LAST_SMBIOS_TYPE:
             raise OptionError("out of range!")
         known = _SMBIOS_TYPES.get(kind)

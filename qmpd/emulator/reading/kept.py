@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.chardev.multiplexer import ESCAPE
 from qmpd.common.refusals import Refusal
 from qmpd.emulator.command_line.machine import MachineOptions
 from qmpd.emulator.lists import Lists
@@ -38,6 +39,8 @@ class KeptOptions:
         self.blockdevs: list[tuple[str, Values]] = []
         self.devices: list[tuple[str, Values]] = []
         self.values: dict[str, str] = {}
+        # What keys come after that ask for something of a character device that is shared (`-echr`).
+        self.escape = ESCAPE
         # Ports, the gdb stub's and USB devices: what they were called with, in order.
         self.given: dict[str, list[Given]] = {}
 

@@ -9,7 +9,9 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from qmpd.common.integers import INTEGER_RANGES
 from qmpd.common.refusals import Refusal
+from qmpd.common.scalars import SPACE, integer_of
 from qmpd.emulator.reading.firmware_tables import whole_number
 from qmpd.option_language import key_values, typed_values
 from qmpd.option_language.errors import OptionError, OptionList
@@ -36,6 +38,8 @@ _COMPAT = {
     "unstable-output": ("accept", "hide"),
 }
 _ROTATIONS = (0, 90, 180, 270)
+# What C's `strtol` reads of a text.
+_C_INTEGER = re.compile(rf"[{SPACE}]*[-+]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[0-9]+)")
 
 
 class Singles:
@@ -189,10 +193,14 @@ class Singles:
         """`-echr`."""
         import sys
 
-        if re.match(r"\s*[-+]?(0[xX][0-9a-fA-F]|[0-9])", given.value) is None:
+        found = _C_INTEGER.match(given.value)
+        if found is None:
             sys.stdout.write("Bad argument to echr\n")
             return
-        self._options.values["echr"] = given.value.strip()
+        least, largest = INTEGER_RANGES["int64"]
+        number = min(max(integer_of(found[0]), least), largest)
+        # C's `long` becomes an `int`; what is no byte then never comes.
+        self._options.escape = (number + (1 << 31)) % (1 << 32) - (1 << 31)
 
     # The log
 
