@@ -255,11 +255,14 @@ def send_at_once(client: socket.socket) -> None:
 def describe_connection(client: socket.socket, there: Any = None, scheme: str = "tcp") -> str:
     """A connected socket in the words of query-chardev; `there` is the client's address, where that is known.
 
-    `scheme` as for `describe_listener`.
+    Nothing where the client has turned away, which reading will find.  `scheme` as for `describe_listener`.
     """
     if client.family == socket.AF_UNIX:
         return f"unix:{client.getsockname() or ''}"
     here = client.getsockname()
     if there is None:
-        there = client.getpeername()
+        try:
+            there = client.getpeername()
+        except OSError:
+            return ""
     return f"{scheme}:{here[0]}:{here[1]} <-> {there[0]}:{there[1]}"

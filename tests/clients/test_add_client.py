@@ -77,6 +77,21 @@ def test_a_character_device_gets_a_client(release: str, real: bool) -> None:
 
 
 @each_program
+def test_a_client_that_has_left_by_then(release: str, real: bool) -> None:
+    with running(release, real=real, options=NONE) as side, client_of(side) as clients:
+        client = clients[0]
+        inet = {"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}
+        for telnet in (False, True):
+            backend = {"type": "socket", "data": {"addr": inet, "server": True, "wait": False, "telnet": telnet}}
+            assert client.ask("chardev-add", id="k", backend=backend) == {}
+            alone = filename(client, "k")
+            with socket.socket() as theirs:
+                assert give(client, "k", theirs.fileno()) == {}
+            wait_until(lambda alone=alone: filename(client, "k") == alone)  # type: ignore[misc]
+            assert client.ask("chardev-remove", id="k") == {}
+
+
+@each_program
 def test_other_protocols(release: str, real: bool) -> None:
     invalid = "protocol '{}' is invalid"
     bus = invalid.format("@dbus-display") if release == "5.2" else "D-Bus display is not in use"

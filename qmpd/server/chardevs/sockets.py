@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -69,8 +68,6 @@ class SocketDevice(Device):
             if settings.host is not None and entry.listening:
                 entry.connected_address = describe_connection(client, address, settings.scheme)
             await self.serve(client, address)
-        except OSError:
-            return  # it has turned away
         finally:
             self.held = None
             entry.held = False
@@ -126,8 +123,7 @@ class ConnectingSocket(SocketDevice):
             where = settings.path if settings.host is None else f"{settings.host}:{settings.port}"
             raise ListenError(f"Failed to connect to '{where}': {error.strerror}") from None
         client.setblocking(False)
-        with contextlib.suppress(OSError):  # its peer has turned away since, which reading will find
-            self._entry.address = describe_connection(client, scheme=settings.scheme)
+        self._entry.address = describe_connection(client, scheme=settings.scheme) or self._entry.address
         return client
 
     def give(self, client: socket.socket) -> bool:
