@@ -81,6 +81,15 @@ def is_meant(mappings: Mappings | None, node: str) -> bool:
     return mappings is None or any(each["node-name"] == node for each in mappings)
 
 
+def check_node(mappings: Mappings | None, node: str, name: str) -> None:
+    """See whether the node of a bitmap can be called by its own name on the way, where nothing else is said.
+
+    :raise Worded: nobody has given it one.
+    """
+    if mappings is None and node.startswith("#"):
+        raise Worded(f"Bitmap '{name}' in a node with auto-generated name '{node}' can't be migrated")
+
+
 def check_outward(mappings: Mappings | None, node: str, name: str) -> None:
     """See whether a bitmap can be called by its own name on the way, where nothing else is said.
 
@@ -93,7 +102,7 @@ def check_outward(mappings: Mappings | None, node: str, name: str) -> None:
 def outward(mappings: Mappings | None, node: str, name: str) -> tuple[str, str, Mapping[str, Any]] | None:
     """What a node and its bitmap are called on the way, and what it becomes; None where it does not go along."""
     if mappings is None:
-        return None if _size(name) > LONGEST else (node, name, {})
+        return None if _size(name) > LONGEST or node.startswith("#") else (node, name, {})
     for each in mappings:
         for bitmap in each["bitmaps"] if each["node-name"] == node else ():
             if bitmap["name"] == name:

@@ -13,6 +13,7 @@ from qmpd.block.activation import give_away, take_back
 from qmpd.block.bitmaps import rules
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.drivers.table import Role, role_of
+from qmpd.block.jobs.chain import unfiltered
 from qmpd.common.refusals import Worded
 from qmpd.migration import bitmap_names
 from qmpd.migration.stream import BadStream
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qmpd.block.graph import BlockGraph
+    from qmpd.block.nodes import BlockNode
     from qmpd.hardware.inventory import Inventory
 
     Mappings = Sequence[Mapping[str, Any]] | None
@@ -81,21 +83,32 @@ def check_bitmaps(inventory: Inventory, mappings: Mappings) -> None:
     """See whether the bitmaps can go along; one whose machine is on its way already is left out where it cannot.
 
     :raise Refusal: somebody works with one of a node that is meant, or it cannot be used, be it left out or not; or
-        the name of one is too long.
+        the name of one is too long, or nobody has given its node a name.
     """
-    for node in inventory.backends.block.nodes.values():
-        for bitmap in node.bitmaps if bitmap_names.is_meant(mappings, node.name) else ():
+    for node, called in _nodes(inventory.backends.block, mappings):
+        for bitmap in node.bitmaps if bitmap_names.is_meant(mappings, called) else ():
             if bitmap.name is not None:
+                bitmap_names.check_node(mappings, called, bitmap.name)
                 rules.check(bitmap)
-                bitmap_names.check_outward(mappings, node.name, bitmap.name)
+                bitmap_names.check_outward(mappings, called, bitmap.name)
+
+
+def _nodes(graph: BlockGraph, mappings: Mappings) -> Iterator[tuple[BlockNode, str]]:
+    """The nodes, each with its name; where no mapping has that, with the name of the drive that it is in."""
+    drives: dict[str, str] = {}
+    if mappings is None:
+        found = [each for each in graph.drives if each.name and each.role == "root"]
+        drives = {unfiltered(each.node).name: each.name for each in found if each.node is not None}
+    for node in graph.nodes.values():
+        yield node, drives.get(node.name, node.name)
 
 
 def _going(graph: BlockGraph, mappings: Mappings) -> Iterator[tuple[DirtyBitmap, str, dict[str, Any]]]:
     """The bitmaps that go along, with what their node is called on the way, and what they are there otherwise."""
-    for node in graph.nodes.values():
+    for node, own in _nodes(graph, mappings):
         for bitmap in node.bitmaps:
             if bitmap.name is not None and not bitmap.busy and not bitmap.inconsistent:
-                way = bitmap_names.outward(mappings, node.name, bitmap.name)
+                way = bitmap_names.outward(mappings, own, bitmap.name)
                 if way is not None:
                     called, name, transform = way
                     yield bitmap, called, {"name": name, **transform}
@@ -113,10 +126,8 @@ def put_bitmaps(
     graph = inventory.backends.block
     for called, plain in bitmaps:
         try:
-            node_name, name, transform = bitmap_names.inward(mappings, called, plain["name"])
-            node = graph.nodes.get(node_name)
-            if node is None:
-                raise Worded(f"Cannot find device='{node_name}' nor node-name='{node_name}'")
+            own, name, transform = bitmap_names.inward(mappings, called, plain["name"])
+            node = graph.look_up(own if mappings is None else None, own)
         except Worded as error:
             complain(error.message)
             return

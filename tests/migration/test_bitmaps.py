@@ -143,6 +143,54 @@ def test_a_bitmap_of_a_node_that_is_not_meant_is_no_hindrance(sides: Sides, tmp_
     assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
 
 
+_IMAGE = "driver=null-co,size=1048576,read-zeroes=on"
+_DRIVE = ["-drive", f"if=none,id=d,{_IMAGE}"]
+
+
+# Measured on 7.2 and 11.1.
+@pytest.mark.parametrize(
+    ("theirs", "mapping", "where", "told"),
+    [
+        # Whatever number a node of the drive has been given there.
+        (["-drive", f"if=none,id=e,{_IMAGE}", *_DRIVE], None, "d", ""),
+        (["-blockdev", f"{_IMAGE},node-name=d"], None, "d", ""),
+        (["-blockdev", f"{_IMAGE},node-name=e"], None, None, "Cannot find device='d' nor node-name='d'"),
+        (_DRIVE, "x", None, "Cannot find device='' nor node-name='x'"),
+    ],
+)
+def test_the_node_of_a_drive_goes_by_the_name_of_the_drive(
+    sides: Sides, tmp_path: Path, capfd: pytest.CaptureFixture[str], theirs: list[str], mapping: str | None,
+    where: str | None, told: str,
+) -> None:  # fmt: skip
+    there, here = sides.one("7.2", *theirs, "-incoming", "defer"), sides.one("7.2", *_DRIVE)
+    for each in (here, there):
+        each.capabilities("dirty-bitmaps")
+    if mapping is not None:
+        there("migrate-set-parameters", block_bitmap_mapping=[_node(mapping, "d", ("b", "b"))])
+    there("migrate-incoming", uri=f"unix:{tmp_path}/m.sock")
+    here("block-dirty-bitmap-add", node="d", name="b")
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+    assert told in capfd.readouterr().err
+    nodes = there("query-named-block-nodes")
+    assert sum(len(each.get("dirty-bitmaps", ())) for each in nodes) == (where is not None)
+    if where is not None:
+        assert "sha256" in there("x-debug-block-dirty-bitmap-sha256", node=where, name="b")
+
+
+def test_a_bitmap_of_a_node_without_a_name_of_its_own_cannot_go_along(sides: Sides, tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1 << 20))
+    here = sides.one("11.1", "-blockdev", f"driver=raw,node-name=n,file.driver=file,file.filename={path}")
+    here.capabilities("dirty-bitmaps")
+    (unnamed,) = (each["node-name"] for each in here("query-named-block-nodes") if each["drv"] == "file")
+    here("block-dirty-bitmap-add", node=unnamed, name="b")
+    here("migrate", uri="exec:cat > /dev/null")
+    here.until("failed")
+    why = f"Bitmap 'b' in a node with auto-generated name '{unnamed}' can't be migrated"
+    assert here.migration["error-desc"] == why
+
+
 @pytest.mark.parametrize("release", ["7.2", "11.1"])
 def test_a_bitmap_that_comes_too_late_stays(sides: Sides, tmp_path: Path, release: str) -> None:
     """One with a long name, that is, at both sides: nobody asks for it once the migration has begun."""
