@@ -28,18 +28,42 @@ def give_away(graph: BlockGraph) -> None:
     _let_go(graph, graph.newest_first())
 
 
+def give_away_all(graph: BlockGraph) -> None:
+    """Let go of all disks for a user who asks for that.
+
+    :raise Refusal: somebody keeps one of them; those that QEMU would have come to before that one are let go of.
+    """
+    users = [drive for node in graph.nodes.values() for drive in node.drives]
+    if not any(drive.keeps_active for drive in users):
+        give_away(graph)
+        return
+    users.sort(key=lambda drive: drive.number)
+    owned = [node for node in graph.nodes.values() if node.owned]
+    for node in dict.fromkeys([*(drive.node for drive in users if drive.node is not None), *owned]):
+        if not node.parents and not _give_away_below(graph, node):
+            raise Refusal("nodes-kept-active")
+
+
 def give_away_one(graph: BlockGraph, node: BlockNode) -> None:
     """Let go of a node, and of those below it that no other node has.
 
-    :raise Refusal: one that is active is on top of it.
+    :raise Refusal: one that is active is on top of it, or somebody keeps it or one below, and so those below that.
     """
     if any(not parent.inactive for parent in node.parents):
         raise Refusal("node-active-parent")
+    if not _give_away_below(graph, node):
+        raise Refusal("node-kept-active")
+
+
+def _give_away_below(graph: BlockGraph, node: BlockNode) -> bool:
+    """Let go of a node and those below it, down to one that somebody keeps; whether there is none."""
     found = [node]
     for each in found:
         below = (child for child in each.children.values() if child not in found)
         found += [child for child in below if all(parent.inactive or parent in found for parent in child.parents)]
-    _let_go(graph, found)
+    kept = next((at for at, each in enumerate(found) if any(drive.keeps_active for drive in each.drives)), len(found))
+    _let_go(graph, found[:kept])
+    return kept == len(found)
 
 
 def _let_go(graph: BlockGraph, wanted: Iterable[BlockNode]) -> None:

@@ -271,6 +271,11 @@ class Drive:
         return self.device is not None and self.node is not None and self.node.inactive
 
     @property
+    def keeps_active(self) -> bool:
+        """Whether its node cannot become another machine's, as long as it is there."""
+        return False
+
+    @property
     def does(self) -> int:
         """What it does with its node (`qmpd.block.files.READ` and its like)."""
         if (self._waits and not self.works) or self.only_holds:

@@ -89,6 +89,17 @@ def test_an_export_has_its_node_back_unless_it_lets_it_be(qmpd: VMFactory, tmp_p
         refused = "Export type does not support inactive exports"
         assert export("vhost-user-blk", **front, allow_inactive=True) == (refused, [False, False])
         assert export(writable=True) == ("", [True, True])
+        # Who may write to a node keeps it, but not what is on top.
+        assert monitor("block-export-add", type="nbd", id="v", node_name="df", writable=True) == {"return": {}}
+
+        def give(**arguments: str) -> tuple[str, list[str]]:
+            reply = monitor("blockdev-set-active", active=False, **arguments)
+            nodes = monitor("query-named-block-nodes")["return"]
+            return reply["error"]["desc"], [node["node-name"] for node in nodes if node["active"]]
+
+        assert give(node_name="d") == ("Failed to inactivate node: Operation not permitted", ["df"])
+        assert monitor("blockdev-set-active", active=True) == {"return": {}}
+        assert give() == ("Failed to inactivate all nodes: Operation not permitted", ["df"])
 
 
 # Jobs that refuse disks that are another machine's, and what the filter of each has below it.

@@ -67,6 +67,11 @@ class _User(Drive):
         return READ | (WRITE if self.writes else 0)
 
     @property
+    def keeps_active(self) -> bool:
+        """Who may write to it needs it."""
+        return self.writes and not self.keeps_inactive
+
+    @property
     def allows(self) -> int:
         """Others may do all but resize."""
         return ALL & ~RESIZE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block import iothreads
-from qmpd.block.activation import give_away, give_away_one, take_back, take_back_one
+from qmpd.block.activation import give_away_all, give_away_one, take_back, take_back_one
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, NAMES
@@ -63,7 +63,7 @@ def blockdev_set_active(system: System, session: Client, arguments: Arguments) -
 
     def act() -> object:
         if node is None:
-            take_back(graph) if arguments["active"] else give_away(graph)
+            take_back(graph) if arguments["active"] else give_away_all(graph)
         else:
             take_back_one(graph, node) if arguments["active"] else give_away_one(graph, node)
         return EMPTY
