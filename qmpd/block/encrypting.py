@@ -11,6 +11,7 @@ from qmpd.block.images.luks.header import create_luks, new_kind, read_luks, room
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.nodes import below
 from qmpd.block.pausing import away
+from qmpd.block.values import group
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode
 
 _METHODS = {layout.AES: "aes", layout.LUKS: "luks"}
-_PREFIX = "encrypt."
 
 
 def luks_content(node: BlockNode, graph: BlockGraph) -> Luks:
@@ -45,7 +45,7 @@ def unlock_qcow2(node: BlockNode, graph: BlockGraph, content: Qcow2Content) -> N
     :raise Refusal: its passphrase is not given, or another kind of encryption is.
     :raise ImageError: the header contradicts itself, or the passphrase does not open it.
     """
-    options = given(node.options)
+    options = group(node.options, "encrypt")
     wanted, method = options.get("format"), content.header.encryption
     if wanted is not None and wanted != _METHODS.get(method):
         raise MachineError(
@@ -58,15 +58,9 @@ def unlock_qcow2(node: BlockNode, graph: BlockGraph, content: Qcow2Content) -> N
     if content.header.luks is None:
         raise ImageError(f"Missing CRYPTO header for crypt method {method}", errno.EINVAL)
     offset, _ = content.header.luks
-    secret = passphrase(graph, options, _PREFIX)
+    secret = passphrase(graph, options, "encrypt.")
     header, cipher = away(lambda: _opened(content.file, offset, secret))
     content.encryption = header, cipher
-
-
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What options say of an image's encryption, flat or not."""
-    flat = {name.removeprefix(_PREFIX): value for name, value in options.items() if name.startswith(_PREFIX)}
-    return {**(options.get("encrypt") or {}), **flat}
 
 
 def passphrase(graph: BlockGraph, options: Mapping[str, Any], prefix: str) -> bytes:
@@ -95,6 +89,7 @@ def new_header(
     """How much room the header takes that QAPI's options describe, and what writes it.
 
     :raise Refusal: its passphrase is not given.
+    :raise ImageError: no new image is encrypted so.
     :raise NotModelled: it is encrypted in a way that is not known here.
     """
     kind = options.get("format", "luks")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
+from qmpd.block.values import group
 from qmpd.common.dictionary_order import in_order
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class BlockNode:
     @property
     def _key(self) -> dict[str, Any]:
         """Which secret opens a qcow2 image, as an option of its own; empty where none does."""
-        key = (self.options.get("encrypt") or {}).get("key-secret", self.options.get("encrypt.key-secret"))
+        key = group(self.options, "encrypt").get("key-secret")
         return {"encrypt.key-secret": key} if key is not None else {}
 
     @property

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _ON = ("on", "yes", "true", "y")
-
-
 _OFF = ("off", "no", "false", "n")
 
 
 def is_flag(text: object) -> bool:
     """Whether a text says that a flag is set, or that it is not."""
     return text in _ON or text in _OFF
+
+
+def group(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options of a group, which may be an object, or flat: `name.member`."""
+    prefix = f"{name}."
+    flat = {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}
+    return {**(options.get(name) or {}), **flat}
 
 
 def is_on(text: object) -> bool:

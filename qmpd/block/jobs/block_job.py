@@ -122,12 +122,14 @@ class BlockJob(Job):
 
     def hold(self, node: BlockNode, role: str) -> None:
         """Let nobody resize a node that it works on, which is its `role`; it reads and writes elsewhere."""
+        self._held.append(self.held(node, role, ALL & ~RESIZE))
+
+    def held(self, node: BlockNode, role: str, allowed: int) -> Drive:
+        """What lets others do no more with a node, which is its `role`."""
         label = f"{self.KIND} job '{self.identifier}'"
-        held = Drive(
-            "", label=label, stays=True, allowed=ALL & ~RESIZE, node=node, role=role, is_job=True, only_holds=True
-        )
-        node.drives.append(held)
-        self._held.append(held)
+        found = Drive("", label=label, stays=True, allowed=allowed, node=node, role=role, is_job=True, only_holds=True)
+        node.drives.append(found)
+        return found
 
     def let_go_holds(self) -> None:
         """Let others do with its nodes what they like."""

@@ -382,12 +382,10 @@ class Job(Asked):
 
     def _rest_of_life(self) -> Steps:
         """What is left of its work, where another process has begun with it."""
+        yield Sleep(None)
         if self.paused:
-            yield Sleep(None)
             self.paused = False
             self.enter(JobStatus.READY if self.state is JobStatus.STANDBY else JobStatus.RUNNING)
-        else:
-            yield Sleep(None)
         yield from self.run()
 
     def taken_over(self, links: Mapping[str, Any]) -> None:

@@ -88,13 +88,8 @@ class Stream(BlockJob):
         self.use(node, "active node")
         for each in self._copied():
             self.add_node(each)
-        label = f"{self.KIND} job '{options.identifier}'"
-        for each in self._copied():
-            # Nobody writes there before the job is dismissed.
-            user = Drive("", label=label, stays=True, allowed=READ | UNCHANGED, role="intermediate node", is_job=True,
-                         only_holds=True, node=each)  # fmt: skip
-            each.drives.append(user)
-            self._between.append(user)
+        # Nobody writes there before the job is dismissed.
+        self._between += [self.held(each, "intermediate node", READ | UNCHANGED) for each in self._copied()]
         self.paths = [("write", self._image), *(("read", each) for each in self._copied())]
         self.freeze([self._image, *self._copied()][:-1])
 
