@@ -91,7 +91,7 @@ def from_options(given: Mapping[str, str]) -> Accounting:
     """What the options of a drive say of its account."""
     return Accounting(
         is_on(given.get("stats-account-invalid", "on")), is_on(given.get("stats-account-failed", "on")),
-        [int(text) for text in intervals(given)],
+        [from_digits(text) for text in intervals(given)],
     )  # fmt: skip
 
 

@@ -104,7 +104,8 @@ def test_what_is_read_from_behind_is_copied(talk: Talk, qmpd: VMFactory, raw: Pa
 
 
 def test_the_account(talk: Talk, qmpd: VMFactory, raw: Path) -> None:
-    vm = drive(qmpd, f"file={raw},format=raw,stats-account-failed=off,stats-intervals.0=10,stats-intervals.1=60")
+    ten = "10".zfill(5000)
+    vm = drive(qmpd, f"file={raw},format=raw,stats-account-failed=off,stats-intervals.0={ten},stats-intervals.1=60")
     monitor = talk(vm)
 
     def told() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qmpd.block.files import FileStorage
+from qmpd.block.images.qcow2 import snapshot_table
+from qmpd.block.images.qcow2.image import Qcow2
 from tests.block.support import Monitor, disk
 
 if TYPE_CHECKING:
@@ -114,6 +118,28 @@ def test_internal_snapshots_are_found_by_qemu_img(qmpd: VMFactory, tmp_path: Pat
     assert _read(tmp_path / "base.qcow2", 0) == b"\2"
     _image(tmp_path, "snapshot", "-a", "first", "base.qcow2")
     assert _read(tmp_path / "base.qcow2", 0) == b"\1"
+
+
+@pytest.mark.parametrize("digits", [30, 5000])
+def test_after_an_id_that_is_no_number_of_64_bits_counting_begins_anew(
+    qmpd: VMFactory, tmp_path: Path, digits: int
+) -> None:
+    path = tmp_path / "base.qcow2"
+    _image(tmp_path, "create", "-q", "-f", "qcow2", path.name, "1M")
+    _image(tmp_path, "snapshot", "-c", "first", path.name)
+    with path.open("r+b") as file:
+        image = Qcow2(FileStorage(file.fileno()), read_only=False)
+        [first] = snapshot_table.read_snapshots(image)
+        snapshot_table.write_snapshots(image, [dataclasses.replace(first, identifier="9" * digits)])
+    shutil.copy(path, tmp_path / "other.qcow2")
+    with closing(Monitor(disk(qmpd, path).qmp_path)) as monitor:
+        assert monitor("blockdev-snapshot-internal-sync", device="n0", name="second") == {"return": {}}
+        monitor("quit")
+    _image(tmp_path, "snapshot", "-c", "second", "other.qcow2")
+
+    for name in (path.name, "other.qcow2"):
+        told = json.loads(_image(tmp_path, "info", "-U", "--output=json", name))
+        assert [(each["name"], each["id"][:9]) for each in told["snapshots"]] == [("first", "9" * 9), ("second", "0")]
 
 
 @pytest.mark.parametrize(("release", "passes"), [("5.2", 2), ("10.0", 2), ("11.1", 1)])

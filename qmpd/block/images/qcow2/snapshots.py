@@ -15,10 +15,12 @@ from qmpd.block.images.qcow2.giving_back import pass_on
 from qmpd.block.images.qcow2.mapping import Mapping, decode
 from qmpd.block.images.qcow2.snapshot_table import Snapshot, mapping_of, read_snapshots, write_snapshots
 from qmpd.block.images.qcow2.uses import change_table, change_use, mark_copied, mark_shared
-from qmpd.common.integers import is_digits
+from qmpd.common.integers import from_digits, is_digits
 
 if TYPE_CHECKING:
     from qmpd.block.images.qcow2.image import Qcow2
+
+_LARGEST = (1 << 64) - 1
 
 
 def find(snapshots: list[Snapshot], wanted: str) -> Snapshot | None:
@@ -28,9 +30,9 @@ def find(snapshots: list[Snapshot], wanted: str) -> Snapshot | None:
 
 
 def new_identifier(snapshots: list[Snapshot]) -> str:
-    """An id that is larger than those that there are."""
-    numbers = [int(each.identifier) for each in snapshots if is_digits(each.identifier)]
-    return str(max(numbers, default=0) + 1)
+    """An id that is larger than those that there are; as QEMU counts, behind the largest of 64 bits comes 0."""
+    numbers = [min(from_digits(each.identifier), _LARGEST) for each in snapshots if is_digits(each.identifier)]
+    return str(max(numbers, default=0) + 1 & _LARGEST)
 
 
 def take(
