@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -354,18 +353,17 @@ class GuestControl(DiskGuest):
         expand: bool = False,
     ) -> None:
         """Answer from now on to what is typed at a character device and has this regular expression in it."""
-        from qmpd.guest.script import Rule, Step
+        from qmpd.guest.script import Step, expectation
 
         try:
-            if not match or re.compile(match).search("") is not None:
-                raise ControlError("'match' is a regular expression that matches more than nothing")
             delay = nanoseconds(after)
-        except re.error as error:
-            raise ControlError(f"'match': {error}") from None
         except ValueError as error:
             raise ControlError(f"'after': {error}") from None
-        step = Step(chardev, say.encode(), delay, GuestAction(do))
-        self._guest.have_console().expect(Rule(step, match, "", once, expand))
+        try:
+            rule = expectation(Step(chardev, say.encode(), delay, GuestAction(do)), match, once=once, expand=expand)
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+        self._guest.have_console().expect(rule)
 
     @command("guest-inject-nmi")
     def inject_nmi(self) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qmpd.system.disks import Disks
 
 _SECTOR = 512
+_PATTERN = 0xCD
 _MOST = 64 << 20
 _SHOWN = 4096
 _MOMENT = 0.002
@@ -85,7 +86,7 @@ class DiskGuest(Group):
 
     @command("guest-write")
     def write(
-        self, device: str | None = None, offset: Size = 0, length: Size = _SECTOR, pattern: Address = 0xCD,
+        self, device: str | None = None, offset: Size = 0, length: Size = _SECTOR, pattern: Address = _PATTERN,
         zeroes: bool = False, unmap: bool = False, chardev: str | None = None, data: str | None = None,
     ) -> DiskResult:  # fmt: skip
         """Write bytes that are all `pattern`, or zeros that need not be written (`zeroes`), to a disk.
@@ -93,10 +94,12 @@ class DiskGuest(Group):
         Or say `data` through a character device, by its id; without one through the first serial port.
         """
         if data is not None:
-            if device is not None:
+            if device is not None or (offset, length, pattern, zeroes, unmap) != (0, _SECTOR, _PATTERN, False, False):
                 raise ControlError("'data' goes to a character device, 'pattern' to a disk")
             self._say(chardev or "", data)
             return DiskResult("done")
+        if chardev is not None:
+            raise ControlError("'chardev' takes 'data'")
         if device is None:
             raise ControlError("Parameter 'device' is missing")
         begin, count = _place(offset, length)
@@ -150,7 +153,7 @@ class DiskGuest(Group):
     @command("guest-start-load")
     def start_load(
         self, device: str, rate: Size = 1 << 20, length: Size = 65536, offset: Size = 0, area: Size | None = None,
-        count: int | None = None, pattern: Address = 0xCD,
+        count: int | None = None, pattern: Address = _PATTERN,
     ) -> LoadState:  # fmt: skip
         """Write `rate` bytes a second of the machine's time to a disk, `length` at once, until told to end.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -47,5 +46,5 @@ def read(path: str) -> tuple[str, Script]:
         raise ValueError(f"{path}: {where.lstrip('.') or 'file'}: {fault.message}")
     try:
         return text, load(text)
-    except (ValueError, re.error) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

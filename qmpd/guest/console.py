@@ -5,14 +5,14 @@ All of it goes with the machine's own time: a guest that is stopped prints nothi
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.guest.firmware_text import boot, greeting
-from qmpd.guest.script import Rule, Script, Step
+from qmpd.guest.script import Rule, Script, Step, compiled
 from qmpd.machine.blueprint import GuestAction
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Hashable, Mapping
 
     from qmpd.chardev.front_ends import FrontEnd
@@ -183,7 +183,7 @@ class Console:
         for rule in self._rules:
             if not rule.match or self._place.label(rule.step.chardev) != label:
                 continue
-            match = re.search(rule.match.encode().decode("latin-1"), text)
+            match = compiled(rule.match).search(text)
             if match is None or match.end() == 0:
                 continue
             del heard[: match.end()]

@@ -56,6 +56,40 @@ class Script:
     agent: Mapping[str, Any] = field(default_factory=dict)
 
 
+def compiled(match: str) -> re.Pattern[str]:
+    """The pattern of a rule, which finds the bytes of its text, each as one character.
+
+    :raise ValueError: it is no regular expression.
+    """
+    try:
+        return re.compile(_bytes(match))
+    except re.error as error:
+        raise ValueError(f"'match': {error}") from None
+
+
+def expectation(step: Step, match: str, *, once: bool, expand: bool) -> Rule:
+    """A rule that answers to what is typed.
+
+    :raise ValueError: `match` is no pattern, or matches nothing at all, or has no groups as what is said wants them.
+    """
+    pattern = compiled(match)
+    if not match or pattern.search("") is not None:
+        raise ValueError("'match' is a regular expression that matches more than nothing")
+    if expand:
+        # The same groups, with nothing in them.
+        nothing = re.compile(f"{_bytes(match)}\n|").search("")
+        try:
+            if nothing is not None:
+                nothing.expand(step.say.decode("latin-1"))
+        except (re.error, IndexError) as error:
+            raise ValueError(f"'say': {error}") from None
+    return Rule(step, match, "", once, expand)
+
+
+def _bytes(text: str) -> str:
+    return text.encode().decode("latin-1")
+
+
 def nanoseconds(text: str | float) -> int:
     """A time as the file has it: seconds, or text with a unit.
 
@@ -70,15 +104,16 @@ def nanoseconds(text: str | float) -> int:
 def load(text: str) -> Script:
     """The script that this content of a file makes, which is what the schema wants.
 
-    :raise ValueError: a time is none.
-    :raise re.error: a pattern is none.
+    :raise ValueError: a time or a pattern is none.
     """
     content = tomllib.loads(text)
     options = tuple((name, _option(value)) for name, value in content.get("guest", {}).items())
     if any(name == "script" for name, _ in options):
         raise ValueError("guest.script: a script has no other")
-    rules = [_rule(each, event=each["event"]) for each in content.get("on", ())]
-    rules += [_rule(each, match=each["match"]) for each in content.get("expect", ())]
+    rules = [Rule(_step(each), "", each["event"], each.get("once", False)) for each in content.get("on", ())]
+    for each in content.get("expect", ()):
+        once, expand = each.get("once", False), each.get("expand", False)
+        rules.append(expectation(_step(each), each["match"], once=once, expand=expand))
     echoes = frozenset(content.get("console", {}).get("echo", ()))
     return Script(options, tuple(rules), echoes, content.get("agent", {}))
 
@@ -87,10 +122,8 @@ def _option(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
-def _rule(entry: Mapping[str, Any], *, match: str = "", event: str = "") -> Rule:
-    re.compile(match)
+def _step(entry: Mapping[str, Any]) -> Step:
     action = GuestAction(entry.get("do", "none"))
     say = entry.get("say", "").encode()
-    step = Step(entry.get("chardev", ""), say, nanoseconds(entry.get("after", 0)), action)
-    return Rule(step, match, event, entry.get("once", False), entry.get("expand", False))
+    return Step(entry.get("chardev", ""), say, nanoseconds(entry.get("after", 0)), action)
 

@@ -119,6 +119,8 @@ def test_examples_are_what_the_schema_wants(example: str) -> None:
     [
         ("[[on]]\nevent='birth'", "on[0].event: 'birth' is not one of"),
         ("[[expect]]\nmatch='('", "missing ), unterminated subpattern"),
+        ("[[expect]]\nmatch='x*'", "matches more than nothing"),
+        ("[[expect]]\nmatch='(x)'\nsay='\\2'\nexpand=true", "'say': invalid group reference 2"),
         ("[guest]\nscript='other'", "a script has no other"),
         ("[guest]\nboot-tim='1s'", "Invalid parameter 'boot-tim'"),
         ("nonsense", "Expected '=' after a key"),
@@ -145,9 +147,17 @@ async def test_a_ring_has_what_the_guest_says(tmp_path: Path) -> None:
             await control("guest-write", data="x")
         with pytest.raises(Refused, match="'device' is missing"):
             await control("guest-write")
+        for wrong in ({"device": "d"}, {"pattern": 1}, {"zeroes": True}):
+            with pytest.raises(Refused, match="'pattern' to a disk"):
+                await control("guest-write", chardev="r", data="x", **wrong)
+        with pytest.raises(Refused, match="'chardev' takes 'data'"):
+            await control("guest-write", chardev="r", device="d")
         for pattern in ("", "(", "x*"):
             with pytest.raises(Refused, match="'match'"):
                 await control("console-expect", match=pattern)
+        for said in ("\\1", "\\g<x>", "\\g<", "\\q"):
+            with pytest.raises(Refused, match="'say': "):
+                await control("console-expect", match="x", say=said, expand=True)
 
 
 async def test_ctrl_alt_delete_reboots(tmp_path: Path) -> None:
