@@ -16,10 +16,10 @@ from qmpd.block.images.errors import text as error_text
 from qmpd.block.nodes import Drive
 from qmpd.block.requests import Request, account, carry_out
 from qmpd.common.refusals import Refusal, Worded
-from qmpd.human import qemu_io_empty
 from qmpd.human import qemu_io_words as words
 from qmpd.human.qemu_io_words import Wrong
 from qmpd.machine.errors import MachineError
+from qmpd.monitor.commands.block import find_drive
 from qmpd.schedule.schedule import Time
 from qmpd.system.deferred import Deferred
 
@@ -46,8 +46,9 @@ def qemu_io(system: System, line: Line) -> Deferred:
     name = line.required("block device name")
     text = line.required()
     line.end()
-    drive = qemu_io_empty.find(system, name, by_device=by_device)
-    node = system.inventory.backends.block.find_node(name) if drive is None else drive.node
+    graph = system.inventory.backends.block
+    drive = find_drive(system, {"id": name}) if by_device else graph.drive(name)
+    node = graph.find_node(name) if drive is None else drive.node
     said: list[str] = []
     later = Deferred(lambda: "".join(said))
 
@@ -56,16 +57,12 @@ def qemu_io(system: System, line: Line) -> Deferred:
         later.ready()
 
     # What was replied before is written before this prints.
-    if node is None:
-        assert drive is not None
-        begin = partial(qemu_io_empty.begin, system, drive, text.split(), tell)
-    else:
-        begin = partial(system.disks.apart.do, partial(_begin, system, drive, node, text.split(), tell))
+    begin = partial(system.disks.apart.do, partial(_begin, system, drive, node, text.split(), tell))
     system.machine.later(lambda: system.when_output_is_out(begin))
     return later
 
 
-def _begin(system: System, drive: Drive | None, node: BlockNode, given: list[str], tell: Tell) -> None:
+def _begin(system: System, drive: Drive | None, node: BlockNode | None, given: list[str], tell: Tell) -> None:
     """Begin a command; what the monitor says in the end is told."""
     command = words.find(given[0]) if given else None
     session = _Session(system, drive, node, tell)
@@ -86,20 +83,30 @@ def _begin(system: System, drive: Drive | None, node: BlockNode, given: list[str
 
 
 class _Session:
-    """One command at work: `say` prints, `tell` is what the monitor says when it has ended."""
+    """One command at work: `say` prints, `tell` is what the monitor says when it has ended.
 
-    def __init__(self, system: System, drive: Drive | None, node: BlockNode, tell: Tell) -> None:
+    `node` is None where nothing is in the drive.
+    """
+
+    def __init__(self, system: System, drive: Drive | None, node: BlockNode | None, tell: Tell) -> None:
         self._system = system
         self._tell = tell
         self._held: Drive | None = None
         self._drive = drive
-        self._node = node
+        self._medium = node
         # The node that it uses as no drive's: who comes to one or leaves it pauses jobs for a moment.
         self._came_to = node if drive is None else None
         if drive is None:
             system.inventory.backends.block.changed()
         # What is said while others read and write, to be printed when they have done so.
         self._waiting: list[str] | None = None
+
+    @property
+    def _node(self) -> BlockNode:
+        """:raise OSError: nothing is in the drive."""
+        if self._medium is None:
+            raise OSError(errno.ENOMEDIUM, error_text(errno.ENOMEDIUM))
+        return self._medium
 
     def say(self, text: str) -> None:
         """Print something."""
@@ -113,6 +120,8 @@ class _Session:
 
         :raise Refusal: the node is read-only, or another user does not allow it.
         """
+        if self._medium is None:
+            return
         # QEMU stops with a failed assertion where an image is still another machine's.
         if self._node.read_only or self._node.inactive:
             raise Worded("Block node is read-only")
@@ -139,12 +148,15 @@ class _Session:
         """Execute a command; where it reads or writes the monitor waits for it."""
         found = words.parse(command, given)
         quick: Callable[[words.Words], str | None] | None = getattr(self, f"_{command.name}", None)
+        work: Any = None if quick is not None else getattr(self, f"_do_{command.name}")(found)
+        if self._medium is None and self._drive is not None and command.name in words.MISSED:
+            self.end(words.MISSED[command.name].format(name=self._drive.name))
+            return
         if quick is not None:
             said = quick(found)
             if said is not None:
                 self.end(said)
             return
-        work = getattr(self, f"_do_{command.name}")(found)
         if command.name in ("aio_read", "aio_write") and not self._ends_with_it():
             self._system.disks.executor.do(work, lambda outcome: self._let_go())
             self._tell("")
@@ -193,7 +205,10 @@ class _Session:
         return ""
 
     def _length(self, given: words.Words) -> str:
-        self.say(words.size(self._node.virtual_size) + "\n")
+        try:
+            self.say(words.size(self._node.virtual_size) + "\n")
+        except OSError as error:
+            self.say(f"getlength: {error.strerror}\n")
         return ""
 
     def _info(self, given: words.Words) -> str:
@@ -216,18 +231,20 @@ class _Session:
 
     def _aio_flush(self, given: words.Words) -> None:
         def work() -> None:
-            node = self._node
-            if node.port is not None:
-                node.port.flush()
+            self._flush_node()
             self._count(Request("flush"), 0)
 
         self._wait(work)
+
+    def _flush_node(self) -> None:
+        if self._medium is not None and self._medium.port is not None:
+            self._medium.port.flush()
 
     def _debugger(self) -> BlkDebug | None:
         from qmpd.block.drivers.blkdebug import BlkDebug
         from qmpd.block.drivers.table import DRIVERS
 
-        node: BlockNode | None = self._node
+        node = self._medium
         while node is not None:
             if isinstance(node.content, BlkDebug):
                 return node.content
@@ -237,9 +254,9 @@ class _Session:
     def _break(self, given: words.Words) -> str:
         debugger = self._debugger()
         if debugger is None:
-            self.say(f"Could not set a breakpoint: {error_text(errno.ENOTSUP)}\n")
+            self.say(f"Could not set breakpoint: {error_text(errno.ENOTSUP)}\n")
         elif not debugger.add_break(*given.arguments):
-            self.say(f"Could not set a breakpoint: {error_text(errno.ENOENT)}\n")
+            self.say(f"Could not set breakpoint: {error_text(errno.ENOENT)}\n")
         return ""
 
     def _remove_break(self, given: words.Words) -> str:
@@ -349,11 +366,12 @@ class _Session:
 
     def _do_aio_read(self, given: words.Words) -> Callable[[], None]:
         if "i" in given.options:
-            return self._invalid("rd")
+            return self._invalid("rd", "read")
         return self._do_read(given, name="aio_read")
 
-    def _invalid(self, kind: str) -> Callable[[], None]:
+    def _invalid(self, kind: str, name: str) -> Callable[[], None]:
         """A request that the device itself refuses: it is counted, and nothing else."""
+        self.say(f"injecting invalid {name} request\n")
         if self._drive is not None:
             key = f"invalid_{kind}_operations"
             self._drive.statistics[key] = self._drive.statistics.get(key, 0) + 1
@@ -368,7 +386,7 @@ class _Session:
         pattern = words.byte(options["P"]) if "P" in options else _DEFAULT_PATTERN
         data = None
         if "s" in options:
-            data = self._source(options["s"], count)
+            data = words.source(options["s"], count)
         kind = "zero" if "z" in options else "write"
         request = Request(kind, offset, count, 0 if "z" in options else pattern, data, unmap="u" in options)
         request.through = "f" in options or (self._drive is not None and not self._drive.caches)
@@ -401,21 +419,9 @@ class _Session:
         if "b" in options:
             raise Wrong("qmpd does not model qemu-io's -b\n")
 
-    @staticmethod
-    def _source(path: str, count: int) -> bytes:
-        from qmpd.block.files import read_bytes
-
-        try:
-            content = read_bytes(path, count)
-        except OSError as error:
-            raise Wrong(f"{path}: {error.strerror}\n") from None
-        if not content:
-            raise Wrong(f"{path}: file is empty\n")
-        return (content * (count // len(content) + 1))[:count]
-
     def _compressed(self, offset: int, pattern: int, count: int) -> bool:
-        write = getattr(self._node.content, "write_compressed", None)
         try:
+            write = getattr(self._node.content, "write_compressed", None)
             if write is None:
                 raise OSError(errno.ENOTSUP, error_text(errno.ENOTSUP))
             write(offset, bytes([pattern]) * count)
@@ -429,7 +435,7 @@ class _Session:
 
     def _do_aio_write(self, given: words.Words) -> Callable[[], None]:
         if "i" in given.options:
-            return self._invalid("wr")
+            return self._invalid("wr", "write")
         return self._do_write(given, name="aio_write")
 
     def _do_discard(self, given: words.Words) -> Callable[[], None]:
@@ -445,11 +451,7 @@ class _Session:
         return work
 
     def _do_flush(self, given: words.Words) -> Callable[[], None]:
-        def work() -> None:
-            if self._node.port is not None:
-                self._node.port.flush()
-
-        return work
+        return self._flush_node
 
     def _do_truncate(self, given: words.Words) -> Callable[[], None]:
         if len(given.arguments) != 1:

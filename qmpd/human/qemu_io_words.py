@@ -49,7 +49,7 @@ COMMANDS = (
     Command("help", 0, 1, "", "[command]", "help for one or all commands"),
     Command("info", 0, 0, "", "", "prints information about the current file"),
     Command("length", 0, 0, "", "", "gets the length of the current file"),
-    Command("map", 0, 1, "", "", "prints the allocated areas of a file"),
+    Command("map", 0, 0, "", "", "prints the allocated areas of a file"),
     Command(
         "read", 2, None, "abCl:pP:qs:v", "[-abCqv] [-P pattern [-s off] [-l len]] off len",
         "reads a number of bytes at a specified offset",
@@ -63,7 +63,7 @@ COMMANDS = (
     Command("resume", 1, 1, "", "tag", "resumes the request tagged as tag"),
     Command("sigraise", 1, 1, "", "signal", "raises a signal"),
     Command("sleep", 1, 1, "", "", "waits for the given value in milliseconds"),
-    Command("truncate", 1, None, "m:", "[-m prealloc_mode] off", "truncates the current file at the given offset"),
+    Command("truncate", 1, 3, "m:", "[-m prealloc_mode] off", "truncates the current file at the given offset"),
     Command("wait_break", 1, 1, "", "tag", "waits for the suspension of a request"),
     Command(
         "write", 2, None, "bcCfnpP:qs:uz", "[-bcCfnquz] [-P pattern | -s source_file] off len",
@@ -74,6 +74,14 @@ COMMANDS = (
         "writes a number of bytes at a specified offset",
     ),
 )  # fmt: skip
+
+
+_EMPTY = "Error: Device '{name}' has no medium\n"
+MISSED = {
+    "map": "Failed to query image length: No medium found\n", "truncate": "No medium inserted\n",
+    "alloc": _EMPTY, "info": _EMPTY, "reopen": _EMPTY, "wait_break": _EMPTY,
+}  # fmt: skip
+"""What the monitor says where nothing is in the drive.  QEMU ends in `_EMPTY`'s cases, or waits for ever."""
 
 
 def find(name: str) -> Command | None:
@@ -102,7 +110,7 @@ def parse(command: Command, words: Sequence[str]) -> Words:
     """
     if len(words) < command.least or (command.most is not None and len(words) > command.most):
         raise Wrong(f"bad argument count {len(words)} to {command.name}, expected {_expected(command)}\n")
-    if command.most is not None:
+    if not command.options:
         return Words({}, list(words))
     options: dict[str, str] = {}
     arguments: list[str] = []
@@ -155,6 +163,22 @@ def number(text: str) -> int:
     if value > _LARGEST:
         raise Wrong(f"Parsing error: argument too large -- {text}\n")
     return value
+
+
+def source(path: str, count: int) -> bytes:
+    """So many bytes of a file, which is repeated where it is shorter.
+
+    :raise Wrong: it cannot be read, or is empty.
+    """
+    from qmpd.block.files import read_bytes
+
+    try:
+        content = read_bytes(path, count)
+    except OSError as error:
+        raise Wrong(f"{path}: {error.strerror}\n") from None
+    if not content:
+        raise Wrong(f"{path}: file is empty\n")
+    return (content * (count // len(content) + 1))[:count]
 
 
 def byte(text: str) -> int:

@@ -95,6 +95,39 @@ def test_what_is_printed(qmpd: VMFactory, image: Path, talk: Callable[[Any], Tal
     assert "No errors were found" in qemu_img("check", image)
 
 
+MISSED = (
+    ("", ""),
+    ("read", "bad argument count 0 to read, expected at least 2 arguments\n"),
+    ("read x 512", "Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- x\n"),
+    ("read 0 512", "read failed: No medium found\n"),
+    ("aio_read 0 512", "readv failed: No medium found\n"),
+    ("aio_write -i 0 512", "injecting invalid write request\n"),
+    ("write -u 0 512", "-u requires -z to be specified\n"),
+    ("write -c 0 64k", "write failed: No medium found\n"),
+    ("discard 0 512", "discard failed: No medium found\n"),
+    ("length", "getlength: No medium found\n"),
+    ("map 5", "bad argument count 1 to map, expected 0 arguments\n"),
+    ("truncate 5 6 7 8", "bad argument count 4 to truncate, expected between 1 and 3 arguments\n"),
+    ("truncate x", "Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- x\n"),
+    ("break a b", "Could not set breakpoint: Operation not supported\n"),
+    ("flush", ""),
+    ("aio_flush", ""),
+    ("sleep 1", ""),
+)
+TOLD = (
+    ("map", "Failed to query image length: No medium found\n"),
+    ("truncate 512", "No medium inserted\n"),
+    ("info", "Error: Device 'n0' has no medium\n"),
+)
+
+
+def test_what_is_printed_of_a_drive_that_nothing_is_in(qmpd: VMFactory, talk: Callable[[Any], Talk]) -> None:
+    vm = qmpd(command_line=["-nodefaults", "-drive", "if=none,id=n0"])
+    say = talk(vm)
+    assert [(line, say(line)) for line, _ in MISSED] == list(MISSED)
+    assert [(line, say.monitor.human(f'qemu-io n0 "{line}"')) for line, _ in TOLD] == list(TOLD)
+
+
 @needs_qemu_img
 def test_compressed_writes(qmpd: VMFactory, image: Path, talk: Callable[[Any], Talk]) -> None:
     vm = disk(qmpd, image, device="pvpanic")
@@ -118,7 +151,7 @@ def test_a_request_is_held(qmpd: VMFactory, image: Path, talk: Callable[[Any], T
     say = talk(vm)
     say("write -P 1 0 64k")
     assert say("break write_aio A") == ""
-    assert say("break nope A") == "Could not set a breakpoint: No such file or directory\n"
+    assert say("break nope A") == "Could not set breakpoint: No such file or directory\n"
     assert say("aio_write -P 2 0 64k") == ""
     assert say("wait_break A") == ""
     assert "verification" not in say("read -P 1 0 64k"), "others go on meanwhile"
