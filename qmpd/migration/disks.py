@@ -121,9 +121,7 @@ class Arriving:
 
         :raise BadStream: it is of no disk of this machine.
         """
-        self._disks.write(
-            str(value["name"]), int(value["at"]), int(value["length"]), bytes(value["data"]), self._written
-        )
+        self._disks.write(value["name"], value["at"], value["length"], value["data"], self._written)
         self._unwritten += 1
 
     def _written(self, error: str | None) -> None:

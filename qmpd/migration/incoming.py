@@ -40,6 +40,14 @@ NAME = "incoming migration"
 """What it is called among a machine's activities."""
 _S = MigrationStatus
 _PAGES, _START, _SWITCH, _RUN, _LAST, _RECOVER = "pages", "start", "switch", "run", "last", "recover"
+_MEMBERS: Mapping[str, Mapping[str, type]] = {
+    _START: {"machine": dict, "answers": bool, "channels": int, "disks": list},
+    _SWITCH: {"state": str},
+    disks.SECTION: {"name": str, "at": int, "length": int, "data": bytes},
+}
+"""What sections have to have that are read here."""
+_NOT_SAID = {"channels": 0, "disks": list[str]()}
+"""What the first section may leave out."""
 
 
 class Incoming(Activity[MigrationStatus]):
@@ -202,6 +210,10 @@ class Incoming(Activity[MigrationStatus]):
     def _take(self, name: str, value: Any) -> None:
         if name == _PAGES or self.is_over:
             return
+        if name == _START and isinstance(value, dict):
+            value = {**_NOT_SAID, **value}
+        if name in _MEMBERS:
+            stream.check(name, value, _MEMBERS[name])
         if name == _START:
             self._start = value
             self._check_start()
@@ -209,7 +221,7 @@ class Incoming(Activity[MigrationStatus]):
         elif name == disks.SECTION:
             self._disks.take(value)
         elif name == _SWITCH:
-            self._was = str(value["state"])
+            self._was = value["state"]
             self._load()
             self._answer("loaded")
         elif name == _RUN:
@@ -236,8 +248,8 @@ class Incoming(Activity[MigrationStatus]):
         if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
             raise BadStream("RAM postcopy is disabled but have 16 byte advise")
         self._side.check_kind(self._start["machine"])
-        self._disks.check(map(str, self._start.get("disks", ())))
-        channels, come = further.multifd(self._side), int(self._start.get("channels", 0))
+        self._disks.check(map(str, self._start["disks"]))
+        channels, come = further.multifd(self._side), self._start["channels"]
         is_late = self._side.course.channels_late
         if self._start["answers"] and come != channels and not is_late:
             raise BadStream(f"{come} channels of multifd were expected to be {channels}")
@@ -249,6 +261,8 @@ class Incoming(Activity[MigrationStatus]):
     # Arriving
 
     def _load(self) -> None:
+        if self._was not in list(RunState):
+            raise BadStream(f"invalid parameter value: {self._was}")
         self._side.put_state(self._sections)
         self._sections = {}
         self._loaded = True

@@ -77,6 +77,15 @@ def whole(state: Mapping[str, Any], before: str) -> bytes:
     return b"".join(section(name, value, packed=False) for name, value in sections.items())
 
 
+def check(name: str, value: Any, members: Mapping[str, type]) -> None:
+    """See whether a section that has come has these members, each of its type.
+
+    :raise BadStream: it has not.
+    """
+    if not isinstance(value, dict) or not all(isinstance(value.get(each), kind) for each, kind in members.items()):
+        raise BadStream(f"section '{name}' is damaged")
+
+
 END = b"\0"
 """What a stream ends with."""
 

@@ -110,7 +110,9 @@ def check(system: System, sections: Mapping[str, Any]) -> None:
     check_kind(system, sections["machine"])
     known = dict(_devices(system))
     received = sections["devices"].get("devices")
-    if not isinstance(received, list) or any(not isinstance(each, list) or len(each) != 2 for each in received):
+    if not isinstance(received, list) or any(
+        not isinstance(each, list) or [type(part) for part in each] != [str, str] for each in received
+    ):
         raise BadStream("section 'devices' is damaged")
     for path, driver in received:
         if known.pop(path, None) != driver:

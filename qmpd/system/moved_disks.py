@@ -121,9 +121,17 @@ def put_bitmaps(
 
     That is told, and the machine goes on without them, as QEMU's does.
 
-    :raise BadStream: a node has a bitmap of that name.
+    :raise BadStream: a node has a bitmap of that name, or these are none.
     """
-    graph = inventory.backends.block
+    try:
+        _put_bitmaps(inventory.backends.block, bitmaps, mappings, complain)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BadStream(f"error while loading state: {error!r}") from None
+
+
+def _put_bitmaps(
+    graph: BlockGraph, bitmaps: Sequence[Any], mappings: Mappings, complain: Callable[[str], None]
+) -> None:  # fmt: skip
     for called, plain in bitmaps:
         try:
             own, name, transform = bitmap_names.inward(mappings, called, plain["name"])
