@@ -36,6 +36,9 @@ class Blockers(Protocol):
     def left(self, node: BlockNode) -> None:
         """Somebody uses a node no more: what goes on there ends or pauses for a moment."""
 
+    def hindrance(self) -> str | None:
+        """Why what goes on cannot be carried to another process; None where it can."""
+
     def quiet(self, node: BlockNode) -> None:
         """What goes on at a node ends or pauses for a moment, as somebody leaves it."""
 

@@ -68,7 +68,9 @@ def has_jobs(system: System) -> bool:
 def jobs_at_rest(system: System) -> Iterator[str | None]:
     """Have jobs begin with nothing meanwhile, so that they can be carried; gives why they cannot be, or None."""
     if not has_jobs(system):
-        yield None
+        # Those that were there may have left something behind.
+        blockers = None if system.built is None else system.built.backends.block.blockers
+        yield None if blockers is None else blockers.hindrance()
         return
     jobs = system.jobs
     jobs.rest()

@@ -208,3 +208,17 @@ async def test_a_mirror_that_is_ready_stays_so(tmp_path: Path, release: str) -> 
     content = (tmp_path / "t.raw").read_bytes()
     assert content == (tmp_path / "s.raw").read_bytes()
     assert content[5 * MIB : 6 * MIB] == b"\7" * MIB
+
+
+async def test_a_source_that_stays_drained_keeps_its_machine(tmp_path: Path) -> None:
+    """Nobody could tell the next process that jobs there pause for good, until the node is gone."""
+    async with running(tmp_path, *prepare(tmp_path), release="5.2") as server:
+        client = await connected(server, tmp_path)
+        failed = await client.call("drive-backup", device="s", target=str(tmp_path / "no" / "x"), sync="full")
+        assert "error" in failed
+        await client.prepare()
+        told = await client.call("live-update-commit", timeout=20_000)
+        assert told["error"]["desc"].endswith("a source stays drained whose backup has failed")
+        await client.returned("blockdev-del", **{"node-name": "s"})
+        assert await client.returned("live-update-commit", timeout=20_000) == {}
+        await leave(server, client)

@@ -249,13 +249,16 @@ class Jobs:
 
     def leave_drained(self, drain: Drain, node: BlockNode) -> None:
         """A node stays as quiet as a drain has made it, and what comes to work there pauses; once is enough."""
-        here = set(self.graph.nodes.values())
-        for gone in [each for each in self._forgotten if each not in here]:
-            self.end_drain(self._forgotten.pop(gone))
+        self._end_drains_of_gone()
         if node in self._forgotten:
             self.end_drain(drain)
         else:
             self._forgotten[node] = drain
+
+    def _end_drains_of_gone(self) -> None:
+        here = set(self.graph.nodes.values())
+        for gone in [each for each in self._forgotten if each not in here]:
+            self.end_drain(self._forgotten.pop(gone))
 
     def drain_all(self, times: int = 1) -> None:
         """Have all that is going on end, or pause, for a moment (`bdrv_drain_all`)."""
@@ -293,6 +296,7 @@ class Jobs:
 
     def hindrance(self) -> str | None:
         """Why jobs cannot be carried to another process, but for each one's own reasons; None where they can."""
+        self._end_drains_of_gone()
         return "a source stays drained whose backup has failed" if self._forgotten else None
 
     def drain_as_plain(self, drain: Drain) -> list[list[str]]:
