@@ -215,6 +215,8 @@ def _chardevs(command: str) -> Found:
     with Program(command, OPTIONS[NO_MACHINE]) as program:
         line = {"command-line": "drive_del no-such-thing"}
         found["drive_errors_marked"] = program.client.ask("human-monitor-command", line).result.startswith("Error: ")
+    with Program(command, [*OPTIONS[NO_MACHINE], "-chardev", "null,id=zqdevice,mux=on"]) as program:
+        found["multiplexers_always_busy"] = program.client.ask("chardev-remove", {"id": "zqdevice"}).value is None
     return found
 
 

@@ -15,11 +15,13 @@ class Chardev:
 
     `connected_address` is what a listening socket is called while it has a client, where that is another name.
     `held`: it has a client, though no monitor talks through it.  `kind` is what `chardev-add` calls its backend, empty
-    where a monitor was asked for in qmpd's own way; `ring` is what it keeps, None where it keeps nothing.
+    where a monitor was asked for in qmpd's own way; `ring` is what it keeps, None where it keeps nothing; `base` is the
+    device below a multiplexer, empty for other kinds.
     """
 
     __slots__ = (
-        "address", "connected_address", "frontend_open", "held", "kind", "label", "listening", "ring", "yankable",
+        "address", "base", "connected_address", "frontend_open", "held", "kind", "label", "listening", "ring",
+        "yankable",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +35,7 @@ class Chardev:
         held: bool = False,
         kind: str = "",
         ring: Ring | None = None,
+        base: str = "",
     ) -> None:
         self.label = label
         self.address = address
@@ -43,6 +46,7 @@ class Chardev:
         self.held = held
         self.kind = kind
         self.ring = ring
+        self.base = base
 
     def take(self) -> list[object]:
         """All of it as plain data."""

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+MUX = "mux"
+"""The kind of a device that is shared, and what query-chardev calls it."""
+
 MOST = 4
 """Users that a device may have."""
 

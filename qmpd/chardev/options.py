@@ -70,6 +70,11 @@ def new_backend(label: str | None, options: Options, around: Surroundings, rules
     return {"type": kind, "data": {**common, **data}}
 
 
+def is_shared(options: Options) -> bool:
+    """Whether a list of options asks for a multiplexer on the device that it describes (`mux=on`)."""
+    return "mux" in options and boolean_of(options["mux"])
+
+
 def _needed(options: Options, key: str, code: str) -> str:
     if key not in options:
         raise Refusal(code)

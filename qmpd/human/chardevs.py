@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmpd.chardev.options import new_backend
-from qmpd.common.refusals import Refusal
+from qmpd.chardev.options import is_shared, new_backend
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.human.asking import call, execute, read_options
 from qmpd.system import chardevs
 
 if TYPE_CHECKING:
+    from qmpd.chardev.options import Backend
     from qmpd.human.asking import Part
     from qmpd.human.line import Line
     from qmpd.option_language.groups import Entry
@@ -29,6 +30,14 @@ def _read(system: System, text: str) -> tuple[Entry | None, list[str]]:
         return None, [*said, words.message(error), *words.hint(error)]
 
 
+def _backend(system: System, label: str | None, entry: Entry, around: chardevs.Surroundings) -> Backend:
+    """:raise Refusal: there is none like that."""
+    values = entry.values()
+    if is_shared(values):
+        raise NotModelled(chardevs.LATE_MULTIPLEXERS)
+    return new_backend(label, values, around, system.release.behaviour)
+
+
 def _add(system: System, line: Line) -> str:
     text = line.required()
     line.end()
@@ -38,7 +47,7 @@ def _add(system: System, line: Line) -> str:
     around = chardevs.Surroundings(system, said.append)
     words = system.release.refusals
     try:
-        backend = new_backend(entry.identifier, entry.values(), around, system.release.behaviour)
+        backend = _backend(system, entry.identifier, entry, around)
         assert entry.identifier is not None
         chardevs.add(system, entry.identifier, backend, around, line.monitor)
     except Refusal as error:
@@ -54,7 +63,7 @@ def _change(system: System, line: Line) -> str:
     around = chardevs.Surroundings(system, said.append)
     words = system.release.refusals
     try:
-        backend = new_backend(label, entry.values(), around, system.release.behaviour)
+        backend = _backend(system, label, entry, around)
         chardevs.change(system, label, backend, around, line.monitor)
     except Refusal as error:
         said += [f"Error: {words.message(error)}", *words.hint(error)]

@@ -176,6 +176,7 @@ ABOUT: dict[str, str] = {
     "chardev_without_address": "a socket of -chardev needs no address",
     "client_wait_refused": "a socket of -chardev that connects is refused where it is told whether to wait; false: that"
     " is warned about",
+    "multiplexers_always_busy": "chardev-remove refuses a multiplexer whoever uses it; went between 7.2 and 10.0",
     "size_language": "how sizes are read that are text: 'floating', 'strict' or 'exact' (qmpd.common.scalars).  Four"
     " releases were measured; the others are as the nearest",
     "tap_ways_apart": "a tap excludes the ways to have it (queues=, helper=, fds=, fd=) from one another before all"
@@ -226,8 +227,7 @@ ABOUT: dict[str, str] = {
     " of a dictionary, as everything else does",
     "bus_listed_by_option": "-device lists what is on a bus where it does not find there what it looks for; false:"
     " the human monitor alone does",
-    "node_of_unplaced_cpu": "the memory node that a CPU may be said to be of where the machine has none; -1: no"
-    " node",
+    "node_of_unplaced_cpu": "the memory node that a CPU may be said to be of where the machine has none; -1: no node",
     "usb_devices_deprecated": "-usbdevice is told to be old",
     "plugins_built": "-plugin is there: it was compiled in",
     "audio_backends_are_objects": "an -audiodev is an object, so no two may have one id; came between 10.0 and 11.1",
@@ -270,8 +270,7 @@ ABOUT: dict[str, str] = {
     "job_created_in_drain": "a block job is created while all disks are drained",
     "module_faults_bare": "a module that is missing is told of without the program's name and the option",
     "chardev_opened_first": "chardev-add opens a device before it looks whether its id is taken",
-    "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came between 5.2"
-    " and 7.2",
+    "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came by 7.2",
     "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros already, and leaves out what the source"
     " does not have then",
     "failover_pairs": "a primary is hidden: 'loose' as it is, 'checked' with a right id, 'strict' on a right bus, too",
@@ -410,6 +409,7 @@ class Behaviour:
     client_wait_refused: bool = True
     size_language: str = "exact"
     tap_ways_apart: bool = True
+    multiplexers_always_busy: bool = False
     socket_kind_first: bool = True
     config_faults_at_option: bool = True
     snapshot_deletion_checks: bool = True

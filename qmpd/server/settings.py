@@ -44,8 +44,9 @@ class ChardevSettings:
     is the `kind` of all.  `monitor` is what talks through it, None for a device that nothing here uses.  `reconnect` is
     the seconds after which a lost connection is made again, 0 for never.  `ring` is how many bytes it keeps.  `logfile`
     is where what is written to it is to be found, too.  `listened`: a device of the board's (a serial port, say) uses
-    it.  `wait`: a listening socket holds the machine's start until a client has come.  `shared` (`mux=on`): `users`
-    have it together, a monitor each or a device of the guest's; `escape` is what comes before their common keys.
+    it.  `wait`: a listening socket holds the machine's start until a client has come.  `base` is what the device itself
+    is called where it is shared (a multiplexer), else empty: `users` have it together then, a monitor each or a device
+    of the guest's; `escape` is what comes before their common keys.
     `telnet`, `tn3270` and `websocket` are what the clients of a listening socket speak.
     """
 
@@ -68,12 +69,17 @@ class ChardevSettings:
     ring: int = 0
     logfile: str = ""
     log_append: bool = False
-    shared: bool = False
+    base: str = ""
     users: list[MonitorSettings] = field(default_factory=list)
     escape: int = ESCAPE
     telnet: bool = False
     tn3270: bool = False
     websocket: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether several have it together."""
+        return bool(self.base)
 
     @property
     def has_dialect(self) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.chardev import rules
 from qmpd.chardev.device import Chardev
+from qmpd.chardev.multiplexer import MUX
 from qmpd.chardev.ring import Ring
 from qmpd.common.refusals import NotModelled, Refusal
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
     Backend = Mapping[str, Any]
+
+LATE_MULTIPLEXERS = "multiplexers of character devices that are added once there is a machine"
+"""What is said of `mux`, and of `mux=on`."""
 
 # Backends that nothing is opened for, and what query-chardev calls them.
 _NOTHING = {"null": "null", "ringbuf": "ringbuf", "memory": "ringbuf", "testdev": "testdev", "msmouse": "msmouse"}
@@ -67,6 +71,8 @@ def add(system: System, label: str, backend: Backend, around: Surroundings, moni
     if kind == "stdio" and any(each.kind == "stdio" for each in system.chardevs):
         raise Refusal("chardev-stdio-twice")
     rules.check(backend, around)
+    if kind == MUX:
+        raise NotModelled(LATE_MULTIPLEXERS)
     opened = _with_file(system, monitor, backend)
     if find(system, label) is not None:
         raise Refusal("object-duplicate", id=label)
@@ -115,7 +121,11 @@ def give_client(system: System, label: str, number: int) -> None:
 
 
 def is_busy(system: System, chardev: Chardev) -> bool:
-    """Whether somebody uses a device."""
+    """Whether somebody uses a device: a multiplexer uses the one below it."""
+    if any(each.base == chardev.label for each in system.chardevs):
+        return True
+    if chardev.base and system.release.behaviour.multiplexers_always_busy:
+        return True
     return chardev.frontend_open or (not system.is_bare and system.inventory.backends.chardev_is_busy(chardev.label))
 
 
@@ -146,7 +156,7 @@ def change(system: System, label: str, backend: Backend, around: Surroundings, m
     chardev = find(system, label)
     if chardev is None:
         raise Refusal("chardev-unknown", id=label)
-    if chardev.kind in ("mux", "hub"):
+    if chardev.kind in (MUX, "hub"):
         raise Refusal("chardev-change-shared")
     if is_busy(system, chardev):
         raise NotModelled("changing a character device that is in use")

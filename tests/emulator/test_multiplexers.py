@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import random
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.devices import needs_pseudo_terminals
-from tests.emulator.support import PROGRAM, QUIET, connect, environment, running
+from tests.emulator.support import PROGRAM, QUIET, connect, environment, run, running
 from tests.real_qemu import programs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -137,6 +139,66 @@ def test_a_qmp_monitor_is_heard_whoever_has_the_focus() -> None:
         ended = person.type(ESCAPE + b"x", b"no end")
         assert re.fullmatch(re.escape(ENDED) + SHUTDOWN, ended)
         assert program.wait(10) == 0
+
+
+def answers(program: list[str], release: str, *asked: tuple[str, Mapping[str, object]]) -> list[object]:
+    """What a machine with a multiplexer that nobody uses answers to this: what is returned, or the error's text."""
+    line = [*program, "-machine", "none", *QUIET, "-chardev", "null,id=m,mux=on", "-qmp", "stdio"]
+    commands = [("qmp_capabilities", {}), *asked, ("quit", {})]
+    text = "".join(json.dumps({"execute": name, "arguments": each}) for name, each in commands)
+    done = subprocess.run(
+        line, input=text, capture_output=True, timeout=60, text=True, env=environment(release), check=True
+    )
+    said = [each for each in map(json.loads, done.stdout.splitlines()) if "return" in each or "error" in each]
+    return [each["return"] if "return" in each else each["error"]["desc"] for each in said][1:-1]
+
+
+def test_a_multiplexer_on_a_device_that_has_a_name() -> None:
+    line = ["-chardev", "stdio,id=x,signal=off", "-chardev", "mux,id=m,chardev=x", "-mon", "m", "-serial", "chardev:m"]
+    with piped(*QUIET, *line) as program:
+        person = typist(program)
+        person.silent(b"x")
+        assert person.type(ESCAPE + b"c", PROMPT) == BANNER + PROMPT
+        shown = person.type(b"info chardev\n", b"\n" + PROMPT)
+        assert b"m: filename=mux\r\n" in shown
+        assert b"x: filename=stdio\r\n" in shown
+        assert person.type(ESCAPE + b"x", ENDED) == ENDED
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["-chardev", "mux,id=m,chardev=x", "-mon", "x"], "-mon x: Device 'x' is in use"),
+        (["-chardev", "mux,id=m,chardev=x", "-chardev", "mux,id=n,chardev=x"], "Device 'x' is in use"),
+        (["-chardev", "mux,id=m,chardev=x", "-chardev", "mux,id=n,chardev=m"], "does not model a multiplexer of a"),
+    ],
+)
+def test_what_has_a_multiplexer_has_no_other_user(options: list[str], why: str) -> None:
+    assert why in run(*QUIET, "-chardev", "null,id=x", *options).stderr
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("release", ["5.2", "7.2", "10.0", "11.1"])
+def test_taking_multiplexers_away(release: str, real: bool) -> None:
+    """In 7.2 and before each is in use, whoever uses it; the device below it is as long as it is there."""
+    if real and release not in programs():
+        pytest.skip("this program is not here")
+    busy = "Chardev '{}' is busy".format
+    wanted = [busy("m-base"), busy("m"), busy("m-base")] if release in ("5.2", "7.2") else [busy("m-base"), {}, {}]
+    asked = [("chardev-remove", {"id": each}) for each in ("m-base", "m", "m-base")]
+    assert answers(programs()[release] if real else PROGRAM, release, *asked) == wanted
+
+
+def test_late_multiplexers_are_said_to_be_missing() -> None:
+    said = answers(
+        PROGRAM,
+        "7.2",
+        ("chardev-add", {"id": "x", "backend": {"type": "null", "data": {}}}),
+        ("chardev-add", {"id": "n", "backend": {"type": "mux", "data": {"chardev": "x"}}}),
+        ("human-monitor-command", {"command-line": "chardev-add null,id=n,mux=on"}),
+    )
+    assert said[0] == {}
+    assert all("does not model multiplexers" in str(each) for each in said[1:])
 
 
 @pytest.mark.parametrize(

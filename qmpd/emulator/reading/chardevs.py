@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from qmpd.chardev import options as chardev_options
 from qmpd.chardev import rules
 from qmpd.chardev.facts import ChardevFacts, facts_of
-from qmpd.chardev.multiplexer import MOST
+from qmpd.chardev.multiplexer import MOST, MUX
 from qmpd.chardev.short import MULTIPLEXED, read_short
-from qmpd.common.refusals import Refusal
-from qmpd.option_language import key_values
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.option_language.errors import NOWHERE, OptionList
 from qmpd.option_language.groups import HELP
 from qmpd.server.chardevs.devices import settings_of
@@ -40,18 +39,23 @@ _PORT = "port"
 class _Device:
     """A character device that was asked for, and what uses it by now."""
 
-    def __init__(self, label: str, location: str, backend: dict[str, Any], *, shared: bool) -> None:
+    def __init__(self, label: str, location: str, backend: dict[str, Any], base: str) -> None:
         self.label = label
         self.location = location
         self.backend = backend
-        # Whether several may use it.
-        self.shared = shared
+        # What the device itself is called where several may use it, else empty.
+        self.base = base
         # Those that share it, in their order.
         self.users: list[MonitorSettings] = []
         self.monitor: MonitorSettings | None = None
         self.taken = False
         # Whether a device of the board's uses it.
         self.listened = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether several may use it."""
+        return bool(self.base)
 
     @property
     def room(self) -> int:
@@ -332,7 +336,8 @@ class ChardevOptions:
     @property
     def consoles(self) -> list[bool]:
         """The consoles that show text, and whether each has a size that was asked for."""
-        return [bool(each.backend["data"]) for each in self.devices.values() if each.backend["type"] == "vc"]
+        devices = [each for each in self.devices.values() if each.base not in self.devices]
+        return [bool(each.backend["data"]) for each in devices if each.backend["type"] == "vc"]
 
     def short(self, text: str) -> dict[str, str]:
         """What a device in its short form is as a list.
@@ -356,8 +361,16 @@ class ChardevOptions:
             raise Refusal("chardev-stdio-twice")
         rules.check(backend, around)
         probe(backend)
-        shared = "mux" in values and key_values.boolean("mux", values["mux"])
-        self.devices[label] = _Device(label, location, backend, shared=shared)
+        shared = chardev_options.is_shared(values)
+        base = f"{label}-base" if shared else ""
+        if backend["type"] == MUX:
+            base = backend["data"]["chardev"]
+            below = self.devices[base]
+            if shared or below.shared:
+                raise NotModelled("a multiplexer of a multiplexer")
+            below.take(_port(base))
+            backend = below.backend
+        self.devices[label] = _Device(label, location, backend, base)
 
     def finish(self, settings: VMSettings, users: Callable[[str], int], escape: int) -> None:
         """Put the devices and the monitors into a machine's settings.
@@ -365,7 +378,10 @@ class ChardevOptions:
         `users` tells how many devices of the machine's use a character device; `escape` is what the keys of shared ones
         come after.
         """
+        below = {device.base for device in self.devices.values()}
         for device in self.devices.values():
+            if device.label in below:
+                continue  # it is opened with what shares it
             if device.shared:
                 # The monitors are made before the machine, whatever their order in the line; a board may have no port.
                 monitors = [each for each in device.users if each.mode != _PORT]
@@ -377,7 +393,7 @@ class ChardevOptions:
         monitor, chardev = device.monitor, settings_of(device.label, device.backend)
         if monitor is not None and chardev.logfile:
             self.warn(f"{device.location}: warning: qmpd does not model the log of what a monitor says")
-        chardev.shared, chardev.users, chardev.escape = device.shared, device.users, escape
+        chardev.base, chardev.users, chardev.escape = device.base, device.users, escape
         if (device.shared or chardev.has_dialect) and "wait" in device.backend["data"]:
             chardev.wait = device.backend["data"]["wait"]
         if monitor is None or not chardev.listens or chardev.has_dialect:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from qmpd.chardev.device import Chardev
+from qmpd.chardev.multiplexer import MUX
 from qmpd.chardev.ring import Ring
 from qmpd.server.chardevs.copying import copy_in, copy_out
 from qmpd.server.chardevs.guests import listen
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from qmpd.server.settings import ChardevSettings
 
     Keep = Callable[[int], int]
-
-MUX = "mux"
-"""The kind of a device that is shared, and what query-chardev calls it."""
 
 
 class Device:
@@ -80,13 +78,14 @@ class Device:
             entry.ring = Ring(settings.ring)
         self.vm.system.chardevs.append(entry)
         if settings.shared:
-            self.vm.system.chardevs.append(Chardev(settings.label, MUX, False, False, is_used, kind=MUX))
+            shared = Chardev(settings.label, MUX, False, False, is_used, kind=MUX, base=self.label)
+            self.vm.system.chardevs.append(shared)
         return entry
 
     @property
     def label(self) -> str:
         """What the device itself is called: where it is shared, its name is that of what its users have."""
-        return f"{self.settings.label}-base" if self.settings.shared else self.settings.label
+        return self.settings.base or self.settings.label
 
     async def serve(self, client: socket.socket, address: Any = None, *, ends: bool = True) -> None:
         """Serve whoever is at the other end, by a connected socket, which is closed afterwards.

@@ -96,21 +96,21 @@ class CharacterDevices:
         if device not in self._devices:
             return  # it was removed at once
         with trio.CancelScope() as scope:
-            self._scopes[device.settings.label] = scope
+            self._scopes[device.label] = scope
             await device.run()
 
     def remove(self, label: str) -> None:
-        """Close one."""
+        """Close one; a multiplexer's is that of the device below it, and is closed with that."""
         scope = self._scopes.pop(label, None)
         if scope is not None:
             scope.cancel()
-        for device in [device for device in self._devices if device.settings.label == label]:
+        for device in [device for device in self._devices if device.label == label]:
             device.close()
             self._devices.remove(device)
 
     def give(self, label: str, client: socket.socket) -> bool:
         """Give one of them a client (`Device.give`)."""
-        return any(device.give(client) for device in self._devices if device.settings.label == label)
+        return any(device.give(client) for device in self._devices if device.label == label)
 
     def remove_last(self) -> None:
         """Close the one that was opened last, which nothing has passed through."""
