@@ -329,7 +329,7 @@ class Guest(WithParts):
         if not reported:
             self.statistics_asked(0)
         if "script" in changes:
-            self.replace_console()
+            self.replace_script(self.settings.script_text)
         if self.settings.agent and self.phase is GuestPhase.RUNNING:
             self.have_agent().booted()
         elif self.agent is not None and not self.settings.agent:

@@ -57,8 +57,12 @@ class WithParts:
             self.console = self.make_console()
         return self.console
 
-    def replace_console(self) -> None:
-        """Have new consoles for old ones, which do nothing any more."""
+    def replace_script(self, text: str) -> None:
+        """Do as another script says: new consoles for old ones, and more that the agent finds, where it is there."""
+        if self.agent is not None:
+            from qmpd.guest.agent.scripted import follow
+
+            follow(self.agent.agent, text)
         if self.make_console is not None:
             if self.console is not None:
                 self.console.end()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from qmpd.block.executor import AtOnce
-from qmpd.guest import script
 from qmpd.guest.agent.agent import Agent
-from qmpd.guest.agent.calls import ERR, OUT, Ending
 from qmpd.guest.agent.files import FolderFiles
 from qmpd.guest.agent.machine import MachineFacts, MachinePlace
 from qmpd.guest.agent.port import AgentPort
+from qmpd.guest.agent.scripted import follow
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 
@@ -86,7 +84,7 @@ def make_agent(system: Home) -> AgentPort:
     root = guest.settings.agent_root
     files = None if root is None else FolderFiles(system.computer, root)
     agent = Agent(release.agent, facts_of(system), files)
-    _follow_script(agent, guest.settings.script_text)
+    follow(agent, guest.settings.script_text)
     return AgentPort(
         agent,
         MachinePlace(guest, lambda: system.inventory, system.make_front_end),
@@ -96,22 +94,3 @@ def make_agent(system: Home) -> AgentPort:
         speak,
         machine.notify,
     )
-
-
-def _follow_script(agent: Agent, text: str) -> None:
-    """Let an agent find what the guest's script says."""
-    found = script.load(text).agent
-    for name, attribute in (("host-name", "host_name"), ("zone", "zone")):
-        if name in found:
-            setattr(agent.model, attribute, found[name])
-    for file, content in found.get("files", {}).items():
-        agent.files.put(file, content.encode())
-    for each in found.get("exec", ()):
-        printed = tuple((number, each[key].encode()) for number, key in ((OUT, "out"), (ERR, "err")) if each.get(key))
-        seconds = script.nanoseconds(each.get("takes", 0)) / 1e9
-        ending = Ending(printed, each.get("status", 0), each.get("signal"), seconds)
-        agent.programs.scripted[each["path"]] = partial(_ending, ending)
-
-
-def _ending(ending: Ending, _: object) -> Ending:
-    return ending

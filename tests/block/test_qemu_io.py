@@ -100,7 +100,6 @@ MISSED = (
     ("read", "bad argument count 0 to read, expected at least 2 arguments\n"),
     ("read x 512", "Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- x\n"),
     ("read 0 512", "read failed: No medium found\n"),
-    ("aio_read 0 512", "readv failed: No medium found\n"),
     ("aio_write -i 0 512", "injecting invalid write request\n"),
     ("write -u 0 512", "-u requires -z to be specified\n"),
     ("write -c 0 64k", "write failed: No medium found\n"),

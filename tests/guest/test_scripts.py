@@ -187,6 +187,14 @@ async def test_keys_that_are_held_count_and_those_of_a_machine_that_stands_do_no
         assert ("RESET", {"guest": True, "reason": "guest-reset"}) in await client.said()
 
 
+async def test_another_script_has_more_for_the_agent(tmp_path: Path) -> None:
+    async with played(tmp_path, guest=GuestSettings(boot_time=0, agent=True)) as machine:
+        _, control = await begin(machine)
+        (tmp_path / "g.toml").write_text('[agent.files]\n"/etc/motd" = "hello"\n')
+        await control("guest-set", script=str(tmp_path / "g.toml"))
+        assert (await control("query-agent-file", path="/etc/motd"))["content"] == "hello"
+
+
 async def test_another_script_takes_the_place_of_the_first(tmp_path: Path) -> None:
     async with played(tmp_path, guest=GuestSettings(boot_time=0)) as machine:
         client, control = await begin(machine)
