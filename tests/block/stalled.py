@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class StalledServer:
         self._may = threading.Event()
         self._may.set()
         self._clients: list[socket.socket] = []
+        self._served = 0
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen()
@@ -40,6 +42,18 @@ class StalledServer:
 
     def answer(self) -> None:
         self._may.set()
+
+    def lose(self) -> None:
+        """Lose all connections."""
+        for each in self._clients:
+            each.shutdown(socket.SHUT_RDWR)
+
+    def is_alone(self) -> bool:
+        """Whether nobody is connected, or will not be in a moment."""
+        end = time.monotonic() + 5
+        while self._served and time.monotonic() < end:
+            time.sleep(0.01)
+        return not self._served
 
     def close(self) -> None:
         self.answer()
@@ -53,6 +67,7 @@ class StalledServer:
             except OSError:
                 return
             self._clients.append(client)
+            self._served += 1
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _pass(self) -> None:
@@ -72,6 +87,8 @@ class StalledServer:
                     continue
         except (OSError, struct.error, ValueError):
             return
+        finally:
+            self._served -= 1
 
     def _take_option(self, client: socket.socket, head: bytes, come: object) -> bool:
         _, option, length = struct.unpack(">QII", head)

@@ -235,6 +235,24 @@ def test_a_yank_waits_for_nobody(machine: VM, tmp_path: Path, server: StalledSer
         assert monitor("blockdev-del", node_name="n") == {"return": {}}
 
 
+def test_what_connects_again_does_not_once_it_was_yanked(
+    machine: VM, tmp_path: Path, server: StalledServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(Monitor(str(tmp_path / "first"))) as monitor:
+        assert monitor("blockdev-add", node_name="n", **nbd(str(tmp_path))) == {"return": {}}
+        server.lose()
+        server.stall()
+        monitor.human('qemu-io n "read 512k 64k"')
+        line = {"command_line": 'qemu-io n "read 512k 64k"'}
+        with closing(Waiting(tmp_path / "other", "human-monitor-command", **line)) as waiting:
+            assert server.waits.wait(20)
+            assert monitor("yank", instances=[{"type": "block-node", "node-name": "n"}]) == {"return": {}}
+            server.answer()
+            assert "return" in waiting.reply()
+        assert server.is_alone()
+    assert "".join(capfd.readouterr()).count("read failed: Input/output error") == 2
+
+
 def test_while_a_connection_does_not_close(
     machine: VM, tmp_path: Path, server: StalledServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,16 +80,20 @@ class Nbd:
         with self._lock:
             while not self._closed:
                 try:
-                    if self._session is None:
-                        self._session = self._again()
-                    return ask(self._session)
+                    session = self._session
+                    if session is not None:
+                        return ask(session)
+                    # It may have been yanked meanwhile.
+                    self._session = self._again()
                 except (ConnectionError, TimeoutError, Refusal):
-                    if self._session is not None:
-                        self._session.close()
-                        self._session = None
+                    session, self._session = self._session, None
+                    if session is not None:
+                        session.close()
                         self._until = time.monotonic() + self._patience
                     if not self._may_wait():
                         break
+            if self._closed:
+                self._end()
             raise failure(errno.EIO)
 
     def _may_wait(self) -> bool:
