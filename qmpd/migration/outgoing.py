@@ -277,9 +277,9 @@ class Outgoing(Going):
         if before in LIVE:
             machine.vm_start()
         self.arrived_at = self.now
-        while memory.left:
-            yield memory.time_left(self.now)
-            self._look()
+        yield from self._copy_what_is_left(memory)
+        if not self._has_way():
+            return
         self._before = before
         yield from self._hand_over(state)
         self._before = None
@@ -338,9 +338,7 @@ class Outgoing(Going):
             self._last_pass()
         if self.disks is not None:
             yield from self._copy_disks(self.disks)
-        if not self._has_way():
-            return
-        if not self._give_disks():
+        if not self._has_way() or not self._give_disks():
             return
         yield from self._copy_rest()
         if not self._has_way():
@@ -376,6 +374,9 @@ class Outgoing(Going):
         assert memory is not None
         memory.start_again(self.now)
         self._limit()
+        yield from self._copy_what_is_left(memory)
+
+    def _copy_what_is_left(self, memory: Memory) -> Steps:
         while not self._is_cut() and memory.left:
             yield self._until_cut(memory.time_left(self.now))
             self._look()

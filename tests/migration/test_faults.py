@@ -34,6 +34,17 @@ def test_the_way_is_lost_at_a_byte(sides: Sides, release: str) -> None:
     assert here.vm.faults.query() == []
 
 
+@pytest.mark.parametrize("release", ["7.2", "10.0", "11.1"])
+def test_the_way_is_lost_while_a_machine_runs_on(sides: Sides, release: str) -> None:
+    here = sides.one(release)
+    assert here.capabilities("background-snapshot") == {}
+    here.vm.faults.migration(at="16M")
+    here("migrate", uri="exec:cat >/dev/null")
+    assert here.until("completed", "failed")[-1] == "failed"
+    assert here.state == "running"
+    assert here.vm.faults.query() == []
+
+
 @pytest.mark.parametrize("at", ["8M", "30%", 12345678])
 def test_so_much_was_copied_by_then(sides: Sides, at: Any) -> None:
     """The fault holds until it happens: the moment before it a quarter or more of the memory has come."""
