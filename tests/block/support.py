@@ -6,6 +6,8 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any
 
+from tests.waiting import wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -38,6 +40,15 @@ class Monitor:
             if "event" not in message:
                 return message
             self.events.append(message)
+
+    def concluded(self, job: str = "j") -> dict[str, Any]:
+        """What query-jobs tells of a job once that is concluded."""
+
+        def asked() -> dict[str, Any] | None:
+            jobs: list[dict[str, Any]] = self("query-jobs")["return"]
+            return next((each for each in jobs if each["id"] == job and each["status"] == "concluded"), None)
+
+        return wait_until(asked)
 
     def close(self) -> None:
         self._file.close()

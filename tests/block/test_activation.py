@@ -136,8 +136,7 @@ def test_no_job_works_on_what_is_another_machines(qmpd: VMFactory, tmp_path: Pat
         assert monitor("query-block-jobs") == {"return": []}
         options = {"driver": "qcow2", "file": "x", "size": 1 << 20}
         assert monitor("blockdev-create", job_id="j", options=options) == {"return": {}}
-        while (job := monitor("query-jobs")["return"][0])["status"] != "concluded":
-            pass
+        job = monitor.concluded()
         wanted = "Block node is read-only" if release in _OLDER else "Permission 'write, resize' unavailable on"
         assert job["error"].startswith(wanted)
         # Who exports a disk has it from then on.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import Monitor, disk
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
 
@@ -230,18 +230,15 @@ def test_a_disk_that_a_backup_writes_to_is_not_given_away(
         backup = {"job_id": "j", "device": "n", "target": "t", "sync": "full", "speed": 1}
         assert monitor("blockdev-backup", **backup) == {"return": {}}
         assert monitor("migrate", uri="exec:cat > /dev/null") == {"return": {}}
-        deadline = time.monotonic() + 20
-        while (told := monitor("query-migrate")["return"])["status"] not in ("completed", "failed"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+
+        wait_until(lambda: monitor("query-migrate")["return"]["status"] in ("completed", "failed"))
+        told = monitor("query-migrate")["return"]
         assert (told["status"], told.get("error-desc")) == (status, why)
         goes_on = status == "failed"
         assert monitor("query-status")["return"]["running"] is goes_on
         assert [job["status"] for job in monitor("query-block-jobs")["return"]] == ["running"]
         assert monitor("block-job-set-speed", device="j", speed=0) == {"return": {}}
-        while goes_on and monitor("query-block-jobs")["return"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: not goes_on or not monitor("query-block-jobs")["return"])
     assert not goes_on or (tmp_path / "t").read_bytes() == (tmp_path / "n").read_bytes()
 
 
@@ -256,13 +253,9 @@ def test_a_drive_that_leaves_with_its_device_takes_its_jobs_along(
     words += ["-device", "scsi-hd,id=d,drive=dr", "-blockdev", f"driver=file,node-name=t,filename={tmp_path}/t"]
     vm = qmpd(command_line=words, guest="boot-time=0", clock="real", release=release)
     with closing(Monitor(vm.qmp_path)) as monitor:
-        while vm.guest.query().phase != "running":
-            time.sleep(0.01)
+        wait_until(lambda: vm.guest.query().phase == "running")
         assert monitor("blockdev-backup", job_id="j", device="dr", target="t", sync="full", speed=1) == {"return": {}}
         assert monitor("device_del", id="d") == {"return": {}}
-        deadline = time.monotonic() + 20
-        while monitor("query-block")["return"] or monitor("query-block-jobs")["return"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: not monitor("query-block")["return"] and not monitor("query-block-jobs")["return"])
         told = [event["event"] for event in monitor.events]
         assert {"BLOCK_JOB_CANCELLED", "DEVICE_DELETED"} <= set(told)

@@ -50,10 +50,7 @@ def create(monitor: Monitor, folder: Path, options: dict[str, Any]) -> str | Non
         added = monitor("blockdev-add", driver="file", node_name=name, filename=str(folder / name))
         assert added == {"return": {}}
     assert monitor("blockdev-create", job_id="j", options={"file": "image", **options}) == {"return": {}}
-    while True:
-        [job] = monitor("query-jobs")["return"]
-        if job["status"] == "concluded":
-            break
+    job = monitor.concluded()
     monitor("job-dismiss", id="j")
     for name in names:
         monitor("blockdev-del", node_name=name)
@@ -160,11 +157,9 @@ def test_no_size_ends_the_machine(monitor: Monitor, kind: str, size: int, tmp_pa
 def test_files_of_more_than_63_bits_are_refused(monitor: Monitor, size: int, tmp_path: Path) -> None:
     def why(**options: object) -> str:
         monitor("blockdev-create", job_id="j", options={"filename": str(tmp_path / "new"), "size": size, **options})
-        while True:
-            [job] = monitor("query-jobs")["return"]
-            if job["status"] == "concluded":
-                monitor("job-dismiss", id="j")
-                return str(job["error"])
+        job = monitor.concluded()
+        monitor("job-dismiss", id="j")
+        return str(job["error"])
 
     assert why(driver="file") == "Could not resize file: Invalid argument"
     assert why(driver="file", preallocation="full") == "Cannot use preallocation for shrinking files"

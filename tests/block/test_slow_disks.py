@@ -14,6 +14,7 @@ import pytest
 
 from qmpd.block import files
 from tests.block.support import Monitor
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,13 +271,10 @@ def test_while_the_file_of_a_device_that_has_left_does_not_close(
     vm = qmpd(command_line=words, guest="boot-time=0", clock="real")
     slow.names.add(f"{path} is closed")
     with closing(Monitor(vm.qmp_path)) as monitor:
-        while vm.guest.query().phase != "running":
-            time.sleep(0.01)
+        wait_until(lambda: vm.guest.query().phase == "running")
         assert monitor("device_del", id="d") == {"return": {}}
         assert slow.reached.wait(20)
         answers_soon(monitor)
         slow.answer()
-        deadline = time.monotonic() + 20
-        while any(drive["device"] == "dr" for drive in monitor("query-block")["return"]):
-            assert time.monotonic() < deadline
+        wait_until(lambda: all(drive["device"] != "dr" for drive in monitor("query-block")["return"]))
         assert any(event["event"] == "DEVICE_DELETED" for event in monitor.events)

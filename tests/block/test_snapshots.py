@@ -16,6 +16,7 @@ from qmpd.block.files import FileStorage
 from qmpd.block.images.qcow2 import snapshot_table
 from qmpd.block.images.qcow2.image import Qcow2
 from tests.block.support import Monitor, disk
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from qmpd.testing import VMFactory
@@ -162,9 +163,9 @@ def test_a_saved_state_is_a_migration_that_took_no_time(
         assert "ompleted" in shown
         assert ("Time (ms)" in shown) is False
         monitor("migrate", uri="exec:exit 1")
-        while (status := monitor("query-migrate")["return"]["status"]) in ("setup", "active", "failing"):
-            pass
-        assert status == "failed"
+        states = ("setup", "active", "failing")
+        wait_until(lambda: monitor("query-migrate")["return"]["status"] not in states)
+        assert monitor("query-migrate")["return"]["status"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from qmpd.guest.phases import GuestPhase
 from qmpd.option_language.errors import OptionError
 from qmpd.qapi import load_release
 from qmpd.qapi.twin import Twin
-from tests.clients.beside import Client, Side, kinds, running, wait_until
+from tests.clients.beside import Client, Side, kinds, running
 from tests.clients.programs import serving
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

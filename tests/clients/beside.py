@@ -7,16 +7,16 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qmpd.capture import guests
 from tests.emulator.support import PROGRAM, environment
 from tests.real_qemu import programs
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 RELEASES = ("5.2", "7.2", "10.0", "11.1")
 NONE = ("-machine", "none", "-display", "none", "-nodefaults")
@@ -27,14 +27,6 @@ QUIET = 0.5
 TELL = guests.write_byte(0x3F8, ord("B"))
 
 Request = str | tuple[str, dict[str, object]]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what nobody tells of."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Client:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.clients.beside import NONE, running, wait_until
+from tests.clients.beside import NONE, running
 from tests.clients.test_file_sets import CASES, Client, client_of, each_program
 from tests.emulator import support
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

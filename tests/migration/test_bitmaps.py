@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +69,7 @@ def test_a_persistent_bitmap_is_stored_once(qmpd: VMFactory, tmp_path: Path, goe
         monitor.human('qemu-io d "write 0 128k"')
         content = _bitmap(monitor)
         monitor("migrate", uri="exec:cat > /dev/null")
-        while monitor("query-status")["return"]["status"] != "postmigrate":
-            time.sleep(0.01)
+        first.wait_for_run_state("postmigrate")
         # What went along is still here; what was stored is in the image alone, which is another machine's.
         there = _bitmap(monitor)
         assert there == content if goes_along else there["error"]["desc"] == "Dirty bitmap 'b' not found"

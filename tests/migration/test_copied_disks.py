@@ -111,8 +111,7 @@ def test_a_disk_goes_through_a_file(sides: Sides, tmp_path: Path) -> None:
     here("migrate", uri=f"exec:cat > {tmp_path}/state", blk=True)
     assert here.until("completed")[-1] == "completed"
     there = sides.one("7.2", *_drive(tmp_path / "there"), "-incoming", f"exec:cat {tmp_path}/state")
-    while there.state == "inmigrate":
-        pass
+    there.until("completed")
     there("quit")
     assert there.is_at_end()
     assert (tmp_path / "there").read_bytes() == b"a" * 2 * MEBIBYTE

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.migration.support import PATIENCE, without_passes
+from tests.migration.support import without_passes
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.migration.support import Side, Sides
@@ -128,10 +128,7 @@ def test_a_command_that_is_told_the_machine_ends_with_it(sides: Sides, quits: bo
 
 def wait_for_no_more_than(before: set[str]) -> None:
     """Wait until the processes that were begun since are gone, not only dead."""
-    deadline = time.monotonic() + PATIENCE
-    while left := children() - before:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.01)
+    wait_until(lambda: children() <= before)
 
 
 def children() -> set[str]:
