@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.refusals import NotModelled
+from qmpd.common.integers import INTEGER_RANGES, from_digits, is_digits
+from qmpd.common.refusals import NotModelled, Worded
 from qmpd.common.scalars import SPACE, integer_of
 
 if TYPE_CHECKING:
@@ -55,3 +56,16 @@ def socket_path(address: Mapping[str, Any]) -> str:
     if address.get("abstract"):
         raise NotModelled("abstract sockets")
     return str(address["path"])
+
+
+def vsock_place(address: Mapping[str, Any]) -> tuple[int, int]:
+    """The computer and the port of QAPI's VsockSocketAddress: two numbers of 32 bits, as measured on all releases.
+
+    :raise Worded: one is no such number.
+    """
+    most = INTEGER_RANGES["uint32"][1]
+    for what in ("cid", "port"):
+        text = str(address[what])
+        if not is_digits(text) or from_digits(text) > most:
+            raise Worded(f"Failed to parse {what} '{text}'")
+    return from_digits(str(address["cid"])), from_digits(str(address["port"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.common.addresses import vsock_place
 from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.common.scalars import size_of
@@ -122,8 +123,8 @@ def check_incoming(uri: str, rules: AddressRules, computer: Computer, asker: Ask
     match scheme:
         case "tcp" if not is_digits(port):
             raise Refusal("address-resolution", host=host, port=port, reason=_NO_SERVICE)
-        case "vsock" if not is_digits(port):
-            raise Refusal("vsock-port", port=port)
+        case "vsock":
+            vsock_place({"cid": host, "port": port})
         case "unix":
             try:
                 computer.check_folder(rest)

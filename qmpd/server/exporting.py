@@ -20,7 +20,7 @@ import trio
 from qmpd.block.exports.negotiation import Event, Negotiation
 from qmpd.block.exports.service import Service
 from qmpd.block.exports.transmission import BrokenProtocol, Transmission
-from qmpd.common.addresses import socket_path
+from qmpd.common.addresses import socket_path, vsock_place
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server import log
@@ -318,15 +318,13 @@ def _inherit(number: int) -> Listener:
 
 
 def _listen_vsock(address: Mapping[str, Any]) -> Listener:
-    for what in ("cid", "port"):
-        if not is_digits(str(address[what])):
-            raise Worded(f"Failed to parse {what} '{address[what]}'")
+    place = vsock_place(address)
     try:
         opened = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
     except OSError as error:
         raise Worded(f"Failed to create socket: {error.strerror}") from None
     try:
-        opened.bind((from_digits(str(address["cid"])), from_digits(str(address["port"]))))
+        opened.bind(place)
         opened.listen()
     except OSError as error:
         opened.close()

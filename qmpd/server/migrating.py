@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import trio
 
 from qmpd.chardev.rules import PATH_LIMIT
-from qmpd.common.addresses import socket_path
-from qmpd.common.integers import from_digits, is_digits
+from qmpd.common.addresses import socket_path, vsock_place
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.listener import Listener, ListenError
 from qmpd.server.migrating_tls import secured
@@ -260,8 +259,7 @@ def _listen(address: Mapping[str, Any]) -> list[Listener]:
             return [Listener(socket_path(address), replaces=True)]
         case "inet":
             return _listen_inet(address["host"], str(address["port"]))
-    if not is_digits(str(address["port"])):
-        raise Refusal("vsock-port", port=address["port"])
+    vsock_place(address)
     raise ListenError(f"Failed to bind socket: {os.strerror(errno.EADDRNOTAVAIL)}")
 
 
@@ -316,10 +314,7 @@ async def _connected(address: Mapping[str, Any]) -> trio.socket.SocketType:
                 except Worded as error:
                     failure = error
             raise failure
-    cid, port = str(address["cid"]), str(address["port"])
-    if not (is_digits(cid) and is_digits(port)):
-        raise Worded(f"Failed to parse port '{port}'" if is_digits(cid) else f"Failed to parse cid '{cid}'")
-    return await _connect(socket.AF_VSOCK, (from_digits(cid), from_digits(port)), f"{cid}:{port}")
+    return await _connect(socket.AF_VSOCK, vsock_place(address), f"{address['cid']}:{address['port']}")
 
 
 async def _connect(family: int, where: Any, called: str) -> trio.socket.SocketType:

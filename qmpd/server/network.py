@@ -10,7 +10,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.addresses import socket_path
+from qmpd.common.addresses import socket_path, vsock_place
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.connecting import PATIENCE, connect, connect_host
@@ -89,11 +89,7 @@ def connect_server(address: Mapping[str, Any]) -> Connection:
             where = f"{address['host']}:{address['port']}"
             return Connection(connect_host(address["host"], str(address["port"]), starting=False))
         where = f"{address['cid']}:{address['port']}"
-        for what in ("cid", "port"):
-            if not is_digits(str(address[what])):
-                raise Worded(f"Failed to parse {what} '{address[what]}'")
-        place = from_digits(str(address["cid"])), from_digits(str(address["port"]))
-        return Connection(connect(socket.AF_VSOCK, place, starting=False))
+        return Connection(connect(socket.AF_VSOCK, vsock_place(address), starting=False))
     except socket.gaierror as error:
         raise Refusal(
             "address-resolution", host=address["host"], port=address["port"], reason=error.strerror

@@ -6,14 +6,15 @@ import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.block.support import Monitor
 from tests.emulator.support import run
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import pytest
 
     from qmpd.testing import VMFactory
 
@@ -149,3 +150,24 @@ def test_abstract_sockets_are_not_made_into_files(
             answer = monitor(command, **arguments)
             assert "does not model abstract sockets" in answer["error"]["desc"], (command, answer)
     assert not (tmp_path / "name").exists()
+
+
+@pytest.mark.parametrize("what", ["cid", "port"])
+@pytest.mark.parametrize("text", ["x", "4294967296", "9" * 30])
+def test_a_place_of_virtual_machines_sockets_has_32_bits(qmpd: VMFactory, what: str, text: str) -> None:
+    """Each release says so at once, whoever is to be reached or waited for."""
+    words = f"Failed to parse {what} '{text}'"
+    place = {"cid": "1", "port": "1", what: text}
+    uri = f"vsock:{place['cid']}:{place['port']}"
+    vm = qmpd(command_line=["-machine", "none", "-nodefaults", "-incoming", "defer"])
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        server = {"type": "vsock", **place}
+        said = monitor("blockdev-add", driver="nbd", node_name="n", server=server)
+        assert said["error"]["desc"] == words
+        said = monitor("nbd-server-start", addr={"type": "vsock", "data": place})
+        assert said["error"]["desc"] == words
+        assert monitor("migrate-incoming", uri=uri)["error"]["desc"] == words
+    with closing(Monitor(qmpd(machine="none").qmp_path)) as monitor:
+        assert monitor("migrate", uri=uri) == {"return": {}}
+        wait_until(lambda: monitor("query-migrate")["return"]["status"] != "setup")
+        assert monitor("query-migrate")["return"] == {"status": "failed", "error-desc": words}
