@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from tests.operations.sequences import KINDS, PREPARE, drawn, spelled
 from tests.real_qemu import programs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 PATIENCE, QUIET = 3.0, 0.06
 # So many characters are shown of lines, from before the place on where two long ones differ.
@@ -206,10 +207,32 @@ def _running(images: Path, release: str, scenario: Scenario) -> Iterator[tuple[s
 
 def compare(images: Path, release: str, scenario: Scenario) -> Difference | None:
     """Where the two differ first; a real program that crashes, or hangs, is not followed."""
+    return compare_all(images, {release: scenario})[release]
+
+
+def compare_all(images: Path, scenarios: Mapping[str, Scenario]) -> dict[str, Difference | None]:
+    """The same for scenarios of several releases: all real programs are asked at once, as they are mostly waited for.
+
+    Nothing is started while qmpd is asked: a process that begins holds the locks of all images for a moment.
+    """
+    ours = {release: _said_by_qmpd(images, release, scenario) for release, scenario in scenarios.items()}
+    with ThreadPoolExecutor(len(scenarios)) as pool:
+        found = pool.map(lambda release: _compare(images, release, scenarios[release], ours[release]), scenarios)
+        return dict(zip(scenarios, found, strict=True))
+
+
+def _said_by_qmpd(images: Path, release: str, scenario: Scenario) -> list[list[str]] | Difference:
     try:
-        ours = trio.run(_ask_qmpd, images, release, scenario)
+        return trio.run(_ask_qmpd, images, release, scenario)
     except Exception as error:
         return Difference(0, spelled(scenario.steps)[-1], [innermost(error)], [])
+
+
+def _compare(
+    images: Path, release: str, scenario: Scenario, ours: list[list[str]] | Difference
+) -> Difference | None:
+    if isinstance(ours, Difference):
+        return ours
     with _running(images, release, scenario) as (process, session):
         for number, line in enumerate(spelled(scenario.steps)):
             wanted = ours[number]
