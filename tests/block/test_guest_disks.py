@@ -352,6 +352,7 @@ def test_the_firmware_asks_for_no_flushes_and_an_operating_system_does(
     vm.clock.advance("100ms")
     assert write_back() == [True, False, True]
     monitor("system_reset")
+    assert write_back() == [True, False, True]
     vm.clock.advance("1ms")
     assert write_back() == [True, False, True]
     vm.clock.advance("96ms")
