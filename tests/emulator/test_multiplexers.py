@@ -9,7 +9,9 @@ import random
 import re
 import select
 import subprocess
+import termios
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from tests.devices import needs_pseudo_terminals
 from tests.emulator.support import PROGRAM, QUIET, connect, environment, run, running
 from tests.real_qemu import programs
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -251,19 +254,24 @@ def test_each_client_finds_the_device_as_the_last_one_left_it(tmp_path: Path, ki
             else:
                 assert person.read(PROMPT) == BANNER + PROMPT
             os.close(number)
-            time.sleep(0.3)  # nothing tells at once that a pseudo-terminal was closed
+            if first and kind == "pty":
+                time.sleep(0.3)  # nothing tells at once that a pseudo-terminal was closed
 
 
 @needs_pseudo_terminals
 def test_a_terminal_hands_over_its_keys() -> None:
-    ours, theirs = pty.openpty()
-    with running(*QUIET, "-serial", "mon:stdio", stdin=theirs, stdout=theirs, stderr=theirs) as program:
+    with ExitStack() as stack:
+        ours, theirs = pty.openpty()
+        stack.callback(os.close, ours)
+        program = stack.enter_context(
+            running(*QUIET, "-serial", "mon:stdio", stdin=theirs, stdout=theirs, stderr=theirs)
+        )
         os.close(theirs)
         person = Typist(ours, ours)
-        time.sleep(1)
+        # The terminal gives lines until the program has it.
+        wait_until(lambda: not termios.tcgetattr(ours)[3] & termios.ICANON)
         assert person.type(ESCAPE + b"x", b"QEMU: Terminated\r\n\r") == b"QEMU: Terminated\r\n\r"
         assert program.wait(10) == 0
-    os.close(ours)
 
 
 def test_in_5_2_nobody_is_told_of_the_end() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 import tomllib
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,11 @@ from jsonschema import Draft202012Validator
 
 from qmpd.control.guest_options import parse
 from qmpd.machine import GuestSettings
+from tests.block.support import Monitor
 from tests.control.support import Refused, played
 from tests.control.test_hot_plug import begin
 from tests.emulator.support import PROGRAM, QUIET, connect, environment
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,12 +53,11 @@ def guest(folder: Path, script: Path, *options: str) -> Iterator[subprocess.Pope
 
 
 def go(folder: Path) -> None:
-    """Let it run."""
-    client = connect(folder / "q")
-    for command in ("qmp_capabilities", "cont"):
-        client.sendall(json.dumps({"execute": command}).encode())
-        heard(client, b'{"return": {}}\r\n')
-    client.close()
+    """Let it run, once it has seen all clients: who is not there by then misses what it says."""
+    connect(folder / "q").close()
+    with closing(Monitor(str(folder / "q"))) as monitor:
+        wait_until(lambda: "disconnected:" not in json.dumps(monitor("query-chardev")))
+        assert monitor("cont") == {"return": {}}
 
 
 def _socket(name: str) -> tuple[str, str]:
@@ -68,7 +68,6 @@ def test_a_login_and_a_shell(tmp_path: Path) -> None:
     ports = ["-device", "virtio-serial-pci", *_socket("hvc1"), "-device", "virtconsole,chardev=hvc1"]
     with guest(tmp_path, EXAMPLES / "autopkgtest.toml", "-serial", "unix:ttyS0,server=on,wait=off", *ports):
         terminal, shell = connect(tmp_path / "ttyS0"), connect(tmp_path / "hvc1")
-        time.sleep(0.2)  # who is not there by then misses it
         go(tmp_path)
         assert heard(terminal, b" login: ").startswith(b"Debian")
         assert heard(shell, b"# ") == b"# "
@@ -84,7 +83,6 @@ def test_a_shell_that_powers_off(tmp_path: Path) -> None:
     ports = ["-device", "virtio-serial-pci", *_socket("shell"), "-device", "virtconsole,chardev=shell"]
     with guest(tmp_path, EXAMPLES / "nixos.toml", *ports) as program:
         shell = connect(tmp_path / "shell")
-        time.sleep(0.2)
         go(tmp_path)
         assert heard(shell, b"shell...\n") == b"Spawning backdoor root shell...\n"
         shell.sendall(b"(timeout 900 bash -c true) | (base64 -w 0; echo)\n")
@@ -100,7 +98,6 @@ def test_a_port_that_is_ready(tmp_path: Path) -> None:
     port = "virtserialport,chardev=ready,name=org.fedoraproject.port.0"
     with guest(tmp_path, EXAMPLES / "podman.toml", "-device", "virtio-serial-pci", *_socket("ready"), "-device", port):
         ready = connect(tmp_path / "ready")
-        time.sleep(0.2)
         go(tmp_path)
         assert heard(ready, b"\n") == b"Ready\n"
         ready.close()

@@ -79,9 +79,9 @@ _VARYING = (
     (r"(Total downtime|Setup time): .*", r"\1: N"),
     (r"calc_start_time=\d+", "calc_start_time=UPTIME"),
     (r"((total time|setup|throughput|duplicate|normal( bytes)?|pages-per-second|[a-z]+ ram): )\S+", r"\1N"),
-    # Requests that run at once find their place in an image in any order, and file systems count their own blocks.
     # What is in registers.
     (r"(description data: (?:\S\S ){8}).*", r"\1..."),
+    # Requests that run at once find their place in an image in any order, and file systems count their own blocks.
     (r"\d+\.\d+% fragmented", "N% fragmented"),
     (r'"actual-size": \d+', r'"actual-size": SIZE'),
 )

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.block.images import needs_qemu_img
-from tests.migration.support import PC, Side, without_passes
+from tests.migration.support import without_passes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qmpd.testing import VMFactory
     from tests.migration.support import Sides
 
 RELEASES = ("5.2", "7.2", "10.0", "11.1")
@@ -180,24 +179,6 @@ def test_who_may_have_a_disk_after_a_move(sides: Sides, tmp_path: Path, release:
     if release == "7.2":
         there("cont")
         assert here("cont") == 'Failed to get "write" lock'
-
-
-def test_firmware_drives_a_disk_without_a_cache(qmpd: VMFactory, tmp_path: Path) -> None:
-    (tmp_path / "d.raw").write_bytes(bytes(1 << 20))
-    vm = qmpd(command_line=[*PC, *_raw_disk(tmp_path / "d.raw")], guest="boot-time=1s", clock="virtual")
-    side = Side(vm)
-
-    def caches() -> bool:
-        return bool(side("query-block")[0]["inserted"]["cache"]["writeback"])
-
-    assert caches()
-    vm.clock.advance("100ms")
-    assert not caches()
-    side("system_reset")
-    assert caches()
-    vm.clock.advance("3s")
-    assert caches()
-    side.close()
 
 
 @pytest.mark.parametrize("release", RELEASES)
