@@ -70,10 +70,9 @@ def _asked_meanwhile(bench: Bench, subject: str, folder: Path) -> float:
     target.unlink(missing_ok=True)
     with Server(bench.programs.qmp(subject, [path])):
         monitor = Monitor(path)
-        for name, node in {"s": ("raw", folder / "disk.raw"), "t": ("qcow2", target)}.items():
-            kind, file = node
-            if kind == "qcow2":
-                create_image(file, (folder / "disk.raw").stat().st_size)
+        source = folder / "disk.raw"
+        create_image(target, source.stat().st_size)
+        for name, kind, file in (("s", "raw", source), ("t", "qcow2", target)):
             monitor("blockdev-add", node_name=name, driver=kind, file={"driver": "file", "filename": str(file)})
         monitor("blockdev-mirror", job_id="j", device="s", target="t", sync="full")
         late: list[float] = []

@@ -19,6 +19,7 @@ PERIOD = 1.0
 QUESTIONS = ("guest-ping", "guest-get-time", "guest-network-get-interfaces", "guest-get-osinfo", "guest-get-fsinfo")
 """What is asked of an agent: what Proxmox and Incus ask all the time, and libvirt now and then."""
 _PORT = "org.qemu.guest_agent.0"
+_ERRORS = (OSError, EOFError, ValueError, trio.TooSlowError, trio.BrokenResourceError)
 
 
 class Polling:
@@ -118,14 +119,25 @@ class Fleet:
         self._process.stdout.readline()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """End it; again, nothing happens."""
         self._process.terminate()
-        self._process.communicate()
+        self._process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._folder.cleanup()
 
     async def ask(self, seconds: float) -> None:
-        """Ask all agents once a second, for so many seconds."""
-        await poll(await prepare(places(self._folder.name)), seconds, self.polling)
+        """Ask all agents once a second, for so many seconds; what is wrong is told by `polling`."""
+        try:
+            await poll(await prepare(places(self._folder.name)), seconds, self.polling)
+        except _ERRORS as error:
+            self.polling.wrong.append(f"an agent cannot be had: {type(error).__name__} {error}")
+        if not self.polling.waits:
+            self.polling.wrong.append("no agent has answered")
 
 
 async def poll(paths: list[str], seconds: float, polling: Polling, seed: int = 0) -> None:
@@ -146,7 +158,7 @@ async def poll(paths: list[str], seconds: float, polling: Polling, seed: int = 0
                 polling.waits.append(trio.current_time() - since)
                 number += 1
             await client.close()
-        except (OSError, EOFError, ValueError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        except _ERRORS as error:
             polling.wrong.append(f"{path}, poll {number}: {type(error).__name__} {error}")
 
     async with trio.open_nursery() as nursery:

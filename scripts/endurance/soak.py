@@ -356,6 +356,8 @@ def main(arguments: list[str] | None = None) -> int:
         ledger = soak.run()
         if asking is not None:
             asking.join(agents.PATIENCE * 2)
+            if asking.is_alive():
+                fleet.polling.wrong.append("the agents were not asked to the end")
             sys.stdout.write(fleet.polling.summary(options.agents))
             ledger.wrong += fleet.polling.wrong
     gc.collect()

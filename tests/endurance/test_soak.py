@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
-from endurance import soak
+from endurance import agents, soak
 from endurance.faults import FAULTS
 from endurance.plot import sparkline
 from endurance.pressure import Player
@@ -93,3 +93,10 @@ def test_an_export_that_ends_in_silence_is_found(monkeypatch: pytest.MonkeyPatch
 def test_a_line_of_blocks() -> None:
     assert sparkline([0, 50, 100]) == "▁▅█"
     assert len(sparkline(list(range(1000)))) == 60
+
+
+async def test_a_fleet_whose_agents_cannot_be_had_is_wrong() -> None:
+    with agents.Fleet(1) as fleet:
+        fleet.end()
+        await fleet.ask(0.1)
+    assert "no agent has answered" in fleet.polling.wrong
