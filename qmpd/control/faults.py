@@ -202,7 +202,7 @@ class FaultControl(Group):
         """
         attach_to_migrations(self._stage)
         if what in LASTING:
-            if count is not None or at != 0:
+            if count is not None or at != 0 or reason != FAILED:
                 raise ControlError(f"'{what}' takes a 'time' alone")
             fault = self._list.begin(FaultKind.MIGRATION, _optional_time(time))
             fault.when = str(what)
@@ -211,6 +211,8 @@ class FaultControl(Group):
             raise ControlError(f"'{what}' takes no 'time'")
         if what is MigrationFault.REFUSE and at != 0:
             raise ControlError(f"'{what}' takes no 'at'")
+        if what is MigrationFault.CUT and reason != FAILED:
+            raise ControlError(f"'{what}' takes no 'reason'")
         progress, often = Progress.parse(at), 1 if count is None else count
         return self._add(FaultKind.MIGRATION, when=str(what), at=tuple(progress), reason=reason, count=often)
 

@@ -127,6 +127,8 @@ def test_a_migration_never_converges_until_the_fault_is_over(sides: Sides) -> No
         ({"what": "cut", "time": "1s"}, "takes no 'time'"),
         ({"what": "refuse", "at": "1M"}, "takes no 'at'"),
         ({"what": "hold-switchover", "count": 2}, "takes a 'time' alone"),
+        ({"what": "never-converge", "reason": "because"}, "takes a 'time' alone"),
+        ({"what": "cut", "reason": "because"}, "takes no 'reason'"),
         ({"what": "cut", "at": "101%"}, "100%"),
         ({"what": "cut", "count": 0}, "positive"),
     ],
