@@ -16,7 +16,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from tests.operations.comparing import difference, plain
 from tests.player import Lines, Served
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Container
+    from collections.abc import AsyncIterator, Callable, Container, Iterator
 
 MILLISECOND = 1_000_000
 QUIET = 60 * MILLISECOND
@@ -330,7 +330,27 @@ def _steps(scenario: dict[str, Any]) -> list[tuple[str, dict[str, Any], list[str
 
 @asynccontextmanager
 async def served(release: str, scenario: dict[str, Any], folder: str) -> AsyncIterator[Machine]:
-    port = str(27_183 + int(os.path.basename(folder)) % 4_000)
+    with _own_port(27_183 + int(os.path.basename(folder)) % 4_000) as port:
+        async with _served(release, scenario, folder, port) as machine:
+            yield machine
+
+
+@contextmanager
+def _own_port(number: int) -> Iterator[str]:
+    """This port, or the next that no other test of this computer has now: each holds UDP's port of the same number."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        while True:
+            try:
+                held.bind(("127.0.0.1", number))
+            except OSError:
+                number += 1
+            else:
+                break
+        yield str(number)
+
+
+@asynccontextmanager
+async def _served(release: str, scenario: dict[str, Any], folder: str, port: str) -> AsyncIterator[Machine]:
     if scenario["guest"] is not None:
         await trio.Path(folder, "guest.img").write_bytes(bytes(41 * 512))
     clock = VirtualClock()
