@@ -10,16 +10,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _CLEAR = "\x1bc\x1b[?7l\x1b[2J\x1b[0m"
-_NAMES = {"c": "Hard Disk", "a": "Floppy", "d": "DVD/CD"}
-_USUAL = "adc"
-"""The order in which what `-boot` does not name is tried."""
+_NAMES = {"a": "Floppy", "c": "Hard Disk", "d": "DVD/CD"}
+"""What can be tried, by the letters of `-boot`, in the order in which it is where nothing is named."""
 
 
 class BootDevices(NamedTuple):
     """What a machine can start from.
 
-    `order` has the letters of the devices, as `-boot` has them; `media` those of which at least one has a medium;
-    `drives` those that there are at all; `kernel`: it is given a kernel instead; `menu`: it offers a menu.
+    `order` has the letters of those that are tried first, as `-boot` has them; `media` those of which one at least has
+    a medium; `drives` those that there are at all; `kernel`: it is given a kernel instead; `menu`: it offers a menu.
     """
 
     order: str
@@ -29,10 +28,18 @@ class BootDevices(NamedTuple):
     menu: bool = False
 
 
-def whole_order(named: str) -> str:
-    """All devices, those first that are named."""
-    first = "".join(letter for letter in named if letter in _NAMES)
-    return first + "".join(letter for letter in _USUAL if letter not in first)
+def tried(devices: BootDevices) -> list[str]:
+    """The letters of what is tried, in that order.
+
+    A hard disk is tried where there is none, too, behind others that are not named either, and a floppy disk last of
+    all then (measured on 7.2 with all of the devices, some and none).
+    """
+
+    def place(letter: str) -> tuple[bool, int, bool]:
+        missing, named = letter not in devices.drives, devices.order
+        return letter == "a" and missing, named.index(letter) if letter in named else len(named), missing
+
+    return sorted((each for each in _NAMES if each != "d" or "d" in devices.drives), key=place)
 
 
 def greeting(words: str, devices: BootDevices) -> bytes:
@@ -46,9 +53,9 @@ def boot(devices: BootDevices, *, found: bool) -> bytes:
     if devices.kernel:
         return b"Booting from ROM.."
     said = ""
-    tried = [letter for letter in devices.order if letter != "d" or "d" in devices.drives]
-    last = next((letter for letter in tried if letter in devices.media), tried[0]) if found else ""
-    for letter in tried:
+    letters = tried(devices)
+    last = next((letter for letter in letters if letter in devices.media), letters[0]) if found else ""
+    for letter in letters:
         said += f"Booting from {_NAMES[letter]}...\r\n"
         if letter == last:
             return said.encode()

@@ -193,12 +193,9 @@ def _commit(system: System, values: Values) -> str | Deferred:
 
 
 def _boot_set(system: System, values: Values) -> str:
-    order, board = values["order"], system.settings.board
+    order = values["order"]
     try:
-        boot_order.check(order)
-        if not board.boots_from:
-            raise Refusal("boot-order-fixed")
-        boot_order.check_board(order, board)
+        boot_order.choose(system.machine, order)
     except Refusal as refusal:
         return f"{system.release.refusals.message(refusal)}\n"
     return f"boot device list now set to {order}\n"

@@ -159,7 +159,7 @@ _NAMED = {
 _ALIKE = {
     "q35": _PC._replace(
         family="q35", memory_split="halves", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1,
-        has_floppy=False, boots_first="cda", screen_behind="", default_card="e1000e", cards_behind="",
+        has_floppy=False, screen_behind="", default_card="e1000e", cards_behind="",
     ),
 }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
 
 if TYPE_CHECKING:
     from qmpd.machine.boards import Board
+    from qmpd.machine.machine import Machine
 
 _MOST = 3
 
@@ -36,3 +38,16 @@ def check_board(order: str, board: Board) -> None:
     for letter in order:
         if letter not in board.boots_from:
             raise Refusal("boot-order-unknown", letter=letter)
+
+
+def choose(machine: Machine, order: str) -> None:
+    """Have the firmware try these from its next start on, whatever was said of one start alone.
+
+    :raise Refusal: it does not.
+    """
+    board = machine.settings.board
+    check(order)
+    if not board.boots_from:
+        raise Refusal("boot-order-fixed")
+    check_board(order, board)
+    machine.settings = replace(machine.settings, boot_order=order, boot_once="")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.guest.console import Console
-from qmpd.guest.firmware_text import BootDevices, whole_order
+from qmpd.guest.firmware_text import BootDevices
 from qmpd.guest.script import load
 from qmpd.machine.blueprint import Firmware
 from qmpd.machine.errors import MachineError
@@ -94,7 +94,7 @@ class MachineConsoles:
             if each.node is not None or each.unmodelled:
                 media.add(letter)
         named = settings.boot_once if settings.boot_once and guest.starts == 1 else settings.boot_order
-        order = whole_order(named or settings.board.boots_first)
+        order = named or settings.board.boots_first
         kernel = "kernel" in settings.machine_options
         return BootDevices(order, frozenset(media), frozenset(drives), kernel, settings.boot_menu)
 

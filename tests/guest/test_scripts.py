@@ -103,6 +103,18 @@ def test_a_port_that_is_ready(tmp_path: Path) -> None:
         ready.close()
 
 
+def test_the_firmware_starts_from_what_the_human_monitor_says(tmp_path: Path) -> None:
+    options = ["-machine", "graphics=off", "-serial", "unix:ttyS0,server=on,wait=off", "-drive", "if=ide,media=cdrom"]
+    with guest(tmp_path, EXAMPLES / "podman.toml", *options):
+        port = connect(tmp_path / "ttyS0")
+        connect(tmp_path / "q").close()
+        with closing(Monitor(str(tmp_path / "q"))) as monitor:
+            assert monitor.human("boot_set d") == "boot device list now set to d\n"
+        go(tmp_path)
+        assert heard(port, b"...\r\n").endswith(b"Booting from DVD/CD...\r\n")
+        port.close()
+
+
 @pytest.mark.parametrize("example", sorted(each.name for each in EXAMPLES.glob("*.toml")))
 def test_examples_are_what_the_schema_wants(example: str) -> None:
     schema = json.loads(SCHEMA.read_text())

@@ -314,7 +314,7 @@ def test_another_programs_inventory_is_refused(spoil: Any, complaint: str) -> No
 
 
 def test_what_somebody_types_goes_on() -> None:
-    """Keys that are held are held, and what waits to be read is read."""
+    """Keys that are held are held, what waits to be read is read, and the next start is from where it was said."""
     played = Played("10.0")
     played.take(("advance", {"time": 30 * SECOND}))
     assert b"error" not in played.send("chardev-add", {"id": "c", "backend": {"type": "ringbuf", "data": {}}})
@@ -327,9 +327,11 @@ def test_what_somebody_types_goes_on() -> None:
 
     played.take(key("ctrl"))
     played.take(key("alt"))
+    assert b"now set to d" in played.send("human-monitor-command", {"command-line": "boot_set d"})
     played.take(("stop", {}))
     played.vm.system.make_front_end("c").feed(b"hello")
     child = taken_over(played, "10.0")
+    assert child.vm.system.settings.boot_order == "d"
     child.take(("cont", {}))
     assert b'"what?"' in child.send("ringbuf-read", {"device": "c", "size": 9})
     assert b'"RESET"' in child.take(key("delete"))
