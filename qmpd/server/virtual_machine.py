@@ -256,14 +256,13 @@ class VirtualMachine:
         for monitor, listener in self.listeners if self.accepts else ():
             first = trio.Event() if monitor.wait else None
             if first is not None:
-                waiting.append((monitor, first))
+                waiting.append((monitor.location, monitor.address or f"unix:{monitor.path}", first))
             self.acceptor.start(monitor, listener, first)
         if self.devices is not None:
             waiting += self.devices.waiting()
-        for monitor, first in waiting:
+        for location, address, first in waiting:
             suffix = self.system.release.behaviour.listening_chardev_suffix
-            place = f"{monitor.location}: " if monitor.location else ""
-            address = monitor.address or f"unix:{monitor.path}"
+            place = f"{location}: " if location else ""
             log.error(f"{place}info: QEMU waiting for connection on: disconnected:{address}{suffix}")
             await self.loop.until(first)
             if self.system.exit_status is not None:

@@ -35,6 +35,7 @@ HELP = (
     b"%k t    toggle console timestamps\n\r%k b    send break (magic sysrq)\n\r"
     b"%k c    switch between console and monitor\n\r%k %k  sends %k\n\r"
 )
+_QUIT = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
 STDIO = ["-chardev", "stdio,id=m,mux=on,signal=off"]
 SHUTDOWN = rb'\{"timestamp": [^\n]*"event": "SHUTDOWN", "data": \{"guest": false, "reason": "host-qmp-quit"\}\}\r\n'
 
@@ -256,6 +257,42 @@ def test_each_client_finds_the_device_as_the_last_one_left_it(tmp_path: Path, ki
             os.close(number)
             if first and kind == "pty":
                 time.sleep(0.3)  # nothing tells at once that a pseudo-terminal was closed
+
+
+@pytest.mark.parametrize(
+    ("shared", "more"),
+    [
+        ("", ["-chardev", "mux,id=n,chardev=m", "-mon", "n"]),
+        (",mux=on", ["-mon", "m"]),
+        (",mux=on", []),
+        ("", ["-serial", "chardev:m"]),
+        ("", []),
+    ],
+)
+def test_the_machine_waits_for_a_client_whoever_uses_the_device(tmp_path: Path, shared: str, more: list[str]) -> None:
+    path = tmp_path / "c"
+    option = f"-chardev socket,id=m,path={path},server=on" + shared
+    line = ["-machine", "pc", *QUIET[:-1], *option.split(), *more, "-qmp", "stdio"]
+    pipe = subprocess.PIPE
+    with running(*line, stdin=pipe, stdout=pipe, stderr=pipe) as program:
+        assert program.stderr is not None
+        waits = f"{option}: info: QEMU waiting for connection on: disconnected:unix:{path},server=on\n"
+        assert program.stderr.readline().decode().endswith(waits)
+        person = typist(program)
+        asked = b'{"execute": "qmp_capabilities"}{"execute": "query-status"}'
+        assert b'"status": "prelaunch"' in person.type(asked, b'"running": false}}\r\n')
+        with connect(path):
+            end = time.monotonic() + 10
+            while b"true" not in person.type(b'{"execute": "query-status"}', b"}}\r\n"):
+                assert time.monotonic() < end
+
+
+def test_the_log_of_a_shared_device_lacks_what_monitors_say(tmp_path: Path) -> None:
+    chardev = f"null,id=m,mux=on,logfile={tmp_path}/log"
+    warning = "does not model the log of what a monitor says"
+    for more, is_told in ((["-mon", "m"], True), (["-serial", "chardev:m"], False)):
+        done = run("-machine", "pc", *QUIET, "-chardev", chardev, *more, "-qmp", "stdio", text=_QUIT)
+        assert (warning in done.stderr) is is_told
 
 
 @needs_pseudo_terminals

@@ -369,7 +369,7 @@ class ChardevOptions:
             if shared or below.shared:
                 raise NotModelled("a multiplexer of a multiplexer")
             below.take(_port(base))
-            backend = below.backend
+            backend, location = below.backend, below.location
         self.devices[label] = _Device(label, location, backend, base)
 
     def finish(self, settings: VMSettings, users: Callable[[str], int], escape: int) -> None:
@@ -391,11 +391,10 @@ class ChardevOptions:
     def _place(self, device: _Device, settings: VMSettings, escape: int) -> None:
         """Put a device where the server looks for it."""
         monitor, chardev = device.monitor, settings_of(device.label, device.backend)
-        if monitor is not None and chardev.logfile:
+        if chardev.logfile and (monitor is not None or any(each.mode != _PORT for each in device.users)):
             self.warn(f"{device.location}: warning: qmpd does not model the log of what a monitor says")
         chardev.base, chardev.users, chardev.escape = device.base, device.users, escape
-        if (device.shared or chardev.has_dialect) and "wait" in device.backend["data"]:
-            chardev.wait = device.backend["data"]["wait"]
+        chardev.wait = chardev.listens and device.backend["data"]["wait"]
         if monitor is None or not chardev.listens or chardev.has_dialect:
             chardev.location = device.location
             if monitor is not None and chardev.has_dialect:
@@ -404,7 +403,7 @@ class ChardevOptions:
             chardev.listened = device.listened and settings.machine.board.has_cpus
             settings.chardevs.append(chardev)
             return
-        monitor.wait = device.backend["data"]["wait"]
+        monitor.wait = chardev.wait
         monitor.replaces = True
         monitor.path = chardev.path
         if chardev.descriptor is not None:

@@ -19,7 +19,7 @@ from qmpd.common.plain import from_plain, to_plain
 from qmpd.common.refusals import NotModelled
 from qmpd.server.chardevs.device import Device
 from qmpd.server.chardevs.files import FileDevice, PseudoTerminal, StandardStreams
-from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket, SocketDevice
+from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket, SocketDevice, address_of
 from qmpd.server.listener import ListenError
 from qmpd.server.settings import ChardevSettings
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from qmpd.server.chardevs.device import Keep
     from qmpd.server.owner import DeviceOwner
-    from qmpd.server.settings import MonitorSettings
 
 _KINDS: dict[str, type[Device]] = {
     "stdio": StandardStreams,
@@ -122,13 +121,14 @@ class CharacterDevices:
             for device in self._devices:
                 nursery.start_soon(self._carry, device)
 
-    def waiting(self) -> list[tuple[MonitorSettings, trio.Event]]:
-        """Those that hold the machine's start, with what tells that a client has come."""
+    def waiting(self) -> list[tuple[str, str, trio.Event]]:
+        """Those that hold the machine's start: who asked for each, its address, and what tells of a client."""
         found = []
         for device in self._devices:
-            if device.settings.wait and device.settings.monitor is not None:
+            settings = device.settings
+            if settings.wait:
                 device.first = trio.Event()
-                found.append((device.settings.monitor, device.first))
+                found.append((settings.location, address_of(settings), device.first))
         return found
 
     def close(self) -> None:

@@ -102,7 +102,7 @@ class ConnectingSocket(SocketDevice):
     def open(self) -> None:
         """See `Device`."""
         settings = self.settings
-        self._entry = self.enter(f"disconnected:{_address(settings)}", yankable=True)
+        self._entry = self.enter(f"disconnected:{address_of(settings)}", yankable=True)
         if not settings.reconnect:
             self.held = self._connect(starting=not self.vm.started)
 
@@ -144,7 +144,7 @@ class ConnectingSocket(SocketDevice):
             client, self.held = self.held, None
             if client is not None:
                 await self.hold(client)
-                self._entry.address = f"disconnected:{_address(settings)}"
+                self._entry.address = f"disconnected:{address_of(settings)}"
             if not settings.reconnect:
                 return
             await trio.sleep(settings.reconnect)
@@ -244,7 +244,8 @@ class ListeningSocket(SocketDevice):
             self._listener.close()
 
 
-def _address(settings: ChardevSettings) -> str:
+def address_of(settings: ChardevSettings) -> str:
+    """What query-chardev calls a socket that has no connection."""
     if settings.descriptor is not None:
         return f"fd:{settings.descriptor}"
     if settings.host is not None:
