@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.block.images import needs_qemu_img, qemu_img
-from tests.block.support import Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from qmpd.testing import VMFactory
+    from tests.block.support import Monitor, Talk
 
     Serve = Callable[..., subprocess.Popen[bytes]]
 
@@ -77,10 +77,10 @@ def server_at(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("clock", ["virtual", "real"])
 def test_a_real_server_is_read_and_written(
-    qmpd: VMFactory, serve: Serve, image: Path, tmp_path: Path, clock: str, qemu_io: QemuIo
+    qmpd: VMFactory, talk: Talk, serve: Serve, image: Path, tmp_path: Path, clock: str, qemu_io: QemuIo
 ) -> None:
     serve(image)
-    monitor = Monitor(qmpd(command_line=["-machine", "none"], clock=clock).qmp_path)
+    monitor = talk(qmpd(command_line=["-machine", "none"], clock=clock))
     path = tmp_path / "n.sock"
     node = {"driver": "nbd", "server": server_at(path), "export": "exp", "node-name": "n"}
     assert monitor("blockdev-add", driver="raw", node_name="r", file=node) == {"return": {}}
@@ -95,17 +95,18 @@ def test_a_real_server_is_read_and_written(
     assert named["n"]["image"]["virtual-size"] == 1 << 20
     assert "actual-size" not in named["n"]["image"]
     assert monitor("blockdev-del", node_name="r") == {"return": {}}
-    monitor.close()
     content = image.read_bytes()
     assert content[65536:131072] == b"\x09" * 65536
     assert content[262144:327680] == bytes(65536)
     assert content[:65536] == b"\x07" * 65536
 
 
-def test_a_node_is_yanked(qmpd: VMFactory, serve: Serve, image: Path, tmp_path: Path, qemu_io: QemuIo) -> None:
+def test_a_node_is_yanked(
+    qmpd: VMFactory, talk: Talk, serve: Serve, image: Path, tmp_path: Path, qemu_io: QemuIo
+) -> None:
     """It stays, and so does the list of what can be yanked; what is read of it fails from then on."""
     serve(image)
-    monitor = Monitor(qmpd(command_line=["-machine", "none"]).qmp_path)
+    monitor = talk(qmpd(command_line=["-machine", "none"]))
     monitor("blockdev-add", driver="nbd", server=server_at(tmp_path / "n.sock"), export="exp", node_name="n")
     node = {"type": "block-node", "node-name": "n"}
     listed = monitor("query-yank")["return"]
@@ -118,21 +119,20 @@ def test_a_node_is_yanked(qmpd: VMFactory, serve: Serve, image: Path, tmp_path: 
     assert monitor("query-yank")["return"] == listed
     assert monitor("blockdev-del", node_name="n") == {"return": {}}
     assert node not in monitor("query-yank")["return"]
-    monitor.close()
 
 
 @needs_qemu_img
-def test_one_machine_is_on_the_disk_of_another(qmpd: VMFactory, tmp_path: Path, qemu_io: QemuIo) -> None:
+def test_one_machine_is_on_the_disk_of_another(qmpd: VMFactory, talk: Talk, tmp_path: Path, qemu_io: QemuIo) -> None:
     disk, path = tmp_path / "disk.qcow2", tmp_path / "n.sock"
     qemu_img("create", "-q", "-f", "qcow2", disk, "8M")
     node = f"driver=qcow2,node-name=a,file.driver=file,file.filename={disk}"
-    first = Monitor(qmpd(command_line=["-machine", "none", "-blockdev", node], clock="real").qmp_path)
+    first = talk(qmpd(command_line=["-machine", "none", "-blockdev", node], clock="real"))
     first("nbd-server-start", addr={"type": "unix", "data": {"path": str(path)}})
     first("block-dirty-bitmap-add", node="a", name="b0")
     added = first("block-export-add", type="nbd", id="e", node_name="a", name="e", writable=True, bitmaps=["b0"])
     assert added == {"return": {}}
     drive = f"if=none,id=d0,format=raw,file=nbd+unix:///e?socket={path}"
-    second = Monitor(qmpd(command_line=["-machine", "none", "-drive", drive], clock="real").qmp_path)
+    second = talk(qmpd(command_line=["-machine", "none", "-drive", drive], clock="real"))
     assert "wrote 65536/65536" in qemu_io(second, "d0", "write -P 5 1M 64k")
     assert "read 65536/65536" in qemu_io(second, "d0", "read -P 5 1M 64k")
     shown = second("query-block")["return"][0]["inserted"]
@@ -142,8 +142,6 @@ def test_one_machine_is_on_the_disk_of_another(qmpd: VMFactory, tmp_path: Path, 
     options = f"driver=nbd,server.type=unix,server.path={path},export=e,x-dirty-bitmap=qemu:dirty-bitmap:b0"
     mapped = json.loads(qemu_img("map", "--output=json", "--image-opts", options))
     assert [(each["start"], each["length"]) for each in mapped if not each["data"]] == [(1 << 20, 65536)]
-    second.close()
-    first.close()
 
 
 @pytest.mark.parametrize(
@@ -151,12 +149,12 @@ def test_one_machine_is_on_the_disk_of_another(qmpd: VMFactory, tmp_path: Path, 
     [("5.2", "bytes", "NBD export is read-only"), ("7.2", "data", "Could not open image: Permission denied")],
 )
 def test_servers_that_cannot_be_had(
-    qmpd: VMFactory, serve: Serve, image: Path, tmp_path: Path, release: str, end: str, read_only: str
+    qmpd: VMFactory, talk: Talk, serve: Serve, image: Path, tmp_path: Path, release: str, end: str, read_only: str
 ) -> None:
     serve(image)
     serve(image, "-r", name="ro.sock")
     (tmp_path / "file").write_text("x")
-    monitor = Monitor(qmpd(command_line=["-machine", "none"], release=release, clock="real").qmp_path)
+    monitor = talk(qmpd(command_line=["-machine", "none"], release=release, clock="real"))
 
     def refused(name: str, **options: Any) -> str:
         reply = monitor("blockdev-add", driver="nbd", node_name="x", server=server_at(tmp_path / name), **options)
@@ -178,7 +176,6 @@ def test_servers_that_cannot_be_had(
             assert refused("odd.sock") == told
             answering.join()
     assert monitor("query-named-block-nodes") == {"return": []}
-    monitor.close()
 
 
 def _say(listening: socket.socket, said: bytes) -> None:
@@ -187,9 +184,9 @@ def _say(listening: socket.socket, said: bytes) -> None:
         client.sendall(said)
 
 
-def test_a_server_that_is_silent_holds_nobody_up(qmpd: VMFactory, tmp_path: Path) -> None:
+def test_a_server_that_is_silent_holds_nobody_up(qmpd: VMFactory, talk: Talk, tmp_path: Path) -> None:
     vm = qmpd(command_line=["-machine", "none"], clock="real")
-    waiting, other = Monitor(vm.qmp_path), Monitor(vm.qmp_path)
+    waiting, other = talk(vm), talk(vm)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s.sock"))
         listening.listen()
@@ -206,15 +203,13 @@ def test_a_server_that_is_silent_holds_nobody_up(qmpd: VMFactory, tmp_path: Path
                 assert time.monotonic() - before < 0.5
         asking.join(10)
         assert not asking.is_alive()
-    waiting.close()
-    other.close()
 
 
 def test_a_server_that_comes_back_is_used_again(
-    qmpd: VMFactory, serve: Serve, image: Path, tmp_path: Path, qemu_io: QemuIo
+    qmpd: VMFactory, talk: Talk, serve: Serve, image: Path, tmp_path: Path, qemu_io: QemuIo
 ) -> None:
     server = serve(image)
-    monitor = Monitor(qmpd(command_line=["-machine", "none"], clock="real").qmp_path)
+    monitor = talk(qmpd(command_line=["-machine", "none"], clock="real"))
     monitor("blockdev-add", driver="nbd", node_name="n", server=server_at(tmp_path / "n.sock"), export="exp")
     server.kill()
     server.wait()
@@ -223,7 +218,6 @@ def test_a_server_that_comes_back_is_used_again(
     deadline = time.monotonic() + 10
     while "read failed" in (said := qemu_io(monitor, "n", "read -P 7 0 512")) and time.monotonic() < deadline:
         time.sleep(0.05)  # it does not answer yet
-    monitor.close()
     assert "read 512/512" in said
     assert "Pattern" not in said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -155,14 +156,13 @@ def test_a_machine_is_kept_with_its_job(vm: VM, client: Client) -> None:
     vm.wait_for_job("j", "ready")
     client.close()
     vm.restore(snapshot)
-    again = Client(vm.qmp_path)
-    assert again.job() | {"busy": True} == kept | {"busy": True}
-    vm.clock.advance(60)
-    assert again.job()["status"] == "running"
-    vm.clock.advance(13)
-    vm.wait_for_job("j", "ready")
-    assert again.job()["offset"] == 10 * GIB
-    again.close()
+    with closing(Client(vm.qmp_path)) as again:
+        assert again.job() | {"busy": True} == kept | {"busy": True}
+        vm.clock.advance(60)
+        assert again.job()["status"] == "running"
+        vm.clock.advance(13)
+        vm.wait_for_job("j", "ready")
+        assert again.job()["offset"] == 10 * GIB
 
 
 IN_USE = "Node x is in use"
