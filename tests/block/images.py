@@ -29,6 +29,18 @@ def qemu_img(*arguments: object, fails: bool = False) -> str:
     return ended.stdout
 
 
+def qemu_img_encrypts(*arguments: object) -> None:
+    """Make an encrypted image with qemu-img, which measures how fast the computer is.
+
+    Where the kernel counts a process's time in ticks, a third of the tries see none go by and fail with this text.
+    """
+    for _ in range(40):
+        ended = subprocess.run(["qemu-img", *map(str, arguments)], capture_output=True, text=True, check=False)
+        if "accurate CPU usage" not in ended.stderr:
+            break
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def qemu_io(path: Path, *commands: str) -> str:
     """Run commands of qemu-io on an image; its output."""
     line = ["qemu-io", "-f", "qcow2", "-d", "unmap"]
