@@ -67,6 +67,8 @@ class Going(Activity[MigrationStatus]):
         # What the machine was before it was stopped for this; None while it was not.
         self._before: RunState | None = None
         self._gone = False
+        # Whether the machine does not go on where it fails now.
+        self._stays_stopped = False
         self.error: str | None = None
         # Whether it waits for the other side, or for a way there.
         self.waits = True
@@ -155,6 +157,9 @@ class Going(Activity[MigrationStatus]):
     def pause(self) -> None:
         """Give up the way on purpose."""
         if not self.allows("pause"):
+            return
+        if not self._gone:
+            self._broken(PAUSED)
             return
         if self._channel is not None:
             self._channel.close()
@@ -350,7 +355,9 @@ class Going(Activity[MigrationStatus]):
             machine.report(why)
         if machine.state is not RunState.FINISH_MIGRATE:
             return
-        if before in LIVE:
+        if self._stays_stopped:
+            machine.set_state(RunState.POSTMIGRATE)
+        elif before in LIVE:
             machine.vm_start()
         elif self._side.course.old_state_kept and machine.may_enter(before):
             machine.set_state(before)

@@ -93,8 +93,8 @@ class Side(Protocol):
     def drain_disks(self, *, each: bool = False) -> None:
         """Have what is going on at its disks pause for a moment, once, or for `each` of their nodes."""
 
-    def give_disks(self) -> bool:
-        """Let go of its disks: another machine has them now; false where that cannot be."""
+    def give_disks(self, *, code: str = "disks-written") -> bool:
+        """Let go of its disks: another machine has them now; false where that cannot be, which `code` tells."""
 
     def arrived(self) -> None:
         """The machine is here, and takes its disks once it goes on."""

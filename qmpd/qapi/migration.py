@@ -73,6 +73,7 @@ class Course(NamedTuple):
     - `tls_named_first`: a name for the certificate is asked for before anything is said, not once it has come.
     - `ends_insecure`: who waits for a machine ends where its own credentials are wrong once somebody comes.
     - `unplug_awaited`: one that is cancelled in `wait-unplug` waits for the guest to let go of its card, up to 30 s.
+    - `way_left_open`: where the disks cannot be given away a side that answers is not told, and waits on.
     - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
     """
 
@@ -102,6 +103,7 @@ class Course(NamedTuple):
     too_many_wait: bool = True
     tls_named_first: bool = False
     ends_insecure: bool = True
+    way_left_open: bool = False
 
 
 class MigrationFace(NamedTuple):

@@ -196,11 +196,11 @@ class Migrations:
         """Have what is going on at the machine's disks pause for a moment, once, or for `each` of their nodes."""
         moved_disks.drain(self._system.built, each=each)
 
-    def give_disks(self) -> bool:
-        """Let go of the machine's disks; false where somebody writes to one still."""
+    def give_disks(self, *, code: str = "disks-written") -> bool:
+        """Let go of the machine's disks; false where somebody may write to one still, which `code` tells."""
         system = self._system
-        if system.release.behaviour.written_disks_stay and moved_disks.are_written(system.built):
-            system.machine.report(self.words(Refusal("disks-written")))
+        if moved_disks.are_kept(system.built, old_data=system.release.behaviour.written_disks_stay):
+            system.machine.report(self.words(Refusal(code)))
             return False
         moved_disks.give(system.built, self.parameter(PARAMETER), bitmaps_go_along=self.has("dirty-bitmaps"))
         return True

@@ -40,14 +40,19 @@ def give(inventory: Inventory | None, mappings: Mappings, *, bitmaps_go_along: b
     give_away(inventory.backends.block)
 
 
-def are_written(inventory: Inventory | None) -> bool:
-    """Whether somebody will write to a disk even when its machine stands still: who saves old data there."""
+def are_kept(inventory: Inventory | None, *, old_data: bool) -> bool:
+    """Whether somebody will write to a disk even when its machine stands still: whom an export lets write.
+
+    `old_data`: one who saves old data there counts, too.
+    """
     if inventory is None:
         return False
-    return any(
-        role_of(node.driver, node.options, role) is Role.TARGET
-        for node in inventory.backends.block.nodes.values() for role in node.children
-    )  # fmt: skip
+    nodes = inventory.backends.block.nodes.values()
+    if any(drive.keeps_active for node in nodes for drive in node.drives):
+        return True
+    return old_data and any(
+        role_of(node.driver, node.options, role) is Role.TARGET for node in nodes for role in node.children
+    )
 
 
 def drain(inventory: Inventory | None, *, each: bool) -> None:

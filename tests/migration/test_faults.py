@@ -105,6 +105,32 @@ def test_a_switchover_is_held(sides: Sides, release: str) -> None:
     assert here.migration["downtime"] > 5000
 
 
+@pytest.mark.parametrize("release", ["7.2", "11.1"])
+@pytest.mark.parametrize("pauses", [False, True])
+def test_the_switchover_to_postcopy_is_held(sides: Sides, release: str, pauses: bool) -> None:
+    here, there, place = sides.pair(release)
+    for each in (here, there):
+        each.capabilities("postcopy-ram")
+    here("migrate-set-parameters", max_bandwidth=4096)
+    held = here.vm.faults.migration(what="hold-switchover")
+    here("migrate", uri=place)
+    here.until("active")
+    assert here("migrate-start-postcopy") == {}
+    assert without_passes(here.until("STOP"))[-1] == "STOP"
+    assert here.state == "finish-migrate"
+    assert there.state == "inmigrate"
+    if pauses and release == "7.2":
+        # Nothing has gone yet, so there is nothing to make whole again.
+        assert here("migrate-pause") == {}
+        assert here.until("failed", "postcopy-paused")[-1] == "failed"
+        assert here.until("RESUME")[-1] == "RESUME"
+        assert there.is_at_end()
+        return
+    here.vm.faults.clear(held.id)
+    assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+    assert there.state == "running"
+
+
 def test_a_migration_never_converges_until_the_fault_is_over(sides: Sides) -> None:
     here = sides.one("7.2", clock="virtual")
     here("migrate-set-parameters", max_bandwidth=1 << 20)

@@ -198,6 +198,49 @@ def test_a_disk_is_written_to_over_nbd_before_its_machine_comes(sides: Sides, tm
     assert (tmp_path / "d.raw").read_bytes()[4096:8192] == b"\5" * 4096
 
 
+# Measured on each release.
+@pytest.mark.parametrize(
+    ("release", "postcopy", "state", "why", "told"),
+    [
+        ("5.2", False, "running", None, "bdrv_inactivate_all() failed (-1)"),
+        ("7.2", False, "running", None, "bdrv_inactivate_all() failed (-1)"),
+        ("7.2", True, "postmigrate", None, "migration_iteration_run: postcopy failed to start"),
+        ("10.0", False, "running", "Error in migration completion: Bad address", "bdrv_inactivate_all() failed: -1"),
+        ("10.0", True, "running", "Block inactivate failed during switchover", "bdrv_inactivate_all() failed: -1"),
+        ("11.1", False, "running", "Block inactivate failed during switchover", "bdrv_inactivate_all() failed: -1"),
+    ],
+)
+def test_a_disk_that_an_export_lets_others_write_to_is_not_given_away(
+    sides: Sides, tmp_path: Path, capfd: pytest.CaptureFixture[str], release: str, postcopy: bool, state: str,
+    why: str | None, told: str,
+) -> None:  # fmt: skip
+    place = f"unix:{tmp_path}/m.sock"
+    there = sides.one(release, "-incoming", place)
+    here = sides.one(release, "-blockdev", "driver=null-co,size=1048576,node-name=n")
+    here("nbd-server-start", addr={"type": "unix", "data": {"path": str(tmp_path / "n.sock")}})
+    here("block-export-add", type="nbd", id="x", node_name="n", writable=True)
+    if postcopy:
+        for each in (here, there):
+            each.capabilities("postcopy-ram")
+        here("migrate-set-parameters", max_bandwidth=4096)
+    here("migrate", uri=place)
+    if postcopy:
+        here.until("active")
+        here("migrate-start-postcopy")
+    here.until("failed")
+    assert (here.state, here.migration.get("error-desc")) == (state, why)
+    assert told in capfd.readouterr().err
+    # Where it is said so to a side that answers, it ends.
+    assert there.state == "inmigrate" if postcopy and release == "7.2" else there.is_at_end()
+    here("migrate-set-parameters", max_bandwidth=0)
+    assert here("cont") == here("migrate", uri="exec:cat >/dev/null") == {}
+    here.until("failed")
+    here("block-export-del", id="x")
+    here.until("BLOCK_EXPORT_DELETED")
+    assert here("migrate", uri="exec:cat >/dev/null") == {}
+    assert here.until("completed")[-1] == "completed"
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_that_the_target_has_ended_is_seen_once_it_is_to_go_on(sides: Sides, release: str) -> None:
     """Nobody looks while it waits in `pre-switchover`."""
