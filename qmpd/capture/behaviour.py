@@ -147,8 +147,8 @@ def _machine(command: str) -> Found:
         cpu = client.ask("query-cpus-fast").result[0]
         places = [each["props"] for each in client.ask("query-hotpluggable-cpus").result]
         names = {each["label"]: each["filename"] for each in client.ask("query-chardev").result}
-        suffix = re.search(r":\d+(,.*)?$", names["listener"])
-        assert suffix is not None
+        flag = re.search(r":\d+,server(.*)$", names["listener"])
+        assert flag is not None
         older = client.ask("query-cpus")
         found: Found = {} if older.value is None else {"cpu_info_props": "props" in older.result[0]}
         return {
@@ -156,7 +156,7 @@ def _machine(command: str) -> Found:
             "cpu_info_arch": "arch" in cpu,
             "cpu_info_qom_type": "qom-type" in cpu,
             "smp_prefers_cores": any(place["core-id"] for place in places),
-            "listening_chardev_suffix": suffix[1] or "",
+            "chardev_flag": flag[1],
         }
 
 

@@ -63,13 +63,13 @@ class Chardev:
         ring = values.pop("ring")
         return cls(**values, ring=None if ring is None else Ring(ring[0], ring[1].encode("latin-1")))
 
-    def describe(self, connected: bool, listening_suffix: str) -> str:
-        """The `filename` of `query-chardev`."""
+    def describe(self, connected: bool, flag: str) -> str:
+        """The `filename` of `query-chardev`; `flag` is what stands behind each flag there."""
         if not self.listening:
             return self.address
         if connected or self.held:
-            return _with_suffix(self.connected_address or self.address, listening_suffix)
-        return f"disconnected:{self.address}{listening_suffix}"
+            return _with_suffix(self.connected_address or self.address, f",server{flag}")
+        return f"disconnected:{self.address},server{flag}"
 
 
 def _with_suffix(address: str, suffix: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmpd.common.addresses import check_length, socket_path
 from qmpd.common.refusals import NotModelled, Refusal
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
     Backend = Mapping[str, Any]
     Data = Mapping[str, Any]
-
-PATH_LIMIT = 108
-"""Bytes that a socket's path is shorter than, its final NUL being one (sockaddr_un)."""
 
 RINGS = ("ringbuf", "memory")
 """The kinds that keep what is written to them."""
@@ -138,7 +136,7 @@ def _socket(data: Data, around: Surroundings) -> None:
     if not listens:
         _check_client(data, around)
     if address["type"] == "unix":
-        check_path(address["data"]["path"])
+        check_length(socket_path(address["data"]))
     elif address["type"] == "inet":
         check_internet(address["data"])
     if "tls-creds" in data:
@@ -165,15 +163,6 @@ def _check_credentials(name: str, around: Surroundings, *, listens: bool) -> Non
         raise Refusal("credentials-missing", id=name)
     if not kind.startswith("tls-creds-"):
         raise Refusal("credentials-none", id=name)
-
-
-def check_path(path: str) -> None:
-    """Refuse the path of a socket that is too long.
-
-    :raise Refusal: it is.
-    """
-    if len(path.encode("utf-8", "surrogateescape")) >= PATH_LIMIT:
-        raise Refusal("socket-path-too-long", path=path, limit=PATH_LIMIT)
 
 
 def check_internet(data: Data) -> None:

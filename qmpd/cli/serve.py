@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from qmpd.common.addresses import describe_unix, is_abstract, socket_name
 from qmpd.common.output import tell
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.emulator.command_line import machine_options
@@ -399,9 +400,15 @@ def _default_socket() -> tuple[str, str | None]:
 
 def _announce(settings: VMSettings) -> None:
     """Tell where it listens, and what to type next."""
-    lines = [f"QMP of QEMU {settings.release} listens on {monitor.path}\n" for monitor in settings.monitors]
-    path = quoted(settings.monitors[0].path)
-    lines.append(f"next: socat - UNIX-CONNECT:{path}   or: qmp-shell {path}\n")
+    places = [describe_unix(monitor.path, "=on").removeprefix("unix:") for monitor in settings.monitors]
+    lines = [f"QMP of QEMU {settings.release} listens on {place}\n" for place in places]
+    first = settings.monitors[0].path
+    path = quoted(socket_name(first))
+    lines.append(
+        f"next: socat - ABSTRACT-CONNECT:{path}\n"
+        if is_abstract(first)
+        else f"next: socat - UNIX-CONNECT:{path}   or: qmp-shell {path}\n"
+    )
     if settings.control is not None:
         path = quoted(settings.control.path)
         lines.append(f"control socket: {path}   try: qmpd control {path}\n")

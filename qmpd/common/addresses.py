@@ -6,11 +6,14 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.integers import INTEGER_RANGES, from_digits, is_digits
-from qmpd.common.refusals import NotModelled, Worded
+from qmpd.common.refusals import Refusal, Worded
 from qmpd.common.scalars import SPACE, integer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+PATH_LIMIT = 108
+"""Bytes that a socket's path is shorter than, its final NUL being one (sockaddr_un)."""
 
 _PARTS = 4
 _OCTET = 8
@@ -49,13 +52,71 @@ def is_multicast(address: int) -> bool:
 
 
 def socket_path(address: Mapping[str, Any]) -> str:
-    """The path of QAPI's UnixSocketAddress.
+    """Where the kernel finds the socket of QAPI's UnixSocketAddress: its path.
 
-    :raise NotModelled: it is no path, but a name that is in no file system (`abstract`).
+    A name that is in no file system (`abstract`) stands behind a NUL, unless it is `tight` with NULs up to where the
+    longest path ends (unix(7)).
     """
-    if address.get("abstract"):
-        raise NotModelled("abstract sockets")
-    return str(address["path"])
+    path = str(address["path"])
+    if not address.get("abstract"):
+        return path
+    length = 1 + len(_bytes(path))
+    return f"\0{path}" + ("" if address.get("tight", True) else "\0" * (PATH_LIMIT - length))
+
+
+def is_abstract(path: str) -> bool:
+    """Whether this is where a socket is that is in no file system (`socket_path`)."""
+    return path[:1] == "\0"
+
+
+def socket_name(path: str) -> str:
+    """What a socket at this place (`socket_path`) is called in messages."""
+    return path.strip("\0") if is_abstract(path) else path
+
+
+def socket_place(path: str | bytes) -> str:
+    """The place of a socket (`socket_path`) that its address has; nothing for one that has none."""
+    return path if isinstance(path, str) else path.decode("utf-8", "surrogateescape")
+
+
+def is_too_long(path: str) -> bool:
+    """Whether a place of a socket (`socket_path`) is too long for its address; a name needs no NUL at its end."""
+    return len(_bytes(path)) >= PATH_LIMIT + is_abstract(path)
+
+
+def check_length(path: str) -> None:
+    """Refuse a place of a socket (`socket_path`) that is too long for its address.
+
+    :raise Refusal: it is.
+    """
+    if is_too_long(path):
+        raise Refusal("socket-path-too-long", path=socket_name(path), limit=PATH_LIMIT - is_abstract(path))
+
+
+def describe_unix(path: str, flag: str) -> str:
+    """What query-chardev calls a Unix socket at this place (`socket_path`) while nobody is connected.
+
+    :param flag: what the release has behind a flag.
+    """
+    if not is_abstract(path):
+        return f"unix:{path}"
+    tight = f",tight{flag}" if _is_tight(path) else ""
+    return f"unix:{socket_name(path)},abstract{flag}{tight}"
+
+
+def unix_address(path: str) -> dict[str, Any]:
+    """The place of a socket (`socket_path`) as QAPI's UnixSocketAddress."""
+    if not is_abstract(path):
+        return {"path": path}
+    return {"path": socket_name(path), "abstract": True, "tight": _is_tight(path)}
+
+
+def _is_tight(path: str) -> bool:
+    return len(_bytes(path)) < PATH_LIMIT
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
 
 
 def vsock_place(address: Mapping[str, Any]) -> tuple[int, int]:

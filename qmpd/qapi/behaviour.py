@@ -35,7 +35,7 @@ ABOUT: dict[str, str] = {
     " happens then, and nothing is said",
     "firmware_resets": "how many resets of its own SeaBIOS most often adds to a reset, once it has run (under TCG)",
     "seabios_greeting": "what SeaBIOS prints first",
-    "listening_chardev_suffix": "what follows the path of a listening socket in query-chardev",
+    "chardev_flag": "what stands behind a flag of a socket (`server`) in query-chardev",
     "cpu_info_arch": "query-cpus-fast has the member 'arch'",
     "cpu_info_props": "query-cpus has the member 'props'",
     "cpu_info_qom_type": "query-cpus-fast has the member 'qom-type'",
@@ -309,7 +309,7 @@ class Behaviour:
     reset_keeps_state: bool = False
     wakeup_refused: bool = True
     firmware_resets: int = 1
-    listening_chardev_suffix: str = ",server=on"
+    chardev_flag: str = "=on"
     cpu_info_arch: bool = False
     cpu_info_props: bool = True
     cpu_info_qom_type: bool = False

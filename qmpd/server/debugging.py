@@ -61,7 +61,9 @@ OF_ANOTHER = "chardev:"
 
 _FORCED = ",wait=off,nodelay=on,server=on"
 _OPENED = frozenset({"null", "stdio", "pty", "file"})
-_SOCKET_KEYS = frozenset({"backend", "path", "host", "port", "server", "wait", "nodelay", "ipv4", "ipv6", "reconnect"})
+_SOCKET_KEYS = frozenset({
+    "backend", "path", "host", "port", "server", "wait", "nodelay", "ipv4", "ipv6", "reconnect", "abstract", "tight",
+})  # fmt: skip
 _SOCKET = "socket"
 
 

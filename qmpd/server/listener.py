@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from qmpd.chardev.rules import PATH_LIMIT
+from qmpd.common.addresses import describe_unix, is_abstract, is_too_long, socket_name, socket_place
 from qmpd.common.refusals import Worded
 from qmpd.server import log
 
@@ -49,7 +49,10 @@ class ListenError(Worded):
 
 
 class Listener:
-    """A non-blocking Unix socket that listens at `path`, its file of mode 0600."""
+    """A non-blocking Unix socket that listens at `path`, its file of mode 0600.
+
+    The path may be a name that is in no file system, as `qmpd.common.addresses.socket_path` has it.
+    """
 
     __slots__ = ("identity", "path", "socket")
 
@@ -61,14 +64,15 @@ class Listener:
 
         :raise ListenError: a live server listens there, the path is no place for a socket, or the system refuses.
         """
-        if len(os.fsencode(path)) >= PATH_LIMIT:
-            raise ListenError(f"UNIX socket path '{path}' is too long")
+        if is_too_long(path):
+            raise ListenError(f"UNIX socket path '{socket_name(path)}' is too long")
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         # The file gets the socket's mode; the process's mask is every thread's, so it is left alone.
         os.fchmod(self.socket.fileno(), 0o600)
         try:
-            _make_room(path, replaces)
+            if not is_abstract(path):
+                _make_room(path, replaces)
             self.socket.bind(path)
             self.socket.listen(backlog)
         except (OSError, ValueError) as error:
@@ -77,7 +81,7 @@ class Listener:
         except ListenError:
             self.socket.close()
             raise
-        self.identity = _identity(path)
+        self.identity = None if is_abstract(path) else _identity(path)
 
     @classmethod
     def inherit(cls, path: str, descriptor: int | None, identity: tuple[int, int] | None) -> Listener:
@@ -166,7 +170,7 @@ class Listener:
 
 
 def _refusal(path: str, reason: str) -> ListenError:
-    return ListenError(f"Failed to bind socket to {path}: {reason}")
+    return ListenError(f"Failed to bind socket to {socket_name(path)}: {reason}")
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -228,21 +232,23 @@ def listen_tcp(host: str, port: str, *, backlog: int = BACKLOG) -> Listener:
     return Listener.inherit("", listening.detach(), None)
 
 
-def describe_listener(listening: socket.socket, scheme: str = "tcp") -> str:
+def describe_listener(listening: socket.socket, flag: str, scheme: str = "tcp") -> str:
     """A listening socket in the words of query-chardev; it is called by its address however it came.
 
-    `scheme` is what the address begins with where it is not a path.
+    `flag` is what the release has behind a flag; `scheme` is what the address begins with where it is not a path.
     """
     name = listening.getsockname()
-    return f"unix:{name}" if listening.family == socket.AF_UNIX else f"{scheme}:{name[0]}:{name[1]}"
+    if listening.family == socket.AF_UNIX:
+        return describe_unix(socket_place(name), flag)
+    return f"{scheme}:{name[0]}:{name[1]}"
 
 
 def inherited_name(descriptor: int) -> tuple[str, str]:
     """The path that an inherited socket listens at, or else how query-chardev names its address."""
     with socket.socket(fileno=os.dup(descriptor)) as listening:
         name = listening.getsockname()
-    if isinstance(name, str):
-        return name, ""
+    if isinstance(name, (str, bytes)):
+        return socket_place(name), ""
     return "", f"tcp:{name[0]}:{name[1]}" if isinstance(name, tuple) else f"fd:{descriptor}"
 
 
@@ -252,13 +258,18 @@ def send_at_once(client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def name_unix_connection(path: str) -> str:
+    """A connected Unix socket of this place in the words of query-chardev: a name in no file system is not told."""
+    return "unix:" if is_abstract(path) else f"unix:{path}"
+
+
 def describe_connection(client: socket.socket, there: Any = None, scheme: str = "tcp") -> str:
     """A connected socket in the words of query-chardev; `there` is the client's address, where that is known.
 
     Nothing where the client has turned away, which reading will find.  `scheme` as for `describe_listener`.
     """
     if client.family == socket.AF_UNIX:
-        return f"unix:{client.getsockname() or ''}"
+        return name_unix_connection(socket_place(client.getsockname()))
     here = client.getsockname()
     if there is None:
         try:

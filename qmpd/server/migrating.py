@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
-from qmpd.chardev.rules import PATH_LIMIT
-from qmpd.common.addresses import socket_path, vsock_place
+from qmpd.common.addresses import is_too_long, socket_name, socket_path, socket_place, unix_address, vsock_place
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.listener import Listener, ListenError
 from qmpd.server.migrating_tls import secured
@@ -247,7 +246,7 @@ def _described(listening: socket.socket) -> Mapping[str, Any]:
     """A socket's own address (QAPI's SocketAddress)."""
     name = listening.getsockname()
     if listening.family == socket.AF_UNIX:
-        return {"type": "unix", "path": name}
+        return {"type": "unix", **unix_address(socket_place(name))}
     family = "ipv6" if listening.family == socket.AF_INET6 else "ipv4"
     return {"type": "inet", "host": name[0], "port": str(name[1]), family: True}
 
@@ -298,9 +297,9 @@ async def _connected(address: Mapping[str, Any]) -> trio.socket.SocketType:
             return trio.socket.from_stdlib_socket(_socket_of(int(address["number"])))
         case "unix":
             path = socket_path(address)
-            if len(os.fsencode(path)) >= PATH_LIMIT:
-                raise Worded(f"UNIX socket path '{path}' is too long")
-            return await _connect(socket.AF_UNIX, path, path)
+            if is_too_long(path):
+                raise Worded(f"UNIX socket path '{socket_name(path)}' is too long")
+            return await _connect(socket.AF_UNIX, path, socket_name(path))
         case "inet":
             host, port = address["host"], str(address["port"])
             try:

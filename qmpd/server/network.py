@@ -10,7 +10,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.addresses import socket_path, vsock_place
+from qmpd.common.addresses import socket_name, socket_path, vsock_place
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.connecting import PATIENCE, connect, connect_host
@@ -81,10 +81,11 @@ def connect_server(address: Mapping[str, Any]) -> Connection:
             raise Refusal("descriptor-no-socket", text=text) from None
     try:
         if kind == "unix":
-            where = socket_path(address)
-            if not where:
+            path = socket_path(address)
+            where = socket_name(path)
+            if not path:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-            return Connection(connect(socket.AF_UNIX, where, starting=False))
+            return Connection(connect(socket.AF_UNIX, path, starting=False))
         if kind == "inet":
             where = f"{address['host']}:{address['port']}"
             return Connection(connect_host(address["host"], str(address["port"]), starting=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qmpd.chardev.multiplexer import ESCAPE
+from qmpd.common.addresses import describe_unix
 from qmpd.machine.blueprint import MachineSettings
 
 
@@ -34,6 +35,10 @@ class MonitorSettings:
     port: str = ""
     # What query-chardev begins the address with that is no path.
     scheme: str = "tcp"
+
+    def name(self, flag: str) -> str:
+        """What query-chardev calls it; `flag` is what the release has behind a flag."""
+        return self.address or describe_unix(self.path, flag)
 
 
 @dataclass(slots=True, kw_only=True)

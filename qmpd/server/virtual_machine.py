@@ -23,7 +23,7 @@ from qmpd.schedule.clock import SteppedClock
 from qmpd.server import log, signals
 from qmpd.server.acceptor import Acceptor, listen
 from qmpd.server.computer import ThisComputer
-from qmpd.server.listener import ListenError
+from qmpd.server.listener import ListenError, name_unix_connection
 from qmpd.server.main_loop import MainLoop
 from qmpd.server.pipes import until_written
 from qmpd.system.system import System
@@ -110,11 +110,12 @@ class VirtualMachine:
         # Whether clients are accepted here, rather than by somebody who brings them (`Acceptor.serve_client`).
         self.accepts = True
         self.control: ControlDispatcher | None = None
+        release = load_release(settings.release, settings.extensions)
+        flag = release.behaviour.chardev_flag
         chardevs = [
-            Chardev(each.chardev, each.address or f"unix:{each.path}", connected_address=f"unix:{each.path}")
+            Chardev(each.chardev, each.name(flag), connected_address=name_unix_connection(each.path))
             for each in settings.monitors
         ]
-        release = load_release(settings.release, settings.extensions)
         self.system = System(
             release,
             settings.machine,
@@ -250,20 +251,19 @@ class VirtualMachine:
         return status
 
     async def _begin(self, on_start: Callable[[], None] | None) -> None:
-        waiting = []
+        waiting, flag = [], self.system.release.behaviour.chardev_flag
         if self.devices is not None:
             self.nursery.start_soon(self.devices.run)
         for monitor, listener in self.listeners if self.accepts else ():
             first = trio.Event() if monitor.wait else None
             if first is not None:
-                waiting.append((monitor.location, monitor.address or f"unix:{monitor.path}", first))
+                waiting.append((monitor.location, monitor.name(flag), first))
             self.acceptor.start(monitor, listener, first)
         if self.devices is not None:
             waiting += self.devices.waiting()
         for location, address, first in waiting:
-            suffix = self.system.release.behaviour.listening_chardev_suffix
             place = f"{location}: " if location else ""
-            log.error(f"{place}info: QEMU waiting for connection on: disconnected:{address}{suffix}")
+            log.error(f"{place}info: QEMU waiting for connection on: disconnected:{address},server{flag}")
             await self.loop.until(first)
             if self.system.exit_status is not None:
                 return

@@ -14,7 +14,6 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from qmpd.testing import VMFactory
 
@@ -132,24 +131,6 @@ def test_no_number_is_too_strange(qmpd: VMFactory) -> None:
 def test_no_number_of_a_command_line_is_too_long() -> None:
     done = run("-smbios", "type=" + "9" * 5000)
     assert done.stderr.endswith("out of range!\n")
-
-
-def test_abstract_sockets_are_not_made_into_files(
-    qmpd: VMFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name that is in no file system is not modelled: that is said, and nothing is made."""
-    monkeypatch.chdir(tmp_path)
-    vm = qmpd(guest="")
-    address = {"type": "unix", "data": {"path": "name", "abstract": True}}
-    chardev = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
-    with closing(Monitor(vm.qmp_path)) as monitor:
-        for command, arguments in (
-            ("chardev-add", {"id": "c", "backend": chardev}),
-            ("nbd-server-start", {"addr": address}),
-        ):
-            answer = monitor(command, **arguments)
-            assert "does not model abstract sockets" in answer["error"]["desc"], (command, answer)
-    assert not (tmp_path / "name").exists()
 
 
 @pytest.mark.parametrize("what", ["cid", "port"])

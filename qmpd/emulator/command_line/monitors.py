@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.common.addresses import PATH_LIMIT, is_abstract, is_too_long, socket_name, socket_path
 from qmpd.common.refusals import Refusal
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import OptionError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from qmpd.option_language.options import Given
 
 _SECTION = "Where it listens"
-_ADDRESS = "unix:PATH,server=on,wait=off[,exclusive=on]"
+_ADDRESS = "unix:PATH,server=on,wait=off[,exclusive=on][,abstract=on]"
 
 OPTIONS = (
     Option("socket", "PATH", _SECTION, "short for -qmp unix:PATH,server=on,wait=off"),
@@ -39,11 +40,9 @@ _TYPES = {
     **dict.fromkeys(("to", "reconnect", "reconnect-ms", "width", "height", "cols", "rows", "size", "debug"), NUMBER),
 }
 # What changes the socket itself: refused where it is asked for, since nothing here does it.
-_NOT_SERVED = ("telnet", "tn3270", "websocket", "abstract", "mux", "fd", "logfile", "tls-creds", "tls-authz")
+_NOT_SERVED = ("telnet", "tn3270", "websocket", "mux", "fd", "logfile", "tls-creds", "tls-authz")
 _OTHER_DEVICES = ("chardev:", "con:", "file:", "mon:", "pipe:", "stdio", "tcp:", "telnet:", "tn3270:", "udp:", "vc")
 _MORE_DEVICES = ("websocket:", "/dev/", "pty", "null", "braille", "msmouse", "wctablet")
-# A path with its final NUL has to fit into sockaddr_un.
-_PATH_LIMIT = 108
 
 
 def monitor(given: Given, index: int) -> MonitorSettings:
@@ -91,9 +90,10 @@ def control(given: Given) -> MonitorSettings:
 def _checked_path(path: str) -> str:
     if not path:
         raise OptionError("a path is missing")
-    if len(path.encode("utf-8", "surrogateescape")) >= _PATH_LIMIT:
+    if is_too_long(path):
+        most = PATH_LIMIT - is_abstract(path)
         raise OptionError(
-            f"UNIX socket path '{path}' is too long", hint=(f"Path must be less than {_PATH_LIMIT} bytes",)
+            f"UNIX socket path '{socket_name(path)}' is too long", hint=(f"Path must be less than {most} bytes",)
         )
     return path
 
@@ -115,4 +115,4 @@ def _address(text: str) -> tuple[str, bool, bool]:
     for key in _NOT_SERVED:
         if values.get(key):
             raise OptionError(f"'{key}' is not served")
-    return str(values.get("path", "")), bool(values.get("wait", True)), bool(values.get("exclusive", False))
+    return socket_path({"path": "", **values}), bool(values.get("wait", True)), bool(values.get("exclusive", False))

@@ -122,8 +122,9 @@ def _probe(device: _Device) -> None:
     if device.backend["type"] != "socket":
         return
     data = device.backend["data"]
-    if data["addr"]["type"] == "unix":
-        path = data["addr"]["data"]["path"]
+    address = data["addr"]
+    if address["type"] == "unix" and not address["data"].get("abstract"):
+        path = address["data"]["path"]
         try:
             os.stat(os.path.dirname(path) or "." if data["server"] else path)
         except OSError as error:
@@ -422,6 +423,6 @@ class ChardevOptions:
             monitor.address = f"{monitor.scheme}:{chardev.host}:{chardev.port}"
         if monitor.mode == "control" and chardev.websocket:
             self.warn(
-                f"{chardev.location}: warning: real QEMU greets a QMP client over a websocket and hears nothing of"
-                " what it says; qmpd answers"
+                f"{chardev.location}: warning: real QEMU greets a QMP client over a websocket and hears what it"
+                " says only when a client of another monitor speaks; qmpd answers"
             )

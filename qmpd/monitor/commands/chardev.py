@@ -26,11 +26,11 @@ def query_chardev(system: System, session: Client, arguments: Arguments) -> obje
     known = {chardev.label: chardev for chardev in system.chardevs}
     connected = {each.label for each in system.clients}
     backends = None if system.is_bare else system.inventory.backends
-    suffix = system.release.behaviour.listening_chardev_suffix
+    flag = system.release.behaviour.chardev_flag
     return [
         {
             "label": label,
-            "filename": known[label].describe(label in connected, suffix),
+            "filename": known[label].describe(label in connected, flag),
             "frontend-open": known[label].frontend_open or (backends is not None and backends.chardev_is_open(label)),
         }
         for label in reversed(object_order(known))

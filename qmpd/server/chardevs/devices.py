@@ -123,12 +123,12 @@ class CharacterDevices:
 
     def waiting(self) -> list[tuple[str, str, trio.Event]]:
         """Those that hold the machine's start: who asked for each, its address, and what tells of a client."""
-        found = []
+        found, flag = [], self._vm.system.release.behaviour.chardev_flag
         for device in self._devices:
             settings = device.settings
             if settings.wait:
                 device.first = trio.Event()
-                found.append((settings.location, address_of(settings), device.first))
+                found.append((settings.location, address_of(settings, flag), device.first))
         return found
 
     def close(self) -> None:

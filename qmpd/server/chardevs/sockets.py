@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from qmpd.chardev.device import Chardev
+from qmpd.common.addresses import describe_unix, socket_name
 from qmpd.common.refusals import NotModelled
 from qmpd.server import log
 from qmpd.server.chardevs.device import Device
@@ -38,6 +39,11 @@ class SocketDevice(Device):
     speaking = False
     _telnet: Telnet | None = None
 
+    @property
+    def flag(self) -> str:
+        """What stands behind a flag in query-chardev."""
+        return self.vm.system.release.behaviour.chardev_flag
+
     async def converse(self, client: socket.socket, address: Any = None) -> None:
         """Serve a new connection, which may have to be talked to in a way of its own."""
         if not self.settings.has_dialect:
@@ -65,7 +71,7 @@ class SocketDevice(Device):
         entry = self._of_the_machine()
         entry.held = True
         try:
-            if settings.host is not None and entry.listening:
+            if entry.listening:
                 entry.connected_address = describe_connection(client, address, settings.scheme)
             await self.serve(client, address)
         finally:
@@ -102,7 +108,7 @@ class ConnectingSocket(SocketDevice):
     def open(self) -> None:
         """See `Device`."""
         settings = self.settings
-        self._entry = self.enter(f"disconnected:{address_of(settings)}", yankable=True)
+        self._entry = self.enter(f"disconnected:{address_of(settings, self.flag)}", yankable=True)
         if not settings.reconnect:
             self.held = self._connect(starting=not self.vm.started)
 
@@ -120,7 +126,7 @@ class ConnectingSocket(SocketDevice):
                 f"address resolution failed for {settings.host}:{settings.port}: {error.strerror}"
             ) from None
         except OSError as error:
-            where = settings.path if settings.host is None else f"{settings.host}:{settings.port}"
+            where = socket_name(settings.path) if settings.host is None else f"{settings.host}:{settings.port}"
             raise ListenError(f"Failed to connect to '{where}': {error.strerror}") from None
         client.setblocking(False)
         self._entry.address = describe_connection(client, scheme=settings.scheme) or self._entry.address
@@ -144,7 +150,7 @@ class ConnectingSocket(SocketDevice):
             client, self.held = self.held, None
             if client is not None:
                 await self.hold(client)
-                self._entry.address = f"disconnected:{address_of(settings)}"
+                self._entry.address = f"disconnected:{address_of(settings, self.flag)}"
             if not settings.reconnect:
                 return
             await trio.sleep(settings.reconnect)
@@ -179,7 +185,7 @@ class ListeningSocket(SocketDevice):
             self._listener = Listener.inherit("", settings.descriptor, None)
         else:
             self._listener = Listener(settings.path, backlog=ONE_AT_A_TIME, replaces=True)
-        self.enter(describe_listener(self._listener.socket, settings.scheme), listening=True, yankable=True)
+        self.enter(describe_listener(self._listener.socket, self.flag, settings.scheme), listening=True, yankable=True)
 
     async def run(self) -> None:
         """See `Device`."""
@@ -244,10 +250,10 @@ class ListeningSocket(SocketDevice):
             self._listener.close()
 
 
-def address_of(settings: ChardevSettings) -> str:
-    """What query-chardev calls a socket that has no connection."""
+def address_of(settings: ChardevSettings, flag: str) -> str:
+    """What query-chardev calls a socket that has no connection; `flag` is what the release has behind a flag."""
     if settings.descriptor is not None:
         return f"fd:{settings.descriptor}"
     if settings.host is not None:
         return f"{settings.scheme}:{settings.host}:{settings.port}"
-    return f"unix:{settings.path}"
+    return describe_unix(settings.path, flag)
