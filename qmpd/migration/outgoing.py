@@ -180,8 +180,12 @@ class Outgoing(Copying):
         in_disks = disks is not None and disks.has_begun and disks.error is None and not self._loaded
         super().come_to_nothing(None if in_disks else why, twice=twice)
 
-    def _give_disks(self, code: str = "disks-written") -> bool:
-        """Let the other side have the disks; false where that cannot be (`code`), and the migration has failed."""
+    def _give_disks(self, code: str = "disks-written", why: str = "disks-written-reason") -> bool:
+        """Let the other side have the disks; false where that cannot be, and the migration has failed.
+
+        :param code: what is said of it then.
+        :param why: the reason that queries tell, of which a release may know nothing.
+        """
         course = self._side.course
         if course.drains != "afterwards":
             self._side.drain_disks(each=course.drains == "each")
@@ -189,7 +193,7 @@ class Outgoing(Copying):
             return True
         if course.way_left_open and self._is_answered:
             self._channel = None
-        self.come_to_nothing(self._side.words(Refusal(f"{code}-reason")) or None)
+        self.come_to_nothing(self._side.words(Refusal(why)) or None)
         return False
 
     def _copy_rest(self) -> Steps:
@@ -273,7 +277,7 @@ class Outgoing(Copying):
         if course.first_pass:
             self._last_pass()
         self._stays_stopped = not device
-        if not self._give_disks("disks-written-postcopy"):
+        if not self._give_disks("disks-written-postcopy", "disks-written-postcopy-reason"):
             return
         self._stays_stopped = False
         self._send(self._with_held(self._side.take_state()))
