@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Options that no help text mentions and no query lists, in some release.
 _UNMENTIONED = ("M", "qtest", "qtest-log", "no-kvm", "old-param", "xen-attach", "semihosting", "prom-env")
 _MENTIONED = re.compile(r"^--?([\w][\w-]*)(?:(?:/| or )-([\w-]+))?", re.MULTILINE)
+_OBJECT_TYPES = re.compile(r"^  (\S+)$", re.MULTILINE)
 _MISSING = re.compile(r"warning: TCG doesn't support requested feature: (.*)")
 _UNKNOWN = ("-no-such-option", "-no-such-option-either")
 _USAGE = re.compile(r"^(usage: )(\S+)", re.MULTILINE)
@@ -69,6 +70,7 @@ def _ask(run: Run, groups: Iterable[str]) -> list[bytes]:
             text = _USAGE.sub(rf"\1{PROGRAM}", ended.stdout)
             said = {"choice": BARE[words]} if words in BARE else {"text": text}
             lines.append(spell({"list": list(words), "status": ended.returncode, **said}))
+    lines += _object_options(run, texts.get(("-object", "help"), ""))
     lines += choices(texts)
     missing = _missing_features(run, texts.get(("-cpu", "help"), ""))
     if missing:
@@ -82,6 +84,17 @@ def _ask(run: Run, groups: Iterable[str]) -> list[bytes]:
         for name, argument in zip(names, takes, strict=True)
         if argument is not None
     ]
+    return lines
+
+
+def _object_options(run: Run, listed: str) -> list[bytes]:
+    """What is printed of each type of object; no query tells what a type has before there is an object of it."""
+    lines = []
+    for kind in _OBJECT_TYPES.findall(listed):
+        words = ["-object", f"{kind},help"]
+        ended = run(words)
+        if ended.stdout:
+            lines.append(spell({"list": words, "status": ended.returncode, "text": ended.stdout}))
     return lines
 
 

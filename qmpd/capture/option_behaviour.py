@@ -103,7 +103,7 @@ def _of_parts(ask: _Asker) -> dict[str, Any]:
     return {
         **found,
         "fsdev_drivers": ",".join(drivers),
-        "defaults_are_switches": "(default: true)" not in ask("-device", "e1000,help", machine=PC).printed,
+        "defaults_plain": "(default: true)" not in ask("-device", "e1000,help", machine=PC).printed,
         "nic_help": not ask("-nic", "help").complaint,
         "virtio_card_named": "(aka virtio)" in models.printed + models.complaint,
         "nic_models_refused_at_once": "nsupported NIC model" in ask("-nic", "user,model=zqnic", machine=PC).complaint,

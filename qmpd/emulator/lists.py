@@ -5,25 +5,20 @@ Lists of names were captured; lists of properties are made of what is known abou
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from qmpd.emulator.machine_types import find_machine
 from qmpd.machine.boards import board_of
 from qmpd.option_language.errors import OptionList
+from qmpd.option_language.groups import HELP
+from qmpd.option_language.type_lists import device_options, object_options, properties_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from qmpd.option_language.groups import OptionGroups
     from qmpd.qapi.release import Release
 
-_WIDTH = 24
 _VIRTIO_CARD = "virtio-net-pci"
-_SWITCHES = {True: "on", False: "off"}
 _TPM_TYPES = (
     "Supported TPM types (choose only one):",
     " passthrough   Passthrough TPM backend driver",
@@ -74,26 +69,15 @@ class Lists:
 
     def object(self, kind: str) -> OptionList | None:
         """The properties of a type of object; None where there is no such type."""
-        if "user-creatable" not in self._release.object_types.is_a(kind):
-            return None
-        properties = self._settable(kind)
-        if not properties:
-            return OptionList(f"There are no options for {kind}.\n", 0)
-        return OptionList(self._describe(kind, properties), 0)
+        text = object_options(self._release, kind)
+        return None if text is None else OptionList(text, 0)
 
-    def device(self, driver: str) -> OptionList | None:
-        """The properties of a type of device; None where there is none of this name."""
-        if driver in ("help", "?"):
-            return self.listed("-device")
-        hardware = self._release.hardware
-        alias = hardware.find("alias", driver)
-        kind = driver if alias is None else alias["type"]
-        if "device" not in self._release.object_types.is_a(kind):
-            return None
-        properties = self._reply("device-list-properties", kind)
-        if not properties:
-            return OptionList(f"There are no options for {kind}.\n", 0)
-        return OptionList(self._describe(kind, properties), 0)
+    def device(self, driver: str) -> OptionList:
+        """The properties of a type of device, or the types that there are.
+
+        :raise Refusal: there is none of this name, or no device of its own.
+        """
+        return self.listed("-device") if driver in HELP else OptionList(device_options(self._release, driver), 0)
 
     @staticmethod
     def nothing() -> OptionList:
@@ -121,7 +105,7 @@ class Lists:
             known = types.is_a(name)
             if bus is not None and bus not in known:
                 continue
-            names = {each["name"] for each in self._reply("device-list-properties", name)}
+            names = {each["name"] for each in properties_of(self._release, "device", name)}
             if "netdev" in names and "mac" in names:
                 found.append(name)
         return sorted(found)
@@ -139,7 +123,7 @@ class Lists:
 
     def properties(self, kind: str) -> dict[str, str]:
         """The properties of a type and the type of each; none where it is not known."""
-        listed = {each["name"]: each["type"] for each in self._reply("qom-list-properties", kind)}
+        listed = {each["name"]: each["type"] for each in properties_of(self._release, "qom", kind)}
         if not listed and kind.endswith("-machine"):
             # Asking about the type ends some programs; the machine itself can be asked.
             shape = self._machine_shape(kind.removesuffix("-machine"))
@@ -148,20 +132,7 @@ class Lists:
 
     def device_properties(self, kind: str) -> dict[str, str]:
         """The same of a type of device."""
-        return {each["name"]: each["type"] for each in self._reply("device-list-properties", kind)}
-
-    def _reply(self, command: str, kind: str) -> list[dict[str, Any]]:
-        reply = self._release.captured(command, {"typename": kind}, "none", {})
-        found: list[dict[str, Any]] = orjson.loads(reply) if isinstance(reply, bytes) else []
-        return found
-
-    def _settable(self, kind: str) -> list[dict[str, Any]]:
-        """The properties of a type of object that can be set."""
-        captured = self._release.hardware.find("object", kind)
-        has_tree = captured is not None and "tree" in captured
-        shape = self._release.hardware.shape(captured["tree"][0]) if captured is not None and has_tree else {}
-        fixed = {each[0] for each in shape.get("properties", ()) if len(each) < 3 or each[2] == 0} | {"type"}
-        return [each for each in self._reply("qom-list-properties", kind) if each["name"] not in fixed]
+        return {each["name"]: each["type"] for each in properties_of(self._release, "device", kind)}
 
     def _machine_shape(self, name: str) -> dict[str, Any]:
         """The shape of the object that a machine of this name is."""
@@ -170,18 +141,3 @@ class Lists:
             if str(each[1][0]).endswith("-machine"):
                 return self._release.hardware.shape(each[0])
         return {}
-
-    def _describe(self, kind: str, properties: Iterable[dict[str, Any]]) -> str:
-        lines = []
-        for each in properties:
-            line = f"  {each['name']}=<{each['type']}>"
-            description, default = each.get("description"), each.get("default-value")
-            if description is not None or default is not None:
-                line = f"{line:<{_WIDTH}} - {description or ''}"
-            if default is not None:
-                shown = json.dumps(default)
-                if isinstance(default, bool) and self._release.behaviour.defaults_are_switches:
-                    shown = _SWITCHES[default]
-                line += f" (default: {shown})"
-            lines.append(line)
-        return "".join([f"{kind} options:\n", *(f"{line}\n" for line in sorted(lines))])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from qmpd.common.refusals import NotModelled
 from qmpd.human.line import Line
 from qmpd.monitor.commands import handler
 from qmpd.monitor.commands.unmodelled import answer_unmodelled
@@ -83,6 +84,17 @@ def without_arguments(name: str) -> Part:
         return ""
 
     return part
+
+
+def listed(system: System, *words: str) -> str:
+    """A list that the command line prints for these words.
+
+    :raise NotModelled: it was not captured.
+    """
+    found = system.release.command_line.text(*words, program="")
+    if found is None:
+        raise NotModelled(f"the list of {' '.join(words)}")
+    return found[0]
 
 
 def _ignore(text: str) -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from qmpd.chardev.options import is_shared, new_backend
 from qmpd.common.refusals import NotModelled, Refusal
-from qmpd.human.asking import call, execute, read_options
+from qmpd.human.asking import answer, call, execute, listed, read_options
+from qmpd.option_language.errors import OptionList
+from qmpd.option_language.groups import HELP
 from qmpd.system import chardevs
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ def _read(system: System, text: str) -> tuple[Entry | None, list[str]]:
     said: list[str] = []
     try:
         return read_options(system, "chardev", text, system.settings.chardev_ids, said.append), said
+    except OptionList:
+        # The keys go to the program's standard output.
+        return None, said
     except Refusal as error:
         return None, [*said, words.message(error), *words.hint(error)]
 
@@ -44,6 +49,8 @@ def _add(system: System, line: Line) -> str:
     entry, said = _read(system, text)
     if entry is None:
         return "".join(f"{each}\n" for each in said) + _UNREADABLE
+    if entry.get("backend") in HELP:
+        return _kinds(system)
     around = chardevs.Surroundings(system, said.append)
     words = system.release.refusals
     try:
@@ -53,6 +60,14 @@ def _add(system: System, line: Line) -> str:
     except Refusal as error:
         said += [f"Error: {words.message(error)}", *words.hint(error)]
     return "".join(f"{each}\n" for each in said)
+
+
+def _kinds(system: System) -> str:
+    """The kinds that there are, among them those of the modules that were loaded before."""
+    if not system.modules_loaded:
+        return listed(system, "-chardev", "help")
+    names = [each["name"] for each in reversed(answer(system, "query-chardev-backends"))]
+    return "".join(["Available chardev backend types: \n", *(f"  {name}\n" for name in names)])
 
 
 def _change(system: System, line: Line) -> str:

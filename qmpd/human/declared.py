@@ -135,11 +135,12 @@ def _read(line: Line, kind: str) -> Any:
         return line.number()
     if kind == "integer":
         return line.integer()
-    word = line.required(_WHAT.get(kind, "string"))
     if kind == "switch":
+        word = line.word()
         if word not in ("on", "off"):
             raise Misread("Expected 'on' or 'off'")
         return word == "on"
+    word = line.required(_WHAT.get(kind, "string"))
     if kind in ("size", "mebibytes"):
         try:
             return size_of(f"{word}M" if kind == "mebibytes" and is_digits(word[-1:]) else word)

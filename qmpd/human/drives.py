@@ -8,7 +8,8 @@ from qmpd.block import drive_rules
 from qmpd.block.blockers import delete
 from qmpd.block.pausing import away
 from qmpd.common.refusals import Refusal
-from qmpd.human.asking import carry_out, execute, read_options
+from qmpd.human.asking import carry_out, execute, listed, read_options
+from qmpd.option_language.groups import HELP
 from qmpd.system.at_rest import at_rest
 from qmpd.system.drives import add_drive
 
@@ -77,6 +78,8 @@ def _drive_add(system: System, line: Line) -> str | Deferred:
         entry = read_options(system, "drive", given, taken)
     except Refusal as error:
         return "".join(f"{each}\n" for each in (words.message(error), *words.hint(error)))
+    if entry.get("format") in HELP:
+        return listed(system, "-drive", "format=help")
     names = [{"filename": value} for name, value in entry.pairs if name in ("file", "file.filename")]
     return at_rest(system, lambda: _added(system, entry), names)
 

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from qmpd.common.dictionary_order import in_order
-from qmpd.common.refusals import Refusal
-from qmpd.human.asking import execute, read_options
+from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.human.asking import call, execute, listed, read_options
 from qmpd.human.errors import Misread
 from qmpd.monitor.commands.qdev import plug_in
 from qmpd.option_language import key_values, typed_values
+from qmpd.option_language.groups import HELP
 from qmpd.option_language.networks import read_netdev
+from qmpd.option_language.type_lists import device_options, object_options
+from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +45,19 @@ def _read(system: System, group: str, line: Line, taken: Iterable[Any]) -> Entry
 def _device_add(system: System, line: Line) -> str:
     devices = system.devices
     taken = devices.removal.in_use if system.release.behaviour.device_id_check == "options" else ()
-    plug_in(system, _read(system, "device", line, taken).values(), text=True)
+    entry = _read(system, "device", line, taken)
+    driver = entry.get("driver")
+    if driver in HELP:
+        system.modules_loaded = True
+        return listed(system, "-device", "help")
+    if driver is not None and any(key in HELP for key, _ in entry.pairs):
+        try:
+            return device_options(system.release, driver)
+        except NotModelled:
+            raise
+        except Refusal as refusal:
+            return f"{system.release.refusals.message(refusal)}\n"
+    plug_in(system, entry.values(), text=True)
     return ""
 
 
@@ -53,6 +70,8 @@ def _device_del(system: System, line: Line) -> str:
 def _netdev_add(system: System, line: Line) -> str:
     network = system.inventory.backends.network
     entry = _read(system, "netdev", line, [each.identifier for each in network.netdevs])
+    if entry.get("type") in HELP:
+        return listed(system, "-netdev", "help")
     if entry.identifier is None:
         raise Refusal("parameter-missing", name="id")
     return execute(system, "netdev_add", read_netdev(system.release, entry.pairs, entry.identifier), line)
@@ -94,10 +113,32 @@ def _object_add(system: System, line: Line) -> str:
         raise Misread(f"{line.title}: string expected")
     declared = typed_values.argument_type(release, "object-add")
     if text.startswith("{"):
-        values = typed_values.from_json(release, declared, text)
-    else:
-        values = typed_values.from_tree(release, declared, key_values.tree(text, "qom-type"))
-    return execute(system, "object-add", values)
+        return execute(system, "object-add", typed_values.from_json(release, declared, text))
+    given, asks = key_values.tree_or_help(text, "qom-type")
+    if asks:
+        return _object_options(system, given.get("qom-type"))
+    return execute(system, "object-add", typed_values.from_tree(release, declared, given))
+
+
+def _object_types(system: System) -> str:
+    """The types of object that there are, among them those of the modules that were loaded before."""
+    if not system.modules_loaded:
+        return listed(system, "-object", "help")
+    found = call(system, "qom-list-types", {"implements": "user-creatable"})
+    assert isinstance(found, Encoded)
+    names = sorted(each["name"] for each in orjson.loads(bytes(found)))
+    return "".join(["List of user creatable objects:\n", *(f"  {name}\n" for name in names)])
+
+
+def _object_options(system: System, kind: object) -> str:
+    """The properties of a type of object; where there is none of that name, the types that there are."""
+    release = system.release
+    if not isinstance(kind, str) or "object" not in release.object_types.is_a(kind):
+        return _object_types(system)
+    found = object_options(release, kind)
+    if found is None:
+        raise NotModelled(f"the list of options of {kind}")
+    return found
 
 
 def _object_del(system: System, line: Line) -> str:

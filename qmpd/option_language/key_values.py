@@ -175,9 +175,21 @@ Tree = dict[str, "str | Tree"]
 def tree(text: str, implied: str = "") -> Tree:
     """The tree of a list with dotted keys; a first value without a key belongs to `implied`, if any.
 
+    :raise Refusal: a key is not one, lacks its value, or is used both as a leaf and as a branch; or help is asked for.
+    """
+    root, asks = tree_or_help(text, implied)
+    if asks:
+        raise Refusal("help-unavailable")
+    return root
+
+
+def tree_or_help(text: str, implied: str = "") -> tuple[Tree, bool]:
+    """The same, and whether help is asked for: by a key without a value, which is no part of the tree.
+
     :raise Refusal: a key is not one, lacks its value, or is used both as a leaf and as a branch.
     """
     root: Tree = {}
+    asks = False
     position = 0
     while position < len(text):
         comma, equals = text.find(",", position), text.find("=", position)
@@ -186,7 +198,8 @@ def tree(text: str, implied: str = "") -> Tree:
         if end == equals:
             value, following = _until_comma(text, end + 1)
         elif key in ("help", "?"):
-            raise Refusal("help-unavailable")
+            asks, position = True, end + 1
+            continue
         elif position == 0 and key and implied:
             # A value without its key cannot hold a comma: `,,` ends it like `,`.
             key, value, following = implied, key, end
@@ -194,7 +207,7 @@ def tree(text: str, implied: str = "") -> Tree:
             value, following = None, end
         plant(root, key, value)
         position = following + 1
-    return root
+    return root, asks
 
 
 def plant(root: Tree, key: str, value: str | None, *, is_checked: bool = True) -> None:

@@ -119,8 +119,8 @@ ABOUT: dict[str, str] = {
     "password_connected_refusal": "the text of set_password where the clients of a VNC display are not to stay",
     "password_expiry_refusal": "the text of expire_password for a time that is none; empty: it is taken for one",
     "usual_machine": "the full name of the machine type that 'pc' stands for",
-    "defaults_are_switches": "the lists of properties show a default of true or false as 'on' or 'off'; came"
-    " between 7.2 and 10.0",
+    "defaults_plain": "the lists of properties show defaults as they are typed, 'on' and 'off' too; false: as JSON;"
+    " came between 7.2 and 10.0",
     "fsdev_drivers": "the drivers that -fsdev knows; 'proxy' went between 7.2 and 10.0",
     "smbios_slots_checked_early": "-smbios type=41,pcidev=ID is refused before the machine starts where there"
     " is no such device; false: later, when the firmware asks for the tables; changed between 7.2 and 10.0",
@@ -368,7 +368,7 @@ class Behaviour:
     password_connected_refusal: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
     password_expiry_refusal: str = "Parameter 'time' doesn't take value '{time}'"
     usual_machine: str = "pc-i440fx-10.0"
-    defaults_are_switches: bool = True
+    defaults_plain: bool = True
     fsdev_drivers: str = "local,synth"
     smbios_slots_checked_early: bool = False
     incoming_channels: bool = True

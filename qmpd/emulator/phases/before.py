@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.emulator.phases.boot_files import check_kernel_options
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError, OptionList
 from qmpd.option_language.groups import HELP
@@ -128,9 +128,11 @@ class Before:
         driver = entry.get("driver")
         if driver is None or not (driver in HELP or any(key in HELP for key, _ in entry.pairs)):
             return
-        listed = self._options.lists.device(driver)
-        if listed is None:
-            error = entry.error(f"Device '{driver}' not found")
-            self._options.complaints.error(error)
-            raise self._options.lists.nothing()
-        raise listed
+        try:
+            found = self._options.lists.device(driver)
+        except NotModelled:
+            raise
+        except Refusal as refusal:
+            self._options.complaints.error(entry.error(self._release.refusals.message(refusal)))
+            raise self._options.lists.nothing() from None
+        raise found
