@@ -372,13 +372,10 @@ def _display(command: str) -> Found:
     with Program(command, [*OPTIONS[PC], *displays]) as program:
         ask = program.client.ask
         vnc = {"protocol": "vnc", "password": "none"}
-        path, reason = "/no-such-folder/picture", "No such file or directory"
         found: Found = {
             "password_connected_refusal": ask("set_password", {**vnc, "connected": "fail"}).description,
             "password_expiry_refusal": "",
         }
-        refused = ask("screendump", {"filename": path}).description
-        found["screendump_refusal"] = _template(refused, path=path, reason=reason)
         late = ask("expire_password", {"protocol": "vnc", "time": "no-time"})
         if late.value is None:
             found["password_expiry_refusal"] = _template(late.description, time="no-time")

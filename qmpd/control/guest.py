@@ -68,6 +68,19 @@ class DebuggerStop:
 
 
 @dataclass(frozen=True, slots=True)
+class ScreenText:
+    """What is on the guest's screen: its lines as far as there is something, and where the cursor is.
+
+    `lit`: somebody has set the screen's mode; until then there is nothing.
+    """
+
+    lit: bool
+    lines: list[str]
+    row: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
 class GuestStep:
     """A step of the guest's course that a timer stands for: its name, and the seconds until it is due."""
 
@@ -351,6 +364,7 @@ class GuestControl(DiskGuest):
         do: GuestAction | str = GuestAction.NONE,
         once: bool = False,
         expand: bool = False,
+        show: str = "",
     ) -> None:
         """Answer from now on to what is typed at a character device and has this regular expression in it."""
         from qmpd.guest.script import Step, expectation
@@ -360,10 +374,35 @@ class GuestControl(DiskGuest):
         except ValueError as error:
             raise ControlError(f"'after': {error}") from None
         try:
-            rule = expectation(Step(chardev, say.encode(), delay, GuestAction(do)), match, once=once, expand=expand)
+            step = Step(chardev, say.encode(), delay, GuestAction(do), show.encode())
+            rule = expectation(step, match, once=once, expand=expand)
         except ValueError as error:
             raise ControlError(str(error)) from None
         self._guest.have_console().expect(rule)
+
+    @command("guest-show")
+    def show(self, text: str) -> None:
+        """Print something on the guest's screen, which `screendump` takes a picture of."""
+        self._guest.require_running()
+        self._require_screen()
+        self._guest.have_screen().say(text.encode())
+
+    @command("query-screen")
+    def screen(self) -> ScreenText:
+        """Tell what is on the guest's screen."""
+        guest = self._guest
+        self._require_screen()
+        shown = guest.have_screen().show()
+        lines = shown.lines if guest.screen_is_lit else []
+        while lines and not lines[-1]:
+            lines.pop()
+        return ScreenText(guest.screen_is_lit, lines, shown.row, shown.column)
+
+    def _require_screen(self) -> None:
+        from qmpd.system.screens import has_lit_screen
+
+        if not has_lit_screen(self._stage.host.system):
+            raise ControlError("the machine has no screen with text on it")
 
     @command("guest-inject-nmi")
     def inject_nmi(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmpd.guest.firmware_text import boot, greeting
+from qmpd.guest.firmware_text import FIRMWARE_EVENTS, printed
 from qmpd.guest.script import Rule, Script, Step, compiled
 from qmpd.machine.blueprint import GuestAction
 
@@ -23,7 +23,6 @@ MOST = 1 << 16
 """Bytes of what was typed that are kept for patterns to match."""
 
 _HEAR = "hear "
-FIRMWARE, BOOTING, NOTHING = "firmware", "booting", "nothing-to-boot"
 
 
 class Place(Protocol):
@@ -40,6 +39,9 @@ class Place(Protocol):
 
     def say(self, label: str, data: bytes) -> None:
         """Say something through a device, whose port is opened where it is one that is opened."""
+
+    def show(self, data: bytes) -> bool:
+        """Print something on the screen; False where there is none."""
 
     def act(self, action: GuestAction) -> None:
         """Have the guest do something."""
@@ -127,16 +129,10 @@ class Console:
             self._schedule.clear(self)
             self._steps.clear()
             self._heard.clear()
-        if event in (FIRMWARE, BOOTING, NOTHING):
-            self._print_firmware(event)
+        if event in FIRMWARE_EVENTS and (devices := self._place.boot_devices()) is not None:
+            self.say("", printed(event, self._greeting, devices))
         for rule in [rule for rule in self._rules if rule.event == event]:
             self._begin(rule, rule.step)
-
-    def _print_firmware(self, event: str) -> None:
-        devices = self._place.boot_devices()
-        if devices is not None:
-            first = event == FIRMWARE
-            self.say("", greeting(self._greeting, devices) if first else boot(devices, found=event == BOOTING))
 
     def _begin(self, rule: Rule, step: Step) -> None:
         if rule.once:
@@ -152,6 +148,8 @@ class Console:
     def _take(self, step: Step) -> None:
         if step.say:
             self.say(step.chardev, step.say)
+        if step.show and not self._place.show(step.show):
+            self._place.observe("nothing shown, as there is no screen")
         if step.action is not GuestAction.NONE:
             self._place.act(step.action)
 
@@ -223,12 +221,13 @@ def _expanded(rule: Rule, match: re.Match[str]) -> Step:
     if not rule.expand:
         return rule.step
     step = rule.step
-    return Step(step.chardev, match.expand(step.say.decode("latin-1")).encode("latin-1"), step.after, step.action)
+    say, show = (match.expand(each.decode("latin-1")).encode("latin-1") for each in (step.say, step.show))
+    return Step(step.chardev, say, step.after, step.action, show)
 
 
 def _plain(step: Step) -> list[object]:
-    return [step.chardev, step.say.decode("latin-1"), step.after, str(step.action)]
+    return [step.chardev, step.say.decode("latin-1"), step.after, str(step.action), step.show.decode("latin-1")]
 
 
 def _step(plain: list[Any]) -> Step:
-    return Step(plain[0], plain[1].encode("latin-1"), plain[2], GuestAction(plain[3]))
+    return Step(plain[0], plain[1].encode("latin-1"), plain[2], GuestAction(plain[3]), plain[4].encode("latin-1"))

@@ -49,21 +49,13 @@ class Guest(WithParts):
     `configure`.
     """
 
-    __slots__ = (
-        "_machine", "firmware_has_run", "phase", "resets_due", "settings", "starts", "wakeup_reason",
-    )  # fmt: skip
+    __slots__ = ("_machine", "resets_due", "wakeup_reason")
 
     def __init__(self, machine: Machine, settings: GuestSettings | None) -> None:
-        super().__init__()
+        super().__init__(FIRMWARE_ALONE if settings is None else settings)
         self._machine = machine
-        self.settings = FIRMWARE_ALONE if settings is None else settings
-        self.phase = GuestPhase.RESET
-        # SeaBIOS's note to itself.
-        self.firmware_has_run = False
         # How many resets SeaBIOS is still going to add to the last one.
         self.resets_due = 0
-        # How often the vCPUs were set going after a reset, the first one being the machine's own start.
-        self.starts = 0
         # What last woke it out of S3; None: nothing has.
         self.wakeup_reason: WakeupReason | None = None
 

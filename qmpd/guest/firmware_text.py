@@ -1,4 +1,4 @@
-"""What SeaBIOS prints on the first serial port where the machine has no screen (`-nographic`).
+"""What SeaBIOS prints, on the screen and, where the machine is to do without one (`-nographic`), on the serial port.
 
 Recorded from releases 5.2 to 11.1.  What it finds on disks is not looked at: a guest with an operating system has it on
 the first device that has a medium, and one without has none that is bootable.  Option ROMs of network cards, which
@@ -7,11 +7,19 @@ print lines of their own, are not modelled.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CLEAR = "\x1bc\x1b[?7l\x1b[2J\x1b[0m"
 _NAMES = {"a": "Floppy", "c": "Hard Disk", "d": "DVD/CD"}
 """What can be tried, by the letters of `-boot`, in the order in which it is where nothing is named."""
+
+
+FIRMWARE, BOOTING, NOTHING = "firmware", "booting", "nothing-to-boot"
+FIRMWARE_EVENTS = (FIRMWARE, BOOTING, NOTHING)
+"""What happens to a guest and has the firmware print something."""
 
 
 class BootDevices(NamedTuple):
@@ -26,6 +34,16 @@ class BootDevices(NamedTuple):
     drives: frozenset[str]
     kernel: bool = False
     menu: bool = False
+
+    def plain(self) -> list[Any]:
+        """All of it as plain data."""
+        return [sorted(each) if isinstance(each, frozenset) else each for each in self]
+
+    @classmethod
+    def of(cls, plain: Sequence[Any]) -> BootDevices:
+        """What `plain` was made of."""
+        order, media, drives, *rest = plain
+        return cls(order, frozenset(media), frozenset(drives), *rest)
 
 
 def tried(devices: BootDevices) -> list[str]:
@@ -42,8 +60,13 @@ def tried(devices: BootDevices) -> list[str]:
     return sorted((each for each in _NAMES if each != "d" or "d" in devices.drives), key=place)
 
 
+def printed(event: str, words: str, devices: BootDevices) -> bytes:
+    """What is printed when one of the events happens, with the firmware's own words."""
+    return greeting(words, devices) if event == FIRMWARE else boot(devices, found=event == BOOTING)
+
+
 def greeting(words: str, devices: BootDevices) -> bytes:
-    """What is printed first of all, with the firmware's own words."""
+    """What is printed first of all, with the firmware's own words, on a terminal that may be in any state."""
     menu = "\nPress ESC for boot menu.\r\n\n" if devices.menu else ""
     return f"{_CLEAR}{words}\r\n{menu}".encode()
 

@@ -13,6 +13,9 @@ from qmpd.machine.requests import WakeupReason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qmpd.guest.firmware_text import BootDevices
+    from qmpd.guest.screen import Screen
+
 
 class Kept(Protocol):
     """What is kept of a guest (`qmpd.guest.course.Guest`)."""
@@ -24,6 +27,11 @@ class Kept(Protocol):
     starts: int
     wakeup_reason: WakeupReason | None
     keys_held: set[str]
+    screen: Screen | None
+    boots_from: BootDevices | None
+
+    def have_screen(self) -> Screen:
+        """Its screen."""
 
 
 def take(guest: Kept, timers: Mapping[str, int]) -> dict[str, object]:
@@ -35,6 +43,8 @@ def take(guest: Kept, timers: Mapping[str, int]) -> dict[str, object]:
         "starts": guest.starts,
         "wakeup_reason": None if guest.wakeup_reason is None else str(guest.wakeup_reason),
         "keys_held": sorted(guest.keys_held),
+        "screen": None if guest.screen is None else guest.screen.said,
+        "boots_from": None if guest.boots_from is None else guest.boots_from.plain(),
         "timers": dict(timers),
         "settings": {name: _plain(value) for name, value in asdict(guest.settings).items()},
     }
@@ -54,6 +64,12 @@ def put(guest: Kept, state: Mapping[str, Any]) -> None:
     guest.resets_due = state["resets_due"]
     guest.starts = state["starts"]
     guest.keys_held = set(state["keys_held"])
+    if state["boots_from"] is not None:
+        from qmpd.guest.firmware_text import BootDevices
+
+        guest.boots_from = BootDevices.of(state["boots_from"])
+    if state["screen"] is not None:
+        guest.have_screen().restore(state["screen"])
     reason = state["wakeup_reason"]
     guest.wakeup_reason = None if reason is None else WakeupReason(reason)
 

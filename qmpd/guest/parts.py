@@ -4,27 +4,48 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmpd.guest.phases import BEFORE_DISKS, GuestPhase
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from qmpd.guest.agent.port import AgentPort
     from qmpd.guest.console import Console
+    from qmpd.guest.firmware_text import BootDevices
+    from qmpd.guest.screen import Screen
+    from qmpd.machine.blueprint import GuestSettings
+
+_FIRMWARE, _BOOTING, _NOTHING = "firmware", "booting", "nothing-to-boot"
 
 
 class WithParts:
     """A guest with such parts; each is made when it is first wanted."""
 
-    __slots__ = ("agent", "console", "keys_held", "make_agent", "make_console")
+    __slots__ = (
+        "agent", "boots_from", "console", "find_devices", "firmware_has_run", "keys_held", "make_agent", "make_console",
+        "make_screen", "phase", "screen", "settings", "starts",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, settings: GuestSettings) -> None:
+        self.settings = settings
+        self.phase = GuestPhase.RESET
+        # SeaBIOS's note to itself.
+        self.firmware_has_run = False
+        # How often the vCPUs were set going after a reset, the first one being the machine's own start.
+        self.starts = 0
         # Its agent, where it has one, and what makes one.
         self.agent: AgentPort | None = None
         self.make_agent: Callable[[], AgentPort] | None = None
         # Its consoles, where it has a script or somebody plays them, and what makes them.
         self.console: Console | None = None
         self.make_console: Callable[[], Console] | None = None
+        # Its screen, where somebody looks at it or prints on it, and what makes it.
+        self.screen: Screen | None = None
+        self.make_screen: Callable[[], Screen] | None = None
+        # What its firmware last found to boot from, and what finds that where something has been built of the machine.
+        self.boots_from: BootDevices | None = None
+        self.find_devices: Callable[[], BootDevices | None] | None = None
         # The keys that are held down.
         self.keys_held: set[str] = set()
 
@@ -57,6 +78,36 @@ class WithParts:
             self.console = self.make_console()
         return self.console
 
+    def have_screen(self) -> Screen:
+        """Its screen; what was printed on it before it was wanted is there.
+
+        :raise MachineError: nobody makes one.
+        """
+        if self.screen is None:
+            if self.make_screen is None:
+                raise MachineError("the guest has no screen")
+            self.screen = self.make_screen()
+            for event in self._printed():
+                self.screen.happened(event, self.boots_from)
+        return self.screen
+
+    @property
+    def screen_is_lit(self) -> bool:
+        """Whether somebody has set the screen's mode; a reset leaves it as it is."""
+        return self.starts > 1 or self.firmware_has_run or self.phase not in BEFORE_DISKS
+
+    @property
+    def screen_is_reset(self) -> bool:
+        """Whether nobody has set it since the machine was reset."""
+        return self.phase in (GuestPhase.RESET, GuestPhase.FIRMWARE_RESTART)
+
+    def _printed(self) -> Iterator[str]:
+        """What has happened since the firmware last began, as far as it has printed something then."""
+        if self.screen_is_lit:
+            yield _FIRMWARE
+            if self.phase is not GuestPhase.FIRMWARE:
+                yield _BOOTING if self.settings.operating_system else _NOTHING
+
     def replace_script(self, text: str) -> None:
         """Do as another script says: new consoles for old ones, and more that the agent finds, where it is there."""
         if self.agent is not None:
@@ -70,6 +121,11 @@ class WithParts:
             self.console.listen()
 
     def _tell(self, event: str) -> None:
-        """Let its script know of something."""
+        """Let its screen and its script know of something."""
+        boots = event in (_BOOTING, _NOTHING)
+        if boots and self.find_devices is not None:
+            self.boots_from = self.find_devices()
+        if self.screen is not None:
+            self.screen.happened(event, self.boots_from if boots else None)
         if self.console is not None:
             self.console.happened(event)

@@ -23,13 +23,14 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)?")
 class Step:
     """Something that a guest does: `after` so many nanoseconds it says something on a character device, and acts.
 
-    An empty `chardev` is that of the first serial port.
+    An empty `chardev` is that of the first serial port.  `show` is what it prints on its screen.
     """
 
     chardev: str = ""
     say: bytes = b""
     after: int = 0
     action: GuestAction = GuestAction.NONE
+    show: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ def expectation(step: Step, match: str, *, once: bool, expand: bool) -> Rule:
         nothing = re.compile(f"{_bytes(match)}\n|").search("")
         try:
             if nothing is not None:
-                nothing.expand(step.say.decode("latin-1"))
+                for text in (step.say, step.show):
+                    nothing.expand(text.decode("latin-1"))
         except (re.error, IndexError) as error:
             raise ValueError(f"'say': {error}") from None
     return Rule(step, match, "", once, expand)
@@ -125,5 +127,6 @@ def _option(value: object) -> str:
 def _step(entry: Mapping[str, Any]) -> Step:
     action = GuestAction(entry.get("do", "none"))
     say = entry.get("say", "").encode()
-    return Step(entry.get("chardev", ""), say, nanoseconds(entry.get("after", 0)), action)
+    show = entry.get("show", "").encode()
+    return Step(entry.get("chardev", ""), say, nanoseconds(entry.get("after", 0)), action, show)
 

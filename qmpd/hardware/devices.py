@@ -8,7 +8,6 @@ of comes into being.  Each step has its own reasons to refuse, and those of an e
 from __future__ import annotations
 
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.dictionary_order import in_order
@@ -25,6 +24,7 @@ from qmpd.hardware import (
     places,
     presets,
     processors,
+    screens,
     virtio,
     virtual_memory,
 )
@@ -35,12 +35,12 @@ from qmpd.hardware.buses import Bus, Buses, Device
 from qmpd.hardware.controllers import Controller
 from qmpd.hardware.device_types import CPU, DeviceTypes
 from qmpd.hardware.failover import FailoverPairs
-from qmpd.hardware.removal import BACKEND, Removal
+from qmpd.hardware.removal import Removal
 from qmpd.hardware.unmodelled import ASIDE
 from qmpd.machine.errors import DeviceNotFound, MachineError
 from qmpd.qom import reader as reading
 from qmpd.qom.naming import ID, rename
-from qmpd.qom.node import Node, Shape
+from qmpd.qom.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,6 @@ _BEHIND_USB = frozenset({"PIIX4_PM", "ICH9 SMB", "ICH9-SMB"})
 _MASTER, _USB_BUS = "masterbus", "usb-bus"
 # What is no value of a property that is needed, where that is not the same as of others.
 _EMPTY = {"serial": (None,)}
-_CONSOLE = "qemu-console"
 
 
 class Devices:
@@ -349,22 +348,11 @@ class Devices:
             if controllers.controller(self._tree, bus) is Controller.NOBODY and node.property("hotpluggable"):
                 node.set_value("hotpluggable", False)
         cold_consoles = captured.get("cold-consoles", ()) if device.cold else ()
-        for console in captured.get("consoles", cold_consoles):
-            self._add_console(self._builder.build(console, node))
+        screens.add_those_of(self._tree, self._builder, captured.get("consoles", cold_consoles), node)
 
-    def _add_console(self, node: Node) -> None:
-        screens = self._tree.container(BACKEND)
-        number = next(each for each in count() if f"console[{each}]" not in screens.children)
-        screens.add_child(f"console[{number}]", node)
-
-    def add_text_console(self, *, fixed: bool) -> None:
-        """Add what a character device `vc` shows its text on; some releases have a type for those of a fixed size."""
-        kind = "qemu-fixed-text-console" if fixed else "qemu-text-console"
-        if _CONSOLE in self._types.is_a(kind):
-            self._add_console(Node(Shape([["type", "string", 0]], None), [kind]))
-        else:
-            shape = Shape([["type", "string", 0], ["device", "link<device>", 0], ["head", "uint32", 0]], None)
-            self._add_console(Node(shape, [_CONSOLE, "", 0]))
+    def add_text_console(self, text: screens.TextConsole) -> None:
+        """Add what a character device `vc` shows its text on."""
+        screens.add_text(self._tree, self._types, text)
 
     def _place(self, bus: Bus, device: Device, given: dict[str, Any]) -> None:
         places.place(bus, device, given, self._texts, always_check=self._rules.pci_function_check == "always")

@@ -365,11 +365,15 @@ class MachineSettings:
         return self.usb or any(given)
 
     @property
-    def prints_on_port(self) -> bool:
-        """Whether its firmware is SeaBIOS and prints on the first serial port, since there is no screen."""
-        off = self.machine_options.get("graphics") in ("off", "no", "n", "false")
+    def has_seabios(self) -> bool:
+        """Whether its firmware is SeaBIOS."""
         own = "firmware" in self.machine_options or any(each.get("if") == "pflash" for each in self.drives)
-        return off and self.board.has_seabios and not own
+        return self.board.has_seabios and not own
+
+    @property
+    def prints_on_port(self) -> bool:
+        """Whether SeaBIOS prints on the first serial port, too, as if there were no screen."""
+        return self.machine_options.get("graphics") in ("off", "no", "n", "false") and self.has_seabios
 
     @property
     def acpi(self) -> bool:

@@ -113,7 +113,8 @@ ABOUT: dict[str, str] = {
     "unused_files_close": "the files of the sets are closed when the last client of a monitor leaves while the machine"
     " runs, but for sets that something uses",
     "client_files_checked": "add_client refuses a file that is no socket before all else",
-    "screendump_refusal": "the text of screendump for a file that cannot be written",
+    "idle_outputs_blank": "an output of virtio behind the first has no picture while nobody drives it",
+    "idle_virtio_screen": "what a screen of virtio shows while nobody drives it, where that is a text of its own",
     "vnc_password_disabled": "the text that refuses a password for a VNC display that asks for none",
     "vnc_expiry_missing": "the text of expire_password for a VNC display that there is not",
     "password_connected_refusal": "the text of set_password where the clients of a VNC display are not to stay",
@@ -255,8 +256,7 @@ ABOUT: dict[str, str] = {
     "vnc_misuse_marked": "the human monitor's change puts 'Error: ' in front of what refuses it for a VNC display",
     "vnc_address_changes": "the human monitor's change takes an address for a VNC display",
     "mirror_watches_source": "a mirror sees what is written straight to its source, below its own node",
-    "mirror_tells_sizes": "a mirror onto a target of another size tells of that; false: its error is 'Invalid"
-    " argument'",
+    "mirror_tells_sizes": "a mirror tells of a target of another size; false: its error is 'Invalid argument'",
     "mirror_tells_synced": "query-block-jobs tells of a mirror whether both sides are written at once",
     "mirror_reads_source": "a mirror's node passes on that its source is read; false: it only writes there",
     "mirror_fails_early": "a mirror tells what it cannot read before its command is answered",
@@ -271,8 +271,7 @@ ABOUT: dict[str, str] = {
     "module_faults_bare": "a module that is missing is told of without the program's name and the option",
     "chardev_opened_first": "chardev-add opens a device before it looks whether its id is taken",
     "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came by 7.2",
-    "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros already, and leaves out what the source"
-    " does not have then",
+    "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros, and leaves out what the source lacks",
     "failover_pairs": "a primary is hidden: 'loose' as it is, 'checked' with a right id, 'strict' on a right bus, too",
     "downtime_is_size": "the human monitor reads the parameter downtime-limit as a size; false: as a whole number",
 }
@@ -362,7 +361,8 @@ class Behaviour:
     removed_files_close_at_once: bool = True
     unused_files_close: bool = False
     client_files_checked: bool = True
-    screendump_refusal: str = "failed to open file '{path}': {reason}"
+    idle_outputs_blank: bool = False
+    idle_virtio_screen: str = "Display output is not active."
     vnc_password_disabled: str = "Could not set password"
     vnc_expiry_missing: str = "Could not set password expire time"
     password_connected_refusal: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,23 +18,47 @@ MOST = 1 << 20
 """Bytes of a log that wait to be written."""
 
 
-def write_file(path: str, content: bytes) -> tuple[int, Callable[[], None]]:
-    """Write a file in a thread.
+def _shorten(number: int) -> None:
+    """Leave nothing in an open file; where it goes on stays as it is.
+
+    :raise OSError: it cannot be done; the error names the file, as those do where one cannot be opened.
+    """
+    try:
+        os.ftruncate(number, 0)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"/dev/fd/{number}") from None
+
+
+def _remove(path: str) -> None:
+    """Take away a file that has not come about, as QEMU does; a device, which it takes away, too, is left alone."""
+    with contextlib.suppress(OSError):
+        if stat.S_IFMT(os.lstat(path).st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+            os.unlink(path)
+
+
+def write_file(path: str | int, content: Callable[[], bytes]) -> tuple[int, Callable[[], None]]:
+    """Write a file in a thread, which makes the content; one that is open, by its number, is closed then.
 
     The descriptor can be read when that is done or has failed, and is the caller's; the function raises OSError then
-    where it has.
+    where it has, which names the file where that could not be opened.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
     failure: list[OSError] = []
 
     def write() -> None:
         try:
-            with open(path, "wb") as file:
-                file.write(content)
+            with open(path, "wb", buffering=0) as file:
+                if isinstance(path, int):
+                    _shorten(path)
+                rest = memoryview(content())
+                while rest:
+                    rest = rest[file.write(rest) :]
         except OSError as error:
             failure.append(error)
+            if error.filename is None and isinstance(path, str):
+                _remove(path)
         except ValueError as error:
-            failure.append(OSError(0, str(error)))  # it has a name that no file can have
+            failure.append(OSError(0, str(error), path))  # it has a name that no file can have
         finally:
             os.close(tell)
 

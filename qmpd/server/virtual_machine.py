@@ -352,7 +352,7 @@ class VirtualMachine:
         address = self.system.chardevs[-1].address
         return address.removeprefix("pty:") if backend["type"] == "pty" else None
 
-    def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
+    def write_file(self, path: str | int, content: Callable[[], bytes]) -> tuple[int, Callable[[], None]]:
         """Write a file in a thread (`qmpd.system.ports.Host`)."""
         from qmpd.server.slow_file import write_file
 

@@ -22,6 +22,7 @@ from qmpd.hardware.board_drives import BOARD_INTERFACES, BoardDrive, add_board_d
 from qmpd.hardware.board_parts import add_board_parts
 from qmpd.hardware.home import Workbench
 from qmpd.hardware.inventory import Inventory, NotCaptured
+from qmpd.hardware.screens import text_console
 from qmpd.hardware.source import Source
 from qmpd.qom.tree import Builder
 from qmpd.system.drives import add_drive
@@ -237,13 +238,13 @@ class Building:
         """
         self.inventory.devices.add(arguments, cold=True, text=text)
 
-    def add_text_consoles(self, fixed: Iterable[bool]) -> None:
-        """Add what character devices show text on; whether each has a `fixed` size.
+    def add_text_consoles(self, texts: Iterable[tuple[str, Mapping[str, int]]]) -> None:
+        """Add what character devices show text on, by their ids, each with the size that was asked for.
 
         :raise NotCaptured: nothing is known of machines of this type.
         """
-        for each in fixed:
-            self.inventory.devices.add_text_console(fixed=each)
+        for label, size in texts:
+            self.inventory.devices.add_text_console(text_console(label, size))
 
     def settle(self) -> None:
         """All devices are there."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from qmpd.common.refusals import Refusal
 from qmpd.guest.console import Console
-from qmpd.guest.firmware_text import BootDevices
 from qmpd.guest.script import load
-from qmpd.machine.blueprint import Firmware
+from qmpd.hardware import screens
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
+from qmpd.system.boot_devices import boot_devices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qmpd.chardev.device import Chardev
     from qmpd.chardev.front_ends import FrontEnd
     from qmpd.guest.course import Guest
+    from qmpd.guest.firmware_text import BootDevices
     from qmpd.hardware.buses import Device
     from qmpd.hardware.devices import Devices
     from qmpd.hardware.inventory import Inventory
@@ -81,22 +82,7 @@ class MachineConsoles:
 
     def boot_devices(self) -> BootDevices | None:
         """See there."""
-        settings, guest = self._system.machine.settings, self._system.guest
-        if guest is None or guest.settings.firmware is Firmware.NONE or not settings.prints_on_port:
-            return None
-        drives: set[str] = set()
-        media: set[str] = set()
-        for each in self._system.inventory.backends.block.drives:
-            if each.device is None:
-                continue
-            letter = "a" if each.device.driver == "floppy" else "d" if each.has_tray else "c"
-            drives.add(letter)
-            if each.node is not None or each.unmodelled:
-                media.add(letter)
-        named = settings.boot_once if settings.boot_once and guest.starts == 1 else settings.boot_order
-        order = named or settings.board.boots_first
-        kernel = "kernel" in settings.machine_options
-        return BootDevices(order, frozenset(media), frozenset(drives), kernel, settings.boot_menu)
+        return boot_devices(self._system) if self._system.machine.settings.prints_on_port else None
 
     def say(self, label: str, data: bytes) -> None:
         """See there."""
@@ -107,6 +93,14 @@ class MachineConsoles:
         if chardev is not None and chardev.ring is not None:
             chardev.ring.write(data)
         self._system.make_front_end(label).say(data)
+
+    def show(self, data: bytes) -> bool:
+        """See there."""
+        system = self._system
+        if system.guest is None or screens.lit(system.inventory.tree) is None:
+            return False
+        system.guest.have_screen().say(data)
+        return True
 
     def _port(self, label: str) -> Device | None:
         """The port that uses a device and is not open, where that is one that the guest opens."""

@@ -121,6 +121,10 @@ class Descriptors:
                 return copy
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+    def open_to_write(self, identifier: int) -> int:
+        """The same of a file that can be written, and not read."""
+        return self.open(identifier, os.O_WRONLY)
+
     def let_go(self, identifier: int, at_once: bool) -> None:
         """A copy is closed: without users, a set closes what was removed from it, if that is to be done `at_once`."""
         found = self._sets.get(identifier)

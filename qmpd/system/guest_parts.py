@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from qmpd.guest.agent.port import AgentPort
     from qmpd.guest.console import Console
+    from qmpd.guest.course import Guest
+    from qmpd.guest.firmware_text import BootDevices
+    from qmpd.guest.screen import Screen
     from qmpd.system.agent import Home as AgentHome
+    from qmpd.system.boot_devices import Home as BootHome
     from qmpd.system.console import Home as ConsoleHome
 
+    class Home(AgentHome, ConsoleHome, BootHome, Protocol):
+        """The machine that the guest is in (`qmpd.system.system.System`)."""
 
-def agent_of(system: AgentHome) -> AgentPort:
-    """A new agent for a machine's guest."""
+
+def give_parts(guest: Guest, system: Home) -> None:
+    """Let a guest make its parts when they are wanted."""
+    guest.make_agent = partial(_agent_of, system)
+    guest.make_console = partial(_console_of, system)
+    guest.make_screen = partial(_screen_of, system)
+    guest.find_devices = partial(_devices_of, system)
+
+
+def _agent_of(system: AgentHome) -> AgentPort:
     from qmpd.system.agent import make_agent
 
     return make_agent(system)
 
 
-def console_of(system: ConsoleHome) -> Console:
-    """New consoles for a machine's guest."""
+def _console_of(system: ConsoleHome) -> Console:
     from qmpd.system.console import make_console
 
     return make_console(system)
+
+
+def _screen_of(system: BootHome) -> Screen:
+    from qmpd.system.screens import make_screen
+
+    return make_screen(system)
+
+
+def _devices_of(system: ConsoleHome) -> BootDevices | None:
+    # Where nothing has been built nobody has changed anything, and it can be looked at later.
+    if system.is_bare:
+        return None
+    from qmpd.system.boot_devices import boot_devices
+
+    return boot_devices(system)

@@ -42,8 +42,8 @@ class Host(Protocol):
         :raise Refusal: it cannot be opened, or the machine takes no debugger.
         """
 
-    def write_file(self, path: str, content: bytes) -> tuple[int, Callable[[], None]]:
-        """Write a file that a client asks for.
+    def write_file(self, path: str | int, content: Callable[[], bytes]) -> tuple[int, Callable[[], None]]:
+        """Write a file that a client asks for, or one that is open, by its number; a thread makes the content.
 
         The descriptor that this gives can be read when that is done or has failed; the function raises OSError then
         where it has.

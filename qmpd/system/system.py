@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qmpd.chardev.facts import ChardevFacts
@@ -21,7 +20,7 @@ from qmpd.guest.making import make_machine
 from qmpd.machine import RunState, main_loop
 from qmpd.machine.machine import ignore_event, ignore_report
 from qmpd.system import ending
-from qmpd.system.guest_parts import agent_of, console_of
+from qmpd.system.guest_parts import give_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -169,8 +168,7 @@ class System:
         if inventory is not None:
             self.keep(inventory)
         if self.guest is not None:
-            self.guest.make_agent = partial(agent_of, self)
-            self.guest.make_console = partial(console_of, self)
+            give_parts(self.guest, self)
             if self.guest.settings.agent:
                 self.guest.have_agent()
             if self.guest.settings.script is not None or settings.prints_on_port:

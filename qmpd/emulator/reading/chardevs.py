@@ -335,10 +335,10 @@ class ChardevOptions:
         self.take_short(Given(option, "-monitor", "stdio" if nographic else "vc:80Cx24C"), "readline")
 
     @property
-    def consoles(self) -> list[bool]:
-        """The consoles that show text, and whether each has a size that was asked for."""
-        devices = [each for each in self.devices.values() if each.base not in self.devices]
-        return [bool(each.backend["data"]) for each in devices if each.backend["type"] == "vc"]
+    def consoles(self) -> list[tuple[str, dict[str, int]]]:
+        """The devices that show text on a console, by their ids, each with the size that was asked for."""
+        devices = [(label, each) for label, each in self.devices.items() if each.base not in self.devices]
+        return [(label, each.backend["data"]) for label, each in devices if each.backend["type"] == "vc"]
 
     def short(self, text: str) -> dict[str, str]:
         """What a device in its short form is as a list.

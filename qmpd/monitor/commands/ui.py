@@ -1,14 +1,14 @@
 """QAPI module `ui`: the screen, and the passwords of remote displays.
 
-The screen is black, and no display listens: what can be seen is who may be refused what.
+No display listens: what can be seen of those is who may be refused what.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from qmpd.common.file_sets import set_number
 from qmpd.common.integers import is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.monitor.errors import CommandError
@@ -19,45 +19,40 @@ from qmpd.system.deferred import Deferred
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
     from qmpd.monitor.entry import Arguments
-    from qmpd.qom.node import Node
     from qmpd.system.system import System
 
-_SCREENS = "/backend"
-_DEVICES = "/machine/peripheral"
-# A screen as the device starts with it, and in the firmware's text mode; in pixels.
-_AT_START, _AS_TEXT = (640, 480), (720, 400)
 _PROTOCOLS = ("vnc", "spice")
 _PASSWORD_TIMES = ("now", "never")
+_UNWRITTEN = {"ppm": "screendump-write", "png": "screendump-write-png"}
 
 
 @command("screendump")
 def screendump(system: System, session: Client, arguments: Arguments) -> object:
-    """The picture is black; where nobody can write files, it is looked at by nobody."""
+    """Where nobody can write files, nobody looks at the picture."""
+    from qmpd.guest.picture import FORMATS
+    from qmpd.system.screens import console_for, picture
+
     device, head = cast("str | None", arguments.get("device")), cast("int | None", arguments.get("head"))
-    if device is not None:
-        node = _find(system, device)
-        tree = system.tree
-        shown = [(tree.plain(each, each.value("device")), each.value("head")) for each in _screens(system)]
-        if (node.path, head or 0) not in shown:
-            raise CommandError(f"Device {device} (head {head or 0}) is not bound to a QemuConsole")
-    elif head is not None:
-        raise CommandError("'head' must be specified together with 'device'")
-    elif not _screens(system):
-        raise CommandError("There is no console to take a screendump from")
-    guest = system.guest
-    width, height = _AS_TEXT if guest is not None and guest.firmware_has_run else _AT_START
+    console = console_for(system, device, head)
     path = cast("str", arguments["filename"])
     if system.host is None:
         return EMPTY
-    picture = (_png if arguments.get("format") == "png" else _ppm)(width, height)
-    written, outcome = system.host.write_file(path, picture)
+    shown = picture(system, console)
+    form = cast("str", arguments.get("format", "ppm"))
+    file = _open_set(system, path)
+    content = partial(FORMATS[form], shown)
+    written, outcome = system.host.write_file(path if file is None else file[0], content)
 
     def finish() -> object:
+        if file is not None and system.descriptors is not None:
+            system.descriptors.let_go(file[1], system.removed_files_close)
         try:
             outcome()
         except OSError as error:
-            refusal = system.release.behaviour.screendump_refusal
-            raise CommandError(refusal.format(path=path, reason=error.strerror)) from None
+            if error.filename is not None:
+                code = "screendump-file" if file is None else "screendump-set-shortened"
+                raise Refusal(code, path=path, reason=error.strerror, number=file and file[0]) from None
+            raise Refusal(_UNWRITTEN[form], reason=error.strerror) from None
         return EMPTY
 
     deferred = Deferred(finish)
@@ -65,30 +60,21 @@ def screendump(system: System, session: Client, arguments: Arguments) -> object:
     return deferred
 
 
-def _find(system: System, name: str) -> Node:
-    tree = system.tree
-    start = tree.root if name.startswith("/") else tree.container(_DEVICES)
-    node = tree.descend(start, name.split("/"))
-    return system.devices.find(name).node if node is None else node
+def _open_set(system: System, path: str) -> tuple[int, int] | None:
+    """A copy of the file of a set that a path stands for, and the set's number; None where it is another path.
 
-
-def _screens(system: System) -> list[Node]:
-    """The consoles of the devices that show something."""
-    container = system.tree.find(_SCREENS)
-    return [] if container is None else [each for each in container.children.values() if each.property("head")]
-
-
-def _ppm(width: int, height: int) -> bytes:
-    return b"P6\n%d %d\n255\n" % (width, height) + bytes(width * height * 3)
-
-
-def _png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    lines = zlib.compress((b"\0" + bytes(width * 3)) * height)
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+    :raise Refusal: there is none that can be written.
+    """
+    try:
+        number = set_number(path)
+        if number is None or system.descriptors is None:
+            return None
+        return system.descriptors.open_to_write(number), number
+    except ValueError:
+        raise Refusal("screendump-set-unread", path=path) from None
+    except OSError as error:
+        code = "screendump-set" if isinstance(error, FileNotFoundError) else "screendump-set-mode"
+        raise Refusal(code, path=path, reason=error.strerror, number=number) from None
 
 
 # Passwords
