@@ -25,7 +25,7 @@ MOST = 1 << 16
 _TAB = 8
 # Where the sequences with these ends move the cursor: down and to the right.
 _STEPS = {"A": (-1, 0), "B": (1, 0), "C": (0, 1), "D": (0, -1)}
-_PIECE = re.compile(r"\x1b\[([?0-9;]*)([@-~])|\x1b([^\[])|\x1b\[?[?0-9;]*$|([^\x1b])", re.DOTALL)
+_PIECE = re.compile(r"\x1b\[([?0-9;]*)([@-~])|\x1b([^\[\x1b])|\x1b\[?[?0-9;]*|([^\x1b])", re.DOTALL)
 
 
 class Shown(NamedTuple):

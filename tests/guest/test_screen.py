@@ -241,7 +241,7 @@ def test_whatever_is_printed_is_shown_within_the_screen(data: bytes, columns: in
     assert all(len(line) <= columns for line in shown.lines)
     assert 0 <= shown.row < rows
     assert 0 <= shown.column < columns
-    screen.say(b"\x1bc")
+    screen.say(b"\x1b\x1bc")
     assert screen.show(columns, rows) == ([""] * rows, 0, 0)
 
 
