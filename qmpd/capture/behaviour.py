@@ -21,7 +21,8 @@ from qmpd.capture.client import Client, Gone, Program, Refused
 from qmpd.capture.option_behaviour import measure_options
 from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
 from qmpd.machine.boards import USUAL
-from qmpd.qapi.behaviour import ABOUT, Behaviour
+from qmpd.qapi.behaviour import Behaviour
+from qmpd.qapi.differences import ABOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

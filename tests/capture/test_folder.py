@@ -8,7 +8,7 @@ import pytest
 
 from qmpd.capture.folder import command_lines, event_lines, nearest, release_file
 from qmpd.qapi import load_release
-from qmpd.qapi.behaviour import ABOUT
+from qmpd.qapi.differences import ABOUT
 from tests.golden import RELEASES
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from qmpd.qapi import BadRelease, Release, UnknownRelease, load_release, release_names
-from qmpd.qapi.behaviour import ABOUT, Behaviour
+from qmpd.qapi.behaviour import Behaviour
+from qmpd.qapi.differences import ABOUT
 from tests.golden import RELEASES, load
 
 
