@@ -14,6 +14,7 @@ from qmpd.capture.client import PATIENCE
 from qmpd.capture.reference import NO_MACHINE, OPTIONS, PC
 
 _FSDEV_DRIVERS = ("local", "synth", "proxy")
+_ODD_MEMORY = "memory-backend-file,id=zqmemory,mem-path=/tmp,size=4097"
 _PRETTY = "chardev=zqmon,mode=readline,pretty=on"
 # Audio drivers that programs mostly lack.
 _RARE_DRIVERS = ("sdl", "coreaudio", "dsound", "sndio")
@@ -110,6 +111,7 @@ def _of_parts(ask: _Asker) -> dict[str, Any]:
         "streams_are_trees": "addr.type" in ask("-netdev", "stream,id=zqnet,addr.type=zq").complaint,
         "audio_backends_are_objects": bool(ask(*("-audiodev", "none,id=zqaudio") * 2).complaint),
         "bus_listed_by_option": "devices at" in ask("-device", "e1000,bus=/main-system-bus/zq", machine=PC).complaint,
+        "memory_files_of_pages": "multiple of" in ask("-object", _ODD_MEMORY).complaint,
         "audio_without_model": not ask("-audio", "none").complaint,
     }
 

@@ -45,6 +45,10 @@ class BackendRules(Protocol):
     def scsi_iothread_refused(self) -> bool:
         """Whether a SCSI disk is refused whose node another device keeps in another thread than the controller's."""
 
+    @property
+    def memory_files_of_pages(self) -> bool:
+        """Whether memory in a file has whole pages alone."""
+
 
 def chardevs_of(given: Mapping[str, Any]) -> list[str]:
     """The character devices that a device was given, by `chardev`, or by `chardev1` and so on where it has several."""
@@ -108,6 +112,11 @@ class Backends:
     def single(self, kind: str) -> Device | None:
         """The device that has the part of this type of which there may be one."""
         return self._singles.get(kind)
+
+    @property
+    def memory_files_of_pages(self) -> bool:
+        """Whether memory in a file has whole pages alone."""
+        return self._rules.memory_files_of_pages
 
     def chardev_is_busy(self, label: str) -> bool:
         """Whether somebody uses a character device."""

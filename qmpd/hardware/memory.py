@@ -22,7 +22,9 @@ KINDS = {"pc-dimm": "dimm", PERSISTENT: "nvdimm"}
 PLACED = (*KINDS, *VIRTUAL)
 """The types that take room for memory."""
 
-_ALIGNMENT = 2 << 20
+# What memory of the process itself is aligned to; what a file holds is, to the file's pages.
+_OWN, _PAGE = 2 << 20, 4096
+_OF_FILES = ("memory-backend-file", "memory-backend-memfd", "memory-backend-shm")
 _PLACE = "memaddr"
 _GIBIBYTE = 1 << 30
 _FOUR_GIBIBYTES = 4 << 30
@@ -85,7 +87,7 @@ def place_virtual(tree: ObjectTree, node: Node, region: Region, devices: Iterabl
 
     :raise MachineError: there is none for it.
     """
-    _move(node, _address(tree, region, occupied(devices), backend_size(tree, node), _place(node), block))
+    _move(node, _address(tree, region, occupied(devices), node, _place(node), block))
 
 
 def _move(node: Node, address: int) -> None:
@@ -108,6 +110,15 @@ def backend_size(tree: ObjectTree, node: Node) -> int:
     backend = tree.find(node.value("memdev") or "/zz")
     size = 0 if backend is None else backend.value("size")
     return size if isinstance(size, int) else 0
+
+
+def _alignment(tree: ObjectTree, node: Node) -> int:
+    """What the place of memory has to be a multiple of, and its size."""
+    backend = tree.find(node.value("memdev") or "/zz")
+    if backend is None or backend.type not in _OF_FILES:
+        return _OWN
+    page = (backend.value("hugetlbsize") or _OWN) if backend.property("hugetlb") and backend.value("hugetlb") else _PAGE
+    return max(page, (backend.value("align") or 0) if backend.property("align") else 0)
 
 
 def total(tree: ObjectTree, devices: Iterable[Device]) -> int:
@@ -155,10 +166,10 @@ def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device]
     path = node.value("memdev")
     if not path:
         raise MachineError("'memdev' property must be set")
-    size, hint = backend_size(tree, node), int(node.value("addr") or 0)
+    hint = int(node.value("addr") or 0)
     if not region.limit:
         raise Refusal("memory-devices-off")
-    address = _address(tree, region, there, size, hint)
+    address = _address(tree, region, there, node, hint)
     if path in used:
         raise Refusal("memory-backend-busy", id=path.rpartition("/")[2])
     home = node.value("node") or 0
@@ -186,22 +197,24 @@ def _slot(wanted: Any, region: Region, taken: set[Any]) -> int:
 
 
 def _address(
-    tree: ObjectTree, region: Region, there: list[Device], size: int, hint: int, block: int = _ALIGNMENT
+    tree: ObjectTree, region: Region, there: list[Device], node: Node, hint: int, block: int = _PAGE
 ) -> int:
-    """Where memory of this size goes; `hint` is the address that it was given (0: none), `block` a piece.
+    """Where memory goes; `hint` is the address that it was given (0: none), `block` the size of a piece.
 
     :raise MachineError: there is no room for it.
     """
+    size = backend_size(tree, node)
     in_use = sum(backend_size(tree, each.node) for each in there)
     if in_use + size > region.limit:
         raise MachineError(
             f"not enough space, currently 0x{in_use:x} in use of total space for memory devices 0x{region.limit:x}"
         )
-    end, alignment = region.start + region.size, max(block, _ALIGNMENT)
+    own = _alignment(tree, node)
+    end, alignment = region.start + region.size, max(block, own)
     if hint % alignment:
         raise MachineError(f"address must be aligned to 0x{alignment:x} bytes")
-    if size % _ALIGNMENT:
-        raise MachineError(f"backend memory size must be multiple of 0x{_ALIGNMENT:x}")
+    if size % own:
+        raise MachineError(f"backend memory size must be multiple of 0x{own:x}")
     if hint and not region.start <= hint <= end - size:
         raise MachineError(
             f"can't add memory device [0x{hint:x}:0x{size:x}], usable range for memory devices "

@@ -21,6 +21,10 @@ class InventoryRules(DeviceRules, NetworkRules, Protocol):
         """The event that tells that the guest will not let go of a device; empty where there is none."""
 
     @property
+    def memory_files_of_pages(self) -> bool:
+        """Whether memory in a file has whole pages alone."""
+
+    @property
     def moved_disks_stay_shared(self) -> bool:
         """A machine that has its disks again lets others write to them, whether or not it runs."""
 

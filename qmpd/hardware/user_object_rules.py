@@ -26,7 +26,8 @@ MEMORY_BACKEND = "memory-backend"
 """What all objects are that memory is made of."""
 
 _LARGEST = (1 << 63) - 1
-_PAGE = 4096
+_OWN_FILES = ("memory-backend-memfd", "memory-backend-shm")
+_PAGE, _HUGE_PAGE = 4096, 2 << 20
 _MOST_THREADS = 64
 _VECTOR = 16
 _EVENT_DEVICES = "/dev/input/"
@@ -47,6 +48,10 @@ class Surroundings(Protocol):
     @property
     def computer(self) -> Computer:
         """The computer that the machine is on."""
+
+    @property
+    def memory_files_of_pages(self) -> bool:
+        """Whether memory in a file has whole pages alone."""
 
     def has_chardev(self, label: str) -> bool:
         """Whether there is a character device of this name."""
@@ -171,8 +176,16 @@ def _memory(kind: str, values: Values, around: Surroundings) -> None:
     if path is not None:
         _memory_file(path, around.computer)
     align = values.get("align", 0)
+    if kind == "memory-backend-file" and values["size"] % _PAGE and around.memory_files_of_pages:
+        raise Refusal("memory-file-pages", kind=kind)
     if align % _PAGE:
         raise Refusal("memory-alignment", value=f"{align:#x}", page=f"{_PAGE:#x}")
+    if align & align - 1:
+        raise Refusal("memory-alignment-power", value=f"{align:#x}")
+    if values.get("hugetlb") and values["size"] % values.get("hugetlbsize", _HUGE_PAGE):
+        raise Refusal("memory-file-resize", size=values["size"])
+    if kind in _OWN_FILES:
+        _check_size(values, values["size"])
     if path is not None:
         _check_file_size(values, path, around.computer)
     nodes, policy = values.get("host-nodes"), values.get("policy", "default")
@@ -199,8 +212,13 @@ def _check_file_size(values: Values, path: str, computer: Computer) -> None:
         has = computer.size(path)
     except OSError:
         return
+    if has:
+        _check_size(values, has)
+
+
+def _check_size(values: Values, has: int) -> None:
     size, offset = -(-values["size"] // _PAGE) * _PAGE, values.get("offset", 0)
-    if has and has < size + offset:
+    if has < size + offset:
         raise Refusal("memory-file-size", id=values["id"], has=f"{has:#x}", size=f"{size:#x}", offset=f"{offset:#x}")
 
 

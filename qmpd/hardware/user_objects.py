@@ -126,6 +126,11 @@ class Objects:
         """See there."""
         return self._backends.computer
 
+    @property
+    def memory_files_of_pages(self) -> bool:
+        """See there."""
+        return self._backends.memory_files_of_pages
+
     def has_chardev(self, label: str) -> bool:
         """See there."""
         return label in self._backends.chardevs

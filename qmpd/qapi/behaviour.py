@@ -207,6 +207,7 @@ class Behaviour:
     tcp_addresses_named: bool = True
     mirror_looks_for_zeros: bool = False
     failover_pairs: str = "strict"
+    memory_files_of_pages: bool = True
     downtime_is_size: bool = True
 
     def __init__(self, **values: object) -> None:
