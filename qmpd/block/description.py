@@ -58,7 +58,9 @@ def _with_clusters(node: BlockNode) -> BlockNode | None:
         if isinstance(at.content, Qcow2Content | QedContent) or at.driver in FOREIGN:
             return at
         driver = DRIVERS[at.driver]
-        at = at.children.get(driver.first) if driver.is_filter or at.driver == "raw" else None
+        # Of two that ought to be the same, the one that is right tells.
+        below = "raw" if at.driver == "blkverify" else driver.first
+        at = at.children.get(below) if driver.is_filter or at.driver == "raw" else None
     return None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.filenames import check_null, nested, parse, typed
+from qmpd.block.filenames import check_null, parse
+from qmpd.block.flat_options import Flat, flatten
 from qmpd.block.values import is_on, number
 
 if TYPE_CHECKING:
@@ -56,17 +57,7 @@ def limits(given: Mapping[str, str], name: str) -> dict[str, Any] | None:
     return {**found, "group": given.get("throttling.group") or name}
 
 
-def _overlaid(options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Options, and more of the same; of a child, too, which both may describe."""
-    found = {**options, **more}
-    for name, value in more.items():
-        before = options.get(name)
-        if isinstance(before, dict) and isinstance(value, dict):
-            found[name] = _overlaid(before, value)
-    return found
-
-
-def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] | None:
+def node_options(given: Mapping[str, str], json_parser: str) -> Flat | None:
     """The options of a drive's node; None where nothing is in it.  A driver that is not told is to be looked for.
 
     :raise Refusal: the name of its file is none.
@@ -77,40 +68,36 @@ def node_options(given: Mapping[str, str], json_parser: str) -> dict[str, Any] |
     }  # fmt: skip
     if given.get("driver") == "nbd" and "file" not in given and "path" in given:
         own["path"] = given["path"]
-    rest = typed(nested(own))
-    below: dict[str, Any] = rest.pop("file", {})
     driver, file = given.get("format") or given.get("driver"), given.get("file")
-    if not file and not below and driver is None:
+    if not file and driver is None and not any(name.startswith("file.") for name in own):
         return None
-    found: dict[str, Any] = {}
-    if file and file.startswith("json:"):
-        found = parse(file, json_parser)
-        if driver is not None and driver != found.get("driver"):
-            found = {"driver": driver, "file": _overlaid(found, below)}
-    elif file and driver is not None and _is_bottom(driver):
-        check_null(driver, file)
-        found = {"driver": driver, "filename": file}
-    elif file:
-        named = parse(file, json_parser)
-        # A driver that has names of its own may be told beside one.
-        is_own = driver is not None and named.get("driver") == driver and DRIVERS[driver].is_protocol
-        found = named if is_own else {"file": _overlaid(named, below)}
-    elif below:
-        found = {"file": below}
+    found: dict[str, Any] = _of_name(file, driver, json_parser) if file else {}
     if driver is not None:
-        found.setdefault("driver", driver)
+        found["driver"] = driver
     read_only = is_on(given.get("readonly", given.get("read-only", "off")))
-    cache = dict(zip(("direct", "no-flush"), CACHES.get(given.get("cache", ""), CACHES["writeback"])[:2], strict=True))
-    cache |= rest.pop("cache", {})
+    direct, no_flush, _ = CACHES.get(given.get("cache", ""), CACHES["writeback"])
     # What is so by default is no option that a node was given.
-    file_options = found.get("file")
     aio = given.get("aio", _USUAL_AIO)
-    if aio != _USUAL_AIO and isinstance(file_options, dict) and _is_bottom(str(file_options.get("driver"))):
-        found["file"] = {**file_options, "aio": aio}
-    common: dict[str, Any] = {"read-only": read_only, "cache": cache}
+    if aio != _USUAL_AIO and _is_bottom(str(found.get("file.driver"))):
+        found["file.aio"] = aio
+    found |= {"read-only": read_only, "cache.direct": direct, "cache.no-flush": no_flush}
     if not read_only:
-        common["auto-read-only"] = True
-    return {**common, **rest, **found}
+        found["auto-read-only"] = True
+    return Flat({**found, **own})
+
+
+def _of_name(file: str, driver: str | None, json_parser: str) -> dict[str, Any]:
+    """What the name of a file tells, flat.
+
+    :raise Refusal: it is none.
+    """
+    if driver is not None and _is_bottom(driver) and not file.startswith("json:"):
+        check_null(driver, file)
+        return {"filename": file}
+    named = parse(file, json_parser)
+    # A driver that has names of its own may be told beside one.
+    is_own = driver is not None and named.get("driver") == driver and DRIVERS[driver].is_protocol
+    return dict(named if isinstance(named, Flat) else flatten(named if is_own else {"file": named}))
 
 
 def _is_bottom(driver: str) -> bool:

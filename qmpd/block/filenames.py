@@ -6,7 +6,7 @@ from typing import Any
 
 from qmpd.block.drivers.table import MODULES
 from qmpd.block.files import kind_of
-from qmpd.block.values import is_flag, is_on
+from qmpd.block.flat_options import Flat, flatten
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
@@ -20,12 +20,11 @@ _MAGIC = (
     (b"vhdxfile", "vhdx"), (b"LUKS\xba\xbe", "luks"), (b"WithoutFreeSpace", "parallels"),
     (b"WithouFreSpacExt", "parallels"), (b"Bochs Virtual HD Image", "bochs"),
 )  # fmt: skip
-_FLAGS = frozenset({"read-only", "auto-read-only", "force-share", "direct", "no-flush"})
 _VDI_AT, _VDI = 0x40, b"\x7f\x10\xda\xbe"
 
 
 def parse(filename: str, json_parser: str = "classic") -> dict[str, Any]:
-    """The options of the node that a name stands for, on which a format may be put.
+    """The options of the node that a name stands for, on which a format may be put; `json:` has those of both, flat.
 
     :raise MachineError: the name is none.
     :raise NotModelled: its protocol is not modelled.
@@ -68,17 +67,14 @@ def check_null(driver: str, filename: str) -> None:
         raise MachineError(f"The only allowed filename for this driver is '{driver}://'")
 
 
-def _of_json(text: str, json_parser: str) -> dict[str, Any]:
+def _of_json(text: str, json_parser: str) -> Flat:
     try:
         value = parse_json(text, json_parser)
     except ValueError as error:
         raise MachineError(f"Could not parse the JSON options: {error}") from None
     if not isinstance(value, dict):
         raise MachineError("Invalid JSON object given")
-    found = typed(nested(value))
-    if "driver" not in found and "filename" in found:
-        found = {**parse(str(found.pop("filename")), json_parser), **found}
-    return found
+    return flatten(value)
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -107,18 +103,3 @@ def probe_bytes(head: bytes) -> str:
     if head[_VDI_AT : _VDI_AT + len(_VDI)] == _VDI:
         return "vdi"
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "raw")
-
-
-def typed(options: dict[str, Any]) -> dict[str, Any]:
-    """Options given as text: those of every node as they are in `blockdev-add`, the others as they were given."""
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, dict):
-            found[name] = typed(value)
-        elif isinstance(value, list):
-            found[name] = [typed(each) if isinstance(each, dict) else each for each in value]
-        elif name in _FLAGS and is_flag(value):
-            found[name] = is_on(value)
-        else:
-            found[name] = value
-    return found

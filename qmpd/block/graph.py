@@ -21,11 +21,12 @@ from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterator
 
     from qmpd.block.changes import Blockers
     from qmpd.block.executor import Executor
     from qmpd.block.files import OpenDescriptor
+    from qmpd.block.flat_options import Declared
     from qmpd.common.computer import Computer
     from qmpd.common.texts import Texts
     from qmpd.hardware.buses import Device
@@ -49,6 +50,7 @@ class BlockGraph:
         "complain",
         "computer",
         "copies_noted_below",
+        "declared",
         "drives",
         "end_machine",
         "executor",
@@ -57,7 +59,6 @@ class BlockGraph:
         "inactive",
         "inactive_children_refused",
         "json_parser",
-        "members",
         "nodes",
         "open_set",
         "report",
@@ -78,8 +79,8 @@ class BlockGraph:
         self.complain: Callable[[str], None] | None = None
         # Ends the machine with an exit status, as a driver does that calls exit(); None where nobody serves it.
         self.end_machine: Callable[[int], None] | None = None
-        # The options that a driver has of its own; None where that is not known.
-        self.members: Callable[[str], Container[str] | None] | None = None
+        # What drivers' own options are; None where that is not known.
+        self.declared: Declared | None = None
         # Waits for the limits of a node (`qmpd.block.requests`); None where nobody reads and writes.
         self.await_limits: Callable[[BlockNode, int, int], bool] | None = None
         # Has the requests tried again that have stopped the machine; None where there were none.

@@ -14,6 +14,7 @@ from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.nodes import below
 from qmpd.block.permissions import check_writable, cumulative
+from qmpd.block.room import have_room
 from qmpd.block.values import is_on, number
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
@@ -194,6 +195,7 @@ def _of_job(node: BlockNode) -> Content:
 
 def reopen_all(graph: BlockGraph) -> None:
     """Open what is in all nodes of a graph that another process has left."""
+    have_room(len(graph.nodes))
     done: set[str] = set()
 
     def reopen(node: BlockNode) -> None:

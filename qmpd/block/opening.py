@@ -10,22 +10,27 @@ from qmpd.block.drivers import strangers
 from qmpd.block.drivers.table import DRIVERS, MODULES
 from qmpd.block.filenames import parse, probe_bytes
 from qmpd.block.files import beside, kind_of
+from qmpd.block.flat_options import Flat, Structured, Undeclared, flatten, structured
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
 from qmpd.block.permissions import check_child
+from qmpd.block.room import have_room
 from qmpd.block.transactions import refusal_of
 from qmpd.block.watching import Watched
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from qmpd.block.drivers.table import Driver
     from qmpd.block.graph import BlockGraph
 
     Options = Mapping[str, Any]
 
+# So many take less than the moment for which the main loop may be away.
+_DEEPEST = 100
 # Whose heir a node is whose parent is not there yet.
 _UNBORN = "?"
 # The children that are opened without a look at their format where no driver is told.
@@ -44,25 +49,36 @@ _COMMON = frozenset({
 class Opener:
     """Opens nodes of one graph."""
 
-    __slots__ = ("_graph",)
+    __slots__ = ("_depth", "_graph", "_within")
 
     def __init__(self, graph: BlockGraph) -> None:
         self._graph = graph
+        # How many nodes are being opened, each for the one above it, and how many of those describe the next one.
+        self._depth = self._within = 0
 
-    def open(self, options: Options, *, owned: bool = False) -> BlockNode:
+    def open(self, options: Options, *, owned: bool = False, bare: bool = False) -> BlockNode:
         """Open a node and what is below it, and put them into the graph.
+
+        `bare`: where it is told flat, and no driver is told, it is the file itself, and no format is looked for.
 
         :raise Refusal: it cannot be opened.
         """
-        if "driver" not in options:
+        self._depth += 1
+        try:
+            have_room(len(self._graph.nodes) + self._depth)
+            return self._open(options, owned=owned, bare=bare)
+        finally:
+            self._depth -= 1
+
+    def _open(self, options: Options, *, owned: bool, bare: bool) -> BlockNode:
+        unknown: list[str] = []
+        visited: dict[str, Any] | None = None
+        if isinstance(options, Flat):
+            options, unknown, visited = self._structured(options, bare=bare)
+        elif "driver" not in options:
             options = self._probed(options)
         name = cast("str", options["driver"])
-        driver = DRIVERS.get(name)
-        if driver is None or name not in MADE:
-            if name in MODULES:
-                raise Refusal("driver-unknown", driver=name)
-            strangers.check(name, options, self._graph.computer)
-            raise NotModelled(f"block driver {name}")
+        driver = self._driver(name, options)
         if "filename" in options and "file" in driver.children and "file" not in options:
             # A format that was given a file's name.
             rest = {key: value for key, value in options.items() if key != "filename"}
@@ -72,10 +88,13 @@ class Opener:
         failure = changes.CHILD_FAILS
         node: BlockNode | None = None
         try:
-            references = self._references(name, options)
+            references = self._references(name, options, missing="" if visited is None else "Parameter '{}' is missing")
             if references and references[0][0] == "file":
                 # What is below a format comes first: QEMU opens it to look at what it is.
                 children["file"] = self._child(*references.pop(0), options)
+            if visited is not None:
+                found = (self._graph.declared or Undeclared()).visit_all(name, visited)
+                options = {**{key: value for key, value in found.items() if key not in driver.children}, **options}
             failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
             node = self._prepare(name, options, owned=owned)
             # The driver opens its other children itself, once the node is there.
@@ -102,7 +121,9 @@ class Opener:
             option_rules.check_opened(node)
             node.port = Watched(node, self._graph)
             self._check_behind(name, options)
-            self._check_left(name, options)
+            if "full-backing-filename" in node.image:
+                unknown = [each for each in unknown if each != "backing"]
+            self._check_left(name, options, unknown)
         except Refusal:
             self._undo(node, children, failure, is_protocol=driver.is_protocol)
             raise
@@ -121,6 +142,44 @@ class Opener:
         if name == "qcow2":
             self._load_bitmaps(node)
         return node
+
+    def _driver(self, name: str, options: Options) -> Driver:
+        """The driver of this name.
+
+        :raise Refusal: there is none, or it is not modelled.
+        """
+        driver = DRIVERS.get(name)
+        if driver is not None and name in MADE:
+            return driver
+        declared = self._graph.declared
+        if name in MODULES or (declared is not None and declared.members(name) == {}):
+            raise Refusal("driver-unknown", driver=name)
+        strangers.check(name, options, self._graph.computer)
+        raise NotModelled(f"block driver {name}")
+
+    def _structured(self, flat: Flat, *, bare: bool) -> Structured:
+        """Options that are told flat, as a tree, with their driver, and those that it does not know.
+
+        :raise Refusal: they name nothing, or contradict each other.
+        """
+        flat = Flat(flat, flat.reference)
+        if flat.reference is not None:
+            raise MachineError("Cannot reference an existing block device with additional options or a new filename")
+        name, filename = flat.get("driver"), flat.get("filename")
+        below: object = None
+        if not isinstance(name, str):
+            if bare and isinstance(filename, str):
+                name = kind_of(filename)
+            else:
+                below = None if bare else flat.take("file")
+                if below is None:
+                    raise MachineError("Must specify either driver or file")
+                probed = self._probed({"file": below, **_common_of(flat)})
+                name, below = probed["driver"], probed["file"]
+            flat["driver"] = name
+        self._driver(name, flat)
+        found = structured(flat, name, self._graph.declared or Undeclared())
+        return found._replace(options={**found.options, **({} if below is None else {"file": below})})
 
     def _undo(
         self, node: BlockNode | None, children: dict[str, BlockNode], failure: int, *, is_protocol: bool
@@ -155,26 +214,24 @@ class Opener:
         if options.get("backing") not in (None, "") and "backing" not in DRIVERS[driver].children:
             raise Refusal("backing-unsupported")
 
-    def _check_left(self, driver: str, options: Options) -> None:
+    def _check_left(self, driver: str, options: Options, unknown: list[str]) -> None:
         """Refuse what the driver does not know (`-drive` and `json:` may say anything)."""
-        if self._graph.members is None:
-            return
-        known = self._graph.members(driver)
+        known = None if self._graph.declared is None else self._graph.declared.members(driver)
         if known is None:
             return
-        for name in options:
+        left = unknown[:1]
+        for name in () if left else options:
             # Nothing behind it is what any driver can be told.
             is_known = name in _COMMON or name in known or name == "children"
             if not is_known and not (name == "backing" and options[name] in (None, "")):
-                code = "drive-format-option" if "file" in known else "drive-protocol-option"
-                raise Refusal(code, driver=driver, name=".".join(_first_leaf(name, options[name])))
-        for member in options.get("cache") or ():
-            if member not in _CACHE:
-                code = "drive-format-option" if "file" in known else "drive-protocol-option"
-                raise Refusal(code, driver=driver, name=f"cache.{member}")
+                left.append(".".join(_first_leaf(name, options[name])))
+        left += [f"cache.{member}" for member in options.get("cache") or () if member not in _CACHE]
+        if left:
+            code = "drive-format-option" if "file" in known else "drive-protocol-option"
+            raise Refusal(code, driver=driver, name=left[0])
 
     @staticmethod
-    def _references(driver: str, options: Options) -> list[tuple[str, object]]:
+    def _references(driver: str, options: Options, *, missing: str = "") -> list[tuple[str, object]]:
         """The children that are opened first, and what they are said to be."""
         if driver == "quorum":
             return [(f"children.{number}", each) for number, each in enumerate(options["children"])]
@@ -184,7 +241,7 @@ class Opener:
             if role == "backing" or (role == "data-file" and options.get(role) is None):
                 continue
             if role not in options:
-                raise MachineError(f'A block device must be specified for "{role}"')
+                raise MachineError((missing or 'A block device must be specified for "{}"').format(role))
             found.append((role, options[role]))
         return found
 
@@ -255,8 +312,21 @@ class Opener:
         """The node that a reference names, or that it describes."""
         if isinstance(reference, BlockNode):
             return reference
+        if reference is None:
+            raise MachineError(f'A block device must be specified for "{role}"')
         if isinstance(reference, str):
             return self._graph.find(reference)
+        self._within += 1
+        try:
+            if self._within > _DEEPEST:
+                raise NotModelled(f"more than {_DEEPEST} nodes described within each other")
+            return self._described_child(role, reference, parent)
+        finally:
+            self._within -= 1
+
+    def _described_child(self, role: str, reference: object, parent: Options) -> BlockNode:
+        if isinstance(reference, Flat):
+            return self._flat_child(role, reference, parent)
         options = cast("dict[str, Any]", reference)
         inherited = {name: parent[name] for name in _INHERITED if name in parent and name not in options}
         own = options.get("cache") or {}
@@ -265,9 +335,19 @@ class Opener:
         if "driver" not in whole and role in _PROTOCOL_ROLES and "filename" in whole:
             # No protocol is looked for in a name that was given as an option.
             whole["driver"] = kind_of(str(whole["filename"]))
-        child = self.open(whole)
+        return self._born(self.open(whole), own, is_heir="read-only" not in options)
+
+    def _flat_child(self, role: str, flat: Flat, parent: Options) -> BlockNode:
+        whole = Flat({"discard": "unmap", **_common_of(parent), **flat}, flat.reference)
+        child = self.open(whole, bare=role in _PROTOCOL_ROLES)
+        own = [name for name in _CACHE if f"cache.{name}" in flat]
+        return self._born(child, own, is_heir="read-only" not in flat)
+
+    @staticmethod
+    def _born(child: BlockNode, own: Iterable[str], *, is_heir: bool) -> BlockNode:
+        """A child that its parent does not have yet; `own` are the modes of its cache that it was told itself."""
         child.own_cache = frozenset(own)
-        if "read-only" not in options:
+        if is_heir:
             child.heir_of = _UNBORN
         child.described_by = _UNBORN
         return child
@@ -278,19 +358,28 @@ class Opener:
         if reference is None:
             return
         inherited = {"read-only": True, **{each: options[each] for each in ("cache",) if each in options}}
+        # What an image tells is described nowhere.
+        within, self._within = self._within, self._within if "backing" in options else 0
         try:
-            if recorded is not None and ("backing" not in options or _names_nothing(reference)):
+            if isinstance(reference, Flat):
+                reference = self._backing(node, reference)
+            elif recorded is not None and ("backing" not in options or _names_nothing(reference)):
                 given = {} if "backing" not in options else cast("dict[str, Any]", reference)
                 kind = None if "driver" in given else node.image.get("backing-filename-format")
                 of_image = of_file(str(recorded), kind, read_only=True, json_parser=self._graph.json_parser)
-                reference = {**of_image, **given}
-                if "file" in of_image:
-                    reference["file"] = {**of_image["file"], **given.get("file", {})}
+                if isinstance(of_image, Flat):
+                    reference = Flat({**of_image, **flatten(given)})
+                else:
+                    reference = {**of_image, **given}
+                    if "file" in of_image:
+                        reference["file"] = {**of_image["file"], **given.get("file", {})}
             child = self._child("backing", reference, inherited)
         except Refusal as error:
             self._graph.changed_as("backing-not-opened")
             self._graph.release(node, always=True)
             raise Refusal("backing-not-opened", why=error) from None
+        finally:
+            self._within = within
         self._graph.changed()
         try:
             check_child(node, "backing", child, refused=self._graph.inactive_children_refused)
@@ -301,6 +390,20 @@ class Opener:
         except Refusal:
             self._graph.release(node, always=True)
             raise
+
+
+    def _backing(self, node: BlockNode, given: Flat) -> Flat:
+        """What is behind a node, with what its image says of that."""
+        recorded = node.image.get("full-backing-filename")
+        if given.reference is not None or recorded is None or "file.filename" in given:
+            return given
+        told = given.get("driver")
+        kind = told if isinstance(told, str) else node.image.get("backing-filename-format")
+        is_file = kind in DRIVERS and DRIVERS[kind].is_protocol
+        if is_file:
+            return Flat({"driver": kind, "filename": str(recorded), "read-only": True, **given})
+        of_image = of_file(str(recorded), kind, read_only=True, json_parser=self._graph.json_parser)
+        return Flat({**flatten(of_image), **given})
 
 
 def open_backing(graph: BlockGraph, target: BlockNode) -> None:
@@ -316,6 +419,22 @@ def open_backing(graph: BlockGraph, target: BlockNode) -> None:
     )
     graph.set_backing(target, Opener(graph).open(options))
     target.backing_as_recorded = True
+
+
+def _common_of(options: Options) -> dict[str, Any]:
+    """What a node below one with these options takes from it, flat."""
+    found = {name: options[name] for name in _INHERITED if name in options}
+    if isinstance(options, Flat):
+        return found | {name: options[name] for name in options if name.startswith("cache.")}
+    cache = options.get("cache") or {}
+    return found | {f"cache.{name}": value for name, value in cache.items() if name in _CACHE}
+
+
+def with_defaults(options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a named node, and what is so where a name does not tell it (only `json:` ones do)."""
+    if isinstance(options, Flat):
+        return Flat({**flatten(defaults), **options}, options.reference)
+    return {**options, **defaults}
 
 
 def _names_nothing(reference: object) -> bool:
@@ -371,8 +490,8 @@ def of_file(filename: str, driver: str | None, *, read_only: bool, json_parser: 
     :raise MachineError: the name is none.
     """
     found = parse(filename, json_parser)
-    if filename.startswith("json:") and driver is None:
-        return {**found, "read-only": found.get("read-only", read_only)}
+    if isinstance(found, Flat):
+        return Flat({"read-only": read_only, **found, **({} if driver is None else {"driver": driver})})
     if driver == found.get("driver"):
         # The driver of the file itself is told.
         return {**found, "read-only": read_only}

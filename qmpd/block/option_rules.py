@@ -48,13 +48,14 @@ _SIZES: dict[str, tuple[str, ...]] = {
 
 _COMMON = {"read-only": BOOL, "auto-read-only": BOOL, "force-share": BOOL}
 _CACHE = {"cache.direct": BOOL, "cache.no-flush": BOOL}
-_FILE = {"x-check-cache-dropped": BOOL, "drop-cache": BOOL}
+_FILE = {"x-check-cache-dropped": BOOL, "drop-cache": BOOL, "aio-max-batch": NUMBER}
 _NULL = {"read-zeroes": BOOL, "size": SIZE, "latency-ns": NUMBER}
 _TYPES: dict[str, dict[str, str]] = {
     **dict.fromkeys(_NAMED, _FILE),
     "null-co": _NULL,
     "null-aio": _NULL,
     "quorum": {"vote-threshold": NUMBER, "blkverify": BOOL, "rewrite-corrupted": BOOL},
+    "nbd": {"reconnect-delay": NUMBER, "open-timeout": NUMBER},
     "blklogwrites": {"log-append": BOOL, "log-super-update-interval": NUMBER},
 }
 """The types of other options."""

@@ -20,7 +20,7 @@ from qmpd.block.files import READ
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import content_of
 from qmpd.block.nodes import below
-from qmpd.block.opening import Opener, of_file
+from qmpd.block.opening import Opener, of_file, with_defaults
 from qmpd.block.permissions import cumulative, refresh
 from qmpd.block.placing import move, reaches
 from qmpd.block.reopening import reopen
@@ -169,10 +169,12 @@ class NewOverlay(Overlay):
         if kind not in self._drivers and kind != "raw":
             raise Refusal("driver-unknown", driver=kind)
         options = of_file(filename, kind, read_only=old.read_only, json_parser=self._graph.json_parser)
-        options |= {"discard": old.discard, "cache": {"direct": old.direct, "no-flush": old.no_flush}}
+        cache = {"direct": old.direct, "no-flush": old.no_flush}
+        options = with_defaults(options, {"discard": old.discard, "cache": cache})
         if name is not None:
             options["node-name"] = name
-        new = Opener(self._graph).open({**options, "backing": None})
+        options["backing"] = None
+        new = Opener(self._graph).open(options)
         share_activity(new, old)
         return new
 

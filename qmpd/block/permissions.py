@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from qmpd.block.nodes import BlockNode, Drive
 
+    Known = dict[int, tuple[int, int]]
+
 
 class Use(NamedTuple):
     """What one user does with a node and lets others do; `name` and `kind` (`drive`, `node`, `job`) are for texts."""
@@ -37,14 +39,14 @@ class Use(NamedTuple):
         return Refusal("user-node", name=self.name) if self.kind == "node" else Refusal("user-drive", name=self.name)
 
 
-def uses(node: BlockNode) -> Iterator[Use]:
-    """All uses of a node, the newest first."""
+def uses(node: BlockNode, known: Known | None = None) -> Iterator[Use]:
+    """All uses of a node, the newest first; `known` is what all users of nodes do and share, as far as was looked."""
     for drive in reversed(node.drives):
         yield _of_drive(drive)
     for parent in dict.fromkeys(reversed(node.parents)):
         for role, child in parent.children.items():
             if child is node:
-                does, shares = _passed_on(parent, role)
+                does, shares = _passed_on(parent, role, known)
                 called = DRIVERS[parent.driver].spelled.get(role, role)
                 yield Use(does, ALL if node.force_share else shares, parent.name, "node", called)
 
@@ -54,18 +56,23 @@ def _of_drive(drive: Drive) -> Use:
     return Use(drive.does, drive.allows, drive.label or drive.name, kind, drive.role)
 
 
-def cumulative(node: BlockNode) -> tuple[int, int]:
+def cumulative(node: BlockNode, known: Known | None = None) -> tuple[int, int]:
     """What all users of a node together do, and what all of them share."""
+    if known is not None and id(node) in known:
+        return known[id(node)]
     does, shares = 0, ALL
-    for use in uses(node):
+    # Each node is looked at once: nodes may have others below them in many ways.
+    known = {} if known is None else known
+    for use in uses(node, known):
         does |= use.does
         shares &= use.shares
+    known[id(node)] = does, shares
     return does, shares
 
 
-def _passed_on(parent: BlockNode, name: str) -> tuple[int, int]:
+def _passed_on(parent: BlockNode, name: str, known: Known | None) -> tuple[int, int]:
     """What a node does with its child of this name, and shares."""
-    does, shares = cumulative(parent)
+    does, shares = cumulative(parent, known)
     role = role_of(parent.driver, parent.options, name)
     if parent.driver == "blkdebug":
         does |= _bits(parent.options.get("take-child-perms"))
@@ -104,16 +111,25 @@ def _bits(names: Iterable[str] | None) -> int:
     return sum({by_name.get(name, 0) for name in names or ()})
 
 
-def _below(node: BlockNode, found: dict[int, BlockNode]) -> None:
-    found.pop(id(node), None)
-    found[id(node)] = node
-    for child in node.children.values():
-        _below(child, found)
+def _with_below(nodes: Iterable[BlockNode]) -> list[BlockNode]:
+    """These nodes and all below them, each behind those that are above it."""
+    done: dict[int, BlockNode] = {}
+    seen: set[int] = set()
+    waiting = [(node, False) for node in nodes]
+    while waiting:
+        node, is_done = waiting.pop()
+        if is_done:
+            done[id(node)] = node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            waiting.append((node, True))
+            waiting += [(child, False) for child in node.children.values()]
+    return list(reversed(done.values()))
 
 
-def _conflict(node: BlockNode) -> Refusal | None:
+def _conflict(node: BlockNode, known: Known) -> Refusal | None:
     """Why two users of a node cannot both have what they want."""
-    all_uses = list(uses(node))
+    all_uses = list(uses(node, known))
     for number, newer in enumerate(all_uses):
         for older in all_uses[number + 1 :]:
             used, unshared = older.does & ~newer.shares, newer.does & ~older.shares
@@ -127,11 +143,11 @@ def _conflict(node: BlockNode) -> Refusal | None:
     return None
 
 
-def _unavailable(node: BlockNode) -> Refusal | None:
+def _unavailable(node: BlockNode, known: Known) -> Refusal | None:
     """Why nobody can use a node as it is used: it is another machine's, or is read-only."""
     if not node.inactive and not node.read_only:
         return None
-    changes = cumulative(node)[0] & (WRITE | UNCHANGED | RESIZE)
+    changes = cumulative(node, known)[0] & (WRITE | UNCHANGED | RESIZE)
     if node.inactive and changes:
         return Refusal("inactive-permission", permissions=_names(changes))
     return MachineError("Block node is read-only") if node.read_only and changes & ~RESIZE else None
@@ -177,19 +193,18 @@ def refresh(nodes: Iterable[BlockNode], *, whatever: bool = False) -> None:
 
     :raise Refusal: they do not; the locks are as before.
     """
-    found: dict[int, BlockNode] = {}
-    for node in nodes:
-        _below(node, found)
-    for node in found.values():
-        conflict = _conflict(node) or (None if whatever else _unavailable(node))
+    found = _with_below(nodes)
+    known: Known = {}
+    for node in found:
+        conflict = _conflict(node, known) or (None if whatever else _unavailable(node, known))
         if conflict is not None:
             raise conflict
-    for node in found.values():
+    for node in found:
         if isinstance(node.content, DiskFile):
-            does, shares = cumulative(node)
+            does, shares = cumulative(node, known)
             node.content.lock(does, ALL & ~shares)
             continue
         # What minds whether anybody writes.
         unused = getattr(node.content, "unused", None)
-        if unused is not None and not cumulative(node)[0] & (WRITE | RESIZE):
+        if unused is not None and not cumulative(node, known)[0] & (WRITE | RESIZE):
             unused()

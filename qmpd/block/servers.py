@@ -22,12 +22,14 @@ class Servers:
     bytes of one that is a secret; they are None where nobody has sockets.
     """
 
-    __slots__ = ("_ahead", "_given", "connector", "credentials", "secret")
+    __slots__ = ("_ahead", "_given", "connector", "credentials", "is_by_name", "secret")
 
     def __init__(self) -> None:
         self.connector: Connector | None = None
         self.credentials: Callable[[str], dict[str, Any]] | None = None
         self.secret: Callable[[str], bytes] | None = None
+        # Whether an open file is told by its name, which clients give it, and no more by its number.
+        self.is_by_name = False
         # What was opened ahead, or why it could not be, and what of that was given to a node since.
         self._ahead: dict[str, Nbd | Refusal] = {}
         self._given: list[Nbd] = []
@@ -57,6 +59,9 @@ class Servers:
         connector = self.connector
         if connector is None:
             raise NotModelled("disks on servers, of a machine that nobody serves")
+        told = options.get("server")
+        if self.is_by_name and server is None and isinstance(told, dict) and told.get("type") == "fd":
+            raise Refusal("descriptor-name-missing", name=str(told["str"]))
         given = dict(options) if server is None else {**options, "server": server}
         credentials = None
         if options.get("tls-creds") is not None:

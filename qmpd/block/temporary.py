@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.block.files import DiskFile, remove, temporary_file
+from qmpd.block.flat_options import Flat
 from qmpd.block.opening import Opener
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
 
@@ -24,9 +22,9 @@ _NAMES_TAKEN = 3
 _SECTOR = 512
 
 
-def as_backing(options: Mapping[str, Any]) -> dict[str, Any]:
+def as_backing(options: Flat) -> Flat:
     """The options of a drive's node with which it is behind a temporary image: nobody writes to it."""
-    return {**{name: value for name, value in options.items() if name != "auto-read-only"}, "read-only": True}
+    return Flat({**{name: value for name, value in options.items() if name != "auto-read-only"}, "read-only": True})
 
 
 def put_over(graph: BlockGraph, node: BlockNode, *, read_only: bool) -> BlockNode:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+TREE = "tree"
+"""What an option is that is neither text nor one of `qmpd.option_language.key_values`' types."""
+
 _ON = ("on", "yes", "true", "y")
 _OFF = ("off", "no", "false", "n")
 
@@ -21,6 +24,13 @@ def group(options: Mapping[str, Any], name: str) -> dict[str, Any]:
     prefix = f"{name}."
     flat = {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}
     return {**(options.get(name) or {}), **flat}
+
+
+def text_of(value: object) -> str:
+    """A flag, or a number, as it is written where all is text."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.17g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def is_on(text: object) -> bool:

@@ -143,8 +143,7 @@ REFERENCES: dict[type, dict[str, Field]] = {
 CONTEXT = frozenset({
     "_backends", "_builder", "_driver_types", "_home", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
     "_types", "again", "await_limits", "blockers", "complain", "computer", "content", "end_machine", "executor",
-    "happened",
-    "find_object", "json_parser", "members", "open_set", "port", "reader", "report", "servers",
+    "happened", "declared", "find_object", "json_parser", "open_set", "port", "reader", "report", "servers",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -226,7 +225,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, inventory.rules)
     context = {
         "content": None, "find_object": None, "json_parser": "classic", "open_set": None, "port": None,
-        "members": inventory.backends.block.members, "again": None, "blockers": None, "executor": None,
+        "declared": inventory.backends.block.declared, "again": None, "blockers": None, "executor": None,
         "servers": inventory.backends.block.servers,
         "await_limits": None, "complain": None, "end_machine": None, "happened": deque(), "report": None,
         "_backends": parts["backends"], "_builder": inventory.builder, "_home": inventory, "_reader": reader,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.common.integers import from_digits, is_digits
-from qmpd.common.refusals import Refusal
+from qmpd.common.refusals import Refusal, Worded
 from qmpd.common.scalars import size_of
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import OptionError
@@ -179,8 +179,10 @@ class _Nested:
     def branch(self, value: object, path: str) -> object:
         """What is no string where one has to be.
 
-        :raise Refusal: it is a tree.
+        :raise Refusal: it is a tree, or nothing.
         """
+        if value is None:
+            raise Worded(f"Internal error: parameter {path} invalid")
         if isinstance(value, dict):
             raise Refusal("keys-unexpected", path=path)
         return value

@@ -232,6 +232,13 @@ class Introspection:
         branch = declared.variants.get(choice)
         return frozenset() if branch is None else frozenset(member.name for member in self.object(branch).members)
 
+    def branch_types(self, command: str, choice: str) -> dict[str, Type] | None:
+        """The types of the same arguments, by name."""
+        if command not in self._entries:
+            return None
+        branch = self.object(self.command(command).arguments).variants.get(choice)
+        return {} if branch is None else {each.name: self.type(each.type) for each in self.object(branch).members}
+
     def event(self, name: str) -> EventEntry:
         """The event called `name`; KeyError where there is none."""
         return EventEntry(self._entry_of(name, "event"))

@@ -26,6 +26,7 @@ from qmpd.hardware.screens import text_console
 from qmpd.hardware.source import Source
 from qmpd.qom.tree import Builder
 from qmpd.system.drives import add_drive
+from qmpd.system.node_options import NodeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -72,7 +73,8 @@ def make_inventory(release: Release, home: Home, computer: Computer) -> Inventor
         inventory.backends.block.users_zero_as_told = release.behaviour.users_zero_as_told
         inventory.backends.block.inactive_children_refused = release.behaviour.inactive_children_refused
         inventory.backends.block.backing_is_checked = release.behaviour.backing_is_checked
-    inventory.backends.block.members = partial(release.introspection.branch_members, "blockdev-add")
+    inventory.backends.block.declared = NodeOptions(release)
+    inventory.backends.block.json_parser = release.behaviour.json_parser
     return inventory
 
 

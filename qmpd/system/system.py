@@ -237,6 +237,7 @@ class System:
         inventory.move_to(self.machine)
         inventory.backends.block.open_set = self._open_of_set
         inventory.backends.block.json_parser = self.release.behaviour.json_parser
+        inventory.backends.block.servers.is_by_name = True
         self._disks = self._jobs = None
 
     @property

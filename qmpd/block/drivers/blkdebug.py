@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.content import Passing
+from qmpd.block.drivers.blkdebug_rules import KINDS, signed, typed
 from qmpd.block.images.errors import failure
 from qmpd.block.nodes import below
+from qmpd.block.values import is_on, text_of
+from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
+from qmpd.option_language.config_lines import heading, is_ignored, pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from qmpd.block.nodes import BlockNode
 
 _SECTOR = 512
+_INT, _LONG = 32, 64
+_IOTYPES = ("read", "write", "write-zeroes", "discard", "flush", "block-status")
 EVENTS = frozenset({
     "l1_update", "l1_grow_alloc_table", "l1_grow_write_table", "l1_grow_activate_table", "l2_load", "l2_update",
     "l2_update_compressed", "l2_alloc_cow_read", "l2_alloc_write", "read_aio", "read_backing_aio", "read_compressed",
@@ -76,35 +82,39 @@ class BlkDebug(Passing):
         options = node.options
         if options.get("config"):
             self._read(str(options["config"]))
-        self._add(options.get("inject-error") or (), options.get("set-state") or ())
+        self._add(_several(options.get("inject-error")), _several(options.get("set-state")))
 
     def _read(self, path: str) -> None:
         from qmpd.block.files import read_text
 
-        errors: list[dict[str, Any]] = []
-        states: list[dict[str, Any]] = []
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in KINDS}
         for kind, values in _sections(read_text(path)):
-            (errors if kind == "inject-error" else states).append(values)
-        self._add(errors, states)
+            found[kind].append(values)
+        self._add(found["inject-error"], found["set-state"])
 
     def _add(self, errors: Iterable[dict[str, Any]], states: Iterable[dict[str, Any]]) -> None:
         for each in errors:
             rule = _Error(
-                str(each.get("event", "none")), int(each.get("state", 0)), int(each.get("errno", errno.EIO)),
-                int(each.get("sector", -1)), each.get("once") in (True, "on"), each.get("iotype"),
+                self._event(each), signed(each.get("state", 0), _INT), signed(each.get("errno", errno.EIO), _INT),
+                signed(each.get("sector", -1), _LONG), is_on(each.get("once")), each.get("iotype"),
             )  # fmt: skip
-            self._check(rule.event)
+            if rule.iotype is not None and rule.iotype not in _IOTYPES:
+                raise Refusal("value-invalid", value=rule.iotype)
             self._errors.append(rule)
             if rule.event == "none":
                 self._active.append(rule)
         for each in states:
-            self._check(str(each["event"]))
-            self._states.append(_State(str(each["event"]), int(each.get("state", 0)), int(each["new_state"])))
+            state, new_state = signed(each.get("state", 0), _INT), signed(each.get("new_state", 0), _INT)
+            self._states.append(_State(self._event(each), state, new_state))
 
     @staticmethod
-    def _check(event: str) -> None:
+    def _event(rule: dict[str, Any]) -> str:
+        if rule.get("event") is None:
+            raise MachineError("Missing event name for rule")
+        event = text_of(rule["event"])
         if event not in EVENTS:
-            raise MachineError(f'Invalid event name "{event}"')
+            raise Refusal("value-invalid", value=event)
+        return event
 
     # Moments
 
@@ -224,16 +234,30 @@ class BlkDebug(Passing):
             self.resume(tag)
 
 
+def _several(rules: Any) -> list[dict[str, Any]]:
+    """Rules, which may be one alone."""
+    return [rules] if isinstance(rules, dict) else list(rules or ())
+
+
 def _sections(text: str) -> Iterable[tuple[str, dict[str, Any]]]:
-    """The groups of a file of QEMU's options: `[inject-error]` and `name = "value"`."""
+    """The groups of a file of QEMU's options: `[inject-error]` and `name = "value"`.
+
+    :raise Refusal: there is something else in it.
+    """
     found: list[tuple[str, dict[str, Any]]] = []
-    for line in text.splitlines():
-        words = line.strip()
-        if words.startswith("["):
-            found.append((words.strip("[]").split()[0], {}))
-        elif "=" in words and not words.startswith("#") and found:
-            name, _, value = words.partition("=")
-            found[-1][1][name.strip()] = value.strip().strip('"')
+    for line in text.splitlines(keepends=True):
+        if is_ignored(line):
+            continue
+        if (named := heading(line)) is not None:
+            if named[0] not in KINDS:
+                raise Refusal("group-missing", group=named[0])
+            found.append((named[0], {}))
+            continue
+        name, value = pair(line)
+        if not found:
+            raise Refusal("config-group-missing")
+        kind, values = found[-1]
+        values[name] = typed(kind, name, value)
     return found
 
 

@@ -241,6 +241,8 @@ def address_of(options: Mapping[str, Any]) -> dict[str, Any]:
     :raise Refusal: they name none.
     """
     path, host, port = (options.get(name) for name in ("path", "host", "port"))
+    if "server" in options and (path, host, port) != (None, None, None):
+        raise MachineError("Cannot use 'server' and path/host/port at the same time")
     if path is not None and host is not None:
         raise MachineError("path and host may not be used at the same time")
     if path is not None:

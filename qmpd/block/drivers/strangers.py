@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.values import is_on, number
 from qmpd.common.refusals import Refusal
+from qmpd.machine.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,13 +35,15 @@ def _encrypted(options: Options, computer: Computer) -> None:
 
 
 def _folder(options: Options, computer: Computer) -> None:
+    if not isinstance(options.get("dir"), (str, int, float)):
+        raise MachineError("vvfat block driver requires a 'dir' option")
     if len(str(options.get("label", ""))) > _LONGEST_LABEL:
         raise Refusal("fat-label")
     if "fat-type" in options and number(options["fat-type"]) not in (0, *_FAT_TYPES):
         raise Refusal("fat-type")
     if not any(is_on(options.get(name, False)) for name in ("rw", "read-only", "auto-read-only")):
         raise Refusal("image-read-only")
-    check_folder(str(options["dir"]), computer)
+    check_folder(str(options.get("dir", "")), computer)
 
 
 def check_folder(path: str, computer: Computer) -> None:

@@ -102,7 +102,7 @@ class Session:
         except EOFError:
             raise Refusal("nbd-ended", what=what) from None
         except OSError as error:
-            raise Worded(f"Failed to read {what}: {error.strerror}") from None
+            raise Worded(f"Failed to read {what}: Unable to read from socket: {error.strerror}") from None
 
     def _option(self, option: Option, data: bytes) -> None:
         self._stream.send(protocol.OPTION.pack(protocol.OPTION_MAGIC, option, len(data)) + data)

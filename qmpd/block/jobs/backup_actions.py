@@ -14,7 +14,7 @@ from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.backup import Backup, BackupOptions
 from qmpd.block.jobs.states import JobStatus
-from qmpd.block.opening import Opener, of_file
+from qmpd.block.opening import Opener, of_file, with_defaults
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 
@@ -158,10 +158,10 @@ class StartDriveBackup(StartBackup):
             graph.changed()
             raise Refusal("driver-unknown", driver=kind)
         options = of_file(filename, kind, read_only=False, json_parser=graph.json_parser)
-        options |= {
+        options = with_defaults(options, {
             "discard": "unmap", "detect-zeroes": "unmap",
             "cache": {"direct": source.direct, "no-flush": source.no_flush},
-        }  # fmt: skip
+        })  # fmt: skip
         if self._sync == "none":
             options["backing"] = None
         target = Opener(graph).open(options)

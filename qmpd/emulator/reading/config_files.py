@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
-from qmpd.option_language import key_values, typed_values
+from qmpd.option_language import config_lines, key_values, typed_values
 from qmpd.option_language.errors import NOWHERE, OptionError
 from qmpd.option_language.options import Given, Option
 
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
     from qmpd.emulator.reading.kept import KeptOptions
     from qmpd.option_language.groups import Entry
 
-_SECTION = re.compile(r'\[\s*(\S{1,63})\s+"([^"]{1,63})"')
-_GROUP = re.compile(r"\[([^\]]{1,63})\]")
-_PAIR = re.compile(r'\s*(\S{1,63})\s*=\s*"([^"]{0,1023})')
 # Groups whose keys make a tree.
 _TREES = ("object", "machine", "smp-opts", "boot-opts")
 _MACHINE_TREES = {"smp-opts": "smp", "boot-opts": "boot"}
@@ -47,34 +43,6 @@ def take(options: KeptOptions, given: Given) -> None:
         _take_lines(options, path, lines)
 
 
-def _is_ignored(line: str) -> bool:
-    return line[0] in "\n#"
-
-
-def _heading(line: str) -> tuple[str, str | None] | None:
-    """The group that a section is of, and its id; None where the line begins none."""
-    if line[0] != "[":
-        return None
-    named, plain = _SECTION.match(line), _GROUP.match(line)
-    if named is not None:
-        return named[1], named[2]
-    return None if plain is None else (plain[1], None)
-
-
-def _pair(line: str) -> tuple[str, str]:
-    """The key and the value of a line; a word without a quoted value has an empty one.
-
-    :raise Refusal: there is neither.
-    """
-    pair = _PAIR.match(line)
-    if pair is not None:
-        return pair[1], pair[2]
-    words = line.split()
-    if not words:
-        raise Refusal("config-parse")
-    return words[0], ""
-
-
 class _Sections:
     """A file whose sections are each taken as a whole."""
 
@@ -88,9 +56,9 @@ class _Sections:
         section: tuple[str, list[tuple[str, str]]] | None = None
         location: str | None = None
         for number, line in enumerate(lines, 1):
-            if _is_ignored(line):
+            if config_lines.is_ignored(line):
                 continue
-            heading = _heading(line)
+            heading = config_lines.heading(line)
             if heading is not None:
                 if section is not None:
                     self._take_section(*section, location)
@@ -99,7 +67,7 @@ class _Sections:
                 continue
             location = f":{path}:{number}"
             try:
-                pair = _pair(line)
+                pair = config_lines.pair(line)
                 if section is None:
                     raise Refusal("config-group-missing")
             except Refusal as error:
@@ -159,12 +127,12 @@ def _take_lines(options: KeptOptions, path: str, lines: list[str]) -> None:
     entry: Entry | None = None
     entries: list[Entry] = []
     for number, line in enumerate(lines, 1):
-        if _is_ignored(line):
+        if config_lines.is_ignored(line):
             continue
         try:
-            heading = _heading(line)
+            heading = config_lines.heading(line)
             if heading is None:
-                pair = _pair(line)
+                pair = config_lines.pair(line)
                 if entry is None:
                     raise Refusal("config-group-missing")
                 options.groups.put(entry, *pair)

@@ -10,6 +10,7 @@ from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.nodes import NAMELESS
 from qmpd.block.opening import Opener, of_file
 from qmpd.block.requests import keeps_status
+from qmpd.block.values import number
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import DeviceNotFound
 from qmpd.monitor.errors import CommandError
@@ -103,7 +104,8 @@ def _strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
         for name in {name: None for each in limits for name in each}
     }
     if "log" in node.children:
-        found["request-alignment"] = max(found["request-alignment"], int(node.options.get("log-sector-size", _SECTOR)))
+        sector = number(node.options.get("log-sector-size", _SECTOR))
+        found["request-alignment"] = max(found["request-alignment"], sector)
     return found
 
 
@@ -149,6 +151,8 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         aligned = _image(system, node.children["file"], flat=True).get("limits", {}).get("discard-alignment")
         if "limits" in image and aligned is not None:
             image["limits"] = {**image["limits"], "discard-alignment": aligned}
+    if node.driver in ("qcow2", "qed"):
+        image.setdefault("dirty-flag", False)
     image |= describe(node)
     cluster = cluster_of(node)
     if cluster is not None:
@@ -449,7 +453,10 @@ def _change_medium(system: System, arguments: Arguments) -> object:
     known = system.release.command_line.choices("block-drivers")
     if kind is not None and known and kind not in (*known, *_FILE_DRIVERS):
         raise Refusal("driver-unknown", driver=kind)
-    node = Opener(graph).open(of_file(filename, kind, read_only=read_only))
+    options = of_file(filename, kind, read_only=read_only, json_parser=graph.json_parser)
+    # This is what the drive says, whatever the name does.
+    options["detect-zeroes"] = "off" if drive.node is None or drive.node.detect_zeroes == "off" else "on"
+    node = Opener(graph).open(options)
     try:
         _, locked = _open_tray(system, arguments)
         if locked:

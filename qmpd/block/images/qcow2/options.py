@@ -18,12 +18,13 @@ _PARTS = (
     "inactive-l2", "bitmap-directory",
 )  # fmt: skip
 _OVERLAP, _TEMPLATE = "overlap-check", "overlap-check.template"
-_TYPES = {
+KINDS = {
     "lazy-refcounts": BOOL, "pass-discard-request": BOOL, "pass-discard-snapshot": BOOL, "pass-discard-other": BOOL,
     "discard-no-unref": BOOL, _OVERLAP: "", _TEMPLATE: "", **{f"{_OVERLAP}.{part}": BOOL for part in _PARTS},
     "cache-size": SIZE, "l2-cache-size": SIZE, "l2-cache-entry-size": SIZE, "refcount-cache-size": SIZE,
     "cache-clean-interval": NUMBER,
 }  # fmt: skip
+"""The types of the options, by their names with dots; none for text."""
 _TEMPLATES = ("none", "constant", "cached", "all")
 _SMALLEST_ENTRY, _MOST_SECONDS = 512, (1 << 32) - 1
 
@@ -33,11 +34,11 @@ def check_options(header: Header, options: Mapping[str, Any]) -> None:
 
     :raise Refusal: it is told that.
     """
-    given = {name: value for name, value in _flat(options).items() if name in _TYPES and value is not None}
+    given = {name: value for name, value in _flat(options).items() if name in KINDS and value is not None}
     if not given:
         return
-    check_flat_list([(name, value) for name, value in given.items() if isinstance(value, str) and _TYPES[name]], _TYPES)
-    _check_caches(header, {name: number(value) for name, value in given.items() if _TYPES[name] == SIZE})
+    check_flat_list([(name, value) for name, value in given.items() if isinstance(value, str) and KINDS[name]], KINDS)
+    _check_caches(header, {name: number(value) for name, value in given.items() if KINDS[name] == SIZE})
     if not 0 <= number(given.get("cache-clean-interval", 0)) <= _MOST_SECONDS:
         raise Refusal("qcow2-cache-interval")
     if header.version < 3 and is_on(given.get("lazy-refcounts")):
