@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import MODULES
 from qmpd.block.files import kind_of
@@ -11,6 +11,9 @@ from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
 from qmpd.wire.json_text import parse as parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NBD = ("nbd", "nbd+tcp", "nbd+unix")
 """The protocols of names that mean an NBD server."""
@@ -103,3 +106,25 @@ def probe_bytes(head: bytes) -> str:
     if head[_VDI_AT : _VDI_AT + len(_VDI)] == _VDI:
         return "vdi"
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "raw")
+
+
+def of_file(filename: str, driver: str | None, *, read_only: bool, json_parser: str = "classic") -> dict[str, Any]:
+    """The options of the node that stands for a file's name; its format is looked for where none is told.
+
+    :raise MachineError: the name is none.
+    """
+    found = parse(filename, json_parser)
+    if isinstance(found, Flat):
+        return Flat({"read-only": read_only, **found, **({} if driver is None else {"driver": driver})})
+    if driver == found.get("driver"):
+        # The driver of the file itself is told.
+        return {**found, "read-only": read_only}
+    told = {} if driver is None else {"driver": driver}
+    return {**told, "file": found, "read-only": read_only}
+
+
+def with_defaults(options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a named node, and what is so where a name does not tell it (only `json:` ones do)."""
+    if isinstance(options, Flat):
+        return Flat({**flatten(defaults), **options}, options.reference)
+    return {**options, **defaults}

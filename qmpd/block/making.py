@@ -78,6 +78,8 @@ def _raw(node: BlockNode, graph: BlockGraph) -> Content:
     from qmpd.block.drivers.formats import Raw
 
     file = below(node)
+    if node.probed and not node.read_only and graph.report is not None:
+        warn_of_probing(node.children["file"].exact_name, graph.report)
     offset, size = number(node.options.get("offset", 0)), node.options.get("size")
     size = None if size is None else number(size)
     if offset > file.size:
@@ -87,6 +89,14 @@ def _raw(node: BlockNode, graph: BlockGraph) -> Content:
     if "offset" not in node.options and size is None:
         return Raw(file)
     return Raw(file, offset, size)
+
+
+def warn_of_probing(name: str, report: Callable[[str], None]) -> None:
+    """Tell that a disk is taken for one without a format only because none was found in it."""
+    report(f"WARNING: Image format was not specified for '{name}' and probing guessed raw.")
+    report("         Automatically detecting the format is dangerous for raw images, "
+           "write operations on block 0 will be restricted.")  # fmt: skip
+    report("         Specify the 'raw' format explicitly to remove the restrictions.")
 
 
 def _qcow2(node: BlockNode, graph: BlockGraph) -> Content:

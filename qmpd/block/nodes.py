@@ -45,6 +45,8 @@ class BlockNode:
     direct: bool = False
     no_flush: bool = False
     force_share: bool = False
+    # Whether its format was looked for.
+    probed: bool = False
     # Another machine still has it, which will migrate here: nothing is written, and nobody is kept out.
     inactive: bool = False
     # The iothread that it is at work in (`qmpd.block.iothreads`).

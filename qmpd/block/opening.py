@@ -8,7 +8,7 @@ from qmpd.block import changes, option_rules
 from qmpd.block.attaching import attach, attach_too, detach
 from qmpd.block.drivers import strangers
 from qmpd.block.drivers.table import DRIVERS, MODULES
-from qmpd.block.filenames import parse, probe_bytes
+from qmpd.block.filenames import of_file, parse, probe_bytes
 from qmpd.block.files import beside, kind_of
 from qmpd.block.flat_options import Flat, Structured, Undeclared, flatten, structured
 from qmpd.block.images.errors import ImageError
@@ -73,6 +73,7 @@ class Opener:
     def _open(self, options: Options, *, owned: bool, bare: bool) -> BlockNode:
         unknown: list[str] = []
         visited: dict[str, Any] | None = None
+        probed = not bare and not isinstance(options.get("driver"), str)
         if isinstance(options, Flat):
             options, unknown, visited = self._structured(options, bare=bare)
         elif "driver" not in options:
@@ -97,11 +98,10 @@ class Opener:
                 options = {**{key: value for key, value in found.items() if key not in driver.children}, **options}
             failure = changes.cost_of_name(is_protocol=driver.is_protocol or not children)
             node = self._prepare(name, options, owned=owned)
+            node.probed = probed
             # The driver opens its other children itself, once the node is there.
             place = len(self._graph.nodes) if references else None
-            if name == "quorum":
-                # It looks at what it is told before it opens anything.
-                option_rules.check(name, options, self._graph)
+            option_rules.check_first(name, options, self._graph)
             failure = changes.CHILD_FAILS
             for role, reference in references:
                 if reference == node.name and node.name:
@@ -148,12 +148,11 @@ class Opener:
 
         :raise Refusal: there is none, or it is not modelled.
         """
-        driver = DRIVERS.get(name)
-        if driver is not None and name in MADE:
-            return driver
-        declared = self._graph.declared
+        driver, declared = DRIVERS.get(name), self._graph.declared
         if name in MODULES or (declared is not None and declared.members(name) == {}):
             raise Refusal("driver-unknown", driver=name)
+        if driver is not None and name in MADE:
+            return driver
         strangers.check(name, options, self._graph.computer)
         raise NotModelled(f"block driver {name}")
 
@@ -430,13 +429,6 @@ def _common_of(options: Options) -> dict[str, Any]:
     return found | {f"cache.{name}": value for name, value in cache.items() if name in _CACHE}
 
 
-def with_defaults(options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a named node, and what is so where a name does not tell it (only `json:` ones do)."""
-    if isinstance(options, Flat):
-        return Flat({**flatten(defaults), **options}, options.reference)
-    return {**options, **defaults}
-
-
 def _names_nothing(reference: object) -> bool:
     """Whether options of a node do not tell what it is made of."""
     if not isinstance(reference, dict):
@@ -482,18 +474,3 @@ def apply_common(node: BlockNode, options: Options) -> BlockNode:
     roles = {*DRIVERS[node.driver].children, "children"} | _COMMON
     node.options = {name: value for name, value in options.items() if name not in roles}
     return node
-
-
-def of_file(filename: str, driver: str | None, *, read_only: bool, json_parser: str = "classic") -> dict[str, Any]:
-    """The options of the node that stands for a file's name; its format is looked for where none is told.
-
-    :raise MachineError: the name is none.
-    """
-    found = parse(filename, json_parser)
-    if isinstance(found, Flat):
-        return Flat({"read-only": read_only, **found, **({} if driver is None else {"driver": driver})})
-    if driver == found.get("driver"):
-        # The driver of the file itself is told.
-        return {**found, "read-only": read_only}
-    told = {} if driver is None else {"driver": driver}
-    return {**told, "file": found, "read-only": read_only}

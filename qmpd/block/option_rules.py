@@ -78,6 +78,19 @@ def check_common(driver: str, options: Options) -> None:
         raise Refusal("value-invalid", value=options["detect-zeroes"])
 
 
+def check_first(driver: str, options: Options, graph: BlockGraph) -> None:
+    """Look at the options of a driver that does so before it opens anything.
+
+    :raise Refusal: they cannot be.
+    """
+    if driver == "quorum":
+        check(driver, options, graph)
+    elif driver == "blkdebug":
+        from qmpd.block.drivers.blkdebug import read_rules
+
+        read_rules(options)
+
+
 def check(driver: str, options: Options, graph: BlockGraph) -> None:
     """Look at options before a node is opened; what is below it is open.
 

@@ -16,11 +16,12 @@ from qmpd.block.creating import NewImage
 from qmpd.block.description import filename_of
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.filenames import of_file, with_defaults
 from qmpd.block.files import READ
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import content_of
 from qmpd.block.nodes import below
-from qmpd.block.opening import Opener, of_file, with_defaults
+from qmpd.block.opening import Opener
 from qmpd.block.permissions import cumulative, refresh
 from qmpd.block.placing import move, reaches
 from qmpd.block.reopening import reopen

@@ -183,7 +183,7 @@ class _Nested:
         """
         if value is None:
             raise Worded(f"Internal error: parameter {path} invalid")
-        if isinstance(value, dict):
+        if isinstance(value, (dict, list)):
             raise Refusal("keys-unexpected", path=path)
         return value
 

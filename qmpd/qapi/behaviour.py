@@ -68,6 +68,7 @@ class Behaviour:
     copies_noted_below: bool = False
     moved_disks_stay_shared: bool = False
     inactive_children_refused: bool = True
+    empty_drives_writable: bool = False
     users_zero_as_told: bool = True
     dump_begin_checked: bool = False
     dumps_have_sections: bool = True

@@ -66,6 +66,8 @@ ABOUT: dict[str, str] = {
     "moved_disks_stay_shared": "a machine that has its disks again after a migration lets others write to them; false:"
     " one that has come does until it runs; changed between 5.2 and 7.2",
     "inactive_children_refused": "an active node is refused an inactive one below it; came between 7.2 and 10.0",
+    "empty_drives_writable": "what is put into a device that has no drive of its own may be written to; false: it may"
+    " not",
     "users_zero_as_told": "whoever writes zeros keeps their room where the node has discard=ignore; false: that counts"
     " for nodes above alone; came between 7.2 and 10.0",
     "dump_begin_checked": "dump-guest-memory refuses a part that begins at a negative address; false: it takes that for"

@@ -185,3 +185,16 @@ def test_a_configuration_of_blkdebug_that_is_none(monitor: Monitor, tmp_path: Pa
     ):
         path.write_text(text)
         assert put_in(monitor, options) == said
+
+
+def test_what_is_put_into_an_empty_drive_may_be_written_to_in_5_2(qmpd: VMFactory) -> None:
+    vm = qmpd(command_line=["-nodefaults", "-device", "ide-cd,id=cd"], guest="", release="5.2")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        monitor("blockdev-change-medium", id="cd", filename=f"json:{json.dumps(NULL)}")
+        assert not monitor("query-block")["return"][0]["inserted"]["ro"]
+
+
+def test_a_driver_that_a_release_does_not_have(qmpd: VMFactory) -> None:
+    vm = qmpd(command_line=["-nodefaults", "-device", "ide-cd,id=cd"], guest="", release="5.2")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        assert put_in(monitor, {"driver": "preallocate", "file": NULL}) == "Unknown driver 'preallocate'"

@@ -20,7 +20,7 @@ from qmpd.machine.errors import MachineError
 from qmpd.option_language.config_lines import heading, is_ignored, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode
@@ -73,48 +73,11 @@ class BlkDebug(Passing):
         super().__init__(below(node))
         self._graph = graph
         self._state = 1
-        self._errors: list[_Error] = []
-        self._states: list[_State] = []
         self._breaks: list[_Break] = []
-        self._active: list[_Error] = []
         # The requests that are held, by their tags, the oldest first.
         self._held: list[tuple[str, list[bool]]] = []
-        options = node.options
-        if options.get("config"):
-            self._read(str(options["config"]))
-        self._add(_several(options.get("inject-error")), _several(options.get("set-state")))
-
-    def _read(self, path: str) -> None:
-        from qmpd.block.files import read_text
-
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in KINDS}
-        for kind, values in _sections(read_text(path)):
-            found[kind].append(values)
-        self._add(found["inject-error"], found["set-state"])
-
-    def _add(self, errors: Iterable[dict[str, Any]], states: Iterable[dict[str, Any]]) -> None:
-        for each in errors:
-            rule = _Error(
-                self._event(each), signed(each.get("state", 0), _INT), signed(each.get("errno", errno.EIO), _INT),
-                signed(each.get("sector", -1), _LONG), is_on(each.get("once")), each.get("iotype"),
-            )  # fmt: skip
-            if rule.iotype is not None and rule.iotype not in _IOTYPES:
-                raise Refusal("value-invalid", value=rule.iotype)
-            self._errors.append(rule)
-            if rule.event == "none":
-                self._active.append(rule)
-        for each in states:
-            state, new_state = signed(each.get("state", 0), _INT), signed(each.get("new_state", 0), _INT)
-            self._states.append(_State(self._event(each), state, new_state))
-
-    @staticmethod
-    def _event(rule: dict[str, Any]) -> str:
-        if rule.get("event") is None:
-            raise MachineError("Missing event name for rule")
-        event = text_of(rule["event"])
-        if event not in EVENTS:
-            raise Refusal("value-invalid", value=event)
-        return event
+        self._errors, self._states = read_rules(node.options)
+        self._active = [rule for rule in self._errors if rule.event == "none"]
 
     # Moments
 
@@ -232,6 +195,45 @@ class BlkDebug(Passing):
         """Let go of those that are held."""
         for tag, _ in list(self._held):
             self.resume(tag)
+
+
+def read_rules(options: Mapping[str, Any]) -> tuple[list[_Error], list[_State]]:
+    """What is to fail, and what changes the state, by a node's configuration file and its options.
+
+    :raise Refusal: a rule is none, or the file cannot be read.
+    """
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in KINDS}
+    if options.get("config"):
+        from qmpd.block.files import read_text
+
+        for kind, values in _sections(read_text(str(options["config"]))):
+            told[kind].append(values)
+    for name, rules in told.items():
+        rules += _several(options.get(name))
+    states = [
+        _State(_event(each), signed(each.get("state", 0), _INT), signed(each.get("new_state", 0), _INT))
+        for each in told["set-state"]
+    ]
+    return [_error(each) for each in told["inject-error"]], states
+
+
+def _error(told: dict[str, Any]) -> _Error:
+    rule = _Error(
+        _event(told), signed(told.get("state", 0), _INT), signed(told.get("errno", errno.EIO), _INT),
+        signed(told.get("sector", -1), _LONG), is_on(told.get("once")), told.get("iotype"),
+    )  # fmt: skip
+    if rule.iotype is not None and rule.iotype not in _IOTYPES:
+        raise Refusal("value-invalid", value=text_of(rule.iotype))
+    return rule
+
+
+def _event(rule: dict[str, Any]) -> str:
+    if rule.get("event") is None:
+        raise MachineError("Missing event name for rule")
+    event = text_of(rule["event"])
+    if event not in EVENTS:
+        raise Refusal("value-invalid", value=event)
+    return event
 
 
 def _several(rules: Any) -> list[dict[str, Any]]:

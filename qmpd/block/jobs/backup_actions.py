@@ -10,11 +10,12 @@ from qmpd.block.changes import changing, cost_of_opening
 from qmpd.block.content import text_of
 from qmpd.block.creating import NewImage
 from qmpd.block.description import filename_of
+from qmpd.block.filenames import of_file, with_defaults
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.backup import Backup, BackupOptions
 from qmpd.block.jobs.states import JobStatus
-from qmpd.block.opening import Opener, of_file, with_defaults
+from qmpd.block.opening import Opener
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 

@@ -295,9 +295,6 @@ def of_machine(settings: dict[str, str]) -> dict[str, str]:
 
 
 def _warn_of_probing(file: str) -> None:
-    sys.stderr.write(
-        f"WARNING: Image format was not specified for '{file}' and probing guessed raw.\n"
-        "         Automatically detecting the format is dangerous for raw images, "
-        "write operations on block 0 will be restricted.\n"
-        "         Specify the 'raw' format explicitly to remove the restrictions.\n"
-    )
+    from qmpd.block.making import warn_of_probing
+
+    warn_of_probing(file, lambda line: print(line, file=sys.stderr))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.block import blockers
 from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through, zeroed_unit_of
 from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.filenames import of_file
 from qmpd.block.nodes import NAMELESS
-from qmpd.block.opening import Opener, of_file
+from qmpd.block.opening import Opener
 from qmpd.block.requests import keeps_status
 from qmpd.block.values import number
 from qmpd.common.refusals import Refusal
@@ -106,6 +107,10 @@ def _strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
     if "log" in node.children:
         sector = number(node.options.get("log-sector-size", _SECTOR))
         found["request-alignment"] = max(found["request-alignment"], sector)
+        # Those of what logs are only looked at for whether they go together.
+        found["min-mem-alignment"] = limits[0]["min-mem-alignment"]
+    if node.driver == "compress":
+        found["request-alignment"] = cluster_of(node) or found["request-alignment"]
     return found
 
 
@@ -159,6 +164,9 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         image["cluster-size"] = cluster
     if "limits" in image and "cluster-size" in image:
         image["limits"] = {**image["limits"], **_limits_of_format(node, image["cluster-size"])}
+    if "limits" in image and node.probed and node.driver == "raw":
+        # The first sector is looked at before it is written.
+        image["limits"] = {**image["limits"], "request-alignment": max(image["limits"]["request-alignment"], _SECTOR)}
     if "limits" in image and is_encrypted(node):
         image["limits"] = {**image["limits"], "request-alignment": _SECTOR}
     if DRIVERS[node.driver].is_filter:
@@ -448,7 +456,7 @@ def _change_medium(system: System, arguments: Arguments) -> object:
     graph = _graph(system)
     drive = find_drive(system, arguments)
     mode = arguments.get("read-only-mode") or "retain"
-    read_only = mode == "read-only" or (mode == "retain" and _retained(drive))
+    read_only = mode == "read-only" or (mode == "retain" and _retained(system, drive))
     filename, kind = cast("str", arguments["filename"]), cast("str | None", arguments.get("format"))
     known = system.release.command_line.choices("block-drivers")
     if kind is not None and known and kind not in (*known, *_FILE_DRIVERS):
@@ -470,11 +478,13 @@ def _change_medium(system: System, arguments: Arguments) -> object:
     return EMPTY
 
 
-def _retained(drive: Drive) -> bool:
-    """Whether the medium in a drive is read-only, or the last one was; a device's own drive begins so."""
+def _retained(system: System, drive: Drive) -> bool:
+    """Whether the medium in a drive is read-only, or the last one was; a device's own drive may begin so."""
     if drive.node is not None:
         return drive.node.read_only
-    return drive.was_read_only if drive.was_read_only is not None else not drive.name
+    if drive.was_read_only is not None:
+        return drive.was_read_only
+    return not drive.name and not system.release.behaviour.empty_drives_writable
 
 
 def _locked(arguments: Arguments) -> str:

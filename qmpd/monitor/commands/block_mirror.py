@@ -9,11 +9,12 @@ from qmpd.block.blockers import check_unblocked
 from qmpd.block.content import text_of
 from qmpd.block.creating import NewImage
 from qmpd.block.description import filename_of
+from qmpd.block.filenames import of_file
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.copying import MirrorOptions
 from qmpd.block.jobs.mirror import Mirror, check_granularity
-from qmpd.block.opening import Opener, of_file
+from qmpd.block.opening import Opener
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
 from qmpd.monitor.commands.block_stream import common, root_node
