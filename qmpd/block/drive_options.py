@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.filenames import check_null, parse
-from qmpd.block.flat_options import Flat, flatten
+from qmpd.block.flat import Flat, flatten
 from qmpd.block.values import is_on, number
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import MODULES
 from qmpd.block.files import kind_of
-from qmpd.block.flat_options import Flat, flatten
+from qmpd.block.flat import Flat, flatten
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError

@@ -39,30 +39,9 @@ class BlockGraph:
     """The nodes and drives of one machine, both in the order in which they came."""
 
     __slots__ = (
-        "_automatic",
-        "_closed",
-        "_inactivated",
-        "_texts",
-        "again",
-        "await_limits",
-        "backing_is_checked",
-        "blockers",
-        "complain",
-        "computer",
-        "copies_noted_below",
-        "declared",
-        "drives",
-        "end_machine",
-        "executor",
-        "find_object",
-        "happened",
-        "inactive",
-        "inactive_children_refused",
-        "json_parser",
-        "nodes",
-        "open_set",
-        "report",
-        "servers",
+        "_automatic", "_closed", "_inactivated", "_texts", "again", "await_limits", "backing_is_checked", "blockers",
+        "complain", "computer", "copies_noted_below", "declared", "drives", "end_machine", "executor", "find_object",
+        "happened", "inactive", "inactive_children_refused", "json_parser", "nodes", "open_set", "report", "servers",
         "users_zero_as_told",
     )  # fmt: skip
 

@@ -10,7 +10,8 @@ from qmpd.block.drivers import strangers
 from qmpd.block.drivers.table import DRIVERS, MODULES
 from qmpd.block.filenames import of_file, parse, probe_bytes
 from qmpd.block.files import beside, kind_of
-from qmpd.block.flat_options import Flat, Structured, Undeclared, flatten, structured
+from qmpd.block.flat import Flat, flatten
+from qmpd.block.flat_options import Structured, Undeclared, structured
 from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode

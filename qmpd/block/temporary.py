@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmpd.block.files import DiskFile, remove, temporary_file
-from qmpd.block.flat_options import Flat
+from qmpd.block.flat import Flat
 from qmpd.block.opening import Opener
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError

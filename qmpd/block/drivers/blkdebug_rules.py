@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qmpd.block.flat_options import Flat
+from qmpd.block.flat import Flat
 from qmpd.block.values import text_of
 from qmpd.common.dictionary_order import in_order
 from qmpd.machine.errors import MachineError

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block import blockers
-from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through, zeroed_unit_of
+from qmpd.block.alignment import limits_of_format, strictest
+from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.filenames import of_file
 from qmpd.block.nodes import NAMELESS
 from qmpd.block.opening import Opener
 from qmpd.block.requests import keeps_status
-from qmpd.block.values import number
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import DeviceNotFound
 from qmpd.monitor.errors import CommandError
@@ -29,22 +29,11 @@ if TYPE_CHECKING:
 
 # What `info` of a captured node says of its image alone, and what the image of a format has instead.
 _SECTOR = 512
-_LARGEST_INT = (1 << 31) - 1
 _LIMITS = {"request-alignment": 1, "min-mem-alignment": _SECTOR, "opt-mem-alignment": 4096}
 _IMAGE_OF_FILE = frozenset({"format-specific"})
 _ANY_DRIVE = "ide-cd"
 # What an image asks of memory, it asks for what is behind it, too.
 _MEMORY_LIMITS = ("min-mem-alignment", "opt-mem-alignment")
-
-
-def _limits_of_format(node: BlockNode, cluster: int) -> dict[str, int]:
-    if node.driver != "qed":
-        return {"write-zeroes-alignment": zeroed_unit_of(node) or cluster, "discard-alignment": cluster}
-    # Its writes are of whole sectors, and it discards nothing.
-    return {
-        "write-zeroes-alignment": cluster, "request-alignment": _SECTOR,
-        "max-write-zeroes": _LARGEST_INT // cluster * cluster,
-    }  # fmt: skip
 
 
 def _graph(system: System) -> BlockGraph:
@@ -98,22 +87,6 @@ def _behind(node: BlockNode) -> BlockNode | None:
     return None if behind is None else _shown(behind)
 
 
-def _strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
-    """What a filter asks of requests: all that the nodes below it do, and a log whole sectors."""
-    found = {
-        name: (min if name.startswith("max-") else max)(each[name] for each in limits if name in each)
-        for name in {name: None for each in limits for name in each}
-    }
-    if "log" in node.children:
-        sector = number(node.options.get("log-sector-size", _SECTOR))
-        found["request-alignment"] = max(found["request-alignment"], sector)
-        # Those of what logs are only looked at for whether they go together.
-        found["min-mem-alignment"] = limits[0]["min-mem-alignment"]
-    if node.driver == "compress":
-        found["request-alignment"] = cluster_of(node) or found["request-alignment"]
-    return found
-
-
 def _has_unknown_room(node: BlockNode) -> bool:
     """Whether nobody can tell how many bytes a node takes: what tests other nodes tells nothing of theirs."""
     driver = DRIVERS[node.driver]
@@ -163,7 +136,7 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
     if cluster is not None:
         image["cluster-size"] = cluster
     if "limits" in image and "cluster-size" in image:
-        image["limits"] = {**image["limits"], **_limits_of_format(node, image["cluster-size"])}
+        image["limits"] = {**image["limits"], **limits_of_format(node, image["cluster-size"])}
     if "limits" in image and node.probed and node.driver == "raw":
         # The first sector is looked at before it is written.
         image["limits"] = {**image["limits"], "request-alignment": max(image["limits"]["request-alignment"], _SECTOR)}
@@ -177,7 +150,7 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
             image["snapshots"] = images[0]["snapshots"]
         below_it = [each.get("limits") for each in images]
         if all(below_it):
-            image["limits"] = _strictest(cast("list[dict[str, int]]", below_it), node)
+            image["limits"] = strictest(cast("list[dict[str, int]]", below_it), node)
             image["limits"].pop("write-zeroes-alignment", None)
             if node.driver in NAMELESS:
                 # Nobody has looked at what is below since it was put there.

@@ -1,0 +1,40 @@
+"""What nodes ask of requests (QAPI's BlockLimitsInfo)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmpd.block.description import cluster_of, zeroed_unit_of
+from qmpd.block.values import number
+
+if TYPE_CHECKING:
+    from qmpd.block.nodes import BlockNode
+
+_SECTOR = 512
+_LARGEST_INT = (1 << 31) - 1
+
+
+def limits_of_format(node: BlockNode, cluster: int) -> dict[str, int]:
+    if node.driver != "qed":
+        return {"write-zeroes-alignment": zeroed_unit_of(node) or cluster, "discard-alignment": cluster}
+    # Its writes are of whole sectors, and it discards nothing.
+    return {
+        "write-zeroes-alignment": cluster, "request-alignment": _SECTOR,
+        "max-write-zeroes": _LARGEST_INT // cluster * cluster,
+    }  # fmt: skip
+
+
+def strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
+    """What a filter asks of requests: all that the nodes below it do, and a log whole sectors."""
+    found = {
+        name: (min if name.startswith("max-") else max)(each[name] for each in limits if name in each)
+        for name in {name: None for each in limits for name in each}
+    }
+    if "log" in node.children:
+        sector = number(node.options.get("log-sector-size", _SECTOR))
+        found["request-alignment"] = max(found["request-alignment"], sector)
+        # Those of what logs are only looked at for whether they go together.
+        found["min-mem-alignment"] = limits[0]["min-mem-alignment"]
+    if node.driver == "compress":
+        found["request-alignment"] = cluster_of(node) or found["request-alignment"]
+    return found
