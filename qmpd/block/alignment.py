@@ -15,6 +15,7 @@ _LARGEST_INT = (1 << 31) - 1
 
 
 def limits_of_format(node: BlockNode, cluster: int) -> dict[str, int]:
+    """What a format asks by the size of its clusters, in bytes."""
     if node.driver != "qed":
         return {"write-zeroes-alignment": zeroed_unit_of(node) or cluster, "discard-alignment": cluster}
     # Its writes are of whole sectors, and it discards nothing.
