@@ -94,6 +94,7 @@ class Dispatcher:
         "commands",
         "emitted",
         "executed",
+        "first_events",
         "float_format",
         "json_parser",
         "limiter",
@@ -122,6 +123,8 @@ class Dispatcher:
         # How many commands were executed and events broadcast, for whoever keeps count.
         self.executed = 0
         self.emitted = 0
+        # The events of the machine's start, for monitors that open once it is over; None where there are no such.
+        self.first_events: list[Event] | None = None
         # Who hangs on the points of this work; None, almost always.
         self.points: Points | None = None
         self.limiter = RateLimiter(system.machine.schedule, self.broadcast)
@@ -169,6 +172,8 @@ class Dispatcher:
     def broadcast(self, event: Event) -> None:
         """Send an event to every session that has negotiated."""
         self.emitted += 1
+        if self.first_events is not None:
+            self.first_events.append(event)
         line: bytes | None = None
         pretty: bytes | None = None
         for session in self.sessions:
@@ -182,6 +187,12 @@ class Dispatcher:
                 if line is None:
                     line = encode_event(event, self.float_format) + b"\r\n"
                 session.send(line)
+
+    def spell_event(self, event: Event, *, pretty: bool) -> bytes:
+        """An event as a whole message to a client that has no session yet."""
+        if pretty:
+            return encode_pretty(event_value(event), self.float_format) + b"\r\n"
+        return encode_event(event, self.float_format) + b"\r\n"
 
     # Requests
 

@@ -94,6 +94,7 @@ class Behaviour:
     removed_files_close_at_once: bool = True
     unused_files_close: bool = False
     client_files_checked: bool = True
+    shared_monitors_open_late: bool = True
     idle_outputs_blank: bool = False
     idle_virtio_screen: str = "Display output is not active."
     vnc_password_disabled: str = "Could not set password"

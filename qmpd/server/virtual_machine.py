@@ -270,6 +270,8 @@ class VirtualMachine:
         if on_start is not None:
             on_start()
         self.start()
+        if self.devices is not None:
+            self.devices.begin()
         if self.settings.machine.load_snapshot is not None:
             # Nobody is served before the snapshot is loaded.
             self.disk_threads().settle()

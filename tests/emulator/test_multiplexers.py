@@ -36,6 +36,7 @@ HELP = (
     b"%k c    switch between console and monitor\n\r%k %k  sends %k\n\r"
 )
 _QUIT = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
+GOING = ["-display", "none", "-nodefaults"]
 STDIO = ["-chardev", "stdio,id=m,mux=on,signal=off"]
 SHUTDOWN = rb'\{"timestamp": [^\n]*"event": "SHUTDOWN", "data": \{"guest": false, "reason": "host-qmp-quit"\}\}\r\n'
 
@@ -155,6 +156,25 @@ def answers(program: list[str], release: str, *asked: tuple[str, Mapping[str, ob
     )
     said = [each for each in map(json.loads, done.stdout.splitlines()) if "return" in each or "error" in each]
     return [each["return"] if "return" in each else each["error"]["desc"] for each in said][1:-1]
+
+
+@pytest.mark.parametrize(
+    ("release", "stopped", "first"),
+    [("5.2", [], [b"QMP"]), ("7.2", [], [b"RESUME", b"QMP"]), ("10.0", ["-S"], [b"QMP"])],
+)
+def test_the_start_is_told_before_the_greeting(
+    tmp_path: Path, release: str, stopped: list[str], first: list[bytes]
+) -> None:
+    """As real QEMU does, whose shared devices open behind the machine: to who is there at its start, and once."""
+    with piped(*GOING, *STDIO, "-mon", "chardev=m,mode=control", *stopped, release=release) as program:
+        said = typist(program).read(b"]}}\r\n")
+        assert re.findall(rb'"(QMP|RESUME)"', said) == first
+    place = ["-chardev", f"socket,id=m,mux=on,path={tmp_path}/m,server=on", "-mon", "chardev=m,mode=control"]
+    with piped(*GOING, *place, *stopped, release=release):
+        for expected in (first, [b"QMP"]):
+            with connect(tmp_path / "m") as client:
+                said = Typist(client.fileno(), client.fileno()).read(b"]}}\r\n")
+                assert re.findall(rb'"(QMP|RESUME)"', said) == expected
 
 
 def test_a_multiplexer_on_a_device_that_has_a_name() -> None:

@@ -22,10 +22,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qmpd.chardev.multiplexer import Multiplexer
+    from qmpd.machine.events import Event
     from qmpd.server.owner import DeviceOwner
     from qmpd.server.settings import ChardevSettings
 
     Keep = Callable[[int], int]
+
+
+class Opening:
+    """When the monitors that share a device open: once the machine has started; they are told its first `events` then.
+
+    QEMU opens such a device behind the machine, and a monitor that has greeted nobody yet keeps no event to itself.
+    """
+
+    __slots__ = ("begun", "events")
+
+    def __init__(self) -> None:
+        self.begun = trio.Event()
+        self.events: Sequence[Event] = ()
 
 
 class Device:
@@ -39,6 +53,8 @@ class Device:
     always_there = False
     # By what its users share it; None until somebody comes.
     _multiplexer: Multiplexer | None = None
+    # When its users open for whoever is there first, where that is not at once.
+    opening: Opening | None = None
 
     def __init__(self, vm: DeviceOwner, settings: ChardevSettings) -> None:
         self.vm = vm
@@ -98,7 +114,7 @@ class Device:
 
             if self._multiplexer is None:
                 self._multiplexer = multiplexer(self.vm, settings)
-            await share(self.vm, settings, self._multiplexer, client, ends=ends)
+            await share(self.vm, settings, self._multiplexer, client, await self._first_events(), ends=ends)
         elif settings.monitor is not None:
             await self.vm.acceptor.converse(settings.monitor, client, address)
         else:
@@ -114,6 +130,14 @@ class Device:
                     end = self.vm.system.front_end(settings.label)
                     if end is not None:
                         end.left()
+
+    async def _first_events(self) -> Sequence[Event]:
+        """Wait until its users open, and give what the machine has told by then, to who was there at its start."""
+        opening, self.opening = self.opening, None
+        if opening is None or (self.vm.started and not self.always_there and self.settings.backend != "connect"):
+            return ()
+        await opening.begun.wait()
+        return opening.events
 
     async def run(self) -> None:
         """Carry what passes through it until there is nothing more."""

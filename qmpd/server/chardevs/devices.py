@@ -17,7 +17,7 @@ from qmpd.common.addresses import socket_path
 from qmpd.common.integers import from_digits
 from qmpd.common.plain import from_plain, to_plain
 from qmpd.common.refusals import NotModelled
-from qmpd.server.chardevs.device import Device
+from qmpd.server.chardevs.device import Device, Opening
 from qmpd.server.chardevs.files import FileDevice, PseudoTerminal, StandardStreams
 from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket, SocketDevice, address_of
 from qmpd.server.listener import ListenError
@@ -42,9 +42,11 @@ _KINDS: dict[str, type[Device]] = {
 class CharacterDevices:
     """The devices of one machine: opened before it starts, closed when it ends."""
 
-    __slots__ = ("_devices", "_scopes", "_vm")
+    __slots__ = ("_devices", "_opening", "_scopes", "_vm")
 
     def __init__(self, vm: DeviceOwner) -> None:
+        # When those open that monitors share; None where there are no such.
+        self._opening: Opening | None = None
         self._vm = vm
         self._devices: list[Device] = []
         # What ends what a device does.
@@ -59,6 +61,8 @@ class CharacterDevices:
             for settings in self._vm.settings.chardevs:
                 device = _KINDS.get(settings.backend, Device)(self._vm, settings)
                 self._devices.append(device)
+                if settings.shared and self._vm.system.release.behaviour.shared_monitors_open_late:
+                    self._open_late(device)
                 try:
                     device.open_log()
                     device.open()
@@ -68,6 +72,20 @@ class CharacterDevices:
         except BaseException:
             self.close()
             raise
+
+    def _open_late(self, device: Device) -> None:
+        if self._opening is None:
+            self._opening = Opening()
+            self._vm.dispatcher.first_events = []
+        device.opening = self._opening
+
+    def begin(self) -> None:
+        """The machine has started."""
+        if self._opening is not None:
+            self._opening.events = self._vm.dispatcher.first_events or ()
+            self._vm.dispatcher.first_events = None
+            self._opening.begun.set()
+            self._opening = None
 
     def add(self, settings: ChardevSettings) -> Device:
         """Open one more; it is carried at once where the machine runs.

@@ -16,10 +16,13 @@ from qmpd.server.chardevs.guests import BITE, front_end, room
 from qmpd.server.chardevs.outlet import Outlet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qmpd.machine.events import Event
     from qmpd.server.owner import DeviceOwner
     from qmpd.server.settings import ChardevSettings
 
-_HUMAN, _PORT = "readline", "port"
+_CONTROL, _HUMAN, _PORT = "control", "readline", "port"
 PROMPT = b"(qemu) "
 _QUIET = 4
 """Passes of the event loop without a byte, after which a monitor has said everything by itself."""
@@ -31,13 +34,17 @@ def multiplexer(vm: DeviceOwner, settings: ChardevSettings) -> Multiplexer:
 
 
 async def share(
-    vm: DeviceOwner, settings: ChardevSettings, by: Multiplexer, client: socket.socket, *, ends: bool
+    vm: DeviceOwner, settings: ChardevSettings, by: Multiplexer, client: socket.socket, events: Sequence[Event],
+    *, ends: bool,
 ) -> None:
-    """Serve a client until it leaves; where that is not the end (`ends`), until the machine ends."""
+    """Serve a client until it leaves; where that is not the end (`ends`), until the machine ends.
+
+    Each QMP monitor tells the `events` before it greets the client.
+    """
     shared = _Shared(vm, settings, by, client)
     try:
         async with trio.open_nursery() as nursery:
-            await shared.begin(nursery)
+            await shared.begin(nursery, events)
             await shared.read()
             if not ends:
                 await trio.sleep_forever()
@@ -67,8 +74,12 @@ class _Shared:
         # What a human monitor has said that has not the focus; it begins to be heard with what it has said by then.
         self._kept: dict[int, bytearray] = {}
 
-    async def begin(self, nursery: trio.Nursery) -> None:
+    async def begin(self, nursery: trio.Nursery, events: Sequence[Event]) -> None:
         """Greet the client: the monitors do."""
+        for user in self._users if events else ():
+            if user.mode == _CONTROL:
+                for event in events:
+                    self._say(self._vm.dispatcher.spell_event(event, pretty=user.pretty))
         for number, user in enumerate(self._users):
             if user.mode == _PORT:
                 continue
