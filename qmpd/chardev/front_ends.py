@@ -1,6 +1,6 @@
 """The machine's ends of character devices: what a device of the machine, and whoever plays its guest, hear and say.
 
-What comes from outside waits here until it is taken; whoever serves the device reads no more once it is `full`.
+What comes from outside waits here until it is taken; whoever serves the device reads no more than there is `room` for.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ MOST = 1 << 16
 class FrontEnd:
     """The machine's end of one character device.
 
-    `holds`: what comes waits for somebody to take it, or else it is lost; `arrived` is told that there is something.
-    `blocked`: the client does not read.
+    `holds`: what comes waits for somebody to take it; `arrived` is told that there is something.  `unread`, where there
+    is such, tells how many bytes fit while the guest does not read, None while it does: what comes then is lost where
+    nobody holds it.  `blocked`: the client does not read.
     Whoever serves the device has `write` while it has a client, which is given what is said, and `resumed`, which is
     told that it is no longer full.
     """
 
-    __slots__ = ("_pending", "arrived", "blocked", "early", "holds", "log", "resumed", "write")
+    __slots__ = ("_pending", "arrived", "blocked", "early", "holds", "log", "resumed", "unread", "write")
 
-    def __init__(self) -> None:
+    def __init__(self, unread: Callable[[], int | None] | None = None) -> None:
         self._pending = bytearray()
         self.holds = False
         self.blocked = False
+        self.unread = unread
         self.arrived: Callable[[], None] | None = None
         self.write: Callable[[bytes], None] | None = None
         # What is said before the client is there, where one is to come for certain.
@@ -38,13 +40,26 @@ class FrontEnd:
         self.resumed: Callable[[], None] | None = None
 
     @property
+    def room(self) -> int:
+        """How many bytes may be read from outside."""
+        if self.blocked:
+            return 0
+        if self.holds:
+            return max(MOST - len(self._pending), 0)
+        most = None if self.unread is None else self.unread()
+        if most is None:
+            self._pending.clear()
+            return MOST
+        return max(most - len(self._pending), 0)
+
+    @property
     def full(self) -> bool:
         """Whether no more is to be read from outside."""
-        return self.blocked or len(self._pending) >= MOST
+        return self.room == 0
 
     def feed(self, data: bytes) -> None:
         """Bytes have come from outside."""
-        if not self.holds:
+        if not self.holds and (self.unread is None or self.unread() is None):
             return
         self._pending += data
         if self.arrived is not None:

@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qmpd.guest.agent.port import AgentPort
     from qmpd.guest.console import Console
     from qmpd.guest.course import Guest
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from qmpd.system.agent import Home as AgentHome
     from qmpd.system.boot_devices import Home as BootHome
     from qmpd.system.console import Home as ConsoleHome
+    from qmpd.system.guest_ports import Home as PortHome
 
     class Home(AgentHome, ConsoleHome, BootHome, Protocol):
         """The machine that the guest is in (`qmpd.system.system.System`)."""
@@ -25,6 +28,13 @@ def give_parts(guest: Guest, system: Home) -> None:
     guest.make_console = partial(_console_of, system)
     guest.make_screen = partial(_screen_of, system)
     guest.find_devices = partial(_devices_of, system)
+
+
+def unread_by_guest(system: PortHome, label: str) -> Callable[[], int | None]:
+    """What tells how many bytes a character device takes while the guest does not read them, None while it does."""
+    from qmpd.system.guest_ports import unread
+
+    return partial(unread, system, label)
 
 
 def _agent_of(system: AgentHome) -> AgentPort:

@@ -20,7 +20,7 @@ from qmpd.guest.making import make_machine
 from qmpd.machine import RunState, main_loop
 from qmpd.machine.machine import ignore_event, ignore_report
 from qmpd.system import ending
-from qmpd.system.guest_parts import give_parts
+from qmpd.system.guest_parts import give_parts, unread_by_guest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -300,7 +300,7 @@ class System:
 
         if self._front_ends is None:
             self._front_ends = {}
-        return self._front_ends.setdefault(label, FrontEnd())
+        return self._front_ends.setdefault(label, FrontEnd(unread_by_guest(self, label)))
 
     @property
     def disks(self) -> Disks:

@@ -339,6 +339,33 @@ def test_in_5_2_nobody_is_told_of_the_end() -> None:
         assert program.wait(10) == 0
 
 
+def test_nobody_reads_what_is_typed(tmp_path: Path) -> None:
+    """A port that its guest does not read takes 33 bytes, as QEMU's does, and then not even the keys are heard."""
+    with piped(*QUIET, *STDIO, "-mon", "chardev=m", "-serial", "chardev:m") as program:
+        person = typist(program)
+        help_ = person.type(b"i" * 32 + ESCAPE + b"h", b"sends C-a\n\r")
+        assert help_ == HELP.replace(b"%k", b"C-a")
+        person.silent(b"i" + ESCAPE + b"h")
+        program.terminate()
+        assert program.wait(10) == 0
+    with running(*GOING, "-chardev", f"socket,id=c,path={tmp_path}/c,server=on", "-serial", "chardev:c"):
+        with connect(tmp_path / "c") as client:
+            client.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                client.sendall(bytes(1 << 21))
+
+
+def test_a_guest_that_runs_reads_what_is_typed(tmp_path: Path) -> None:
+    place = ["-chardev", f"socket,id=c,path={tmp_path}/c,server=on", "-serial", "chardev:c"]
+    told = environment(options="-guest boot-time=0")
+    with subprocess.Popen([*PROGRAM, *GOING, *place], env=told, stderr=subprocess.DEVNULL) as program:
+        with connect(tmp_path / "c") as client:
+            client.settimeout(15)
+            client.sendall(bytes(1 << 21))
+        program.terminate()
+        assert program.wait(10) == 0
+
+
 MONITORS = ["-machine", "none", *STDIO, "-mon", "chardev=m", "-serial", "chardev:m", "-mon", "chardev=m", "-echr", "2"]
 PORT = ["-machine", "pc", *STDIO, "-mon", "chardev=m", "-serial", "chardev:m", "-mon", "chardev=m", "-echr", "2"]
 

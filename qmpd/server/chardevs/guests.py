@@ -36,10 +36,10 @@ async def listen(vm: DeviceOwner, label: str, client: socket.socket) -> None:
     end = front_end(vm, label)
     Outlet(client, end, vm.nursery)
     while True:
-        await room(end, client)
+        most = await room(end, client)
         await trio.lowlevel.wait_readable(client)
         try:
-            data = client.recv(BITE if end.holds else CHUNK)
+            data = client.recv(min(BITE if end.holds else CHUNK, most))
         except BlockingIOError:
             continue
         if not data:
@@ -48,13 +48,13 @@ async def listen(vm: DeviceOwner, label: str, client: socket.socket) -> None:
         end.feed(data)
 
 
-async def room(end: FrontEnd, client: socket.socket) -> None:
-    """Wait until the machine's end has room for more.
+async def room(end: FrontEnd, client: socket.socket) -> int:
+    """Wait until the machine's end has room for more; gives for how many bytes.
 
     :raise BrokenPipeError: the client has left meanwhile.
     """
     looking: select.poll | None = None
-    while end.full:
+    while not (most := end.room):
         if looking is None:
             looking = select.poll()
             looking.register(client, 0)
@@ -64,3 +64,4 @@ async def room(end: FrontEnd, client: socket.socket) -> None:
         end.resumed = resumed.set
         with trio.move_on_after(LOOK):
             await resumed.wait()
+    return most

@@ -131,10 +131,12 @@ class _Shared:
     async def read(self) -> None:
         """Take what the client says until it leaves."""
         while True:
-            await room(self._end, self._client)
+            most = BITE
+            if self._users[self._multiplexer.focus].mode == _PORT or self._end.blocked:
+                most = min(await room(self._end, self._client), BITE)
             await trio.lowlevel.wait_readable(self._client)
             try:
-                data = self._client.recv(BITE)
+                data = self._client.recv(most)
             except BlockingIOError:
                 continue
             if not data:
