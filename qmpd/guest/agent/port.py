@@ -123,7 +123,10 @@ class AgentPort:
         """The machine has its devices: what is written to the port waits for the agent, or is lost."""
         end = self._place.front_end
         if end is not None:
-            end.holds = self.state is PortState.OPEN or not self._settings().agent_early_lost
+            lost = self.state is not PortState.OPEN and self._settings().agent_early_lost
+            end.holds = not lost
+            if lost:
+                end.unread = None
             end.arrived = self._arrived
 
     def booted(self) -> None:
