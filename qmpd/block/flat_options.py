@@ -213,8 +213,10 @@ def _crumpled(flat: Flat, depth: int = 0) -> object:
             branches[first][rest] = flat[name]
         else:
             raise MachineError("Cannot mix scalar and non-scalar keys")
-    return _listed({name: _crumpled(each, depth + 1) if isinstance(each, Flat) else each
-                    for name, each in branches.items()})  # fmt: skip
+    found = {name: _crumpled(each, depth + 1) if isinstance(each, Flat) else each for name, each in branches.items()}
+    numbered = _listed(found)
+    # Within a tree a list has its places for names, as it has in those of the command line.
+    return found if depth else numbered
 
 
 def _split(name: str) -> tuple[str, str | None]:

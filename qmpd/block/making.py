@@ -12,7 +12,7 @@ from qmpd.block.files import ALL, DiskFile
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.options import check_options
-from qmpd.block.nodes import below
+from qmpd.block.nodes import SECTOR, below
 from qmpd.block.permissions import check_writable, cumulative
 from qmpd.block.room import have_room
 from qmpd.block.values import is_on, number
@@ -82,10 +82,12 @@ def _raw(node: BlockNode, graph: BlockGraph) -> Content:
         warn_of_probing(node.children["file"].exact_name, graph.report)
     offset, size = number(node.options.get("offset", 0)), node.options.get("size")
     size = None if size is None else number(size)
-    if offset > file.size:
-        raise MachineError(graph.texts("raw-offset", offset=offset, size=file.size))
-    if size is not None and size + offset > file.size:
-        raise Refusal("raw-size", offset=offset, size=size, actual=file.size)
+    # Whole sectors, as far as the last one has begun.
+    actual = -(-file.size // SECTOR) * SECTOR
+    if offset > actual:
+        raise MachineError(graph.texts("raw-offset", offset=offset, size=actual))
+    if size is not None and size + offset > actual:
+        raise Refusal("raw-size", offset=offset, size=size, actual=actual)
     if "offset" not in node.options and size is None:
         return Raw(file)
     return Raw(file, offset, size)

@@ -162,7 +162,9 @@ class Building:
 
         :raise Refusal: it is refused.
         """
-        _opener(self.inventory.backends.block).open(arguments, owned=True)
+        from qmpd.block.flat import flatten
+
+        _opener(self.inventory.backends.block).open(flatten(arguments), owned=True)
 
     def add_drive(self, pairs: Mapping[str, Any]) -> None:
         """Add a drive (`-drive`).

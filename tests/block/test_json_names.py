@@ -198,3 +198,12 @@ def test_a_driver_that_a_release_does_not_have(qmpd: VMFactory) -> None:
     vm = qmpd(command_line=["-nodefaults", "-device", "ide-cd,id=cd"], guest="", release="5.2")
     with closing(Monitor(vm.qmp_path)) as monitor:
         assert put_in(monitor, {"driver": "preallocate", "file": NULL}) == "Unknown driver 'preallocate'"
+
+
+def test_what_is_empty_is_an_option_of_its_own(monitor: Monitor) -> None:
+    for options, name in (
+        ({**NULL, "cache": {}}, "cache"),
+        ({"driver": "blkdebug", "image": "known", "inject-error": []}, "inject-error"),
+    ):
+        said = monitor("blockdev-add", node_name="x", **options)["error"]["desc"]
+        assert said == f"Block protocol '{options['driver']}' doesn't support the option '{name}'"

@@ -192,8 +192,10 @@ class Nbd:
 
 def key_of(options: Mapping[str, Any]) -> str:
     """What tells one connection from another."""
-    return repr([(name, options.get(name)) for name in ("server", "export", "tls-creds", "tls-hostname", "path",
-                                                        "host", "port")])  # fmt: skip
+    server = options.get("server")
+    place = sorted(server.items()) if isinstance(server, dict) else server
+    rest = ("export", "tls-creds", "tls-hostname", "path", "host", "port")
+    return repr([place, *((name, options.get(name)) for name in rest)])
 
 
 def open_nbd(options: Mapping[str, Any], connect: Connector, credentials: Mapping[str, Any] | None) -> Nbd:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qmpd.block.content import text_of
 from qmpd.block.creating import note_image
 from qmpd.block.files import ALL, READ, UNCHANGED, DiskFile, new_file
+from qmpd.block.flat import flatten
 from qmpd.block.images.empty import CHECKS, EMPTY
 from qmpd.block.images.empty.vmdk import vmdk
 from qmpd.block.images.empty.vmdk import write as write_vmdk
@@ -189,7 +190,7 @@ class Create(_Once):
     def _use(self, reference: Any) -> BlockNode:
         """The node that a reference names or describes, to be written."""
         graph: BlockGraph = self.jobs.graph
-        node = graph.find(reference) if isinstance(reference, str) else Opener(graph).open(reference)
+        node = graph.find(reference) if isinstance(reference, str) else Opener(graph).open(flatten(reference))
         user = Drive("", label="", writes=True, resizes=True, stays=True, allowed=ALL, node=node)
         try:
             check_writable(node)

@@ -9,6 +9,7 @@ from qmpd.block.alignment import limits_of_format, strictest
 from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.filenames import of_file
+from qmpd.block.flat import flatten
 from qmpd.block.nodes import NAMELESS
 from qmpd.block.opening import Opener
 from qmpd.block.requests import keeps_status
@@ -47,7 +48,7 @@ def blockdev_add(system: System, session: Client, arguments: Arguments) -> objec
 
 
     def add() -> object:
-        Opener(_graph(system)).open(arguments, owned=True)
+        Opener(_graph(system)).open(flatten(arguments), owned=True)
         return EMPTY
 
     return at_rest(system, add, arguments)
