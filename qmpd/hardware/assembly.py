@@ -171,7 +171,7 @@ def _fill_in(machine: Node, settings: MachineSettings) -> None:
         found = machine.property(name)
         if found is not None and found.kind == "bool":
             machine.set_value(name, text in _TRUE)
-        elif found is not None and found.kind == "OnOffAuto":
+        elif found is not None and found.kind in ("OnOffAuto", "string") and name != "type":
             machine.set_value(name, text)
     topology = settings.topology
     counts = {
@@ -183,6 +183,8 @@ def _fill_in(machine: Node, settings: MachineSettings) -> None:
         value = machine.value(each.name)
         if each.kind == "SMPConfiguration" and isinstance(value, dict):
             machine.set_value(each.name, {name: counts.get(name, number) for name, number in value.items()})
+        elif each.kind == "BootConfiguration" and isinstance(value, dict):
+            machine.set_value(each.name, {**value, **settings.boot})
         elif each.kind == "MemorySizeConfiguration" and isinstance(value, dict):
             limit = {"slots": settings.memory_slots, "max-size": settings.memory_limit}
             grows = settings.memory_limit > settings.memory

@@ -466,7 +466,8 @@ class Inventory:
 
     def _time(self) -> dict[str, int]:
         """What the guest's clock shows, as QEMU's `struct tm`."""
-        now = time.gmtime(self.clock.wall_microseconds() // 1_000_000)
+        ahead = self.settings.clock_base + self.settings.clock_change
+        now = time.gmtime((self.clock.wall_microseconds() + ahead) // 1_000_000)
         return {
             "tm_year": now.tm_year - 1900,
             "tm_mon": now.tm_mon - 1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qmpd.machine.boards import Board, board_of
 
@@ -343,6 +343,13 @@ class MachineSettings:
     boot_order: str = ""
     boot_once: str = ""
     boot_menu: bool = False
+    # All that `-boot` says, as the machine's property of that name has it.
+    boot: Mapping[str, object] = field(default_factory=dict)
+    # What the guest's clock shows as the machine begins, in microseconds since the epoch; None for the computer's time.
+    clock_start: int | None = None
+    # How many microseconds it is ahead of the computer's from then on, and of that since the guest has set it.
+    clock_base: int = 0
+    clock_change: int = 0
     # The id of each VNC display, and whether it asks for a password.
     vnc: tuple[tuple[str, bool], ...] = ()
     # The ids that lists of options for character devices have; the human monitor takes none of them again.
@@ -352,6 +359,12 @@ class MachineSettings:
     numa: tuple[Mapping[str, object], ...] = ()
     # How much memory each NUMA node has, in bytes.
     node_memory: tuple[int, ...] = ()
+
+    def begun_at(self, now: int) -> MachineSettings:
+        """The same for a machine that begins at this time of day, in microseconds since the epoch."""
+        if self.clock_start is None:
+            return self
+        return replace(self, clock_start=None, clock_base=self.clock_start - now)
 
     @property
     def board(self) -> Board:

@@ -102,7 +102,7 @@ class Machine:
         wake: Callable[[], None],
         report: Callable[[str], None] = ignore_report,
     ) -> None:
-        self.settings = settings
+        self.settings = settings.begun_at(clock.wall_microseconds())
         self.behaviour = behaviour
         self.clock = clock
         self.report = report

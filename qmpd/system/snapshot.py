@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 
-# What clients decide while the machine is not made, and what it is to start from.
-_NUMA, _BOOT = ("numa", "cpu_nodes", "node_memory"), ("boot_order", "boot_once")
+# What clients decide while the machine is not made; what it is to start from next, and what the guest's clock shows.
+_NUMA, _LATER = ("numa", "cpu_nodes", "node_memory"), ("boot_order", "boot_once", "clock_base", "clock_change")
 
 
 def take(system: System) -> dict[str, object]:
@@ -27,7 +27,7 @@ def take(system: System) -> dict[str, object]:
     return {
         "machine": machine_snapshot.take(system.machine),
         "numa": {name: to_plain(getattr(system.settings, name)) for name in _NUMA},
-        "boot": {name: getattr(system.settings, name) for name in _BOOT},
+        "later": {name: getattr(system.settings, name) for name in _LATER},
         "migration": None if system.migration is None else [system.migration.capabilities, system.migration.parameters],
         "dirty-rate": system.dirty_rate.snapshot() if system.has_dirty_rate else None,
         "modules-loaded": system.modules_loaded,
@@ -55,7 +55,7 @@ def put(system: System, state: Mapping[str, Any]) -> None:
     """
     machine = system.machine
     numa: dict[str, Any] = {name: tuple(state["numa"][name]) for name in _NUMA}
-    machine.settings = replace(machine.settings, **numa, **state["boot"])
+    machine.settings = replace(machine.settings, **numa, **state["later"])
     machine_snapshot.put(machine, state["machine"])
     if state["migration"] is not None:
         settings = system.migration_settings

@@ -8,7 +8,7 @@ import subprocess
 import tomllib
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -268,8 +268,11 @@ async def test_events_of_keys_and_pointers_reach_the_guest(tmp_path: Path, relea
 async def test_the_clock_is_told_of_once_a_second(tmp_path: Path, release: str) -> None:
     async with played(tmp_path, release=release, guest=GuestSettings(boot_time=0)) as machine:
         client, control = await begin(machine)
+        before: Any = await client("qom-get", path="/machine", property="rtc-time")
         for offset in (-5, 60, 3600):
             await control("guest-set-clock", offset=offset)
+        shown: Any = await client("qom-get", path="/machine", property="rtc-time")
+        assert (shown["tm_hour"] - before["tm_hour"]) % 24 == 1
         told = await client.said()
         await control("clock-advance", time="1s")
         told += await client.said()

@@ -65,8 +65,14 @@ def check_boot(value: str | Tree, sizes: str) -> None:
 def boot_choice(given: Tree) -> dict[str, Any]:
     """What `-boot` says, which was checked, as members of `MachineSettings`."""
     orders = {f"boot_{key}": text for key in ("order", "once") if isinstance(text := given.get(key), str)}
-    menu = given.get("menu")
-    return {**orders, "boot_menu": isinstance(menu, str) and key_values.boolean("menu", menu)}
+    values: dict[str, object] = {key: _value(key, text) for key, text in given.items() if isinstance(text, str)}
+    return {**orders, "boot_menu": values.get("menu", False), "boot": values}
+
+
+def _value(key: str, text: str) -> object:
+    if _BOOT[key] == "bool":
+        return key_values.boolean(key, text)
+    return key_values.signed_integer(key, text) if _BOOT[key] else text
 
 
 def load_firmware(name: str | Tree | None) -> None:

@@ -5,9 +5,11 @@ Each is QEMU's own file's (fsdev/, ui/vnc.c, softmmu/, hw/nvram/fw_cfg.c, backen
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from qmpd.option_language.groups import Entry
 
 _TPM = {"passthrough": ("path", "cancel-path"), "emulator": ("chardev",)}
-_DATE = re.compile(r"[-+]?[0-9]+-[-+]?[0-9]+-[-+]?[0-9]+")
+_DATE = re.compile(r"([-+]?[0-9]+)-([-+]?[0-9]+)-([-+]?[0-9]+)")
+_MOMENT = re.compile(rf"{_DATE.pattern}T([-+]?[0-9]+):([-+]?[0-9]+):([-+]?[0-9]+)")
 
 
 class EntryChecks:
@@ -52,14 +55,14 @@ class EntryChecks:
         if mode == "replay" and not os.path.exists(path):
             raise BareError(f"Replay: open {path}: No such file or directory", NOWHERE)
 
-    def check_clock(self) -> None:
-        """See whether `-rtc` says something.
+    def choose_clock(self) -> dict[str, Any]:
+        """What `-rtc` says of the guest's clock, as members of `MachineSettings`.
 
         :raise OptionError: it is refused.
         """
         entry = self._groups.merged("rtc")
         if entry is None:
-            return
+            return {}
         base = entry.get("base", "utc")
         if base not in ("utc", "localtime") and _DATE.match(base or "") is None:
             hint = "valid formats: '2006-06-17T16:01:21' or '2006-06-17'"
@@ -68,6 +71,7 @@ class EntryChecks:
             value = entry.get(key)
             if value is not None and value not in known:
                 raise OptionError(f"invalid option value '{value}'", NOWHERE)
+        return _clock(base or "")
 
     def check_file_system(self, entry: Entry) -> None:
         """See whether a `-fsdev` can be had.
@@ -308,3 +312,21 @@ class EntryChecks:
             if wanted is not None and wanted not in known:
                 name = entry.get("designation") or "(null)"
                 raise OptionError(f"No PCI device {wanted} for SMBIOS type {entry.get('type')} entry {name}", NOWHERE)
+
+
+def _clock(base: str) -> dict[str, Any]:
+    if base == "utc":
+        return {}
+    if base == "localtime":
+        return {"clock_base": time.localtime().tm_gmtoff * 1_000_000}
+    found = _MOMENT.match(base) or _DATE.match(base)
+    assert found is not None
+    try:
+        year, month, day, *clock = map(int, found.groups())
+        hour, minute, second = clock or (0, 0, 0)
+        # A month or an hour that there is not counts on into the next year or day.
+        start = datetime.datetime(year + (month - 1) // 12, (month - 1) % 12 + 1, 1, tzinfo=datetime.UTC)
+        shown = start + datetime.timedelta(days=day - 1, hours=hour, minutes=minute, seconds=second)
+    except (ValueError, OverflowError):
+        raise NotModelled("a clock that begins before the year 1 or after 9999") from None
+    return {"clock_start": int(shown.timestamp()) * 1_000_000}

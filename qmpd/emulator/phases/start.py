@@ -98,7 +98,7 @@ class Start:
         """
         options = self._options
         self._checks.check_icount_recording()
-        self._checks.check_clock()
+        self._change(**self._checks.choose_clock())
         options.machine.begin()
         settings = self._settings
         given = {name: value for name, value in self._tree.items() if isinstance(value, str)}

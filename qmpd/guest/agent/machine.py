@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qmpd.common.refusals import Refusal
@@ -99,6 +100,7 @@ class MachineFacts:
             if clock is None:
                 return
             data["qom-path"] = clock.path
+        self._machine.settings = replace(self._machine.settings, clock_change=offset // 1000)
         self._machine.emit("RTC_CHANGE", data)
 
 
