@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from qmpd.block.drivers.formats import Qcow2Content
-from qmpd.block.images.errors import failure
+from qmpd.block.images.qcow2.emptying import empty
 from qmpd.block.reopening import reopen
 from qmpd.common.refusals import Refusal
 
@@ -38,6 +38,7 @@ def commit(graph: BlockGraph, executor: Executor, node: BlockNode, then: Callabl
     graph.changed_as("human-commit")
     was_read_only = behind.read_only
     if was_read_only:
+        graph.changed_as("human-commit-reopened")
         try:
             reopen(graph, [(behind, {"read-only": False})], keep=True)
         except Refusal:
@@ -63,9 +64,8 @@ def _write(node: BlockNode, behind: BlockNode) -> None:
         for at in range(offset, offset + length, _CHUNK) if has else ():
             behind.port.write(at, node.port.read(at, min(_CHUNK, offset + length - at)))
         offset += length
-    if not isinstance(node.content, Qcow2Content):
-        raise failure(errno.ENOTSUP)
-    # All of it shows from behind again.
-    node.content.image.discard(0, node.size, wholly=True)
+    if isinstance(node.content, Qcow2Content):
+        empty(node.content.image)
+    # Other formats keep what they have, which is the same as behind them now.
     node.port.flush()
     behind.port.flush()

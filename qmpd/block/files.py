@@ -38,6 +38,8 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 # What users of a file do with it, and what they will not have others do: the bits are QEMU's (BLK_PERM_*).
 READ, WRITE, UNCHANGED, RESIZE = 1, 2, 4, 8
 ALL = READ | WRITE | UNCHANGED | RESIZE
+# The one that some releases have beside them: to change the graph.  Nobody is refused for it.
+GRAPH = 16
 NAMES = {READ: "consistent read", WRITE: "write", UNCHANGED: "write unchanged", RESIZE: "resize"}
 # The bytes of a file that stand for them: a lock tells that somebody does it, or will not have it done.
 _DOES, _UNSHARED = 100, 200

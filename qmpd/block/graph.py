@@ -40,9 +40,9 @@ class BlockGraph:
 
     __slots__ = (
         "_automatic", "_closed", "_inactivated", "_texts", "again", "await_limits", "backing_is_checked", "blockers",
-        "complain", "computer", "copies_noted_below", "declared", "drives", "end_machine", "executor", "find_object",
-        "happened", "inactive", "inactive_children_refused", "json_parser", "nodes", "open_set", "report", "servers",
-        "users_zero_as_told",
+        "complain", "computer", "copies_noted_below", "declared", "demanding", "drives", "end_machine", "executor",
+        "find_object", "happened", "inactive", "inactive_children_refused", "json_parser", "nodes", "open_set",
+        "report", "servers", "users_zero_as_told",
     )  # fmt: skip
 
     def __init__(self, texts: Texts, computer: Computer) -> None:
@@ -74,6 +74,7 @@ class BlockGraph:
         self.json_parser = "classic"
         # Where the bitmap of a copy-before-write node is (`Behaviour.copies_noted_below`).
         self.copies_noted_below = False
+        self.demanding: frozenset[str] = frozenset()  # drivers (`qmpd.block.placing.note_demands`)
         # Whether it is refused to have something behind what cannot (`Behaviour.backing_is_checked`).
         self.backing_is_checked = True
         # Whether what is opened belongs to another machine yet, which will migrate here (`-incoming`).
@@ -377,8 +378,7 @@ class BlockGraph:
 
         :raise Refusal: another device uses the node in a way that excludes this one.
         """
-        node = drive.node
-        if node is not None:
+        if (node := drive.node) is not None:
             if drive.writes:
                 check_writable(node)
             self._use(drive, node)
@@ -394,7 +394,6 @@ class BlockGraph:
             below = below.children.get(DRIVERS[below.driver].first)
         if below is not None and node.port is not None:
             from qmpd.block.images.errors import ImageError
-
             with contextlib.suppress(OSError, ImageError):
                 node.port.read(0, min(SECTOR, node.size))
 

@@ -199,7 +199,9 @@ _OF_JOBS = frozenset({"mirror_top", "commit_top"})
 
 
 def _of_job(node: BlockNode) -> Content:
-    """What is in a node that a job has put there, which makes itself known to it."""
+    """What is in a node that a job has put there, which makes itself known to it, or has left."""
+    if node.is_left:
+        return Gone()
     from qmpd.block.drivers.mirror_top import CommitTop, MirrorTop
 
     return MirrorTop(below(node)) if node.driver == "mirror_top" else CommitTop(below(node))
@@ -217,7 +219,8 @@ def reopen_all(graph: BlockGraph) -> None:
         for child in node.children.values():
             reopen(child)
         try:
-            node.content = _of_job(node) if node.driver in _OF_JOBS else content_of(node, graph)
+            of_job = node.driver in _OF_JOBS or node.is_left
+            node.content = _of_job(node) if of_job else content_of(node, graph)
         except (Refusal, ImageError, OSError):
             node.content = Gone()
         node.port = Watched(node, graph)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.files import ALL, READ, RESIZE, UNCHANGED, WRITE
+from qmpd.block.files import ALL, GRAPH, READ, RESIZE, UNCHANGED, WRITE
 from qmpd.block.values import group
 from qmpd.common.dictionary_order import in_order
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SECTOR = 512
 NAMELESS = ("mirror_top", "commit_top")
+_OF_JOBS = (*NAMELESS, "copy-on-read", "copy-before-write", "backup-top")
 """Filters that go by the name of what they are on."""
 
 
@@ -69,6 +70,8 @@ class BlockNode:
     recorded_backing: str = ""
     # Whether what is behind it was there when its limits were last looked at.
     minds_backing: bool = True
+    # Whether it does more with what is below it than its users ask for (`qmpd.block.permissions`).
+    demands: bool = False
     highest: int = 0
     threshold: int = 0
     # Whether what is read from behind it is written into it.
@@ -92,6 +95,11 @@ class BlockNode:
         if self.driver != "quorum":
             self.children.pop(role, None)
         self.children[role] = node
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is a filter that has nothing to pass on any more, and is there for a job that is over."""
+        return bool(self.driver in _OF_JOBS and DRIVERS[self.driver].first not in self.children)
 
     @property
     def called(self) -> str:
@@ -242,6 +250,8 @@ class Drive:
     number: int = field(default_factory=lambda: next(_numbers))
     # What it lets others do, where that is not what devices do.
     allowed: int | None = None
+    # What it does itself, where that is not what devices do.
+    doing: int | None = None
     # Whether the medium before was read-only, which the next one then is too; None where there was none.
     was_read_only: bool | None = None
     # What becomes of errors, and what became of the last one: `ok`, `failed`, `nospace`.
@@ -281,6 +291,8 @@ class Drive:
     @property
     def does(self) -> int:
         """What it does with its node (`qmpd.block.files.READ` and its like)."""
+        if self.doing is not None:
+            return self.doing & ALL
         if (self._waits and not self.works) or self.only_holds:
             return 0
         if self.device is None and not self.label and not self.works:
@@ -290,10 +302,16 @@ class Drive:
         return (READ if self.reads else 0) | (WRITE if self.writes else 0)
 
     @property
+    def changes_graph(self) -> tuple[bool, bool]:
+        """Whether it changes the graph, where releases know of that, and whether it lets others."""
+        shares = self.allowed is None or self.allowed == ALL or bool(self.allowed & GRAPH)
+        return bool((self.doing or 0) & GRAPH), shares
+
+    @property
     def allows(self) -> int:
         """What it lets others do."""
         if self.allowed is not None:
-            return self.allowed
+            return self.allowed & ALL
         if self._waits or self.is_open or (self.device is None and not self.label):
             return ALL
         return READ | UNCHANGED | RESIZE | (WRITE if self.shares else 0)

@@ -16,6 +16,7 @@ from qmpd.block.images.errors import ImageError
 from qmpd.block.making import MADE, content_of
 from qmpd.block.nodes import BlockNode
 from qmpd.block.permissions import check_child
+from qmpd.block.placing import note_demands
 from qmpd.block.room import have_room
 from qmpd.block.transactions import refusal_of
 from qmpd.block.watching import Watched
@@ -283,7 +284,9 @@ class Opener:
         name = options.get("node-name")
         if name is not None:
             self._graph.check_name(name)
-        return apply_common(BlockNode(name or "", driver, owned=owned, inactive=self._graph.inactive), options)
+        node = BlockNode(name or "", driver, owned=owned, inactive=self._graph.inactive)
+        note_demands(self._graph, node)
+        return apply_common(node, options)
 
     def _probed(self, options: Options) -> dict[str, Any]:
         """Options that tell no driver, with the format that what is below them has.

@@ -80,7 +80,9 @@ def _passed_on(parent: BlockNode, name: str, known: Known | None) -> tuple[int, 
     if role is Role.BACKING:
         return does & READ, READ | UNCHANGED | (WRITE | RESIZE if shares & WRITE else 0)
     if role is Role.COMMITTED:
-        return does & READ, ALL
+        return 0, ALL
+    if role is Role.COPIED_DOWN:
+        return does & ~READ, shares | UNCHANGED | WRITE
     if role is Role.MIRRORED:
         return does & WRITE, ALL
     if role is Role.ASKED:
@@ -95,13 +97,15 @@ def _passed_on(parent: BlockNode, name: str, known: Known | None) -> tuple[int, 
         return does | READ | (0 if parent.read_only else WRITE | RESIZE), (shares | UNCHANGED) & ~(WRITE | RESIZE)
     if role in (Role.DATA, Role.ENCRYPTED):
         does |= READ if role is Role.ENCRYPTED else 0
-        return does | (RESIZE if does & WRITE else 0), (shares | UNCHANGED) & ~(RESIZE if does & WRITE else 0)
+        grows = does & WRITE and (parent.driver != "raw" or parent.demands)
+        return does | (RESIZE if grows else 0), (shares | UNCHANGED) & ~RESIZE
     if role is Role.COPIED:
         return does if parent.inactive else does | UNCHANGED, shares | UNCHANGED
     if role is Role.VOTER:
         return does, READ | UNCHANGED
     if role is Role.WATCHED and (parent.drives or parent.parents):
-        return does | (READ if does & WRITE else 0), (shares | UNCHANGED) & ~(WRITE | RESIZE)
+        reads = parent.demands or does & WRITE
+        return does | (READ if reads else 0), (shares | UNCHANGED) & ~(WRITE | RESIZE)
     return does, shares | UNCHANGED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qmpd.block.content import Gone
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.nodes import BlockNode
 from qmpd.block.permissions import check_child, refresh
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 # Drivers whose filters QEMU opens as other nodes are opened, and tells where it cannot (`bdrv_insert_node`).
 _INSERTED = ("copy-before-write", "copy-on-read")
+
+
+def note_demands(graph: BlockGraph, node: BlockNode) -> None:
+    """Note at a new node what it does with the one below it, whatever its users do."""
+    node.demands = node.driver in graph.demanding
 
 
 def replace(graph: BlockGraph, old: BlockNode, new: BlockNode) -> None:
@@ -94,6 +100,7 @@ def put_on(
             refresh([above])
         except Refusal:
             _unmake(graph, above, node)
+            graph.changed_as(f"{driver}-undone")
             raise
     except Refusal as refusal:
         raise Refusal("filter-not-created", why=refusal) from None
@@ -115,6 +122,7 @@ def _made(
             graph.changed()
             raise
     above = BlockNode(name or graph.new_name(), driver, options=options or {}, implicit=not name)
+    note_demands(graph, above)
     above.read_only = node.read_only or driver == "commit_top"
     # Where it may be, what passes on what is asked for is another machine's, too.
     above.inactive = node.inactive and driver not in _INSERTED and not graph.inactive_children_refused
@@ -133,6 +141,8 @@ def _made(
 def _unmake(graph: BlockGraph, above: BlockNode, node: BlockNode) -> None:
     node.parents.remove(above)
     del graph.nodes[above.name]
+    if above.content is not None:
+        above.content.close()
 
 
 def _put_on(graph: BlockGraph, above: BlockNode, node: BlockNode) -> BlockNode:
@@ -145,10 +155,22 @@ def _put_on(graph: BlockGraph, above: BlockNode, node: BlockNode) -> BlockNode:
     return above
 
 
-def take_out(graph: BlockGraph, above: BlockNode, node: BlockNode) -> None:
-    """Take a filter out from above a node, whose users use that again."""
+def take_out(graph: BlockGraph, above: BlockNode, node: BlockNode, *, keeps: bool = True) -> None:
+    """Take a filter out from above a node, whose users use that again.
+
+    Where somebody still holds the filter it `keeps` that node, or has nothing to pass on any more.
+    """
+    if not keeps:
+        for role in [role for role, child in above.children.items() if child is node]:
+            del above.children[role]
+            node.parents.remove(above)
+        if above.drives and above.content is not None:
+            above.content.close()
+            above.content = Gone()
     replace(graph, above, node)
     graph.release(above)
+    if not keeps:
+        graph.release(node)
 
 
 def exchange(graph: BlockGraph, drive: Drive, node: BlockNode) -> None:

@@ -198,6 +198,8 @@ class Behaviour:
     mirror_tells_sizes: bool = True
     mirror_tells_synced: bool = True
     mirror_reads_source: bool = True
+    stream_filter_keeps_child: bool = True
+    node_demands: str = 'copy-before-write'
     mirror_fails_early: bool = True
     job_uses_node: bool = False
     job_create_waits: bool = True

@@ -180,6 +180,17 @@ SHORT: dict[str, list[Step]] = {
         ("block-job-resume", {"device": "j"}),
         ("query-block-jobs", {}),
     ],
+    "what is told as a job comes to its end, or to none, beside another": [
+        ("blockdev-backup", {"job-id": "k", "device": "t", "target": "z", "sync": "none"}),
+        ("block-stream", {"job-id": "j", "device": "top", "base-node": "mid", "auto-dismiss": False}),
+        ("blockdev-backup", {"job-id": "i", "device": "e", "target": "base", "sync": "full", "speed": 1}),
+        ("x-debug-query-block-graph", {}),
+        ("job-dismiss", {"id": "j"}),
+        ("blockdev-backup", {"job-id": "i", "device": "e", "target": "q", "sync": "full", "auto-dismiss": False}),
+        ("human-monitor-command", {"command-line": "commit all"}),
+        ("job-dismiss", {"id": "i"}),
+        ("query-named-block-nodes", {"flat": True}),
+    ],
     "disks made smaller, and overlays of overlays": [
         ("block_resize", {"node-name": "q", "size": 0}),
         ("blockdev-snapshot-sync", {"node-name": "top", "snapshot-file": "@DIR@/n.qed", "snapshot-node-name": "n",
@@ -210,7 +221,8 @@ def test_snapshots_of_all_disks_beside_jobs(images: Path) -> None:
 
     def beside(job: Step) -> Scenario:
         steps = [job, ("human-monitor-command", {"command-line": "savevm t"}),
-                 ("query-named-block-nodes", {"flat": True})]  # fmt: skip
+                 ("query-named-block-nodes", {"flat": True}), ("x-debug-query-block-graph", {}),
+                 ("block-job-cancel", {"device": "k", "force": True}), ("x-debug-query-block-graph", {})]  # fmt: skip
         return scenario._replace(options=options, steps=steps)
 
     # Each release is asked about two of the jobs.
@@ -249,6 +261,10 @@ GRAPH: dict[str, list[Step]] = {
         *_human("info blockstats", "qemu-io -d vd0 \"flush\"", "qemu-io -d vd0/virtio-backend \"flush\"",
                 "qemu-io dr1 \"map\"", "qemu-io dr1 \"truncate 1M\"", "qemu-io dr1 \"flush\"",
                 "qemu-io mid \"truncate 8M\"", "info block -v", "info block -n -v top", "block_resize dr0 5"),
+        ("blockdev-add", {"driver": "raw", "node-name": "a", "size": 512, "file": {"driver": "null-co", "size": 512}}),
+        ("blockdev-add", {"driver": "blkverify", "node-name": "b", "test": "z", "raw": "z"}),
+        ("blockdev-add", {"driver": "copy-before-write", "node-name": "c", "target": "z", "file": "a"}),
+        ("device_add", {"driver": "virtio-blk-pci", "drive": "c", "share-rw": True}),
         ("x-debug-query-block-graph", {}),
     ],
     "what options may be, and when they are looked at": [

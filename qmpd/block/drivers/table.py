@@ -6,6 +6,8 @@ import enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from qmpd.block.values import number
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,6 +18,7 @@ class Role(enum.Enum):
     FILTERED = "what is passed through"
     MIRRORED = "what is passed through, and only written there"
     COMMITTED = "what is passed through, and written by the job that put this there"
+    COPIED_DOWN = "what is passed through, and written into what is behind it by the job that put this there"
     WATCHED = "what is passed through, and read before it is written"
     DATA = "where a format has the guest's bytes"
     ENCRYPTED = "where a volume has the guest's bytes, encrypted"
@@ -83,7 +86,7 @@ DRIVERS: dict[str, Driver] = {
          "opt-discard", "max-discard"),
         is_protocol=True, is_filter=True, grows=True,
     ),
-    "blkverify": Driver({"raw": Role.FILTERED, "test": Role.FILTERED}, "test", is_protocol=True, is_filter=True),
+    "blkverify": Driver({"raw": Role.FILTERED, "test": Role.DATA}, "test", is_protocol=True, is_filter=True),
     "blklogwrites": Driver(
         {"file": Role.FILTERED, "log": Role.METADATA}, strong=("log-sector-size", "log-append"), is_filter=True,
     ),
@@ -107,9 +110,9 @@ def role_of(driver: str, options: Mapping[str, object], name: str) -> Role:
     if driver == "quorum":
         return Role.VOTER
     if driver == "mirror_top" and options.get("commits"):
-        return Role.COMMITTED
+        return Role.COPIED_DOWN
     if driver == "mirror_top" and options.get("writes-only"):
         return Role.MIRRORED
-    if driver == "raw" and ("offset" in options or "size" in options):
+    if driver == "raw" and (number(options.get("offset", 0)) or "size" in options):
         return Role.DATA
     return DRIVERS[driver].children.get(name, Role.FILTERED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.content import number_of
-from qmpd.block.files import ALL, RESIZE
+from qmpd.block.files import ALL, GRAPH, RESIZE
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob
 from qmpd.block.jobs.mirror import Mirror
@@ -59,11 +59,11 @@ class ActiveCommit(Mirror):
 
     def lets_others(self) -> int:
         """All but to resize it: the base is part of the chain."""
-        return ALL & ~RESIZE
+        return GRAPH | ALL & ~RESIZE
 
     def options_of_filter(self, jobs: Home) -> dict[str, Any]:
         """Its node lets others write what is below."""
-        return {"commits": True}
+        return {"commits": True} if jobs.behaviour.mirror_reads_source else {"writes-only": True}
 
     def adjust_target(self) -> Steps:
         """A base that is shorter becomes as large as the image."""

@@ -15,7 +15,7 @@ from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.content import number_of
 from qmpd.block.copying import Copied, image_of
 from qmpd.block.drivers.saving import CopyBeforeWrite
-from qmpd.block.files import ALL, RESIZE
+from qmpd.block.files import ALL, RESIZE, WRITE
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions, job_user
 from qmpd.block.jobs.steps import JobFailure, Sleep, Work
 from qmpd.block.nodes import Drive
@@ -90,7 +90,6 @@ class Backup(BlockJob):
         "_place",
         "_source",
         "_target",
-        "_user",
     )
 
     def __init__(self, jobs: Home, options: BackupOptions, source: BlockNode, target: BlockNode) -> None:
@@ -101,7 +100,6 @@ class Backup(BlockJob):
         self._options = options
         self._source, self._target = source, target
         self._filter: BlockNode | None = None
-        self._user: Drive | None = None
         self._place = 0
         self._keeps = jobs.behaviour.backup_keeps_nodes
         self._kept: Drive | None = None
@@ -116,14 +114,11 @@ class Backup(BlockJob):
             if source.virtual_size != target.virtual_size:
                 raise Refusal("backup-sizes")
             self._filter = self._put_filter(jobs)
+            self._filter.frozen += 1
             self._copier = cast("CopyBeforeWrite", self._filter.content).copier
             if options.chunk and options.chunk < self._copier.cluster:
                 raise Refusal("backup-chunk-small", chunk=options.chunk, cluster=self._copier.cluster)
-            if jobs.behaviour.job_uses_node:
-                self._use_filter(jobs)
-            super().__init__(jobs, options, self._filter)
-            if self._user is None:
-                self._use_filter_late(jobs)
+            super().__init__(jobs, options, self._filter, self._filter)
         except Refusal:
             self._let_go(jobs)
             raise
@@ -132,6 +127,11 @@ class Backup(BlockJob):
         self.paths = [("read", source), ("write", target)]
         self._copier.compress = options.compress
         self._copier.discards_source = options.discard_source
+        try:
+            self.hold(target, "target")
+        except Refusal:
+            self.give_up()
+            raise
         self._is_created = True
 
     def cancels(self, *, force: bool) -> bool:
@@ -162,26 +162,6 @@ class Backup(BlockJob):
             target.parents[:] = [each for each in target.parents if each.name in graph.nodes]
             raise
 
-    def _use_filter(self, jobs: Home) -> None:
-        """Use the filter, so that nobody writes below it.
-
-        :raise Refusal: somebody does.
-        """
-        user = Drive("", node=self._filter, stays=True, is_job=not jobs.behaviour.job_uses_node)
-        jobs.graph.use(user)
-        self._user = user
-
-    def _use_filter_late(self, jobs: Home) -> None:
-        """The same, for a job that is there by then.
-
-        :raise Refusal: somebody writes below; the job is gone.
-        """
-        try:
-            self._use_filter(jobs)
-        except Refusal:
-            self.give_up()
-            raise
-
     def blocks(self, node: BlockNode) -> bool:
         """Nobody else may change its own node either."""
         return node is self._filter or super().blocks(node)
@@ -192,15 +172,15 @@ class Backup(BlockJob):
 
     def _let_go(self, jobs: Home) -> None:
         """Take the filter out, and let the bitmap be used again."""
-        if self._user is not None:
-            user, self._user = self._user, None
-            if user.node is not None:
-                user.node.drives.remove(user)
-                user.node = None
         if self._filter is not None:
             above, self._filter = self._filter, None
+            above.frozen -= 1
             # Something may have been put between the two meanwhile.
-            take_out(jobs.graph, above, above.children["file"])
+            below = above.children["file"]
+            if self._keeps and self._use is not None:
+                # Its user is as any other.
+                self._use.stays = False
+            take_out(jobs.graph, above, below, keeps=False)
         if self._is_created and not (self._keeps and self.is_started):
             self.nodes.clear()
         bitmap = self._options.bitmap
@@ -391,9 +371,11 @@ class Backup(BlockJob):
             self._note()
         if self._keeps and self.is_started:
             # The filter is out of the way, but still has it.
-            self._kept = job_user(self._target, ALL & ~RESIZE, reads=False, writes=True)
+            self._kept = job_user(self._target, WRITE, ALL & ~RESIZE)
             self._kept.is_job = True
             self._target.drives.append(self._kept)
+        if not self._keeps:
+            self.let_go_holds()
         self._let_go(self.jobs)
         super().clean()
 

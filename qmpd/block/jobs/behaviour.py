@@ -53,6 +53,10 @@ class JobBehaviour(Protocol):
         """A stream puts a copy-on-read node on top of its image."""
 
     @property
+    def stream_filter_keeps_child(self) -> bool:
+        """The node of a stream that is over has the image below it until the job is dismissed."""
+
+    @property
     def mirror_watches_source(self) -> bool:
         """A mirror sees what is written straight to its source, below its own node."""
 

@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qmpd.block.files import ALL, RESIZE
+from qmpd.block.files import ALL
 from qmpd.block.jobs.drains import Drains, drains_of
 from qmpd.block.jobs.job import Job
 from qmpd.block.jobs.rate import RateLimit
@@ -34,9 +34,12 @@ class BlockOptions(Options):
     speed: int = 0
 
 
-def job_user(node: BlockNode | None, allowed: int, *, reads: bool = True, writes: bool = False) -> Drive:
-    """What a job has of a node that it reads, or may write: QEMU's BlockBackend without a device or a name."""
-    return Drive("", node=node, stays=True, allowed=allowed, reads=reads, writes=writes, works=True)
+def job_user(node: BlockNode | None, does: int, allowed: int) -> Drive:
+    """What a job has of a node that it reads, or may write: QEMU's BlockBackend without a device or a name.
+
+    `does` and `allowed` are what it does with the node, and lets others do (`qmpd.block.files`).
+    """
+    return Drive("", node=node, stays=True, doing=does, allowed=allowed, works=True)
 
 
 class BlockJob(Job):
@@ -48,10 +51,12 @@ class BlockJob(Job):
     GOES_ON: ClassVar[bool] = True
     __slots__ = ("_delay", "_frozen", "_held", "_is_begun", "_use", "io_status", "limit", "nodes", "paths", "speed")
 
-    def __init__(self, jobs: Home, options: BlockOptions, node: BlockNode) -> None:
-        """It is created, on a node.
+    def __init__(
+        self, jobs: Home, options: BlockOptions, node: BlockNode, main: BlockNode, does: int = 0, allowed: int = ALL
+    ) -> None:  # fmt: skip
+        """It is created, on a node; `main` is that, or what it has put there, and what it `does` there and lets others.
 
-        :raise Refusal: there cannot be a job of this name, or it cannot have this speed.
+        :raise Refusal: there cannot be a job of this name, it cannot have this speed, or others exclude what it does.
         """
         self._drain_before(jobs)
         self.nodes: list[BlockNode] = []
@@ -61,9 +66,16 @@ class BlockJob(Job):
         # Whether its work has begun.
         self._is_begun = False
         self._held: list[Drive] = []
+        # In some releases a user of its own does what is to be done at its main node.
+        self._use: Drive | None = None
+        if jobs.behaviour.job_uses_node:
+            use = self._use = job_user(main, does, allowed)
+            jobs.graph.use(use)
+            does, allowed = 0, ALL
         try:
             super().__init__(jobs, options)
         except Refusal:
+            self._leave_main(jobs)
             jobs.drain_all(min(self._drains(jobs).before, int(jobs.behaviour.job_created_in_drain)))
             jobs.changed_as(self.DRAINS + "-undone")
             raise
@@ -72,9 +84,9 @@ class BlockJob(Job):
         self.speed = 0
         # For how long it has to sleep for its limit.
         self._delay = 0
-        self._use: Drive | None = None
         self.add_node(node)
         try:
+            self.hold(main, "main node", does, allowed)
             self.set_speed(options.speed)
         except Refusal:
             self.give_up()
@@ -106,8 +118,8 @@ class BlockJob(Job):
         """Nobody can ask for it any more: until now it was a user of its node."""
         if self.is_started:
             self.jobs.drain_all(self._drains(self.jobs).gone)
-        if self._use is not None and self._use.node is not None:
-            self.jobs.graph.empty(self._use)
+        self.let_go_holds()
+        self._leave_main(self.jobs)
 
     def add_node(self, node: BlockNode) -> None:
         """It works on this node, too."""
@@ -120,36 +132,48 @@ class BlockJob(Job):
             node.frozen += 1
             self._frozen.append(node)
 
-    def hold(self, node: BlockNode, role: str) -> None:
-        """Let nobody resize a node that it works on, which is its `role`; it reads and writes elsewhere."""
-        self._held.append(self.held(node, role, ALL & ~RESIZE))
+    # Holds: what its nodes are to it, and what it does with them and lets others do (`block_job_add_bdrv`)
 
-    def held(self, node: BlockNode, role: str, allowed: int) -> Drive:
-        """What lets others do no more with a node, which is its `role`."""
+    @property
+    def holds(self) -> list[Drive]:
+        """Its holds on nodes, the newest last."""
+        return list(self._held)
+
+    def hold(self, node: BlockNode, role: str, does: int = 0, allowed: int = ALL) -> None:
+        """Hold a node, which is its `role`.
+
+        :raise Refusal: others exclude what it does, or do what it does not allow.
+        """
         label = f"{self.KIND} job '{self.identifier}'"
-        found = Drive("", label=label, stays=True, allowed=allowed, node=node, role=role, is_job=True, only_holds=True)
-        node.drives.append(found)
-        return found
+        held = Drive("", label=label, stays=True, doing=does, allowed=allowed, role=role, is_job=True)
+        self.take(held, node)
+        self._held.append(held)
+
+    def take(self, user: Drive, node: BlockNode) -> None:
+        """Have a user of its own at a node.
+
+        :raise Refusal: others exclude that.
+        """
+        user.node = node
+        try:
+            self.jobs.graph.use(user)
+        except Refusal:
+            user.node = None
+            raise
+
+    def _leave_main(self, jobs: Home) -> None:
+        if self._use is not None and self._use.node is not None:
+            jobs.graph.empty(self._use)
 
     def let_go_holds(self) -> None:
         """Let others do with its nodes what they like."""
         while self._held:
             held = self._held.pop()
             if held.node is not None:
-                held.node.drives.remove(held)
-                held.node = None
-
-    def use(self, node: BlockNode, role: str = "") -> None:
-        """Be a user of its node, in the releases whose jobs are; in others hold it as its `role`, where it has one."""
-        if self.jobs.behaviour.job_uses_node:
-            self._use = job_user(node, ALL & ~RESIZE if role else ALL)
-            node.drives.append(self._use)
-        elif role:
-            self.hold(node, role)
+                self.jobs.graph.empty(held)
 
     def clean(self) -> None:
         """It is over: let go of its node."""
-        self.let_go_holds()
         frozen, self._frozen = self._frozen, []
         for node in frozen:
             node.frozen -= 1

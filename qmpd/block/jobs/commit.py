@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from qmpd.block.content import number_of
+from qmpd.block.description import filename_of
 from qmpd.block.drivers.mirror_top import CommitTop
-from qmpd.block.files import ALL
+from qmpd.block.files import ALL, GRAPH, READ, UNCHANGED, WRITE
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
-from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.jobs.block_job import BlockJob, BlockOptions, job_user
 from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.nodes import Drive, below
@@ -69,8 +70,7 @@ class Commit(BlockJob):
         self._filter: BlockNode | None = None
         # What it has of the two that it reads and writes.
         self._users: list[Drive] = []
-        super().__init__(jobs, options, active)
-        self.use(active)
+        super().__init__(jobs, options, active, active)
         try:
             self._make_writable(base)
             if base.inactive and not jobs.graph.inactive_children_refused:
@@ -78,6 +78,8 @@ class Commit(BlockJob):
             self._filter = put_on(
                 jobs.graph, top, "commit_top", "backing", lambda above: CommitTop(below(above)), options.filter_name
             )
+            self._filter.frozen += 1
+            self._hold()
         except Refusal:
             self.give_up()
             raise
@@ -87,9 +89,21 @@ class Commit(BlockJob):
             self.add_node(each)
             if each is base:
                 break
-        for each in (base, top):
-            user = Drive("", stays=True, allowed=ALL, only_holds=True, node=each)
-            each.drives.append(user)
+
+    def _hold(self) -> None:
+        """Let nobody change what is copied meanwhile.
+
+        :raise Refusal: others do, or exclude what it does.
+        """
+        last = chain.images(self._top, self._base)[-1]
+        on_base = chain.filters_behind(last)
+        for each in chain.chain(self._top, self._base):
+            # What images have is not what it was, once the base is written.
+            self.hold(each, "intermediate node", allowed=WRITE | UNCHANGED | (READ if each in on_base else 0))
+        self.hold(self._base, "base")
+        for node, does, allowed in ((self._base, READ | WRITE, READ | UNCHANGED | GRAPH), (self._top, 0, ALL)):
+            user = job_user(None, does, allowed)
+            self.take(user, node)
             self._users.append(user)
 
     def _make_writable(self, node: BlockNode) -> None:
@@ -128,10 +142,10 @@ class Commit(BlockJob):
     def prepare(self) -> None:
         """The images that were copied are not behind the one in front any more."""
         graph, base, overlay = self.jobs.graph, self._base, self._overlay
-        self._drop_filter()
+        above = self._let_go()
         name = self._options.backing_file
         if name is None:
-            name = base.exact_name
+            name = filename_of(base)
         if overlay.driver in ("qcow2", "qed"):
             self._make_writable(overlay)
             away(lambda: write_backing(overlay, name, base.driver))
@@ -139,9 +153,9 @@ class Commit(BlockJob):
         if graph.is_described_within(base, old):
             # Whose options have described what is gone describe what stays.
             base.described_by = old.described_by
-        replace(graph, old, base)
+        replace(graph, old if above is None else above, base)
         overlay.backing_as_recorded = self._options.backing_file is None
-        graph.release(old)
+        graph.release(old if above is None else above)
         self._restore()
 
     def _restore(self) -> None:
@@ -150,18 +164,26 @@ class Commit(BlockJob):
                 reopen(self.jobs.graph, [(node, {"read-only": True})], keep=True)
         self._read_only.clear()
 
-    def _drop_filter(self) -> None:
+    def _let_go(self) -> BlockNode | None:
+        """Use none of the nodes any more; the filter, which somebody has to take out."""
         users, self._users = self._users, []
         for user in users:
             if user.node is not None:
                 user.node.drives.remove(user)
-        if self._filter is not None:
-            above, self._filter = self._filter, None
+        above, self._filter = self._filter, None
+        if above is not None:
+            above.frozen -= 1
+        return above
+
+    def _drop_filter(self) -> None:
+        above = self._let_go()
+        if above is not None:
             take_out(self.jobs.graph, above, above.children["backing"])
 
     def abort(self) -> None:
         """The images stay where they are."""
         super().abort()
+        self.let_go_holds()
         self.jobs.changed_as("commit-abort")
 
     def clean(self) -> None:

@@ -14,7 +14,7 @@ from qmpd.block.bitmaps.rules import release
 from qmpd.block.content import Gone, number_of
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.mirror_top import MirrorTop
-from qmpd.block.files import ALL, UNCHANGED
+from qmpd.block.files import ALL, GRAPH, READ, UNCHANGED, WRITE
 from qmpd.block.images.errors import ImageError
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, job_user
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
 _SMALLEST_GRANULARITY, _LARGEST_GRANULARITY = 512, 64 << 20
 _DEFAULT_GRANULARITIES = 4096, 65536
+# What others may do with the source meanwhile.
+_SHARED = READ | UNCHANGED | WRITE
+
+
 def check_granularity(granularity: int) -> None:
     """Refuse a granularity that is none.
 
@@ -65,8 +69,8 @@ class Mirror(BlockJob):
     DRAINS: ClassVar[str] = "mirror"
 
     __slots__ = (
-        "_completing", "_content", "_copies_at_once", "_copy", "_dirty", "_drain", "_filter", "_flushed", "_kept",
-        "_options", "_reader", "_replaced", "_size", "_source", "_synced", "_target", "_user",
+        "_completing", "_content", "_copies_at_once", "_copy", "_dirty", "_drain", "_filter", "_flushed",
+        "_options", "_replaced", "_size", "_source", "_synced", "_target", "_user",
     )  # fmt: skip
 
     def __init__(self, jobs: Home, options: MirrorOptions, node: BlockNode) -> None:
@@ -95,20 +99,17 @@ class Mirror(BlockJob):
         self._copies_at_once = False
         self._replaced: BlockNode | None = None
         self._drain: Any = None
-        # What keeps the filter there, and what is below it, until the job is gone.
-        self._kept: Drive | None = None
         self._filter: BlockNode | None = put_on(
             jobs.graph, node, "mirror_top", "backing", lambda above: MirrorTop(below(above)), options.filter_name,
             self.options_of_filter(jobs),
         )  # fmt: skip
+        self._filter.frozen += 1
         content = self._filter.content
         assert isinstance(content, MirrorTop)
         self._content = content
-        label = f"{self.KIND} job '{options.identifier}'"
-        self._reader = Drive("", label=label, stays=True, allowed=ALL, is_job=not jobs.behaviour.job_uses_node)
-        self._user = job_user(None, self.lets_others(), reads=False, writes=True)
+        self._user = Drive("", stays=True)
         try:
-            super().__init__(jobs, options, node)
+            super().__init__(jobs, options, node, self._filter, READ, _SHARED | GRAPH)
         except Refusal:
             self._drop_filter()
             raise
@@ -130,16 +131,17 @@ class Mirror(BlockJob):
             self.add_node(each)
         above = self._filter
         assert above is not None
-        self._reader.node, self._user.node = above, self._target
-        above.drives.append(self._reader)
-        self._target.drives.append(self._user)
         try:
-            refresh([above, self._target])
+            self._user = job_user(None, WRITE, self.lets_others())
+            self.take(self._user, self._target)
+            self.hold(self._source, "source", allowed=_SHARED)
+            self.hold(self._target, "target")
+            for each in self._between():
+                self.hold(each, "intermediate node", allowed=WRITE | UNCHANGED)
         except Refusal:
             self.give_up()
             raise
         self._content.copier = self
-        self.hold(self._source, "source")
         if not self.jobs.behaviour.mirror_watches_source:
             above.bitmaps.insert(0, self._dirty)
             return
@@ -326,12 +328,6 @@ class Mirror(BlockJob):
 
     # Its end
 
-    def gone(self) -> None:
-        """Nobody can ask for it any more, and so nothing is kept."""
-        super().gone()
-        if self._kept is not None:
-            self.jobs.graph.empty(self._kept)
-
     def complete(self) -> None:
         """Switch over to the target.
 
@@ -408,20 +404,20 @@ class Mirror(BlockJob):
                 release(node, self._dirty)
         if self._touched in self._source.watchers:
             self._source.watchers.remove(self._touched)
-        for user in (self._user, self._reader):
-            node, user.node = user.node, None
-            if node is not None:
-                node.drives.remove(user)
+        node, self._user.node = self._user.node, None
+        if node is not None:
+            node.drives.remove(self._user)
         self.nodes.clear()
 
     def _drop_filter(self, *, keep: bool = False) -> None:
         if self._filter is None:
             return
         above, self._filter = self._filter, None
+        above.frozen -= 1
         if keep:
             above.options = {}
-            self._kept = job_user(above, ALL, reads=False)
-            above.drives.append(self._kept)
+            if self._use is not None:
+                self._use.doing, self._use.allowed = 0, ALL
         take_out(self.jobs.graph, above, above.children["backing"])
 
     def clean(self) -> None:

@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from qmpd.block.content import number_of
+from qmpd.block.description import filename_of
 from qmpd.block.drivers.filters import CopyOnRead
-from qmpd.block.files import ALL, READ, UNCHANGED
+from qmpd.block.files import GRAPH, READ, UNCHANGED, WRITE
 from qmpd.block.jobs import chain
-from qmpd.block.jobs.block_job import BlockJob, BlockOptions
+from qmpd.block.jobs.block_job import BlockJob, BlockOptions, job_user
 from qmpd.block.jobs.chunk import Chunk, length_of
 from qmpd.block.jobs.steps import JobFailure, Work
-from qmpd.block.nodes import Drive
 from qmpd.block.pausing import away
 from qmpd.block.placing import put_on, take_out
 from qmpd.block.recorded import write_backing
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CHUNK = 512 << 10
 """So many bytes are looked at, and copied, at once."""
 _ZEROS = bytes(CHUNK)
+# What others may do with the images that it copies from.
+_KEPT = READ | UNCHANGED
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Stream(BlockJob):
     KIND: ClassVar[str] = "stream"
     DRAINS: ClassVar[str] = "stream"
 
-    __slots__ = ("_between", "_filter", "_image", "_met", "_options", "_user", "_was_read_only")
+    __slots__ = ("_filter", "_image", "_met", "_options", "_user", "_was_read_only")
 
     def __init__(self, jobs: Home, options: StreamOptions, node: BlockNode) -> None:
         """It is created.
@@ -59,12 +61,11 @@ class Stream(BlockJob):
         :raise Refusal: it cannot be.
         """
         self._options = options
-        self._between: list[Drive] = []
         # The first error that has not stopped it.
         self._met = 0
         self._image = chain.unfiltered(node)
         self._filter: BlockNode | None = None
-        self._user = Drive("", stays=True, allowed=ALL)
+        self._user = job_user(None, READ, _KEPT | WRITE)
         graph = jobs.graph
         if node.inactive and not jobs.behaviour.stream_has_filter:
             raise Refusal("inactive-permission", permissions="write unchanged")
@@ -77,21 +78,32 @@ class Stream(BlockJob):
                 graph, node, "copy-on-read", "file", lambda above: CopyOnRead(above, graph), options.filter_name, given
             )
             self._filter.frozen += 1
-            self._user.node = self._filter
-            self._filter.drives.append(self._user)
         try:
-            super().__init__(jobs, options, node)
+            if self._filter is None:
+                super().__init__(jobs, options, node, node, READ | UNCHANGED | GRAPH, _KEPT | WRITE)
+            else:
+                super().__init__(jobs, options, node, self._filter)
         except Refusal:
             self._drop_filter()
             self._restore()
             raise
-        self.use(node, "active node")
         for each in self._copied():
             self.add_node(each)
-        # Nobody writes there before the job is dismissed.
-        self._between += [self.held(each, "intermediate node", READ | UNCHANGED) for each in self._copied()]
+        try:
+            self._hold(node)
+        except Refusal:
+            self.give_up()
+            raise
         self.paths = [("write", self._image), *(("read", each) for each in self._copied())]
         self.freeze([self._image, *self._copied()][:-1])
+
+    def _hold(self, node: BlockNode) -> None:
+        """Let nobody change its nodes before the job is dismissed."""
+        if self._filter is not None:
+            self.take(self._user, self._filter)
+            self.hold(node, "active node", allowed=_KEPT | WRITE)
+        for each in self._copied():
+            self.hold(each, "intermediate node", allowed=_KEPT)
 
     def blocks(self, node: BlockNode) -> bool:
         """Its filter is its own, too."""
@@ -152,7 +164,7 @@ class Stream(BlockJob):
         base = None if below is None else chain.unfiltered(below)
         name = self._options.backing_file
         if base is not None:
-            name = base.exact_name if name is None else name
+            name = filename_of(base) if name is None else name
         content = image.content
         if not image.read_only and content is not None:
             kind = None if base is None else base.driver
@@ -163,18 +175,12 @@ class Stream(BlockJob):
     def _drop_filter(self) -> None:
         if self._filter is not None:
             above, self._filter = self._filter, None
-            above.drives.remove(self._user)
-            self._user.node = None
+            if self._user.node is not None:
+                above.drives.remove(self._user)
+                self._user.node = None
             above.frozen -= 1
-            take_out(self.jobs.graph, above, next(iter(above.children.values())))
-
-    def gone(self) -> None:
-        """Nobody can ask for it any more: the images between may be written again."""
-        super().gone()
-        between, self._between = self._between, []
-        for user in between:
-            if user.node is not None:
-                self.jobs.graph.empty(user)
+            below = next(iter(above.children.values()))
+            take_out(self.jobs.graph, above, below, keeps=self.jobs.behaviour.stream_filter_keeps_child)
 
     def clean(self) -> None:
         """Let go of the image."""

@@ -66,6 +66,11 @@ def blockdev_del(system: System, session: Client, arguments: Arguments) -> objec
 # Queries
 
 
+def _told(graph: BlockGraph) -> list[BlockNode]:
+    """The nodes that queries tell of, in the order in which they came: QEMU ends at one that is left."""
+    return [node for node in graph.nodes.values() if not node.is_left]
+
+
 def _captured(system: System, driver: str) -> dict[str, Any]:
     """What was captured of nodes with this driver, or of those that are most like it."""
     builder = system.inventory.builder
@@ -93,7 +98,8 @@ def _has_unknown_room(node: BlockNode) -> bool:
     driver = DRIVERS[node.driver]
     if driver.is_filter and driver.is_protocol and driver.children:
         return True
-    with_data = (child for name, child in node.children.items() if name != "backing" or driver.is_filter)
+    below = (driver.first,) if driver.is_filter else (name for name in node.children if name != "backing")
+    with_data = (node.children[name] for name in below if name in node.children)
     return any(map(_has_unknown_room, with_data))
 
 
@@ -215,7 +221,7 @@ def query_named_block_nodes(system: System, session: Client, arguments: Argument
     if system.is_bare:
         return []
     flat = bool(arguments.get("flat"))
-    return [_information(system, node, flat=flat) for node in _graph(system).newest_first()]
+    return [_information(system, node, flat=flat) for node in reversed(_told(_graph(system)))]
 
 
 def _facts(system: System, drive: Drive) -> dict[str, Any]:
@@ -287,7 +293,7 @@ def query_blockstats(system: System, session: Client, arguments: Arguments) -> o
         return []
     graph = _graph(system)
     if arguments.get("query-nodes"):
-        return [_node_statistics(system, node, backing=False) for node in graph.nodes.values()]
+        return [_node_statistics(system, node, backing=False) for node in _told(graph)]
     found = []
     for drive in graph.drives:
         if drive.name == "" and not drive.qdev:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.block import iothreads
 from qmpd.block.activation import give_away_all, give_away_one, take_back, take_back_one
 from qmpd.block.drivers.formats import Layered
-from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.drivers.table import DRIVERS, Role
 from qmpd.block.files import ALL, NAMES
+from qmpd.block.jobs.block_job import BlockJob
 from qmpd.block.permissions import cumulative, uses
 from qmpd.block.recorded import write_backing
 from qmpd.block.reopening import reopen
@@ -156,27 +157,42 @@ def x_debug_query_block_graph(system: System, session: Client, arguments: Argume
     numbers: dict[int, int] = {}
     nodes: list[dict[str, Any]] = []
     edges: list[dict[str, Any]] = []
-    always = ["graph-mod"] if system.release.behaviour.graph_permission else []
+    knows = system.release.behaviour.graph_permission
 
     def number(thing: object) -> int:
         return numbers.setdefault(id(thing), len(numbers) + 1)
 
-    def edge(parent: object, child: BlockNode, role: str, does: int, shares: int) -> None:
+    def edge(
+        parent: object, child: BlockNode, role: str, does: int, shares: int, *,
+        changes: tuple[bool, bool] = (False, True),
+    ) -> None:  # fmt: skip
+        own, others = (["graph-mod"] if knows and each else [] for each in changes)
         edges.append({
-            "parent": number(parent), "child": number(child), "name": role, "perm": _names(does),
-            "shared-perm": [*always, *_names(shares)],
+            "parent": number(parent), "child": number(child), "name": role, "perm": [*own, *_names(does)],
+            "shared-perm": [*others, *_names(shares)],
         })
 
-    for drive in graph.drives:
+    users = {*graph.drives, *(drive for node in graph.nodes.values() for drive in node.drives if not drive.is_job)}
+    for drive in sorted(users, key=lambda each: each.number):
         nodes.append({"id": number(drive), "type": "block-backend", "name": drive.name or drive.qdev})
         if drive.node is not None:
-            edge(drive, drive.node, "root", drive.does, drive.allows)
+            edge(drive, drive.node, "root", drive.does, drive.allows, changes=drive.changes_graph)
+    for job in () if system.is_bare else system.jobs:
+        if isinstance(job, BlockJob):
+            nodes.append({"id": number(job), "type": "block-job", "name": job.identifier})
+            for hold in reversed(job.holds):
+                if hold.node is not None:
+                    edge(job, hold.node, hold.role, hold.does, hold.allows, changes=hold.changes_graph)
     for node in graph.nodes.values():
         nodes.append({"id": number(node), "type": "block-driver", "name": node.name})
-        for role, child in reversed(node.children.items()):
-            use = next((each for each in uses(child) if each.kind == "node" and each.name == node.name), None)
+        # One that has its target before it is put on its source has that as the newest.
+        is_late = Role.LATE_TARGET in DRIVERS[node.driver].children.values()
+        for role, child in node.children.items() if is_late else reversed(node.children.items()):
+            called = DRIVERS[node.driver].spelled.get(role, role)
+            own = ("node", node.name, called)
+            use = next((each for each in uses(child) if (each.kind, each.name, each.role) == own), None)
             does, shares = cumulative(child) if use is None else (use.does, use.shares)
-            edge(node, child, role, does, shares)
+            edge(node, child, called, does, shares)
     # QEMU puts each in front of those before.
     return {"nodes": nodes[::-1], "edges": edges[::-1]}
 

@@ -247,6 +247,23 @@ class Refcounts:
                 self.change(cluster, 1, missing)
         self._hint = 0
 
+    def begin_anew(self, place: int, used: int) -> None:
+        """Count from nothing: the table that the header names now, one cluster of zeros, gets one block.
+
+        `place` is the block's cluster; the first clusters, `used` of them, are used once each.
+
+        :raise OSError: the counts cannot be written.
+        """
+        header = self._header
+        self._table = array("Q", bytes(header.cluster_size))
+        self._table[0] = place << header.cluster_bits
+        self._cache.clear()
+        self._unwritten.clear()
+        self._keep(0, Block(bytes(header.cluster_size), header.refcount_order))
+        self._write_entry(0)
+        self.change(0, used, 1)
+        self._hint = 0
+
     # Finding room
 
     def allocate(self, count: int, *, data: bool = False) -> int:
