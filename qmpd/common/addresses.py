@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Any
 
 from qmpd.common.integers import INTEGER_RANGES, from_digits, is_digits
@@ -18,6 +19,7 @@ PATH_LIMIT = 108
 _PARTS = 4
 _OCTET = 8
 _BITS = 32
+_NUMBER = re.compile(r"\s*[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII)
 
 
 def ipv4_of(text: str) -> int:
@@ -44,6 +46,12 @@ def ipv6_of(text: str) -> int:
     :raise ValueError: it is none.
     """
     return int(ipaddress.IPv6Address(text))
+
+
+def port_of(text: str) -> int:
+    """The port that a text begins with, as strtol(3) and htons(3) have it; 0 where there is no number."""
+    match = _NUMBER.match(text)
+    return integer_of(match[0]) & 0xFFFF if match is not None else 0
 
 
 def is_multicast(address: int) -> bool:

@@ -38,6 +38,12 @@ class Computer(Protocol):
         :raise OSError: there is none.
         """
 
+    def check_bindable(self, host: str, port: str, *, datagrams: bool = False) -> None:
+        """See whether a socket can have this IPv4 address; an empty host is any, and the port a number.
+
+        :raise OSError: it cannot.
+        """
+
     def is_folder(self, path: str) -> bool:
         """Whether there is a folder at a path."""
 
@@ -86,6 +92,9 @@ class NoComputer:
     def check_folder(self, path: str) -> None:
         """See `Computer`."""
         raise _missing()
+
+    def check_bindable(self, host: str, port: str, *, datagrams: bool = False) -> None:
+        """See `Computer`; here no socket is ever made."""
 
     def is_folder(self, path: str) -> bool:
         """See `Computer`."""

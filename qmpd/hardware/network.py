@@ -30,9 +30,10 @@ class Netdev:
     """A network backend (`-netdev`): its id, its type and options, and the card that uses it.
 
     `number` tells which came first, of backends and cards; `forwards` are the ports of the host that it forwards.
+    `state` is what is told of its socket, where it has one.
     """
 
-    __slots__ = ("forwards", "identifier", "link", "number", "options", "peer", "type")
+    __slots__ = ("forwards", "identifier", "link", "number", "options", "peer", "state", "type")
 
     def __init__(self, identifier: str, kind: str, options: dict[str, Any], number: int = 0) -> None:
         self.identifier = identifier
@@ -42,6 +43,7 @@ class Netdev:
         self.peer: Device | None = None
         self.link = True
         self.forwards: list[Forward] = []
+        self.state = ""
 
 
 class Card:

@@ -150,6 +150,9 @@ def _socket(values: Values, rules: NetworkRules, context: NetworkContext) -> Non
         _check_group(address)
     if way == "udp":
         _host_and_port(values["localaddr"])
+    if way in ("listen", "udp"):
+        place = values[way if way == "listen" else "localaddr"].partition(":")
+        _check_free(place[0], place[2], context, datagrams=way == "udp")
 
 
 def _check_socket_file(name: str, number: int, rules: NetworkRules, context: NetworkContext) -> None:
@@ -186,6 +189,13 @@ def _checked_address(host: str, port: str) -> int | None:
     return address
 
 
+def _check_free(host: str, port: str, context: NetworkContext, *, datagrams: bool) -> None:
+    try:
+        context.computer.check_bindable(host, port, datagrams=datagrams)
+    except OSError as error:
+        raise Refusal("net-bind", address=host or "0.0.0.0", reason=error.strerror) from None
+
+
 def _check_local(text: str | None) -> None:
     if text is not None:
         try:
@@ -216,6 +226,7 @@ def _datagrams(values: Values, _rules: NetworkRules, context: NetworkContext) ->
         raise Refusal("dgram-types")
     if local["type"] == _INTERNET:
         _checked_address(local["host"], local["port"])
+        _check_free(local["host"], local["port"], context, datagrams=True)
     elif local["type"] == _FILE:
         number = context.asker.descriptor(local["str"])
         try:

@@ -67,6 +67,8 @@ def _card(card: Card) -> str:
 
 
 def _backend(netdev: Netdev) -> str:
+    if netdev.type in ("stream", "dgram") or (netdev.type == "socket" and "fd" not in netdev.options):
+        return f"{netdev.identifier}: index=0,type={netdev.type},{netdev.state}\n"
     if netdev.type != "user":
         raise NotModelled(f"'info network' with backends of type {netdev.type}")
     restricted = netdev.options.get("restrict") in (True, "on", "yes", "true", "y")

@@ -38,6 +38,12 @@ class ThisComputer:
         """See `qmpd.common.computer.Computer`."""
         os.stat(os.path.dirname(path) or ".")
 
+    def check_bindable(self, host: str, port: str, *, datagrams: bool = False) -> None:
+        """See `qmpd.common.computer.Computer`."""
+        from qmpd.server.places import bind_inet
+
+        bind_inet(host, port, datagrams=datagrams).close()
+
     def is_folder(self, path: str) -> bool:
         """See `qmpd.common.computer.Computer`."""
         return os.path.isdir(path)

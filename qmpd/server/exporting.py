@@ -7,11 +7,8 @@ as soon as it does not speak the protocol.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
-import os
 import socket
-import stat
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,12 +17,9 @@ import trio
 from qmpd.block.exports.negotiation import Event, Negotiation
 from qmpd.block.exports.service import Service
 from qmpd.block.exports.transmission import BrokenProtocol, Transmission
-from qmpd.common.addresses import socket_path, vsock_place
-from qmpd.common.integers import from_digits, is_digits
-from qmpd.common.refusals import Refusal, Worded
 from qmpd.server import log
 from qmpd.server.encryption import server_context
-from qmpd.server.listener import Listener, listen_tcp
+from qmpd.server.places import listen_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -56,7 +50,7 @@ class NbdServer:
     def __init__(self, vm: ExportingMachine, address: Mapping[str, Any]) -> None:
         """:raise Refusal: the address cannot be had."""
         self._vm = vm
-        self._listener = _listen(address)
+        self._listener = listen_at(address)
         self._connections: set[_Connection] = set()
         self._left = trio.Event()
         vm.nursery.start_soon(self._accept)
@@ -102,7 +96,7 @@ class FrontEnds:
     def __init__(self, vm: ExportingMachine, address: Mapping[str, Any], name: str) -> None:
         """:raise Refusal: the address cannot be had."""
         self._name = name
-        self._listener = _listen(address)
+        self._listener = listen_at(address)
         vm.nursery.start_soon(self._accept)
 
     def close(self) -> None:
@@ -272,64 +266,3 @@ def _name_of(certificate: Any) -> str:
     subject = certificate.get("subject", ()) if certificate else ()
     pairs = [f"{names.get(key, key)}={value}" for part in subject for key, value in part]
     return ",".join(reversed(pairs))
-
-
-def _listen(address: Mapping[str, Any]) -> Listener:
-    """The socket of an address.
-
-    :raise Refusal: it cannot be had.
-    """
-    kind = address["type"]
-    if kind == "unix":
-        return Listener(socket_path(address), replaces=True)
-    if kind == "inet":
-        return _listen_inet(address)
-    if kind == "fd":
-        return _inherit(int(address["str"]))
-    return _listen_vsock(address)
-
-
-def _listen_inet(address: Mapping[str, Any]) -> Listener:
-    if not is_digits(address.get("port", "")) or "to" not in address:
-        return listen_tcp(address.get("host", ""), address["port"])
-    first = from_digits(address["port"])
-    for port in range(first, from_digits(str(address["to"])) + 1):
-        try:
-            return listen_tcp(address.get("host", ""), str(port))
-        except Worded as error:
-            last = error
-    raise last
-
-
-def _inherit(number: int) -> Listener:
-    try:
-        if not stat.S_ISSOCK(os.fstat(number).st_mode):
-            raise Refusal("descriptor-no-socket", text=str(number))
-    except OSError as error:
-        raise Worded(f"Unable to use file descriptor '{number}': {error.strerror}") from None
-    with socket.socket(fileno=os.dup(number)) as opened:
-        if not opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            try:
-                opened.listen()
-            except OSError as error:
-                os.close(number)
-                raise Worded(f"Failed to listen on fd socket: {error.strerror}") from None
-    return Listener.inherit("", number, None)
-
-
-def _listen_vsock(address: Mapping[str, Any]) -> Listener:
-    place = vsock_place(address)
-    try:
-        opened = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-    except OSError as error:
-        raise Worded(f"Failed to create socket: {error.strerror}") from None
-    try:
-        opened.bind(place)
-        opened.listen()
-    except OSError as error:
-        opened.close()
-        what = "bind" if error.errno != errno.EOPNOTSUPP else "listen on"
-        raise Worded(f"Failed to {what} socket: {error.strerror}") from None
-    return Listener.inherit("", opened.detach(), None)
-
-

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
-from qmpd.common.addresses import is_too_long, socket_name, socket_path, socket_place, unix_address, vsock_place
+from qmpd.common.addresses import socket_path, vsock_place
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.listener import Listener, ListenError
 from qmpd.server.migrating_tls import secured
 from qmpd.server.moving import File, Moving
+from qmpd.server.places import connected, described, socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ class ServedWays:
         found: Channel | str = ""
         with scope:
             try:
-                stream = await secured(trio.SocketStream(await _connected(way.address)), way, server=False)
+                stream = await secured(trio.SocketStream(await connected(way.address)), way, server=False)
                 found = Moving(self._vm, stream, "socket", answers=True, reads=True)
             except Worded as refusal:
                 found = refusal.message
@@ -99,7 +100,7 @@ class ServedWays:
         """:raise Refusal: it is of no use."""
         mode = os.fstat(number).st_mode
         if stat.S_ISSOCK(mode):
-            stream: Any = trio.SocketStream(trio.socket.from_stdlib_socket(_socket_of(number)))
+            stream: Any = trio.SocketStream(trio.socket.from_stdlib_socket(socket_of(number)))
             return Moving(self._vm, stream, called or "socket", answers=True, reads=True)
         if stat.S_ISFIFO(mode):
             stream = trio.lowlevel.FdStream(number)
@@ -188,7 +189,7 @@ class _Listening:
         self._way = way
         self._listeners = listeners
         self._then = then
-        self.addresses = [_described(each.socket) for each in listeners]
+        self.addresses = [described(each.socket.family, each.socket.getsockname()) for each in listeners]
         for each in listeners:
             vm.nursery.start_soon(self._accept, each)
 
@@ -236,21 +237,6 @@ def _is_socket(number: int) -> bool:
         return False
 
 
-def _socket_of(number: int) -> socket.socket:
-    found = socket.socket(fileno=number)
-    found.setblocking(False)
-    return found
-
-
-def _described(listening: socket.socket) -> Mapping[str, Any]:
-    """A socket's own address (QAPI's SocketAddress)."""
-    name = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
-        return {"type": "unix", **unix_address(socket_place(name))}
-    family = "ipv6" if listening.family == socket.AF_INET6 else "ipv4"
-    return {"type": "inet", "host": name[0], "port": str(name[1]), family: True}
-
-
 def _listen(address: Mapping[str, Any]) -> list[Listener]:
     """:raise Refusal: nobody can be waited for there."""
     match address["type"]:
@@ -288,45 +274,3 @@ def _listen_inet(host: str, port: str) -> list[Listener]:
             raise ListenError(f"Failed to {what}: {error.strerror}") from None
         listeners.append(Listener.inherit("", listening.detach(), None))
     return listeners
-
-
-async def _connected(address: Mapping[str, Any]) -> trio.socket.SocketType:
-    """:raise Worded: it cannot be reached."""
-    match address["type"]:
-        case "fd":
-            return trio.socket.from_stdlib_socket(_socket_of(int(address["number"])))
-        case "unix":
-            path = socket_path(address)
-            if is_too_long(path):
-                raise Worded(f"UNIX socket path '{socket_name(path)}' is too long")
-            return await _connect(socket.AF_UNIX, path, socket_name(path))
-        case "inet":
-            host, port = address["host"], str(address["port"])
-            try:
-                found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except socket.gaierror as error:
-                raise Worded(f"address resolution failed for {host}:{port}: {error.strerror}") from None
-            failure = Worded(f"Failed to connect to '{host}:{port}'")
-            for family, _, _, _, where in found:
-                try:
-                    return await _connect(family, where, f"{host}:{port}")
-                except Worded as error:
-                    failure = error
-            raise failure
-    return await _connect(socket.AF_VSOCK, vsock_place(address), f"{address['cid']}:{address['port']}")
-
-
-async def _connect(family: int, where: Any, called: str) -> trio.socket.SocketType:
-    try:
-        client = trio.socket.socket(family, socket.SOCK_STREAM)
-        try:
-            await client.connect(where)
-        except BaseException:
-            client.close()
-            raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise Worded(f"Failed to connect to '{called}': {reason}") from None
-    return client
-
-

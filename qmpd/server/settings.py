@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from qmpd.chardev.multiplexer import ESCAPE
 from qmpd.common.addresses import describe_unix
@@ -52,6 +53,7 @@ class ChardevSettings:
     it.  `wait`: a listening socket holds the machine's start until a client has come.  `base` is what the device itself
     is called where it is shared (a multiplexer), else empty: `users` have it together then, a monitor each or a device
     of the guest's; `escape` is what comes before their common keys.
+    `network` is what a network backend is given that has its socket here, None for all character devices.
     `telnet`, `tn3270` and `websocket` are what the clients of a listening socket speak.
     """
 
@@ -80,6 +82,7 @@ class ChardevSettings:
     telnet: bool = False
     tn3270: bool = False
     websocket: bool = False
+    network: dict[str, Any] | None = None
 
     @property
     def shared(self) -> bool:

@@ -26,6 +26,7 @@ from qmpd.server.computer import ThisComputer
 from qmpd.server.listener import ListenError, name_unix_connection
 from qmpd.server.main_loop import MainLoop
 from qmpd.server.pipes import until_written
+from qmpd.system import networks
 from qmpd.system.system import System
 
 if TYPE_CHECKING:
@@ -188,6 +189,8 @@ class VirtualMachine:
                 from qmpd.server import debugging
 
                 debugging.begin(self, self.settings.debugger)
+            if self.system.built is not None:
+                networks.open_all(self.system)
             self.write_transcript()
         except BaseException as error:
             if tell is not None and isinstance(error, ListenError):
@@ -351,8 +354,7 @@ class VirtualMachine:
 
         probe(backend)
         self.character_devices().add(settings_of(label, backend))
-        address = self.system.chardevs[-1].address
-        return address.removeprefix("pty:") if backend["type"] == "pty" else None
+        return self.system.chardevs[-1].address.removeprefix("pty:") if backend["type"] == "pty" else None
 
     def write_file(self, path: str | int, content: Callable[[], bytes]) -> tuple[int, Callable[[], None]]:
         """Write a file in a thread (`qmpd.system.ports.Host`)."""

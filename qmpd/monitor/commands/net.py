@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
+from qmpd.system import networks
 from qmpd.system.askers import MonitorAsker
 
 if TYPE_CHECKING:
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 @command("netdev_add")
 def netdev_add(system: System, session: Client, arguments: Arguments) -> object:
-    """No packet goes anywhere: a backend is there for cards to use."""
+    """No packet goes anywhere: a backend is there for cards to use, and for those who connect to it."""
     system.inventory.backends.chardevs = system.chardev_facts
-    system.inventory.add_netdev(arguments, MonitorAsker(system, session.label))
+    networks.add(system, arguments, MonitorAsker(system, session.label))
     return EMPTY
 
 
 @command("netdev_del")
 def netdev_del(system: System, session: Client, arguments: Arguments) -> object:
-    system.inventory.backends.network.remove(cast("str", arguments["id"]))
+    networks.remove(system, cast("str", arguments["id"]))
     return EMPTY
 
 

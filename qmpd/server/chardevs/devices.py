@@ -22,6 +22,7 @@ from qmpd.server.chardevs.files import FileDevice, PseudoTerminal, StandardStrea
 from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket, SocketDevice, address_of
 from qmpd.server.listener import ListenError
 from qmpd.server.settings import ChardevSettings
+from qmpd.system.networks import NETWORK
 
 if TYPE_CHECKING:
     import socket
@@ -52,6 +53,13 @@ class CharacterDevices:
         # What ends what a device does.
         self._scopes: dict[str, trio.CancelScope] = {}
 
+    def _new(self, settings: ChardevSettings) -> Device:
+        if settings.network is not None:
+            from qmpd.server.chardevs import networks
+
+            return networks.new(self._vm, settings)
+        return _KINDS.get(settings.backend, Device)(self._vm, settings)
+
     def open(self) -> None:
         """Open all of them, and tell the monitor that they are there.
 
@@ -59,7 +67,7 @@ class CharacterDevices:
         """
         try:
             for settings in self._vm.settings.chardevs:
-                device = _KINDS.get(settings.backend, Device)(self._vm, settings)
+                device = self._new(settings)
                 self._devices.append(device)
                 if settings.shared and self._vm.system.release.behaviour.shared_monitors_open_late:
                     self._open_late(device)
@@ -92,7 +100,7 @@ class CharacterDevices:
 
         :raise ListenError: it cannot be opened; nothing is left of it then.
         """
-        device = _KINDS.get(settings.backend, Device)(self._vm, settings)
+        device = self._new(settings)
         known = len(self._vm.system.chardevs)
         try:
             device.open_log()
@@ -172,7 +180,7 @@ class CharacterDevices:
         """Have the devices that `take` made `state` of; the monitor knows them already."""
         for plain, inner in state:
             settings = from_plain(ChardevSettings, plain)
-            device = _KINDS.get(settings.backend, Device)(self._vm, settings)
+            device = self._new(settings)
             device.put(inner, descriptors)
             self._devices.append(device)
 
@@ -200,6 +208,8 @@ def settings_of(label: str, backend: Mapping[str, Any]) -> ChardevSettings:
         settings.signal = data.get("signal", True)
     elif kind in RINGS:
         settings.ring = ring_size(data)
+    elif kind == NETWORK:
+        settings.network = dict(data)
     return settings
 
 

@@ -112,7 +112,7 @@ def take_alone(vm: VirtualMachine) -> dict[str, Any]:
         executing a command, which nobody would ask for again.
     """
     if vm.devices is not None:
-        raise ValueError("a machine with character devices of its own cannot be kept")
+        raise ValueError("a machine with character devices or network sockets of its own cannot be kept")
     if vm.system.descriptors is not None and not vm.system.descriptors.is_empty:
         raise ValueError("a machine to which clients have handed over files cannot be kept")
     if any(activity.carried is Carried.AGAIN for _, activity in vm.system.activities):
