@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import stat
 import sys
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from qmpd.server.computer import ThisComputer
 from qmpd.server.listener import ListenError, name_unix_connection
 from qmpd.server.main_loop import MainLoop
 from qmpd.server.pipes import until_written
+from qmpd.server.places import socket_of
 from qmpd.system import networks
 from qmpd.system.system import System
 
@@ -189,8 +189,7 @@ class VirtualMachine:
                 from qmpd.server import debugging
 
                 debugging.begin(self, self.settings.debugger)
-            if self.system.built is not None:
-                networks.open_all(self.system)
+            networks.open_all(self.system)
             self.write_transcript()
         except BaseException as error:
             if tell is not None and isinstance(error, ListenError):
@@ -472,8 +471,7 @@ class VirtualMachine:
 
     def give_client(self, label: str, number: int) -> bool:
         """Give a character device a client by its socket (`qmpd.system.ports.Host`)."""
-        client = socket.socket(fileno=number)
-        client.setblocking(False)
+        client = socket_of(number)
         monitor = next((each for each in self.settings.monitors if each.chardev == label), None)
         taken = False
         try:

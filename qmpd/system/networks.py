@@ -47,8 +47,9 @@ def open_all(system: System) -> None:
 
     :raise Refusal: one cannot be had.
     """
-    for netdev in system.inventory.backends.network.netdevs:
-        _open(system, netdev)
+    if system.built is not None:
+        for netdev in system.built.backends.network.netdevs:
+            _open(system, netdev)
 
 
 def _open(system: System, netdev: Netdev) -> None:
