@@ -377,6 +377,8 @@ def _display(command: str) -> Found:
             "password_connected_refusal": ask("set_password", {**vnc, "connected": "fail"}).description,
             "password_expiry_refusal": "",
         }
+        shown = ask("human-monitor-command", {"command-line": "info pci"}).result
+        found["unmapped_regions_told"] = "(not mapped)" in shown
         late = ask("expire_password", {"protocol": "vnc", "time": "no-time"})
         if late.value is None:
             found["password_expiry_refusal"] = _template(late.description, time="no-time")

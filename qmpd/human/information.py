@@ -11,6 +11,7 @@ from qmpd.human.blocks import info_block, info_blockstats
 from qmpd.human.inquiries import INQUIRIES
 from qmpd.human.jobs import info_jobs
 from qmpd.human.network import info_network
+from qmpd.human.pci import info_pci
 from qmpd.human.snapshots import info_snapshots
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ INFORMATION: dict[str, Part] = {
     "mice": _info_mice,
     "memory_size_summary": _info_memory_size,
     "network": info_network,
+    "pci": info_pci,
     "numa": _info_numa,
     "snapshots": info_snapshots,
 }

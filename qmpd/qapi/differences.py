@@ -272,6 +272,8 @@ ABOUT: dict[str, str] = {
     "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came by 7.2",
     "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros, and leaves out what the source lacks",
     "failover_pairs": "a primary is hidden: 'loose' as it is, 'checked' with a right id, 'strict' on a right bus, too",
+    "unmapped_regions_told": "the human monitor's info pci says '(not mapped)' of a region without an address; came"
+    " between 7.2 and 10.0",
     "memory_files_of_pages": "memory in a file has whole pages alone, and is refused otherwise; came between 7.2"
     " and 10.0",
     "downtime_is_size": "the human monitor reads the parameter downtime-limit as a size; false: as a whole number",

@@ -14,6 +14,17 @@ RELEASES = ("5.2", "7.2", "10.0", "11.1")
 DEVICES = ("virtio-net-pci", "virtio-rng-pci", "virtio-scsi-pci", "virtio-serial-pci", "virtio-balloon-pci")
 MODES = ("", ",disable-modern=on", ",disable-legacy=on", ",disable-legacy=off")
 PORT = ("-machine", "q35", "-nodefaults", "-display", "none", "-S", "-device", "pcie-root-port,id=rp")
+BRIDGES = (
+    *PORT, "-device", "e1000,bus=rp,id=n", "-device", "qemu-xhci", "-device", "pci-bridge,chassis_nr=1,id=b",
+    "-device", "virtio-gpu-pci,bus=b,addr=3", "-device", "cirrus-vga",
+)  # fmt: skip
+
+
+def shown(machine: InProcess | Real) -> str:
+    arguments = {"command-line": "info pci"}
+    (reply,) = machine.say(orjson.dumps({"execute": "human-monitor-command", "arguments": arguments}))
+    text: str = orjson.loads(reply)["return"]
+    return text
 
 
 def told(machine: InProcess | Real) -> list[Any]:
@@ -31,6 +42,8 @@ def test_beside_the_real_program(release: str) -> None:
         line = [word for each in DEVICES for word in ("-device", each + mode)]
         with Real(release, [*PC, *line]) as real:
             assert told(InProcess(release, [*PC, *line])) == told(real), mode
+    with Real(release, BRIDGES) as real:
+        assert shown(InProcess(release, BRIDGES)) == shown(real)
     for mode in MODES:
         line = [*PORT, "-device", f"virtio-rng-pci,bus=rp{mode}"]
         try:
@@ -49,6 +62,17 @@ def test_each_has_its_region(mode: str, number: int, bars: list[int]) -> None:
     called, regions, _ = told(InProcess("7.2", [*PC, "-device", f"virtio-rng-pci,{mode}"]))[-1]
     assert called["device"] == number
     assert [each["bar"] for each in regions] == bars
+
+
+@pytest.mark.parametrize(("release", "where"), [("7.2", "at 0xffffffffffffffff [0x001e]."), ("10.0", "(not mapped)")])
+def test_the_human_monitor_shows_the_regions(release: str, where: str) -> None:
+    text = shown(InProcess(release, [*PC, "-device", "virtio-rng-pci,id=r"]))
+    device = text[text.index("  Bus  0, device   2") :].splitlines()
+    assert device[:5] == [
+        "  Bus  0, device   2, function 0:", "    Class 0255: PCI device 1af4:1005", "      PCI subsystem 1af4:0004",
+        "      IRQ 0, pin A", f"      BAR0: I/O {where}",
+    ]  # fmt: skip
+    assert device[-1] == '      id "r"'
 
 
 def test_one_without_any_is_refused() -> None:
