@@ -1,13 +1,15 @@
 """What SeaBIOS prints, on the screen and, where the machine is to do without one (`-nographic`), on the serial port.
 
 Recorded from releases 5.2 to 11.1.  What it finds on disks is not looked at: a guest with an operating system has it on
-the first device that has a medium, and one without has none that is bootable.  Option ROMs of network cards, which
-print lines of their own, are not modelled.
+the first device that has a medium, and one without has none that is bootable; from a network none comes.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qmpd.guest import option_rom
+from qmpd.guest.option_rom import Roms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,7 @@ _CLEAR = "\x1bc\x1b[?7l\x1b[2J\x1b[0m"
 _NAMES = {"a": "Floppy", "c": "Hard Disk", "d": "DVD/CD"}
 """What can be tried, by the letters of `-boot`, in the order in which it is where nothing is named."""
 
+_NETWORK = "n"
 
 FIRMWARE, BOOTING, NOTHING = "firmware", "booting", "nothing-to-boot"
 FIRMWARE_EVENTS = (FIRMWARE, BOOTING, NOTHING)
@@ -26,7 +29,8 @@ class BootDevices(NamedTuple):
     """What a machine can start from.
 
     `order` has the letters of those that are tried first, as `-boot` has them; `media` those of which one at least has
-    a medium; `drives` those that there are at all; `kernel`: it is given a kernel instead; `menu`: it offers a menu.
+    a medium; `drives` those that there are at all; `kernel`: it is given a kernel instead; `menu`: it offers a menu;
+    `uuid` is the machine's, where it was given one; `roms` are those of its network cards.
     """
 
     order: str
@@ -34,16 +38,19 @@ class BootDevices(NamedTuple):
     drives: frozenset[str]
     kernel: bool = False
     menu: bool = False
+    uuid: str = ""
+    roms: Roms = Roms("")
 
     def plain(self) -> list[Any]:
         """All of it as plain data."""
-        return [sorted(each) if isinstance(each, frozenset) else each for each in self]
+        plain = [sorted(each) if isinstance(each, frozenset) else each for each in self]
+        return [*plain[:-1], self.roms.plain()]
 
     @classmethod
     def of(cls, plain: Sequence[Any]) -> BootDevices:
         """What `plain` was made of."""
-        order, media, drives, *rest = plain
-        return cls(order, frozenset(media), frozenset(drives), *rest)
+        order, media, drives, kernel, menu, uuid, roms = plain
+        return cls(order, frozenset(media), frozenset(drives), kernel, menu, uuid, Roms.of(roms))
 
 
 def tried(devices: BootDevices) -> list[str]:
@@ -55,9 +62,11 @@ def tried(devices: BootDevices) -> list[str]:
 
     def place(letter: str) -> tuple[bool, int, bool]:
         missing, named = letter not in devices.drives, devices.order
+        missing = missing and letter != _NETWORK
         return letter == "a" and missing, named.index(letter) if letter in named else len(named), missing
 
-    return sorted((each for each in _NAMES if each != "d" or "d" in devices.drives), key=place)
+    letters = [each for each in _NAMES if each != "d" or "d" in devices.drives]
+    return sorted([*letters, _NETWORK] if devices.roms.cards else letters, key=place)
 
 
 def printed(event: str, words: str, devices: BootDevices) -> bytes:
@@ -68,7 +77,8 @@ def printed(event: str, words: str, devices: BootDevices) -> bytes:
 def greeting(words: str, devices: BootDevices) -> bytes:
     """What is printed first of all, with the firmware's own words, on a terminal that may be in any state."""
     menu = "\nPress ESC for boot menu.\r\n\n" if devices.menu else ""
-    return f"{_CLEAR}{words}\r\n{menu}".encode()
+    uuid = f"Machine UUID {devices.uuid}\r\n" if devices.uuid else ""
+    return f"{_CLEAR}{words}\r\n{uuid}{option_rom.started(devices.roms)}{menu}".encode()
 
 
 def boot(devices: BootDevices, *, found: bool) -> bytes:
@@ -77,8 +87,13 @@ def boot(devices: BootDevices, *, found: bool) -> bytes:
         return b"Booting from ROM.."
     said = ""
     letters = tried(devices)
-    last = next((letter for letter in letters if letter in devices.media), letters[0]) if found else ""
+    disks = [letter for letter in letters if letter != _NETWORK]
+    last = next((letter for letter in disks if letter in devices.media), disks[0]) if found else ""
     for letter in letters:
+        if letter == _NETWORK:
+            for card in devices.roms.cards:
+                said += f"Booting from ROM...\r\n{option_rom.tried(devices.roms, card)}"
+            continue
         said += f"Booting from {_NAMES[letter]}...\r\n"
         if letter == last:
             return said.encode()

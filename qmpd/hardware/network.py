@@ -102,6 +102,15 @@ class Network:
         """The backend of this id."""
         return next((each for each in self.netdevs if each.identifier == identifier), None)
 
+    def reached(self, netdev: Netdev) -> list[Netdev]:
+        """The backends that a card with this one reaches: itself, or those behind the ports of its hub."""
+        if netdev.type != _HUB_PORT:
+            return [netdev]
+        ports = [each for each in self.netdevs if each.type == _HUB_PORT]
+        ports = [each for each in ports if each.options.get("hubid") == netdev.options.get("hubid")]
+        behind = (self.find(each.options["netdev"]) for each in ports if "netdev" in each.options)
+        return [each for each in behind if each is not None]
+
     def find_user(self, identifier: str | None) -> Netdev:
         """The user network of this id; without one the first.
 

@@ -48,7 +48,7 @@ class Board(NamedTuple):
     Firmware:
 
     - `has_seabios`: it is SeaBIOS by default; `boots_first` are the letters of the devices that it tries first where
-      nobody says more.
+      nobody says more; `firmware_memory` is what it keeps of memory for itself beside what it does on `pc`, in bytes.
 
     Buses and devices:
 
@@ -96,6 +96,7 @@ class Board(NamedTuple):
     resets_twice: bool = True
     has_seabios: bool = True
     boots_first: str = "cad"
+    firmware_memory: int = 0
     has_pci: bool = True
     takes_vga: bool = True
     boots_from: str = "abcdn"
@@ -159,7 +160,7 @@ _NAMED = {
 _ALIKE = {
     "q35": _PC._replace(
         family="q35", memory_split="halves", keeps_acpi=True, takes_remapping=True, ide_buses=6, ide_units=1,
-        has_floppy=False, screen_behind="", default_card="e1000e", cards_behind="",
+        has_floppy=False, screen_behind="", default_card="e1000e", cards_behind="", firmware_memory=0x270,
     ),
 }
 

@@ -29,6 +29,8 @@ ABOUT: dict[str, str] = {
     " happens then, and nothing is said",
     "firmware_resets": "how many resets of its own SeaBIOS most often adds to a reset, once it has run (under TCG)",
     "seabios_greeting": "what SeaBIOS prints first",
+    "ipxe_build": "the build of iPXE that is in the network cards' ROMs (schemas/option-roms.json)",
+    "option_rom_memory": "what SeaBIOS keeps at the top of memory for itself, and for an option ROM (hexadecimal)",
     "chardev_flag": "what stands behind a flag of a socket (`server`) in query-chardev",
     "cpu_info_arch": "query-cpus-fast has the member 'arch'",
     "cpu_info_props": "query-cpus has the member 'props'",

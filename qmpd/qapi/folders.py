@@ -24,6 +24,12 @@ def shared_file(name: str) -> Path:
     return next((place / name for place in _PLACES if (place / name).exists()), _PLACES[-1] / name)
 
 
+def rom_words(build: str) -> dict[str, Any]:
+    """What a build of iPXE says otherwise than others."""
+    words: dict[str, Any] = orjson.loads(shared_file("option-roms.json").read_bytes())[build]
+    return words
+
+
 def release_names() -> list[str]:
     """The names of the releases that are shipped, oldest first (`5.2`, `7.2`, ...)."""
     for place in _PLACES:

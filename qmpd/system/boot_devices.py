@@ -5,13 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from qmpd.guest.firmware_text import BootDevices
+from qmpd.guest.option_rom import Rom, Roms, RomWords
+from qmpd.hardware import pci
 from qmpd.machine.blueprint import Firmware
+from qmpd.qapi.folders import rom_words
 
 if TYPE_CHECKING:
     from qmpd.guest.course import Guest
+    from qmpd.hardware.buses import Device
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine.machine import Machine
     from qmpd.qapi import Release
+
+
+_IPXE = {
+    "e1000": "82540em", "e1000-82544gc": "82544gc", "e1000-82545em": "82545em", "e1000e": "82574l", "i82551": "82559er",
+    "i82559er": "82559er", "i82801": "82562em", "ne2k_pci": "rtl8029", "pcnet": "pcnet32", "rtl8139": "rtl8139",
+    "virtio-net-pci": "virtio-net", "virtio-net-pci-transitional": "virtio-net",
+    "virtio-net-pci-non-transitional": "virtio-net", "vmxnet3": "vmxnet3",
+}  # fmt: skip
+"""Network cards that have a ROM, and what iPXE calls them."""
+
+_FIRST = 0xC000
+_VGA = ("VGA", "cirrus-vga", "vmware-svga", "qxl-vga", "virtio-vga")
+_SCREENS = {**dict.fromkeys(_VGA, 0xCA00), "bochs-display": 0xC700}
+"""Where the first ROM is behind the one of a screen: the segment."""
+
+# What SeaBIOS keeps of memory for each PCI function.
+_EACH = 0x50
+# A frame of memory that is a screen has a ROM without being a PCI function.
+_FRAME, _FRAME_END, _FRAME_OWN = "ramfb", 0xC780, 0x1A0
+_USER = "user"
+_OTHER_ADDRESSES = frozenset({
+    "net", "host", "dhcpstart", "ipv4", "ipv6", "ipv6-prefix", "restrict", "bootfile", "tftp",
+})  # fmt: skip
 
 
 class Home(Protocol):
@@ -43,4 +70,37 @@ def boot_devices(system: Home) -> BootDevices | None:
     named = settings.boot_once if settings.boot_once and guest.starts == 1 else settings.boot_order
     order = named or settings.board.boots_first
     kernel = "kernel" in settings.machine_options
-    return BootDevices(order, frozenset(media), frozenset(drives), kernel, settings.boot_menu)
+    uuid = settings.uuid or ""
+    roms = _roms(system)
+    return BootDevices(order, frozenset(media), frozenset(drives), kernel, settings.boot_menu, uuid, roms)
+
+
+def _roms(system: Home) -> Roms:
+    """The ROMs of the network cards."""
+    inventory, behaviour = system.inventory, system.release.behaviour
+    found = list(pci.functions(inventory.devices))
+    with_rom = [(place, each) for place, each in found if each.node.value("romfile") and each.node.value("rombar")]
+    cards = tuple(
+        Rom(place, each.node.value("mac"), _IPXE[each.driver], each.node.value("romfile"), _answers(system, each))
+        for place, each in with_rom
+        if each.driver in _IPXE
+    )
+    if not cards:
+        return Roms("")
+    own, image = (int(each, 16) for each in behaviour.option_rom_memory.split())
+    own += system.machine.settings.board.firmware_memory + _EACH * len(found)
+    screens = [_SCREENS[each.driver] for _, each in with_rom if each.driver in _SCREENS]
+    if any(each.driver == _FRAME for each in inventory.devices.buses.devices.values()):
+        own += _FRAME_OWN
+        screens.append(_FRAME_END)
+    memory = inventory.layout.below - own
+    build = behaviour.ipxe_build
+    return Roms(build, cards, max(screens, default=_FIRST), memory, memory - image, RomWords(**rom_words(build)))
+
+
+def _answers(system: Home, device: Device) -> bool:
+    """Whether a card has QEMU's own network, with the addresses that it has where nothing is said of them."""
+    network = system.inventory.backends.network
+    netdev = next((card.netdev for card in network.cards if card.device is device), None)
+    reached = [] if netdev is None else network.reached(netdev)
+    return any(each.type == _USER and not _OTHER_ADDRESSES & each.options.keys() for each in reached)

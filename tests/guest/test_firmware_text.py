@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+import re
 import select
+import socket
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qmpd.guest.firmware_text import BootDevices, boot, tried
+from qmpd.guest.firmware_text import BootDevices, boot, greeting, tried
+from qmpd.system.boot_devices import boot_devices
 from tests.emulator.support import PROGRAM, environment
+from tests.objects.support import InProcess
 from tests.real_qemu import programs
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "firmware" / "serial.jsonl.gz"
+PNP = "PCI2.10 PnP PMM"
 NONE = frozenset[str]()
 CLEAR = b"\x1bc\x1b[?7l\x1b[2J\x1b[0m"
 END = b"No bootable device.\r\n"
@@ -41,6 +51,56 @@ def printed(program: list[str], release: str, *options: str, guest: str = "", en
 @pytest.mark.parametrize("options", [["-machine", "pc", "-boot", "once=d,order=c"], ["-machine", "q35"]])
 def test_beside_real_qemu(release: str, options: list[str]) -> None:
     assert printed(PROGRAM, release, *options) == printed(programs()[release], release, *options)
+
+
+RECORDED = [json.loads(line) for line in gzip.decompress(GOLDEN.read_bytes()).splitlines()]
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda each: f"{each['release']} {' '.join(each['options'])}")
+def test_what_real_programs_have_printed(recorded: dict[str, Any]) -> None:
+    """Each with `-display none -machine graphics=off -monitor none -serial`, to a socket, until nothing boots."""
+    options = ["-machine", "graphics=off", "-display", "none", "-monitor", "none", "-serial", "null", "-S"]
+    system = InProcess(recorded["release"], [*options, *recorded["options"]]).system
+    devices = boot_devices(system)
+    assert devices is not None
+    assert BootDevices.of(json.loads(json.dumps(devices.plain()))) == devices
+    words = system.release.behaviour.seabios_greeting
+    assert (greeting(words, devices) + boot(devices, found=False)).decode() == recorded["said"]
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        (["-device", "virtio-rng-pci", "-device", "e1000", "-device", "e1000"],
+         [f"00:04.0 CA00 {PNP}+06FCF0C0+06F0F0C0 CA00", f"00:05.0 CB00 {PNP} 06FCF0C0 06F0F0C0 CB00"]),
+        (["-device", "e1000", "-vga", "none"], [f"00:02.0 C000 {PNP}+06FCF1B0+06F0F1B0 C000"]),
+        (["-device", "e1000", "-m", "4096"], [f"00:03.0 CA00 {PNP}+BEFCF160+BEF0F160 CA00"]),
+        (["-device", "e1000", "-vga", "none", "-device", "ramfb"],
+         [f"00:02.0 C780 {PNP}+06FCF010+06F0F010 C780"]),
+        (["-machine", "q35", "-device", "e1000", "-device", "ioh3420,id=r", "-device", "virtio-net-pci,bus=r"],
+         [f"00:02.0 CA00 {PNP}+06FCEE50+06F0EE50 CA00", f"01:00.0 CB00 {PNP}+06EFBE50 06F0EE50 CB00"]),
+        (["-device", "e1000,rombar=0"], []),
+        (["-device", "e1000,romfile="], []),
+    ],
+)  # fmt: skip
+def test_where_the_roms_are(options: list[str], lines: list[str]) -> None:
+    """As QEMU 7.2 prints it."""
+    devices = boot_devices(InProcess("7.2", ["-display", "none", "-S", "-net", "none", *options]).system)
+    assert devices is not None
+    assert re.findall(r"ipxe.org\) ([^\r]*)", greeting("", devices).decode()) == lines
+
+
+def test_what_is_said_at_once_is_not_lost_where_the_device_connects(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        line = [*PROGRAM, "-nographic", "-net", "none", "-monitor", "none", "-serial", f"unix:{tmp_path}/s"]
+        with subprocess.Popen(line, env=environment("7.2"), stderr=subprocess.DEVNULL) as process:
+            client, _ = listening.accept()
+            with client, client.makefile("rb") as said:
+                assert said.readline() == CLEAR + b"SeaBIOS (version 1.16.2-debian-1.16.2-1)\r\n"
+            process.terminate()
+            process.wait(10)
 
 
 def test_an_operating_system_is_found() -> None:

@@ -88,8 +88,8 @@ class Device:
         settings = self.settings
         is_used = bool(settings.users) if settings.shared else settings.monitor is not None or settings.listened
         entry = Chardev(self.label, address, listening, yankable, is_used, kind=settings.kind)
-        if self.always_there and settings.monitor is None:
-            self.vm.system.make_front_end(settings.label).early = bytearray()
+        if self.always_there:
+            self.lose_nothing()
         if settings.ring:
             entry.ring = Ring(settings.ring)
         self.vm.system.chardevs.append(entry)
@@ -97,6 +97,11 @@ class Device:
             shared = Chardev(settings.label, MUX, False, False, is_used, kind=MUX, base=self.label)
             self.vm.system.chardevs.append(shared)
         return entry
+
+    def lose_nothing(self) -> None:
+        """Keep what the machine says for whoever is at the other end already, until it is served."""
+        if self.settings.monitor is None:
+            self.vm.system.make_front_end(self.settings.label).early = bytearray()
 
     @property
     def label(self) -> str:

@@ -111,6 +111,7 @@ class ConnectingSocket(SocketDevice):
         self._entry = self.enter(f"disconnected:{address_of(settings, self.flag)}", yankable=True)
         if not settings.reconnect:
             self.held = self._connect(starting=not self.vm.started)
+            self.lose_nothing()
 
     def _connect(self, starting: bool = False) -> socket.socket:
         settings = self.settings
