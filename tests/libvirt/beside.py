@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -60,11 +64,16 @@ _VARYING = (
     (r"\bminor_fault \d+", "minor_fault N"),
     (r"\b(rss|unused|available|usable|disk_caches|last_update) [1-9]\d*", r"\1 N"),
     (r"Time: (?!17000000)\d+", "Time: NOW"),
+    # What a console shows of the guest's own.
+    (r"login\[\d+\]", "login[N]"),
+    (r"BusyBox v.* built-in", "BusyBox VERSION built-in"),
+    (r"\[ +\d+\.\d+\] ", "[ TIME] "),
     # How often the firmware resets the machine once more is a matter of time.
     (r"(\nreboot: ?)+", r"\1"),
     (r"(rtc-change: -?\d+)\d{4}", r"\1N"),
     # Whether libvirt hears of it before it sees that the process is gone.
     (r"lifecycle: Shutdown Finished after host request\n", ""),
+    (r"\nagent-lifecycle: state: 'disconnected' reason: 'channel event'\s*\Z", ""),
     (r"/dev/pts/\d+", "/dev/pts/N"),
     # An overlay is called after the second in which it was made.
     (r"(@/[a-z]+)\.\d{10}\b", r"\1.SECOND"),
@@ -126,7 +135,8 @@ class Side:
         return self.other
 
     def _define(self, group: Group) -> None:
-        self.libvirt.set_options(_LINUX_GUEST if group.linux else _NO_GUEST if group.empty else "")
+        script = f",script={self.libvirt.file('guest.toml', group.script)}" if group.script else ""
+        self.libvirt.set_options(_LINUX_GUEST + script if group.linux else _NO_GUEST if group.empty else "")
         for path in self.libvirt.folder.glob("*.qcow2"):
             path.unlink()
         for line in group.images:
@@ -174,6 +184,10 @@ class Side:
         if words[0] == "sleep":
             time.sleep(float(words[1]))
             return ""
+        if words[0] == "type":
+            place = words.index(":")
+            command = [each for each in self.libvirt.command(*words[1:place]) if each != "--quiet"]
+            return typed(command, words[place + 1 :])
         if words[0] == "map":
             return _content(run(["qemu-img", "map", "--output=json", *words[1:]]))
         if words[0] == "elf":
@@ -228,6 +242,43 @@ def run(command: Sequence[str]) -> str:
     except subprocess.TimeoutExpired as error:
         return f"{error.stdout!r}\n(does not end)"
     return ended.stdout + (f"\n(status {ended.returncode})" if ended.returncode else "")
+
+
+def typed(command: Sequence[str], dialogue: Sequence[str]) -> str:
+    """What a program prints on a terminal on which somebody types: what he waits for and what he types, in turn.
+
+    He waits as long as it takes, and after the last that he has typed for the program's end.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={"LC_ALL": "C", "TERM": "dumb", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )  # fmt: skip
+    os.close(theirs)
+    said, seen = "", 0
+    steps = [each.encode().decode("unicode_escape") for each in dialogue]
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        while time.monotonic() < deadline:
+            # Until the terminal is raw what is typed goes elsewhere.
+            while steps and not termios.tcgetattr(ours)[3] & termios.ICANON:
+                if (place := said.find(steps[0], seen)) < 0:
+                    break
+                seen = place + len(steps[0])
+                os.write(ours, steps[1].encode())
+                del steps[:2]
+            if select.select([ours], [], [], 0.1)[0]:
+                try:
+                    said += os.read(ours, 4096).decode(errors="replace")
+                except OSError:
+                    status = process.wait(10)
+                    left = f"(never {steps[0]!r})" if steps else ""
+                    return said.replace("\r", "") + left + (f"\n(status {status})" if status else "")
+        return f"{said!r}\n(does not end)"
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 def differences(group: Group, sides: Sequence[Side], *, all_rows: bool = False) -> Iterator[str]:

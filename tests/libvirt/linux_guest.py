@@ -40,6 +40,7 @@ ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0
 for port in /sys/class/virtio-ports/*; do
     if [ "$(cat $port/name)" = {port} ]; then qemu-ga -d -m virtio-serial -p /dev/${{port##*/}} -t /run; fi
 done
+[ -c /dev/hvc0 ] && while true; do getty -L 115200 hvc0 vt100; done &
 while true; do getty -L 115200 ttyS0 vt100; done
 """
 _SHUTDOWN = """\

@@ -4,6 +4,7 @@ A line is a command of virsh, or `img ...` for `qemu-img`, `map ...` for `qemu-i
 `io ...` for `qemu-io`, `elf ...` for `readelf`, `sleep SECONDS`, or `until PATTERN` and a command that is asked again
 until its text has that.  `begin` and a command of virsh goes on beside the rows that follow, until `ended` tells
 what it has printed.  `moved` describes the domain in `@/moved.xml` with its first disk in another image, `there.qcow2`.
+`type COMMAND... : TEXT TYPED TEXT TYPED ...` has somebody at a terminal wait for each text and type what follows it;
 `@` is the folder of the side.
 """
 
@@ -28,6 +29,8 @@ class Group:
     machine: str = "pc"
     linux: bool = False
     """Whether a Linux runs, with the agent of QEMU's: `@/guest` has its `kernel`, `initrd` and `guest.img`."""
+    script: str = ""
+    """What qmpd's guest is to print and to answer, as the Linux does (docs/how-to/guests.md)."""
     moves: bool = False
     """Whether the domain moves to another host: `there` is before commands for that, and `@other` is where it is."""
     empty: bool = False
@@ -129,12 +132,71 @@ _PERIPHERY = """\
 """
 
 
+_BUSYBOX = r"\r\n\r\nBusyBox VERSION built-in shell (ash)\r\nEnter 'help' for a list of built-in commands.\r\n\r\n~ # \u001b[6n"
+_SHELL = rf"""
+[console]
+echo = ["", "charconsole1"]
+
+[[on]]
+event = "running"
+say = "\r\nlocalhost login: "
+
+[[on]]
+event = "running"
+chardev = "charconsole1"
+say = "\r\nlocalhost login: "
+
+[[expect]]
+match = "root\\r"
+say = "login[N]: root login on 'ttyS0'\r\n{_BUSYBOX}"
+
+[[expect]]
+chardev = "charconsole1"
+match = "root\\r"
+say = "{_BUSYBOX}"
+
+[[expect]]
+match = "echo .*\\r"
+say = "42\r\n~ # \u001b[6n"
+
+[[expect]]
+match = "exit\\r"
+say = "\r\nlocalhost login: "
+
+[[expect]]
+match = "poweroff -f\\r"
+say = "[ TIME] reboot: Power down\r\n"
+do = "shutdown"
+
+# The shell, in which somebody has been left, and before and after it the login.
+[[expect]]
+match = "\\r"
+once = true
+say = "localhost login: "
+
+[[expect]]
+match = "\\r"
+once = true
+say = "~ # \u001b[6n"
+
+[[expect]]
+match = "\\r"
+say = "localhost login: "
+
+[[expect]]
+chardev = "charconsole1"
+match = "\\r"
+say = "localhost login: "
+"""
+
+
 def _linux(name: str, text: str, **more: object) -> Group:
     """Rows for a guest whose agent answers."""
+    devices = str(more.pop("devices", ""))
     return Group(
         name,
         ["start vm", f"until {_ANSWERS}", *_lines(text), "destroy vm"],
-        _disk("guest.qcow2", "vda") + _CHANNEL + _PERIPHERY,
+        _disk("guest.qcow2", "vda") + _CHANNEL + _PERIPHERY + devices,
         ("img convert -O qcow2 @/guest/guest.img @/guest.qcow2",),
         linux=True,
         **more,  # type: ignore[arg-type]
@@ -626,6 +688,27 @@ GROUPS: Sequence[Group] = (
         """),
         _CHANNEL + _disk("second.qcow2", "vdb"),
         ("img create -f qcow2 @/second.qcow2 4M",),
+    ),
+    _linux(
+        "console",
+        r"""
+        type console vm : 'Escape character' '\r' 'login: ' 'root\r' '~ # \x1b[6n' 'echo $((6*7))\r' '42\r\n~ # \x1b[6n' '\x1d'
+        type console vm --devname serial0 : 'Escape character' '\x1d'
+        type console vm --devname console1 : 'Escape character' '\r' 'login: ' 'root\r' '~ # \x1b[6n' '\x1d'
+        type console vm --devname nothing :
+        type console vm --force --safe : 'Escape character' '\x1d'
+        console vm
+        ttyconsole vm
+        suspend vm
+        type console vm : 'Escape character' '\x1d'
+        resume vm
+        type console vm : 'Escape character' '\r' '~ # \x1b[6n' 'exit\r' 'login: ' '\x1d'
+        type console vm : 'Escape character' '\r' 'login: ' 'root\r' '~ # \x1b[6n' 'poweroff -f\r'
+        until 'shut off' domstate vm --reason
+        type console vm :
+        """,
+        devices="<console type='pty'><target type='virtio'/></console>",
+        script=_SHELL,
     ),
     _disks(
         "saving",
