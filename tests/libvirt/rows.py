@@ -132,7 +132,10 @@ _PERIPHERY = """\
 """
 
 
-_BUSYBOX = r"\r\n\r\nBusyBox VERSION built-in shell (ash)\r\nEnter 'help' for a list of built-in commands.\r\n\r\n~ # \u001b[6n"
+_PROMPT = r"~ # \u001b[6n"
+_BUSYBOX = (
+    r"\r\n\r\nBusyBox VERSION built-in shell (ash)\r\nEnter 'help' for a list of built-in commands.\r\n\r\n" + _PROMPT
+)
 _SHELL = rf"""
 [console]
 echo = ["", "charconsole1"]
@@ -156,8 +159,8 @@ match = "root\\r"
 say = "{_BUSYBOX}"
 
 [[expect]]
-match = "echo .*\\r"
-say = "42\r\n~ # \u001b[6n"
+match = "id -u\\r"
+say = "0\r\n{_PROMPT}"
 
 [[expect]]
 match = "exit\\r"
@@ -177,7 +180,7 @@ say = "localhost login: "
 [[expect]]
 match = "\\r"
 once = true
-say = "~ # \u001b[6n"
+say = "{_PROMPT}"
 
 [[expect]]
 match = "\\r"
@@ -692,7 +695,7 @@ GROUPS: Sequence[Group] = (
     _linux(
         "console",
         r"""
-        type console vm : 'Escape character' '\r' 'login: ' 'root\r' '~ # \x1b[6n' 'echo $((6*7))\r' '42\r\n~ # \x1b[6n' '\x1d'
+        type console vm : 'Escape character' '\r' 'login: ' 'root\r' '~ # \x1b[6n' 'id -u\r' '0\r\n~ # \x1b[6n' '\x1d'
         type console vm --devname serial0 : 'Escape character' '\x1d'
         type console vm --devname console1 : 'Escape character' '\r' 'login: ' 'root\r' '~ # \x1b[6n' '\x1d'
         type console vm --devname nothing :
