@@ -34,6 +34,15 @@ class Copied(NamedTuple):
     moved: bool = False
 
 
+class Piece(NamedTuple):
+    """A part that is to be copied: whole clusters, all of which are zeros (`is_zero`), or none of which is known to
+    be."""
+
+    offset: int
+    length: int
+    is_zero: bool
+
+
 class Copier:
     """Copies from what is below a copy-before-write node to its target.  Safe in any thread."""
 
@@ -75,33 +84,32 @@ class Copier:
         size = max(self.cluster, LARGEST_RANGE if ranges else LARGEST_BUFFER)
         return min(size, most // self.cluster * self.cluster) if most else size
 
-    def claim(self, start: int, end: int, chunk: int) -> tuple[int, int] | None:
-        """Take the next piece from `start` on out of what is to be copied: its offset and length; None without one.
-
-        It is whole clusters, all of which are zeros, or none of which is known to be.
-        """
+    def claim(self, start: int, end: int, chunk: int) -> Piece | None:
+        """Take the next piece from `start` on out of what is to be copied; None without one."""
         with self.lock:
             area = self.bitmap.dirty_area(start, end, chunk)
             if area is None:
                 return None
             offset, length = area
-            length = self._alike(offset, length)
-            self.bitmap.reset(offset, length)
-            self.under_way += length
-            return offset, length
+            piece = self._alike(offset, length)
+            self.bitmap.reset(piece.offset, piece.length)
+            self.under_way += piece.length
+            return piece
 
-    def _alike(self, offset: int, length: int) -> int:
+    def _alike(self, offset: int, length: int) -> Piece:
         there = min(length, self.size - offset)
         try:
-            found, _ = first_part(self._source, offset, there)
+            found, zeros = first_part(self._source, offset, there)
         except (OSError, ImageError):
-            return self.cluster
+            return Piece(offset, self.cluster, False)
         if found >= there:
-            return length
-        return max(found // self.cluster * self.cluster, self.cluster)
+            return Piece(offset, length, zeros)
+        whole = found // self.cluster * self.cluster
+        return Piece(offset, whole or self.cluster, zeros and whole > 0)
 
-    def copy(self, offset: int, length: int) -> Copied:
+    def copy(self, piece: Piece) -> Copied:
         """Copy a piece that was claimed; it is to be copied again where that fails."""
+        offset, length, _ = piece
         error = self._copy(offset, min(length, self.size - offset))
         with self.lock:
             self.under_way -= length
@@ -110,12 +118,6 @@ class Copier:
             else:
                 self.copied += length
         return error
-
-    def put_back(self, offset: int, length: int) -> None:
-        """A piece that was claimed is not copied after all."""
-        with self.lock:
-            self.under_way -= length
-            self.bitmap.set(offset, length)
 
     def _copy(self, offset: int, length: int) -> Copied:
         source, target = self._source.port, self._node.children["target"].port
@@ -146,7 +148,7 @@ class Copier:
         end = -(-(offset + length) // self.cluster) * self.cluster
         with self.lock:
             while (piece := self.claim(begin, end, self.chunk())) is not None:
-                result = self.copy(*piece)
+                result = self.copy(piece)
                 if result.error:
                     return result
         return Copied()

@@ -191,6 +191,19 @@ SHORT: dict[str, list[Step]] = {
         ("job-dismiss", {"id": "i"}),
         ("query-named-block-nodes", {"flat": True}),
     ],
+    "a job in front of others, and what is written before what has to be read": [
+        ("blockdev-mirror", {"job-id": "k", "device": "top", "target": "e", "sync": "none", "buf-size": 65536}),
+        ("block-stream", {"job-id": "j", "device": "mid", "speed": 1}),
+        ("block-job-cancel", {"device": "j", "force": True}),
+        ("block-stream", {"job-id": "j", "device": "base"}),
+        ("drive-backup", {"job-id": "j", "device": "q", "target": "@DIR@/o.qcow2", "sync": "none", "mode": "existing",
+                          "format": "qcow2"}),
+        ("blockdev-add", {"driver": "raw", "node-name": "b", "file": {
+            "driver": "blkdebug", "image": {"driver": "null-co", "size": 4 << 20},
+            "inject-error": [{"event": "write_aio", "errno": 28, "sector": 4096}]}}),
+        ("blockdev-backup", {"job-id": "i", "device": "base", "target": "b", "sync": "full"}),
+        ("query-jobs", {}),
+    ],
     "disks made smaller, and overlays of overlays": [
         ("block_resize", {"node-name": "q", "size": 0}),
         ("blockdev-snapshot-sync", {"node-name": "top", "snapshot-file": "@DIR@/n.qed", "snapshot-node-name": "n",

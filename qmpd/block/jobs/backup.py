@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 from qmpd.block.bitmaps import rules
 from qmpd.block.bitmaps.bitmap import DirtyBitmap
 from qmpd.block.content import number_of
-from qmpd.block.copying import Copied, image_of
+from qmpd.block.copying import Copied, Piece, image_of
 from qmpd.block.drivers.saving import CopyBeforeWrite
 from qmpd.block.files import ALL, RESIZE, WRITE
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions, job_user
+from qmpd.block.jobs.drains import drains_of
 from qmpd.block.jobs.steps import JobFailure, Sleep, Work
 from qmpd.block.nodes import Drive
 from qmpd.block.placing import put_on, take_out
@@ -177,6 +178,8 @@ class Backup(BlockJob):
             above.frozen -= 1
             # Something may have been put between the two meanwhile.
             below = above.children["file"]
+            if self._is_created:
+                jobs.drain(below, drains_of(jobs.behaviour.job_drains, "backup-node").ended)
             if self._keeps and self._use is not None:
                 # Its user is as any other.
                 self._use.stays = False
@@ -283,23 +286,25 @@ class Backup(BlockJob):
         """
         copier, options = self._copier, self._options
         chunk = copier.cluster if in_clusters else copier.chunk(options.chunk, ranges=options.ranges)
-        first, size, place, moved = Copied(), 0, start, False
+        size, place, over = 0, start, False
+        results: list[Copied] = []
+        pieces: list[Piece] = []
         for _ in range(1 if self.speed else options.workers):
             left = max((most - size) // copier.cluster, 1) * copier.cluster
             piece = copier.claim(place, copier.end, min(chunk, left))
             if piece is None:
-                return _Round(size, place, first, over=True, moved=moved)
-            place = piece[0] + piece[1]
-            result = copier.copy(*piece)
-            size += piece[1]
-            moved |= result.moved
-            if result.error and not first.error:
-                first = result
-                if in_clusters:
-                    break
-            if size >= most:
+                over = True
                 break
-        return _Round(size, place, first, moved=moved)
+            place, size = piece.offset + piece.length, size + piece.length
+            pieces.append(piece)
+            if in_clusters:
+                results.append(copier.copy(pieces.pop()))
+            if size >= most or (results and results[-1].error):
+                break
+        # All are begun at once: what has to be read first is written after what need not be.
+        results += [copier.copy(piece) for piece in sorted(pieces, key=lambda each: not each.is_zero)]
+        failed = next((each for each in results if each.error), Copied())
+        return _Round(size, place, failed, over=over, moved=any(each.moved for each in results))
 
     # Another process
 

@@ -173,6 +173,7 @@ class StartDriveBackup(StartBackup):
             except Refusal:
                 graph.release(target)
                 raise
+            graph.changed()
             target.backing_as_recorded = target.recorded_backing == filename_of(source)
         return target
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+LEAVING = 2
+"""How often a node is drained as somebody leaves it."""
+
 
 class Drains(NamedTuple):
     """Counts: before the job is created, after that, at its end, and after it is gone."""

@@ -70,6 +70,9 @@ class Home(Protocol):
     def drain_all(self, times: int = 1) -> None:
         """Have all that is going on end, or pause, for a moment."""
 
+    def drain(self, node: BlockNode, times: int = 1) -> None:
+        """Have what is going on at a node end, or pause, for a moment."""
+
     def begin_drain(self, *nodes: BlockNode, all_nodes: bool = False) -> Any:
         """Have nothing going on at these nodes until `end_drain` is called with what this gives."""
 

@@ -6,13 +6,11 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qmpd.block.jobs.drains import drains_of
+from qmpd.block.jobs.drains import LEAVING, drains_of
 from qmpd.block.placing import reaches
 from qmpd.schedule.schedule import Time
 
 _SECOND = 1_000_000_000
-# How often a node is drained as somebody leaves it.
-_LEAVING = 2
 _ALL = 1 << 63
 _LEAST = 65536
 
@@ -358,7 +356,11 @@ class Jobs:
 
     def quiet(self, node: BlockNode) -> None:
         """What goes on at a node that somebody leaves ends or pauses, for a moment (`qmpd.block.changes.Blockers`)."""
-        for _ in range(_LEAVING if self._all else 0):
+        self.drain(node, LEAVING)
+
+    def drain(self, node: BlockNode, times: int = 1) -> None:
+        """The same, so many times."""
+        for _ in range(times if self._all else 0):
             with self.drained(node):
                 pass
 

@@ -14,6 +14,7 @@ from qmpd.block.files import GRAPH, READ, UNCHANGED, WRITE
 from qmpd.block.jobs import chain
 from qmpd.block.jobs.block_job import BlockJob, BlockOptions, job_user
 from qmpd.block.jobs.chunk import Chunk, length_of
+from qmpd.block.jobs.drains import LEAVING, Drains, drains_of
 from qmpd.block.jobs.steps import JobFailure, Work
 from qmpd.block.pausing import away
 from qmpd.block.placing import put_on, take_out
@@ -78,6 +79,7 @@ class Stream(BlockJob):
                 graph, node, "copy-on-read", "file", lambda above: CopyOnRead(above, graph), options.filter_name, given
             )
             self._filter.frozen += 1
+            jobs.drain(node, self._node_drains(jobs).before)
         try:
             if self._filter is None:
                 super().__init__(jobs, options, node, node, READ | UNCHANGED | GRAPH, _KEPT | WRITE)
@@ -153,8 +155,20 @@ class Stream(BlockJob):
 
     def prepare(self) -> None:
         """Nothing but what is behind the bottom is behind the image from now on."""
-        image, graph = self._image, self.jobs.graph
+        behaviour = self.jobs.behaviour
         self._drop_filter()
+        if not behaviour.stream_has_filter or behaviour.graph_change_drains == "whole":
+            self._change_behind()
+            return
+        # Where not all disks are quiet while what is behind it changes, it is.
+        drain = self.jobs.begin_drain(self._image)
+        try:
+            self._change_behind()
+        finally:
+            self.jobs.end_drain(drain)
+
+    def _change_behind(self) -> None:
+        image, graph = self._image, self.jobs.graph
         if "backing" not in image.children:
             self.jobs.changed_as("stream-bottom")
             return
@@ -172,9 +186,15 @@ class Stream(BlockJob):
         graph.set_backing(image, below)
         image.backing_as_recorded = below is not None and self._options.backing_file is None
 
+    @staticmethod
+    def _node_drains(jobs: Home) -> Drains:
+        """How often its node alone is drained."""
+        return drains_of(jobs.behaviour.job_drains, "stream-node")
+
     def _drop_filter(self) -> None:
         if self._filter is not None:
             above, self._filter = self._filter, None
+            self.jobs.drain(self._image, self._node_drains(self.jobs).ended)
             if self._user.node is not None:
                 above.drives.remove(self._user)
                 self._user.node = None
@@ -185,6 +205,9 @@ class Stream(BlockJob):
     def clean(self) -> None:
         """Let go of the image."""
         self._drop_filter()
+        if self.jobs.behaviour.stream_has_filter and self.is_started:
+            # Its user has left it.
+            self.jobs.drain(self._image, LEAVING)
         super().clean()
         self._restore()
 
