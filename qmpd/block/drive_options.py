@@ -71,7 +71,7 @@ def node_options(given: Mapping[str, str], json_parser: str) -> Flat | None:
     driver, file = given.get("format") or given.get("driver"), given.get("file")
     if not file and driver is None and not any(name.startswith("file.") for name in own):
         return None
-    found: dict[str, Any] = _of_name(file, driver, json_parser) if file else {}
+    found: dict[str, Any] = _of_name(file, driver, own.get("file.driver"), json_parser) if file else {}
     if driver is not None:
         found["driver"] = driver
     read_only = is_on(given.get("readonly", given.get("read-only", "off")))
@@ -86,14 +86,16 @@ def node_options(given: Mapping[str, str], json_parser: str) -> Flat | None:
     return Flat({**found, **own})
 
 
-def _of_name(file: str, driver: str | None, json_parser: str) -> dict[str, Any]:
-    """What the name of a file tells, flat.
+def _of_name(file: str, driver: str | None, below: str | None, json_parser: str) -> dict[str, Any]:
+    """What the name of a file tells, flat; `below` is the driver of the file itself, where that is told.
 
     :raise Refusal: it is none.
     """
     if driver is not None and _is_bottom(driver) and not file.startswith("json:"):
         check_null(driver, file)
         return {"filename": file}
+    if below is not None and _is_bottom(below) and not file.startswith("json:"):
+        check_null(below, file)
     named = parse(file, json_parser)
     # A driver that has names of its own may be told beside one.
     is_own = driver is not None and named.get("driver") == driver and DRIVERS[driver].is_protocol

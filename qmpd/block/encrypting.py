@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qmpd.block.graph import BlockGraph
     from qmpd.block.images.luks.cipher import SectorCipher
     from qmpd.block.images.luks.header import LuksHeader
+    from qmpd.block.images.qcow2.header import Header
     from qmpd.block.images.storage import Storage
     from qmpd.block.nodes import BlockNode
 
@@ -39,6 +40,20 @@ def luks_content(node: BlockNode, graph: BlockGraph) -> Luks:
     return Luks(file, header, cipher)
 
 
+def check_encryption(header: Header, wanted: str | None) -> None:
+    """Refuse another kind of encryption than an image has; None where none is told.
+
+    :raise MachineError: it is another one.
+    """
+    method = header.encryption
+    if wanted is not None and wanted != _METHODS.get(method):
+        raise MachineError(
+            f"Header reported '{_METHODS[method]}' encryption format but options specify '{wanted}'"
+            if method
+            else f"No encryption in image header, but options specified format '{wanted}'"
+        )
+
+
 def unlock_qcow2(node: BlockNode, graph: BlockGraph, content: Qcow2Content) -> None:
     """Have the bytes of a qcow2 image decrypted where it is encrypted.
 
@@ -46,13 +61,8 @@ def unlock_qcow2(node: BlockNode, graph: BlockGraph, content: Qcow2Content) -> N
     :raise ImageError: the header contradicts itself, or the passphrase does not open it.
     """
     options = group(node.options, "encrypt")
-    wanted, method = options.get("format"), content.header.encryption
-    if wanted is not None and wanted != _METHODS.get(method):
-        raise MachineError(
-            f"Header reported '{_METHODS[method]}' encryption format but options specify '{wanted}'"
-            if method
-            else f"No encryption in image header, but options specified format '{wanted}'"
-        )
+    check_encryption(content.header, options.get("format"))
+    method = content.header.encryption
     if method != layout.LUKS:
         return
     if content.header.luks is None:

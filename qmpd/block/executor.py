@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from qmpd.block.images.errors import ImageError
@@ -24,7 +26,7 @@ class Executor(Protocol):
     """Does one piece of work after another, in the order in which they came, away from the main loop."""
 
     def do(self, work: Callable[[], Any], then: Callable[[Outcome], None]) -> None:
-        """Do this, and tell in the main loop what came of it; `work` may raise OSError and ImageError alone."""
+        """Do this, and tell in the main loop what came of it; `work` is to raise OSError and ImageError alone."""
 
     def wait(self, until: Callable[[], bool]) -> None:
         """Called by a piece of work: let others go on until `until` is true."""
@@ -87,6 +89,11 @@ def outcome_of(work: Callable[[], Any]) -> Outcome:
         return Outcome(work())
     except (OSError, ImageError) as error:
         return Outcome(error=error)
+    except Exception as defect:
+        # The machine, and all others that this process serves, outlive it.
+        sys.excepthook(type(defect), defect, defect.__traceback__)
+        text = f"qmpd failed at reading or writing a disk, which is a defect of qmpd: {type(defect).__name__}: {defect}"
+        return Outcome(error=OSError(errno.EIO, text))
 
 
 def came_of(work: Callable[[], Any]) -> Came:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from qmpd.block.drivers.table import MODULES
 from qmpd.block.files import kind_of
 from qmpd.block.flat import Flat, flatten
-from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.machine.errors import MachineError
 from qmpd.wire.json_text import parse as parse_json
@@ -78,27 +77,6 @@ def _of_json(text: str, json_parser: str) -> Flat:
     if not isinstance(value, dict):
         raise MachineError("Invalid JSON object given")
     return flatten(value)
-
-
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """Options with dots in their names, as a tree; lists are numbered (`children.0`)."""
-    found: dict[str, Any] = {}
-    for name, value in flat.items():
-        at = found
-        *parts, last = name.split(".")
-        for part in parts:
-            inner = at.get(part)
-            at = at.setdefault(part, {}) if inner is None or isinstance(inner, dict) else found
-        at[last] = nested(value) if isinstance(value, dict) else value
-    return {name: _listed(value) for name, value in found.items()}
-
-
-def _listed(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if value and all(is_digits(name) for name in value):
-        return [_listed(value[name]) for name in sorted(value, key=from_digits)]
-    return {name: _listed(member) for name, member in value.items()}
 
 
 def probe_bytes(head: bytes) -> str:

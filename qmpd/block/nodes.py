@@ -234,6 +234,8 @@ class Drive:
     limits: dict[str, Any] | None = None
     options_id: str = ""
     stays: bool = False
+    # Whether it wrote before it was told by hand to write no more.
+    wrote: bool = False
     # Whether it reads what is in its node, and not only writes.
     reads: bool = True
     # What the node is to who uses it.

@@ -66,12 +66,28 @@ def check_common(driver: str, options: Options) -> None:
 
     :raise Refusal: it cannot be.
     """
-    _check_texts(options, _COMMON)
-    _check_texts({f"cache.{name}": value for name, value in (options.get("cache") or {}).items()}, _CACHE)
+    check_values(options)
     if options.get("force-share") and not options.get("read-only"):
         raise MachineError("force-share=on can only be used with read-only images")
     if driver in _NAMED and not options.get("filename"):
         raise Refusal("file-name-needed", driver=driver)
+    check_choices(options)
+
+
+def check_values(options: Options) -> None:
+    """Look at the types of what every node can be told.
+
+    :raise Refusal: a value is of another one.
+    """
+    _check_texts(options, _COMMON)
+    _check_texts({f"cache.{name}": value for name, value in (options.get("cache") or {}).items()}, _CACHE)
+
+
+def check_choices(options: Options) -> None:
+    """Look at those that are one of several words.
+
+    :raise Refusal: one is none of them.
+    """
     if options.get("discard", "off") not in _DISCARD:
         raise Refusal("drive-discard")
     if options.get("detect-zeroes", "off") not in _ZEROES:

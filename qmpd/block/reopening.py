@@ -12,15 +12,19 @@ from qmpd.block.drive_options import CACHES
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.files import DiskFile
+from qmpd.block.flat import Flat
+from qmpd.block.flat_options import Undeclared, structured
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2.header import Header
 from qmpd.block.images.qcow2.options import check_options
 from qmpd.block.making import content_of
 from qmpd.block.nodes import below
 from qmpd.block.opening import apply_common, check_zeroes
+from qmpd.block.option_rules import check_choices, check_values
 from qmpd.block.permissions import check_writable, refresh
 from qmpd.block.placing import reaches
 from qmpd.block.transactions import refusal_of
+from qmpd.block.values import group
 from qmpd.common.dictionary_order import in_order
 from qmpd.common.refusals import Refusal
 from qmpd.machine.errors import MachineError
@@ -28,6 +32,7 @@ from qmpd.machine.errors import MachineError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from qmpd.block.flat_options import Declared
     from qmpd.block.graph import BlockGraph
     from qmpd.block.nodes import BlockNode, Drive
 
@@ -52,9 +57,6 @@ _COMMON = (
     "read_only", "auto_read_only", "detect_zeroes", "discard", "direct", "no_flush", "force_share", "options",
     "backing_as_recorded", "own_cache",
 )  # fmt: skip
-
-
-_FLAGS = frozenset({"read-only", "auto-read-only", "force-share", "direct", "no-flush"})
 
 
 class _Before(NamedTuple):
@@ -89,6 +91,7 @@ class _Change:
         header = getattr(node.content, "header", None)
         if isinstance(header, Header):
             check_options(header, own)
+            _check_encryption(header, own)
         has_behind = "backing" in node.children or node.image.get("full-backing-filename") is not None
         if not keep and "backing" in roles and "backing" not in options and has_behind:
             raise MachineError(f"backing is missing for '{node.name}'")
@@ -294,6 +297,14 @@ class _Change:
         refresh(each.node for each in self._before)
 
 
+def _check_encryption(header: Header, own: Mapping[str, Any]) -> None:
+    wanted = group(own, "encrypt").get("format")
+    if wanted is not None:
+        from qmpd.block.encrypting import check_encryption
+
+        check_encryption(header, wanted)
+
+
 def _describes(node: BlockNode, role: str) -> bool:
     """Whether a child goes by what a node is told of it."""
     child = node.children.get(role)
@@ -347,9 +358,26 @@ def reopen(
         for node, options in changes:
             change.apply(node, options, keep=keep)
         change.finish()
-    except Refusal:
+    except BaseException:
         change.undo()
         raise
+
+
+def _along(node: BlockNode, told: Flat, declared: Declared) -> dict[str, Any]:
+    """Options that are told flat, as the tree of those of a node and of what it has described below it.
+
+    :raise Refusal: one has a value that it cannot have.
+    """
+    found = structured(told, node.driver, declared)
+    tree = {name: value for name, value in found.options.items() if name != "backing" or value is not None}
+    check_values(tree)
+    check_choices(tree)
+    for role, child in tree.items():
+        if isinstance(child, Flat) and child.reference is None and _describes(node, role):
+            tree[role] = _along(node.children[role], child, declared)
+    if "cache" in found.unknown:
+        raise MachineError("Cannot change the option 'cache'")
+    return {**tree, **{name: told[name] for name in found.unknown}}
 
 
 def reopen_by_hand(graph: BlockGraph, node: BlockNode, drive: Drive | None, options: Mapping[str, str]) -> None:
@@ -357,17 +385,13 @@ def reopen_by_hand(graph: BlockGraph, node: BlockNode, drive: Drive | None, opti
 
     :raise Refusal: it cannot be done.
     """
-    from qmpd.block.filenames import nested
-
-    given: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     for pair in options.get("o", "").split(",") if options.get("o") else ():
         name, equals, value = pair.partition("=")
-        value = value if equals else "on"
-        is_flag = name.rpartition(".")[2] in _FLAGS
-        given[name] = {"on": True, "off": False}.get(value, value) if is_flag else value
-    tree = nested(given)
+        told[name] = value if equals else "on"
+    tree = _along(node, Flat(told), graph.declared or Undeclared())
     if "r" in options and "w" in options:
-        raise MachineError("Only one -r/-c/-w option can be given")
+        raise MachineError("Only one -r/-w option may be given")
     if "r" in options or "w" in options:
         if "read-only" in tree:
             raise MachineError("Cannot set both -r/-w and 'read-only'")
@@ -377,11 +401,21 @@ def reopen_by_hand(graph: BlockGraph, node: BlockNode, drive: Drive | None, opti
         mode = CACHES.get(options["c"])
         if mode is None:
             raise MachineError(f"Invalid cache option: {options['c']}")
-        if "cache" in tree:
-            raise MachineError("Cannot set both -c and the cache options")
         if drive is not None and drive.device is not None and drive.caches != mode[2]:
             raise MachineError("Cannot change cache.writeback: Device attached")
+        if "cache" in tree:
+            raise MachineError("Cannot set both -c and the cache options")
         tree["cache"] = {"direct": mode[0], "no-flush": mode[1]}
-    reopen(graph, [(node, tree)], keep=True)
+    before = (False, False) if drive is None else (drive.writes, drive.wrote)
+    if drive is not None and "r" in options:
+        drive.writes, drive.wrote = False, drive.writes or drive.wrote
+    elif drive is not None and "w" in options:
+        drive.writes, drive.wrote = drive.writes or drive.wrote, False
+    try:
+        reopen(graph, [(node, tree)], keep=True)
+    except BaseException:
+        if drive is not None:
+            drive.writes, drive.wrote = before
+        raise
     if mode is not None and drive is not None:
         drive.writeback = mode[2]

@@ -121,13 +121,13 @@ def _image(image: dict[str, Any], columns: Columns) -> str:
         if "backing-filename-format" in image:
             lines.append(f"backing file format: {image['backing-filename-format']}")
     if "limits" in image:
-        lines += ["Block limits:", *_members(image["limits"], 1)]
+        lines += ["Block limits:", *members(image["limits"], 1)]
     if image.get("snapshots"):
         lines += ["Snapshot list:", columns.line.format(*columns.names)]
         lines += [_snapshot(each, columns) for each in image["snapshots"]]
     specific = image.get("format-specific", {}).get("data")
     if specific:
-        lines += ["Format specific information:", *_members(specific, 1)]
+        lines += ["Format specific information:", *members(specific, 1)]
     return "".join(f"{each}\n" for each in lines)
 
 
@@ -138,7 +138,7 @@ def _snapshot(told: dict[str, Any], columns: Columns) -> str:
     ).rstrip("\n")
 
 
-def _members(value: dict[str, Any] | list[Any], depth: int) -> Iterator[str]:
+def members(value: dict[str, Any] | list[Any], depth: int) -> Iterator[str]:
     """The members of an object or a list, one a line, those of inner ones behind their names."""
     pairs: list[tuple[str, Any]]
     if isinstance(value, dict):
@@ -149,7 +149,7 @@ def _members(value: dict[str, Any] | list[Any], depth: int) -> Iterator[str]:
         head = f"{4 * depth * ' '}{name}:"
         if isinstance(each, (dict, list)):
             yield head
-            yield from _members(each, depth + 1)
+            yield from members(each, depth + 1)
         else:
             yield f"{head} {str(each).lower() if isinstance(each, bool) else each}"
 

@@ -140,13 +140,13 @@ def _read(line: Line, kind: str) -> Any:
         if word not in ("on", "off"):
             raise Misread("Expected 'on' or 'off'")
         return word == "on"
-    word = line.required(_WHAT.get(kind, "string"))
     if kind in ("size", "mebibytes"):
+        word = line.word() or ""
         try:
             return size_of(f"{word}M" if kind == "mebibytes" and is_digits(word[-1:]) else word)
         except (ValueError, OverflowError):
             raise Misread("invalid size") from None
-    return word
+    return line.required(_WHAT.get(kind, "string"))
 
 
 def _format(line: Line) -> str:

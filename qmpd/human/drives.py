@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
@@ -9,6 +10,7 @@ from qmpd.block.blockers import delete
 from qmpd.block.pausing import away
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import carry_out, execute, listed, read_options
+from qmpd.machine.errors import MachineError
 from qmpd.option_language.groups import HELP
 from qmpd.system.at_rest import at_rest
 from qmpd.system.drives import add_drive
@@ -68,35 +70,50 @@ def _change(system: System, line: Line) -> str | Deferred:
 
 
 def _drive_add(system: System, line: Line) -> str | Deferred:
+    is_node = line.flag("n")
     line.required()
     given = line.required()
     line.end()
     block = system.inventory.backends.block
     taken = [name for each in block.drives for name in (each.name, each.options_id) if name]
     words = system.release.refusals
+    said: list[str] = []
     try:
-        entry = read_options(system, "drive", given, taken)
+        entry = read_options(system, "drive", given, taken, said.append)
     except Refusal as error:
-        return "".join(f"{each}\n" for each in (words.message(error), *words.hint(error)))
+        return "".join(f"{each}\n" for each in (*said, words.message(error), *words.hint(error)))
+    if is_node:
+        return at_rest(system, lambda: _added(said, system, partial(_add_node, system, entry), done=""))
     if entry.get("format") in HELP:
         return listed(system, "-drive", "format=help")
     names = [{"filename": value} for name, value in entry.pairs if name in ("file", "file.filename")]
-    return at_rest(system, lambda: _added(system, entry), names)
+    return at_rest(system, lambda: _added(said, system, partial(_add, system, entry, said.append), done="OK"), names)
 
 
-def _added(system: System, entry: Entry) -> str:
-    """Add a drive; what is said of it."""
+def _added(said: list[str], system: System, add: Callable[[], None], *, done: str) -> str:
+    """Add a drive, or a node; what is said of it, behind what has been said."""
     words = system.release.refusals
-    prefix = "Error: " if system.release.behaviour.drive_errors_marked else ""
-    said: list[str] = []
+    prefix = "Error: " if done and system.release.behaviour.drive_errors_marked else ""
     try:
-        _add(system, entry, said.append)
+        add()
     except Refusal as error:
         marked = "" if error.code == "drive-hot-interface" else prefix
         said += [f"{marked}{words.message(error)}", *words.hint(error)]
     else:
-        said.append("OK")
+        said += [done] if done else []
     return "".join(f"{each}\n" for each in said)
+
+
+def _add_node(system: System, entry: Entry) -> None:
+    """Add a node that no drive has; its options are told flat."""
+    from qmpd.block.flat import Flat
+    from qmpd.block.opening import Opener
+
+    told = dict(entry.pairs) | ({} if entry.identifier is None else {"id": entry.identifier})
+    if "node-name" not in told:
+        raise MachineError("'node-name' needs to be specified")
+    usual = {"cache.direct": "off", "cache.no-flush": "off", "read-only": "off"}
+    Opener(system.inventory.backends.block).open(Flat({**usual, **told}), owned=True)
 
 
 def _add(system: System, entry: Entry, warn: Callable[[str], None]) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.content import text_of
+from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.images.errors import ImageError
 from qmpd.block.images.errors import text as error_text
 from qmpd.block.nodes import Drive
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
     from qmpd.human.line import Line
     from qmpd.system.system import System
 
-    Tell = Callable[[str], None]
+    Tell = Callable[[str | Exception], None]
 
 _DEFAULT_PATTERN = 0xCD
 _WRITING = frozenset({"write", "writev", "aio_write", "discard", "truncate"})
-_MOST = (1 << 31) - 512
-_ZEROS = 1 << 20
+_MOST, _ZEROS = (1 << 31) - 512, 1 << 20
 
 
 def qemu_io(system: System, line: Line) -> Deferred:
@@ -49,10 +49,10 @@ def qemu_io(system: System, line: Line) -> Deferred:
     graph = system.inventory.backends.block
     drive = find_drive(system, {"id": name}) if by_device else graph.drive(name)
     node = graph.find_node(name) if drive is None else drive.node
-    said: list[str] = []
-    later = Deferred(lambda: "".join(said))
+    said: list[str | Exception] = []
+    later = Deferred(lambda: _told(said))
 
-    def tell(text: str) -> None:
+    def tell(text: str | Exception) -> None:
         said.append(text)
         later.ready()
 
@@ -60,6 +60,12 @@ def qemu_io(system: System, line: Line) -> Deferred:
     begin = partial(system.disks.apart.do, partial(_begin, system, drive, node, text.split(), tell))
     system.machine.later(lambda: system.when_output_is_out(begin))
     return later
+
+
+def _told(said: list[str | Exception]) -> str:
+    if isinstance(said[-1], Exception):
+        raise said[-1]
+    return "".join(map(str, said))
 
 
 def _begin(system: System, drive: Drive | None, node: BlockNode | None, given: list[str], tell: Tell) -> None:
@@ -79,7 +85,10 @@ def _begin(system: System, drive: Drive | None, node: BlockNode | None, given: l
         session.say(str(error))
         session.end()
     except Refusal as error:
-        session.end(system.release.refusals.message(error) + "\n")
+        told = system.release.refusals
+        session.end("\n".join((told.message(error), *told.hint(error), "")))
+    except Exception as defect:
+        session.end(defect)  # whoever has asked is told of it
 
 
 class _Session:
@@ -139,7 +148,7 @@ class _Session:
         if held is not None:
             self._system.inventory.backends.block.empty(held)
 
-    def end(self, text: str = "") -> None:
+    def end(self, text: str | Exception = "") -> None:
         """The command has ended."""
         self._let_go()
         self._tell(text)
@@ -212,11 +221,9 @@ class _Session:
         return ""
 
     def _info(self, given: words.Words) -> str:
-        self.say(f"format name: {self._node.driver}\n")
-        header = getattr(self._node.content, "header", None)
-        if header is not None:
-            self.say(f"cluster size: {words.size(header.cluster_size)}\n")
-        return ""
+        from qmpd.human.qemu_io_info import told_of
+
+        return told_of(self._node, self.say, headed=self._system.release.behaviour.format_facts_headed)
 
     def _sleep(self, given: words.Words) -> None:
         try:
@@ -242,7 +249,6 @@ class _Session:
 
     def _debugger(self) -> BlkDebug | None:
         from qmpd.block.drivers.blkdebug import BlkDebug
-        from qmpd.block.drivers.table import DRIVERS
 
         node = self._medium
         while node is not None:
@@ -279,11 +285,10 @@ class _Session:
     def _wait_break(self, given: words.Words) -> str | None:
         debugger = self._debugger()
         tag = given.arguments[0]
-        if debugger is None:
-            return ""
-        executor = self._system.disks.executor
-        self._wait(lambda: executor.wait(lambda: debugger.is_held(tag)))
-        return None
+        if debugger is not None:
+            executor = self._system.disks.executor
+            self._wait(lambda: executor.wait(lambda: debugger.is_held(tag)))
+        return None if debugger is not None else ""
 
     def _reopen(self, given: words.Words) -> str:
         from qmpd.block.reopening import reopen_by_hand

@@ -71,6 +71,7 @@ class Behaviour:
     moved_disks_stay_shared: bool = False
     inactive_children_refused: bool = True
     empty_drives_writable: bool = False
+    format_facts_headed: bool = True
     users_zero_as_told: bool = True
     dump_begin_checked: bool = False
     dumps_have_sections: bool = True

@@ -70,6 +70,8 @@ ABOUT: dict[str, str] = {
     "inactive_children_refused": "an active node is refused an inactive one below it; came between 7.2 and 10.0",
     "empty_drives_writable": "what is put into a device that has no drive of its own may be written to; false: it may"
     " not",
+    "format_facts_headed": "the human monitor's qemu-io has info head what a format tells of itself there; false: the"
+    " heading is printed",
     "users_zero_as_told": "whoever writes zeros keeps their room where the node has discard=ignore; false: that counts"
     " for nodes above alone; came between 7.2 and 10.0",
     "dump_begin_checked": "dump-guest-memory refuses a part that begins at a negative address; false: it takes that for"

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from qmpd.block.executor import outcome_of
+from qmpd.testing import StartError
 from tests.block.support import Monitor
 
 if TYPE_CHECKING:
@@ -207,3 +209,39 @@ def test_what_is_empty_is_an_option_of_its_own(monitor: Monitor) -> None:
     ):
         said = monitor("blockdev-add", node_name="x", **options)["error"]["desc"]
         assert said == f"Block protocol '{options['driver']}' doesn't support the option '{name}'"
+
+
+def test_many_nodes_on_top_of_each_other_are_read(monitor: Monitor) -> None:
+    below: Any = "known"
+    for number in range(4):
+        name = '{"driver":"raw","file":' * 59 + json.dumps(below) + "}" * 59
+        below = f"x{number}"
+        assert monitor("blockdev-add", node_name=below, **json.loads(name)) == {"return": {}}
+    assert monitor.human(f'qemu-io {below} "read 0 512"') == ""
+    for number in reversed(range(4)):
+        assert monitor("blockdev-del", node_name=f"x{number}") == {"return": {}}
+
+
+def test_a_node_that_is_added_by_hand(monitor: Monitor) -> None:
+    for options, said in (
+        ("driver=null-co", "'node-name' needs to be specified\n"),
+        ("node-name=u", "Must specify either driver or file\n"),
+        ("driver=null-co,node-name=u,cache=none", "Block protocol 'null-co' doesn't support the option 'cache'\n"),
+        ("driver=null-co,node-name=u,read-only=on", ""),
+    ):
+        assert monitor.human(f"drive_add -n 0 {options}") == said
+    assert monitor.human("info block -n u") == "u: null-co:// (null-co, read-only)\n    Cache mode:       writeback\n"
+    assert monitor("blockdev-del", node_name="u") == {"return": {}}
+
+
+def test_a_defect_at_reading_a_disk_is_an_error_of_that_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    error = outcome_of(lambda: dict[str, int]()["x"]).error
+    assert isinstance(error, OSError)
+    assert "a defect of qmpd: KeyError: 'x'" in str(error)
+    assert "KeyError" in capsys.readouterr().err
+
+
+def test_flash_that_is_no_file_is_looked_at_for_its_size(qmpd: VMFactory) -> None:
+    with pytest.raises(StartError) as raised:
+        qmpd(command_line=["-machine", "pc", "-pflash", "null-co://"])
+    assert "combined size of system firmware exceeds 8388608 bytes" in str(raised.value)

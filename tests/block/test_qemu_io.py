@@ -225,6 +225,59 @@ def test_reopen(qmpd: VMFactory, image: Path, talk: Callable[[Any], Talk]) -> No
     assert monitor("query-named-block-nodes")["return"][0]["detect_zeroes"] == "off"
 
 
+REOPENED = (
+    ("x=y", "Cannot change the option 'x'\n"),
+    ("cache=5", "Cannot change the option 'cache'\n"),
+    ("cache.direct=x", "Parameter 'cache.direct' expects 'on' or 'off'\n"),
+    ("detect-zeroes=x", "invalid parameter value: x\n"),
+    ("discard=x", "Invalid discard option\n"),
+    ("backing.x=x", "Cannot change the option 'backing.x'\n"),
+    ("file.x=x", "Cannot change the option 'x'\n"),
+    ("file.file.x=5", "Cannot change the option 'file.x'\n"),
+    ("overlap-check.main-header=x", "Parameter 'overlap-check.main-header' expects 'on' or 'off'\n"),
+    ("encrypt.format=x", "No encryption in image header, but options specified format 'x'\n"),
+    ("=", "Cannot change the option ''\n"),
+)
+
+
+@needs_qemu_img
+def test_reopen_with_whatever_options(qmpd: VMFactory, image: Path, talk: Callable[[Any], Talk]) -> None:
+    monitor = talk(disk(qmpd, image)).monitor
+    for options, said in REOPENED:
+        assert monitor.human(f'qemu-io n0 "reopen -o {options}"') == said
+
+
+@needs_qemu_img
+def test_a_drive_that_is_read_only_by_hand_is_used_so_by_its_device(
+    qmpd: VMFactory, image: Path, talk: Callable[[Any], Talk]
+) -> None:
+    words = ["-nodefaults", "-drive", f"if=none,id=d,file={image},format=qcow2", "-device", "virtio-blk-pci,drive=d"]
+    io = talk(qmpd(command_line=words, guest="", release="7.2"))
+    assert io("reopen -r", "d") == ""
+    assert io.monitor.human('qemu-io d "write 0 512"') == "Block node is read-only\n"
+    assert io("reopen -w", "d") == ""
+    assert io("write 0 512", "d").startswith("wrote 512/512 bytes")
+
+
+FACTS = "    compat: 1.1\n    compression type: zlib\n    lazy refcounts: false\n    refcount bits: 16\n"
+
+
+@needs_qemu_img
+@pytest.mark.parametrize(("release", "printed", "told"), [
+    ("7.2", "Format specific information:\n", ""), ("10.0", "", "Format specific information:\n"),
+])  # fmt: skip
+def test_what_a_format_tells(
+    qmpd: VMFactory, image: Path, talk: Callable[[Any], Talk], capsys: pytest.CaptureFixture[str],
+    release: str, printed: str, told: str,
+) -> None:  # fmt: skip
+    words = ["-nodefaults", "-drive", f"if=none,id=d,file={image},format=qcow2,file.node-name=f"]
+    io = talk(qmpd(command_line=words, guest="", release=release))
+    assert io.monitor.human('qemu-io d "info"').startswith(told + FACTS)
+    said = "format name: qcow2\ncluster size: 64 KiB\nvm state offset: 512 MiB\n"
+    assert capsys.readouterr().out == said + printed
+    assert io("info", "f") == "format name: file\n" * 2 + "cluster size: 0 bytes\nvm state offset: 0 bytes\n"
+
+
 @needs_qemu_img
 def test_write_threshold(qmpd: VMFactory, image: Path, talk: Callable[[Any], Talk]) -> None:
     vm = disk(qmpd, image, device="pvpanic")

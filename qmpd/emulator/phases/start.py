@@ -347,7 +347,7 @@ class Start:
         self._drives.check_orphans(board.takes_drive)
         self._add_board_drives()
         if board.kind.has_pci:
-            self._drives.check_flash()
+            self._drives.check_flash(self.inventory.backends.block)
 
     def _add_parts(self) -> None:
         """Let the board make its screen, its ports and its network cards."""

@@ -21,11 +21,11 @@ from qmpd.server.computer import ThisComputer
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
+    from qmpd.block.graph import BlockGraph
     from qmpd.emulator.reading.options import EmulatorOptions
     from qmpd.machine.boards import Board as BoardKind
     from qmpd.option_language.groups import Entry
 
-_NULL_SIZE = 1 << 30
 _FLASH_UNIT, _MOST_FLASH = 0x1000, 8 << 20
 # So many bytes of a file tell its format.
 _HEAD = 512
@@ -47,8 +47,8 @@ class Drives:
         self._units = {**drive_rules.UNITS, "ide": units}
         # For each: the interface, the bus and the unit, what has asked for it, and its id.
         self.places: list[tuple[str, int, int, Entry, str]] = []
-        # The size of each flash by its number.
-        self.flash: list[tuple[int, int]] = []
+        # Each flash, by its number, and its id.
+        self.flash: list[tuple[int, str]] = []
 
     def create(self, entry: Entry, add: Callable[[dict[str, str]], None]) -> None:
         """Make a drive; `add` puts what the machine's settings have of it into the machine.
@@ -91,7 +91,7 @@ class Drives:
         if interface == "pflash":
             if is_empty:
                 raise OptionError(f"can't get size of block device pflash{unit}: No medium found", "")
-            self.flash.append((unit, self._size(settings)))
+            self.flash.append((unit, name))
         self.places.append((interface, bus, unit, entry, name))
 
     def _name(self, interface: str, bus: int, unit: int, media: str) -> str:
@@ -120,12 +120,6 @@ class Drives:
         if with_sd and board.has_cpus:
             add("sd", 0, 0)
         return found
-
-    @staticmethod
-    def _size(settings: dict[str, str]) -> int:
-        if "path" in settings:
-            return os.stat(settings["path"]).st_size
-        return block_values.number(settings["size"]) if "size" in settings else _NULL_SIZE
 
     def _warn(self, entry: Entry, text: str) -> None:
         self._options.complaints.line(f"{entry.location}: warning: {text}")
@@ -254,16 +248,18 @@ class Drives:
 
     # When the machine is complete
 
-    def check_flash(self) -> None:
+    def check_flash(self, graph: BlockGraph) -> None:
         """See that what the firmware is in has a size that it can have.
 
         :raise OptionError: it has not.
         """
-        for number, size in sorted(self.flash):
+        flashes = [(number, graph.drive(name)) for number, name in sorted(self.flash)]
+        sizes = [(number, drive.node.virtual_size) for number, drive in flashes if drive is not None and drive.node]
+        for number, size in sizes:
             if not size or size % _FLASH_UNIT:
                 text = f"system firmware block device pflash{number} has invalid size {size}"
                 raise OptionError(f"{text}\ninfo: its size must be a non-zero multiple of 0x{_FLASH_UNIT:x}", "")
-        if sum(size for _, size in self.flash) > _MOST_FLASH:
+        if sum(size for _, size in sizes) > _MOST_FLASH:
             raise OptionError(f"combined size of system firmware exceeds {_MOST_FLASH} bytes", "")
 
     def check_orphans(self, supported: Callable[[str, int, int], bool]) -> None:
