@@ -106,7 +106,7 @@ class Copying(Going):
         each_window = self._side.course.pass_each_window and self._side.has("postcopy-ram")
         due = self.now
         while True:
-            if self._postcopy:
+            if self._postcopy and self._side.has("postcopy-ram"):
                 return
             self._look()
             if self._is_cut():
@@ -121,8 +121,13 @@ class Copying(Going):
                     memory.keep_dirty(2 * threshold + 1)
                     self._next_pass()
                     continue
-                if memory.left + memory.dirtied(self._machine.schedule.now()) <= threshold:
-                    return
+                left = memory.left + memory.dirtied(self._machine.schedule.now())
+                if left <= threshold:
+                    if self._postcopy or left + self._bitmap_pages <= threshold:
+                        return
+                    # Some releases look for changes thousands of times a second meanwhile, and tell each time.
+                    yield self._until_cut(WINDOW)
+                    continue
                 self._next_pass()
                 continue
             if each_window and self.now >= due:
@@ -131,6 +136,11 @@ class Copying(Going):
             whole, early = memory.time_left(self.now), memory.time_left(self.now, threshold)
             delay = min(whole, max(early, self.began + WINDOW - self.now, _MILLISECOND))
             yield self._until_cut(min(delay, max(due - self.now, 1)) if each_window else delay)
+
+    @property
+    def _bitmap_pages(self) -> int:
+        """How much dirty bitmaps are in pages; they do not go before the machine is stopped."""
+        return 0 if self._bitmaps is None else -(-self._bitmaps.size // PAGE)
 
     def _is_cut(self) -> bool:
         """Whether a fault has the way be lost, which then is."""

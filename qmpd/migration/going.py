@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.migration import further, stream
+from qmpd.migration import bitmaps, further, stream
 from qmpd.migration.channel import cannot_write
 from qmpd.migration.states import ENDS, GOING_ON, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
 from qmpd.migration.stream import BadStream
@@ -19,6 +19,7 @@ from qmpd.schedule.schedule import Time
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from qmpd.migration.bitmaps import LeavingBitmaps
     from qmpd.migration.channel import Channel, Way
     from qmpd.migration.side import Side
 
@@ -62,6 +63,7 @@ class Going(Activity[MigrationStatus]):
         self._continued = self._missed = False
         self._postcopy = False
         self._finished = False
+        self._bitmaps: LeavingBitmaps | None = None
         # Whether it is given up, and the guest is still to let go of its network card.
         self._ends_late = False
         # What the machine was before it was stopped for this; None while it was not.
@@ -95,6 +97,8 @@ class Going(Activity[MigrationStatus]):
         self.tell()
         if self.state in ENDS:
             self.ended_at = self.now
+            if self._bitmaps is not None:
+                self._bitmaps.release()
 
     def tell(self) -> None:
         """Tell of the present state, where that is wanted."""
@@ -317,10 +321,15 @@ class Going(Activity[MigrationStatus]):
 
         self._machine.later(failed)
 
-    def _check_bitmaps(self) -> None:
-        """Come to nothing where a dirty bitmap cannot go along; earlier releases tell why on standard error alone."""
+    def _begin_bitmaps(self) -> None:
+        """Say which dirty bitmaps will come, or come to nothing where one cannot.
+
+        Earlier releases tell why on standard error alone.
+        """
         try:
-            self._side.check_bitmaps()
+            self._bitmaps = self._side.leaving_bitmaps()
+            if self._bitmaps is not None:
+                self._send(stream.section(bitmaps.HEADS, self._bitmaps.heads()))
         except Refusal as refusal:
             why = self._side.words(refusal)
             if self._side.course.reason_kept:

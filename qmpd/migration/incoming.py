@@ -9,7 +9,9 @@ of its own.  The sections are those of the machine's state, and these:
 | `pages` | stands for pages of memory |
 | `disk` | a piece of a disk that is copied along (`qmpd.migration.disks`) |
 | `switch` | the state is whole: it is loaded, and that is answered (`loaded`); what the machine was doing |
-| `run` | the machine is this side's, and some of its memory comes later |
+| `bitmap-heads` | the dirty bitmaps that will come (`qmpd.system.moved_bitmaps`), |
+| `bitmap` | and what is in one of them |
+| `run` | the machine is this side's, and some of its memory, or its dirty bitmaps, come later |
 | `last` | all memory has come; answered by `loaded` |
 | `recover` | what follows is the rest of a migration that was paused; answered by `loaded` |
 
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.migration import disks, further, stream
+from qmpd.migration import bitmaps, disks, further, stream
 from qmpd.migration.states import ENDS, POSTCOPY, TRANSITIONS, VERBS, MigrationStatus
 from qmpd.migration.stream import BadStream
 from qmpd.schedule.activity import Activity, Carried
@@ -75,6 +77,7 @@ class Incoming(Activity[MigrationStatus]):
         # What has come whole, and waits for disks to be written.
         self._due: deque[tuple[str, Any]] = deque()
         self._disks = side.arriving_disks
+        self._bitmaps = side.arriving_bitmaps
         self._lost = False
         self._arriving = stream.Arriving()
         self._sections: dict[str, Any] = {}
@@ -220,6 +223,10 @@ class Incoming(Activity[MigrationStatus]):
             self._answer("accepted")
         elif name == disks.SECTION:
             self._disks.take(value)
+        elif name == bitmaps.HEADS:
+            self._bitmaps.begin(value)
+        elif name == bitmaps.CONTENT:
+            self._bitmaps.take(value)
         elif name == _SWITCH:
             self._was = value["state"]
             self._load()
@@ -247,6 +254,8 @@ class Incoming(Activity[MigrationStatus]):
             raise BadStream(refusal)
         if self._start.get("postcopy") and not self._side.has("postcopy-ram"):
             raise BadStream("RAM postcopy is disabled but have 16 byte advise")
+        if self._start.get("bitmaps") and not self._start.get("postcopy") and self._side.has("postcopy-ram"):
+            raise BadStream("RAM postcopy is enabled but have 0 byte advise")
         self._side.check_kind(self._start["machine"])
         self._disks.check(map(str, self._start["disks"]))
         channels, come = further.multifd(self._side), self._start["channels"]
@@ -275,22 +284,38 @@ class Incoming(Activity[MigrationStatus]):
         self.stop_waiting()
         if self.state is _S.ACTIVE:
             self._go_on()
+        self._bitmaps.drop()
+        self.enter(_S.COMPLETED)
+
+    def _arrive_without_bitmaps(self) -> None:
+        """The machine is here and runs, and some of its dirty bitmaps do not come any more."""
+        self._machine.report(self._side.words(Refusal("bitmaps-lost")))
+        self._close()
+        self.stop_waiting()
+        self._bitmaps.drop()
         self.enter(_S.COMPLETED)
 
     def _go_on_early(self) -> None:
         if not self._loaded or self.state is not _S.ACTIVE:
             raise BadStream("CMD_POSTCOPY_RUN in wrong postcopy state")
-        if self._side.course.postcopy_device:
+        if self._side.course.postcopy_device and self._has_memory_later:
             self.enter(_S.POSTCOPY_DEVICE)
         self.enter(_S.POSTCOPY_ACTIVE)
         self._go_on(early=True)
-        self._answer("asked", 1)
+        if self._has_memory_later:
+            self._answer("asked", 1)
+
+    @property
+    def _has_memory_later(self) -> bool:
+        """Whether it is memory that comes later; otherwise dirty bitmaps do."""
+        return bool(self._start.get("postcopy"))
 
     def _go_on(self, *, early: bool = False) -> None:
         """Have the disks, and go on as the machine did before; `early`: whatever it did."""
         machine, side = self._machine, self._side
         ran = self._was in {str(each) for each in LIVE}
         goes_on = machine.autostart and (ran or early)
+        self._bitmaps.go_on()
         side.arrived()
         if goes_on or not (side.has("late-block-activate") or side.course.device):
             why = side.take_disks(runs=goes_on)
@@ -313,6 +338,9 @@ class Incoming(Activity[MigrationStatus]):
     def _lose_way(self) -> None:
         if self._further.were_too_many:
             return  # as QEMU, which waits for what they were to bring
+        if self.state in POSTCOPY and not self._has_memory_later:
+            self._arrive_without_bitmaps()
+            return
         if self.state in POSTCOPY:
             self._close()
             self.is_recovering = False
@@ -329,7 +357,11 @@ class Incoming(Activity[MigrationStatus]):
 
     def come_to_nothing(self, error: BadStream) -> None:
         """Fail: the process ends, unless it was told to stay."""
+        if self.state in POSTCOPY and not self._has_memory_later:
+            self._arrive_without_bitmaps()
+            return
         machine = self._machine
+        self._bitmaps.drop()
         if self._start.get("told"):
             self._answer("refused", "Sibling indicated error 1")
         self._close()

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import LIVE, RunState
-from qmpd.migration import further, stream
+from qmpd.migration import bitmaps, further, stream
+from qmpd.migration.bitmaps import SPEED
 from qmpd.migration.copying import FILLING, Copying
 from qmpd.migration.going import NAME
+from qmpd.migration.memory import SECOND
 from qmpd.migration.states import MigrationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qmpd.migration.channel import Channel
     from qmpd.migration.disks import Leaving
     from qmpd.migration.going import Steps
     from qmpd.migration.memory import Memory
@@ -58,7 +61,7 @@ class Outgoing(Copying):
             self.set_up_at = self.now
             self.memory.start_again(self.now)
         self.enter(_S.ACTIVE)
-        self._check_bitmaps()
+        self._begin_bitmaps()
         self._notice()
         self._check_channels()
         if not self._has_way():
@@ -84,6 +87,7 @@ class Outgoing(Copying):
         return {
             "machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told,
             "channels": further.multifd(self._side), "disks": [] if self.disks is None else self.disks.names,
+            "bitmaps": self._side.has("dirty-bitmaps"),
         }  # fmt: skip
 
     def _copy_while_it_runs(self) -> Steps:
@@ -189,8 +193,12 @@ class Outgoing(Copying):
         course = self._side.course
         if course.drains != "afterwards":
             self._side.drain_disks(each=course.drains == "each")
+        if self._bitmaps is not None:
+            self._bitmaps.are_stored(False)
         if self._side.give_disks(code=code):
             return True
+        if self._bitmaps is not None:
+            self._bitmaps.are_stored(True)
         if course.way_left_open and self._is_answered:
             self._channel = None
         self.come_to_nothing(self._side.words(Refusal(why)) or None)
@@ -211,7 +219,14 @@ class Outgoing(Copying):
 
     def _with_held(self, state: Mapping[str, Any]) -> bytes:
         held, self._held = self._held, b""
+        if self._bitmaps is not None and not self._bitmaps_come_later:
+            held += b"".join(stream.section(bitmaps.CONTENT, each.value) for each in self._bitmaps.contents())
         return held + stream.whole(state, str(self._before))
+
+    @property
+    def _bitmaps_come_later(self) -> bool:
+        """Whether the guest goes on at the other side before its dirty bitmaps are there."""
+        return self._postcopy and not self._side.has("postcopy-ram")
 
     def _hand_over(self, state: Mapping[str, Any]) -> Steps:
         """Give the machine to the other side, in this state."""
@@ -228,11 +243,16 @@ class Outgoing(Copying):
             while self._channel is not None and self._channel.unsent:
                 yield None
         else:
-            self._send(sections + stream.END)
-            channel.finish(self._has_finished)
-            while not self._finished:
-                yield None
+            self._send(sections)
+            yield from self._end_alone(channel)
             self._gone = True
+
+    def _end_alone(self, channel: Channel) -> Steps:
+        """Send the end to somebody who does not answer."""
+        self._send(stream.END)
+        channel.finish(self._has_finished)
+        while not self._finished:
+            yield None
 
     def _has_finished(self) -> None:
         self._finished = True
@@ -280,18 +300,40 @@ class Outgoing(Copying):
         if not self._give_disks("disks-written-postcopy", "disks-written-postcopy-reason"):
             return
         self._stays_stopped = False
+        later, channel = self._bitmaps_come_later, self._channel
+        if later:
+            yield from self._copy_rest()
+        if channel is None or not self._has_way():
+            return
         self._send(self._with_held(self._side.take_state()))
-        while not self._loaded:
+        while channel.answers and not self._loaded:
             yield None
         self._gone = True
         self._send(stream.section("run", {}))
         self.arrived_at = self.now
-        if course.postcopy_device:
+        if course.postcopy_device and not later:
             self.enter(_S.POSTCOPY_DEVICE)
         if device:
             self.enter(_S.POSTCOPY_ACTIVE)
+        if later:
+            yield from self._send_bitmaps()
         yield from self._send_what_is_asked_for()
         self._complete()
+
+    def _send_bitmaps(self) -> Steps:
+        """Send the dirty bitmaps while the guest runs at the other side already."""
+        assert self._bitmaps is not None
+        for each in list(self._bitmaps.contents()):
+            left = 1.0
+            while left > 0:
+                limit, began = int(self._side.parameter("max-postcopy-bandwidth") or 0), self.now
+                time = max(each.size / SPEED, each.sent / limit if limit else 0.0) * SECOND
+                yield int(left * time) + 1
+                if self.state is not _S.POSTCOPY_ACTIVE:
+                    yield from self._recover()
+                    continue
+                left -= (self.now - began) / time if time else left
+            self._send(stream.section(bitmaps.CONTENT, each.value))
 
     def _send_what_is_asked_for(self) -> Steps:
         """Copy the rest, over one channel or several, one after another."""
@@ -309,6 +351,9 @@ class Outgoing(Copying):
             if memory.left:
                 yield self._until_cut(memory.time_left(self.now))
                 continue
+            if not self._channel.answers:
+                yield from self._end_alone(self._channel)
+                return
             self._loaded = False
             self._send(stream.section("last", {}))
             while not self._loaded and self.state is _S.POSTCOPY_ACTIVE:

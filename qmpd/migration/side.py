@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from qmpd.common.refusals import Refusal
     from qmpd.machine import Machine
+    from qmpd.migration.bitmaps import ArrivingBitmaps, LeavingBitmaps
     from qmpd.migration.channel import Channel, Way
     from qmpd.migration.disks import Arriving
     from qmpd.migration.faults import Faults
@@ -84,11 +85,15 @@ class Side(Protocol):
         :raise BadStream: it is not one of a machine like this.
         """
 
-    def check_bitmaps(self) -> None:
-        """See whether the dirty bitmaps can go along.
+    def leaving_bitmaps(self) -> LeavingBitmaps | None:
+        """The dirty bitmaps that go along, from now on; None where none are to.
 
         :raise Refusal: one cannot.
         """
+
+    @property
+    def arriving_bitmaps(self) -> ArrivingBitmaps:
+        """Who has the bitmaps that come along."""
 
     def drain_disks(self, *, each: bool = False) -> None:
         """Have what is going on at its disks pause for a moment, once, or for `each` of their nodes."""

@@ -73,6 +73,7 @@ class Course(NamedTuple):
     - `tls_named_first`: a name for the certificate is asked for before anything is said, not once it has come.
     - `ends_insecure`: who waits for a machine ends where its own credentials are wrong once somebody comes.
     - `unplug_awaited`: one that is cancelled in `wait-unplug` waits for the guest to let go of its card, up to 30 s.
+    - `bitmaps_locked`: a dirty bitmap that comes is in use until it is there, also one that notes nothing.
     - `way_left_open`: where the disks cannot be given away a side that answers is not told, and waits on.
     - `preset`: `multifd` and `postcopy-preempt` are to be set before anybody is waited for.
     """
@@ -104,6 +105,7 @@ class Course(NamedTuple):
     tls_named_first: bool = False
     ends_insecure: bool = True
     way_left_open: bool = False
+    bitmaps_locked: bool = True
 
 
 class MigrationFace(NamedTuple):

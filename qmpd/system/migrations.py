@@ -10,7 +10,6 @@ from qmpd.common.refusals import NotModelled, Refusal, Worded
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 from qmpd.migration import addresses, figures, going, incoming
-from qmpd.migration.bitmap_names import PARAMETER
 from qmpd.migration.disks import Arriving, Leaving
 from qmpd.migration.faults import NONE
 from qmpd.migration.incoming import Incoming
@@ -18,7 +17,7 @@ from qmpd.migration.memory import PAGE, Size
 from qmpd.migration.outgoing import Outgoing
 from qmpd.migration.states import MigrationStatus
 from qmpd.schedule.activity import VerbRefused
-from qmpd.system import machine_state, moved_disks
+from qmpd.system import machine_state, moved_bitmaps, moved_disks
 from qmpd.system.askers import MonitorAsker
 from qmpd.system.copied_disks import CopiedDisks
 from qmpd.system.migration_ways import MigrationWays
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from qmpd.schedule.activity import Activities
     from qmpd.system import copied_disks
     from qmpd.system.askers import WithFiles
+    from qmpd.system.moved_bitmaps import ArrivingBitmaps, LeavingBitmaps
     from qmpd.system.ports import Host
 
     class System(WithFiles, machine_state.System, copied_disks.System, Protocol):
@@ -166,31 +166,27 @@ class Migrations:
 
     def take_state(self) -> Mapping[str, Any]:
         """All of the machine."""
-        state = machine_state.take(self._system)
-        if self._system.built is not None and self.has("dirty-bitmaps"):
-            state["bitmaps"] = moved_disks.take_bitmaps(self._system.built, self.parameter(PARAMETER))
-        return state
+        return machine_state.take(self._system)
 
-    def check_bitmaps(self) -> None:
-        """See whether the dirty bitmaps can go along.
+    def leaving_bitmaps(self) -> LeavingBitmaps | None:
+        """The dirty bitmaps that go along, which nobody else works with then; None where none are to.
 
         :raise Refusal: one cannot.
         """
-        if self._system.built is not None and self.has("dirty-bitmaps"):
-            moved_disks.check_bitmaps(self._system.built, self.parameter(PARAMETER))
+        return moved_bitmaps.leaving(self._system, self) if self.has("dirty-bitmaps") else None
+
+    @property
+    def arriving_bitmaps(self) -> ArrivingBitmaps:
+        """Who has the bitmaps that come along."""
+        return moved_bitmaps.ArrivingBitmaps(self._system, self)
 
     def put_state(self, sections: Mapping[str, Any]) -> None:
         """Be in this state.
 
         :raise BadStream: it is not one of a machine like this.
         """
-        whole = dict(sections)
-        bitmaps = whole.pop("bitmaps", None)
-        machine_state.check(self._system, whole)
-        machine_state.put(self._system, whole)
-        built = self._system.built
-        if bitmaps and built is not None:
-            moved_disks.put_bitmaps(built, bitmaps, self.parameter(PARAMETER), self._system.machine.report)
+        machine_state.check(self._system, sections)
+        machine_state.put(self._system, sections)
 
     def drain_disks(self, *, each: bool = False) -> None:
         """Have what is going on at the machine's disks pause for a moment, once, or for `each` of their nodes."""
@@ -198,11 +194,11 @@ class Migrations:
 
     def give_disks(self, *, code: str = "disks-written") -> bool:
         """Let go of the machine's disks; false where somebody may write to one still, which `code` tells."""
-        system = self._system
-        if moved_disks.are_kept(system.built, old_data=system.release.behaviour.written_disks_stay):
-            system.machine.report(self.words(Refusal(code)))
+        built, behaviour = self._system.built, self._system.release.behaviour
+        if moved_disks.are_kept(built, old_data=behaviour.written_disks_stay):
+            self.machine.report(self.words(Refusal(code)))
             return False
-        moved_disks.give(system.built, self.parameter(PARAMETER), bitmaps_go_along=self.has("dirty-bitmaps"))
+        moved_disks.give(built)
         return True
 
     def arrived(self) -> None:
@@ -336,7 +332,7 @@ class Migrations:
 
         :raise Refusal: that was not prepared, or there is no migration.
         """
-        if not self.has("postcopy-ram"):
+        if not (self.has("postcopy-ram") or self.has("dirty-bitmaps")):
             raise Refusal("postcopy-missing")
         if self.outgoing is None or self.outgoing.state is _S.NONE:
             raise Refusal("postcopy-early")

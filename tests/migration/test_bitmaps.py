@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import closing
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -202,3 +203,137 @@ def test_a_bitmap_that_comes_too_late_stays(sides: Sides, tmp_path: Path, releas
     assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
     found = there("query-named-block-nodes")[0]["dirty-bitmaps"]
     assert [each["name"] for each in found] == ["c" * 256]
+
+
+_IS_HELD = {"max_postcopy_bandwidth": 4096}
+
+
+def _qcow2_pair(sides: Sides, tmp_path: Path, release: str, *, waits: bool) -> tuple[Side, Side]:
+    """A machine with a disk and two persistent bitmaps, of which one notes nothing, and one that waits for it."""
+    both = []
+    for name, more in (("there", ["-incoming", f"unix:{tmp_path}/m.sock"]), ("here", [])):
+        path = tmp_path / f"{name}.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16G"], check=True)
+        both.append(sides.one(release, *_qcow2(path), *(["-S"] if waits else []), *more))
+        both[-1].capabilities("dirty-bitmaps")
+    there, here = both
+    for name in ("b", "c"):
+        here("block-dirty-bitmap-add", node="n", name=name, granularity=512, persistent=True, disabled=name == "c")
+    here("human-monitor-command", command_line='qemu-io n "write 0 1M"')
+    return here, there
+
+
+def _qcow2(path: Path) -> list[str]:
+    return ["-blockdev", f"driver=qcow2,node-name=n,file.driver=file,file.filename={path}"]
+
+
+def _bitmaps(side: Side) -> dict[str | None, tuple[bool, bool, int]]:
+    """By their names, whether each notes writes, whether somebody works with it, and how much is dirty."""
+    (node,) = (each for each in side("query-named-block-nodes") if each["node-name"] == "n")
+    return {
+        each.get("name"): (each["recording"], each["busy"], each["count"]) for each in node.get("dirty-bitmaps", [])
+    }
+
+
+# Measured on the real programs.
+@needs_qemu_img
+@pytest.mark.parametrize("release", ["5.2", "7.2", "10.0", "11.1"])
+def test_bitmaps_come_once_the_guest_has_gone(sides: Sides, tmp_path: Path, release: str) -> None:
+    here, there = _qcow2_pair(sides, tmp_path, release, waits=False)
+    # Both are too much for the time that the guest may stand still, so nothing happens before it is asked for.
+    here("migrate-set-parameters", downtime_limit=1, **_IS_HELD)
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    here.until("active")
+    assert _bitmaps(here) == {"b": (True, True, 1 << 20), "c": (False, True, 0)}
+    there.until("active")
+    locked = release != "5.2"
+    assert _bitmaps(there) == {"b": (False, True, 0), "c": (False, locked, 0), None: (False, False, 0)}
+    assert here("migrate-start-postcopy") == {}
+    device = ["STOP", "device", "postcopy-active"] if release in ("10.0", "11.1") else ["postcopy-active", "STOP"]
+    assert without_passes(here.until(device[-1])) == device
+    assert there.until("RESUME") == ["postcopy-active", "RESUME"]
+    assert there.state == "running"
+    assert _bitmaps(there) == {"b": (True, True, 0), "c": (False, locked, 0), None: (True, False, 0)}
+    assert "in use" in there("block-dirty-bitmap-remove", node="n", name="b")
+    there("human-monitor-command", command_line='qemu-io n "write 2M 1M"')
+    here("migrate-set-parameters", max_postcopy_bandwidth=0)
+    assert without_passes(here.until("completed")) == there.until("completed") == ["completed"]
+    assert _bitmaps(there) == {"b": (True, False, 2 << 20), "c": (False, False, 0)}
+    assert _bitmaps(here) == {"b": (True, False, 1 << 20), "c": (False, False, 0)}
+    there("quit")
+    there.vm.wait_until_ended()
+    assert _bitmaps(sides.one(release, *_qcow2(tmp_path / "there.qcow2"))) == {
+        "b": (True, False, 2 << 20), "c": (False, False, 0),
+    }  # fmt: skip
+
+
+# Measured on the real programs.
+@needs_qemu_img
+@pytest.mark.parametrize("release", ["7.2", "11.1"])
+@pytest.mark.parametrize("verb", ["migrate-pause", "quit"])
+def test_bitmaps_are_lost_on_their_way(sides: Sides, tmp_path: Path, release: str, verb: str) -> None:
+    here, there = _qcow2_pair(sides, tmp_path, release, waits=True)
+    here("migrate-set-parameters", downtime_limit=1, **_IS_HELD)
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    here.until("active")
+    here("migrate-start-postcopy")
+    there.until("postcopy-active")
+    here(verb)
+    assert there.until("completed") == ["completed"]
+    assert there.state == "paused"
+    assert _bitmaps(there) == {}
+    if verb == "migrate-pause":
+        assert here.until("postcopy-paused")[-1] == "postcopy-paused"
+        assert here.state == "finish-migrate"
+
+
+@needs_qemu_img
+def test_bitmaps_that_are_not_whole_are_not_stored(sides: Sides, tmp_path: Path) -> None:
+    here, there = _qcow2_pair(sides, tmp_path, "7.2", waits=False)
+    here("migrate-set-parameters", downtime_limit=1, **_IS_HELD)
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    here.until("active")
+    here("migrate-start-postcopy")
+    there.until("RESUME")
+    there("quit")
+    there.vm.wait_until_ended()
+    assert here.until("postcopy-paused")[-1] == "postcopy-paused"
+    assert _bitmaps(sides.one("7.2", *_qcow2(tmp_path / "there.qcow2"))) == {}
+
+
+@needs_qemu_img
+def test_bitmaps_of_a_large_disk_are_stored_at_once(sides: Sides, tmp_path: Path) -> None:
+    """What is not dirty is not looked at, so that all of them are there as the machine ends."""
+    path = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "256G"], check=True)
+    here = sides.one("7.2", *_qcow2(path))
+    names = [f"b{number}" for number in range(10)]
+    for name in names:
+        assert here("block-dirty-bitmap-add", node="n", name=name, granularity=512, persistent=True) == {}
+    for place in ("64k", "128G", (1 << 38) - (1 << 16)):
+        here("human-monitor-command", command_line=f'qemu-io n "write {place} 64k"')
+    found = here("x-debug-block-dirty-bitmap-sha256", node="n", name="b0")
+    assert "sha256" in found
+    began = monotonic()
+    here("quit")
+    here.vm.wait_until_ended()
+    assert monotonic() - began < 1.5
+    again = sides.one("7.2", *_qcow2(path))
+    assert list(_bitmaps(again)) == names
+    assert again("x-debug-block-dirty-bitmap-sha256", node="n", name="b0") == found
+
+
+# Measured on 7.2 and 11.1.
+@pytest.mark.parametrize("named", ["b", "c"])
+def test_where_one_bitmap_has_no_place_none_comes(sides: Sides, tmp_path: Path, named: str) -> None:
+    node = ["-blockdev", "driver=null-co,node-name=n,size=1048576,read-zeroes=on"]
+    there, here = sides.one("7.2", *node, "-incoming", "defer"), sides.one("7.2", *node)
+    for each in (here, there):
+        each.capabilities("dirty-bitmaps")
+    for name in ("b", "c"):
+        here("block-dirty-bitmap-add", node="n", name=name)
+    there("migrate-set-parameters", block_bitmap_mapping=[_node("n", "n", (named, named))])
+    there("migrate-incoming", uri=f"unix:{tmp_path}/m.sock")
+    here("migrate", uri=f"unix:{tmp_path}/m.sock")
+    assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+    assert _bitmaps(there) == {}

@@ -82,7 +82,7 @@ def _send(place: Path, data: bytes) -> None:
         client.sendall(data)
 
 
-@pytest.mark.parametrize("name", ["start", "switch", "disk", "recover"])
+@pytest.mark.parametrize("name", ["start", "switch", "disk", "recover", "bitmap-heads", "bitmap"])
 @pytest.mark.parametrize("number", range(len(_NONSENSE)))
 def test_a_first_section_of_nonsense_is_refused(sides: Sides, tmp_path: Path, name: str, number: int) -> None:
     there = sides.one("7.2", *_DISK, "-incoming", f"unix:{tmp_path}/m.sock")
@@ -90,7 +90,7 @@ def test_a_first_section_of_nonsense_is_refused(sides: Sides, tmp_path: Path, na
     assert there.is_at_end()
 
 
-@pytest.mark.parametrize("name", ["start", "bitmaps", "devices", "switch"])
+@pytest.mark.parametrize("name", ["start", "bitmap-heads", "bitmap", "devices", "switch"])
 def test_nonsense_in_a_machine_is_refused_or_taken(sides: Sides, tmp_path: Path, name: str) -> None:
     here = sides.one("7.2", *_DISK)
     here.capabilities("dirty-bitmaps")

@@ -23,12 +23,13 @@ class DirtyBitmap:
     `inconsistent`: whoever had the image open before has not stored it, so that it says nothing.  `read_only`: it came
     from an image that is not to be written.  `stored`: it is to be written to the image when that is closed, where it
     is `persistent`.  `successor` notes what is written while a job works with this one.  `purpose` is what a node needs
-    one for that it has made for itself, and `carried` whether another process has left that.
+    one for that it has made for itself, and `carried` whether another process has left that.  `is_awaited`: what is in
+    it is still to come, with a migration, so that it is not to be stored.
 
     Disk threads note writes, and the main loop reads: each call is safe in either.
     """
 
-    __slots__ = (*_PLAIN, "_bits", "_lock", "carried", "successor")
+    __slots__ = (*_PLAIN, "_bits", "_lock", "carried", "is_awaited", "successor")
 
     name: str | None
     granularity: int
@@ -53,6 +54,7 @@ class DirtyBitmap:
         self.stored = True
         self.purpose = ""
         self.carried = False
+        self.is_awaited = False
         self.successor: DirtyBitmap | None = None
         self._bits = Bits()
         self._lock = Lock()
@@ -166,6 +168,12 @@ class DirtyBitmap:
         """`count` bytes of its bits from the byte `first` on, the lowest bit of the first byte first."""
         with self._lock:
             return self._bits.to_bytes(first, count)
+
+    def next_bits(self, first: int) -> int | None:
+        """The first byte of its bits, from this one on, that is not zero; None without one."""
+        with self._lock:
+            found = self._bits.first_from(first * 8)
+        return None if found is None else found // 8
 
     def write_bits(self, first: int, content: bytes) -> None:
         """Put these bits in; those behind the bitmap's end do not count."""

@@ -135,7 +135,8 @@ def make_writable(node: BlockNode) -> None:
 
 
 def _is_to_be_stored(bitmap: DirtyBitmap) -> bool:
-    return bitmap.persistent and bitmap.stored and not bitmap.inconsistent and not bitmap.read_only
+    is_whole = not (bitmap.inconsistent or bitmap.is_awaited)
+    return bitmap.persistent and bitmap.stored and is_whole and not bitmap.read_only
 
 
 def store(node: BlockNode) -> None:
@@ -166,7 +167,7 @@ def store(node: BlockNode) -> None:
                                            entry.table_size))  # fmt: skip
         entry.granularity_bits = bitmap.granularity.bit_length() - 1
         entry.in_use, entry.auto = False, bitmap.enabled
-        images.store(image, entry, bitmap.read_bits)
+        images.store(image, entry, bitmap.read_bits, bitmap.next_bits)
     images.write_directory(image, directory)
     for entry in old:
         images.release(image, entry)

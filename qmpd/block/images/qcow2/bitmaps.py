@@ -151,10 +151,13 @@ def parts(image: ReadImage, bitmap: StoredBitmap) -> Iterator[tuple[int, bytes]]
                 yield index * size, b"\xff" * wanted
 
 
-def store(image: ReadImage, bitmap: StoredBitmap, read: Callable[[int, int], bytes]) -> None:
+def store(
+    image: ReadImage, bitmap: StoredBitmap, read: Callable[[int, int], bytes], following: Callable[[int], int | None]
+) -> None:
     """Write the bits of a bitmap, to new clusters; `bitmap` tells then where its table is.
 
-    `read` gives bytes of the bits, by the first of them and their number.  The directory has to be written by the
+    `read` gives bytes of the bits, by the first of them and their number, `following` the place of the first one from
+    another on that is not zero, so that what nobody has written is left out.  The directory has to be written by the
     caller, who can then release what the bitmap had before.
 
     :raise OSError: they cannot be written.
@@ -162,11 +165,13 @@ def store(image: ReadImage, bitmap: StoredBitmap, read: Callable[[int, int], byt
     header, size = image.header, image.header.cluster_size
     length = bitmap_bytes(image, bitmap.granularity_bits)
     table = []
+    found = following(0)
     for begin in range(0, length, size):
-        part = read(begin, min(size, length - begin))
-        if not part.strip(b"\0"):
+        if found is None or found >= begin + size:
             table.append(0)
             continue
+        part = read(begin, min(size, length - begin))
+        found = following(begin + size)
         place = image.refcounts.allocate(1) << header.cluster_bits
         image.storage.write(place, part.ljust(size, b"\0"))
         table.append(place)
