@@ -12,6 +12,7 @@ import pytest
 from tests.block.images import needs_qemu_img
 from tests.block.support import Monitor
 from tests.migration.support import without_passes
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,6 +247,7 @@ def test_bitmaps_come_once_the_guest_has_gone(sides: Sides, tmp_path: Path, rele
     here.until("active")
     assert _bitmaps(here) == {"b": (True, True, 1 << 20), "c": (False, True, 0)}
     there.until("active")
+    wait_until(lambda: bool(_bitmaps(there)))
     locked = release != "5.2"
     assert _bitmaps(there) == {"b": (False, True, 0), "c": (False, locked, 0), None: (False, False, 0)}
     assert here("migrate-start-postcopy") == {}
