@@ -50,11 +50,13 @@ class Region:
     """Where the machine has room for memory that is plugged in: `start` and `size` in bytes.
 
     Each slot gets a GiB beside what may be plugged in, so that everything can be aligned.  `nodes`: of NUMA.
+    `has_acpi`: memory can be plugged in while the guest finds the tables that tell it of it.
     """
 
-    __slots__ = ("limit", "nodes", "size", "slots", "start")
+    __slots__ = ("has_acpi", "limit", "nodes", "size", "slots", "start")
 
     def __init__(self, settings: MachineSettings, layout: MemoryLayout) -> None:
+        self.has_acpi = settings.acpi_tables
         self.slots = settings.memory_slots
         self.nodes = len(settings.node_memory) or 1
         self.limit = max(0, settings.memory_limit - settings.memory)
@@ -159,8 +161,10 @@ def check_backend(given: Mapping[str, Any]) -> None:
 def plug(tree: ObjectTree, node: Node, region: Region, devices: Iterable[Device], used: Iterable[str]) -> None:
     """Give new memory its slot and its address; `used` are the paths of the backends that have a device.
 
-    :raise MachineError: it cannot have them.
+    :raise MachineError, Refusal: it cannot have them.
     """
+    if not region.has_acpi:
+        raise Refusal("memory-without-acpi")
     there = occupied(devices)
     slot = _slot(node.value("slot"), region, {each.node.value("slot") for each in plugged(devices)})
     path = node.value("memdev")

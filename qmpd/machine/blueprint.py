@@ -391,9 +391,12 @@ class MachineSettings:
     @property
     def acpi(self) -> bool:
         """Whether the board has an ACPI device; q35's chipset has it whatever `acpi=off` says (measured)."""
-        board = self.board
-        off = self.machine_options.get("acpi") in ("off", "no", "n", "false")
-        return board.has_acpi and (board.keeps_acpi or not off)
+        return self.board.has_acpi and (self.board.keeps_acpi or self.acpi_tables)
+
+    @property
+    def acpi_tables(self) -> bool:
+        """Whether the guest finds ACPI's tables, where the board has any: `acpi=off` takes them away."""
+        return self.machine_options.get("acpi") not in ("off", "no", "n", "false")
 
     @property
     def wakes(self) -> bool:

@@ -41,6 +41,7 @@ class Board(NamedTuple):
 
     - `has_acpi`: it has an ACPI device, `keeps_acpi` whatever `acpi=off` says.
     - `power_device`: the type of that device, where it can be told that a guest does not sleep; else empty.
+    - `power_place`: the slot and the function that it has on the first PCI bus; None where it has none of its own.
     - `wakes`: with it, a suspended guest can be woken.
     - `resets_twice`: SeaBIOS adds a reset of its own once it has run: boards without PCI put all of the firmware back,
       the note with it.
@@ -92,6 +93,7 @@ class Board(NamedTuple):
     has_acpi: bool = True
     keeps_acpi: bool = False
     power_device: str = ""
+    power_place: tuple[int, int] | None = None
     wakes: bool = True
     resets_twice: bool = True
     has_seabios: bool = True
@@ -120,7 +122,7 @@ class Board(NamedTuple):
     flashes: int = 2
 
 
-_PC = Board(family="pc", reference="pc", power_device="PIIX4_PM")
+_PC = Board(family="pc", reference="pc", power_device="PIIX4_PM", power_place=(1, 3))
 _WITHOUT_INPUT = frozenset({"query-mice", "query-sgx"})
 
 USUAL = "pc"

@@ -69,6 +69,12 @@ def query_pci(system: System, session: Client, arguments: Arguments) -> object:
     if captured is None:
         return _captured_pci(system, session, arguments)
     buses: list[dict[str, Any]] = captured["buses"]
+    if not system.settings.acpi:
+        place = system.settings.board.power_place
+        buses = [
+            {**bus, "devices": [each for each in bus["devices"] if (each["slot"], each["function"]) != place]}
+            for bus in buses
+        ]
     if not system.is_bare and system.inventory.has_devices:
         root = system.devices.buses.first(kind="PCI")
         if buses and root is not None:
