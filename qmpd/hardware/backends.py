@@ -32,7 +32,7 @@ _OPENED_BY_GUEST = frozenset({"virtserialport"})
 
 # Bytes of the name under which a guest finds what is shared with it.
 _LONGEST_TAG = 31
-# What is a disk or a CD, as its drive is.
+# What is a disk or a CD, as its drive is: it looks whether it can have that, and then hands it on to a part of its own.
 _ANY_MEDIUM = "usb-storage"
 _NEVER_READ_ONLY = "ide-hd"
 _IOTHREAD = "iothread"
@@ -225,7 +225,7 @@ class Backends:
         own = shown["qdev"] == ID
         path = device.path if own else shown["qdev"].replace("«self»", device.path).replace(ID, device.identifier or "")
         drive.qdev = device.identifier if own and device.identifier is not None else path
-        drive.label = drive.qdev
+        drive.label = device.identifier or device.path if device.driver == _ANY_MEDIUM else drive.qdev
         drive.removable, drive.has_tray = shown["removable"], "tray_open" in shown
         drive.writes = _writes(device, drive)
         if device.driver == FLOPPY:
@@ -237,6 +237,7 @@ class Backends:
         if given.get("write-cache") in ("on", "off", True, False):
             drive.writeback = given["write-cache"] in ("on", True)
         self._attach_in_thread(device, drive)
+        drive.label = drive.qdev
 
     def exchange_node(self, node: Node, name: str) -> None:
         """A device, or a part of it, has another node in place of its own (QEMU's `set_drive`).
