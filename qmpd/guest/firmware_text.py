@@ -30,7 +30,8 @@ class BootDevices(NamedTuple):
 
     `order` has the letters of those that are tried first, as `-boot` has them; `media` those of which one at least has
     a medium; `drives` those that there are at all; `kernel`: it is given a kernel instead; `menu`: it offers a menu;
-    `uuid` is the machine's, where it was given one; `roms` are those of its network cards.
+    `uuid` is the machine's, where it was given one; `roms` are those of its network cards.  `first` are the letters of
+    devices that have numbers of their own (`bootindex`), which come before all others; with `strict` they are all.
     """
 
     order: str
@@ -39,6 +40,8 @@ class BootDevices(NamedTuple):
     kernel: bool = False
     menu: bool = False
     uuid: str = ""
+    first: str = ""
+    strict: bool = False
     roms: Roms = Roms("")
 
     def plain(self) -> list[Any]:
@@ -49,8 +52,8 @@ class BootDevices(NamedTuple):
     @classmethod
     def of(cls, plain: Sequence[Any]) -> BootDevices:
         """What `plain` was made of."""
-        order, media, drives, kernel, menu, uuid, roms = plain
-        return cls(order, frozenset(media), frozenset(drives), kernel, menu, uuid, Roms.of(roms))
+        order, media, drives, kernel, menu, uuid, first, strict, roms = plain
+        return cls(order, frozenset(media), frozenset(drives), kernel, menu, uuid, first, strict, Roms.of(roms))
 
 
 def tried(devices: BootDevices) -> list[str]:
@@ -65,8 +68,11 @@ def tried(devices: BootDevices) -> list[str]:
         missing = missing and letter != _NETWORK
         return letter == "a" and missing, named.index(letter) if letter in named else len(named), missing
 
+    if devices.strict and devices.first:
+        return list(devices.first)
     letters = [each for each in _NAMES if each != "d" or "d" in devices.drives]
-    return sorted([*letters, _NETWORK] if devices.roms.cards else letters, key=place)
+    letters = sorted([*letters, _NETWORK] if devices.roms.cards else letters, key=place)
+    return [*devices.first, *(each for each in letters if each not in devices.first)]
 
 
 def printed(event: str, words: str, devices: BootDevices) -> bytes:
@@ -87,9 +93,11 @@ def boot(devices: BootDevices, *, found: bool) -> bytes:
         return b"Booting from ROM.."
     said = ""
     letters = tried(devices)
-    disks = [letter for letter in letters if letter != _NETWORK]
+    disks = [letter for letter in letters if letter != _NETWORK] or letters
     last = next((letter for letter in disks if letter in devices.media), disks[0]) if found else ""
     for letter in letters:
+        if letter == _NETWORK and letter == last:
+            return (said + "Booting from ROM...\r\n").encode()
         if letter == _NETWORK:
             for card in devices.roms.cards:
                 said += f"Booting from ROM...\r\n{option_rom.tried(devices.roms, card)}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from qmpd.machine.machine import Machine
     from qmpd.qapi import Release
 
+    Function = tuple[str, Device]
+
 
 _IPXE = {
     "e1000": "82540em", "e1000-82544gc": "82544gc", "e1000-82545em": "82545em", "e1000e": "82574l", "i82551": "82559er",
@@ -31,8 +33,8 @@ _VGA = ("VGA", "cirrus-vga", "vmware-svga", "qxl-vga", "virtio-vga")
 _SCREENS = {**dict.fromkeys(_VGA, 0xCA00), "bochs-display": 0xC700}
 """Where the first ROM is behind the one of a screen: the segment."""
 
-# What SeaBIOS keeps of memory for each PCI function.
-_EACH = 0x50
+# What SeaBIOS keeps of memory for each PCI function, and for what has a number among what is booted from.
+_EACH, _NUMBERED, _EACH_NUMBERED = 0x50, 0x80, 0x20
 # A frame of memory that is a screen has a ROM without being a PCI function.
 _FRAME, _FRAME_END, _FRAME_OWN = "ramfb", 0xC780, 0x1A0
 _USER = "user"
@@ -60,36 +62,50 @@ def boot_devices(system: Home) -> BootDevices | None:
         return None
     drives: set[str] = set()
     media: set[str] = set()
+    numbered: list[tuple[int, str]] = []
     for each in system.inventory.backends.block.drives:
         if each.device is None:
             continue
         letter = "a" if each.device.driver == "floppy" else "d" if each.has_tray else "c"
         drives.add(letter)
+        numbered.append((_number(each.device), letter))
         if each.node is not None or each.unmodelled:
             media.add(letter)
     named = settings.boot_once if settings.boot_once and guest.starts == 1 else settings.boot_order
     order = named or settings.board.boots_first
     kernel = "kernel" in settings.machine_options
-    uuid = settings.uuid or ""
-    roms = _roms(system)
-    return BootDevices(order, frozenset(media), frozenset(drives), kernel, settings.boot_menu, uuid, roms)
+    functions = list(pci.functions(system.inventory.devices))
+    cards = [(place, each) for place, each in functions if _has_rom(each) and each.driver in _IPXE]
+    numbered += [(_number(card), "n") for _, card in cards]
+    first = "".join(dict.fromkeys(letter for number, letter in sorted(numbered) if number >= 0))
+    roms = _roms(system, functions, cards, sum(number >= 0 for number, _ in numbered))
+    found, strict = (frozenset(media), frozenset(drives)), bool(settings.boot.get("strict"))
+    return BootDevices(order, *found, kernel, settings.boot_menu, settings.uuid or "", first, strict, roms)
 
 
-def _roms(system: Home) -> Roms:
-    """The ROMs of the network cards."""
+def _number(device: Device) -> int:
+    """The device's own place among what is booted from (`bootindex`); -1 where it has none."""
+    number = device.node.value("bootindex")
+    return number if isinstance(number, int) else -1
+
+
+def _has_rom(device: Device) -> bool:
+    return bool(device.node.value("romfile") and device.node.value("rombar"))
+
+
+def _roms(system: Home, functions: list[Function], with_rom: list[Function], numbered: int) -> Roms:
+    """The ROMs of the network cards; `numbered` is how many devices are, for what is booted from."""
     inventory, behaviour = system.inventory, system.release.behaviour
-    found = list(pci.functions(inventory.devices))
-    with_rom = [(place, each) for place, each in found if each.node.value("romfile") and each.node.value("rombar")]
+    if not with_rom:
+        return Roms("")
     cards = tuple(
         Rom(place, each.node.value("mac"), _IPXE[each.driver], each.node.value("romfile"), _answers(system, each))
         for place, each in with_rom
-        if each.driver in _IPXE
     )
-    if not cards:
-        return Roms("")
     own, image = (int(each, 16) for each in behaviour.option_rom_memory.split())
-    own += system.machine.settings.board.firmware_memory + _EACH * len(found)
-    screens = [_SCREENS[each.driver] for _, each in with_rom if each.driver in _SCREENS]
+    own += system.machine.settings.board.firmware_memory + _EACH * len(functions)
+    own += _NUMBERED + _EACH_NUMBERED * numbered if numbered else 0
+    screens = [_SCREENS[each.driver] for _, each in functions if each.driver in _SCREENS and _has_rom(each)]
     if any(each.driver == _FRAME for each in inventory.devices.buses.devices.values()):
         own += _FRAME_OWN
         screens.append(_FRAME_END)

@@ -90,6 +90,31 @@ def test_where_the_roms_are(options: list[str], lines: list[str]) -> None:
     assert re.findall(r"ipxe.org\) ([^\r]*)", greeting("", devices).decode()) == lines
 
 
+_NULL = "driver=null-co,size=1M,read-zeroes=on"
+_HD = ["-drive", f"if=none,id=h,{_NULL}", "-device"]
+_CD = ["-drive", f"if=none,id=c,media=cdrom,{_NULL}", "-device"]
+
+
+@pytest.mark.parametrize(
+    ("options", "order", "memory"),
+    [
+        ([*_CD, "ide-cd,drive=c,bootindex=1"], "dca", ""),
+        ([*_CD, "ide-cd,drive=c,bootindex=1", *_HD, "ide-hd,drive=h,bootindex=2"], "dca", ""),
+        ([*_CD, "ide-cd,drive=c", *_HD, "ide-hd,drive=h,bootindex=1", "-boot", "strict=on"], "c", ""),
+        (["-boot", "strict=on"], "cad", ""),
+        (["-device", "e1000,bootindex=1"], "ncad", "06FCF0C0"),
+        ([*_HD, "ide-hd,drive=h,bootindex=2", "-device", "e1000,bootindex=4", "-boot", "strict=on"], "cn", "06FCF0A0"),
+    ],
+)
+def test_what_has_a_number_is_tried_before_all_else(options: list[str], order: str, memory: str) -> None:
+    """As by QEMU 7.2."""
+    devices = boot_devices(InProcess("7.2", ["-display", "none", "-S", "-net", "none", *options]).system)
+    assert devices is not None
+    assert "".join(tried(devices)) == order
+    assert re.findall(r"PMM.(\w+)", greeting("", devices).decode()) == ([memory] if memory else [])
+    assert BootDevices.of(json.loads(json.dumps(devices.plain()))) == devices
+
+
 def test_what_is_said_at_once_is_not_lost_where_the_device_connects(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
@@ -115,6 +140,7 @@ def test_an_operating_system_is_found() -> None:
          b"Booting from Hard Disk...\r\nBoot failed: could not read the boot disk\r\n\n"
          b"Booting from Floppy...\r\nBoot failed: could not read the boot disk\r\n\nBooting from DVD/CD...\r\n"),
         (BootDevices("cad", NONE, NONE, kernel=True), True, b"Booting from ROM.."),
+        (BootDevices("cad", NONE, NONE, first="n", strict=True), True, b"Booting from ROM...\r\n"),
         (BootDevices("dca", NONE, NONE), True, b"Booting from Hard Disk...\r\n"),
         (BootDevices("cad", frozenset("cd"), frozenset("acd")), False,
          b"Booting from Hard Disk...\r\nBoot failed: not a bootable disk\r\n\n"
