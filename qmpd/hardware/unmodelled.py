@@ -22,7 +22,7 @@ ASIDE = ("driver", "bus", "id")
 
 _PROXY, _PART = "-pci", "-device"
 _OWN_PART = "virtio-device"
-_LEAST_CONTEXT = 3
+_LEAST_CONTEXT, _SOCKETS = 3, "/dev/vhost-vsock"
 # Domain, bus, slot and function of a PCI device of the host's, and the most that each can be.
 _HOST_PLACE = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-9a-fA-F])")
 _HOST_LIMITS = (0xFFFF, 0xFF, 0x1F, 7)
@@ -86,6 +86,8 @@ def check(
         check_loader(whole, around.computer, around.cpus, around.memory)
     elif driver == "guest-loader":
         check_guest_loader(whole)
+    elif driver == "vhost-vsock-pci":
+        _check_sockets(whole, around)
 
 
 def _event_device(value: object, around: Surroundings) -> None:
@@ -116,6 +118,21 @@ def _host_folder(value: object, around: Surroundings) -> None:
         around.computer.check_access(str(value))
     except OSError as error:
         raise Refusal("vfio-host-none", path=value, reason=error.strerror) from None
+    try:
+        around.computer.check_access(f"{value}/iommu_group")
+    except OSError as error:
+        name = str(value).rstrip("/").rpartition("/")[2]
+        raise Refusal("vfio-group-none", name=name, reason=error.strerror) from None
+
+
+def _check_sockets(given: Mapping[str, Any], around: Surroundings) -> None:
+    """The kernel's part of a device of sockets is opened where it is not given."""
+    if not given.get("guest-cid") or given.get("vhostfd"):
+        return
+    try:
+        around.computer.check_access(_SOCKETS)
+    except OSError as error:
+        raise Refusal("vsock-unopened", reason=error.strerror) from None
 
 
 _RULES: dict[tuple[str, str], Callable[[object, Surroundings], None]] = {
