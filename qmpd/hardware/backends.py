@@ -42,6 +42,10 @@ class BackendRules(Protocol):
     """What releases differ in (`qmpd.qapi.behaviour.Behaviour`)."""
 
     @property
+    def stick_has_drive_first(self) -> bool:
+        """Whether a stick of USB has its drive itself before its disk has it."""
+
+    @property
     def scsi_iothread_refused(self) -> bool:
         """Whether a SCSI disk is refused whose node another device keeps in another thread than the controller's."""
 
@@ -225,7 +229,8 @@ class Backends:
         own = shown["qdev"] == ID
         path = device.path if own else shown["qdev"].replace("«self»", device.path).replace(ID, device.identifier or "")
         drive.qdev = device.identifier if own and device.identifier is not None else path
-        drive.label = device.identifier or device.path if device.driver == _ANY_MEDIUM else drive.qdev
+        looks = device.driver == _ANY_MEDIUM and self._rules.stick_has_drive_first
+        drive.label = device.identifier or device.path if looks else drive.qdev
         drive.removable, drive.has_tray = shown["removable"], "tray_open" in shown
         drive.writes = _writes(device, drive)
         if device.driver == FLOPPY:

@@ -58,6 +58,10 @@ class DeviceRules(PairRules, RemovalRules, ReaderRules, MigratableRules, Protoco
         """When a function of a slot whose function 0 is there is refused: where it was `asked` for, or `always`."""
 
     @property
+    def stick_has_drive_first(self) -> bool:
+        """Whether a stick of USB has its drive itself before its disk has it."""
+
+    @property
     def scsi_iothread_refused(self) -> bool:
         """Whether a SCSI disk is refused whose node another device keeps in another thread than the controller's."""
 

@@ -98,6 +98,7 @@ class Behaviour:
     unused_files_close: bool = False
     client_files_checked: bool = True
     shared_monitors_open_late: bool = True
+    stick_has_drive_first: bool = False
     idle_outputs_blank: bool = False
     idle_virtio_screen: str = "Display output is not active."
     vnc_password_disabled: str = "Could not set password"

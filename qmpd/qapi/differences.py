@@ -114,6 +114,7 @@ ABOUT: dict[str, str] = {
     " runs, but for sets that something uses",
     "client_files_checked": "add_client refuses a file that is no socket before all else",
     "shared_monitors_open_late": "a QMP monitor that shares its device opens once the machine has started; came by 7.2",
+    "stick_has_drive_first": "usb-storage has its drive before its disk has it; went between 7.2 and 10.0",
     "idle_outputs_blank": "an output of virtio behind the first has no picture while nobody drives it",
     "idle_virtio_screen": "what a screen of virtio shows while nobody drives it, where that is a text of its own",
     "vnc_password_disabled": "the text that refuses a password for a VNC display that asks for none",
