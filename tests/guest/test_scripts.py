@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import tomllib
@@ -92,6 +93,25 @@ def test_a_shell_that_powers_off(tmp_path: Path) -> None:
         shell.sendall(b"poweroff\n")
         assert program.wait(10) == 0
         shell.close()
+
+
+def test_a_terminal_that_is_shared() -> None:
+    line = ["-nodefaults", "-nographic", "-chardev", "stdio,id=consmon,mux=on,signal=off", "-serial", "chardev:consmon"]
+    line += ["-mon", "chardev=consmon"]
+    told = environment(options=f"-guest script={EXAMPLES / 'debvm.toml'}")
+    with subprocess.Popen([*PROGRAM, *line], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        answers = {b"": b" login: ", b"root\n": b"~# ", b"ls\n": b"~# ", b"poweroff\n": b".target\r\n"}
+        for typed, until in answers.items():
+            program.stdin.write(typed)
+            program.stdin.flush()
+            said = b""
+            while not said.endswith(until):
+                data = os.read(program.stdout.fileno(), 1 << 12)
+                assert data, said
+                said += data
+        assert program.wait(10) == 0
 
 
 def test_a_port_that_is_ready(tmp_path: Path) -> None:
