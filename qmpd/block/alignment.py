@@ -8,6 +8,8 @@ from qmpd.block.description import cluster_of, zeroed_unit_of
 from qmpd.block.values import number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qmpd.block.nodes import BlockNode
 
 _SECTOR = 512
@@ -26,16 +28,21 @@ def limits_of_format(node: BlockNode, cluster: int) -> dict[str, int]:
 
 
 def strictest(limits: list[dict[str, int]], node: BlockNode) -> dict[str, int]:
-    """What a filter asks of requests: all that the nodes below it do, and a log whole sectors."""
+    """What a filter asks of requests: what the nodes below it do, but for where they begin, and a log whole sectors."""
     found = {
         name: (min if name.startswith("max-") else max)(each[name] for each in limits if name in each)
         for name in {name: None for each in limits for name in each}
     }
+    found["request-alignment"] = 1
     if "log" in node.children:
-        sector = number(node.options.get("log-sector-size", _SECTOR))
-        found["request-alignment"] = max(found["request-alignment"], sector)
+        found["request-alignment"] = number(node.options.get("log-sector-size", _SECTOR))
         # Those of what logs are only looked at for whether they go together.
         found["min-mem-alignment"] = limits[0]["min-mem-alignment"]
     if node.driver == "compress":
         found["request-alignment"] = cluster_of(node) or found["request-alignment"]
     return found
+
+
+def past_the_cache(limits: Mapping[str, int], *, is_file: bool) -> dict[str, int]:
+    """What is asked where the host's cache is passed by: whole sectors of its memory, and of the file itself."""
+    return {**limits, "min-mem-alignment": _SECTOR, **({"request-alignment": _SECTOR} if is_file else {})}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from qmpd.block.drivers.formats import Qcow2Content
 from qmpd.block.drivers.qed import QedContent
 from qmpd.block.drivers.table import DRIVERS, FOREIGN
+from qmpd.block.images.errors import ImageError
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.reading import ReadImage
 from qmpd.block.images.qcow2.snapshot_table import read_snapshots
@@ -48,7 +50,8 @@ def zeroed_unit_of(node: BlockNode) -> int | None:
     """How many bytes of an image can be said to be zeros: a cluster's, or a subcluster's."""
     at = _with_clusters(node)
     if at is not None and isinstance(at.content, Qcow2Content):
-        return at.content.image.zeroed_unit
+        header = at.content.header
+        return header.cluster_size // (layout.SUBCLUSTERS if header.extended else 1)
     return cluster_of(node)
 
 
@@ -89,8 +92,10 @@ def describe(node: BlockNode) -> dict[str, Any]:
         **node.image,
     }
     if content.header.snapshots:
-        image = ReadImage(content.file, read_only=True, data=content.data)
-        found["snapshots"] = [each.describe() for each in read_snapshots(image)]
+        # Another file may have been put below it, which has none.
+        with contextlib.suppress(ImageError, OSError):
+            image = ReadImage(content.file, read_only=True, data=content.data)
+            found["snapshots"] = [each.describe() for each in read_snapshots(image)]
     return found
 
 
@@ -113,16 +118,23 @@ def _specific(node: BlockNode, content: Qcow2Content) -> dict[str, Any]:
         specific["encrypt"] = {"format": "luks", **content.encryption[0].describe()}
     if header.version >= 3:
         if header.bitmaps is not None:
-            from qmpd.block.images.qcow2.bitmaps import read_directory
-
-            specific["bitmaps"] = [
-                {
-                    "flags": [
-                        name for name, is_set in (("in-use", each.in_use), ("auto", each.auto)) if is_set
-                    ],
-                    "name": each.name,
-                    "granularity": 1 << each.granularity_bits,
-                }
-                for each in read_directory(ReadImage(content.file, read_only=True, data=content.data))
-            ]
+            with contextlib.suppress(ImageError, OSError):
+                specific["bitmaps"] = _bitmaps(content)
     return specific
+
+
+def _bitmaps(content: Qcow2Content) -> list[dict[str, Any]]:
+    """QAPI's Qcow2BitmapInfo of each bitmap in an image.
+
+    :raise ImageError, OSError: they cannot be read.
+    """
+    from qmpd.block.images.qcow2.bitmaps import read_directory
+
+    return [
+        {
+            "flags": [name for name, is_set in (("in-use", each.in_use), ("auto", each.auto)) if is_set],
+            "name": each.name,
+            "granularity": 1 << each.granularity_bits,
+        }
+        for each in read_directory(ReadImage(content.file, read_only=True, data=content.data))
+    ]

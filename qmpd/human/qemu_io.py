@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str | Exception], None]
 
-_DEFAULT_PATTERN = 0xCD
 _WRITING = frozenset({"write", "writev", "aio_write", "discard", "truncate"})
-_MOST, _ZEROS = (1 << 31) - 512, 1 << 20
+_MOST, _ZEROS, _DEFAULT_PATTERN = (1 << 31) - 512, 1 << 20, 0xCD
 
 
 def qemu_io(system: System, line: Line) -> Deferred:
@@ -238,8 +237,9 @@ class _Session:
 
     def _aio_flush(self, given: words.Words) -> None:
         def work() -> None:
+            request = Request("flush", began=self._system.machine.schedule.now(Time.CLOCK))
             self._flush_node()
-            self._count(Request("flush"), 0)
+            self._count(request, 0)
 
         self._wait(work)
 

@@ -33,6 +33,11 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any], *, hot: bool = Fal
         drive.place = (given["if"], bus, unit)
     drive.writeback = writeback(given)
     drive.limits = limits(given, drive.name)
+    if drive.limits is not None:
+        # Those of a group have what was told last.
+        for other in block.drives:
+            if other.limits is not None and other.limits["group"] == drive.limits["group"]:
+                other.limits = drive.limits
     unmodelled: NotModelled | None = None
     try:
         node = _open(block, given)

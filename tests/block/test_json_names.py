@@ -245,3 +245,13 @@ def test_flash_that_is_no_file_is_looked_at_for_its_size(qmpd: VMFactory) -> Non
     with pytest.raises(StartError) as raised:
         qmpd(command_line=["-machine", "pc", "-pflash", "null-co://"])
     assert "combined size of system firmware exceeds 8388608 bytes" in str(raised.value)
+
+
+def test_drives_of_one_group_have_what_was_told_last(qmpd: VMFactory) -> None:
+    words = [
+        "-nodefaults", "-drive", "if=none,id=a,driver=null-co,throttling.iops-total=100,throttling.group=g",
+        "-drive", "if=none,id=b,driver=null-co,throttling.bps-total=500,throttling.group=g",
+    ]  # fmt: skip
+    with closing(Monitor(qmpd(command_line=words, guest="").qmp_path)) as monitor:
+        limits = [(each["inserted"]["iops"], each["inserted"]["bps"]) for each in monitor("query-block")["return"]]
+    assert limits == [(0, 500), (0, 500)]

@@ -230,3 +230,13 @@ def test_clusters_that_stay(qmpd: VMFactory, tmp_path: Path, extended: str) -> N
     assert zeros == [(64, 128), (512, 128)]
     assert all(each["offset"] == first + each["start"] for each in pieces)
     assert "No errors were found" in qemu_img("check", path)
+
+
+def test_what_passes_the_cache_by_asks_for_whole_sectors(qmpd: VMFactory, tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(MEBIBYTE))
+    node = f"driver=raw,node-name=n0,file.driver=file,file.filename={tmp_path}/disk,file.cache.direct=on"
+    vm = qmpd(command_line=["-blockdev", node], guest="", release="11.1")
+    with closing(Monitor(vm.qmp_path)) as monitor:
+        nodes = {each["drv"]: each["image"]["limits"] for each in monitor("query-named-block-nodes")["return"]}
+    asked = {drv: (each["request-alignment"], each["min-mem-alignment"]) for drv, each in nodes.items()}
+    assert asked == {"raw": (1, 512), "file": (512, 512)}

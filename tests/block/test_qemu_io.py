@@ -259,6 +259,13 @@ def test_a_drive_that_is_read_only_by_hand_is_used_so_by_its_device(
     assert io("write 0 512", "d").startswith("wrote 512/512 bytes")
 
 
+def test_a_flush_takes_no_longer_than_it_has(qmpd: VMFactory, talk: Callable[[Any], Talk]) -> None:
+    io = talk(qmpd(command_line=["-nodefaults", "-drive", "if=none,id=d,driver=null-co"], guest="", clock="virtual"))
+    io("aio_flush", "d")
+    [told] = [each["stats"] for each in io.monitor("query-blockstats")["return"] if each.get("device") == "d"]
+    assert (told["flush_operations"], told["flush_total_time_ns"]) == (1, 0)
+
+
 FACTS = "    compat: 1.1\n    compression type: zlib\n    lazy refcounts: false\n    refcount bits: 16\n"
 
 

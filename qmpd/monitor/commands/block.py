@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block import blockers
-from qmpd.block.alignment import limits_of_format, strictest
+from qmpd.block.alignment import limits_of_format, past_the_cache, strictest
 from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.filenames import of_file
@@ -33,6 +33,8 @@ _SECTOR = 512
 _LIMITS = {"request-alignment": 1, "min-mem-alignment": _SECTOR, "opt-mem-alignment": 4096}
 _IMAGE_OF_FILE = frozenset({"format-specific"})
 _ANY_DRIVE = "ide-cd"
+# What opens a file itself; no list has them.
+_FILE_DRIVERS = ("file", "host_device", "host_cdrom")
 # What an image asks of memory, it asks for what is behind it, too.
 _MEMORY_LIMITS = ("min-mem-alignment", "opt-mem-alignment")
 
@@ -116,6 +118,8 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
         image |= as_put_in(_captured(system, bottom.driver)["info"]["image"])
     if bottom is not node:
         image = {name: value for name, value in image.items() if name not in _IMAGE_OF_FILE}
+    if "limits" in image and bottom.direct and bottom.driver in _FILE_DRIVERS:
+        image["limits"] = past_the_cache(image["limits"], is_file=bottom is node)
     image |= {"filename": filename_of(node), "format": node.driver, "virtual-size": node.virtual_size}
     allocated = node.allocated
     if _has_unknown_room(node):
@@ -420,10 +424,6 @@ def blockdev_insert_medium(system: System, session: Client, arguments: Arguments
         raise CommandError("There already is a medium in the device")
     graph.insert(drive, node)
     return EMPTY
-
-
-# What opens a file itself; no list has them.
-_FILE_DRIVERS = ("file", "host_device", "host_cdrom")
 
 
 @command("blockdev-change-medium")

@@ -94,7 +94,11 @@ def block_latency_histogram_set(system: System, session: Client, arguments: Argu
                                                                        "boundaries-flush")):  # fmt: skip
         drive.histograms.clear()
         return EMPTY
+    declared = system.release.introspection
+    taken = {each.name for each in declared.object(declared.command("block-latency-histogram-set").arguments).members}
     for kind, name, called in _HISTOGRAMS:
+        if name not in taken:
+            continue
         boundaries = cast("list[int] | None", arguments.get(name, common))
         if boundaries is None:
             continue
