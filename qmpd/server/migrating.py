@@ -18,7 +18,7 @@ import trio
 from qmpd.common.addresses import socket_path, vsock_place
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.server.listener import Listener, ListenError
-from qmpd.server.migrating_tls import secured
+from qmpd.server.migrating_tls import check_way, secured
 from qmpd.server.moving import File, Moving
 from qmpd.server.places import connected, described, socket_of
 
@@ -46,6 +46,7 @@ class ServedWays:
             case "socket" if address["type"] == "fd" and not _is_socket(int(address["number"])):
                 return self._given(self._open_file(int(address["number"]), outgoing=True), then)
             case "socket":
+                check_way(way)
                 scope = trio.CancelScope()
                 self._vm.nursery.start_soon(self._connect, way, then, scope)
                 return scope.cancel
@@ -127,6 +128,7 @@ class ServedWays:
                 except OSError:
                     return _Nobody()
             case "socket":
+                check_way(way)
                 return _Listening(self._vm, _listen(address), way, then)
         raise Worded("RDMA ERROR: could not create rdma event channel")
 

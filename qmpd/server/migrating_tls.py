@@ -26,6 +26,21 @@ _CERTIFICATE_ERRORS = {9: "The certificate is not yet activated", 10: "The certi
 _DISTRUSTED = "The certificate is not trusted"
 
 
+def check_way(way: Way) -> None:
+    """Refuse a way with credentials with which this Python cannot speak TLS.
+
+    What else is wrong with them shows once somebody is there, as in QEMU.
+
+    :raise NotModelled: it cannot.
+    """
+    try:
+        credentials = way.credentials()
+    except Worded:
+        return
+    if credentials is not None:
+        check_supported(credentials)
+
+
 async def secured(stream: trio.SocketStream, way: Way, *, server: bool) -> Any:
     """The stream with TLS around it, or itself where the migration has none.
 

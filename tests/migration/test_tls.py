@@ -118,3 +118,16 @@ def test_keys_that_both_have(sides: Sides, tmp_path: Path) -> None:
     there("migrate-incoming", uri=place)
     here("migrate", uri=place)
     assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+
+
+@pytest.mark.skipif(hasattr(ssl.SSLContext, "set_psk_client_callback"), reason="this Python has keys for TLS")
+def test_keys_that_this_python_does_not_know(sides: Sides, tmp_path: Path) -> None:
+    (tmp_path / "keys.psk").write_text("qemu:0123456789abcdef\n")
+    here, there = _pair(
+        sides, "7.2", _credentials(tmp_path, "client", "psk"), _credentials(tmp_path, "server", "psk")
+    )
+    place = f"unix:{tmp_path}/m.sock"
+    why = "qmpd does not model tls-creds-psk before Python 3.13"
+    assert there("migrate-incoming", uri=place) == here("migrate", uri=place) == why
+    assert here.migration == {"status": "failed", "error-desc": why}
+    assert (here.state, there.state) == ("running", "inmigrate")
