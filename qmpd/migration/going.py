@@ -281,7 +281,8 @@ class Going(Activity[MigrationStatus]):
             # Nobody looks until there is something to send.
             self._missed = True
             return
-        if not self._channel.was_read and not self._is_answered and self._side.course.reason_kept:
+        is_heard = self._accepted or self._is_answered or self._channel.was_read
+        if not is_heard and self._side.course.reason_kept:
             self._broken("ram_save_setup failed: Input/output error")
             return
         called = self._channel.called

@@ -109,12 +109,20 @@ class Moving:
     @property
     def was_read(self) -> bool:
         """See `Channel`."""
-        if self._process is None:
-            return not self._unsent or self._gone_out > 0
-        if self._stream.fileno() < 0:
+        if self._process is None and not self._gone_out:
+            return not self._unsent
+        number = self._stream.socket.fileno() if isinstance(self._stream, trio.SocketStream) else self._file_number
+        if number < 0:
             return True
-        waiting = fcntl.ioctl(self._stream.fileno(), termios.FIONREAD, bytes(4))
-        return int.from_bytes(waiting, sys.byteorder) < self._gone_out
+        if self._process is None:
+            # What is still in the socket when the other side has shut it down is nobody's.
+            return not _asked(number, termios.TIOCOUTQ)
+        return _asked(number, termios.FIONREAD) < self._gone_out
+
+    @property
+    def _file_number(self) -> int:
+        """The number of the open file, -1 without one."""
+        return int(self._stream.fileno()) if hasattr(self._stream, "fileno") else -1
 
     def start(self, receiver: Receiver) -> None:
         """See `Channel`."""
@@ -274,6 +282,14 @@ class Moving:
                     await self._heard_all.wait()
         if then is not None:
             self._vm.system.machine.later(then)
+
+
+def _asked(number: int, what: int) -> int:
+    """How many bytes there are, as the kernel tells of an open file; 0 where it cannot tell."""
+    try:
+        return int.from_bytes(fcntl.ioctl(number, what, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 def _reason(error: BaseException) -> OSError | None:

@@ -213,3 +213,21 @@ def test_nobody_is_there_to_whom_it_goes(sides: Sides, release: str) -> None:
     late = release in ("5.2", "7.2")
     why = "Unable to write to socket: Broken pipe" if late else "ram_save_setup failed: Input/output error"
     assert here.migration == {"status": "failed", "error-desc": why}
+
+
+@pytest.mark.parametrize("release", ["10.0", "11.1"])
+def test_somebody_is_there_who_takes_nothing(sides: Sides, tmp_path: Path, release: str) -> None:
+    """Whether the first bytes have gone out by the time that the other side ends is no matter, as none is read."""
+    here = sides.one(release)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "m.sock"))
+        listener.listen()
+        for late in (False, True):
+            here("migrate", uri=f"unix:{tmp_path}/m.sock")
+            with listener.accept()[0] as there:
+                if late:
+                    assert there.recv(1, socket.MSG_PEEK)
+                    here("query-status")
+                there.shutdown(socket.SHUT_RDWR)
+                here.until("failed")
+            assert here.migration["error-desc"] == "ram_save_setup failed: Input/output error"

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "0"))
 DEFAULT_EXAMPLES = {"7.2": 2, "10.0": 1, "11.1": 1}
 RELEASES = ("7.2", "10.0", "11.1")
-TRIES = 3
+TRIES = 8
+"""How often the real program is asked at most: some of what it says depends on which of its threads is first."""
 
 # Capabilities of both sides, and of the source alone.
 _BOTH = ("return-path", "xbzrle", "postcopy-ram", "release-ram", "late-block-activate", "validate-uuid", "multifd")
