@@ -56,6 +56,9 @@ class Surroundings(Protocol):
     def has_chardev(self, label: str) -> bool:
         """Whether there is a character device of this name."""
 
+    def is_chardev_busy(self, label: str) -> bool:
+        """Whether somebody uses a character device."""
+
     def has_netdev(self, identifier: str) -> bool:
         """Whether there is a network backend of this name."""
 
@@ -165,6 +168,14 @@ _VALUES: dict[str, Callable[[str, str, Any], None]] = {
 
 
 # Whole objects
+
+
+def _monitor(_: str, values: Values, around: Surroundings) -> None:
+    label = values["chardev"]
+    if not around.has_chardev(label):
+        raise Refusal("chardev-missing", id=label)
+    if around.is_chardev_busy(label):
+        raise Refusal("chardev-taken", id=label)
 
 
 def _memory(kind: str, values: Values, around: Surroundings) -> None:
@@ -437,6 +448,8 @@ _OWN: dict[str, Callable[[str, Values, Surroundings], None]] = {
     "filter-mirror": _mirror,
     "filter-redirector": _redirector,
     "input-linux": _event_device,
+    "monitor-hmp": _monitor,
+    "monitor-qmp": _monitor,
     "pr-manager-helper": _reservations,
     "rng-egd": _chardev_user,
     "rng-random": _random,

@@ -135,6 +135,10 @@ class Objects:
         """See there."""
         return label in self._backends.chardevs
 
+    def is_chardev_busy(self, label: str) -> bool:
+        """See there."""
+        return self._backends.chardev_is_busy(label)
+
     def has_netdev(self, identifier: str) -> bool:
         """See there."""
         return self._backends.network.find(identifier) is not None

@@ -114,6 +114,16 @@ class Acceptor:
         self.serve_client(monitor, client)
         return True
 
+    def part(self, monitor: MonitorSettings) -> socket.socket | None:
+        """End the session of a monitor's client; gives his connection, None where there is none."""
+        for connection in self.connections:
+            if connection.session.label == monitor.chardev:
+                client = connection.socket.dup()
+                client.setblocking(False)
+                connection.close()
+                return client
+        return None
+
     async def serve(self, connection: Connection) -> None:
         """Serve a client until it leaves."""
         self.connections.add(connection)

@@ -81,6 +81,10 @@ class Monitors(Protocol):
         """Serve a client that somebody else has let in; False where the monitor has one and takes no other."""
 
 
+    def part(self, monitor: MonitorSettings) -> socket.socket | None:
+        """End the session of a monitor's client; gives his connection, None where there is none."""
+
+
 class DeviceOwner(MachineOwner, Protocol):
     """Whoever serves a virtual machine with character devices."""
 

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import sys
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,6 +22,7 @@ from qmpd.server.acceptor import Acceptor, listen
 from qmpd.server.computer import ThisComputer
 from qmpd.server.listener import ListenError, name_unix_connection
 from qmpd.server.main_loop import MainLoop
+from qmpd.server.output_host import OutputHost
 from qmpd.server.pipes import until_written
 from qmpd.server.places import socket_of
 from qmpd.system import networks
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from qmpd.server.pid_file import PidFile
     from qmpd.server.puppet_host import PuppetHost
     from qmpd.server.settings import MonitorSettings, VMSettings
-    from qmpd.system.dumps.plan import Output
 
 # Seconds that a thread gives standard error.
 _MOMENT = 0.5
@@ -55,7 +53,7 @@ FAREWELL = 2.0
 """Seconds that clients are given to take what is owed to them when the machine ends."""
 
 
-class VirtualMachine:
+class VirtualMachine(OutputHost):
     """A machine, its monitors and its clients.  `run` serves until the machine ends."""
 
     __slots__ = (
@@ -334,6 +332,19 @@ class VirtualMachine:
             self.devices = CharacterDevices(self)
         return self.devices
 
+    def open_monitor(self, settings: Mapping[str, Any]) -> None:
+        """Have a monitor on a character device (`qmpd.system.ports.Host`)."""
+        self.character_devices().attach(settings)
+
+    def has_removable_monitor(self, label: str) -> bool:
+        """Whether a monitor can be taken away (`qmpd.system.ports.Host`)."""
+        return self.devices is not None and self.devices.has_removable_monitor(label)
+
+    def close_monitor(self, label: str) -> None:
+        """Take away a monitor (`qmpd.system.ports.Host`)."""
+        if self.devices is not None:
+            self.devices.detach(label)
+
     def open_debugger(self, device: str) -> bool:
         """Let debuggers connect (`qmpd.system.ports.Host`).
 
@@ -354,50 +365,6 @@ class VirtualMachine:
         probe(backend)
         self.character_devices().add(settings_of(label, backend))
         return self.system.chardevs[-1].address.removeprefix("pty:") if backend["type"] == "pty" else None
-
-    def write_file(self, path: str | int, content: Callable[[], bytes]) -> tuple[int, Callable[[], None]]:
-        """Write a file in a thread (`qmpd.system.ports.Host`)."""
-        from qmpd.server.slow_file import write_file
-
-        return write_file(path, content)
-
-    def open_output(self, path: str, mode: int) -> Output:
-        """Open a file for writing (`qmpd.system.ports.Host`)."""
-        from qmpd.server.output_file import open_output
-
-        return open_output(path, mode)
-
-    def output_to(self, number: int) -> Output:
-        """Write to an open file (`qmpd.system.ports.Host`)."""
-        from qmpd.server.output_file import FileOutput
-
-        return FileOutput(number)
-
-    def open_log(self, path: str | None) -> Callable[[str], None]:
-        """What writes lines to a file, or to standard error (`qmpd.system.ports.Host`)."""
-        if path is None:
-            return log.raw
-        from qmpd.server.slow_file import appender
-
-        append = appender(path)
-        return lambda text: append(os.fsencode(text))
-
-    def print(self, text: str) -> None:
-        """Print something to standard output (`qmpd.system.ports.Host`)."""
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.write(text)
-            sys.stdout.flush()
-
-    def is_output_out(self) -> bool:
-        """Whether what monitors have said is written (`qmpd.system.ports.Host`)."""
-        from qmpd.server.chardevs.copying import is_out
-
-        return is_out()
-
-    def report(self, line: str) -> None:
-        """Print a line to standard error, from a thread (`qmpd.system.ports.Host`)."""
-        log.raw(f"{line}\n")
-        log.settle(_MOMENT)
 
     def disk_threads(self) -> DiskThreads:
         """The threads that read and write the machine's disks (`qmpd.system.ports.Host`)."""

@@ -36,6 +36,18 @@ class Host(Protocol):
         :raise NotModelled: real QEMU might take it.
         """
 
+    def open_monitor(self, settings: Mapping[str, Any]) -> None:
+        """Have a monitor on a character device (`qmpd.system.monitors.settings_of`); whoever is connected is greeted.
+
+        :raise NotModelled: the device is none that this can be done with.
+        """
+
+    def has_removable_monitor(self, label: str) -> bool:
+        """Whether there is a monitor on a character device that can be taken away again."""
+
+    def close_monitor(self, label: str) -> None:
+        """Take away a monitor; its client stays connected, and is heard by nobody."""
+
     def open_debugger(self, device: str) -> bool:
         """Let debuggers connect to a device, in its short form, or to none; whether they can now.
 

@@ -73,7 +73,12 @@ def backend_lines(command: str, shapes: Shapes, report: Callable[[str], None]) -
             _make_credentials(folder)
             for name in types:
                 try:
-                    yield _object(program, name, shapes, folder)
+                    line, is_gone = _object(program, name, shapes, folder)
+                    yield line
+                    if not is_gone:
+                        # What it uses is not free for those that follow.
+                        program.close()
+                        program = Program(command, _MACHINE)
                 except Gone:
                     report(f"making an object of type {name} ends the program")
                     program.close()
@@ -115,10 +120,11 @@ def _make_credentials(folder: str) -> None:
         subprocess.run(["openssl", "req", *words], cwd=folder, check=False, capture_output=True)
 
 
-def _object(program: Program, name: str, shapes: Shapes, folder: str) -> bytes:
+def _object(program: Program, name: str, shapes: Shapes, folder: str) -> tuple[bytes, bool]:
+    """The line of a type, and whether no object of it is left."""
     facts: dict[str, Any] = {}
+    is_gone = True
     client = program.client
-    # Not all of them can be taken away again.
     identifier = f"{_ID}-{name}"
     for words in ({}, *_FILLERS, {"dir": folder, "endpoint": "client"}):
         added = client.ask("object-add", {"qom-type": name, "id": identifier, **words})
@@ -137,9 +143,10 @@ def _object(program: Program, name: str, shapes: Shapes, folder: str) -> bytes:
             places = [place for place, each in enumerate(marked.names()) if "«id»" in each]
             growing = {id(marked): (places[0], marked.names()[: places[0] - 1 : -1])} if places else {}
             facts["tree"] = shapes.node(marked, growing)
-        client.ask("object-del", {"id": identifier})
+        # Not all of them can be taken away again.
+        is_gone = client.ask("object-del", {"id": identifier}).value is not None
         break
-    return entry("object", name, facts)
+    return entry("object", name, facts), is_gone
 
 
 def _relative(seen: Seen, path: str, identifier: str, folder: str) -> Seen:

@@ -34,6 +34,7 @@ from qmpd.option_language.errors import NOWHERE, BareError, OptionError
 from qmpd.qom.reader import size_of
 from qmpd.server.computer import ThisComputer
 from qmpd.server.settings import VMSettings
+from qmpd.system import monitors
 from qmpd.system.askers import CommandLineAsker
 from qmpd.system.build import Building, make_inventory
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from qmpd.option_language.groups import Entry
 
 # Objects that are made when the character devices, the network and the accelerator are there.
-_LATE = re.compile(r"rng-egd|qtest|cryptodev-vhost-user|vhost-user-blk-server|colo-compare|filter-.*|memory-backend-.*")
+_LATE = re.compile(r"rng-egd|qtest|cryptodev-vhost-user|vhost-user-blk-.*|colo-.*|(filter|memory-backend|monitor)-.*")
 
 
 class Start:
@@ -209,6 +210,14 @@ class Start:
             raise OptionError("Parameter 'id' is missing", location)
         if self._add(partial(self._building.add_object, arguments), str(arguments["id"]), location):
             self._change(objects=(*self._machine.objects, arguments))
+            self._lend_monitor(str(arguments["id"]))
+
+    def _lend_monitor(self, identifier: str) -> None:
+        """Where an object is a monitor, have it on its character device."""
+        node = self.inventory.objects.find(identifier)
+        if node is not None and node.type in monitors.MODES:
+            self._options.chardevs.lend_to_object(monitors.settings_of(node))
+            self.inventory.backends.chardevs = self._options.chardevs.facts
 
     def _blockdevs(self) -> None:
         options = self._options

@@ -290,6 +290,14 @@ class ChardevOptions:
             raise Refusal("chardev-short-form-silent")
         device.take(user)
 
+    def lend_to_object(self, given: dict[str, Any]) -> None:
+        """Have a monitor that is an object (`qmpd.system.monitors.settings_of`) on a device, which is free.
+
+        :raise Refusal: somebody uses the device.
+        """
+        device = self.devices[given["chardev"]]
+        device.take(MonitorSettings(path="", exclusive=True, removable=True, location=device.location, **given))
+
     def make_port(self, given: Given, kind: str) -> tuple[int, str] | None:
         """`-serial` or `-parallel`: the port's number and the device that it is connected to; None for no port.
 
@@ -396,7 +404,7 @@ class ChardevOptions:
             self.warn(f"{device.location}: warning: qmpd does not model the log of what a monitor says")
         chardev.base, chardev.users, chardev.escape = device.base, device.users, escape
         chardev.wait = chardev.listens and device.backend["data"]["wait"]
-        if monitor is None or not chardev.listens or chardev.has_dialect:
+        if monitor is None or not chardev.listens or chardev.has_dialect or monitor.removable:
             chardev.location = device.location
             if monitor is not None and chardev.has_dialect:
                 self._place_dialect(monitor, chardev)

@@ -8,6 +8,7 @@ from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
+from qmpd.system import monitors
 
 if TYPE_CHECKING:
     from qmpd.monitor.client import Client
@@ -62,13 +63,23 @@ def object_add(system: System, session: Client, arguments: Arguments) -> object:
             if any(name in properties for name in props):
                 raise CommandError("Option in 'props' conflicts with top level")
             properties |= props
-    system.objects.add(cast("str", kind), cast("str", identifier), properties, checked=checked, text=False)
+    node = system.objects.add(cast("str", kind), cast("str", identifier), properties, checked=checked, text=False)
+    monitors.begin(system, node)
     return EMPTY
 
 
 @command("object-del")
 def object_del(system: System, session: Client, arguments: Arguments) -> object:
     name = cast("str", arguments["id"])
+    monitors.check_removal(system, name, _label(session))
+    node = system.objects.find(name)
     system.objects.remove(name)
     system.end_iothread(name)
+    if node is not None and node.type in monitors.MODES:
+        monitors.removed(system, node)
     return EMPTY
+
+
+def _label(session: Client | None) -> str:
+    """The monitor of whoever asks; the human monitor does so without a session."""
+    return "" if session is None else session.label

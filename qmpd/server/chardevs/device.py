@@ -13,6 +13,7 @@ import trio
 from qmpd.chardev.device import Chardev
 from qmpd.chardev.multiplexer import MUX
 from qmpd.chardev.ring import Ring
+from qmpd.common.refusals import NotModelled
 from qmpd.server.chardevs.copying import copy_in, copy_out
 from qmpd.server.chardevs.guests import listen
 from qmpd.server.listener import ListenError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from qmpd.chardev.multiplexer import Multiplexer
     from qmpd.machine.events import Event
     from qmpd.server.owner import DeviceOwner
-    from qmpd.server.settings import ChardevSettings
+    from qmpd.server.settings import ChardevSettings, MonitorSettings
 
     Keep = Callable[[int], int]
 
@@ -158,6 +159,17 @@ class Device:
         :raise NotModelled: real QEMU might.
         """
         return False
+
+    def attach(self, monitor: MonitorSettings) -> None:
+        """Have a monitor on it from now on.
+
+        :raise NotModelled: that is not done with such a device once it is open.
+        """
+        raise NotModelled(f"a monitor on a character device of type {self.settings.kind} that is open already")
+
+    def detach(self) -> None:
+        """Have no monitor on it any more; whoever is connected stays so, and is heard by nobody."""
+        self.settings.monitor = None
 
     def take(self, keep: Keep) -> Any:
         """What is open, by the numbers that `keep` gives."""

@@ -21,7 +21,7 @@ from qmpd.server.chardevs.device import Device, Opening
 from qmpd.server.chardevs.files import FileDevice, PseudoTerminal, StandardStreams
 from qmpd.server.chardevs.sockets import ConnectingSocket, ListeningSocket, SocketDevice, address_of
 from qmpd.server.listener import ListenError
-from qmpd.server.settings import ChardevSettings
+from qmpd.server.settings import ChardevSettings, MonitorSettings
 from qmpd.system.networks import NETWORK
 
 if TYPE_CHECKING:
@@ -137,6 +137,28 @@ class CharacterDevices:
         """Give one of them a client (`Device.give`)."""
         return any(device.give(client) for device in self._devices if device.label == label)
 
+    def attach(self, given: Mapping[str, Any]) -> None:
+        """Have a monitor on one of them (`qmpd.system.ports.Host.open_monitor`).
+
+        :raise NotModelled: it is none that this can be done with.
+        """
+        label = given["chardev"]
+        device = next((each for each in self._devices if each.label == label), None)
+        if device is None:
+            raise NotModelled("a monitor on a character device through which nothing passes")
+        device.attach(MonitorSettings(path="", exclusive=True, removable=True, **given))
+
+    def has_removable_monitor(self, label: str) -> bool:
+        """Whether one of them has a monitor that can be taken away."""
+        settings = (each.settings for each in self._devices if each.label == label)
+        return any(each.monitor is not None and each.monitor.removable for each in settings)
+
+    def detach(self, label: str) -> None:
+        """Take away the monitor of one of them."""
+        for device in self._devices:
+            if device.label == label:
+                device.detach()
+
     def remove_last(self) -> None:
         """Close the one that was opened last, which nothing has passed through."""
         self._devices.pop().close()
@@ -170,6 +192,8 @@ class CharacterDevices:
         """Why they cannot be handed over just now; None where they can."""
         if any(isinstance(device, SocketDevice) and device.speaking for device in self._devices):
             return "a client of a character device speaks telnet or websockets"
+        if any(device.settings.monitor is not None and device.settings.monitor.removable for device in self._devices):
+            return "a monitor is an object"
         return None
 
     def take(self, keep: Keep) -> list[list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -22,13 +23,14 @@ from qmpd.server.listener import (
     describe_listener,
     listen_tcp,
 )
+from qmpd.system import monitors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qmpd.chardev.telnet import Telnet
     from qmpd.server.chardevs.device import Keep
-    from qmpd.server.settings import ChardevSettings
+    from qmpd.server.settings import ChardevSettings, MonitorSettings
 
 
 class SocketDevice(Device):
@@ -64,8 +66,12 @@ class SocketDevice(Device):
     async def hold(self, client: socket.socket, address: Any = None) -> None:
         """Serve a connection: that of a monitor's client, or of whoever talks to the guest, until it ends."""
         settings = self.settings
-        if settings.monitor is not None:
+        monitor = settings.monitor
+        if monitor is not None:
             await self.serve(client, address)
+            if monitor.deletes and settings.monitor is monitor:
+                machine = self.vm.system.machine
+                machine.later(partial(monitors.client_left, self.vm.system, self.label))
             return
         self.held = client
         entry = self._of_the_machine()
@@ -199,6 +205,29 @@ class ListeningSocket(SocketDevice):
                 self.first.set()
             await self.converse(*accepted)
 
+    def attach(self, monitor: MonitorSettings) -> None:
+        """See `Device`."""
+        if self.settings.shared:
+            super().attach(monitor)
+        self.settings.monitor = monitor
+        if self.held is not None:
+            client = _copy(self.held)
+            trio.lowlevel.notify_closing(self.held)
+            self.held.close()
+            self._hand(client)
+
+    def detach(self) -> None:
+        """See `Device`."""
+        monitor, self.settings.monitor = self.settings.monitor, None
+        client = None if monitor is None else self.vm.acceptor.part(monitor)
+        if client is not None:
+            self._hand(client)
+
+    def _hand(self, client: socket.socket) -> None:
+        """Serve a client from now on that was served in another way so far."""
+        self._left, self._given = trio.Event(), trio.CancelScope()
+        self.vm.nursery.start_soon(self._hold_given, client, self._given, self._left)
+
     async def _until_free(self) -> None:
         while self._left is not None:
             await self._left.wait()
@@ -249,6 +278,13 @@ class ListeningSocket(SocketDevice):
         super().release()
         if self._listener is not None:
             self._listener.close()
+
+
+def _copy(client: socket.socket) -> socket.socket:
+    """The same connection once more."""
+    copied = client.dup()
+    copied.setblocking(False)
+    return copied
 
 
 def address_of(settings: ChardevSettings, flag: str) -> str:
