@@ -6,13 +6,10 @@ the first device that has a medium, and one without has none that is bootable; f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from qmpd.guest import option_rom
 from qmpd.guest.option_rom import Roms
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _CLEAR = "\x1bc\x1b[?7l\x1b[2J\x1b[0m"
 _NAMES = {"a": "Floppy", "c": "Hard Disk", "d": "DVD/CD"}
@@ -23,6 +20,9 @@ _NETWORK = "n"
 FIRMWARE, BOOTING, NOTHING = "firmware", "booting", "nothing-to-boot"
 FIRMWARE_EVENTS = (FIRMWARE, BOOTING, NOTHING)
 """What happens to a guest and has the firmware print something."""
+
+Media = tuple[tuple[str, bool, int], ...]
+"""Drives: for each its letter, whether it has a medium, and its own number among what is booted from, or -1."""
 
 
 class BootDevices(NamedTuple):
@@ -43,17 +43,6 @@ class BootDevices(NamedTuple):
     first: str = ""
     strict: bool = False
     roms: Roms = Roms("")
-
-    def plain(self) -> list[Any]:
-        """All of it as plain data."""
-        plain = [sorted(each) if isinstance(each, frozenset) else each for each in self]
-        return [*plain[:-1], self.roms.plain()]
-
-    @classmethod
-    def of(cls, plain: Sequence[Any]) -> BootDevices:
-        """What `plain` was made of."""
-        order, media, drives, kernel, menu, uuid, first, strict, roms = plain
-        return cls(order, frozenset(media), frozenset(drives), kernel, menu, uuid, first, strict, Roms.of(roms))
 
 
 def tried(devices: BootDevices) -> list[str]:

@@ -13,7 +13,7 @@ from qmpd.machine.requests import WakeupReason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qmpd.guest.firmware_text import BootDevices
+    from qmpd.guest.firmware_text import Media
     from qmpd.guest.screen import Screen
 
 
@@ -28,7 +28,7 @@ class Kept(Protocol):
     wakeup_reason: WakeupReason | None
     keys_held: set[str]
     screen: Screen | None
-    boots_from: BootDevices | None
+    boots_from: Media | None
 
     def have_screen(self) -> Screen:
         """Its screen."""
@@ -44,7 +44,7 @@ def take(guest: Kept, timers: Mapping[str, int]) -> dict[str, object]:
         "wakeup_reason": None if guest.wakeup_reason is None else str(guest.wakeup_reason),
         "keys_held": sorted(guest.keys_held),
         "screen": None if guest.screen is None else guest.screen.said,
-        "boots_from": None if guest.boots_from is None else guest.boots_from.plain(),
+        "boots_from": None if guest.boots_from is None else [list(each) for each in guest.boots_from],
         "timers": dict(timers),
         "settings": {name: _plain(value) for name, value in asdict(guest.settings).items()},
     }
@@ -64,10 +64,8 @@ def put(guest: Kept, state: Mapping[str, Any]) -> None:
     guest.resets_due = state["resets_due"]
     guest.starts = state["starts"]
     guest.keys_held = set(state["keys_held"])
-    if state["boots_from"] is not None:
-        from qmpd.guest.firmware_text import BootDevices
-
-        guest.boots_from = BootDevices.of(state["boots_from"])
+    seen = state["boots_from"]
+    guest.boots_from = None if seen is None else tuple((letter, medium, number) for letter, medium, number in seen)
     if state["screen"] is not None:
         guest.have_screen().restore(state["screen"])
     reason = state["wakeup_reason"]

@@ -6,9 +6,8 @@ gives an address and no file: booting over a network always fails.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,17 +64,6 @@ class Roms(NamedTuple):
     image: int = 0
     words: RomWords = RomWords()
 
-    def plain(self) -> list[Any]:
-        """All of it as plain data."""
-        cards = [list(card) for card in self.cards]
-        return [self.build, cards, self.segment, self.memory, self.image, list(self.words)]
-
-    @classmethod
-    def of(cls, plain: Sequence[Any]) -> Roms:
-        """Those that became plain data."""
-        build, cards, segment, memory, image, words = plain
-        return cls(build, tuple(Rom(*card) for card in cards), segment, memory, image, RomWords(*words))
-
 
 def started(roms: Roms) -> str:
     """What they print as they are started."""
@@ -117,6 +105,8 @@ def tried(roms: Roms, card: Rom) -> str:
 
 
 def _addresses(mac: str) -> Sequence[str]:
+    import ipaddress  # almost nobody wants it
+
     first, *rest = (int(each, 16) for each in mac.split(":"))
     host = bytes([first ^ _HOST_BITS, *rest[:2], 0xFF, 0xFE, *rest[2:]])
     networks = (bytes.fromhex(each).ljust(8, b"\0") for each in ("fec0", "fe80"))

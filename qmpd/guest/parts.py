@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from qmpd.guest.agent.port import AgentPort
     from qmpd.guest.console import Console
-    from qmpd.guest.firmware_text import BootDevices
+    from qmpd.guest.firmware_text import Media
     from qmpd.guest.screen import Screen
     from qmpd.machine.blueprint import GuestSettings
 
@@ -23,7 +23,7 @@ class WithParts:
     """A guest with such parts; each is made when it is first wanted."""
 
     __slots__ = (
-        "agent", "boots_from", "console", "find_devices", "firmware_has_run", "keys_held", "make_agent", "make_console",
+        "agent", "boots_from", "console", "firmware_has_run", "keys_held", "look", "make_agent", "make_console",
         "make_screen", "phase", "screen", "settings", "starts",
     )  # fmt: skip
 
@@ -43,9 +43,9 @@ class WithParts:
         # Its screen, where somebody looks at it or prints on it, and what makes it.
         self.screen: Screen | None = None
         self.make_screen: Callable[[], Screen] | None = None
-        # What its firmware last found to boot from, and what finds that where something has been built of the machine.
-        self.boots_from: BootDevices | None = None
-        self.find_devices: Callable[[], BootDevices | None] | None = None
+        # The drives that its firmware last booted from, and what looks at them: None where nothing has been built.
+        self.boots_from: Media | None = None
+        self.look: Callable[[], Media | None] | None = None
         # The keys that are held down.
         self.keys_held: set[str] = set()
 
@@ -123,8 +123,8 @@ class WithParts:
     def _tell(self, event: str) -> None:
         """Let its screen and its script know of something."""
         boots = event in (_BOOTING, _NOTHING)
-        if boots and self.find_devices is not None:
-            self.boots_from = self.find_devices()
+        if boots and self.look is not None:
+            self.boots_from = self.look()
         if self.screen is not None:
             self.screen.happened(event, self.boots_from if boots else None)
         if self.console is not None:

@@ -14,7 +14,7 @@ from qmpd.guest.firmware_text import FIRMWARE, FIRMWARE_EVENTS, printed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qmpd.guest.firmware_text import BootDevices
+    from qmpd.guest.firmware_text import BootDevices, Media
 
 COLUMNS, ROWS = 80, 25
 """Of the VGA's text mode, in characters."""
@@ -41,15 +41,18 @@ class Screen:
 
     __slots__ = ("_devices", "_said", "_words")
 
-    def __init__(self, words: str, devices: Callable[[], BootDevices | None]) -> None:
-        """`devices` tells what the firmware finds to boot from; None: it is none that prints on the screen."""
+    def __init__(self, words: str, devices: Callable[[Media | None], BootDevices | None]) -> None:
+        """`devices` tells what the firmware finds to boot from, now or with other drives than now.
+
+        None: it is none that prints on the screen.
+        """
         self._words = words
         self._devices = devices
         self._said = bytearray()
 
-    def happened(self, event: str, devices: BootDevices | None = None) -> None:
-        """Something has happened to the guest; the firmware has found `devices` by then, or finds them now."""
-        if event in FIRMWARE_EVENTS and (found := devices or self._devices()) is not None:
+    def happened(self, event: str, seen: Media | None = None) -> None:
+        """Something has happened to the guest; the firmware has `seen` these drives then, or those of now."""
+        if event in FIRMWARE_EVENTS and (found := self._devices(seen)) is not None:
             if event == FIRMWARE:
                 self._said.clear()
             self.say(printed(event, self._words, found))

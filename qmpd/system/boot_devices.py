@@ -9,9 +9,11 @@ from qmpd.guest.option_rom import Rom, Roms, RomWords
 from qmpd.hardware import pci
 from qmpd.machine.blueprint import Firmware
 from qmpd.qapi.folders import rom_words
+from qmpd.system.boot_media import media
 
 if TYPE_CHECKING:
     from qmpd.guest.course import Guest
+    from qmpd.guest.firmware_text import Media
     from qmpd.hardware.buses import Device
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine.machine import Machine
@@ -55,38 +57,28 @@ class Home(Protocol):
         """What it is made of."""
 
 
-def boot_devices(system: Home) -> BootDevices | None:
-    """What it can start from now; None where its firmware looks for nothing."""
+def boot_devices(system: Home, seen: Media | None = None) -> BootDevices | None:
+    """What it can start from now, or could when its drives were those that were `seen`.
+
+    None where its firmware looks for nothing.
+    """
     settings, guest = system.machine.settings, system.guest
     if guest is None or guest.settings.firmware is Firmware.NONE or not settings.has_seabios:
         return None
-    drives: set[str] = set()
-    media: set[str] = set()
-    numbered: list[tuple[int, str]] = []
-    for each in system.inventory.backends.block.drives:
-        if each.device is None:
-            continue
-        letter = "a" if each.device.driver == "floppy" else "d" if each.has_tray else "c"
-        drives.add(letter)
-        numbered.append((_number(each.device), letter))
-        if each.node is not None or each.unmodelled:
-            media.add(letter)
+    seen = media(system.inventory) if seen is None else seen
+    numbered = [(number, letter) for letter, _, number in seen]
     named = settings.boot_once if settings.boot_once and guest.starts == 1 else settings.boot_order
     order = named or settings.board.boots_first
     kernel = "kernel" in settings.machine_options
     functions = list(pci.functions(system.inventory.devices))
     cards = [(place, each) for place, each in functions if _has_rom(each) and each.driver in _IPXE]
-    numbered += [(_number(card), "n") for _, card in cards]
+    numbered += [(int(card.node.value("bootindex")), "n") for _, card in cards]
     first = "".join(dict.fromkeys(letter for number, letter in sorted(numbered) if number >= 0))
     roms = _roms(system, functions, cards, sum(number >= 0 for number, _ in numbered))
-    found, strict = (frozenset(media), frozenset(drives)), bool(settings.boot.get("strict"))
-    return BootDevices(order, *found, kernel, settings.boot_menu, settings.uuid or "", first, strict, roms)
-
-
-def _number(device: Device) -> int:
-    """The device's own place among what is booted from (`bootindex`); -1 where it has none."""
-    number = device.node.value("bootindex")
-    return number if isinstance(number, int) else -1
+    with_medium = frozenset(letter for letter, has_medium, _ in seen if has_medium)
+    drives, strict = frozenset(letter for letter, _, _ in seen), bool(settings.boot.get("strict"))
+    menu, uuid = settings.boot_menu, settings.uuid or ""
+    return BootDevices(order, with_medium, drives, kernel, menu, uuid, first, strict, roms)
 
 
 def _has_rom(device: Device) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from qmpd.system.boot_media import media
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qmpd.guest.agent.port import AgentPort
     from qmpd.guest.console import Console
     from qmpd.guest.course import Guest
-    from qmpd.guest.firmware_text import BootDevices
+    from qmpd.guest.firmware_text import Media
     from qmpd.guest.screen import Screen
     from qmpd.system.agent import Home as AgentHome
     from qmpd.system.boot_devices import Home as BootHome
@@ -27,7 +29,7 @@ def give_parts(guest: Guest, system: Home) -> None:
     guest.make_agent = partial(_agent_of, system)
     guest.make_console = partial(_console_of, system)
     guest.make_screen = partial(_screen_of, system)
-    guest.find_devices = partial(_devices_of, system)
+    guest.look = partial(_media_of, system)
 
 
 def unread_by_guest(system: PortHome, label: str) -> Callable[[], int | None]:
@@ -55,10 +57,6 @@ def _screen_of(system: BootHome) -> Screen:
     return make_screen(system)
 
 
-def _devices_of(system: ConsoleHome) -> BootDevices | None:
+def _media_of(system: ConsoleHome) -> Media | None:
     # Where nothing has been built nobody has changed anything, and it can be looked at later.
-    if system.is_bare:
-        return None
-    from qmpd.system.boot_devices import boot_devices
-
-    return boot_devices(system)
+    return None if system.is_bare else media(system.inventory)

@@ -114,4 +114,4 @@ def make_screen(system: BootHome) -> Screen:
     """The screen of a machine's guest."""
     prints = system.machine.settings.has_seabios
     words = system.release.behaviour.seabios_greeting
-    return Screen(words, lambda: boot_devices(system) if prints else None)
+    return Screen(words, lambda seen: boot_devices(system, seen) if prints else None)

@@ -234,7 +234,7 @@ def test_a_picture_that_cannot_be_written_goes(tmp_path: Path, release: str, for
 
 @given(st.binary(max_size=300), st.integers(1, 90), st.integers(1, 30))
 def test_whatever_is_printed_is_shown_within_the_screen(data: bytes, columns: int, rows: int) -> None:
-    screen = Screen("", lambda: None)
+    screen = Screen("", lambda _: None)
     screen.say(data)
     shown = screen.show(columns, rows)
     assert len(shown.lines) == rows
@@ -247,7 +247,7 @@ def test_whatever_is_printed_is_shown_within_the_screen(data: bytes, columns: in
 
 @given(st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=COLUMNS), max_size=60))
 def test_the_last_lines_are_seen(lines: list[str]) -> None:
-    screen = Screen("", lambda: None)
+    screen = Screen("", lambda _: None)
     for number, line in enumerate(lines):
         screen.say((f"\r\n{line}" if number else line).encode())
     last = lines[-ROWS:]
@@ -263,6 +263,6 @@ def test_the_last_lines_are_seen(lines: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_a_terminal_that_is_plain(said: str, lines: list[str]) -> None:
-    screen = Screen("", lambda: None)
+    screen = Screen("", lambda _: None)
     screen.say(said.encode())
     assert screen.show().lines[: len(lines) + 1] == [*lines, ""]
