@@ -113,7 +113,18 @@ def _of_parts(ask: _Asker) -> dict[str, Any]:
         "bus_listed_by_option": "devices at" in ask("-device", "e1000,bus=/main-system-bus/zq", machine=PC).complaint,
         "memory_files_of_pages": "multiple of" in ask("-object", _ODD_MEMORY).complaint,
         "audio_without_model": not ask("-audio", "none").complaint,
+        "failover_pairs": _failover_pairs(ask),
     }
+
+
+def _failover_pairs(ask: _Asker) -> str:
+    """How much a primary has to be right to be hidden: one without an id, and one on a bus that takes none later."""
+    standby = ("-machine", "q35", "-device", "virtio-net-pci,id=zqnet,failover=on")
+    nameless = ask(*standby, "-device", "e1000e,failover_pair_id=zqnet", machine=PC).complaint
+    if "needs to have id" not in nameless:
+        return "loose"
+    misplaced = ask(*standby, "-device", "e1000e,id=zqcard,failover_pair_id=zqnet,bus=pcie.0", machine=PC).complaint
+    return "strict" if "not support hotplugging" in misplaced else "checked"
 
 
 def _of_process(ask: _Asker) -> dict[str, Any]:

@@ -43,8 +43,9 @@ _LOST = re.compile(
 )
 _NOBODY = re.compile(r"(@DIR@/\w+\.sock': )(?:Connection refused|No such file or directory)")
 KILLED = -9
-ROUNDS, STILL = 60, 5
-"""How often it is looked at most for what the two and the way between them say, and how often in vain at the end."""
+ROUNDS, STILL, PATIENTLY = 60, 5, 40
+"""How often it is looked at most for what the two and the way between them say, and how often in vain at the end; the
+same where the computer may be busy."""
 _LOADED = ["-device", "loader,file=@DIR@/ram.bin,addr=0x1000000,force-raw=on"]
 PC = ["-machine", "pc,accel=tcg", "-m", "32", "-display", "none", "-nodefaults"]
 
@@ -89,8 +90,13 @@ def _without_figures(line: str) -> str:
     return re.sub(r'(": )-?[0-9][0-9.eE+-]*', r"\1N", line)
 
 
-async def ask_qmpd(release: str, setting: Setting, steps: Sequence[Step]) -> tuple[list[Said], list[int | None]]:
-    """What two machines of qmpd's say of each step, and with what they ended if they did."""
+async def ask_qmpd(
+    release: str, setting: Setting, steps: Sequence[Step], still: int = STILL
+) -> tuple[list[Said], list[int | None]]:
+    """What two machines of qmpd's say of each step, and with what they ended if they did.
+
+    A step is over once it was looked `still` times in vain: the way between them takes the computer's time.
+    """
     with tempfile.TemporaryDirectory(prefix="m") as outer:
         folder = os.path.join(outer, "1")
         os.mkdir(folder)
@@ -109,7 +115,7 @@ async def ask_qmpd(release: str, setting: Setting, steps: Sequence[Step]) -> tup
                 for each in sides.values():
                     await _settle(each, '{"execute": "qmp_capabilities"}')
                 killed: set[str] = set()
-                said = [await _ask_one(sides, way, step, killed) for step in steps]
+                said = [await _ask_one(sides, way, step, killed, still) for step in steps]
                 status = [
                     KILLED if name in killed else await each.end(0) for name, each in sides.items()
                 ]
@@ -123,7 +129,7 @@ async def _settle(machine: Machine, text: str) -> list[str]:
     return await play_step(machine, machine.own, {"send": text})
 
 
-async def _ask_one(sides: dict[str, Machine], way: Way, step: Step, killed: set[str]) -> Said:
+async def _ask_one(sides: dict[str, Machine], way: Way, step: Step, killed: set[str], enough: int) -> Said:
     machine = sides[step.side]
     assert machine.other is not None
     client: Client | None = machine.own
@@ -145,7 +151,7 @@ async def _ask_one(sides: dict[str, Machine], way: Way, step: Step, killed: set[
         more = await play_step(machine, client, {"send": ""})
         came += more
         still = 0 if comparable(more) or len(comparable(machine.other.inbox)) > heard else still + 1
-        if still == STILL:
+        if still == enough:
             break
     there, machine.other.inbox = machine.other.inbox, []
     mine, other = comparable(came), comparable(there)
