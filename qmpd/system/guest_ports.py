@@ -1,7 +1,8 @@
 """The ports of a machine that a guest reads, or not: how much they take in that nobody reads.
 
 Measured: a serial port takes one byte, and a multiplexer 32 more for each of its users; then nothing more is read of
-what somebody types, not even the keys of the multiplexer.  A port of virtio takes nothing while no driver is there.
+what somebody types, not even the keys of the multiplexer.  A port of virtio takes nothing while no driver is there, or
+the guest has not opened it where it is one that is opened.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from qmpd.machine.machine import Machine
 
 _SHARED = 32
+_OPENED = "virtserialport"
 _TAKEN = {"isa-serial": 1, "pci-serial": 1, "virtconsole": 0, "virtserialport": 0}
 _READ = frozenset({GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN})
 _BY_FIRMWARE = frozenset({GuestPhase.FIRMWARE, GuestPhase.NOTHING_TO_BOOT, GuestPhase.BOOTING})
@@ -66,5 +68,6 @@ def _reads(system: Home, port: Device) -> bool:
     if guest is None or system.machine.state is not RunState.RUNNING:
         return False
     if guest.phase in _READ:
-        return guest.uses_acpi
+        opened = port.driver != _OPENED or port in system.inventory.backends.open_ports
+        return guest.uses_acpi and opened
     return port.driver == "isa-serial" and system.machine.settings.prints_on_port and guest.phase in _BY_FIRMWARE

@@ -339,7 +339,7 @@ def test_in_5_2_nobody_is_told_of_the_end() -> None:
         assert program.wait(10) == 0
 
 
-def test_nobody_reads_what_is_typed(tmp_path: Path) -> None:
+def test_nobody_reads_what_is_typed() -> None:
     """A port that its guest does not read takes 33 bytes, as QEMU's does, and then not even the keys are heard."""
     with piped(*QUIET, *STDIO, "-mon", "chardev=m", "-serial", "chardev:m") as program:
         person = typist(program)
@@ -348,11 +348,24 @@ def test_nobody_reads_what_is_typed(tmp_path: Path) -> None:
         person.silent(b"i" + ESCAPE + b"h")
         program.terminate()
         assert program.wait(10) == 0
-    with running(*GOING, "-chardev", f"socket,id=c,path={tmp_path}/c,server=on", "-serial", "chardev:c"):
+
+
+@pytest.mark.parametrize(
+    ("port", "guest"),
+    [
+        (["-serial", "chardev:c"], ""),
+        (["-device", "virtio-serial", "-device", "virtserialport,chardev=c"], "-guest boot-time=0"),
+    ],
+)
+def test_the_client_of_a_port_that_is_not_read_waits(tmp_path: Path, port: list[str], guest: str) -> None:
+    line = [*PROGRAM, *GOING, "-chardev", f"socket,id=c,path={tmp_path}/c,server=on", *port]
+    with subprocess.Popen(line, env=environment(options=guest), stderr=subprocess.DEVNULL) as program:
         with connect(tmp_path / "c") as client:
             client.settimeout(0.5)
             with pytest.raises(TimeoutError):
                 client.sendall(bytes(1 << 21))
+        program.terminate()
+        assert program.wait(10) == 0
 
 
 def test_a_guest_that_runs_reads_what_is_typed(tmp_path: Path) -> None:
