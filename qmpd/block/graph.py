@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qmpd.block.changes import changing
 from qmpd.block.closing import inactivate
 from qmpd.block.drivers.table import DRIVERS
+from qmpd.block.executor import AtOnce
 from qmpd.block.nodes import SECTOR, BlockNode, Drive
 from qmpd.block.pausing import current
 from qmpd.block.permissions import check_writable, refresh
@@ -341,9 +342,14 @@ class BlockGraph:
         self._closed = True
         if orderly:
             self.inactivate()
-        for node in self.newest_first():
-            if node.content is not None:
-                node.content.close()
+        contents = [node.content for node in self.newest_first() if node.content is not None]
+
+        def close() -> None:
+            for content in contents:
+                content.close()
+
+        # A file may take its time to be closed; whoever serves the machine waits for that, but not in the main loop.
+        (self.executor or AtOnce()).do(close, lambda _: None)
 
     # Drives
 

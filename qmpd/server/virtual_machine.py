@@ -57,25 +57,10 @@ class VirtualMachine(OutputHost):
     """A machine, its monitors and its clients.  `run` serves until the machine ends."""
 
     __slots__ = (
-        "acceptor",
-        "accepts",
-        "clock",
-        "control",
-        "devices",
-        "dispatcher",
-        "handed_over",
-        "listeners",
-        "loop",
-        "nursery",
-        "pid_file",
-        "puppet_host",
-        "puppeteer",
-        "running",
-        "settings",
-        "started",
-        "system",
+        "acceptor", "accepts", "clock", "control", "devices", "dispatcher", "handed_over", "listeners", "loop",
+        "nursery", "pid_file", "puppet_host", "puppeteer", "running", "settings", "started", "system",
         "threads_of_disks",
-    )
+    )  # fmt: skip
 
     nursery: trio.Nursery
 
@@ -208,14 +193,11 @@ class VirtualMachine(OutputHost):
 
     def let_go(self) -> None:
         """Close the disks' files, stop listening, and take the sockets away unless it ends as if it were killed."""
-        killed = self.puppet_host is not None and self.puppet_host.killed
-        self.system.close_exports()
-        if self.system.built is not None:
-            # Whoever goes on with the machine has its bitmaps, too; one that ends itself by exit() stores nothing.
-            abrupt = killed or self.handed_over or self.system.machine.exit_status is not None
-            self.system.built.close(orderly=not abrupt)
+        self._close_disks()
+        if self.threads_of_disks is not None:
+            self.threads_of_disks.settle()
         for _, listener in self.listeners:
-            if killed:
+            if self._killed:
                 listener.close()
             else:
                 listener.remove()
@@ -223,6 +205,17 @@ class VirtualMachine(OutputHost):
         for used in (self.devices, self.threads_of_disks):
             if used is not None:
                 used.close()
+
+    @property
+    def _killed(self) -> bool:
+        return self.puppet_host is not None and self.puppet_host.killed
+
+    def _close_disks(self) -> None:
+        self.system.close_exports()
+        if self.system.built is not None:
+            # Whoever goes on with the machine has its bitmaps, too; one that ends itself by exit() stores nothing.
+            abrupt = self._killed or self.handed_over or self.system.machine.exit_status is not None
+            self.system.built.close(orderly=not abrupt)
 
     async def run(self, on_start: Callable[[], None] | None = None) -> int:
         """Serve until the machine ends; the result is its exit status."""
@@ -236,6 +229,12 @@ class VirtualMachine(OutputHost):
                         await self.loop.run()
                     if not self.handed_over:
                         await self._end()
+                    if self.threads_of_disks is not None:
+                        # Whoever sees that this machine has ended can use its disks.
+                        self._close_disks()
+                        await self.await_disks()
+                    if self.puppet_host is not None and not self.handed_over:
+                        self.puppet_host.close_clients()
                 finally:
                     # Nobody is to bring clients to a nursery that is about to close.
                     self.running = False
@@ -304,8 +303,6 @@ class VirtualMachine(OutputHost):
         # What was begun is written.
         await self.await_disks()
         await self._farewell()
-        if self.puppet_host is not None:
-            self.puppet_host.close_clients()
 
     async def await_disks(self) -> None:
         """Wait until what was begun on the disks is done, but not for those that do not answer: they are given up."""
@@ -314,10 +311,9 @@ class VirtualMachine(OutputHost):
 
     async def _farewell(self) -> None:
         """Let the clients take what is owed to them; one that does not read is not waited for long."""
-        killed = self.puppet_host is not None and self.puppet_host.killed
         with trio.move_on_after(FAREWELL):
             for connection in list(self.acceptor.connections):
-                if killed and connection.session.dispatcher is self.dispatcher:
+                if self._killed and connection.session.dispatcher is self.dispatcher:
                     continue
                 while connection.owes:
                     await connection.progress()

@@ -105,10 +105,10 @@ class Descriptors:
         self._sets.setdefault(identifier, _Set()).entries.append(_Entry(number, opaque))
         return identifier
 
-    def open(self, identifier: int, way: int) -> int:
+    def open(self, identifier: int, way: int, *, is_counted: bool = True) -> int:
         """A copy of the file of a set that can be read and written as `way` says (`os.O_RDWR` and its like).
 
-        Who has it uses the set, until `let_go`.
+        Who has it uses the set, until `let_go`; where it is not `is_counted` others tell who does (`users`).
 
         :raise OSError: there is no such set (ENOENT), or no such file in it (EACCES).
         """
@@ -117,7 +117,7 @@ class Descriptors:
         for entry in self._sets[identifier].entries:
             if fcntl.fcntl(entry.number, fcntl.F_GETFL) & os.O_ACCMODE == way & os.O_ACCMODE:
                 copy = fcntl.fcntl(entry.number, fcntl.F_DUPFD_CLOEXEC, 0)
-                self._sets[identifier].users += 1
+                self._sets[identifier].users += is_counted
                 return copy
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -133,8 +133,10 @@ class Descriptors:
             if not found.users:
                 self._tidy(identifier, at_once)
 
-    def remove(self, identifier: int, number: int | None, at_once: bool) -> None:
+    def remove(self, identifier: int, number: int | None, at_once: bool, users: Collection[int] = ()) -> None:
         """Take one file out of a set, or all of them; with `at_once` they are closed and told of no more.
+
+        `users` are the numbers of sets that are used though no copy is counted.
 
         :raise MachineError: there is no such set, or no such file in it.
         """
@@ -145,23 +147,23 @@ class Descriptors:
             raise MachineError(f"File descriptor named '{what}' not found")
         for entry in removed:
             entry.removed = True
-        self._tidy(identifier, at_once)
+        self._tidy(identifier, at_once, users)
 
     def clean_up(self, unused: bool, users: Collection[int]) -> None:
         """Close what was removed from sets, and with `unused` all files of those that nothing uses.
 
-        `users` are the numbers of sets that are used though nobody has opened a copy.
+        `users` are the numbers of sets that are used though no copy is counted.
         """
         for identifier, each in list(self._sets.items()):
             if unused and not each.users and identifier not in users:
                 each.close(each.entries)
-            self._tidy(identifier, True)
+            self._tidy(identifier, True, users)
 
-    def _tidy(self, identifier: int, at_once: bool) -> None:
+    def _tidy(self, identifier: int, at_once: bool, users: Collection[int] = ()) -> None:
         found = self._sets[identifier]
         if at_once:
             found.close([entry for entry in found.entries if entry.removed])
-        if not (found.entries or found.users):
+        if not (found.entries or found.users or identifier in users):
             del self._sets[identifier]
 
     # A live update
@@ -197,8 +199,13 @@ class Descriptors:
         if identifier in self._sets:
             self._sets[identifier].users += 1
 
-    def describe(self) -> list[dict[str, object]]:
-        """The sets as query-fdsets tells them, the highest number first."""
+    def describe(self, users: Collection[int] = ()) -> list[dict[str, object]]:
+        """The sets as query-fdsets tells them, the highest number first.
+
+        `users` are the numbers of sets that are used though no copy is counted.
+        """
+        for identifier in list(self._sets):
+            self._tidy(identifier, False, users)
         return [
             {"fdset-id": identifier, "fds": [_describe(entry) for entry in self._sets[identifier].entries]}
             for identifier in sorted(self._sets, reverse=True)

@@ -373,7 +373,7 @@ class System:
         """
         if self.descriptors is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return self.descriptors.open(identifier, way)
+        return self.descriptors.open(identifier, way, is_counted=False)
 
     def _leave_out(self, refusal: Refusal) -> None:
         if not isinstance(refusal, NotModelled):
@@ -453,9 +453,9 @@ class System:
             and self.machine.state is RunState.RUNNING
         ):
             last = not any(client.is_monitor for client in self.clients)
-            self.descriptors.clean_up(last, self._sets_of_nodes() if last else ())
+            self.descriptors.clean_up(last, self.sets_of_nodes())
 
-    def _sets_of_nodes(self) -> list[int]:
+    def sets_of_nodes(self) -> list[int]:
         """The sets of files that disks are in."""
         nodes = self.built.backends.block.nodes.values() if self.built is not None else ()
         return [number for node in nodes if (number := set_number(node.location)) is not None]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qmpd.block import files
+from qmpd.server import disk_threads
 from tests.block.support import Monitor
 from tests.waiting import wait_until
 
@@ -278,3 +279,17 @@ def test_while_the_file_of_a_device_that_has_left_does_not_close(
         slow.answer()
         wait_until(lambda: all(drive["device"] != "dr" for drive in monitor("query-block")["return"]))
         assert any(event["event"] == "DEVICE_DELETED" for event in monitor.events)
+
+
+def test_a_file_that_does_not_close_holds_up_no_end(
+    machine: VM, tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_threads, "PATIENCE", 0.2)
+    with closing(Monitor(machine.qmp_path)) as monitor:
+        monitor.human('qemu-io a "read 0 512"')
+    slow.names.add(f"{tmp_path}/a.raw is closed")
+    begun = time.monotonic()
+    with closing(Waiting(tmp_path / "first", "quit")) as client:
+        assert "SHUTDOWN" in client.lines.read()
+    assert slow.reached.is_set()
+    assert time.monotonic() - begun < 5

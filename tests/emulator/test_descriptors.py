@@ -125,3 +125,19 @@ def test_a_log_in_a_set(tmp_path: Path) -> None:
         assert {each["filename"] for each in client.ask("query-chardev")} == {"file", f"unix:{path},server=on"}
         client.lines.close()
     os.close(number)
+
+
+def test_a_set_that_is_removed_is_there_until_no_disk_is_in_it(tmp_path: Path) -> None:
+    path, disk = tmp_path / "qmp", tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    options = [*QUIET, "-machine", "none", "-qmp", f"unix:{path},server=on,wait=off"]
+    with running(*options, release="10.0"), connect(path) as connection, disk.open("rb") as file:
+        client = Client(connection)
+        assert client.ask("add-fd", (file.fileno(),), **{"fdset-id": 1})["fdset-id"] == 1
+        node = {"driver": "file", "node-name": "n", "filename": "/dev/fdset/1", "read-only": True}
+        assert client.ask("blockdev-add", **node) == {}
+        assert client.ask("remove-fd", (), **{"fdset-id": 1}) == {}
+        assert client.ask("query-fdsets") == [{"fdset-id": 1, "fds": []}]
+        assert client.ask("blockdev-del", (), **{"node-name": "n"}) == {}
+        assert client.ask("query-fdsets") == []
+        client.lines.close()

@@ -69,13 +69,13 @@ def add_fd(system: System, session: Client, arguments: Arguments) -> object:
 @command("remove-fd")
 def remove_fd(system: System, session: Client, arguments: Arguments) -> object:
     identifier, number = cast("int", arguments["fdset-id"]), cast("int | None", arguments.get("fd"))
-    _table(system).remove(identifier, number, system.removed_files_close)
+    _table(system).remove(identifier, number, system.removed_files_close, system.sets_of_nodes())
     return EMPTY
 
 
 @command("query-fdsets")
 def query_fdsets(system: System, session: Client, arguments: Arguments) -> object:
-    return system.descriptors.describe() if system.descriptors is not None else []
+    return system.descriptors.describe(system.sets_of_nodes()) if system.descriptors is not None else []
 
 
 # What the other protocols of `add_client` are called; a display for one of the latter two is never there.
