@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from qmpd.block.changes import changing
 from qmpd.block.closing import inactivate
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.executor import AtOnce
 from qmpd.block.nodes import SECTOR, BlockNode, Drive
 from qmpd.block.pausing import current
 from qmpd.block.permissions import check_writable, refresh
@@ -348,8 +347,11 @@ class BlockGraph:
             for content in contents:
                 content.close()
 
-        # A file may take its time to be closed; whoever serves the machine waits for that, but not in the main loop.
-        (self.executor or AtOnce()).do(close, lambda _: None)
+        if self.executor is None:
+            close()
+        else:
+            # A file may take its time to be closed; whoever serves the machine waits, but not in the main loop.
+            self.executor.do(close, lambda _: None)
 
     # Drives
 

@@ -21,6 +21,9 @@ _MOST_UNSENT = 16 << 20
 _MOST_UNWRITTEN = 16
 SECTION = "disk"
 """The section of a stream that has one piece: the disk's name, and the piece's place, length and content."""
+PROGRESS = "disks-sent"
+"""The section that tells how much of all disks has been sent, in percent."""
+_WHOLE = 100
 
 
 class Disk(NamedTuple):
@@ -52,6 +55,10 @@ class Disks(Protocol):
         """
 
 
+    def tell(self, text: str) -> None:
+        """Print something to standard output."""
+
+
 class Leaving:
     """The disks of a machine that goes; `wake` is called when there is something more to do.
 
@@ -76,6 +83,7 @@ class Leaving:
     def copy(self, channel: Channel) -> Iterator[int | None]:
         """Send all of them: None is yielded where something has to come first."""
         self.is_under_way = self.has_begun = True
+        told = -1
         for place, disk in enumerate(self._found):
             for offset in range(0, disk.size, PIECE):
                 length = min(PIECE, disk.size - offset)
@@ -93,6 +101,9 @@ class Leaving:
                     content = data if data.strip(b"\0") else b""
                     value = {"name": disk.name, "at": offset, "length": length, "data": content}
                     channel.send(stream.section(SECTION, value))
+                if (percent := self.transferred * _WHOLE // self.total) != told:
+                    told = percent
+                    channel.send(stream.section(PROGRESS, {"percent": percent}))
         self.is_under_way = False
 
     def _read(self, data: bytes | OSError | None) -> None:
@@ -107,6 +118,7 @@ class Arriving:
         self._disks = disks
         self._wake = wake
         self._unwritten = 0
+        self._has_told = False
         self.error: str | None = None
 
     def check(self, names: Iterable[str]) -> None:
@@ -123,6 +135,14 @@ class Arriving:
         """
         self._disks.write(value["name"], value["at"], value["length"], value["data"], self._written)
         self._unwritten += 1
+
+    def tell(self, percent: int) -> None:
+        """So much has come, which is printed, as QEMU does."""
+        if not self._has_told:
+            self._has_told = True
+            self._disks.tell("Receiving block device images\n")
+        end = "\n" if percent == _WHOLE else "\r"
+        self._disks.tell(f"Completed {percent} %{end}")
 
     def _written(self, error: str | None) -> None:
         self._unwritten -= 1

@@ -46,6 +46,7 @@ _MEMBERS: Mapping[str, Mapping[str, type]] = {
     _START: {"machine": dict, "answers": bool, "channels": int, "disks": list},
     _SWITCH: {"state": str},
     disks.SECTION: {"name": str, "at": int, "length": int, "data": bytes},
+    disks.PROGRESS: {"percent": int},
 }
 """What sections have to have that are read here."""
 _NOT_SAID = {"channels": 0, "disks": list[str]()}
@@ -223,6 +224,8 @@ class Incoming(Activity[MigrationStatus]):
             self._answer("accepted")
         elif name == disks.SECTION:
             self._disks.take(value)
+        elif name == disks.PROGRESS:
+            self._disks.tell(value["percent"])
         elif name == bitmaps.HEADS:
             self._bitmaps.begin(value)
         elif name == bitmaps.CONTENT:

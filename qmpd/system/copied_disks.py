@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         def disks(self) -> Disks:
             """Who reads and writes its disks."""
 
+        def print(self, text: str) -> None:
+            """Print something to standard output."""
+
 
 _REFUSED = "error while loading state section id 1(block)"
 
@@ -73,6 +76,10 @@ class CopiedDisks:
             then(outcome.value if error is None else OSError(number_of(error), error_text(number_of(error))))
 
         self._system.disks.executor.do(work, done)
+
+    def tell(self, text: str) -> None:
+        """See `Disks`."""
+        self._system.print(text)
 
     def check(self, names: Iterable[str]) -> None:
         """See `Disks`."""

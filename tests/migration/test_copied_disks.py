@@ -28,7 +28,9 @@ def _pair(sides: Sides, tmp_path: Path, mine: list[str], theirs: list[str], rele
 
 
 @pytest.mark.parametrize("release", ["5.2", "7.2"])
-def test_a_disk_is_the_same_at_the_other_side(sides: Sides, tmp_path: Path, release: str) -> None:
+def test_a_disk_is_the_same_at_the_other_side(
+    sides: Sides, tmp_path: Path, release: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = bytes(MEBIBYTE) + b"one" * 1000 + bytes(2 * MEBIBYTE - 3000) + b"end" * 7 + bytes(MEBIBYTE - 21)
     (tmp_path / "here").write_bytes(content)
     (tmp_path / "there").write_bytes(b"x" * 4 * MEBIBYTE)
@@ -37,6 +39,8 @@ def test_a_disk_is_the_same_at_the_other_side(sides: Sides, tmp_path: Path, rele
     here.vm.guest.write("d", 3 * MEBIBYTE + 4096, 512, pattern=7)
     assert here("migrate", uri=f"unix:{tmp_path}/m.sock", blk=True) == {}
     assert here.until("completed")[-1] == there.until("completed")[-1] == "completed"
+    told = "Completed 25 %\rCompleted 50 %\rCompleted 75 %\rCompleted 100 %\n"
+    assert capsys.readouterr().out == f"Receiving block device images\n{told}"
     assert there.vm.guest.read("d", 3 * MEBIBYTE + 4096, 512).pattern == 7
     there("quit")
     assert there.is_at_end()
