@@ -19,6 +19,7 @@ ENUMERATIONS: dict[str, tuple[str, ...]] = {
     "QCryptoSecretFormat": ("raw", "base64"),
     "QCryptoTLSCredsEndpoint": ("client", "server"),
     "NetFilterDirection": ("all", "rx", "tx"),
+    "MonitorQMPCloseAction": ("none", "delete"),
     "off/auto/2.0/3.0": ("off", "auto", "2.0", "3.0"),
 }
 """The values of those enumerations that are types of properties, under the names that qom-list gives them."""

@@ -144,7 +144,7 @@ def _object_options(system: System, kind: object) -> str:
 def _object_del(system: System, line: Line) -> str:
     identifier = line.required()
     line.end()
-    return execute(system, "object-del", {"id": identifier})
+    return execute(system, "object-del", {"id": identifier}, line)
 
 
 PARTS: dict[str, Part] = {

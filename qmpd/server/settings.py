@@ -34,10 +34,8 @@ class MonitorSettings:
     location: str = ""
     host: str | None = None
     port: str = ""
-    # Whether it is an object of the user's, which can be taken away, and goes by itself when its client `deletes` it by
-    # leaving.
+    # Whether it is an object of the user's, which can be taken away.
     removable: bool = False
-    deletes: bool = False
     # What query-chardev begins the address with that is no path.
     scheme: str = "tcp"
 

@@ -15,14 +15,8 @@ MODES = {"monitor-qmp": "control", "monitor-hmp": "readline"}
 
 
 def settings_of(node: Node) -> dict[str, Any]:
-    """What `-mon` would be given for such an object: the device, the mode, whether it is indented; and what becomes of
-    it when its client leaves."""
-    return {
-        "chardev": node.value("chardev"),
-        "mode": MODES[node.type],
-        "pretty": node.value("pretty") is True,
-        "deletes": node.value("close-action") == "delete",
-    }
+    """What `-mon` would be given for such an object: the device, the mode, and whether it is indented."""
+    return {"chardev": node.value("chardev"), "mode": MODES[node.type], "pretty": node.value("pretty") is True}
 
 
 def begin(system: System, node: Node) -> None:
@@ -74,9 +68,9 @@ def removed(system: System, node: Node) -> None:
 
 
 def client_left(system: System, label: str) -> None:
-    """The client of a monitor has left with which it is to go, and its device with it (`close-action=delete`)."""
+    """The client of a monitor has left, which may be to go with him, and its device with it (`close-action`)."""
     nodes = [node for node in system.objects.of_type("monitor-qmp") if node.value("chardev") == label]
-    for node in nodes:
+    for node in [node for node in nodes if node.value("close-action") == "delete"]:
         system.objects.remove(node.name)
         if system.host is not None:
             system.host.close_chardev(label)

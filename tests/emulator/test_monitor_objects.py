@@ -155,6 +155,43 @@ def test_a_human_one_stays(program: list[str]) -> None:
         assert machine.ask("object-del", id="m")["desc"] == "Deleting HMP monitors is not supported"
 
 
+@BOTH
+def test_those_of_other_options_are_objects_too(program: list[str]) -> None:
+    with running(program, "-mon", "c", "-monitor", "null", "-qmp-pretty", "null") as machine:
+        assert objects(machine) == [
+            {"name": "compat_monitor3", "type": "child<monitor-hmp>"},
+            {"name": "compat_monitor1", "type": "child<monitor-hmp>"},
+            {"name": "compat_monitor2", "type": "child<monitor-qmp>"},
+            OWN,
+        ]
+        for number, pretty in {0: False, 2: True}.items():
+            assert machine.ask("qom-get", path=f"/objects/compat_monitor{number}", property="pretty") is pretty
+        assert machine.ask("qom-get", path="/objects/compat_monitor3", property="chardev") == "c"
+        assert machine.ask("object-del", id="compat_monitor1")["desc"] == "Deleting HMP monitors is not supported"
+        said = machine.ask("human-monitor-command", **{"command-line": "object_del compat_monitor0"})
+        assert said == "Error: Cannot delete the current QMP monitor\r\n"
+        why = "Parameter 'close-action' does not accept value 'x'"
+        values = {"path": "/objects/compat_monitor0", "property": "close-action", "value": "x"}
+        assert machine.ask("qom-set", **values)["desc"] == why
+
+
+@BOTH
+def test_what_is_to_become_of_one_can_change(program: list[str]) -> None:
+    with running(program, "-object", "monitor-qmp,id=m,chardev=c") as machine:
+        client = Client(machine)
+        assert client.line() == GREETING
+        machine.ask("qom-set", path="/objects/m", property="close-action", value="delete")
+        client.close()
+        wait_until(lambda: is_open(machine) is None)
+
+
+def test_each_monitor_has_a_name_of_its_own() -> None:
+    line = ["-M", "none", "-nodefaults", "-display", "none", "-qmp", "null", "-object"]
+    done = run(*line, "memory-backend-ram,id=compat_monitor0,size=1M", release=RELEASE)
+    why = "attempt to add duplicate property 'compat_monitor0' to object (type 'container')"
+    assert done.stderr == f"qmpd-system-x86_64: -qmp null: {why}\n"
+
+
 REFUSED = {
     "monitor-qmp,id=m,chardev=x": 'chardev "x" not found',
     "monitor-qmp,id=m": "-object monitor-qmp,id=m: Parameter 'chardev' is missing",

@@ -136,6 +136,7 @@ def test_a_stream_connects(program: list[str], release: str) -> None:
         server.listen()
         assert machine.add("stream", server=False, addr=address) == {}
         assert machine.told() == connected(address)
+        assert [each["label"] for each in machine.ask("query-chardev")] == ["compat_monitor0"]
         client, _ = server.accept()
         machine.shown(info("stream", f"unix:{name}"))
         client.close()

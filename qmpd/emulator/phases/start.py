@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.emulator.complaints import as_error
-from qmpd.emulator.phases import displays
+from qmpd.emulator.phases import displays, monitor_objects
 from qmpd.emulator.phases.accelerators import choose_accelerator
 from qmpd.emulator.phases.before import Before
 from qmpd.emulator.phases.board import Board
@@ -279,7 +279,8 @@ class Start:
         self._building.end_objects()
         for entry in self._groups.find("tpmdev"):
             self._checks.check_tpm(entry)
-        options.chardevs.create_monitors()
+        users = {str(arguments["id"]) for arguments in self._machine.objects}
+        options.chardevs.create_monitors(monitor_objects.maker(options, self.inventory, users))
         self._parts = self._defaults.make_ports()
         for given in options.given.get("debugcon", ()):
             self._make_debug_console(given.value, given.location)

@@ -216,18 +216,18 @@ class ChardevOptions:
             except Refusal as error:
                 raise error.at(entry.location) from None
 
-    def create_monitors(self) -> None:
-        """Make the monitors.
+    def create_monitors(self, make_object: Callable[[dict[str, Any]], None]) -> None:
+        """Make the monitors; `make_object` makes an object for each, with what `object-add` would be given.
 
         :raise Refusal: one cannot be made.
         """
         for entry in self._groups.find("mon"):
             try:
-                self._add_monitor(entry)
+                self._add_monitor(entry, make_object)
             except Refusal as error:
                 raise error.at(entry.location) from None
 
-    def _add_monitor(self, entry: Entry) -> None:
+    def _add_monitor(self, entry: Entry, make_object: Callable[[dict[str, Any]], None]) -> None:
         label = entry.get("chardev")
         mode = entry.get("mode")
         if mode is not None and mode not in _MODES:
@@ -243,6 +243,12 @@ class ChardevOptions:
                 raise Refusal("monitor-pretty")
             said = self.release.refusals.message(Refusal("monitor-pretty-useless"))
             self.warn(f"{entry.location}: warning: {said}")
+        name = entry.identifier
+        if name is None:
+            name = f"compat_monitor{self._compatible}"
+            self._compatible += 1
+        kind, more = ("monitor-qmp", {"pretty": pretty}) if mode == "control" else ("monitor-hmp", {})
+        make_object({"qom-type": kind, "id": name, "chardev": label, **more})
         device.take(MonitorSettings(
             path="", exclusive=True, pretty=pretty, chardev=label, mode=mode or "readline", location=device.location
         ))

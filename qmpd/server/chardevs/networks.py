@@ -77,6 +77,9 @@ class NetworkSocket(Device):
     _held: socket.socket | None = None
     _listener: Listener | None = None
 
+    def open(self) -> None:
+        """See `Device`: it is none of the machine's character devices."""
+
     @property
     def _values(self) -> Mapping[str, Any]:
         values = self.settings.network

@@ -69,7 +69,7 @@ class SocketDevice(Device):
         monitor = settings.monitor
         if monitor is not None:
             await self.serve(client, address)
-            if monitor.deletes and settings.monitor is monitor:
+            if monitor.removable and settings.monitor is monitor:
                 machine = self.vm.system.machine
                 machine.later(partial(monitors.client_left, self.vm.system, self.label))
             return
