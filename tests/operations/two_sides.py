@@ -43,9 +43,10 @@ _LOST = re.compile(
 )
 _NOBODY = re.compile(r"(@DIR@/\w+\.sock': )(?:Connection refused|No such file or directory)")
 KILLED = -9
-ROUNDS, STILL, PATIENTLY = 60, 5, 40
-"""How often it is looked at most for what the two and the way between them say, and how often in vain at the end; the
-same where the computer may be busy."""
+ROUNDS, STILL = 60, 5
+"""How often it is looked at most for what the two and the way between them say, and how often in vain at the end."""
+PATIENTLY = 10 * TALK
+"""The seconds between two looks where the computer may be busy."""
 _LOADED = ["-device", "loader,file=@DIR@/ram.bin,addr=0x1000000,force-raw=on"]
 PC = ["-machine", "pc,accel=tcg", "-m", "32", "-display", "none", "-nodefaults"]
 
@@ -91,11 +92,11 @@ def _without_figures(line: str) -> str:
 
 
 async def ask_qmpd(
-    release: str, setting: Setting, steps: Sequence[Step], still: int = STILL
+    release: str, setting: Setting, steps: Sequence[Step], pause: float = 2 * TALK
 ) -> tuple[list[Said], list[int | None]]:
     """What two machines of qmpd's say of each step, and with what they ended if they did.
 
-    A step is over once it was looked `still` times in vain: the way between them takes the computer's time.
+    `pause` are the seconds between two looks whether a step is over: the way between them takes the computer's time.
     """
     with tempfile.TemporaryDirectory(prefix="m") as outer:
         folder = os.path.join(outer, "1")
@@ -115,7 +116,7 @@ async def ask_qmpd(
                 for each in sides.values():
                     await _settle(each, '{"execute": "qmp_capabilities"}')
                 killed: set[str] = set()
-                said = [await _ask_one(sides, way, step, killed, still) for step in steps]
+                said = [await _ask_one(sides, way, step, killed, pause) for step in steps]
                 status = [
                     KILLED if name in killed else await each.end(0) for name, each in sides.items()
                 ]
@@ -129,7 +130,7 @@ async def _settle(machine: Machine, text: str) -> list[str]:
     return await play_step(machine, machine.own, {"send": text})
 
 
-async def _ask_one(sides: dict[str, Machine], way: Way, step: Step, killed: set[str], enough: int) -> Said:
+async def _ask_one(sides: dict[str, Machine], way: Way, step: Step, killed: set[str], pause: float) -> Said:
     machine = sides[step.side]
     assert machine.other is not None
     client: Client | None = machine.own
@@ -146,12 +147,12 @@ async def _ask_one(sides: dict[str, Machine], way: Way, step: Step, killed: set[
         came = await play_step(machine, client, {"send": step.what})
     still = 0
     for _ in range(ROUNDS):
-        await trio.sleep(2 * TALK)
+        await trio.sleep(pause)
         heard = len(comparable(machine.other.inbox))
         more = await play_step(machine, client, {"send": ""})
         came += more
         still = 0 if comparable(more) or len(comparable(machine.other.inbox)) > heard else still + 1
-        if still == enough:
+        if still == STILL:
             break
     there, machine.other.inbox = machine.other.inbox, []
     mine, other = comparable(came), comparable(there)
