@@ -1,26 +1,65 @@
-"""What monitors on standard output have said by the time when QEMU finds that the machine cannot be made."""
+"""What monitors have said by the time when QEMU finds that the machine cannot be made.
+
+Sockets that connect do so as they are made, so somebody has taken them by then: QEMU's own Python waits for that.
+"""
 
 from __future__ import annotations
 
+import socket
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+from qmpd.common.addresses import socket_path
+from qmpd.common.refusals import Refusal
 from qmpd.monitor.results import greeting
+from qmpd.server.connecting import connect, connect_host
 from qmpd.wire import encode, encode_pretty
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qmpd.emulator.reading.chardevs import ChardevOptions
     from qmpd.qapi.release import Release
 
 _CONTROL, _PROMPT = "control", "(qemu) "
+_PLACES = ("unix", "inet")
+# What is connected later, and what is told otherwise than as it is.
+_LATER = ("reconnect", "reconnect-ms", "tls-creds", "telnet", "tn3270", "websocket")
 
 
 def say(chardevs: ChardevOptions) -> None:
-    """Print it."""
+    """Say it on standard output, and on sockets that connect, which end then.
+
+    :raise Refusal: one does not connect, which QEMU would have found first.
+    """
     for device in chardevs.devices.values():
-        if device.monitor is not None and device.backend.get("type") == "stdio":
-            sys.stdout.write(_words(chardevs.release, device.monitor.mode, pretty=device.monitor.pretty))
+        kind, monitor = device.backend.get("type"), device.monitor
+        words = "" if monitor is None else _words(chardevs.release, monitor.mode, pretty=monitor.pretty)
+        if kind == "stdio":
+            sys.stdout.write(words)
             sys.stdout.flush()
+        elif kind == "socket" and not device.backend["data"]["server"]:
+            try:
+                _say_to_socket(device.backend["data"], words)
+            except Refusal as error:
+                raise error.at(device.location) from None
+
+
+def _say_to_socket(data: Mapping[str, Any], words: str) -> None:
+    kind, address = data["addr"]["type"], data["addr"]["data"]
+    if kind not in _PLACES or any(data.get(name) for name in _LATER):
+        return
+    place = address["path"] if kind == "unix" else f"{address['host']}:{address['port']}"
+    try:
+        if kind == "unix":
+            client = connect(socket.AF_UNIX, socket_path(address), starting=False)
+        else:
+            client = connect_host(address["host"], str(address["port"]), starting=False)
+    except OSError as error:
+        raise Refusal("connect-failed", place=place, reason=error.strerror) from None
+    with client, suppress(OSError):
+        client.sendall(words.encode())
 
 
 def _words(release: Release, mode: str, *, pretty: bool) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from qmpd.qom.node import Node
     from qmpd.qom.tree import ObjectTree
 
+ADDRESSABLE = 1 << 47
+"""How many bytes a process can have addresses for; QEMU has all memory in its own."""
+
 PERSISTENT = "nvdimm"
 VIRTUAL = ("virtio-mem-pci", "virtio-pmem-pci")
 KINDS = {"pc-dimm": "dimm", PERSISTENT: "nvdimm"}

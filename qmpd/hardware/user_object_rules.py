@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qmpd.common.enumerations import ENUMERATIONS
 from qmpd.common.refusals import Refusal
 from qmpd.hardware import throttle_groups
+from qmpd.hardware.memory import ADDRESSABLE
 from qmpd.hardware.throttle_groups import GROUP, LIMITS, check_all
 from qmpd.machine.errors import DeviceNotFound
 
@@ -182,6 +183,8 @@ def _memory(kind: str, values: Values, around: Surroundings) -> None:
     if "size" not in values:
         raise Refusal("memory-size-missing")
     path = values.get("mem-path")
+    if kind == "memory-backend-ram" and values["size"] >= ADDRESSABLE:
+        raise Refusal("memory-too-large", id=values["id"])
     if path is None and kind == "memory-backend-file":
         raise Refusal("memory-path-missing")
     if path is not None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.emulator.support import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BANNERS = (("7.2", "QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) "),
            ("10.0", "QEMU 10.0.13 monitor - type 'help' for more information\r\n"))  # fmt: skip
@@ -27,3 +32,51 @@ def test_the_human_monitor(release: str, banner: str) -> None:
 def test_qmp() -> None:
     done = run("-nodefaults", "-display", "none", "-qmp", "stdio", "-device", "foo")
     assert list(json.loads(done.stdout)) == ["QMP"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-device", "foo"), True), (("-kernel", "/nonexistent/kernel"), True), (("-m", "1P"), True),
+        (("-accel", "foo"), False), (("-blockdev", "qcow2,file=x,node-name=y"), False), (("-machine", "foo"), None),
+    ],
+)  # fmt: skip
+def test_a_socket_that_connects_is_told_and_closed(tmp_path: Path, options: tuple[str, ...], said: bool | None) -> None:
+    """QEMU's own Python waits for the connection before it looks whether the program has ended."""
+    path = tmp_path / "monitor"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(5)
+        monitor = ("-chardev", f"socket,id=mon,path={path}", "-mon", "chardev=mon,mode=control")
+        done = run("-nodefaults", "-display", "none", "-machine", "pc", *monitor, *options)
+        assert done.returncode == 1
+        if said is None:
+            listener.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                listener.accept()
+            return
+        client, _ = listener.accept()
+        with client, client.makefile("rb") as stream:
+            lines = stream.readlines()
+        assert [list(json.loads(line)) for line in lines] == ([["QMP"]] if said else [])
+
+
+def test_a_socket_that_cannot_connect_is_found_first(tmp_path: Path) -> None:
+    path = tmp_path / "monitor"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    option = f"socket,id=mon,path={path}"
+    done = run("-nodefaults", "-display", "none", "-chardev", option, "-mon", "chardev=mon", "-device", "foo")
+    assert done.returncode == 1
+    assert f"-chardev {option}: Failed to connect to '{path}': Connection refused" in done.stderr
+    assert "foo" not in done.stderr
+
+
+@pytest.mark.parametrize(("machine", "name"), [("pc", "pc.ram"), ("microvm", "microvm.ram"), ("none", "ram")])
+def test_memory_that_no_process_has_addresses_for(machine: str, name: str) -> None:
+    done = run("-nodefaults", "-display", "none", "-machine", machine, "-m", "1P")
+    text = f"cannot set up guest memory '{name}': Cannot allocate memory"
+    assert (done.returncode, done.stderr) == (1, f"qmpd-system-x86_64: {text}\n")
+    done = run("-nodefaults", "-display", "none", "-object", "memory-backend-ram,id=m,size=1P")
+    assert "cannot set up guest memory 'm': Cannot allocate memory" in done.stderr

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import NotModelled, Refusal
+from qmpd.emulator.machine_types import find_machine
+from qmpd.hardware.memory import ADDRESSABLE
 from qmpd.machine.boards import full_name
 from qmpd.option_language import key_values
 from qmpd.option_language.errors import NOWHERE, BareError, OptionError, OptionList
@@ -289,13 +291,16 @@ class EntryChecks:
                 raise refusal.at(NOWHERE) from None
         return tag
 
-    @staticmethod
-    def check_store(path: str) -> None:
-        """See whether memory can be kept at this path (`-mem-path`).
+    def check_store(self, path: str | None, machine: MachineSettings) -> None:
+        """See whether memory can be kept at this path (`-mem-path`), or by the process itself where there is none.
 
         :raise OptionError: it cannot.
         """
-        if not os.path.exists(path):
+        if path is None:
+            if machine.memory >= ADDRESSABLE:
+                known = find_machine(self._options.release, machine.machine_name or machine.machine_type) or {}
+                raise Refusal("memory-too-large", id=known.get("default-ram-id", "ram")).at(NOWHERE)
+        elif not os.path.exists(path):
             try:
                 os.stat(os.path.dirname(path) or ".")
             except OSError as error:

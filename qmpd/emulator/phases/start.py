@@ -335,8 +335,8 @@ class Start:
             raise OptionError(text, NOWHERE)
         board.check_memory_object(self._memory_backend, self._object_size, self._machine.memory)
         store = options.values.get("mem-path")
-        if store is not None and board.kind.memory:
-            self._checks.check_store(store)
+        if self._memory_backend is None and (store is None or board.kind.memory):
+            self._checks.check_store(store, self._machine)
         board.warn_of_split(self._machine.memory)
         cpus.create(self._globals())
         numa_options.check(numa.check_cpus)
