@@ -25,6 +25,10 @@ class CoreBehaviour(Protocol):
         """The text that refuses `x-exit-preconfig` once the machine exists."""
 
     @property
+    def microvm_has_seabios(self) -> bool:
+        """The firmware of machine microvm is SeaBIOS."""
+
+    @property
     def no_nmi(self) -> str:
         """The text that refuses `inject-nmi` where the machine has no NMI."""
 

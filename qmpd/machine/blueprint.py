@@ -9,8 +9,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from qmpd.machine.boards import Board, board_of
+
+if TYPE_CHECKING:
+    from qmpd.machine.behaviour import CoreBehaviour
 
 
 class RebootAction(enum.StrEnum):
@@ -377,16 +381,15 @@ class MachineSettings:
         given = (self.devices, self.objects, self.netdevs, self.blockdevs, self.drives)
         return self.usb or any(given)
 
-    @property
-    def has_seabios(self) -> bool:
+    def has_seabios(self, behaviour: CoreBehaviour) -> bool:
         """Whether its firmware is SeaBIOS."""
         own = "firmware" in self.machine_options or any(each.get("if") == "pflash" for each in self.drives)
-        return self.board.has_seabios and not own
+        board = self.board
+        return (board.has_seabios or (board.may_have_seabios and behaviour.microvm_has_seabios)) and not own
 
-    @property
-    def prints_on_port(self) -> bool:
+    def prints_on_port(self, behaviour: CoreBehaviour) -> bool:
         """Whether SeaBIOS prints on the first serial port, too, as if there were no screen."""
-        return self.machine_options.get("graphics") in ("off", "no", "n", "false") and self.has_seabios
+        return self.machine_options.get("graphics") in ("off", "no", "n", "false") and self.has_seabios(behaviour)
 
     @property
     def acpi(self) -> bool:

@@ -48,7 +48,8 @@ class Board(NamedTuple):
 
     Firmware:
 
-    - `has_seabios`: it is SeaBIOS by default; `boots_first` are the letters of the devices that it tries first where
+    - `has_seabios`: it is SeaBIOS by default; `may_have_seabios`: in some releases; `tells_uuid`: that prints the
+      machine's UUID where it has been given one; `boots_first` are the letters of the devices that it tries first where
       nobody says more; `firmware_memory` is what it keeps of memory for itself beside what it does on `pc`, in bytes.
 
     Buses and devices:
@@ -97,6 +98,8 @@ class Board(NamedTuple):
     wakes: bool = True
     resets_twice: bool = True
     has_seabios: bool = True
+    may_have_seabios: bool = False
+    tells_uuid: bool = True
     boots_first: str = "cad"
     firmware_memory: int = 0
     has_pci: bool = True
@@ -149,7 +152,8 @@ _NAMED = {
     ),
     "microvm": _PC._replace(
         family="microvm", lacking=_WITHOUT_INPUT, levels=("sockets", "cores", "threads"), reads_topology=False,
-        lists_cpus=False, wakes=False, resets_twice=False, has_seabios=False, boots_from="",
+        lists_cpus=False, wakes=False, resets_twice=False, has_seabios=False, may_have_seabios=True, tells_uuid=False,
+        boots_from="",
         has_pci=False, takes_vga=False, interface="none", ide_buses=0, floppies=0, has_floppy=False,
         screens={}, serial_ports=1, parallel_ports=0, ports_before=(), default_card="",
     ),

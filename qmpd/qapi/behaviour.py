@@ -41,7 +41,8 @@ class Behaviour:
     wakeup_refused: bool = True
     firmware_resets: int = 1
     ipxe_build: str = "1.21.1+git20250501.dad20602+dfsg-1"
-    option_rom_memory: str = "1038ec0 c0000"
+    option_rom_memory: str = "1038ec0 c0000 190"
+    microvm_has_seabios: bool = True
     chardev_flag: str = "=on"
     cpu_info_arch: bool = False
     cpu_info_props: bool = True

@@ -63,7 +63,8 @@ def boot_devices(system: Home, seen: Media | None = None) -> BootDevices | None:
     None where its firmware looks for nothing.
     """
     settings, guest = system.machine.settings, system.guest
-    if guest is None or guest.settings.firmware is Firmware.NONE or not settings.has_seabios:
+    has_seabios = settings.has_seabios(system.release.behaviour)
+    if guest is None or guest.settings.firmware is Firmware.NONE or not has_seabios:
         return None
     seen = media(system.inventory) if seen is None else seen
     numbered = [(number, letter) for letter, _, number in seen]
@@ -74,10 +75,10 @@ def boot_devices(system: Home, seen: Media | None = None) -> BootDevices | None:
     cards = [(place, each) for place, each in functions if _has_rom(each) and each.driver in _IPXE]
     numbered += [(int(card.node.value("bootindex")), "n") for _, card in cards]
     first = "".join(dict.fromkeys(letter for number, letter in sorted(numbered) if number >= 0))
-    roms = _roms(system, functions, cards, sum(number >= 0 for number, _ in numbered))
+    roms = _roms(system, functions, cards, sum(number >= 0 for number, _ in numbered) + kernel)
     with_medium = frozenset(letter for letter, has_medium, _ in seen if has_medium)
     drives, strict = frozenset(letter for letter, _, _ in seen), bool(settings.boot.get("strict"))
-    menu, uuid = settings.boot_menu, settings.uuid or ""
+    menu, uuid = settings.boot_menu, (settings.uuid or "") if settings.board.tells_uuid else ""
     return BootDevices(order, with_medium, drives, kernel, menu, uuid, first, strict, roms)
 
 
@@ -94,9 +95,10 @@ def _roms(system: Home, functions: list[Function], with_rom: list[Function], num
         Rom(place, each.node.value("mac"), _IPXE[each.driver], each.node.value("romfile"), _answers(system, each))
         for place, each in with_rom
     )
-    own, image = (int(each, 16) for each in behaviour.option_rom_memory.split())
+    own, image, for_kernel = (int(each, 16) for each in behaviour.option_rom_memory.split())
     own += system.machine.settings.board.firmware_memory + _EACH * len(functions)
     own += _NUMBERED + _EACH_NUMBERED * numbered if numbered else 0
+    own += for_kernel if "kernel" in system.machine.settings.machine_options else 0
     screens = [_SCREENS[each.driver] for _, each in functions if each.driver in _SCREENS and _has_rom(each)]
     if any(each.driver == _FRAME for each in inventory.devices.buses.devices.values()):
         own += _FRAME_OWN

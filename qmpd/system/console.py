@@ -82,7 +82,9 @@ class MachineConsoles:
 
     def boot_devices(self) -> BootDevices | None:
         """See there."""
-        return boot_devices(self._system) if self._system.machine.settings.prints_on_port else None
+        system = self._system
+        prints = system.machine.settings.prints_on_port(system.release.behaviour)
+        return boot_devices(system) if prints else None
 
     def say(self, label: str, data: bytes) -> None:
         """See there."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qmpd.hardware.buses import Device
     from qmpd.hardware.inventory import Inventory
     from qmpd.machine.machine import Machine
+    from qmpd.qapi import Release
 
 _SHARED = 32
 _OPENED = "virtserialport"
@@ -32,6 +33,7 @@ _BY_FIRMWARE = frozenset({GuestPhase.FIRMWARE, GuestPhase.NOTHING_TO_BOOT, Guest
 class Home(Protocol):
     """The machine that the guest is in (`qmpd.system.system.System`)."""
 
+    release: Release
     machine: Machine
     guest: Guest | None
 
@@ -70,4 +72,5 @@ def _reads(system: Home, port: Device) -> bool:
     if guest.phase in _READ:
         opened = port.driver != _OPENED or port in system.inventory.backends.open_ports
         return guest.uses_acpi and opened
-    return port.driver == "isa-serial" and system.machine.settings.prints_on_port and guest.phase in _BY_FIRMWARE
+    listens = system.machine.settings.prints_on_port(system.release.behaviour)
+    return port.driver == "isa-serial" and listens and guest.phase in _BY_FIRMWARE

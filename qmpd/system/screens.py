@@ -112,6 +112,6 @@ def has_lit_screen(system: Home) -> bool:
 
 def make_screen(system: BootHome) -> Screen:
     """The screen of a machine's guest."""
-    prints = system.machine.settings.has_seabios
+    prints = system.machine.settings.has_seabios(system.release.behaviour)
     words = system.release.behaviour.seabios_greeting
     return Screen(words, lambda seen: boot_devices(system, seen) if prints else None)

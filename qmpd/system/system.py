@@ -171,7 +171,7 @@ class System:
             give_parts(self.guest, self)
             if self.guest.settings.agent:
                 self.guest.have_agent()
-            if self.guest.settings.script is not None or settings.prints_on_port:
+            if self.guest.settings.script is not None or settings.prints_on_port(release.behaviour):
                 self.guest.have_console()
 
     @property

@@ -113,6 +113,32 @@ def test_what_has_a_number_is_tried_before_all_else(options: list[str], order: s
     assert re.findall(r"PMM.(\w+)", greeting("", devices).decode()) == ([memory] if memory else [])
 
 
+def kernel(place: Path) -> str:
+    """A file that has the head of a Linux kernel."""
+    content = bytearray(512 * 3)
+    content[0x1F1], content[0x1FE:0x208], content[0x211] = 1, b"\x55\xaa\xeb\x6aHdrS\x03\x02", 1
+    place.write_bytes(content)
+    return str(place)
+
+
+def test_a_kernel_is_started_behind_the_roms(tmp_path: Path) -> None:
+    """As by QEMU 7.2, which keeps more memory then."""
+    options = ["-display", "none", "-S", "-nic", "user", "-kernel", kernel(tmp_path / "k")]
+    devices = boot_devices(InProcess("7.2", options).system)
+    assert devices is not None
+    assert "PMM+06FCF000+06F0F000 CA00" in greeting("", devices).decode()
+    assert boot(devices, found=True) == b"Booting from ROM.."
+
+
+@pytest.mark.parametrize(("release", "said"), [("7.2", b""), ("10.0", b"SeaBIOS (version 1.16.3-debian-1.16.3-2)\r\n")])
+def test_microvm_has_seabios_in_some_releases(tmp_path: Path, release: str, said: bytes) -> None:
+    options = ["-machine", "microvm,graphics=off", "-display", "none", "-S", "-kernel", kernel(tmp_path / "k")]
+    system = InProcess(release, [*options, "-uuid", "7b6a1c5e-0d3f-4b8f-9a70-0123456789ab"]).system
+    devices = boot_devices(system)
+    found = b"" if devices is None else greeting(system.release.behaviour.seabios_greeting, devices)
+    assert found == (CLEAR + said if said else b"")
+
+
 def test_what_is_said_at_once_is_not_lost_where_the_device_connects(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
