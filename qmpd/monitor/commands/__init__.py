@@ -25,8 +25,8 @@ MODULES = {
     ),
     "machine": (
         "query-cpus-fast", "query-cpus", "query-hotpluggable-cpus", "query-memory-size-summary",
-        "query-current-machine", "query-name", "query-uuid", "query-target", "query-kvm", "x-exit-preconfig",
-        "set-numa-node", "rtc-reset-reinjection",
+        "query-current-machine", "query-name", "query-uuid", "query-target", "query-kvm", "query-accelerators",
+        "x-exit-preconfig", "set-numa-node", "rtc-reset-reinjection",
     ),
     "misc": ("query-yank", "yank", "human-monitor-command"),
     "descriptors": ("getfd", "closefd", "add-fd", "remove-fd", "query-fdsets", "add_client"),

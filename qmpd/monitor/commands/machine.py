@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import orjson
 
 from qmpd.hardware import memory, processors, virtual_memory
 from qmpd.hardware.numa import Numa, NumaError
 from qmpd.hardware.processors import Place
+from qmpd.monitor.commands.unmodelled import answer_unmodelled
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.qom.reader import size_of
+from qmpd.schedule.clock import SteppedClock
 from qmpd.wire import Encoded
 
 if TYPE_CHECKING:
@@ -161,6 +165,14 @@ def query_target(system: System, session: Client, arguments: Arguments) -> objec
 @command("query-kvm")
 def query_kvm(system: System, session: Client, arguments: Arguments) -> object:
     return _KVM[system.settings.kvm]
+
+
+@command("query-accelerators")
+def query_accelerators(system: System, session: Client, arguments: Arguments) -> object:
+    """Those that the program has were captured."""
+    found = orjson.loads(bytes(cast("Encoded", answer_unmodelled("query-accelerators")(system, session, arguments))))
+    qtest = "qtest" if isinstance(system.machine.clock, SteppedClock) else "tcg"
+    return {**found, "enabled": "kvm" if system.settings.kvm else qtest}
 
 
 @command("x-exit-preconfig")
