@@ -250,10 +250,7 @@ class BlockGraph:
 
         :raise MachineError: there is neither.
         """
-        node = self.lookup(name)
-        if node is None:
-            raise MachineError(self._texts("device-or-node-missing", device=name, node=name))
-        return node
+        return self.look_up(name, name)
 
     def find_node(self, name: str) -> BlockNode:
         """The node of this name, where no drive is meant.

@@ -131,11 +131,13 @@ def _with_below(nodes: Iterable[BlockNode]) -> list[BlockNode]:
     return list(reversed(done.values()))
 
 
-def _conflict(node: BlockNode, known: Known) -> Refusal | None:
-    """Why two users of a node cannot both have what they want."""
+def _conflict(node: BlockNode, known: Known, *, is_below: bool) -> Refusal | None:
+    """Why two users of a node cannot both have what they want; `is_below`: what is new is done by a node above it."""
     all_uses = list(uses(node, known))
-    for number, newer in enumerate(all_uses):
-        for older in all_uses[number + 1 :]:
+    for number, first in enumerate(all_uses):
+        for second in all_uses[number + 1 :]:
+            is_later = is_below and (first.kind, second.kind) == ("job", "node")
+            newer, older = (second, first) if is_later else (first, second)
             used, unshared = older.does & ~newer.shares, newer.does & ~older.shares
             said = _said(node, older, newer, used) if used else _said(node, newer, older, unshared)
             if used and unshared:
@@ -197,10 +199,12 @@ def refresh(nodes: Iterable[BlockNode], *, whatever: bool = False) -> None:
 
     :raise Refusal: they do not; the locks are as before.
     """
-    found = _with_below(nodes)
+    roots = list(nodes)
+    found = _with_below(roots)
     known: Known = {}
     for node in found:
-        conflict = _conflict(node, known) or (None if whatever else _unavailable(node, known))
+        conflict = _conflict(node, known, is_below=node not in roots)
+        conflict = conflict or (None if whatever else _unavailable(node, known))
         if conflict is not None:
             raise conflict
     for node in found:

@@ -22,7 +22,7 @@ class Servers:
     bytes of one that is a secret; they are None where nobody has sockets.
     """
 
-    __slots__ = ("_ahead", "_given", "connector", "credentials", "is_by_name", "secret")
+    __slots__ = ("_ahead", "_given", "connector", "credentials", "extended", "is_by_name", "secret")
 
     def __init__(self) -> None:
         self.connector: Connector | None = None
@@ -30,6 +30,8 @@ class Servers:
         self.secret: Callable[[str], bytes] | None = None
         # Whether an open file is told by its name, which clients give it, and no more by its number.
         self.is_by_name = False
+        # Whether lengths of 64 bits are agreed on with servers.
+        self.extended = False
         # What was opened ahead, or why it could not be, and what of that was given to a node since.
         self._ahead: dict[str, Nbd | Refusal] = {}
         self._given: list[Nbd] = []
@@ -67,7 +69,7 @@ class Servers:
         if options.get("tls-creds") is not None:
             assert self.credentials is not None
             credentials = self.credentials(str(options["tls-creds"]))
-        return lambda: open_nbd(given, connector, credentials)
+        return lambda: open_nbd(given, connector, credentials, extended=self.extended)
 
     def ahead(self, wanted: Options, server: Mapping[str, Any] | None = None) -> Callable[[], None]:
         """What opens a connection ahead of its node, in any thread, whatever comes of it.

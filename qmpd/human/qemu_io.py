@@ -298,11 +298,11 @@ class _Session:
 
     # What reads and writes: each gives the work that is to be done
 
-    def _place(self, given: words.Words) -> tuple[int, int]:
-        offset, *lengths = (words.number(each) for each in given.arguments)
-        count = sum(lengths)
-        if count > _MOST:
-            raise Wrong(f"length cannot exceed {_MOST}, given {given.arguments[1]}\n")
+    def _place(self, given: words.Words, *, may_be_long: bool = False) -> tuple[int, int]:
+        offset, *lengths = map(words.number, given.arguments)
+        unless = " without -n" if may_be_long and self._system.release.behaviour.zeroes_unlimited else ""
+        if (count := sum(lengths)) > _MOST and not (unless and "n" in given.options):
+            raise Wrong(f"length cannot exceed {_MOST}{unless}, given {given.arguments[1]}\n")
         return offset, count
 
     def _arguments(self, given: words.Words, command: str, most: int | None = 2) -> None:
@@ -387,7 +387,7 @@ class _Session:
         options = given.options
         self._arguments(given, name, 2 if name == "write" else None)
         self._check_write(options, name)
-        offset, count = self._place(given)
+        offset, count = self._place(given, may_be_long=name == "write")
         pattern = words.byte(options["P"]) if "P" in options else _DEFAULT_PATTERN
         data = None
         if "s" in options:
@@ -449,8 +449,8 @@ class _Session:
 
         def work() -> None:
             begun = time.perf_counter()
-            if self._try(Request("discard", offset, count), "discard") and "q" not in given.options:
-                took = time.perf_counter() - begun
+            good, took = self._try(Request("discard", offset, count), "discard"), time.perf_counter() - begun
+            if good and "q" not in given.options:
                 self.say(words.report("discard", offset, count, count, took, terse="C" in given.options))
 
         return work

@@ -20,8 +20,9 @@ _FILES = ("file", "host_device", "host_cdrom")
 def told_of(node: BlockNode, say: Callable[[str], None], *, headed: bool) -> str:
     """Print what is known of a node with `say`; gives what the monitor tells, with its heading where it is `headed`."""
     say(f"format name: {node.driver}\n")
-    if DRIVERS[node.driver].is_protocol:
-        say(f"format name: {node.driver}\n")
+    if DRIVERS[node.driver].is_protocol and node.driver != "quorum":
+        # Of those that QEMU knows by the name nbd it is the last.
+        say(f"format name: {'nbd+unix' if node.driver == 'nbd' else node.driver}\n")
     teller = _teller(node)
     if teller is None:
         return ""

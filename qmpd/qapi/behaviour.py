@@ -203,6 +203,8 @@ class Behaviour:
     mirror_tells_sizes: bool = True
     mirror_tells_synced: bool = True
     mirror_reads_source: bool = True
+    nbd_extended_headers: bool = True
+    zeroes_unlimited: bool = True
     stream_filter_keeps_child: bool = True
     node_demands: str = 'copy-before-write'
     mirror_fails_early: bool = True

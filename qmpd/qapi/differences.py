@@ -262,6 +262,8 @@ ABOUT: dict[str, str] = {
     "mirror_tells_sizes": "a mirror tells of a target of another size; false: its error is 'Invalid argument'",
     "mirror_tells_synced": "query-block-jobs tells of a mirror whether both sides are written at once",
     "mirror_reads_source": "a mirror's node passes on that its source is read; false: it only writes there",
+    "nbd_extended_headers": "NBD servers and clients agree on lengths of 64 bits; came between 7.2 and 10.0",
+    "zeroes_unlimited": "qemu-io's 'write -z -n' takes any length; came between 5.2 and 7.2",
     "stream_filter_keeps_child": "a stream's node has what is below it until the job is dismissed; false: nothing",
     "node_demands": "nodes that do more below than they are asked for: raw parts resize, copy-before-write reads",
     "mirror_fails_early": "a mirror tells what it cannot read before its command is answered",

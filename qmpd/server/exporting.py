@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from qmpd.block.exports.negotiation import Event, Negotiation
+from qmpd.block.exports.protocol import LONGEST_REQUEST
 from qmpd.block.exports.service import Service
 from qmpd.block.exports.transmission import BrokenProtocol, Transmission
 from qmpd.server import log
@@ -158,7 +159,9 @@ class _Connection:
         return None if scope.cancelled_caught else negotiated
 
     async def _agree(self, stream: trio.abc.Stream) -> tuple[trio.abc.Stream, Negotiation] | None:
-        negotiation = Negotiation(self._vm.system.exports, tls=self._server.credentials is not None)
+        extended = self._vm.system.release.behaviour.nbd_extended_headers
+        tls = self._server.credentials is not None
+        negotiation = Negotiation(self._vm.system.exports, tls=tls, extended=extended)
         while True:
             event = negotiation.next_event()
             if event is Event.CHOSEN and not self._begin_to_use(negotiation):
@@ -229,7 +232,7 @@ class _Connection:
         while True:
             while (request := transmission.next_request()) is not None:
                 self._requests += 1
-                self._bytes += request.length
+                self._bytes += min(request.length, LONGEST_REQUEST)
                 self._begin(service, request)
                 while self._requests >= _MOST_REQUESTS or self._bytes >= _MOST_BYTES:
                     await self._changed.wait()
@@ -242,7 +245,7 @@ class _Connection:
         def reply(parts: Iterable[bytes]) -> None:
             self._owed.extend(parts)
             self._requests -= 1
-            self._bytes -= request.length
+            self._bytes -= min(request.length, LONGEST_REQUEST)
             self._changed.set()
             self._changed = trio.Event()
 

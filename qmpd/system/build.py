@@ -70,6 +70,7 @@ def make_inventory(release: Release, home: Home, computer: Computer) -> Inventor
     inventory = Inventory(home, source, computer)
     if "blockdev-add" in release.commands:
         inventory.backends.block.copies_noted_below = release.behaviour.copies_noted_below
+        inventory.backends.block.servers.extended = release.behaviour.nbd_extended_headers
         inventory.backends.block.demanding = frozenset(release.behaviour.node_demands.split())
         inventory.backends.block.users_zero_as_told = release.behaviour.users_zero_as_told
         inventory.backends.block.inactive_children_refused = release.behaviour.inactive_children_refused

@@ -349,3 +349,70 @@ def test_the_human_monitor_starts_the_server(qmpd: VMFactory, release: str, tcp:
     assert monitor.human("nbd_server_start -a -w [::1]:0") == ""
     assert monitor.human("nbd_server_stop") == ""
     monitor.close()
+
+
+def _option(client: socket.socket, option: int, data: bytes = b"") -> list[tuple[int, bytes]]:
+    """What a server answers to an option: kinds and data, up to the last."""
+    client.sendall(struct.pack(">QII", 0x49484156454F5054, option, len(data)) + data)
+    found: list[tuple[int, bytes]] = []
+    while not found or found[-1][0] not in (1, *(1 << 31 | number for number in range(1, 11))):
+        magic, told, kind, length = struct.unpack(">QIII", receive(client, 20))
+        assert (magic, told) == (0x3E889045565A9, option)
+        found.append((kind, receive(client, length)))
+    return found
+
+
+def _chunk(client: socket.socket) -> tuple[int, int, int, bytes]:
+    """An extended reply's chunk: kind, cookie, offset, data."""
+    magic, flags, kind, cookie, offset, length = struct.unpack(">IHHQQQ", receive(client, 32))
+    assert (magic, flags) == (0x6E8A278C, 1)
+    return kind, cookie, offset, receive(client, length)
+
+
+def _named(text: str) -> bytes:
+    return struct.pack(">I", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize("release", ["7.2", "10.0"])
+def test_lengths_of_64_bits_where_the_release_has_them(qmpd: VMFactory, tmp_path: Path, release: str) -> None:
+    path = tmp_path / "big"
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    node = json.dumps({"driver": "raw", "node-name": "n", "discard": "unmap",
+                       "file": {"driver": "file", "filename": str(path)}})  # fmt: skip
+    vm = qmpd(command_line=["-machine", "none", "-blockdev", node], release=release)
+    server = {"type": "unix", "data": {"path": str(tmp_path / "nbd")}}
+    with contextlib.closing(Monitor(vm.qmp_path)) as monitor, socket.socket(socket.AF_UNIX) as client:
+        monitor("nbd-server-start", addr=server)
+        assert monitor("block-export-add", type="nbd", id="x", node_name="n", writable=True) == {"return": {}}
+        client.settimeout(10)
+        client.connect(str(tmp_path / "nbd"))
+        receive(client, 18)
+        client.sendall(struct.pack(">I", 3))
+        answer = _option(client, 11)
+        if release == "7.2":
+            assert answer == [(1 << 31 | 1, b"Unsupported option 11 (<unknown>)")]
+            return
+        assert answer == [(1, b"")]
+        assert _option(client, 8)[0] == (1 << 31 | 10, b"extended headers already negotiated")
+        _option(client, 10, _named("n") + struct.pack(">I", 1) + _named("base:allocation"))
+        (_, info), *_ = [each for each in _option(client, 7, _named("n") + bytes(2)) if each[1][:2] == b"\0\0"]
+        assert struct.unpack(">HQH", info)[2] & 1 << 12
+
+        def ask(flags: int, command: int, offset: int, length: int, data: bytes = b"") -> tuple[int, int, bytes]:
+            client.sendall(struct.pack(">IHHQQQ", 0x21E41C71, flags, command, 77, offset, length) + data)
+            kind, cookie, told, found = _chunk(client)
+            assert cookie == 77
+            return kind, told, found
+
+        assert ask(32, 1, 8 << 30, 512, b"\7" * 512) == (0, 8 << 30, b"")
+        assert ask(0, 6, 0, 7 << 30) == (0, 0, b"")
+        kind, _, status = ask(0, 7, 0, 10 << 30)
+        assert (kind, status[:4]) == (6, bytes(4))
+        length, told = struct.unpack_from(">QQ", status, 8)
+        assert (length, told) == (8 << 30, 3)
+        # Of these contexts, from a length of its own on.
+        assert ask(32, 7, 0, 12, struct.pack(">QI", 4096, 0))[0] == 6
+        assert ask(32, 7, 0, 12, struct.pack(">QI", 4096, 9))[2][6:] == b"need non-zero length"
+        assert b"unsupported flags" in ask(32, 4, 0, 4, b"odd!")[2]
+        assert ask(0, 0, 8 << 30, 512) == (1, 8 << 30, struct.pack(">Q", 8 << 30) + b"\7" * 512)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from qmpd.block.exports import protocol
 from qmpd.block.exports.client import Session
 from qmpd.block.images.errors import ImageError, failure
+from qmpd.block.images.errors import text as error_text
 from qmpd.block.pausing import slow
 from qmpd.common.refusals import Refusal, Worded
 from qmpd.machine.errors import MachineError
@@ -55,6 +56,9 @@ class Nbd:
         self._session: Session | None = connect()
         self.size = self._session.size
         self.is_read_only = self._session.is_read_only
+        self.is_extended = self._session.extended
+        # Whether it tells what is dirty, not what is allocated.
+        self.tells_dirty = False
         self._closed = False
         # Until when requests wait for the server, by the monotonic clock.
         self._until = 0.0
@@ -160,12 +164,16 @@ class Nbd:
         self._do(lambda session: session.flush())
 
     def status(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Lengths, and what `base:allocation` tells of them."""
+        """Lengths, and what `base:allocation`, or the context of `x-dirty-bitmap`, tells of them."""
         yield from self._do(lambda session: list(session.status(offset, length)))
 
     def pieces(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
-        """All of it counts as allocated."""
-        yield length, True
+        """All of it counts as allocated, but for what is dirty where that is told."""
+        if not self.tells_dirty:
+            yield length, True
+            return
+        for part, told in self.status(offset, length):
+            yield part, not told & protocol.HOLE or bool(told & protocol.ZERO)
 
     def yank(self) -> None:
         """End the connection, and have none any more: whoever waits for the server gets an error.
@@ -194,12 +202,19 @@ def key_of(options: Mapping[str, Any]) -> str:
     """What tells one connection from another."""
     server = options.get("server")
     place = sorted(server.items()) if isinstance(server, dict) else server
-    rest = ("export", "tls-creds", "tls-hostname", "path", "host", "port")
+    rest = ("export", "tls-creds", "tls-hostname", "path", "host", "port", "x-dirty-bitmap")
     return repr([place, *((name, options.get(name)) for name in rest)])
 
 
-def open_nbd(options: Mapping[str, Any], connect: Connector, credentials: Mapping[str, Any] | None) -> Nbd:
-    """Connect to what options name; `credentials` are those of its TLS.
+def failure_to_open(number: int) -> MachineError:
+    """What refuses an export that is not what options ask for."""
+    return MachineError(f"Could not open image: {error_text(number)}")
+
+
+def open_nbd(
+    options: Mapping[str, Any], connect: Connector, credentials: Mapping[str, Any] | None, *, extended: bool = False
+) -> Nbd:  # fmt: skip
+    """Connect to what options name; `credentials` are those of its TLS.  `extended`: see `Session`.
 
     :raise Refusal: it cannot be reached, or refuses.
     """
@@ -209,11 +224,15 @@ def open_nbd(options: Mapping[str, Any], connect: Connector, credentials: Mappin
         raise MachineError("export name too long to send to server")
     hostname = str(options.get("tls-hostname", address.get("host", "")))
 
+    context = str(options.get("x-dirty-bitmap", protocol.BASE))
+
     def begin() -> Session:
         stream = connect(address)
-        session = Session(stream)
+        session = Session(stream, extended=extended)
         try:
-            session.negotiate(export, credentials, hostname)
+            session.negotiate(export, credentials, hostname, context)
+            if context != protocol.BASE and not session.tells_status:
+                raise failure_to_open(errno.EINVAL)
         except (OSError, EOFError) as error:
             stream.close()
             raise Worded(f"Failed to negotiate with the server: {error}") from None
@@ -234,6 +253,7 @@ def open_nbd(options: Mapping[str, Any], connect: Connector, credentials: Mappin
 
     opened = Nbd(patiently, int(options.get("reconnect-delay", 0)))
     opened._connect = begin
+    opened.tells_dirty = context != protocol.BASE
     return opened
 
 
@@ -325,6 +345,6 @@ def limits_of(node: BlockNode) -> dict[str, int]:
         "request-alignment": 1, "opt-transfer": 4096, "min-mem-alignment": 512,
         "max-transfer": protocol.LONGEST_REQUEST, "opt-mem-alignment": 4096, "max-iov": 1024,
     }  # fmt: skip
-    if not node.read_only:
+    if not node.read_only and not getattr(node.content, "is_extended", False):
         limits |= {"max-write-zeroes": protocol.LONGEST_REQUEST, "max-discard": (1 << 31) - 1}
     return limits

@@ -47,20 +47,27 @@ class Stream(Protocol):
 
 
 class Session:
-    """A connection to one export, once `negotiate` has chosen it."""
+    """A connection to one export, once `negotiate` has chosen it.
 
-    def __init__(self, stream: Stream) -> None:
+    `extended`: the client knows of lengths of 64 bits; they are used where the server does, too.
+    """
+
+    def __init__(self, stream: Stream, *, extended: bool = False) -> None:
         self._stream = stream
+        self._knows_extended = extended
+        self.extended = False
         self._structured = False
-        self._tells_status = False
+        self.tells_status = False
         self._cookies = itertools.count(1)
         self.size = 0
         self.flags = 0
 
     # The negotiation
 
-    def negotiate(self, export: str, credentials: Mapping[str, Any] | None = None, hostname: str = "") -> None:
-        """Choose an export; with credentials over TLS.
+    def negotiate(
+        self, export: str, credentials: Mapping[str, Any] | None = None, hostname: str = "", context: str = BASE
+    ) -> None:  # fmt: skip
+        """Choose an export; with credentials over TLS.  `context` is what `status` is to tell of.
 
         :raise Refusal: the server does not speak the protocol, or refuses.
         """
@@ -77,10 +84,11 @@ class Session:
         if not fixed:
             self._take_by_name(export, no_zeroes=no_zeroes)
             return
-        self._structured = self._may_have(Option.STRUCTURED_REPLY, b"")
+        self.extended = self._knows_extended and self._may_have(Option.EXTENDED_HEADERS, b"")
+        self._structured = self.extended or self._may_have(Option.STRUCTURED_REPLY, b"")
         if self._structured:
-            queries = protocol.text(export) + (1).to_bytes(4, "big") + protocol.text(BASE)
-            self._tells_status = self._may_have(Option.SET_META_CONTEXT, queries)
+            queries = protocol.text(export) + (1).to_bytes(4, "big") + protocol.text(context)
+            self.tells_status = self._may_have(Option.SET_META_CONTEXT, queries)
         if not self._go(export):
             self._take_by_name(export, no_zeroes=no_zeroes)
 
@@ -138,7 +146,7 @@ class Session:
     def _may_have(self, option: Option, data: bytes) -> bool:
         """Ask for what a server may not know; whether it does, and tells of something where that is asked for."""
         self._option(option, data)
-        found = option is Option.STRUCTURED_REPLY
+        found = option in (Option.STRUCTURED_REPLY, Option.EXTENDED_HEADERS)
         while True:
             kind, _ = self._answer(option)
             if kind == OptionReply.ACK:
@@ -204,6 +212,9 @@ class Session:
         :raise OSError: as for `read`.
         """
         flags = 0 if unmap else Flag.NO_HOLE
+        if self.extended and self.flags & Export.SEND_WRITE_ZEROES:
+            self._ask(Command.WRITE_ZEROES, offset, length, flags=flags)
+            return
         for at in range(0, length, protocol.LONGEST_REQUEST):
             part = min(protocol.LONGEST_REQUEST, length - at)
             if self.flags & Export.SEND_WRITE_ZEROES:
@@ -229,13 +240,13 @@ class Session:
             self._ask(Command.FLUSH, 0, 0)
 
     def status(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Lengths, and what `base:allocation` tells of them (`protocol.HOLE`, `protocol.ZERO`).
+        """Lengths, and what the context tells of them (`protocol.HOLE`, `protocol.ZERO`).
 
         :raise OSError: as for `read`.
         """
         end = offset + length
         while offset < end:
-            if not self._tells_status:
+            if not self.tells_status:
                 yield end - offset, 0
                 return
             asked = min(end - offset, 1 << 30)
@@ -248,7 +259,14 @@ class Session:
 
     def close(self) -> None:
         """Take leave."""
-        self._stream.close(protocol.REQUEST.pack(protocol.REQUEST_MAGIC, 0, Command.DISCONNECT, 0, 0, 0))
+        self._stream.close(self._request(Command.DISCONNECT, 0, 0, 0, 0))
+
+    def _request(self, command: Command, flags: int, cookie: int, offset: int, length: int) -> bytes:
+        if not self.extended:
+            return protocol.REQUEST.pack(protocol.REQUEST_MAGIC, flags, command, cookie, offset, length)
+        flags |= Flag.PAYLOAD_LENGTH if command is Command.WRITE else 0
+        magic = protocol.EXTENDED_REQUEST_MAGIC
+        return protocol.EXTENDED_REQUEST.pack(magic, flags, command, cookie, offset, length)
 
     def _ask(
         self, command: Command, offset: int, length: int, *, flags: int = 0, data: bytes = b"",
@@ -257,9 +275,7 @@ class Session:
         """Send a request and take its reply: what was read is put into `into`, the parts of a status are given."""
         cookie = next(self._cookies)
         try:
-            self._stream.send(
-                protocol.REQUEST.pack(protocol.REQUEST_MAGIC, flags, command, cookie, offset, length) + data
-            )
+            self._stream.send(self._request(command, flags, cookie, offset, length) + data)
             error, found = self._reply(cookie, offset, into)
         except EOFError:
             raise ConnectionResetError(0, "") from None
@@ -273,17 +289,21 @@ class Session:
         failed = 0
         while True:
             magic = int.from_bytes(stream.receive(4), "big")
-            if magic == protocol.SIMPLE_REPLY_MAGIC:
+            if magic == protocol.SIMPLE_REPLY_MAGIC and not self.extended:
                 error, told = int.from_bytes(stream.receive(4), "big"), int.from_bytes(stream.receive(8), "big")
                 if told != cookie:
                     raise EOFError
                 if not error and into is not None:
                     into[:] = stream.receive(len(into))
                 return error, found
-            if magic != protocol.CHUNK_MAGIC or not self._structured:
+            if magic != (protocol.EXTENDED_REPLY_MAGIC if self.extended else protocol.CHUNK_MAGIC):
                 raise EOFError
-            _, flags, kind, told, length = protocol.CHUNK.unpack(
-                magic.to_bytes(4, "big") + stream.receive(protocol.CHUNK.size - 4)
+            if not self._structured:
+                raise EOFError
+            layout = protocol.EXTENDED_CHUNK if self.extended else protocol.CHUNK
+            # The offset of an extended one is known.
+            _, flags, kind, told, *_, length = layout.unpack(
+                magic.to_bytes(4, "big") + stream.receive(layout.size - 4)
             )
             if told != cookie or length > _MOST_DATA:
                 raise EOFError
@@ -301,6 +321,8 @@ class Session:
             return int.from_bytes(body[:4], "big") or 5
         if kind == Chunk.BLOCK_STATUS:
             found += [protocol.EXTENT.unpack_from(body, at) for at in range(4, len(body) - 7, 8)]
+        elif kind == Chunk.EXTENDED_BLOCK_STATUS:
+            found += [protocol.EXTENDED_EXTENT.unpack_from(body, at) for at in range(8, len(body) - 15, 16)]
         elif kind in (Chunk.DATA, Chunk.HOLE) and into is not None:
             at = int.from_bytes(body[:8], "big") - offset
             part = body[8:] if kind == Chunk.DATA else bytes(min(len(into), int.from_bytes(body[8:12], "big")))

@@ -95,10 +95,14 @@ TRANSITIONS = {
 
 @dataclass(slots=True)
 class Agreement:
-    """What both sides have agreed on: `contexts` are the numbers of those that the client wants to hear of."""
+    """What both sides have agreed on: `contexts` are the numbers of those that the client wants to hear of.
+
+    `structured`: replies may be of several chunks; `extended`: lengths have 64 bits, and all replies are chunks.
+    """
 
     offer: Offer
     structured: bool = False
+    extended: bool = False
     contexts: tuple[int, ...] = ()
 
 
@@ -167,16 +171,19 @@ class _Fields:
 
 
 class Negotiation:
-    """The negotiation with one client.  `tls`: it must speak TLS before anything else."""
+    """The negotiation with one client.
 
-    def __init__(self, catalogue: Catalogue, *, tls: bool = False) -> None:
+    `tls`: it must speak TLS before anything else; `extended`: the server knows of lengths of 64 bits.
+    """
+
+    def __init__(self, catalogue: Catalogue, *, tls: bool = False, extended: bool = False) -> None:
         self.phase = Phase.FLAGS
         self.agreement: Agreement | None = None
         self._catalogue = catalogue
         self._needs_tls = tls
         self._tls = False
         self._zeroes = True
-        self._structured = False
+        self._structured = self._extended = False
         # The export and the contexts of the last SET_META_CONTEXT.
         self._wanted: tuple[str, tuple[int, ...]] = ("", ())
         self._buffer = _Buffer()
@@ -193,6 +200,8 @@ class Negotiation:
             Option.LIST_META_CONTEXT: lambda data: self._meta(Option.LIST_META_CONTEXT, data),
             Option.SET_META_CONTEXT: lambda data: self._meta(Option.SET_META_CONTEXT, data),
         }
+        if extended:
+            self._answers[Option.EXTENDED_HEADERS] = self._extended_headers
 
     def _enter(self, phase: Phase) -> None:
         if phase not in TRANSITIONS[self.phase]:
@@ -234,7 +243,7 @@ class Negotiation:
         self._tls = True
         self._buffer = _Buffer()
         self._wanted = ("", ())
-        self._structured = False
+        self._structured = self._extended = False
 
     def _hang_up(self) -> Event:
         self._enter(Phase.CLOSED)
@@ -282,7 +291,9 @@ class Negotiation:
             text = f"Option 0x{option:x} not permitted before TLS"
             return lambda: self._refuse(option, OptionReply.TLS_REQUIRED, text)
         if option not in self._answers:
-            text = f"Unsupported option {option} ({_called(option)})"
+            # Who does not know of them has no name for them either.
+            called = _called(option if option != Option.EXTENDED_HEADERS else 0)
+            text = f"Unsupported option {option} ({called})"
             return lambda: self._refuse(option, OptionReply.UNSUPPORTED, text)
         if length > _LONGEST_OPTION:
             if option == Option.EXPORT_NAME:
@@ -300,17 +311,19 @@ class Negotiation:
 
     def _choose(self, offer: Offer, *, named: bool = False) -> None:
         contexts = () if named or self._wanted[0] != offer.name else self._wanted[1]
-        self.agreement = Agreement(offer, self._structured, contexts)
+        self.agreement = Agreement(offer, self._structured, self._extended, contexts)
         self._enter(Phase.TRANSMISSION)
 
-    def flags(self, offer: Offer) -> int:
-        """What can be done with an export over this connection."""
-        return offer.flags | (protocol.Export.SEND_DF if self._structured else 0)
+    def flags(self, offer: Offer, *, asked: bool = False) -> int:
+        """What can be done with an export over this connection; `asked`: the client does not use it yet."""
+        may_choose = self._extended and (asked or bool(self._wanted[1] and self._wanted[0] == offer.name))
+        found = offer.flags | (protocol.Export.SEND_DF if self._structured else 0)
+        return found | (protocol.Export.BLOCK_STATUS_PAYLOAD if may_choose else 0)
 
     def _export_name(self, data: bytes) -> Event | None:
         """The oldest way to choose an export, which cannot be refused but by hanging up."""
         offer = self._catalogue.offer(data.decode("utf-8", "surrogateescape"))
-        if len(data) > protocol.LONGEST_STRING or offer is None:
+        if len(data) > protocol.LONGEST_STRING or offer is None or self._extended:
             return self._hang_up()
         self._owed += protocol.SIZE_AND_FLAGS.pack(offer.size, self.flags(offer))
         if self._zeroes:
@@ -345,11 +358,23 @@ class Negotiation:
 
     def _structured_reply(self, data: bytes) -> None:
         self._without_data(data, Option.STRUCTURED_REPLY)
-        if self._structured:
+        if self._extended:
+            text = "extended headers already negotiated"
+            self._refuse(Option.STRUCTURED_REPLY, OptionReply.EXTENDED_HEADERS_REQUIRED, text)
+        elif self._structured:
             self._refuse(Option.STRUCTURED_REPLY, OptionReply.INVALID, "structured reply already negotiated")
         else:
             self._structured = True
             self._reply(Option.STRUCTURED_REPLY, OptionReply.ACK)
+
+    def _extended_headers(self, data: bytes) -> None:
+        """All that structured replies are, and lengths of 64 bits."""
+        self._without_data(data, Option.EXTENDED_HEADERS)
+        if self._extended:
+            self._refuse(Option.EXTENDED_HEADERS, OptionReply.INVALID, "extended headers already negotiated")
+        else:
+            self._structured = self._extended = True
+            self._reply(Option.EXTENDED_HEADERS, OptionReply.ACK)
 
     def _information(self, option: Option, data: bytes) -> None:
         fields = _Fields(data)
@@ -368,7 +393,8 @@ class Negotiation:
         smallest = offer.alignment if option is Option.INFO or knows_sizes else 1
         sizes = smallest, max(_PREFERRED, smallest), protocol.LONGEST_REQUEST
         self._tell(option, Info.BLOCK_SIZE, b"".join(each.to_bytes(4, "big") for each in sizes))
-        self._tell(option, Info.EXPORT, protocol.SIZE_AND_FLAGS.pack(offer.size, self.flags(offer)))
+        flags = self.flags(offer, asked=option is Option.INFO)
+        self._tell(option, Info.EXPORT, protocol.SIZE_AND_FLAGS.pack(offer.size, flags))
         if option is Option.INFO and not knows_sizes and offer.alignment > 1:
             text = "request NBD_INFO_BLOCK_SIZE to use this export"
             self._refuse(option, OptionReply.BLOCK_SIZE_REQUIRED, text)

@@ -19,6 +19,8 @@ OPTION_REPLY_MAGIC = 0x3E889045565A9
 REQUEST_MAGIC = 0x25609513
 SIMPLE_REPLY_MAGIC = 0x67446698
 CHUNK_MAGIC = 0x668E33EF
+EXTENDED_REQUEST_MAGIC = 0x21E41C71
+EXTENDED_REPLY_MAGIC = 0x6E8A278C
 
 HELLO = struct.Struct(">QQH")
 """The server's first message: two magics and `Handshake` flags."""
@@ -33,9 +35,17 @@ SIMPLE_REPLY = struct.Struct(">IIQ")
 """A reply: magic, `Error`, cookie; what was read follows."""
 CHUNK = struct.Struct(">IHHQI")
 """A part of a structured reply: magic, flags (1 where it is the last), `Chunk`, cookie, length of what follows."""
+EXTENDED_REQUEST = struct.Struct(">IHHQQQ")
+"""The same request with a length of 64 bits, once both have agreed on `Option.EXTENDED_HEADERS`."""
+EXTENDED_CHUNK = struct.Struct(">IHHQQQ")
+"""The same chunk then: the request's offset is behind the cookie."""
 SIZE_AND_FLAGS = struct.Struct(">QH")
 EXTENT = struct.Struct(">II")
 """A part of a node in a reply to `BLOCK_STATUS`: its length, and what is told of it."""
+
+EXTENDED_EXTENT = struct.Struct(">QQ")
+EFFECT = struct.Struct(">Q")
+"""What a `BLOCK_STATUS` with a payload begins with: the length that it is about; the numbers of contexts follow."""
 
 RESERVED = 124
 """So many zeros end the answer to `Option.EXPORT_NAME`, unless both have agreed to leave them out."""
@@ -88,6 +98,7 @@ class OptionReply(enum.IntEnum):
     SHUTDOWN = IS_REFUSAL | 7
     BLOCK_SIZE_REQUIRED = IS_REFUSAL | 8
     TOO_BIG = IS_REFUSAL | 9
+    EXTENDED_HEADERS_REQUIRED = IS_REFUSAL | 10
 
 
 class Info(enum.IntEnum):
@@ -112,6 +123,7 @@ class Export(enum.IntFlag):
     CAN_MULTI_CONN = 256
     SEND_CACHE = 1024
     SEND_FAST_ZERO = 2048
+    BLOCK_STATUS_PAYLOAD = 4096
 
 
 class Command(enum.IntEnum):
@@ -135,6 +147,7 @@ class Flag(enum.IntFlag):
     DONT_FRAGMENT = 4
     REQ_ONE = 8
     FAST_ZERO = 16
+    PAYLOAD_LENGTH = 32
 
 
 class Chunk(enum.IntEnum):
@@ -144,6 +157,7 @@ class Chunk(enum.IntEnum):
     DATA = 1
     HOLE = 2
     BLOCK_STATUS = 5
+    EXTENDED_BLOCK_STATUS = 6
     ERROR = IS_ERROR | 1
     ERROR_OFFSET = IS_ERROR | 2
 

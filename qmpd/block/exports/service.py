@@ -97,7 +97,7 @@ class Service:
         contexts = self._export.contexts
         return [
             (number, joined(self._extents(contexts[number], request), most))
-            for number in self._transmission.agreement.contexts
+            for number in request.contexts
         ]
 
     def _extents(self, context: str, request: Request) -> Iterable[tuple[int, int]]:

@@ -34,6 +34,8 @@ class Request(NamedTuple):
     offset: int
     length: int
     data: bytes = b""
+    # The contexts that a block status is to tell of, by their numbers.
+    contexts: tuple[int, ...] = ()
 
 
 class Transmission:
@@ -54,24 +56,41 @@ class Transmission:
 
         :raise BrokenProtocol: what has come is none.
         """
-        head = protocol.REQUEST.size
-        if len(self._buffer) < head:
+        extended = self.agreement.extended
+        layout = protocol.EXTENDED_REQUEST if extended else protocol.REQUEST
+        if len(self._buffer) < layout.size:
             return None
-        magic, flags, command, cookie, offset, length = protocol.REQUEST.unpack_from(self._buffer)
-        if magic != protocol.REQUEST_MAGIC:
+        magic, flags, command, cookie, offset, length = layout.unpack_from(self._buffer)
+        if magic != (protocol.EXTENDED_REQUEST_MAGIC if extended else protocol.REQUEST_MAGIC):
             raise BrokenProtocol
         if command == Command.DISCONNECT:
             raise BrokenProtocol
-        if command != Command.WRITE:
-            del self._buffer[:head]
-            return Request(command, flags, cookie, offset, length)
-        if length > protocol.LONGEST_REQUEST:
+        has_payload = command == Command.WRITE or (extended and bool(flags & Flag.PAYLOAD_LENGTH))
+        payload = length if has_payload else 0
+        if payload > protocol.LONGEST_REQUEST:
             raise BrokenProtocol
-        if len(self._buffer) < head + length:
+        end = layout.size + payload
+        if len(self._buffer) < end:
             return None
-        data = bytes(memoryview(self._buffer)[head : head + length])
-        del self._buffer[: head + length]
-        return Request(command, flags, cookie, offset, length, data)
+        data = bytes(memoryview(self._buffer)[layout.size : end])
+        del self._buffer[:end]
+        if has_payload and command == Command.BLOCK_STATUS:
+            length, contexts = self._chosen(data)
+            return Request(command, flags, cookie, offset, length, contexts=contexts)
+        if has_payload and command != Command.WRITE:
+            # Such a payload is passed over, and the flag refused.
+            length, data = 0, b""
+        return Request(command, flags, cookie, offset, length, data, self.agreement.contexts)
+
+    def _chosen(self, payload: bytes) -> tuple[int, tuple[int, ...]]:
+        """The length that a block status is about, and its contexts: some of those that were agreed on, or none."""
+        head, agreed = protocol.EFFECT.size, self.agreement.contexts
+        if len(payload) % 4 or not head <= len(payload) <= head + 4 * len(agreed):
+            return 0, ()
+        found = tuple(int.from_bytes(payload[at : at + 4], "big") for at in range(head, len(payload), 4))
+        if len(set(found)) != len(found) or not set(found) <= set(agreed):
+            return 0, ()
+        return protocol.EFFECT.unpack_from(payload)[0], tuple(sorted(found))
 
     def refusal(self, request: Request, flags: int) -> tuple[int, str] | None:
         """Why a request is not carried out: an error number, and a sentence.  `flags` are the export's."""
@@ -91,8 +110,9 @@ class Transmission:
         if command == Command.BLOCK_STATUS:
             if not length:
                 return errno.EINVAL, "need non-zero length"
-            if not self.agreement.contexts:
-                return errno.EINVAL, "CMD_BLOCK_STATUS not negotiated"
+            if not request.contexts:
+                what = "payload not valid" if self.agreement.contexts else "not negotiated"
+                return errno.EINVAL, f"CMD_BLOCK_STATUS {what}"
         return None
 
     def _allowed(self, command: int) -> int:
@@ -103,12 +123,16 @@ class Transmission:
             allowed |= Flag.NO_HOLE | Flag.FAST_ZERO
         elif command == Command.BLOCK_STATUS:
             allowed |= Flag.REQ_ONE
+        if self.agreement.extended and command in (Command.WRITE, Command.BLOCK_STATUS):
+            allowed |= Flag.PAYLOAD_LENGTH
         return allowed
 
     # Replies
 
     def done(self, request: Request) -> bytes:
         """It is carried out."""
+        if self.agreement.extended:
+            return self._chunk(request, Chunk.NONE, b"")
         return protocol.SIMPLE_REPLY.pack(protocol.SIMPLE_REPLY_MAGIC, 0, request.cookie)
 
     def failed(self, request: Request, number: int, why: str = "") -> bytes:
@@ -137,14 +161,19 @@ class Transmission:
 
     def status(self, request: Request, found: Iterable[tuple[int, list[tuple[int, int]]]]) -> Iterator[bytes]:
         """What the parts of the node are: of each context its number, and lengths with what is told of them."""
-        contexts = list(found)
+        contexts, extended = list(found), self.agreement.extended
+        kind = Chunk.EXTENDED_BLOCK_STATUS if extended else Chunk.BLOCK_STATUS
+        layout = protocol.EXTENDED_EXTENT if extended else protocol.EXTENT
         for place, (number, extents) in enumerate(contexts):
-            body = number.to_bytes(4, "big") + b"".join(protocol.EXTENT.pack(*each) for each in extents)
-            yield self._chunk(request, Chunk.BLOCK_STATUS, body, last=place == len(contexts) - 1)
+            head = number.to_bytes(4, "big") + (len(extents).to_bytes(4, "big") if extended else b"")
+            body = head + b"".join(layout.pack(*each) for each in extents)
+            yield self._chunk(request, kind, body, last=place == len(contexts) - 1)
 
-    @staticmethod
-    def _head(request: Request, kind: Chunk, length: int, *, last: bool = True) -> bytes:
+    def _head(self, request: Request, kind: Chunk, length: int, *, last: bool = True) -> bytes:
         flags = protocol.LAST if last else 0
+        if self.agreement.extended:
+            magic = protocol.EXTENDED_REPLY_MAGIC
+            return protocol.EXTENDED_CHUNK.pack(magic, flags, kind, request.cookie, request.offset, length)
         return protocol.CHUNK.pack(protocol.CHUNK_MAGIC, flags, kind, request.cookie, length)
 
     def _chunk(self, request: Request, kind: Chunk, body: bytes, *, last: bool = True) -> bytes:

@@ -116,9 +116,16 @@ class BlockJob(Job):
 
     def gone(self) -> None:
         """Nobody can ask for it any more: until now it was a user of its node."""
-        if self.is_started:
-            self.jobs.drain_all(self._drains(self.jobs).gone)
-        self.let_go_holds()
+        drains = self._drains(self.jobs).gone if self.is_started else 0
+        if drains and self.jobs.behaviour.graph_change_drains == "whole":
+            # The last of these drains lasts until its nodes are let go.
+            self.jobs.drain_all(drains - 1)
+            drain = self.jobs.begin_drain(all_nodes=True)
+            self.let_go_holds()
+            self.jobs.end_drain(drain)
+        else:
+            self.jobs.drain_all(drains)
+            self.let_go_holds()
         self._leave_main(self.jobs)
 
     def add_node(self, node: BlockNode) -> None:

@@ -30,9 +30,9 @@ class Job(Asked):
     GOES_ON: ClassVar[bool] = False
     """Whether another process can go on with it: `run` may be called again, and goes on from its attributes."""
     __slots__ = (
-        "_asleep", "_body", "_outcome", "_owed", "_put_off", "auto_dismiss", "auto_finalize", "busy", "cancelled",
-        "deferred", "done", "error", "force_cancelled", "identifier", "jobs", "left", "pause_count", "paused",
-        "transaction",
+        "_asleep", "_body", "_idle", "_outcome", "_owed", "_put_off", "auto_dismiss", "auto_finalize", "busy",
+        "cancelled", "deferred", "done", "error", "force_cancelled", "identifier", "jobs", "left", "pause_count",
+        "paused", "transaction",
     )  # fmt: skip
 
     def __init__(self, jobs: Home, options: Options) -> None:
@@ -62,7 +62,7 @@ class Job(Asked):
         self.deferred = False
         self._body: Steps | None = None
         # Whether it sleeps until a moment of the clock.
-        self._asleep = False
+        self._asleep = self._idle = False
         # What came of a piece of work that it was not told of yet; whether it still waits for that.
         self._outcome: Outcome | None = None
         self._owed = False
@@ -210,9 +210,9 @@ class Job(Asked):
             yield Sleep(None, idle=True)
         yield from self.pause_point()
 
-    def rouse(self) -> None:
-        """There is something to do for it, if it is idle: it goes on in the main loop's next pass."""
-        if self._asleep and not self.busy:
+    def rouse(self, *, if_idle: bool = False) -> None:
+        """There is something to do for it where it sleeps (`if_idle`: without end): it goes on in the next pass."""
+        if self._asleep and not self.busy and (self._idle or not if_idle):
             self.jobs.activities.due(self.name, 0)
 
     def pause_point(self) -> Steps:
@@ -267,6 +267,7 @@ class Job(Asked):
                 self.begin_work()
             return
         self.busy = False
+        self._idle = wait.idle
         self._asleep = wait.idle or wait.delay is not None
         if wait.delay is not None:
             self.jobs.activities.due(self.name, wait.delay)
@@ -360,6 +361,7 @@ class Job(Asked):
         """It is in another process now; `goes_on`: it has something to do when its next step is due."""
         self._outcome, self._owed, self._put_off, self.busy = None, False, None, False
         self._asleep |= goes_on
+        self._idle = getattr(self, "_idle", self._asleep)
 
     def hindrance(self) -> str | None:
         """Its place in its work is plain data only for those kinds that say so, while it waits, or once it is over."""

@@ -8,6 +8,7 @@ alike, and the job is ready; from then on it copies what is written, or has it w
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qmpd.block.bitmaps.rules import release
@@ -163,7 +164,7 @@ class Mirror(BlockJob):
 
     def _touched(self, offset: int, length: int) -> None:
         self._dirty.set(offset, length)
-        self.jobs.graph.happened.append(("", {"then": self.rouse}))
+        self.jobs.graph.happened.append(("", {"then": partial(self.rouse, if_idle=True)}))
 
     def wrote(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """These bytes were written (`qmpd.block.drivers.mirror_top.Copier`)."""

@@ -134,6 +134,11 @@ def _image(system: System, node: BlockNode, *, flat: bool) -> dict[str, Any]:
             from qmpd.block.drivers.nbd import limits_of
 
             image["limits"] = limits_of(bottom)
+    if bottom.driver == "nbd":
+        # Nobody knows what is there.
+        image.pop("dirty-flag", None)
+        if node is bottom:
+            image.pop("format-specific", None)
     if node.driver == "snapshot-access":
         # It knows nothing of what it is on.
         image.pop("dirty-flag", None)
