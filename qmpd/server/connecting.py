@@ -32,6 +32,9 @@ def connect(family: int, address: object, *, starting: bool) -> socket.socket:
     :raise OSError: it cannot be connected; the machine runs, and its peer does not answer.
     :raise Interrupted: the machine is `starting`, and a signal has come.
     """
+    if family == socket.AF_UNIX and not address:
+        # As the kernel says to an empty path that ends with a NUL.
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     client = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         _connect(client, address, None if starting else time.monotonic() + PATIENCE)

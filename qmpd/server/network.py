@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import ssl
@@ -83,8 +82,6 @@ def connect_server(address: Mapping[str, Any]) -> Connection:
         if kind == "unix":
             path = socket_path(address)
             where = socket_name(path)
-            if not path:
-                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
             return Connection(connect(socket.AF_UNIX, path, starting=False))
         if kind == "inet":
             where = f"{address['host']}:{address['port']}"

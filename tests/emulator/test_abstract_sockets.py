@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -118,6 +119,24 @@ def test_the_longest_name(program: list[str], release: str, name: str) -> None:
             machine.ask("chardev-remove", id="c")
             refused = machine.ask("chardev-add", id="c", backend=backend(longest + "x", tight=tight))
             assert refused["desc"].endswith(f"UNIX socket path '{longest}x' is too long")
+
+
+@ONE
+def test_a_socket_without_a_name(program: list[str], release: str) -> None:
+    """One that listens gets one."""
+    with machine_running(program, release) as machine:
+        backend = {"type": "socket", "data": {"addr": {"type": "unix", "data": {"path": ""}}, "wait": False}}
+        assert machine.ask("chardev-add", id="c", backend=backend) == {}
+        (name,) = named(machine, "c")
+        path = name.removeprefix("disconnected:unix:").removesuffix(",server=on")
+        folder = re.escape(os.environ.get("TMPDIR", "/tmp"))
+        assert re.fullmatch(rf"{folder}/qemu-socket-\w{{6}}", path)
+        connected(path).close()
+        assert machine.ask("chardev-remove", id="c") == {}
+        assert not os.path.exists(path)
+        backend["data"] = {"addr": {"type": "unix", "data": {"path": ""}}, "server": False}
+        refused = machine.ask("chardev-add", id="c", backend=backend)["desc"]
+        assert refused.endswith("Failed to connect to '': Connection refused")
 
 
 @ONE

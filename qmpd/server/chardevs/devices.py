@@ -247,6 +247,9 @@ def _take_socket(settings: ChardevSettings, data: Mapping[str, Any]) -> None:
     inner = address.get("data", {})
     if address["type"] == "unix":
         settings.path = socket_path(inner)
+        if settings.listens and not settings.path:
+            folder = os.environ.get("TMPDIR") or "/tmp"
+            settings.path = os.path.join(folder, f"qemu-socket-{os.urandom(3).hex()}")
     elif address["type"] == "inet":
         settings.host, settings.port = inner["host"], inner["port"]
     elif address["type"] == "fd" and inner["str"]:
