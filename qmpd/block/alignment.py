@@ -17,7 +17,12 @@ _LARGEST_INT = (1 << 31) - 1
 
 
 def limits_of_format(node: BlockNode, cluster: int) -> dict[str, int]:
-    """What a format asks by the size of its clusters, in bytes."""
+    """What a format asks by the size of its clusters, in bytes; raw passes on what those below it ask of discards."""
+    if node.driver == "raw":
+        below = node.children["file"]
+        while below.driver == "raw":
+            below = below.children["file"]
+        return {"discard-alignment": cluster} if below.driver == "qcow2" else {}
     if node.driver != "qed":
         return {"write-zeroes-alignment": zeroed_unit_of(node) or cluster, "discard-alignment": cluster}
     # Its writes are of whole sectors, and it discards nothing.

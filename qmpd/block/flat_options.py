@@ -99,6 +99,8 @@ def structured(flat: Flat, driver: str, declared: Declared) -> Structured:
     """
     left = Flat(flat)
     found: dict[str, Any] = {}
+    # A child that is told as something that is no name.
+    odd = {role: left[role] for role in DRIVERS[driver].children if isinstance(left.get(role), (bool, int, float))}
     for role in dict.fromkeys((*DRIVERS[driver].children, "backing")):
         _take_child(left, role, found)
     if driver == "quorum":
@@ -111,7 +113,7 @@ def structured(flat: Flat, driver: str, declared: Declared) -> Structured:
     if known is None:
         known = dict.fromkeys(left, STRING)
     members = {**known, **_UNDECLARED.get(driver, {}), **_COMMON}
-    visited = _visited(left, found) if driver in _VISITED else None
+    visited = _visited(left, {**odd, **found}) if driver in _VISITED else None
     unknown = []
     for name in in_order(tuple(left)):
         kind = _kind_of(name, driver, members)

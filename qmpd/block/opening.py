@@ -91,8 +91,8 @@ class Opener:
         failure = changes.CHILD_FAILS
         node: BlockNode | None = None
         try:
-            references = self._references(name, options, missing="" if visited is None else "Parameter '{}' is missing")
-            if references and references[0][0] == "file":
+            references = self._references(name, options)
+            if references and references[0][0] == "file" and (visited is None or "file" in visited):
                 # What is below a format comes first: QEMU opens it to look at what it is.
                 children["file"] = self._child(*references.pop(0), options)
             if visited is not None:
@@ -228,12 +228,13 @@ class Opener:
                 left.append(".".join(_first_leaf(name, options[name])))
         left += [f"cache.{member}" for member in options.get("cache") or () if member not in _CACHE]
         if left:
-            code = "drive-format-option" if "file" in known else "drive-protocol-option"
+            is_protocol = DRIVERS[driver].is_protocol and driver != "quorum"
+            code = "drive-protocol-option" if is_protocol else "drive-format-option"
             raise Refusal(code, driver=driver, name=left[0])
 
     @staticmethod
-    def _references(driver: str, options: Options, *, missing: str = "") -> list[tuple[str, object]]:
-        """The children that are opened first, and what they are said to be."""
+    def _references(driver: str, options: Options) -> list[tuple[str, object]]:
+        """The children that are opened first, and what they are said to be; None where nothing is said."""
         if driver == "quorum":
             return [(f"children.{number}", each) for number, each in enumerate(options["children"])]
         roles = DRIVERS[driver].children
@@ -241,9 +242,7 @@ class Opener:
         for role in roles:
             if role == "backing" or (role == "data-file" and options.get(role) is None):
                 continue
-            if role not in options:
-                raise MachineError((missing or 'A block device must be specified for "{}"').format(role))
-            found.append((role, options[role]))
+            found.append((role, options.get(role)))
         return found
 
     def _content(self, node: BlockNode) -> Any:

@@ -1,8 +1,8 @@
 """Sequences of commands about disks, to qmpd and to real QEMU: both have to say the same.
 
 `python -m tests.operations.beside -r RELEASE -k KIND -s SEED -n COUNT` tries many, and shows how they differ, each made
-as short as it can be.  qmpd is asked first, under virtual time; the real program then gets the time that it needs to
-say as much.
+as short as it can be; the kind `names` (of nodes, `json:`) is tried only where it is told.  qmpd is asked first, under
+virtual time; the real program then gets the time that it needs to say as much.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.operations import RELEASES
 from tests.operations.comparing import by_subject, plain
 from tests.operations.drawing import Scenario
 from tests.operations.player import Machine, innermost, play_step
-from tests.operations.sequences import KINDS, PREPARE, drawn, spelled
+from tests.operations.sequences import PREPARE, TOLD, drawn, spelled
 from tests.real_qemu import programs
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def shortened(images: Path, release: str, scenario: Scenario, found: Difference)
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.operations.beside", description="Compare with real QEMU.")
     parser.add_argument("-r", "--release", choices=RELEASES, default="7.2", help="the release (7.2)")
-    parser.add_argument("-k", "--kind", choices=KINDS, help="what the sequences are about (all)")
+    parser.add_argument("-k", "--kind", choices=TOLD, help="what the sequences are about (all)")
     parser.add_argument("-s", "--seed", type=int, default=1, help="where to begin (1)")
     parser.add_argument("-n", "--count", type=int, default=20, help="how many sequences are tried (20)")
     parser.add_argument("-t", "--seconds", type=float, default=60, help="for how long at most (60)")

@@ -9,7 +9,7 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
-from tests.operations import graph_steps
+from tests.operations import graph_steps, name_steps
 from tests.operations.drawing import Scenario, some
 
 if TYPE_CHECKING:
@@ -370,10 +370,12 @@ KINDS: dict[str, Callable[[random.Random], Scenario]] = {
                      _node_change, _query),
 }  # fmt: skip
 """What sequences may be about, and who draws them."""
+TOLD = {**KINDS, "names": name_steps.scenario}
+"""Those that can be asked for: a kind that is drawn where none is told changes what all seeds draw."""
 
 
 def drawn(seed: int, kind: str | None = None) -> tuple[str, Scenario]:
     """The sequence of this number, and what it is about: one kind after another where none is told."""
     kind = kind or sorted(KINDS)[seed % len(KINDS)]
-    return kind, KINDS[kind](random.Random(seed))
+    return kind, TOLD[kind](random.Random(seed))
 
