@@ -380,6 +380,12 @@ def _display(command: str) -> Found:
         shown = ask("human-monitor-command", {"command-line": "info pci"}).result
         found["unmapped_regions_told"] = "(not mapped)" in shown
         late = ask("expire_password", {"protocol": "vnc", "time": "no-time"})
+        for name in ("zqfirst", "zqsecond"):
+            ask("device_add", {"driver": "virtio-rng-pci", "id": name})
+        refused = ask("human-monitor-command", {"command-line": "info usb"}).result
+        found["inquiry_errors_marked"] = refused.startswith("Error: ")
+        listed = ask("x-query-virtio").value or b""
+        found["virtio_listed_by_tree"] = 0 <= listed.find(b"zqfirst") < listed.find(b"zqsecond")
         if late.value is None:
             found["password_expiry_refusal"] = _template(late.description, time="no-time")
     with Program(command, OPTIONS[PC]) as program:

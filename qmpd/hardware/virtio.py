@@ -26,7 +26,11 @@ def choose_interfaces(node: Node, bus: Bus, given: Mapping[str, object]) -> None
     if node.property(_DISABLED) is None:
         return
     chosen = _disabled(bus, given)
-    if given.get(_DISABLED, "auto") == "auto":
+    if node.captured[node.shape.places[_DISABLED]] == "on":
+        # A kind that never has a legacy interface, whatever it is told.
+        node.set_value(_DISABLED, "on")
+        node.set_value(_NOT_MODERN, value=False)
+    elif given.get(_DISABLED, "auto") == "auto":
         node.set_value(_DISABLED, chosen)
     if chosen == "on" and node.property(_LEGACY_REGION) is not None:
         node.remove(_LEGACY_REGION)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from qmpd.human import dirty_pages, migration
+from qmpd.human import dirty_pages, migration, twins
 from qmpd.human.asking import answer, ask
 from qmpd.human.blocks import info_block, info_blockstats
 from qmpd.human.inquiries import INQUIRIES
@@ -99,6 +99,7 @@ INFORMATION: dict[str, Part] = {
     **INQUIRIES,
     **dirty_pages.INQUIRIES,
     **migration.INQUIRIES,
+    **twins.INQUIRIES,
     "balloon": _info_balloon,
     "block": info_block,
     "block-jobs": info_jobs,

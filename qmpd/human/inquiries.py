@@ -189,7 +189,6 @@ _SHOWN: dict[str, tuple[str, Show | None]] = {
     "sgx": ("", _enclaves),
     "spice": ("", _spice),
     "stats": ("target:string names:string? provider:string?", _statistics),
-    "sync-profile": ("mean:-m apart:-n most:integer?", None),
     "tpm": ("", _nothing_of("query-tpm")),
     "trace-events": ("name:string? cpu:integer?", _trace_events),
     "virtio-queue-element": ("path:string queue:integer index:integer?", _virtio("virtio-queue-element")),

@@ -218,6 +218,8 @@ class Behaviour:
     tcp_addresses_named: bool = True
     mirror_looks_for_zeros: bool = False
     failover_pairs: str = "strict"
+    inquiry_errors_marked: bool = True
+    virtio_listed_by_tree: bool = True
     unmapped_regions_told: bool = True
     memory_files_of_pages: bool = True
     downtime_is_size: bool = True

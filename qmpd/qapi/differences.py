@@ -280,6 +280,10 @@ ABOUT: dict[str, str] = {
     "tcp_addresses_named": "the human monitor takes an address of a socket that begins with 'tcp:'; came by 7.2",
     "mirror_looks_for_zeros": "a mirror looks whether its target is all zeros, and leaves out what the source lacks",
     "failover_pairs": "a primary is hidden: 'loose' as it is, 'checked' with a right id, 'strict' on a right bus, too",
+    "inquiry_errors_marked": "the human monitor's info usb and info profile put 'Error: ' in front of what refuses"
+    " them; came by 7.2",
+    "virtio_listed_by_tree": "x-query-virtio lists devices as they lie in the tree; false: the newest first; came"
+    " between 7.2 and 10.0",
     "unmapped_regions_told": "the human monitor's info pci says '(not mapped)' of a region without an address; came"
     " between 7.2 and 10.0",
     "memory_files_of_pages": "memory in a file has whole pages alone, and is refused otherwise; came between 7.2"

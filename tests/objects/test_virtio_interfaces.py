@@ -20,8 +20,8 @@ BRIDGES = (
 )  # fmt: skip
 
 
-def shown(machine: InProcess | Real) -> str:
-    arguments = {"command-line": "info pci"}
+def shown(machine: InProcess | Real, name: str = "pci") -> str:
+    arguments = {"command-line": f"info {name}"}
     (reply,) = machine.say(orjson.dumps({"execute": "human-monitor-command", "arguments": arguments}))
     text: str = orjson.loads(reply)["return"]
     return text
@@ -44,6 +44,11 @@ def test_beside_the_real_program(release: str) -> None:
             assert told(InProcess(release, [*PC, *line])) == told(real), mode
     with Real(release, BRIDGES) as real:
         assert shown(InProcess(release, BRIDGES)) == shown(real)
+    for device in ("virtio-gpu-pci", "virtio-keyboard-pci"):
+        for mode in MODES:
+            line = [*PC, "-device", device + mode]
+            with Real(release, line) as real:
+                assert shown(InProcess(release, line), "qtree") == shown(real, "qtree"), line
     for mode in MODES:
         line = [*PORT, "-device", f"virtio-rng-pci,bus=rp{mode}"]
         try:

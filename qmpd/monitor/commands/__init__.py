@@ -77,6 +77,7 @@ MODULES = {
     "transaction": ("transaction",),
     "snapshots": ("snapshot-save", "snapshot-load", "snapshot-delete"),
     "dump": ("query-dump", "query-dump-guest-memory-capability", "dump-guest-memory", "memsave", "pmemsave"),
+    "virtio": ("x-query-virtio",),
     "input": ("send-key", "input-send-event"),
     "ui": ("screendump", "set_password", "change-vnc-password", "expire_password"),
     "jobs": (

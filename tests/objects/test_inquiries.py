@@ -1,0 +1,66 @@
+"""What `info` shows of what QMP tells as well, beside real QEMU and without it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.objects.support import InProcess, Real
+from tests.real_qemu import programs
+
+RELEASES = ("5.2", "7.2", "10.0", "11.1")
+LINE = (
+    "-machine", "pc", "-nodefaults", "-display", "none", "-S", "-smp", "2", "-object", "iothread,id=i1",
+    "-object", "iothread,id=i0,poll-max-ns=5", "-object", "memory-backend-ram,id=m,size=64M,share=on,prealloc=off",
+    "-device", "virtio-rng-pci,id=r", "-device", "virtio-balloon-pci", "-device", "virtio-keyboard-pci,id=a",
+    "-device", "virtio-serial-pci,id=vs",
+)  # fmt: skip
+BARE = ("-machine", "none", "-nodefaults", "-display", "none", "-S")
+SHOWN = (
+    "cpus", "kvm", "iothreads", "memdev", "opcount", "profile", "rdma", "usb", "usernet", "virtio", "sync-profile",
+    "sync-profile -m 5", "mem", "tlb", "accelerators", "cpus x",
+)  # fmt: skip
+
+
+def shown(machine: InProcess | Real, name: str) -> str:
+    arguments = {"command-line": f"info {name}"}
+    (reply,) = machine.say(json.dumps({"execute": "human-monitor-command", "arguments": arguments}).encode())
+    text: str = json.loads(reply)["return"]
+    return re.sub(r"thread_id=\d+", "thread_id=N", text.replace("\r\n", "\n"))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_beside_the_real_program(release: str) -> None:
+    if release not in programs():
+        pytest.skip(f"there is no QEMU {release}")
+    for line in (LINE, BARE):
+        with Real(release, line) as real:
+            machine = InProcess(release, line)
+            for name in SHOWN:
+                assert shown(machine, name) == shown(real, name), (line[1], name)
+
+
+def test_cpus_and_threads() -> None:
+    assert shown(InProcess("7.2", LINE), "cpus") == "* CPU #0: thread_id=N\n  CPU #1: thread_id=N\n"
+    assert shown(InProcess("11.1", LINE), "cpus").startswith("* CPU #0: thread_id=N model=qemu64\n")
+    assert shown(InProcess("5.2", LINE), "iothreads").endswith("  poll-max-ns=5\n  poll-grow=0\n  poll-shrink=0\n")
+
+
+def test_virtio_devices_in_the_order_of_the_release() -> None:
+    names = {
+        release: re.findall(r"/(\w+)/virtio-backend \[([\w-]+)\]", shown(InProcess(release, LINE), "virtio"))
+        for release in ("7.2", "10.0")
+    }
+    assert names["7.2"] == [("vs", "virtio-serial"), ("a", "virtio-input"), ("r", "virtio-rng")]
+    assert sorted(names["10.0"]) == sorted(names["7.2"])
+    assert names["10.0"] != names["7.2"]
+
+
+def test_an_accelerator_that_is_claimed_is_told_everywhere() -> None:
+    machine = InProcess("11.1", [*LINE, "-accel", "kvm"])
+    assert shown(machine, "kvm") == "kvm support: enabled\n"
+    assert "[kvm]" in shown(machine, "accelerators")
+    (reply,) = machine.said("query-accelerators")
+    assert json.loads(reply)["return"]["enabled"] == "kvm"
