@@ -172,8 +172,8 @@ _ASKED_AGAIN = (add("e1000", "c"), SETTLE, leave("c"), leave("c"), SETTLE, wait(
 _MEMORY = ("-machine", "pc", "-m", "64,slots=2,maxmem=1G", "-object", "memory-backend-ram,id=m0,size=128M",
            "-device", "pc-dimm,id=dimm0,memdev=m0")  # fmt: skip
 _PROCESSORS = ("-machine", "pc", "-m", "64", "-smp", "1,maxcpus=2,sockets=2,cores=1,threads=1")
-_CPU = add("qemu64-x86_64-cpu", "cpu1", socket_id=1, core_id=0, thread_id=0)
-_CPU["arguments"] = {name.replace("_", "-"): value for name, value in _CPU["arguments"].items()}
+PROCESSOR = add("qemu64-x86_64-cpu", "cpu1", socket_id=1, core_id=0, thread_id=0)
+PROCESSOR["arguments"] = {name.replace("_", "-"): value for name, value in PROCESSOR["arguments"].items()}
 _HOT = (ask("object-add", qom_type="memory-backend-ram", id="m1", size=128 << 20), add("pc-dimm", "dimm1", memdev="m1"))
 _STATUS = ask("query-acpi-ospm-status")
 
@@ -261,7 +261,7 @@ def _memory_and_processors() -> list[Scenario]:
             ask("object-del", id="m1"), ask("query-memory-devices"),
         )))  # fmt: skip
         found.append(Scenario(f"a CPU, {kind}", guest, _PROCESSORS, (
-            _STATUS, _CPU, SETTLE, leave("cpu1"), SETTLE, SETTLE, _STATUS, leave("cpu1"), SETTLE, SETTLE,
+            _STATUS, PROCESSOR, SETTLE, leave("cpu1"), SETTLE, SETTLE, _STATUS, leave("cpu1"), SETTLE, SETTLE,
             ask("query-hotpluggable-cpus"),
         )))  # fmt: skip
     return found
