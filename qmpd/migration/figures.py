@@ -78,10 +78,13 @@ def of_saved(size: Size, course: Course) -> dict[str, Any]:
     return {"status": str(_S.COMPLETED), "total-time": 0, "setup-time": 0, "downtime": 0, "ram": told}
 
 
+_TOLD_WHY = (_S.CANCELLED, _S.PRE_SWITCHOVER)
+
+
 def _tells_reason(outgoing: Outgoing, side: Side) -> bool:
     if outgoing.state is _S.FAILED:
         return True
-    return side.course.reason_kept and (outgoing.state in POSTCOPY or outgoing.state is _S.CANCELLED)
+    return side.course.reason_kept and (outgoing.state in POSTCOPY or outgoing.state in _TOLD_WHY)
 
 
 def _times(outgoing: Outgoing, side: Side) -> dict[str, int]:

@@ -278,13 +278,18 @@ class Going(Activity[MigrationStatus]):
         if self._channel is None or self.is_over or self.state is _S.CANCELLING:
             return
         if self.state in (_S.WAIT_UNPLUG, _S.PRE_SWITCHOVER):
-            # Nobody looks until there is something to send.
+            # Nobody looks until there is something to send, but those who wait for answers.
             self._missed = True
+            if self.state is _S.PRE_SWITCHOVER and self._side.course.reason_kept and self._is_answered:
+                self.error = _CLOSED
             return
-        is_heard = self._accepted or self._is_answered or self._channel.was_read
-        if not is_heard and self._side.course.reason_kept:
-            self._broken("ram_save_setup failed: Input/output error")
-            return
+        if self._side.course.reason_kept and not self._is_answered:
+            if self._wants_answers:
+                self._broken(_CLOSED)
+                return
+            if not (self._accepted or self._channel.was_read):
+                self._broken("ram_save_setup failed: Input/output error")
+                return
         called = self._channel.called
         self._broken(cannot_write(called) if error is None else cannot_write(called, error.strerror or str(error)))
 
@@ -430,8 +435,12 @@ class Going(Activity[MigrationStatus]):
     @property
     def _is_answered(self) -> bool:
         """Whether the other side answers over its channel, as QEMU has it."""
-        answers = self._channel is not None and self._channel.answers
-        return answers and (self._side.has("return-path") or self._side.has("postcopy-ram"))
+        return self._channel is not None and self._channel.answers and self._wants_answers
+
+    @property
+    def _wants_answers(self) -> bool:
+        """Whether answers are waited for, be there a way for them or not."""
+        return self._side.has("return-path") or self._side.has("postcopy-ram")
 
     def shut_down(self) -> None:
         """The process ends."""

@@ -148,12 +148,8 @@ class Outgoing(Copying):
         if self.is_over:
             return
         if self._side.has("pause-before-switchover"):
-            self.enter(_S.PRE_SWITCHOVER)
-            while not self._continued:
-                yield None
-            self.enter(_S.DEVICE)
-            if self._missed:
-                self.come_to_nothing(self._reason_missed)
+            yield from self._wait_to_go_on(_S.DEVICE)
+            if not self._has_way():
                 return
         elif course.device:
             self.enter(_S.DEVICE)
@@ -170,6 +166,15 @@ class Outgoing(Copying):
             return
         yield from self._hand_over(self._side.take_state())
         self._complete()
+
+    def _wait_to_go_on(self, then: MigrationStatus) -> Steps:
+        """Wait until a client says so; `then` is the state after that."""
+        self.enter(_S.PRE_SWITCHOVER)
+        while not self._continued:
+            yield None
+        self.enter(then)
+        if self._missed:
+            self.come_to_nothing(self._reason_missed)
 
     def _copy_disks(self, disks: Leaving) -> Steps:
         """Copy the disks while the machine stands still."""
@@ -283,12 +288,18 @@ class Outgoing(Copying):
             yield from self._open_channels(1, carry_memory=False)
             if self.state is not _S.ACTIVE:
                 return
-        if not device:
+        waits = self._side.has("pause-before-switchover")
+        if not device and not waits:
             self.enter(_S.POSTCOPY_ACTIVE)
-        elif not course.first_pass:
+        elif device and not course.first_pass:
             self._last_pass()
         self._stop()
-        if device and not self.is_over:
+        if self.is_over:
+            return
+        self._stays_stopped = not device
+        if waits:
+            yield from self._wait_to_go_on(_S.DEVICE if device else _S.POSTCOPY_ACTIVE)
+        elif device:
             self.enter(_S.DEVICE)
         while self._side.faults.hold_switchover:
             yield None
@@ -296,10 +307,8 @@ class Outgoing(Copying):
             return
         if course.first_pass:
             self._last_pass()
-        self._stays_stopped = not device
         if not self._give_disks("disks-written-postcopy", "disks-written-postcopy-reason"):
             return
-        self._stays_stopped = False
         later, channel = self._bitmaps_come_later, self._channel
         if later:
             yield from self._copy_rest()
@@ -308,7 +317,7 @@ class Outgoing(Copying):
         self._send(self._with_held(self._side.take_state()))
         while channel.answers and not self._loaded:
             yield None
-        self._gone = True
+        self._gone, self._stays_stopped = True, False
         self._send(stream.section("run", {}))
         self.arrived_at = self.now
         if course.postcopy_device and not later:

@@ -61,7 +61,7 @@ TRANSITIONS: dict[MigrationStatus, frozenset[MigrationStatus]] = {
     _S.ACTIVE: frozenset({
         _S.PRE_SWITCHOVER, _S.DEVICE, _S.POSTCOPY_DEVICE, _S.POSTCOPY_ACTIVE, _S.COMPLETED,
     }) | _LOST,
-    _S.PRE_SWITCHOVER: frozenset({_S.DEVICE}) | _LOST,
+    _S.PRE_SWITCHOVER: frozenset({_S.DEVICE, _S.POSTCOPY_ACTIVE}) | _LOST,
     _S.DEVICE: frozenset({_S.POSTCOPY_DEVICE, _S.POSTCOPY_ACTIVE, _S.COMPLETED}) | _LOST,
     _S.POSTCOPY_DEVICE: frozenset({_S.POSTCOPY_ACTIVE, _S.POSTCOPY_PAUSED}) | _LOST,
     _S.POSTCOPY_ACTIVE: frozenset({_S.POSTCOPY_PAUSED, _S.COMPLETED}) | _LOST,

@@ -215,6 +215,19 @@ def test_nobody_is_there_to_whom_it_goes(sides: Sides, release: str) -> None:
     assert here.migration == {"status": "failed", "error-desc": why}
 
 
+# Measured on the real programs.
+@pytest.mark.parametrize("release", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize("capability", ["return-path", "postcopy-ram"])
+def test_a_command_that_ends_at_once_is_lost_as_one_that_answers(sides: Sides, release: str, capability: str) -> None:
+    here = sides.one(release)
+    here.capabilities(capability)
+    here("migrate", uri="exec:false")
+    here.until("failed")
+    late = release == "7.2"
+    why = "Unable to write to command: Broken pipe" if late else "Channel error: Input/output error"
+    assert here.migration == {"status": "failed", "error-desc": why}
+
+
 @pytest.mark.parametrize("release", ["10.0", "11.1"])
 def test_somebody_is_there_who_takes_nothing(sides: Sides, tmp_path: Path, release: str) -> None:
     """Whether the first bytes have gone out by the time that the other side ends is no matter, as none is read."""

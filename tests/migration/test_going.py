@@ -10,6 +10,7 @@ import pytest
 
 from tests.block.images import needs_qemu_img
 from tests.migration.support import without_passes
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tests.migration.support import Sides
 
 RELEASES = ("5.2", "7.2", "10.0", "11.1")
+_FAILS = {"10.0": ["failed", "RESUME"], "11.1": ["failing", "RESUME", "failed"]}
 _DEVICE = {"5.2": [], "7.2": [], "10.0": ["device"], "11.1": ["device"]}
 
 
@@ -257,3 +259,38 @@ def test_that_the_target_has_ended_is_seen_once_it_is_to_go_on(sides: Sides, rel
     late = release in ("5.2", "7.2")
     assert here.migration["status"] == "failed"
     assert ("error-desc" in here.migration) is not late
+
+
+# Measured on each release.
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("what", ["continue", "cancel", "lost"])
+def test_postcopy_waits_before_the_switchover_where_that_is_asked_for(sides: Sides, release: str, what: str) -> None:
+    here, there, place = sides.pair(release)
+    for each in (here, there):
+        each.capabilities("postcopy-ram")
+    here.capabilities("pause-before-switchover")
+    here("migrate-set-parameters", max_bandwidth=4096)
+    here("migrate", uri=place)
+    here.until("active")
+    here("migrate-start-postcopy")
+    assert without_passes(here.until("pre-switchover")) == ["STOP", "pre-switchover"]
+    assert (here.state, there.state) == ("finish-migrate", "inmigrate")
+    late = release in ("5.2", "7.2")
+    if what == "cancel":
+        here("migrate_cancel")
+        told = here.until("cancelled")
+        assert told == ["cancelling", *([] if late else ["RESUME"]), "cancelled"]
+    elif what == "lost":
+        there("quit")
+        assert there.is_at_end()
+        wait_until(lambda: late or "error-desc" in here.migration)
+        assert here.migration["status"] == "pre-switchover"
+        assert here("migrate-continue", state="pre-switchover") == {}
+        last = ["postcopy-active", "failed"] if late else ["device", *_FAILS[release]]
+        assert without_passes(here.until(last[-1])) == last
+    else:
+        assert here("migrate-continue", state="pre-switchover") == {}
+        assert without_passes(here.until("completed"))[-2:] == ["postcopy-active", "completed"]
+        assert there.state == "running"
+        return
+    assert here.state == ("postmigrate" if late else "running")
