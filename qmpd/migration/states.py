@@ -10,10 +10,10 @@ stopped.  Where it was asked for (`pause-before-switchover`) the migration waits
 only where they have waited before.  Then the migration is `completed`, and the guest goes on at the other side.
 
 **Copying later.**  `migrate-start-postcopy` turns this round: the devices are copied first and the guest goes on at the
-other side, which asks for the memory that it lacks (`postcopy-active`; 11.1 says `postcopy-device` before that).  From
-then on neither side has all of the guest.  So a way that is lost ends nothing: both sides are `postcopy-paused` until
-there is another way (`migrate-recover` there, `migrate` with `resume` here), which is `postcopy-recover`
-(`postcopy-recover-setup` while it is made, from 10.0 on).
+other side, which asks for the memory that it lacks (`postcopy-active`; 11.1 says `postcopy-device` before that).  It
+waits in `pre-switchover` first where that was asked for.  From then on neither side has all of the guest.  So a way
+that is lost ends nothing: both sides are `postcopy-paused` until there is another way (`migrate-recover` there,
+`migrate` with `resume` here), which is `postcopy-recover` (`postcopy-recover-setup` while it is made, from 10.0 on).
 
 **Going wrong.**  Whatever fails before that ends the migration as `failed` (11.1 is `failing` until all is put back),
 and the guest goes on where it was.  `migrate_cancel` makes it `cancelling`, and `cancelled` once all is put back.
