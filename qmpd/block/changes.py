@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from qmpd.block.nodes import BlockNode
+    from qmpd.block.nodes import BlockNode, Drive
+
+    class BlockGraph(Protocol):
+        """The graph that is changed (`qmpd.block.graph`)."""
+
+        blockers: Blockers | None
+
+        def empty(self, drive: Drive) -> None:
+            """Take the node out of a drive."""
 
 
 class Blockers(Protocol):
@@ -55,6 +63,15 @@ class Blockers(Protocol):
 def changing(blockers: Blockers | None) -> AbstractContextManager[None]:
     """The graph changes once, and with it what follows from that."""
     return nullcontext() if blockers is None else blockers.changing()
+
+
+def take_out_medium(graph: BlockGraph, drive: Drive) -> None:
+    """Take what is in a drive out of it, where there is something: the graph changes."""
+    if drive.node is not None:
+        with changing(graph.blockers):
+            graph.empty(drive)
+    else:
+        graph.empty(drive)
 
 
 # How often the graph changes as a node cannot be opened, and is closed again.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qmpd.block import drive_rules
 from qmpd.block.blockers import delete
+from qmpd.block.changes import take_out_medium
 from qmpd.block.pausing import away
 from qmpd.common.refusals import Refusal
 from qmpd.human.asking import carry_out, execute, listed, read_options
@@ -174,12 +175,16 @@ def _deleted(system: System, name: str) -> str:
     inventory = system.inventory
     graph = inventory.backends.block
     if name in graph.nodes:
-        delete(graph, name)
+        try:
+            delete(graph, name)
+        except Refusal as refusal:
+            mark = "Error: " if system.release.behaviour.drive_errors_marked else ""
+            return f"{mark}{system.release.refusals.message(refusal)}\n"
         return ""
     drive = graph.drive(name)
     if drive is None:
         return inventory.texts("drive-missing", id=name) + "\n"
-    graph.empty(drive)
+    take_out_medium(graph, drive)
     # Its options stay as long as it does, and so does its id.
     drive.options_id, drive.name = drive.name, ""
     if drive.device is None:

@@ -44,6 +44,7 @@ def add_drive(inventory: Inventory, given: Mapping[str, Any], *, hot: bool = Fal
         if node is not None:
             # The account of a drive that begins without a disk is kept as it is without options.
             drive.accounting = from_options(given)
+            block.changed()
             block.insert(drive, node)
     except NotModelled as error:
         if hot:

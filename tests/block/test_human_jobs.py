@@ -103,3 +103,18 @@ def test_a_job_keeps_its_speed_where_a_program_steps_the_clock() -> None:
         process.stdin.flush()
         assert any('"BLOCK_JOB_COMPLETED"' in line for line in process.stdout)
         process.stdin.write('{"execute": "quit"}')
+
+
+def test_a_write_below_a_mirror_does_not_break_its_limit(tmp_path: Path) -> None:
+    """Each drain of what writes has it copy once more, as in 7.2; that something is written does not."""
+    disks = [word for name in ("s", "t") for word in (
+        "-blockdev", json.dumps({"driver": "null-co", "node-name": name, "size": 4 << 20, "read-zeroes": False}))]
+    with start(command_line=["-machine", "none", *disks], release="7.2", clock="virtual") as vm:
+        client = Client(vm.qmp_path)
+        client("blockdev-mirror", job_id="j", device="s", target="t", sync="full", speed=1, buf_size=65536)
+        assert client("query-block-jobs")[0]["offset"] == 65536
+        _line(client, 'qemu-io s "read 3M 512"')
+        after_read = client("query-block-jobs")[0]["offset"]
+        _line(client, 'qemu-io s "write 3M 512"')
+        assert client("query-block-jobs")[0]["offset"] - after_read == after_read - 65536
+        client.close()

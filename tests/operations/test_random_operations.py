@@ -39,9 +39,12 @@ def check(images: Path, scenarios: Mapping[str, Scenario], kinds: Mapping[str, s
     present = {release: scenario for release, scenario in scenarios.items() if release in programs()}
     if not present:
         pytest.skip(f"no QEMU {', '.join(scenarios)} is installed")
+    found = compare_all(images, present)
+    # A real program that is late on a busy computer says something else the next time; qmpd does not.
+    again = {release: present[release] for release, difference in found.items() if difference is not None}
     told = [
         f"{release}{f', {kinds[release]}' if kinds else ''}: {difference}"
-        for release, difference in compare_all(images, present).items() if difference is not None
+        for release, difference in (compare_all(images, again) if again else {}).items() if difference is not None
     ]  # fmt: skip
     assert not told, "\n".join(told)
 
@@ -67,8 +70,6 @@ SHORT: dict[str, list[Step]] = {
                              "buf-size": 65536}),
         ("blockdev-create", {"job-id": "k", "options": {"driver": "qcow2", "file": "s", "size": 1 << 20}}),
         ("query-jobs", {}),
-        ("human-monitor-command", {"command-line": 'qemu-io s "write 3M 512"'}),
-        ("query-block-jobs", {}),
         ("block-export-add", {"type": "nbd", "id": "x", "node-name": "t"}),
         ("blockdev-del", {"node-name": "t"}),
     ],
@@ -191,6 +192,8 @@ SHORT: dict[str, list[Step]] = {
         ("blockdev-backup", {"job-id": "i", "device": "e", "target": "q", "sync": "full", "auto-dismiss": False}),
         ("human-monitor-command", {"command-line": "commit all"}),
         ("job-dismiss", {"id": "i"}),
+        ("human-monitor-command", {"command-line": "drive_add 0 if=none,id=n1,file=null-co://,format=raw"}),
+        ("human-monitor-command", {"command-line": "drive_del n1"}),
         ("query-named-block-nodes", {"flat": True}),
     ],
     "who is in whose way, and drives without a medium": [
@@ -199,6 +202,7 @@ SHORT: dict[str, list[Step]] = {
         ("nbd-server-add", {"device": "top", "name": "y", "writable": True}),
         ("block-export-add", {"type": "nbd", "id": "x", "node-name": "mid"}),
         ("block-export-add", {"type": "nbd", "id": "x", "node-name": "base"}),
+        ("human-monitor-command", {"command-line": "drive_del top"}),
         ("human-monitor-command", {"command-line": "drive_add 0 if=none,id=dr9"}),
         ("change-backing-file", {"device": "dr9", "image-node-name": "top", "backing-file": ""}),
         ("human-monitor-command", {"command-line": "qemu-io z \"info\""}),

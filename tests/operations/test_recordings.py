@@ -104,6 +104,17 @@ def test_exports(release: str) -> None:
     check(release, "exports", lambda scenario: scenario["scenario"].startswith(_EXPORTS))
 
 
+# What Debian's 7.2 lets the kernel mount, and what is refused here as where that cannot be: nothing is mounted.
+_MOUNTED = ("block-export-add fuse", "block-export-add fuse: less")
+
+
+def test_nothing_is_mounted() -> None:
+    result = trio.run(play, "7.2", "exports", (), lambda scenario: scenario["scenario"] in _MOUNTED)
+    assert result.differences.keys() == set(_MOUNTED)
+    first = [told[0] for told in result.differences.values()]
+    assert all("Failed to mount FUSE session to export" in told.partition("want")[0] for told in first)
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_dumps(release: str) -> None:
     wanted = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmpd.block import blockers
 from qmpd.block.alignment import limits_of_format, past_the_cache, strictest
+from qmpd.block.changes import take_out_medium
 from qmpd.block.description import cluster_of, describe, filename_of, is_encrypted, passed_through
 from qmpd.block.drivers.table import DRIVERS
 from qmpd.block.filenames import of_file
@@ -399,7 +400,7 @@ def _remove_medium(system: System, drive: Drive, name: str) -> None:
         raise CommandError(f"Device '{name}' is not removable")
     if drive.has_tray and not drive.tray_open:
         raise CommandError(f"Tray of device '{name}' is not open")
-    _graph(system).empty(drive)
+    take_out_medium(_graph(system), drive)
 
 
 @command("blockdev-remove-medium")
@@ -427,6 +428,7 @@ def blockdev_insert_medium(system: System, session: Client, arguments: Arguments
         raise CommandError("Tray of the device is not open")
     if drive.node is not None:
         raise CommandError("There already is a medium in the device")
+    graph.changed()
     graph.insert(drive, node)
     return EMPTY
 
@@ -455,6 +457,7 @@ def _change_medium(system: System, arguments: Arguments) -> object:
         if locked:
             raise CommandError(_locked(arguments))
         _remove_medium(system, drive, _named(arguments))
+        graph.changed()
         graph.insert(drive, node)
     except Refusal:
         graph.release(node, always=True)

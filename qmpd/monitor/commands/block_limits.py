@@ -114,10 +114,7 @@ def block_resize(system: System, session: Client, arguments: Arguments) -> objec
     inventory = system.inventory
     graph = inventory.backends.block
     device, name = cast("str", arguments.get("device") or ""), cast("str", arguments.get("node-name") or "")
-    drive: Drive | None = graph.drive(device)
-    node: BlockNode | None = drive.node if drive is not None else graph.nodes.get(name)
-    if node is None:
-        raise CommandError(inventory.texts("device-or-node-missing", device=device, node=name))
+    node = graph.look_up(device, name)
     size = cast("int", arguments["size"])
     if size < 0:
         raise CommandError("Parameter 'size' expects a >0 size")
