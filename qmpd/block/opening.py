@@ -175,7 +175,7 @@ class Opener:
                 below = None if bare else flat.take("file")
                 if below is None:
                     raise MachineError("Must specify either driver or file")
-                probed = self._probed({"file": below, **_common_of(flat)})
+                probed = self._probed(Flat({"file": below, **_common_of(flat)}))
                 name, below = probed["driver"], probed["file"]
             flat["driver"] = name
         self._driver(name, flat)

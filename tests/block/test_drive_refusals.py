@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,3 +119,15 @@ def test_a_floppy_drive_is_what_its_medium_needs(qmpd: VMFactory) -> None:
         assert monitor("qom-get", path="/machine/peripheral/f", property="drive-type")["return"] == kind
         monitor.close()
         vm.close()
+
+
+@needs_qemu_img
+def test_what_is_looked_for_has_its_cache_from_what_is_told_of_it(qmpd: VMFactory, path: Path) -> None:
+    words = f"if=none,id=d0,file={path},cache.no-flush=on,file.node-name=f"
+    with closing(Monitor(qmpd(command_line=["-drive", words]).qmp_path)) as monitor:
+        assert "Cache mode:       writeback, ignore flushes" in monitor.human("info block f")
+    top = path.with_name("top.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", path, "-F", "qcow2", top], check=True)
+    words = f"if=none,id=d0,file={top},backing.file.filename={path},backing.cache.no-flush=on,backing.file.node-name=b"
+    with closing(Monitor(qmpd(command_line=["-drive", words]).qmp_path)) as monitor:
+        assert "Cache mode:       writeback, ignore flushes" in monitor.human("info block b")
