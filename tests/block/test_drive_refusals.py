@@ -123,7 +123,7 @@ def test_a_floppy_drive_is_what_its_medium_needs(qmpd: VMFactory) -> None:
 
 @needs_qemu_img
 def test_what_is_looked_for_has_its_cache_from_what_is_told_of_it(qmpd: VMFactory, path: Path) -> None:
-    words = f"if=none,id=d0,file={path},cache.no-flush=on,file.node-name=f"
+    words = f"if=none,id=d0,file={path},cache.no-flush=on,readonly=on,file.node-name=f"
     with closing(Monitor(qmpd(command_line=["-drive", words]).qmp_path)) as monitor:
         assert "Cache mode:       writeback, ignore flushes" in monitor.human("info block f")
     top = path.with_name("top.qcow2")
