@@ -11,7 +11,7 @@ from qmpd.block import iothreads
 from qmpd.block.drive_options import CACHES
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import DRIVERS
-from qmpd.block.files import DiskFile
+from qmpd.block.files import WRITE, DiskFile
 from qmpd.block.flat import Flat
 from qmpd.block.flat_options import Undeclared, structured
 from qmpd.block.images.errors import ImageError
@@ -253,7 +253,7 @@ class _Change:
             self._graph.happened.append(("", {"line": text}))
 
     def _check_unused(self, node: BlockNode) -> None:
-        if any(drive.writes for drive in node.drives) or any(
+        if any(drive.writes or drive.does & WRITE for drive in node.drives) or any(
             parent.driver == "copy-on-read" for parent in node.parents
         ) or any(
             not parent.read_only and parent.driver in ("qcow2", "qed") and parent.children.get("backing") is not node

@@ -72,6 +72,8 @@ SHORT: dict[str, list[Step]] = {
         ("query-jobs", {}),
         ("block-export-add", {"type": "nbd", "id": "x", "node-name": "t"}),
         ("blockdev-del", {"node-name": "t"}),
+        ("blockdev-reopen", {"options": [{"driver": "raw", "node-name": "t", "read-only": True,
+                                          "file": {"driver": "file", "filename": "@DIR@/t.raw"}}]}),
     ],
     "filters that cannot be put there": [
         ("blockdev-backup", {"job-id": "k", "device": "s", "target": "base", "sync": "full", "speed": 1}),

@@ -52,6 +52,10 @@ def _reopen(system: System, arguments: Arguments) -> object:
             raise CommandError(f"Failed to find node with node-name='{name}'")
         found.append((node, options))
     _graph(system).changed()
+    if system.release.behaviour.graph_change_drains == "none":
+        # Where not all disks are quiet meanwhile, these are.
+        for node, _ in found:
+            _graph(system).drain(node)
     if found:
         reopen(_graph(system), found)
     return EMPTY
