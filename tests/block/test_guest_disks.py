@@ -208,7 +208,7 @@ def test_the_main_loop_goes_on(qmpd: VMFactory, talk: Talk, tmp_path: Path) -> N
         monitor("query-status")
         took.append(time.perf_counter() - begun)
         time.sleep(0.002)
-    assert sorted(took)[50] < 0.02
+    assert sorted(took)[50] < 0.1
 
 
 def test_a_disk_that_is_full(qmpd: VMFactory, talk: Talk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ async def test_what_is_no_answer_of_one_that_gets_ready(tmp_path: Path) -> None:
             await client.returned("live-update-prepare", program=other(tmp_path, body), timeout=700)
             status = await client.stage_other_than("father-prepare")
             assert status["stage"] == "failed"
-            assert pulse.longest < 0.5
+            assert pulse.longest < 2
         assert memory(server) < used + 20_000
         os.unlink(tmp_path / "child")
 

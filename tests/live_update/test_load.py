@@ -19,4 +19,4 @@ async def test_clients_that_never_pause(tmp_path: Path, report: Callable[[str], 
         assert result.answers > 30 * 5
         assert len(result.standstills) == 5
         # What else the computer has to do shows in most of them, but not in all.
-        assert result.standstills[0] < 0.25
+        assert result.standstills[0] < 1
