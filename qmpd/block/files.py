@@ -345,7 +345,9 @@ class DiskFile(FileStorage):
                     _change_lock(self.descriptor, fcntl.F_RDLCK, byte)
                 except OSError:
                     raise MachineError(f"Failed to lock byte {byte}") from None
-            self._look_for_others(does, unshared)
+            # Who asks for no more than before cannot be refused.  (QEMU's raw_handle_perm_lock.)
+            if not wanted <= before:
+                self._look_for_others(does, unshared)
         except MachineError:
             self._unlock(wanted - before)
             raise

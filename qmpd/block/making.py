@@ -207,8 +207,8 @@ def _of_job(node: BlockNode) -> Content:
     return MirrorTop(below(node)) if node.driver == "mirror_top" else CommitTop(below(node))
 
 
-def reopen_all(graph: BlockGraph) -> None:
-    """Open what is in all nodes of a graph that another process has left."""
+def reopen_all(graph: BlockGraph, *, locked: bool) -> None:
+    """Open what is in all nodes of a graph that another process has left; its locks are had, too, where `locked`."""
     have_room(len(graph.nodes))
     done: set[str] = set()
 
@@ -227,7 +227,7 @@ def reopen_all(graph: BlockGraph) -> None:
         backing = node.children.get("backing")
         if isinstance(node.content, Layered) and backing is not None:
             node.content.set_backing(backing.port)
-        if isinstance(node.content, DiskFile):
+        if locked and isinstance(node.content, DiskFile):
             does, shares = cumulative(node)
             node.content.keep_locked(does, ALL & ~shares)
 

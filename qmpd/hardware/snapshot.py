@@ -195,8 +195,8 @@ def take(inventory: Inventory) -> dict[str, Any]:
     return {**state, "known": _known(), "things": content}
 
 
-def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
-    """Make a new inventory what `take` made `state` of.
+def put(inventory: Inventory, state: Mapping[str, Any], *, locked: bool = True) -> None:
+    """Make a new inventory what `take` made `state` of; files of disks are `locked` unless it is for practice.
 
     :raise ValueError: the state is not one that this program's `take` makes.
     """
@@ -238,7 +238,7 @@ def put(inventory: Inventory, state: Mapping[str, Any]) -> None:
             setattr(thing, name, context[name])
     count_drives([each.number for each in things if isinstance(each, Drive)])
     inventory.take_over(tree, parts)
-    reopen_all(parts["backends"].block)
+    reopen_all(parts["backends"].block, locked=locked)
 
 
 PARTS: dict[str, type] = {

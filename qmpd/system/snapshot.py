@@ -48,8 +48,8 @@ def _take_inventory(system: System) -> dict[str, Any] | None:
     return inventory_snapshot.take(system.built)
 
 
-def put(system: System, state: Mapping[str, Any]) -> None:
-    """Make a new machine what `take` made `state` of.
+def put(system: System, state: Mapping[str, Any], *, locked: bool = True) -> None:
+    """Make a new machine what `take` made `state` of; files of disks are `locked` unless it is for practice.
 
     :raise KeyError, ValueError: the state is not one that `take` made.
     """
@@ -69,7 +69,7 @@ def put(system: System, state: Mapping[str, Any]) -> None:
         from qmpd.system.build import make_inventory
 
         inventory = make_inventory(system.release, machine, system.computer)
-        inventory_snapshot.put(inventory, state["inventory"])
+        inventory_snapshot.put(inventory, state["inventory"], locked=locked)
         system.keep(inventory)
     put_memory(system, state["memory"])
     system.activities.restore(state["activities"], partial(make_activity, system))

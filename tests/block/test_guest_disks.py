@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +18,7 @@ import pytest
 from qmpd.testing import ControlError
 from tests.block.images import needs_qemu_img, qemu_img
 from tests.block.support import disk
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
 
@@ -91,6 +95,24 @@ def test_what_somebody_else_has_locked_is_refused(qmpd: VMFactory, talk: Talk, i
     assert refused["error"]["desc"] == 'Failed to get "write" lock'
     unlocked = {**file, "locking": "off"}
     assert monitor("blockdev-add", driver="qcow2", node_name="n", file=unlocked) == {"return": {}}
+
+
+@needs_qemu_img
+def test_who_lets_go_of_a_file_is_not_refused(qmpd: VMFactory, talk: Talk, image: Path) -> None:
+    """Somebody who does not mind locks before says afterwards that nobody may write: the job's end is none of his."""
+    vm = disk(qmpd, image)
+    monitor = talk(vm)
+    size = next(each["image"]["virtual-size"] for each in monitor("query-named-block-nodes")["return"]
+                if each["node-name"] == "n0")  # fmt: skip
+    monitor("blockdev-add", driver="null-co", node_name="t", size=size)
+    job = {"job_id": "j", "device": "n0", "target": "t", "sync": "full", "speed": 1}
+    assert monitor("blockdev-backup", **job) == {"return": {}}
+    with image.open("rb") as other:
+        # Byte 201 stands for "nobody else may write" (block/file-posix.c).
+        fcntl.fcntl(other, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", fcntl.F_RDLCK, os.SEEK_SET, 201, 1, 0))
+        assert monitor("block-job-cancel", device="j", force=True) == {"return": {}}
+        wait_until(lambda: monitor("query-block-jobs") == {"return": []})
+        assert monitor("blockdev-del", node_name="t") == {"return": {}}
 
 
 @needs_qemu_img

@@ -183,7 +183,7 @@ def prepare(parent: frames.Channel, channel: socket.socket) -> InheritedMachine:
     vm.update.enter(UpdateStage.CHILD_PREPARE)
     # What is done for the first time takes longer: imports, tables that are built when they are asked for.
     import_module("qmpd.server.hand_over.parent")
-    snapshot.put(InheritedMachine(settings, channel), message["state"], None)
+    snapshot.put(InheritedMachine(settings, channel), message["state"], None, locked=False)
     for name in message["commands"]:
         entry = vm.dispatcher.commands[name]
         if entry is not None:

@@ -138,16 +138,17 @@ def _take_listener(taken: Taken, listener: Listener) -> list[object]:
 
 
 def put(
-    vm: VirtualMachine, state: Mapping[str, Any], descriptors: Sequence[int] | None
+    vm: VirtualMachine, state: Mapping[str, Any], descriptors: Sequence[int] | None, *, locked: bool = True
 ) -> list[tuple[MonitorSettings, Connection]]:
     """Make a new machine what `take` made `state` of; the result is its connections, which nobody reads yet.
 
-    Without descriptors, which is for practice, it has sessions that nobody is connected to.
+    Without descriptors, which is for practice, it has sessions that nobody is connected to.  Who practises while the
+    machine is at work elsewhere leaves its disks without locks (`locked`), which would hinder it.
 
     :raise KeyError, ValueError, OSError: the state is not one that `take` made.
     """
     _put_clock(vm, state["clock"])
-    system_snapshot.put(vm.system, state["system"])
+    system_snapshot.put(vm.system, state["system"], locked=locked)
     monitor_snapshot.put(vm.dispatcher, state["dispatcher"])
     vm.acceptor.numbers = state["numbers"]
     sessions = []
