@@ -181,11 +181,11 @@ def _verb(draw: random.Random) -> Step:
 def _human_job(draw: random.Random) -> Step:
     line = draw.choice((
         "info block-jobs", "block_job_cancel j", "block_job_cancel -f j", "block_job_complete j", "block_job_pause j",
-        "block_job_resume j", "block_job_set_speed j 0", "block_job_set_speed j 1", "block_job_cancel no",
-        "block_stream top", "block_stream top 1", "info block-jobs", "commit d0", "commit all", "commit q",
-        "block_stream d0", "block_stream d0 1 @DIR@/db.qcow2", "drive_backup d0 @DIR@/h.qcow2 qcow2",
+        "block_job_resume j", "block_job_set_speed j 0", "block_job_set_speed j 1B", "block_job_cancel no",
+        "block_stream top", "block_stream top 1B", "info block-jobs", "commit d0", "commit all", "commit q",
+        "block_stream d0", "block_stream d0 1B @DIR@/db.qcow2", "drive_backup d0 @DIR@/h.qcow2 qcow2",
         "drive_backup -f d0 @DIR@/h.raw raw", "drive_backup -n d0 @DIR@/o.qcow2", "drive_mirror -f d0 @DIR@/h.raw raw",
-        "drive_mirror d0 @DIR@/h.qcow2 qcow2", "block_job_set_speed d0 1", "block_job_complete d0",
+        "drive_mirror d0 @DIR@/h.qcow2 qcow2", "block_job_set_speed d0 1B", "block_job_complete d0",
         "block_job_cancel d0", "block_job_cancel -f d0", "block_job_pause d0", "block_job_resume d0",
     ))  # fmt: skip
     return "human-monitor-command", {"command-line": line}

@@ -65,6 +65,14 @@ SHORT: dict[str, list[Step]] = {
                              "buf-size": 65536}),
         ("query-block-jobs", {}),
     ],
+    "a limit of speed holds up a failure, too": [
+        ("blockdev-add", {"driver": "raw", "node-name": "a", "file": {
+            "driver": "blkdebug", "image": "s", "inject-error": [{"event": "read_aio", "errno": 5}]}}),
+        ("blockdev-mirror", {"job-id": "j", "device": "a", "target": "t", "sync": "full", "speed": 1,
+                             "buf-size": 65536}),
+        ("query-block-jobs", {}),
+        ("block-job-set-speed", {"device": "j", "speed": 0}),
+    ],
     "nobody resizes what a job works on": [
         ("blockdev-mirror", {"job-id": "j", "device": "s", "target": "t", "sync": "full", "speed": 1,
                              "buf-size": 65536}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qmpd.block.jobs.states import TRANSITIONS, VERBS, JobStatus
+from qmpd.block.jobs.states import ENDED, TRANSITIONS, VERBS, JobStatus
 from qmpd.common.refusals import Refusal
 from qmpd.schedule.activity import Activity
 
@@ -31,6 +31,7 @@ class Asked(Activity[JobStatus]):
     transaction: JobTransaction
     done: int
     error: Failed | None
+    deferred: bool
 
     @property
     def total(self) -> int:
@@ -126,8 +127,9 @@ class Asked(Activity[JobStatus]):
         self.dismiss()
 
     def error_words(self) -> str | None:
-        """What is told of its failure; None where there was none."""
-        return None if self.error is None else self.error.words(self.jobs.words)
+        """What is told of its failure, once its work has ended; None where there was none."""
+        is_told = self.deferred or self.state in ENDED
+        return self.error.words(self.jobs.words) if self.error is not None and is_told else None
 
     def query(self) -> dict[str, Any]:
         """What `query-jobs` tells of it (QAPI `JobInfo`)."""

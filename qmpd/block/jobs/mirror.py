@@ -282,8 +282,10 @@ class Mirror(BlockJob):
                 yield from self.rest()
 
     def _goes_on_at_once(self) -> bool:
-        """Whether the next round, or the end, follows without a rest."""
-        return self.has_failed or (bool(self.left) and self.io_status == "ok" and not self.speed and not self.held_up())
+        """Whether the next round, or the end, follows without a rest: a limit of speed holds up a failure, too."""
+        if self.speed or self.held_up():
+            return False
+        return self.has_failed or (bool(self.left) and self.io_status == "ok")
 
     def _flush(self) -> Generator[Any, Any, bool]:
         """Have all that was written since the last time survive; false where that fails."""
