@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qmpd.block.content import Gone
 from qmpd.block.drivers.formats import Layered
 from qmpd.block.drivers.table import FOREIGN
+from qmpd.block.file_sets import number_of_set
 from qmpd.block.files import ALL, DiskFile
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
@@ -227,9 +228,26 @@ def reopen_all(graph: BlockGraph, *, locked: bool) -> None:
         backing = node.children.get("backing")
         if isinstance(node.content, Layered) and backing is not None:
             node.content.set_backing(backing.port)
-        if locked and isinstance(node.content, DiskFile):
-            does, shares = cumulative(node)
-            node.content.keep_locked(does, ALL & ~shares)
 
     for node in list(graph.nodes.values()):
         reopen(node)
+    if locked:
+        keep_locked(graph)
+
+
+def keep_locked(graph: BlockGraph) -> None:
+    """Have the locks of all files, whoever else has them."""
+    for node in graph.nodes.values():
+        if isinstance(node.content, DiskFile):
+            does, shares = cumulative(node)
+            node.content.keep_locked(does, ALL & ~shares)
+
+
+def let_go_of_locks(graph: BlockGraph) -> None:
+    """Lock no file any more: another process has locked them all, and works on them from now on.
+
+    A file of a descriptor set is one open file in both processes, with the same locks, so these stay.
+    """
+    for node in graph.nodes.values():
+        if isinstance(node.content, DiskFile) and number_of_set(node.content.filename) is None:
+            node.content.lock(0, 0)

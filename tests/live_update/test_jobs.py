@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from tests.live_update.process import child, gone, running
+from tests.live_update.process import before, child, gone, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,3 +254,38 @@ async def test_a_child_that_practises_locks_no_disks(tmp_path: Path) -> None:
         await client.stage_other_than("cancelled")
         await leave(server, client)
     assert server.errors.read_text() == ""
+
+
+STOPPING = """
+import os, signal
+from qmpd.server.hand_over import child
+leaves = child.InheritedMachine._until_parent_leaves
+async def stop(self):
+    await leaves(self)
+    os.kill(os.getppid(), signal.SIGSTOP)
+child.InheritedMachine._until_parent_leaves = stop
+"""
+
+
+async def test_a_process_that_is_slow_to_end_locks_no_disks(tmp_path: Path) -> None:
+    async with running(tmp_path, *prepare(tmp_path), release="10.0") as server:
+        client = await connected(server, tmp_path)
+        await client.update(program=child(tmp_path, STOPPING))
+        command, arguments = JOBS["commit"]
+        await client.returned(command, **{"job-id": "j", **arguments})
+        await events_until(client, "BLOCK_JOB_COMPLETED")
+        server.process.send_signal(signal.SIGCONT)
+        await leave(server, client)
+    assert server.errors.read_text() == ""
+
+
+async def test_a_process_that_goes_on_after_all_has_its_disks_locked(tmp_path: Path) -> None:
+    """Its child serves, but does not hear that the machine is its own."""
+    deaf = before("serving", "import socket; channel._socket.shutdown(socket.SHUT_RD)")
+    async with running(tmp_path, *prepare(tmp_path), release="10.0") as server:
+        client = await connected(server, tmp_path)
+        await client.prepare(program=child(tmp_path, deaf))
+        assert "error" in await client.call("live-update-commit", timeout=20_000)
+        with pytest.raises(subprocess.CalledProcessError):
+            tool("qemu-img", "resize", tmp_path / "top.qcow2", "32M")
+        await client.returned("quit")

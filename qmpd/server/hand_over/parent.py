@@ -13,6 +13,7 @@ The two talk over a private socket pair (`qmpd.server.hand_over.frames`); the ot
     (stands still)                  <-    standing
     go: what came in the meantime   ->
                                     <-    serving; the first turn of its main loop
+    (lets go of the disks' locks)
     yours                           ->
     (leaves)                              (goes to the clients)
 
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import trio
 
+from qmpd.block.making import keep_locked, let_go_of_locks
 from qmpd.common.plain import to_plain
 from qmpd.machine.live_update import UNDER_WAY, LiveUpdate, UpdateStage
 from qmpd.monitor.errors import CommandError
@@ -265,6 +267,8 @@ class Parent:
         """Be the one that serves after all."""
         # It must not come to itself later and serve as well.
         child.kill()
+        if self._vm.system.built is not None:
+            keep_locked(self._vm.system.built.backends.block)
         pid_file = self._vm.pid_file
         if pid_file is not None:
             try:
@@ -293,6 +297,9 @@ class Parent:
         received += self._inbox.take()
         channel.send({"kind": "go", "signals": received})
         require(channel.receive(frames.LARGEST_ANSWER)[0], "serving")
+        if vm.system.built is not None:
+            # The child has its own, and this process may take a while to end.
+            let_go_of_locks(vm.system.built.backends.block)
         channel.send({"kind": "yours"})
 
     def _leave(self) -> None:
