@@ -467,7 +467,9 @@ def _open_files(vm: VirtualMachine) -> int:
 
     if vm.devices is not None:
         vm.devices.take(count)
-    return len(vm.listeners) + len(opened)
+    # A client may have had it serve its disks.
+    serves = vm.system.has_exports and vm.system.exports.server is not None
+    return len(vm.listeners) + len(opened) + serves
 
 
 def tasks(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
