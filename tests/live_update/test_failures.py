@@ -148,7 +148,7 @@ async def children_that_cannot_take_over(folder: Path, server: Process, client: 
     assert await fails(patience=300) == "it had 0.3 seconds"
     child(folder, before("serving", "time.sleep(100)"))
     assert await fails(patience=300) == "it had 0.3 seconds"
-    child(folder, "take_over.snapshot.put = lambda vm, state, descriptors: 1 / 0 if descriptors else None")
+    child(folder, "take_over.snapshot.put = lambda vm, state, descriptors, locked=True: 1 / 0 if descriptors else None")
     assert "ZeroDivisionError" in await fails()
 
 
