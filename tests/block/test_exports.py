@@ -201,7 +201,7 @@ def test_hostile_clients_cost_nobody_anything(exporting: Exporting) -> None:
         before = time.monotonic()
         assert "Pattern" not in exporting.qemu_io("write -P 3 0 64k", "read -P 3 0 64k")
         assert exporting.monitor("query-status")["return"]["running"] is True
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20
     assert exporting.monitor("nbd-server-stop") == {"return": {}}
 
 

@@ -239,7 +239,7 @@ async def test_character_devices_are_real_sockets(tmp_path: Path) -> None:
             await ask("chardev-remove", id="added")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while "disconnected" in await filename(ask, "added"):  # noqa: ASYNC110 - it is another's to tell
                     await trio.sleep(0.01)
         await ask("device_del", id="port")
