@@ -56,6 +56,8 @@ def _say_to_socket(data: Mapping[str, Any], words: str) -> None:
             client = connect(socket.AF_UNIX, socket_path(address), starting=False)
         else:
             client = connect_host(address["host"], str(address["port"]), starting=False)
+    except FileNotFoundError:
+        return  # that was found as the device was made
     except OSError as error:
         raise Refusal("connect-failed", place=place, reason=error.strerror) from None
     with client, suppress(OSError):
