@@ -340,6 +340,8 @@ async def test_what_was_plugged_in_stays(tmp_path: Path) -> None:
         held, waiting = await trio.open_unix_socket(listens), await trio.open_unix_socket(listens)
         await client.returned("device_add", driver="virtio-serial-pci", id="serial")
         await client.returned("device_add", driver="virtserialport", id="port", chardev="listens", bus="serial.0")
+        # A port that the guest has not opened takes nothing of what is said to it.
+        await puppeteer.returned("guest-open-port", device="port")
         await client.returned("netdev_add", type="user", id="net")
         await client.returned("device_add", driver="virtio-net-pci", id="nic", netdev="net")
         await client.returned("device_del", id="nic")
