@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.server.support import Client
 
 RULES = b'[inject-error]\nevent = "no-such"\n'
-REFUSAL = 'Invalid event name "no-such"'
+REFUSAL = "invalid parameter value: no-such"
 """What is said of these rules, so that it shows that they were read."""
 
 STATUS = b'{"execute": "query-status", "id": 7}'
