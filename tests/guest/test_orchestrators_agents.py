@@ -6,6 +6,7 @@ What they send was read in their sources; each is played here, beside the real p
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -127,6 +128,17 @@ class LegacyClient(QEMUMonitorProtocol):
         self.settimeout(5)
 
 
+@pytest.fixture
+def event_loop_of_its_own() -> Iterator[None]:
+    """The client makes an event loop where there is none, and closes none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("event_loop_of_its_own")
 def test_qemus_python_client_talks_to_an_agent(tmp_path: Path) -> None:
     with machine(tmp_path) as vm:
         vm.clock.advance(1)
