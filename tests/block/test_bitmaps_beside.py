@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qmpd.testing import start
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 RELEASE = "7.2"
 EXAMPLES = int(os.environ.get("QMPD_EXAMPLES", "0")) or 8
+B0 = {"node": "n", "name": "b0"}
+# Both are undone, since the bitmap is there already; it was enabled before the first.
+TWICE = [{"type": f"block-dirty-bitmap-{each}", "data": B0} for each in ("disable", "disable", "add")]
 SIZE = 1 << 20
 PATIENCE = 10.0
 
@@ -181,6 +184,7 @@ def _play_qmpd(folder: Path, steps: list[Step]) -> Iterator[list[object]]:
     yield [_stored(folder)]
 
 
+@example(steps=[("block-dirty-bitmap-add", B0), ("transaction", {"actions": TWICE})])
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=_STEPS)
 def test_random_sequences_are_answered_as_real_qemu_does(

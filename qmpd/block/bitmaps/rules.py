@@ -290,8 +290,8 @@ class Switch(Alone):
         return None
 
     def abort(self) -> Steps | None:
-        """Let it be as it was."""
-        if self._old is not None:
+        """Let it be as it was; one that was so already is left as it is, since another action may have undone more."""
+        if self._old is not None and self._old[1] != self._enabled:
             self._old[0].enabled = self._old[1]
         return None
 
