@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Of these there may be one in a machine.
 _SINGLE = {"virtio-balloon-device": "Only one balloon device is supported"}
 # What opens its character device when the guest opens the port.
-_OPENED_BY_GUEST = frozenset({"virtserialport"})
+OPENED_BY_GUEST = frozenset({"virtserialport"})
 
 
 # Bytes of the name under which a guest finds what is shared with it.
@@ -139,7 +139,11 @@ class Backends:
     def chardev_is_open(self, label: str) -> bool:
         """Whether a device that uses a character device, if any, listens to it: from the start, or by now."""
         users = self._chardev_users.get(label, ())
-        return any(user.node.type not in _OPENED_BY_GUEST or user in self.open_ports for user in users)
+        return any(self.port_is_open(user) for user in users)
+
+    def port_is_open(self, device: Device) -> bool:
+        """Whether the port that a device is is open: the guest has opened it, or it is none that is opened."""
+        return device.driver not in OPENED_BY_GUEST or device in self.open_ports
 
     def chardevs_used_by(self, device: Device) -> list[str]:
         """The character devices that a device uses."""

@@ -8,46 +8,24 @@ from qmpd.common.refusals import Refusal
 from qmpd.guest.console import Console
 from qmpd.guest.script import load
 from qmpd.hardware import screens
+from qmpd.hardware.backends import OPENED_BY_GUEST
 from qmpd.machine.errors import MachineError
 from qmpd.machine.run_state import RunState
 from qmpd.system.boot_devices import boot_devices
+from qmpd.system.guest_ports import Home as PortHome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qmpd.chardev.device import Chardev
     from qmpd.chardev.front_ends import FrontEnd
-    from qmpd.guest.course import Guest
     from qmpd.guest.firmware_text import BootDevices
     from qmpd.hardware.buses import Device
     from qmpd.hardware.devices import Devices
-    from qmpd.hardware.inventory import Inventory
     from qmpd.machine.blueprint import GuestAction
-    from qmpd.machine.machine import Machine
-    from qmpd.qapi import Release
 
 _SERIAL = "isa-serial"
-_OPENED = "virtserialport"
 
 
-class Home(Protocol):
+class Home(PortHome, Protocol):
     """The machine that the guest is in (`qmpd.system.system.System`)."""
-
-    release: Release
-    machine: Machine
-    guest: Guest | None
-
-    @property
-    def chardevs(self) -> Sequence[Chardev]:
-        """Its character devices."""
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether nothing has been built of it."""
-
-    @property
-    def inventory(self) -> Inventory:
-        """What it is made of."""
 
     @property
     def devices(self) -> Devices:
@@ -109,8 +87,9 @@ class MachineConsoles:
         if self._system.is_bare:
             return None
         backends = self._system.inventory.backends
-        users = [each for each in backends.users_of_chardev(label) if each.driver == _OPENED]
-        return users[0] if users and users[0] not in backends.open_ports else None
+        users = backends.users_of_chardev(label)
+        port = next((each for each in users if each.driver in OPENED_BY_GUEST), None)
+        return None if port is None or backends.port_is_open(port) else port
 
     def act(self, action: GuestAction) -> None:
         """See there."""

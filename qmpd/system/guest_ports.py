@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from qmpd.qapi import Release
 
 _SHARED = 32
-_OPENED = "virtserialport"
 _TAKEN = {"isa-serial": 1, "pci-serial": 1, "virtconsole": 0, "virtserialport": 0}
 _READ = frozenset({GuestPhase.RUNNING, GuestPhase.SHUTTING_DOWN})
 _BY_FIRMWARE = frozenset({GuestPhase.FIRMWARE, GuestPhase.NOTHING_TO_BOOT, GuestPhase.BOOTING})
@@ -70,7 +69,6 @@ def _reads(system: Home, port: Device) -> bool:
     if guest is None or system.machine.state is not RunState.RUNNING:
         return False
     if guest.phase in _READ:
-        opened = port.driver != _OPENED or port in system.inventory.backends.open_ports
-        return guest.uses_acpi and opened
+        return guest.uses_acpi and system.inventory.backends.port_is_open(port)
     listens = system.machine.settings.prints_on_port(system.release.behaviour)
     return port.driver == "isa-serial" and listens and guest.phase in _BY_FIRMWARE

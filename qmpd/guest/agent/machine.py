@@ -150,7 +150,7 @@ class MachinePlace:
     def is_open(self) -> bool:
         """See `Place`."""
         device = self._device()
-        return device is None or device.driver != _VIRTIO_PORT or device in self._inventory().backends.open_ports
+        return device is None or self._inventory().backends.port_is_open(device)
 
     def open_port(self, *, opened: bool) -> None:
         """See `Place`."""
