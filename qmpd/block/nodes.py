@@ -236,16 +236,10 @@ class Drive:
     stays: bool = False
     # Whether it wrote before it was told by hand to write no more.
     wrote: bool = False
-    # Whether it reads what is in its node, and not only writes.
-    reads: bool = True
     # What the node is to who uses it.
     role: str = "root"
     # Whether it is a job's own hold on its node, and nobody's disk.
     is_job: bool = False
-    # Whether whoever has it reads and writes elsewhere.
-    only_holds: bool = False
-    # Whether it is at work whether or not it has a device or a label.
-    works: bool = False
     # Whether others may do all, as its machine came here and has not run since.
     is_open: bool = False
     # How many came before it.
@@ -295,13 +289,13 @@ class Drive:
         """What it does with its node (`qmpd.block.files.READ` and its like)."""
         if self.doing is not None:
             return self.doing & ALL
-        if (self._waits and not self.works) or self.only_holds:
+        if self._waits:
             return 0
-        if self.device is None and not self.label and not self.works:
+        if self.device is None and not self.label:
             # A drive that no device has yet reads, and lets others do all; who asks to write for a while may.
             is_drive = bool(self.name or self.options_id)
             return (READ if is_drive else 0) | (WRITE if self.writes else 0) | (RESIZE if self.resizes else 0)
-        return (READ if self.reads else 0) | (WRITE if self.writes else 0)
+        return READ | (WRITE if self.writes else 0)
 
     @property
     def changes_graph(self) -> tuple[bool, bool]:

@@ -39,7 +39,7 @@ def job_user(node: BlockNode | None, does: int, allowed: int) -> Drive:
 
     `does` and `allowed` are what it does with the node, and lets others do (`qmpd.block.files`).
     """
-    return Drive("", node=node, stays=True, doing=does, allowed=allowed, works=True)
+    return Drive("", node=node, stays=True, doing=does, allowed=allowed)
 
 
 class BlockJob(Job):
