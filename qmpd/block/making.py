@@ -13,7 +13,7 @@ from qmpd.block.files import ALL, DiskFile
 from qmpd.block.images.errors import CorruptImage, ImageError
 from qmpd.block.images.qcow2 import layout
 from qmpd.block.images.qcow2.options import check_options
-from qmpd.block.nodes import SECTOR, below
+from qmpd.block.nodes import NAMELESS, SECTOR, below
 from qmpd.block.permissions import check_writable, cumulative
 from qmpd.block.room import have_room
 from qmpd.block.values import is_on, number
@@ -196,9 +196,6 @@ MADE = frozenset(_MAKE) - {"backup-top"}
 """The drivers of which nodes can be made."""
 
 
-_OF_JOBS = frozenset({"mirror_top", "commit_top"})
-
-
 def _of_job(node: BlockNode) -> Content:
     """What is in a node that a job has put there, which makes itself known to it, or has left."""
     if node.is_left:
@@ -220,7 +217,7 @@ def reopen_all(graph: BlockGraph, *, locked: bool) -> None:
         for child in node.children.values():
             reopen(child)
         try:
-            of_job = node.driver in _OF_JOBS or node.is_left
+            of_job = node.driver in NAMELESS or node.is_left
             node.content = _of_job(node) if of_job else content_of(node, graph)
         except (Refusal, ImageError, OSError):
             node.content = Gone()

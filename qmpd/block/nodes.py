@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 SECTOR = 512
 NAMELESS = ("mirror_top", "commit_top")
+"""Filters that go by the name of what they are on: only jobs put them there."""
+# Those that a job may leave there once it is over.
 _OF_JOBS = (*NAMELESS, "copy-on-read", "copy-before-write", "backup-top")
-"""Filters that go by the name of what they are on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +100,7 @@ class BlockNode:
     @property
     def is_left(self) -> bool:
         """Whether it is a filter that has nothing to pass on any more, and is there for a job that is over."""
-        return bool(self.driver in _OF_JOBS and DRIVERS[self.driver].first not in self.children)
+        return self.driver in _OF_JOBS and DRIVERS[self.driver].first not in self.children
 
     @property
     def called(self) -> str:
