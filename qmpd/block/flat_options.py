@@ -59,9 +59,6 @@ _VOTERS = "children"
 _DEEPEST = 30
 
 
-_MISSING = object()
-
-
 class Undeclared:
     """Nothing is known of any option."""
 
@@ -143,15 +140,14 @@ def _visited(left: Flat, children: dict[str, Any]) -> dict[str, Any]:
 
 def _take_child(left: Flat, role: str, found: dict[str, Any]) -> None:
     """Take what tells a child; nothing, behind a node, tells that too."""
-    odd = left.get(role) if role == "backing" else None
-    child = left.take(role) if role in left or any(key.startswith(f"{role}.") for key in left) else _MISSING
-    if child is _MISSING:
-        return
-    if child is not None or odd is None:
-        if child is not None or role == "backing":
-            found[role] = child
-    else:
-        left[role] = odd
+    is_told, told = role in left, left.get(role)
+    child = left.take(role)
+    if child is not None:
+        found[role] = child
+    elif role == "backing" and told is not None:
+        left[role] = told  # it is no name, and so no child
+    elif role == "backing" and is_told:
+        found[role] = None
 
 
 def _voters(left: Flat) -> list[Any]:
