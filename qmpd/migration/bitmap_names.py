@@ -39,23 +39,24 @@ def _wrong_names(mappings: Mappings) -> Iterator[str]:
         node, alias = each["node-name"], each["alias"]
         if not is_identifier(alias):
             yield f"The node alias '{alias}' is not well-formed"
-        if _size(alias) > LONGEST:
-            yield f"The node alias '{alias}' is longer than {LONGEST} bytes"
-        if _size(node) > _LONGEST_NODE:
-            yield f"The node name '{node}' is longer than {_LONGEST_NODE} bytes"
+        yield from _too_long("node alias", alias, LONGEST)
+        yield from _too_long("node name", node, _LONGEST_NODE)
         if node in nodes:
             yield f"The node name '{node}' is mapped twice"
         nodes.add(node)
         names: set[str] = set()
         for bitmap in each["bitmaps"]:
             name = bitmap["name"]
-            if _size(bitmap["alias"]) > LONGEST:
-                yield f"The bitmap alias '{bitmap['alias']}' is longer than {LONGEST} bytes"
-            if _size(name) > _LONGEST_BITMAP:
-                yield f"The bitmap name '{name}' is longer than {_LONGEST_BITMAP} bytes"
+            yield from _too_long("bitmap alias", bitmap["alias"], LONGEST)
+            yield from _too_long("bitmap name", name, _LONGEST_BITMAP)
             if name in names:
                 yield f"The bitmap '{node}'/'{name}' is mapped twice"
             names.add(name)
+
+
+def _too_long(what: str, name: str, most: int) -> Iterator[str]:
+    if _size(name) > most:
+        yield f"The {what} '{name}' is longer than {most} bytes"
 
 
 def _wrong_aliases(mappings: Mappings) -> Iterator[str]:
@@ -100,9 +101,12 @@ def check_outward(mappings: Mappings | None, node: str, name: str) -> None:
 
 
 def outward(mappings: Mappings | None, node: str, name: str) -> tuple[str, str, Mapping[str, Any]] | None:
-    """What a node and its bitmap are called on the way, and what it becomes; None where it does not go along."""
+    """What a node and its bitmap are called on the way, and what it becomes; None where it does not go along.
+
+    Where nothing else is said their own names are those that were checked (`check_node`, `check_outward`).
+    """
     if mappings is None:
-        return None if _size(name) > LONGEST or node.startswith("#") else (node, name, {})
+        return node, name, {}
     for each in mappings:
         for bitmap in each["bitmaps"] if each["node-name"] == node else ():
             if bitmap["name"] == name:
