@@ -91,11 +91,12 @@ def _of_name(file: str, driver: str | None, below: str | None, json_parser: str)
 
     :raise Refusal: it is none.
     """
-    if driver is not None and _is_bottom(driver) and not file.startswith("json:"):
-        check_null(driver, file)
-        return {"filename": file}
-    if below is not None and _is_bottom(below) and not file.startswith("json:"):
-        check_null(below, file)
+    if not file.startswith("json:"):
+        if driver is not None and _is_bottom(driver):
+            check_null(driver, file)
+            return {"filename": file}
+        if below is not None and _is_bottom(below):
+            check_null(below, file)
     named = parse(file, json_parser)
     # A driver that has names of its own may be told beside one.
     is_own = driver is not None and named.get("driver") == driver and DRIVERS[driver].is_protocol

@@ -399,6 +399,7 @@ class BlockGraph:
             below = below.children.get(DRIVERS[below.driver].first)
         if below is not None and node.port is not None:
             from qmpd.block.images.errors import ImageError
+
             with contextlib.suppress(OSError, ImageError):
                 node.port.read(0, min(SECTOR, node.size))
 

@@ -393,7 +393,6 @@ class Opener:
             self._graph.release(node, always=True)
             raise
 
-
     def _backing(self, node: BlockNode, given: Flat) -> Flat:
         """What is behind a node, with what its image says of that."""
         recorded = node.image.get("full-backing-filename")

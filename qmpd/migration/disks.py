@@ -54,7 +54,6 @@ class Disks(Protocol):
         :raise BadStream: there is no such disk, or it is too small.
         """
 
-
     def tell(self, text: str) -> None:
         """Print something to standard output."""
 

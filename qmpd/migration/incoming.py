@@ -8,9 +8,10 @@ of its own.  The sections are those of the machine's state, and these:
 | `start` | the first: what kind of machine comes, and what it will do; answered by `accepted` |
 | `pages` | stands for pages of memory |
 | `disk` | a piece of a disk that is copied along (`qmpd.migration.disks`) |
+| `disks-sent` | how much of all disks has come by then, in percent |
+| `bitmap-heads` | the dirty bitmaps that will come (`qmpd.system.moved_bitmaps`) |
+| `bitmap` | what is in one of them |
 | `switch` | the state is whole: it is loaded, and that is answered (`loaded`); what the machine was doing |
-| `bitmap-heads` | the dirty bitmaps that will come (`qmpd.system.moved_bitmaps`), |
-| `bitmap` | and what is in one of them |
 | `run` | the machine is this side's, and some of its memory, or its dirty bitmaps, come later |
 | `last` | all memory has come; answered by `loaded` |
 | `recover` | what follows is the rest of a migration that was paused; answered by `loaded` |

@@ -296,9 +296,8 @@ class Session:
                 if not error and into is not None:
                     into[:] = stream.receive(len(into))
                 return error, found
-            if magic != (protocol.EXTENDED_REPLY_MAGIC if self.extended else protocol.CHUNK_MAGIC):
-                raise EOFError
-            if not self._structured:
+            known = protocol.EXTENDED_REPLY_MAGIC if self.extended else protocol.CHUNK_MAGIC
+            if magic != known or not self._structured:
                 raise EOFError
             layout = protocol.EXTENDED_CHUNK if self.extended else protocol.CHUNK
             # The offset of an extended one is known.

@@ -143,6 +143,7 @@ class Commit(BlockJob):
         """The images that were copied are not behind the one in front any more."""
         graph, base, overlay = self.jobs.graph, self._base, self._overlay
         above = self._let_go()
+        gone = self._top if above is None else above
         name = self._options.backing_file
         if name is None:
             name = filename_of(base)
@@ -153,9 +154,9 @@ class Commit(BlockJob):
         if graph.is_described_within(base, old):
             # Whose options have described what is gone describe what stays.
             base.described_by = old.described_by
-        replace(graph, old if above is None else above, base)
+        replace(graph, gone, base)
         overlay.backing_as_recorded = self._options.backing_file is None
-        graph.release(old if above is None else above)
+        graph.release(gone)
         self._restore()
 
     def _restore(self) -> None:
