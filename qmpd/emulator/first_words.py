@@ -5,15 +5,13 @@ Sockets that connect do so as they are made, so somebody has taken them by then:
 
 from __future__ import annotations
 
-import socket
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.addresses import socket_path
 from qmpd.common.refusals import Refusal
 from qmpd.monitor.results import greeting
-from qmpd.server.connecting import connect, connect_host
+from qmpd.server.connecting import connect_to
 from qmpd.wire import encode, encode_pretty
 
 if TYPE_CHECKING:
@@ -23,9 +21,8 @@ if TYPE_CHECKING:
     from qmpd.qapi.release import Release
 
 _CONTROL, _PROMPT = "control", "(qemu) "
-_PLACES = ("unix", "inet")
 # What is connected later, and what is told otherwise than as it is.
-_LATER = ("reconnect", "reconnect-ms", "tls-creds", "telnet", "tn3270", "websocket")
+_OTHERWISE = ("reconnect", "reconnect-ms", "tls-creds")
 
 
 def say(chardevs: ChardevOptions) -> None:
@@ -33,7 +30,7 @@ def say(chardevs: ChardevOptions) -> None:
 
     :raise Refusal: one does not connect, which QEMU would have found first.
     """
-    for device in chardevs.devices.values():
+    for device in chardevs.opened:
         kind, monitor = device.backend.get("type"), device.monitor
         words = "" if monitor is None else _words(chardevs.release, monitor.mode, pretty=monitor.pretty)
         if kind == "stdio":
@@ -47,20 +44,10 @@ def say(chardevs: ChardevOptions) -> None:
 
 
 def _say_to_socket(data: Mapping[str, Any], words: str) -> None:
-    kind, address = data["addr"]["type"], data["addr"]["data"]
-    if kind not in _PLACES or any(data.get(name) for name in _LATER):
+    if any(data.get(name) for name in _OTHERWISE):
         return
-    place = address["path"] if kind == "unix" else f"{address['host']}:{address['port']}"
-    try:
-        if kind == "unix":
-            client = connect(socket.AF_UNIX, socket_path(address), starting=False)
-        else:
-            client = connect_host(address["host"], str(address["port"]), starting=False)
-    except FileNotFoundError:
-        return  # that was found as the device was made
-    except OSError as error:
-        raise Refusal("connect-failed", place=place, reason=error.strerror) from None
-    with client, suppress(OSError):
+    address = data["addr"]
+    with connect_to({"type": address["type"], **address["data"]}) as client, suppress(OSError):
         client.sendall(words.encode())
 
 

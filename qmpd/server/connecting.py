@@ -8,8 +8,15 @@ import select
 import signal
 import socket
 import time
+from typing import TYPE_CHECKING, Any
 
+from qmpd.common.addresses import socket_name, socket_path, vsock_place
+from qmpd.common.integers import from_digits, is_digits
+from qmpd.common.refusals import Refusal
 from qmpd.server.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LOOK = 0.02
 """Seconds between two looks at what has come meanwhile."""
@@ -81,3 +88,38 @@ def connect_host(host: str, port: str, *, starting: bool) -> socket.socket:
             failure = error
     assert failure is not None  # there is at least one address
     raise failure
+
+
+def connect_to(address: Mapping[str, Any]) -> socket.socket:
+    """A connection to a server (QAPI's SocketAddress); of `fd`, which is a number, a copy of what is open there.
+
+    :raise Refusal: it cannot be reached.
+    """
+    kind = address["type"]
+    if kind == "fd":
+        return _copy_of(str(address["str"]))
+    try:
+        if kind == "unix":
+            path = socket_path(address)
+            where = socket_name(path)
+            return connect(socket.AF_UNIX, path, starting=False)
+        if kind == "inet":
+            where = f"{address['host']}:{address['port']}"
+            return connect_host(address["host"], str(address["port"]), starting=False)
+        where = f"{address['cid']}:{address['port']}"
+        return connect(socket.AF_VSOCK, vsock_place(address), starting=False)
+    except socket.gaierror as error:
+        raise Refusal(
+            "address-resolution", host=address["host"], port=address["port"], reason=error.strerror
+        ) from None
+    except OSError as error:
+        raise Refusal("connect-failed", place=where, reason=error.strerror) from None
+
+
+def _copy_of(text: str) -> socket.socket:
+    if not is_digits(text):
+        raise Refusal("descriptor-name-missing", name=text)
+    try:
+        return socket.socket(fileno=os.dup(from_digits(text)))
+    except (OSError, OverflowError):
+        raise Refusal("descriptor-no-socket", text=text) from None

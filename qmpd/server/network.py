@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
-from qmpd.common.addresses import socket_name, socket_path, vsock_place
-from qmpd.common.integers import from_digits, is_digits
-from qmpd.common.refusals import Refusal, Worded
-from qmpd.server.connecting import PATIENCE, connect, connect_host
+from qmpd.server.connecting import PATIENCE, connect_to
 from qmpd.server.encryption import check_supported, client_context
 
 if TYPE_CHECKING:
@@ -69,28 +65,4 @@ def connect_server(address: Mapping[str, Any]) -> Connection:
 
     :raise Refusal: it cannot be reached.
     """
-    kind = address["type"]
-    if kind == "fd":
-        text = str(address["str"])
-        if not is_digits(text):
-            raise Refusal("descriptor-name-missing", name=text)
-        try:
-            return Connection(socket.socket(fileno=os.dup(from_digits(text))))
-        except (OSError, OverflowError):
-            raise Refusal("descriptor-no-socket", text=text) from None
-    try:
-        if kind == "unix":
-            path = socket_path(address)
-            where = socket_name(path)
-            return Connection(connect(socket.AF_UNIX, path, starting=False))
-        if kind == "inet":
-            where = f"{address['host']}:{address['port']}"
-            return Connection(connect_host(address["host"], str(address["port"]), starting=False))
-        where = f"{address['cid']}:{address['port']}"
-        return Connection(connect(socket.AF_VSOCK, vsock_place(address), starting=False))
-    except socket.gaierror as error:
-        raise Refusal(
-            "address-resolution", host=address["host"], port=address["port"], reason=error.strerror
-        ) from None
-    except OSError as error:
-        raise Worded(f"Failed to connect to '{where}': {error.strerror}") from None
+    return Connection(connect_to(address))

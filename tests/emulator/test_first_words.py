@@ -73,6 +73,49 @@ def test_a_socket_that_cannot_connect_is_found_first(tmp_path: Path) -> None:
     assert "foo" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        ("path=/nonexistent/x", "Failed to connect to '/nonexistent/x': No such file or directory"),
+        ("path=/nonexistent/x,server=on", "Failed to bind socket to /nonexistent/x: No such file or directory"),
+        ("path=", "Failed to connect to '': Connection refused"),
+        ("host=127.0.0.1,port=1,telnet=on", "Failed to connect to '127.0.0.1:1': Connection refused"),
+        ("host=::1,port=z", "address resolution failed for ::1:z: Servname not supported for ai_socktype"),
+        ("path=/nonexistent/x,reconnect=1", None),
+    ],
+)
+def test_each_socket_is_had_before_the_machine(device: str, why: str | None) -> None:
+    option = f"socket,id=c,{device}"
+    done = run("-nodefaults", "-display", "none", "-chardev", option, "-device", "foo")
+    said = "-device foo: 'foo' is not a valid device model name" if why is None else f"-chardev {option}: {why}"
+    assert (done.returncode, done.stderr) == (1, f"qmpd-system-x86_64: {said}\n")
+
+
+def test_a_socket_that_is_handed_over_is_told() -> None:
+    """QEMU's own Python hands one half of a pair over."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as stream:
+        option = f"socket,id=mon,fd={theirs.fileno()}"
+        monitor = ("-chardev", option, "-mon", "chardev=mon,mode=control")
+        done = run("-nodefaults", "-display", "none", *monitor, "-device", "foo", pass_fds=[theirs.fileno()])
+        theirs.close()
+        assert done.returncode == 1
+        assert [list(json.loads(line)) for line in stream] == [["QMP"]]
+
+
+def test_a_socket_that_several_share_is_opened_once(tmp_path: Path) -> None:
+    path = tmp_path / "monitor"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        shared = ("-chardev", f"socket,id=c,path={path}", "-chardev", "mux,id=m,chardev=c")
+        assert run("-nodefaults", "-display", "none", *shared, "-device", "foo").returncode == 1
+        listener.setblocking(False)
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 @pytest.mark.parametrize(("machine", "name"), [("pc", "pc.ram"), ("microvm", "microvm.ram"), ("none", "ram")])
 def test_memory_that_no_process_has_addresses_for(machine: str, name: str) -> None:
     done = run("-nodefaults", "-display", "none", "-machine", machine, "-m", "1P")

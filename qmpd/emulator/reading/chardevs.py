@@ -23,7 +23,7 @@ from qmpd.server.listener import inherited_name
 from qmpd.server.settings import MonitorSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from qmpd.option_language.groups import Entry, OptionGroups
     from qmpd.option_language.options import Given
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _PARALLEL_PORTS = 3
 _MODES = ("control", "readline")
+_RECONNECTING = ("reconnect", "reconnect-ms")
 _OF_ANOTHER = "chardev:"
 _PORT = "port"
 
@@ -114,17 +115,17 @@ def _port(label: str) -> MonitorSettings:
     return MonitorSettings(path="", chardev=label, mode=_PORT)
 
 
-def _probe(device: _Device) -> None:
+def _probe_socket(backend: Mapping[str, Any]) -> None:
     """See whether a socket could be had that has a path, which is opened later.
 
     :raise Refusal: it could not.
     """
-    if device.backend["type"] != "socket":
+    if backend["type"] != "socket":
         return
-    data = device.backend["data"]
+    data = backend["data"]
     address = data["addr"]
-    if address["type"] == "unix" and not address["data"].get("abstract"):
-        path = address["data"]["path"]
+    path = address["data"].get("path") if address["type"] == "unix" else None
+    if path and not address["data"].get("abstract") and not any(data.get(name) for name in _RECONNECTING):
         try:
             os.stat(os.path.dirname(path) or "." if data["server"] else path)
         except OSError as error:
@@ -268,7 +269,6 @@ class ChardevOptions:
             raise Refusal("object-duplicate", id=label)
         self._add(label, location, values)
         device = self.devices[label]
-        _probe(device)
         device.taken = taken
         device.listened = True
         if text.startswith(MULTIPLEXED):
@@ -282,9 +282,7 @@ class ChardevOptions:
         :raise Refusal: it could not.
         """
         self.make(label, text, location)
-        device = self.devices.pop(label, None)
-        if device is not None:
-            _probe(device)
+        self.devices.pop(label, None)
 
     def lend(self, label: str, user: MonitorSettings) -> None:
         """Have this on a device that exists.
@@ -349,10 +347,14 @@ class ChardevOptions:
         self.take_short(Given(option, "-monitor", "stdio" if nographic else "vc:80Cx24C"), "readline")
 
     @property
+    def opened(self) -> list[_Device]:
+        """The devices without those that share another one (multiplexers of their own)."""
+        return [each for each in self.devices.values() if each.base not in self.devices]
+
+    @property
     def consoles(self) -> list[tuple[str, dict[str, int]]]:
         """The devices that show text on a console, by their ids, each with the size that was asked for."""
-        devices = [(label, each) for label, each in self.devices.items() if each.base not in self.devices]
-        return [(label, each.backend["data"]) for label, each in devices if each.backend["type"] == "vc"]
+        return [(each.label, each.backend["data"]) for each in self.opened if each.backend["type"] == "vc"]
 
     def short(self, text: str) -> dict[str, str]:
         """What a device in its short form is as a list.
@@ -376,6 +378,7 @@ class ChardevOptions:
             raise Refusal("chardev-stdio-twice")
         rules.check(backend, around)
         probe(backend)
+        _probe_socket(backend)
         shared = chardev_options.is_shared(values)
         base = f"{label}-base" if shared else ""
         if backend["type"] == MUX:
