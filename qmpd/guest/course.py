@@ -373,7 +373,7 @@ class Guest(WithParts):
             self._set("firmware-reset", seabios.RESET_AGAIN)
         else:
             self.phase = GuestPhase.FIRMWARE
-            self._tell("firmware")
+            self._tell(self.phase)
             self._set("firmware-note", seabios.note(self.starts))
 
     def _firmware_restarts(self) -> bool:
@@ -390,11 +390,11 @@ class Guest(WithParts):
         self._drive(by_firmware=self.settings.firmware is Firmware.SEABIOS)
         if self.settings.operating_system:
             self.phase = GuestPhase.BOOTING
-            self._tell("booting")
+            self._tell(self.phase)
             self._set("booted", after + self.settings.boot_time)
         else:
             self.phase = GuestPhase.NOTHING_TO_BOOT
-            self._tell("nothing-to-boot")
+            self._tell(self.phase)
 
     def _drive(self, *, by_firmware: bool) -> None:
         if self._machine.parts is not None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from qmpd.guest import option_rom
 from qmpd.guest.option_rom import Roms
+from qmpd.guest.phases import GuestPhase
 
 _CLEAR = "\x1bc\x1b[?7l\x1b[2J\x1b[0m"
 _NAMES = {"a": "Floppy", "c": "Hard Disk", "d": "DVD/CD"}
@@ -17,8 +18,7 @@ _NAMES = {"a": "Floppy", "c": "Hard Disk", "d": "DVD/CD"}
 
 _NETWORK = "n"
 
-FIRMWARE, BOOTING, NOTHING = "firmware", "booting", "nothing-to-boot"
-FIRMWARE_EVENTS = (FIRMWARE, BOOTING, NOTHING)
+FIRMWARE_EVENTS = (GuestPhase.FIRMWARE, GuestPhase.BOOTING, GuestPhase.NOTHING_TO_BOOT)
 """What happens to a guest and has the firmware print something."""
 
 Media = tuple[tuple[str, bool, int], ...]
@@ -66,7 +66,9 @@ def tried(devices: BootDevices) -> list[str]:
 
 def printed(event: str, words: str, devices: BootDevices) -> bytes:
     """What is printed when one of the events happens, with the firmware's own words."""
-    return greeting(words, devices) if event == FIRMWARE else boot(devices, found=event == BOOTING)
+    if event == GuestPhase.FIRMWARE:
+        return greeting(words, devices)
+    return boot(devices, found=event == GuestPhase.BOOTING)
 
 
 def greeting(words: str, devices: BootDevices) -> bytes:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from qmpd.guest.screen import Screen
     from qmpd.machine.blueprint import GuestSettings
 
-_FIRMWARE, _BOOTING, _NOTHING = "firmware", "booting", "nothing-to-boot"
+# What happens as the firmware looks at the drives.
+_BOOTS = (GuestPhase.BOOTING, GuestPhase.NOTHING_TO_BOOT)
 
 
 class WithParts:
@@ -104,9 +105,9 @@ class WithParts:
     def _printed(self) -> Iterator[str]:
         """What has happened since the firmware last began, as far as it has printed something then."""
         if self.screen_is_lit:
-            yield _FIRMWARE
+            yield GuestPhase.FIRMWARE
             if self.phase is not GuestPhase.FIRMWARE:
-                yield _BOOTING if self.settings.operating_system else _NOTHING
+                yield GuestPhase.BOOTING if self.settings.operating_system else GuestPhase.NOTHING_TO_BOOT
 
     def replace_script(self, text: str) -> None:
         """Do as another script says: new consoles for old ones, and more that the agent finds, where it is there."""
@@ -122,7 +123,7 @@ class WithParts:
 
     def _tell(self, event: str) -> None:
         """Let its screen and its script know of something."""
-        boots = event in (_BOOTING, _NOTHING)
+        boots = event in _BOOTS
         if boots and self.look is not None:
             self.boots_from = self.look()
         if self.screen is not None:

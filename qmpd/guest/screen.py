@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from qmpd.guest.firmware_text import FIRMWARE, FIRMWARE_EVENTS, printed
+from qmpd.guest.firmware_text import FIRMWARE_EVENTS, printed
+from qmpd.guest.phases import GuestPhase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ class Screen:
     def happened(self, event: str, seen: Media | None = None) -> None:
         """Something has happened to the guest; the firmware has `seen` these drives then, or those of now."""
         if event in FIRMWARE_EVENTS and (found := self._devices(seen)) is not None:
-            if event == FIRMWARE:
+            if event == GuestPhase.FIRMWARE:
                 self._said.clear()
             self.say(printed(event, self._words, found))
 
