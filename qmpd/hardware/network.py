@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MODELLED = frozenset({"user", "hubport", "tap", "socket", "stream", "dgram", "vhost-user", "vhost-vdpa", "bridge"})
 # Types of `-net` that are no backend.
 _NO_BACKEND = frozenset({"nic", "none"})
+_WITH_SOCKETS = frozenset({"stream", "dgram", "socket"})
 _HUB_PORT = "hubport"
 _USER = "user"
 _BASE = "52:54:00:12:34:"
@@ -44,6 +45,11 @@ class Netdev:
         self.link = True
         self.forwards: list[Forward] = []
         self.state = ""
+
+    @property
+    def has_socket(self) -> bool:
+        """Whether it has a socket of its own; an open file that is handed over for one is left alone."""
+        return self.type in _WITH_SOCKETS and "fd" not in self.options
 
 
 class Card:

@@ -67,7 +67,7 @@ def _card(card: Card) -> str:
 
 
 def _backend(netdev: Netdev) -> str:
-    if netdev.type in ("stream", "dgram") or (netdev.type == "socket" and "fd" not in netdev.options):
+    if netdev.has_socket:
         return f"{netdev.identifier}: index=0,type={netdev.type},{netdev.state}\n"
     if netdev.type != "user":
         raise NotModelled(f"'info network' with backends of type {netdev.type}")

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 NETWORK = "network"
 """The kind of character device that a backend's socket is to whoever opens it; `chardev-add` knows none like it."""
 
-_WITH_SOCKETS = frozenset({"stream", "dgram", "socket"})
-
 
 def add(system: System, values: Mapping[str, Any], asker: Asker) -> None:
     """Add a backend (`netdev_add`).
@@ -38,7 +36,7 @@ def remove(system: System, identifier: str) -> None:
     network = system.inventory.backends.network
     netdev = network.find(identifier)
     network.remove(identifier)
-    if netdev is not None and _has_socket(netdev) and system.host is not None:
+    if netdev is not None and netdev.has_socket and system.host is not None:
         system.host.close_chardev(_label(netdev))
 
 
@@ -53,14 +51,9 @@ def open_all(system: System) -> None:
 
 
 def _open(system: System, netdev: Netdev) -> None:
-    if _has_socket(netdev) and system.host is not None:
+    if netdev.has_socket and system.host is not None:
         values = {"type": netdev.type, "id": netdev.identifier, **netdev.options}
         system.host.open_chardev(_label(netdev), {"type": NETWORK, "data": values})
-
-
-def _has_socket(netdev: Netdev) -> bool:
-    """Whether the backend has one; an open file that is handed over for it is left alone."""
-    return netdev.type in _WITH_SOCKETS and "fd" not in netdev.options
 
 
 def _label(netdev: Netdev) -> str:
