@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from qmpd.hardware import controllers
 from qmpd.hardware.memory import MemoryLayout, Region
 from qmpd.hardware.processors import Place, set_properties
 from qmpd.qom.node import Node, Shape
@@ -22,8 +23,7 @@ _ALONE, _FIRST, _OTHER = range(3)
 _FOUR_GIBIBYTES = 4 << 30
 _LOW_MEMORY, _DEVICE_MEMORY = "ram-below-4g[0]", "device-memory[0]"
 _BUS_MASTER = "bus master[0]"
-_HANDLER, _NUMBER, _CHILD = "hotplug-handler", "acpi-pcihp-bsel", "child["
-_ACPI, _HAS, _TO_CPU = "acpi-device", "has-acpi", "smi-irq"
+_ACPI, _HAS, _TO_CPU, _BUS = "acpi-device", "has-acpi", "smi-irq", "parent_bus"
 _TRUE = frozenset({"on", "yes", "true", "y"})
 
 
@@ -61,25 +61,16 @@ def _leave_out_acpi(machine: Node, unattached: Node, kind: str) -> None:
     device = next((node for node in machine.below() if node.type == kind), None)
     if device is None or (home := device.parent) is None:
         return
-    path, buses = device.path, {node.path for node in device.below()}
+    path, below = device.path, {node.path for node in device.below()}
     wires = [str(device.value(each.name)) for each in device.properties() if each.name.startswith(_TO_CPU)]
-    names = [name for name, node in unattached.children.items() if node.path in wires or _bus_of(node) in buses]
-    for node in machine.below():
-        if node.property(_HANDLER) is not None and node.value(_HANDLER) == path:
-            node.set_value(_HANDLER, "")
-            for each in node.properties():
-                if each.name == _NUMBER or (each.name.startswith(_CHILD) and node.value(each.name) == path):
-                    node.remove(each.name)
-    for name in names:
+    there = unattached.children.items()
+    for name in [name for name, node in there if node.path in wires or node.value(_BUS) in below]:
         unattached.remove(name)
-    home.remove(path.rpartition("/")[2])
+    controllers.leave(path, machine.below())
+    home.remove(device.name)
     if home.property(_HAS) is not None:
         home.set_value(_HAS, value=False)
     machine.remove(_ACPI)
-
-
-def _bus_of(node: Node) -> object:
-    return node.value("parent_bus") if node.property("parent_bus") is not None else None
 
 
 # CPUs

@@ -24,6 +24,7 @@ NUMBER = "acpi-pcihp-bsel"
 _HANDLER = "hotplug-handler"
 _BRIDGES = "acpi-pci-hotplug-with-bridge-support"
 _ROOT = "acpi-root-pci-hotplug"
+_CHILD = "child["
 # The controllers that boards have, by the name of their first PCI bus: their types, where they are on it, and which of
 # the first one's ports are theirs (hw/usb/hcd-ehci-pci.c).
 USB: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
@@ -129,6 +130,16 @@ def order(device: Device) -> tuple[int, int]:
 def _acpi(nodes: Iterable[Node]) -> Node | None:
     """The device that plugs in and out by ACPI, with bridges, if the machine has one."""
     return next((node for node in nodes if node.value(_BRIDGES) is True), None)
+
+
+def leave(path: str, nodes: Iterable[Node]) -> None:
+    """The device at this path is not there: nobody plugs devices into the buses among these that it would serve."""
+    for node in nodes:
+        if node.value(_HANDLER) == path:
+            node.set_value(_HANDLER, "")
+            for each in node.properties():
+                if each.name == NUMBER or (each.name.startswith(_CHILD) and node.value(each.name) == path):
+                    node.remove(each.name)
 
 
 def adopt_bridges(root: Bus, nodes: Iterable[Node]) -> None:
