@@ -19,7 +19,7 @@ def functions(devices: Devices) -> Iterator[tuple[str, Device]]:
     found = [each for each in devices.buses.devices.values() if _is_function(each)]
     count = iter(range(1, len(found) + 1))
 
-    def walk(bus: Bus | None, number: int) -> Iterator[tuple[str, Device]]:
+    def walk(bus: Bus, number: int) -> Iterator[tuple[str, Device]]:
         for each in sorted((each for each in found if each.bus is bus), key=_address):
             slot, function = divmod(_address(each), 8)
             yield f"{number:02x}:{slot:02x}.{function}", each
@@ -27,17 +27,15 @@ def functions(devices: Devices) -> Iterator[tuple[str, Device]]:
                 if below.node.type.startswith(_BRIDGE):
                     yield from walk(below, next(count))
 
-    for root in {id(each.bus): each.bus for each in found if each.bus is None or _is_root(each.bus, found)}.values():
-        yield from walk(root, 0)
+    behind = [bus for each in found for bus in each.buses]
+    for root in dict.fromkeys(each.bus for each in found):
+        if root is not None and root not in behind:
+            yield from walk(root, 0)
 
 
 def _is_function(device: Device) -> bool:
     bus = device.bus
     return device.node.property(_ADDRESS) is not None and bus is not None and bus.node.type.startswith(_BRIDGE)
-
-
-def _is_root(bus: Bus, found: list[Device]) -> bool:
-    return not any(bus in each.buses for each in found)
 
 
 def _address(device: Device) -> int:

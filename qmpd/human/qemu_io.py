@@ -283,12 +283,11 @@ class _Session:
         return ""
 
     def _wait_break(self, given: words.Words) -> str | None:
-        debugger = self._debugger()
-        tag = given.arguments[0]
-        if debugger is not None:
-            executor = self._system.disks.executor
-            self._wait(lambda: executor.wait(lambda: debugger.is_held(tag)))
-        return None if debugger is not None else ""
+        if (debugger := self._debugger()) is None:
+            return ""
+        tag, executor = given.arguments[0], self._system.disks.executor
+        self._wait(lambda: executor.wait(lambda: debugger.is_held(tag)))
+        return None
 
     def _reopen(self, given: words.Words) -> str:
         from qmpd.block.reopening import reopen_by_hand

@@ -181,15 +181,15 @@ class Dispatcher:
                 continue
             if session.pretty:
                 if pretty is None:
-                    pretty = self.spell(session, event_value(event))
+                    pretty = self.spell_event(event, pretty=True)
                 session.send(pretty)
             else:
                 if line is None:
-                    line = encode_event(event, self.float_format) + b"\r\n"
+                    line = self.spell_event(event, pretty=False)
                 session.send(line)
 
     def spell_event(self, event: Event, *, pretty: bool) -> bytes:
-        """An event as a whole message to a client that has no session yet."""
+        """An event as a whole message."""
         if pretty:
             return encode_pretty(event_value(event), self.float_format) + b"\r\n"
         return encode_event(event, self.float_format) + b"\r\n"
