@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +18,7 @@ from qmpd.chardev.telnet import Telnet
 from qmpd.chardev.websocket import Frames
 from tests.emulator.support import PROGRAM, environment
 from tests.real_qemu import programs
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +72,7 @@ class Machine:
             stderr=subprocess.PIPE,
         )
         self.clients: list[socket.socket] = []
+        self.events: list[dict[str, Any]] = []
 
     def begin(self) -> None:
         assert self.process.stdout is not None
@@ -79,12 +81,17 @@ class Machine:
 
     def ask(self, command: str, **arguments: Any) -> Any:
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
         self.process.stdin.flush()
-        while "event" in (reply := json.loads(self.process.stdout.readline())):
-            pass
-        return reply.get("return", reply.get("error"))
+        while "event" in (message := self.line()):
+            self.events.append(message)
+        return message.get("return", message.get("error"))
+
+    def line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        message: dict[str, Any] = json.loads(self.process.stdout.readline())
+        message.pop("timestamp", None)
+        return message
 
     def name(self, label: str = "c") -> str:
         """What query-chardev calls a device, without the ports."""
@@ -92,22 +99,19 @@ class Machine:
         return re.sub(r"(<-> 127.0.0.1:)[0-9]+", r"\1THERE", str(found).replace(str(self.port), "PORT"))
 
     def becomes(self, name: str) -> None:
-        end = time.monotonic() + 10
-        while (found := self.name()) != name:
-            assert time.monotonic() < end, found
-            time.sleep(0.01)
+        wait_until(lambda: self.name() == name)
 
     def connect(self) -> socket.socket:
-        end = time.monotonic() + 15
-        while True:
-            try:
-                client = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-            except ConnectionRefusedError:
-                assert time.monotonic() < end
-                time.sleep(0.02)
-            else:
-                self.clients.append(client)
-                return client
+        """A client, as soon as somebody listens."""
+        client = wait_until(self._connected)
+        self.clients.append(client)
+        return client
+
+    def _connected(self) -> socket.socket | None:
+        try:
+            return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        except ConnectionRefusedError:
+            return None
 
     def end(self) -> None:
         for client in self.clients:
@@ -115,15 +119,18 @@ class Machine:
         self.process.kill()
         self.process.communicate()
 
+    @classmethod
+    @contextmanager
+    def running(cls, program: list[str], release: str, *options: str) -> Iterator[Self]:
+        machine = cls(program, release, list(options))
+        try:
+            machine.begin()
+            yield machine
+        finally:
+            machine.end()
 
-@contextmanager
-def running(program: list[str], release: str, *options: str) -> Iterator[Machine]:
-    machine = Machine(program, release, list(options))
-    try:
-        machine.begin()
-        yield machine
-    finally:
-        machine.end()
+
+running = Machine.running
 
 
 def receive(client: socket.socket, size: int) -> bytes:

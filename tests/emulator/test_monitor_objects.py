@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.emulator.support import PROGRAM, run
-from tests.emulator.test_dialects import Machine
+from tests.emulator.test_dialects import PROMPT, Machine, banner, expect
 from tests.emulator.test_dialects import running as running_machine
 from tests.real_qemu import programs
 from tests.waiting import wait_until
@@ -147,11 +147,7 @@ def test_a_human_one_stays(program: list[str]) -> None:
     with running(program) as machine:
         assert add(machine, "monitor-hmp") == {}
         client = machine.connect()
-        banner = b"QEMU 11.1.3 monitor - type 'help' for more information\r\n(qemu) "
-        came = b""
-        while len(came) < len(banner):
-            came += client.recv(1 << 16)
-        assert came == banner
+        expect(client, banner(RELEASE) + PROMPT)
         assert machine.ask("object-del", id="m")["desc"] == "Deleting HMP monitors is not supported"
 
 

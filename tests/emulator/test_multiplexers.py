@@ -302,9 +302,7 @@ def test_the_machine_waits_for_a_client_whoever_uses_the_device(tmp_path: Path, 
         asked = b'{"execute": "qmp_capabilities"}{"execute": "query-status"}'
         assert b'"status": "prelaunch"' in person.type(asked, b'"running": false}}\r\n')
         with connect(path):
-            end = time.monotonic() + 10
-            while b"true" not in person.type(b'{"execute": "query-status"}', b"}}\r\n"):
-                assert time.monotonic() < end
+            wait_until(lambda: b"true" in person.type(b'{"execute": "query-status"}', b"}}\r\n"))
 
 
 def test_the_log_of_a_shared_device_lacks_what_monitors_say(tmp_path: Path) -> None:

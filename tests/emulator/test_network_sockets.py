@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +20,6 @@ from tests.real_qemu import programs
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 REAL = [pytest.param(program, release, id=f"QEMU-{release}") for release, program in programs().items()]
@@ -38,23 +36,7 @@ OLD = ("5.2", "7.2")
 
 
 class Telling(Machine):
-    """A running program that keeps what it has told of."""
-
-    def ask(self, command: str, **arguments: Any) -> Any:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-        self.process.stdin.flush()
-        while "event" in (message := self.line()):
-            self.events.append(message)
-        return message.get("return", message.get("error"))
-
-    events: list[dict[str, Any]]
-
-    def line(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        message: dict[str, Any] = json.loads(self.process.stdout.readline())
-        message.pop("timestamp", None)
-        return message
+    """A running program with a network backend, and what it tells of that."""
 
     def told(self) -> dict[str, Any]:
         """The next event, and what it says."""
@@ -72,15 +54,7 @@ class Telling(Machine):
         return self.ask("netdev_add", type=kind, id="s", **values)
 
 
-@contextmanager
-def running(program: list[str], release: str, *options: str) -> Iterator[Telling]:
-    machine = Telling(program, release, list(options))
-    machine.events = []
-    try:
-        machine.begin()
-        yield machine
-    finally:
-        machine.end()
+running = Telling.running
 
 
 def info(kind: str, state: str) -> str:

@@ -15,7 +15,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ import pytest
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from qmpd.testing import start
-from tests.emulator.support import PROGRAM, environment
+from tests.emulator.support import PROGRAM, connect, environment
 from tests.guest.test_agent import machine
 from tests.real_qemu import programs
 from tests.testing.client import Client
@@ -229,24 +228,10 @@ class Incus:
         self.process = subprocess.Popen([*program, *line], env=environment(release), stderr=subprocess.DEVNULL)
         self.said: list[Any] = []
         self.number = 0
-        self.client = self.connect()
+        self.client = connect(self.path)
         self.file = self.client.makefile("rwb")
         self.said.append(list(json.loads(self.file.readline())))
         self.run("qmp_capabilities")
-
-    def connect(self) -> socket.socket:
-        deadline = time.monotonic() + 15
-        while True:
-            client = socket.socket(socket.AF_UNIX)
-            client.settimeout(10)
-            try:
-                client.connect(str(self.path))
-            except OSError:
-                client.close()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            else:
-                return client
 
     def run(self, command: str, **arguments: object) -> None:
         self.number += 1

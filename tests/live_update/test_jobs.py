@@ -242,14 +242,19 @@ snapshot.put = keep
 """
 
 
+async def commit(client: Caller) -> None:
+    """Write into an image that no other process may have locked."""
+    command, arguments = JOBS["commit"]
+    await client.returned(command, **{"job-id": "j", **arguments})
+    await events_until(client, "BLOCK_JOB_COMPLETED")
+
+
 async def test_a_child_that_practises_locks_no_disks(tmp_path: Path) -> None:
     """This one keeps what it has practised on, as one that practises for long would."""
     async with running(tmp_path, *prepare(tmp_path), release="10.0") as server:
         client = await connected(server, tmp_path)
         await client.prepare(program=child(tmp_path, KEEPING))
-        command, arguments = JOBS["commit"]
-        await client.returned(command, **{"job-id": "j", **arguments})
-        await events_until(client, "BLOCK_JOB_COMPLETED")
+        await commit(client)
         await client.returned("live-update-cancel")
         await client.stage_other_than("cancelled")
         await leave(server, client)
@@ -271,9 +276,7 @@ async def test_a_process_that_is_slow_to_end_locks_no_disks(tmp_path: Path) -> N
     async with running(tmp_path, *prepare(tmp_path), release="10.0") as server:
         client = await connected(server, tmp_path)
         await client.update(program=child(tmp_path, STOPPING))
-        command, arguments = JOBS["commit"]
-        await client.returned(command, **{"job-id": "j", **arguments})
-        await events_until(client, "BLOCK_JOB_COMPLETED")
+        await commit(client)
         server.process.send_signal(signal.SIGCONT)
         await leave(server, client)
     assert server.errors.read_text() == ""
