@@ -87,6 +87,8 @@ class BlockNode:
     implicit: bool = False
     # Who is told of each part that is written; in a thread of the disks.
     watchers: list[Callable[[int, int], None]] = field(default_factory=list)
+    # What its driver has read before it opened anything, and has no more once the node is open.
+    ahead: Any = None
     content: Content | None = None
     # What its users see.
     port: Content | None = None

@@ -103,7 +103,7 @@ class Opener:
             node.probed = probed
             # The driver opens its other children itself, once the node is there.
             place = len(self._graph.nodes) if references else None
-            option_rules.check_first(name, options, self._graph)
+            option_rules.check_first(node, options, self._graph)
             failure = changes.CHILD_FAILS
             for role, reference in references:
                 if reference == node.name and node.name:

@@ -94,17 +94,18 @@ def check_choices(options: Options) -> None:
         raise Refusal("value-invalid", value=options["detect-zeroes"])
 
 
-def check_first(driver: str, options: Options, graph: BlockGraph) -> None:
-    """Look at the options of a driver that does so before it opens anything.
+def check_first(node: BlockNode, options: Options, graph: BlockGraph) -> None:
+    """Look at the options of a node whose driver does so before it opens anything.
 
     :raise Refusal: they cannot be.
     """
-    if driver == "quorum":
-        check(driver, options, graph)
-    elif driver == "blkdebug":
+    if node.driver == "quorum":
+        check(node.driver, options, graph)
+    elif node.driver == "blkdebug":
         from qmpd.block.drivers.blkdebug import read_rules
 
-        read_rules(options)
+        # They may come through a pipe, which can be read but once.
+        node.ahead = read_rules(options)
 
 
 def check(driver: str, options: Options, graph: BlockGraph) -> None:

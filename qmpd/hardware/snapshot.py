@@ -142,8 +142,8 @@ REFERENCES: dict[type, dict[str, Field]] = {
 
 CONTEXT = frozenset({
     "_backends", "_builder", "_driver_types", "_home", "_network_kinds", "_reader", "_rules", "_texts", "_tree",
-    "_types", "again", "await_limits", "blockers", "complain", "computer", "content", "end_machine", "executor",
-    "happened", "declared", "find_object", "json_parser", "open_set", "port", "reader", "report", "servers",
+    "_types", "again", "ahead", "await_limits", "blockers", "complain", "computer", "content", "end_machine",
+    "executor", "happened", "declared", "find_object", "json_parser", "open_set", "port", "reader", "report", "servers",
 })  # fmt: skip
 """The attributes that a thing is given by the inventory that it is in, whichever process that is in."""
 
@@ -224,7 +224,7 @@ def put(inventory: Inventory, state: Mapping[str, Any], *, locked: bool = True) 
     tree = None if root is None else inventory.around(root)
     reader = None if tree is None else Reader(tree, parts["backends"], inventory.texts, inventory.rules)
     context = {
-        "content": None, "find_object": None, "json_parser": "classic", "open_set": None, "port": None,
+        "ahead": None, "content": None, "find_object": None, "json_parser": "classic", "open_set": None, "port": None,
         "declared": inventory.backends.block.declared, "again": None, "blockers": None, "executor": None,
         "servers": inventory.backends.block.servers,
         "await_limits": None, "complain": None, "end_machine": None, "happened": deque(), "report": None,

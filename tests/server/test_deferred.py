@@ -37,10 +37,10 @@ def waits_for(path: str) -> bytes:
     return json.dumps({"execute": "blockdev-add", "arguments": options, "id": "waits"}).encode()
 
 
-def write(path: str) -> None:
+def write(path: str, rules: bytes = RULES) -> None:
     """Write to the pipe, and close it."""
     with open(path, "wb", buffering=0) as file:
-        file.write(RULES)
+        file.write(rules)
 
 
 async def refused(client: Client) -> bool:
@@ -126,6 +126,18 @@ async def test_a_writer_takes_its_time(tmp_path: Path, pipe: str) -> None:
                 assert await quiet(waiting)
                 assert (await other.execute("query-status"))["return"] != {}
         assert await refused(waiting)
+
+
+async def test_what_has_come_through_a_pipe_is_in_force(tmp_path: Path, pipe: str) -> None:
+    """It can be read but once."""
+    async with served(tmp_path) as server:
+        client = await server.connect()
+        await client.send(waits_for(pipe))
+        assert await quiet(client)
+        write(pipe, b'[inject-error]\nevent = "none"\n')
+        assert await client.message() == {"return": {}, "id": "waits"}
+        reply = await client.execute("blockdev-add", **{"driver": "qcow2", "node-name": "q", "file": "d"})
+        assert "Input/output error" in str(reply["error"])
 
 
 async def test_a_pipe_that_nobody_writes_to_keeps_nobody_elsewhere(tmp_path: Path, pipe: str) -> None:

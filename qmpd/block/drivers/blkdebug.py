@@ -59,6 +59,9 @@ class _State:
     new_state: int
 
 
+Rules = tuple[list[_Error], list[_State]]
+
+
 @dataclass(slots=True, eq=False)
 class _Break:
     event: str
@@ -76,7 +79,9 @@ class BlkDebug(Passing):
         self._breaks: list[_Break] = []
         # The requests that are held, by their tags, the oldest first.
         self._held: list[tuple[str, list[bool]]] = []
-        self._errors, self._states = read_rules(node.options)
+        ahead: Rules | None = node.ahead
+        node.ahead = None
+        self._errors, self._states = read_rules(node.options) if ahead is None else ahead
         self._active = [rule for rule in self._errors if rule.event == "none"]
 
     # Moments
@@ -197,7 +202,7 @@ class BlkDebug(Passing):
             self.resume(tag)
 
 
-def read_rules(options: Mapping[str, Any]) -> tuple[list[_Error], list[_State]]:
+def read_rules(options: Mapping[str, Any]) -> Rules:
     """What is to fail, and what changes the state, by a node's configuration file and its options.
 
     :raise Refusal: a rule is none, or the file cannot be read.
