@@ -119,7 +119,6 @@ class Acceptor:
         for connection in self.connections:
             if connection.session.label == monitor.chardev:
                 client = connection.socket.dup()
-                client.setblocking(False)
                 connection.close()
                 return client
         return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.emulator.support import PROGRAM, run
-from tests.emulator.test_dialects import PROMPT, Machine, banner, expect
+from tests.emulator.test_dialects import ACCEPTED, PROMPT, REQUEST, TELNET, Machine, banner, expect
 from tests.emulator.test_dialects import running as running_machine
 from tests.real_qemu import programs
 from tests.waiting import wait_until
@@ -128,6 +128,33 @@ def test_one_is_made_later(program: list[str]) -> None:
         assert machine.ask("object-del", id="m") == {}
         client.close()
         assert machine.ask("chardev-remove", id="c") == {}
+
+
+@BOTH
+@pytest.mark.parametrize("dialect", ["tcp", "telnet", "websocket"])
+def test_who_is_connected_goes_on_in_his_dialect(program: list[str], dialect: str) -> None:
+    way = "" if dialect == "tcp" else f",{dialect}=on"
+    device = f"socket,id=c,host=127.0.0.1,port=PORT,server=on,wait=off{way}"
+    with running_machine(program, RELEASE, "-chardev", device) as machine:
+        client = machine.connect()
+        if dialect == "websocket":
+            client.sendall(REQUEST)
+        expect(client, {"tcp": b"", "telnet": TELNET, "websocket": ACCEPTED}[dialect])
+        greeting = GREETING.encode()
+        if dialect == "websocket":
+            greeting = b"\x82\x7e" + len(greeting).to_bytes(2, "big") + greeting
+        for _ in range(2):
+            assert add(machine) == {}
+            expect(client, greeting)
+            assert machine.ask("object-del", id="m") == {}
+            machine.becomes(f"{dialect}:127.0.0.1:PORT,server=on <-> 127.0.0.1:THERE")
+        # Nobody else is let in meanwhile.
+        other = machine.connect()
+        other.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            other.recv(1)
+        assert add(machine) == {}
+        expect(client, greeting)
 
 
 @BOTH

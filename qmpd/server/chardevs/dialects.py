@@ -14,6 +14,8 @@ from qmpd.chardev.websocket import LONGEST_FRAME, Frames, Request, encode
 from qmpd.server.descriptors import DescriptorSocket, FilesAhead
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from qmpd.server.settings import ChardevSettings
 
 
@@ -30,6 +32,12 @@ class DialectSocket(DescriptorSocket):
     # Frames that are to be sent, and the number of the caller's bytes in them that he thinks are not.
     _owed = b""
     _framed = 0
+
+    def dup(self) -> Self:
+        """The same connection once more, which goes on where this one is; for another caller."""
+        copied = super().dup()
+        copied.telnet, copied.frames, copied._owed = self.telnet, self.frames, self._owed
+        return copied
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Receive plain bytes, `size` or some more of them; with flags, which can only be to look at them, raw ones.
@@ -114,7 +122,13 @@ def telnet_of(settings: ChardevSettings) -> Telnet | None:
 
 
 async def speak(client: socket.socket, settings: ChardevSettings, telnet: Telnet | None) -> DialectSocket | None:
-    """Begin to talk to a client, which is owned from now on; None where it is gone, or not let in."""
+    """Begin to talk to a client, which is owned from now on; None where it is gone, or not let in.
+
+    With one that was talked to before, for somebody else, it goes on.
+    """
+    if isinstance(client, DialectSocket):
+        client.by_lines = settings.monitor is not None
+        return client
     spoken = DialectSocket.adopt(client)
     try:
         if settings.websocket:

@@ -37,8 +37,8 @@ class SocketDevice(Device):
     """A socket: `held` is a connection that nobody here uses."""
 
     held: socket.socket | None = None
-    # Whether there is a client that speaks anything but plain bytes, or is about to.
-    speaking = False
+    # How many clients there are that speak anything but plain bytes, or are about to.
+    speaking = 0
     _telnet: Telnet | None = None
 
     @property
@@ -55,13 +55,13 @@ class SocketDevice(Device):
 
         if self._telnet is None:
             self._telnet = dialects.telnet_of(self.settings)
-        self.speaking = True
+        self.speaking += 1
         try:
             spoken = await dialects.speak(client, self.settings, self._telnet)
             if spoken is not None:
                 await self.hold(spoken, address)
         finally:
-            self.speaking = False
+            self.speaking -= 1
 
     async def hold(self, client: socket.socket, address: Any = None) -> None:
         """Serve a connection: that of a monitor's client, or of whoever talks to the guest, until it ends."""
@@ -81,8 +81,9 @@ class SocketDevice(Device):
                 entry.connected_address = describe_connection(client, address, settings.scheme)
             await self.serve(client, address)
         finally:
-            self.held = None
-            entry.held = False
+            if self.held is client:
+                self.held = None
+                entry.held = False
 
     def _of_the_machine(self) -> Chardev:
         """What the machine knows of this device; where it was taken away by now, what it would."""
@@ -211,7 +212,7 @@ class ListeningSocket(SocketDevice):
             super().attach(monitor)
         self.settings.monitor = monitor
         if self.held is not None:
-            client = _copy(self.held)
+            client = self.held.dup()
             trio.lowlevel.notify_closing(self.held)
             self.held.close()
             self._hand(client)
@@ -236,23 +237,21 @@ class ListeningSocket(SocketDevice):
         """See `Device`."""
         if self.held is not None or self._left is not None or self.speaking:
             return False
-        if self.settings.has_dialect:
-            self._left, self._given = trio.Event(), trio.CancelScope()
-            self.vm.nursery.start_soon(self._hold_given, client, self._given, self._left)
-            return True
-        if self.settings.monitor is not None:
-            return self.vm.acceptor.admit(self.settings.monitor, client)
-        self.held, self._left, self._given = client, trio.Event(), trio.CancelScope()
-        entry = self._of_the_machine()
-        entry.held, entry.connected_address = True, describe_connection(client)
-        self.vm.nursery.start_soon(self._hold_given, client, self._given, self._left)
+        if not self.settings.has_dialect:
+            if self.settings.monitor is not None:
+                return self.vm.acceptor.admit(self.settings.monitor, client)
+            self.held = client
+            entry = self._of_the_machine()
+            entry.held, entry.connected_address = True, describe_connection(client)
+        self._hand(client)
         return True
 
     async def _hold_given(self, client: socket.socket, scope: trio.CancelScope, left: trio.Event) -> None:
         with scope:
             await self.converse(client)
-        self._of_the_machine().connected_address = ""
-        self._left = self._given = None
+        if self._left is left:  # nobody else has it by now
+            self._of_the_machine().connected_address = ""
+            self._left = self._given = None
         left.set()
 
     def close(self) -> None:
@@ -278,13 +277,6 @@ class ListeningSocket(SocketDevice):
         super().release()
         if self._listener is not None:
             self._listener.close()
-
-
-def _copy(client: socket.socket) -> socket.socket:
-    """The same connection once more."""
-    copied = client.dup()
-    copied.setblocking(False)
-    return copied
 
 
 def address_of(settings: ChardevSettings, flag: str) -> str:
