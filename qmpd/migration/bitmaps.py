@@ -60,9 +60,5 @@ class ArrivingBitmaps(Protocol):
     def go_on(self) -> None:
         """The machine goes on."""
 
-    @property
-    def are_whole(self) -> bool:
-        """Whether none is to come any more."""
-
     def drop(self) -> None:
         """Those that are not whole do not come any more."""

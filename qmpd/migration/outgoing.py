@@ -81,9 +81,8 @@ class Outgoing(Copying):
 
     def _start(self) -> dict[str, Any]:
         assert self._channel is not None
-        postcopy = self._side.has("postcopy-ram")
-        told = (postcopy or self._side.has("return-path")) and self._side.course.reason_kept
-        kind = dict(self._side.kind())
+        told = self._wants_answers and self._side.course.reason_kept
+        kind, postcopy = dict(self._side.kind()), self._side.has("postcopy-ram")
         return {
             "machine": kind, "answers": self._channel.answers, "postcopy": postcopy, "told": told,
             "channels": further.multifd(self._side), "disks": [] if self.disks is None else self.disks.names,

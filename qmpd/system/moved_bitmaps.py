@@ -220,11 +220,6 @@ class ArrivingBitmaps:
             if bitmap.successor is not None:
                 bitmap.successor.enabled = True
 
-    @property
-    def are_whole(self) -> bool:
-        """Whether none is to come any more."""
-        return not self._awaited
-
     def drop(self) -> None:
         """Those that are not whole do not come any more."""
         for node, bitmap, _ in self._awaited.values():
