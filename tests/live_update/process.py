@@ -199,6 +199,8 @@ async def gone(pid: int) -> None:
 _CHILD = """\
 #!{python}
 import os, signal, sys, time
+# Later it may have another one: the tests themselves, where its parent has ended.
+parent = os.getppid()
 sys.path.insert(0, {root!r})
 from qmpd.server.hand_over import frames
 from qmpd.server.hand_over import child as take_over

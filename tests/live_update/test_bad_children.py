@@ -118,7 +118,7 @@ async def test_one_that_is_given_up_after_it_has_everything_touches_no_client(tm
     async with running(tmp_path) as server:
         client = await server.connect()
         # The parent stands still until its time has passed; then the answer is there.
-        late = before("serving", "os.kill(os.getppid(), signal.SIGSTOP)")
+        late = before("serving", "os.kill(parent, signal.SIGSTOP)")
         process = await client.prepare(program=child(tmp_path, late))
         await client.send(b'{"execute": "live-update-commit", "arguments": {"timeout": 500}, "id": "commit"}')
         await client.send(b'{"execute": "query-name", "id": 1}')
@@ -150,7 +150,7 @@ async def test_a_signal_is_not_lost_with_a_child_that_fails(tmp_path: Path) -> N
 
 async def test_a_signal_that_comes_after_the_hand_over_reaches_the_child(tmp_path: Path) -> None:
     """The parent stands still when it has nothing left to do but to end."""
-    late = before("serving", "os.kill(os.getppid(), signal.SIGSTOP)")
+    late = before("serving", "os.kill(parent, signal.SIGSTOP)")
     async with running(tmp_path, "-no-shutdown") as server:
         client = await server.connect()
         process = await client.prepare(program=child(tmp_path, late))

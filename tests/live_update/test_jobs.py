@@ -262,12 +262,11 @@ async def test_a_child_that_practises_locks_no_disks(tmp_path: Path) -> None:
 
 
 STOPPING = """
-import os, signal
 from qmpd.server.hand_over import child
 leaves = child.InheritedMachine._until_parent_leaves
 async def stop(self):
     await leaves(self)
-    os.kill(os.getppid(), signal.SIGSTOP)
+    os.kill(parent, signal.SIGSTOP)
 child.InheritedMachine._until_parent_leaves = stop
 """
 
