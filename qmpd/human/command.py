@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from qmpd.system.system import System
 
 
-def lines_of(system: System) -> Callable[[str, Client], str | Deferred]:
-    """What executes a line for a client of this machine, and gives what it prints, be it later."""
+def lines_of(system: System) -> Callable[[str, Client, int | None], str | Deferred]:
+    """What executes a line for a client of this machine, and gives what it prints, be it later.
 
-    def execute(line: str, client: Client) -> str | Deferred:
+    Each line is said at a monitor of its own, which may be told the CPU that it looks at.
+    """
+
+    def execute(line: str, client: Client, cpu: int | None) -> str | Deferred:
         from qmpd.human.monitor import execute_line
 
-        return execute_line(system, line, client=client)
+        return execute_line(system, line, client=client, choices={} if cpu is None else {"cpu": cpu})
 
     return execute

@@ -81,7 +81,6 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "block_stream": declare("device:device speed:mebibytes? base:string?"),
     "client_migrate_info": declare("protocol:string hostname:string port:integer? tls:integer? subject:string?"),
     "closefd": declare("name:string"),
-    "cpu": declare("index:integer"),
     "delvm": declare("name:string"),
     "drive_backup": declare("reuse:-n full:-f compress:-c device:device target:string format:string?"),
     "drive_mirror": declare("reuse:-n full:-f device:device target:string format:string?"),
@@ -159,12 +158,6 @@ def _format(line: Line) -> str:
 
 
 # What they do
-
-
-def _cpu(system: System, values: Values) -> str:
-    if not 0 <= values["index"] < system.settings.topology.cpus:
-        return "invalid CPU index\n"
-    return ""
 
 
 def _resize(system: System, values: Values) -> str | Deferred:
@@ -294,7 +287,6 @@ _ACTIONS: dict[str, Action] = {
     "block_resize": _resize,
     "block_set_io_throttle": _throttle,
     "client_migrate_info": _client_information,
-    "cpu": _cpu,
     "memsave": _save("memsave"),
     "migrate_incoming": _migrate_incoming,
     "migrate_set_capability": _set_capability,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from qmpd.human import dirty_pages, migration, twins
+from qmpd.human import cpus, dirty_pages, migration
 from qmpd.human.asking import answer, ask
 from qmpd.human.blocks import info_block, info_blockstats
 from qmpd.human.inquiries import INQUIRIES
@@ -88,8 +88,8 @@ def _info_numa(system: System, line: Line) -> str:
         plugged[each["data"].get("node", 0)] += each["data"]["size"]
     text = f"{len(sizes)} nodes\n"
     for node, size in enumerate(sizes):
-        cpus = [index for index in range(settings.topology.cpus) if settings.node_of_cpu(index) == node]
-        text += f"node {node} cpus:{''.join(f' {index}' for index in cpus)}\n"
+        indexes = [index for index in range(settings.topology.cpus) if settings.node_of_cpu(index) == node]
+        text += f"node {node} cpus:{''.join(f' {index}' for index in indexes)}\n"
         text += f"node {node} size: {(size + plugged[node]) // _MEBIBYTE} MB\n"
         text += f"node {node} plugged: {plugged[node] // _MEBIBYTE} MB\n"
     return text
@@ -97,9 +97,9 @@ def _info_numa(system: System, line: Line) -> str:
 
 INFORMATION: dict[str, Part] = {
     **INQUIRIES,
+    **cpus.INQUIRIES,
     **dirty_pages.INQUIRIES,
     **migration.INQUIRIES,
-    **twins.INQUIRIES,
     "balloon": _info_balloon,
     "block": info_block,
     "block-jobs": info_jobs,

@@ -1,6 +1,7 @@
 """What the human monitor's `info` shows of what is none of the machine's parts, or refuses to show.
 
-What QMP tells is told in lines; of the rest the arguments are looked at, and what refuses them.
+What QMP tells is told in lines (asked of releases 5.2 to 11.1); of the rest the arguments are looked at, and what
+refuses them, or that there is nothing to tell.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     Show = Callable[[System, Values], str]
 
 _PLACES = ("node-id", "drawer-id", "book-id", "socket-id", "die-id", "cluster-id", "module-id", "core-id", "thread-id")
+_IOTHREAD = ("poll-max-ns", "poll-grow", "poll-shrink", "poll-weight", "aio-max-batch")
+_MEMORY = ("size", "merge", "dump", "prealloc", "share", "reserve", "policy")
+_TITLES = "Type               Object  Call site  Wait Time (s)         Count  Average (us)\n"
+_RULER = "-" * (len(_TITLES) - 1) + "\n"
+_USB = "usb-bus"
 
 
 def _hotpluggable(system: System, values: Values) -> str:
@@ -170,15 +176,121 @@ def _without_via(system: System, values: Values) -> str:
     return told(system, "via-missing")
 
 
+def _iothreads(system: System, values: Values) -> str:
+    said = ""
+    for each in answer(system, "query-iothreads"):
+        said += f"{each['id']}:\n  thread_id={each['thread-id']}\n"
+        said += "".join(f"  {name}={each[name]}\n" for name in _IOTHREAD if name in each)
+    return said
+
+
+def _backends(system: System, values: Values) -> str:
+    said = ""
+    for each in answer(system, "query-memdev"):
+        if "id" in each:
+            said += f"memory backend: {each['id']}\n"
+        shown = {name: each[name] for name in _MEMORY if name in each}
+        said += "".join(f"  {name}:  {value}\n" if name == "size" else f"  {name}: {_shown(value)}\n"
+                        for name, value in shown.items())  # fmt: skip
+        said += f"  host nodes: {_ranges(each['host-nodes'])}\n"
+    return f"{said}\n"
+
+
+def _shown(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Numbers as QEMU's visitor for text shows a list of them: `0-2,5`."""
+    found: list[list[int]] = []
+    for each in sorted(numbers):
+        if found and found[-1][1] == each - 1:
+            found[-1][1] = each
+        else:
+            found.append([each, each])
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in found)
+
+
+def _kvm(system: System, values: Values) -> str:
+    known = answer(system, "query-kvm")
+    if not known["present"]:
+        return "kvm support: not compiled\n"
+    return f"kvm support: {'enabled' if known['enabled'] else 'disabled'}\n"
+
+
+def _accelerators(system: System, values: Values) -> str:
+    known = answer(system, "query-accelerators")
+    names = [f"[{name}]" if name == known["enabled"] else name for name in known["present"]]
+    return f"{' '.join(names)}\n"
+
+
+def _virtio_devices(system: System, values: Values) -> str:
+    listed = answer(system, "x-query-virtio")
+    return "".join(f"{each['path']} [{each['name']}]\n" for each in listed) or "No VirtIO devices\n"
+
+
+def _pages(what: str) -> Show:
+    def show(system: System, values: Values) -> str:
+        """A CPU that has run nothing has no pages."""
+        if not system.settings.board.has_cpus:
+            return "No CPU available\n"
+        if system.guest is not None and system.guest.starts:
+            raise NotModelled(f"the command info {what}")
+        return "PG disabled\n"
+
+    return show
+
+
+def _usb(system: System, values: Values) -> str:
+    if system.is_bare or system.devices.buses.first(kind=_USB) is None:
+        return _unavailable(system, "USB support not enabled")
+    raise NotModelled("the command info usb")
+
+
+def _user_networks(system: System, values: Values) -> str:
+    if not system.is_bare and any(each.type == "user" for each in system.inventory.backends.network.netdevs):
+        raise NotModelled("the command info usernet")
+    return ""
+
+
+def _operations(system: System, values: Values) -> str:
+    return "[TCG profiler not compiled]\n"
+
+
+def _profile(system: System, values: Values) -> str:
+    return _unavailable(system, "Internal profiler not compiled")
+
+
+def _unavailable(system: System, text: str) -> str:
+    return f"{'Error: ' if system.release.behaviour.inquiry_errors_marked else ''}{text}\n"
+
+
+def _synchronisation(system: System, values: Values) -> str:
+    """Nobody profiles, so there is nothing in the table."""
+    return _TITLES + _RULER + _RULER
+
+
+def _nothing(system: System, values: Values) -> str:
+    return ""
+
+
 _NAME = "name:string"
 _SHOWN: dict[str, tuple[str, Show | None]] = {
+    "accelerators": ("", _accelerators),
     "capture": ("", _captures),
     "cryptodev": ("", _nothing_of("query-cryptodev")),
     "hotpluggable-cpus": ("", _hotpluggable),
+    "iothreads": ("", _iothreads),
+    "kvm": ("", _kvm),
     "lapic": ("apic:integer?", _local_apic),
+    "mem": ("", _pages("mem")),
+    "memdev": ("", _backends),
     "mtree": ("flat:-f dispatch:-d owner:-o disabled:-D", None),
+    "opcount": ("", _operations),
+    "profile": ("", _profile),
     "qom-tree": ("path:string?", _tree),
     "qtree": ("brief:-b", _devices),
+    "rdma": ("", _nothing),
     "registers": ("all:-a cpu:integer?", _registers),
     "replay": ("", _replay),
     "rocker": (_NAME, _rocker("query-rocker")),
@@ -189,13 +301,18 @@ _SHOWN: dict[str, tuple[str, Show | None]] = {
     "sgx": ("", _enclaves),
     "spice": ("", _spice),
     "stats": ("target:string names:string? provider:string?", _statistics),
+    "sync-profile": ("mean:-m apart:-n most:integer?", _synchronisation),
+    "tlb": ("", _pages("tlb")),
     "tpm": ("", _nothing_of("query-tpm")),
     "trace-events": ("name:string? cpu:integer?", _trace_events),
+    "usb": ("", _usb),
+    "usernet": ("", _user_networks),
+    "via": ("", _without_via),
+    "virtio": ("", _virtio_devices),
     "virtio-queue-element": ("path:string queue:integer index:integer?", _virtio("virtio-queue-element")),
     "virtio-queue-status": ("path:string queue:integer", _virtio("virtio-queue-status")),
     "virtio-status": ("path:string", _virtio("virtio-status")),
     "virtio-vhost-queue-status": ("path:string queue:integer", _virtio("virtio-vhost-queue-status")),
-    "via": ("", _without_via),
     "vm-generation-id": ("", _generation),
     "vnc": ("", _displays),
 }

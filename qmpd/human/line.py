@@ -16,10 +16,13 @@ _BLANKS = " \t\n\v\f\r"
 class Line:
     """What follows a command's name: gives its arguments one after another."""
 
-    def __init__(self, title: str, text: str, client: Client | None = None) -> None:
-        """`client` is who asks, where that is known."""
+    def __init__(
+        self, title: str, text: str, client: Client | None = None, choices: dict[str, int] | None = None
+    ) -> None:
+        """`client` is who asks, where that is known; `choices` are what was chosen at the monitor (`cpu`)."""
         self.title = title
         self.client = client
+        self.choices = {} if choices is None else choices
         self._text = text
         self._at = 0
 

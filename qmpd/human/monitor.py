@@ -189,22 +189,29 @@ def execute_at_once(system: System, line: str) -> str:
 
 
 def execute_line(
-    system: System, line: str, own_words: bool = False, client: Client | None = None
-) -> str | Deferred:
+    system: System, line: str, own_words: bool = False, client: Client | None = None,
+    choices: dict[str, int] | None = None,
+) -> str | Deferred:  # fmt: skip
     """Execute one line and give what it prints, its lines ended by a line feed.
 
     What takes time gives that later.  With `own_words` help is qmpd's rather than the release's.  `client` is who asks,
-    where that is known.
+    where that is known, and `choices` are what was chosen at that monitor, which a line may change.
     """
     word, _ = _word(line, 0)
+
+    def execute() -> str | Deferred:
+        return _execute_line(system, line, own_words, client, choices)
+
     if word in _ON_DISKS and system.host is not None and system.has_known_objects:
-        return cast("str | Deferred", system.disks.apart.run(lambda: _execute_line(system, line, own_words, client)))
+        return cast("str | Deferred", system.disks.apart.run(execute))
     if word == "info" and _LOOKING.match(line) and system.host is not None and not system.is_bare:
-        return cast("str | Deferred", system.disks.apart.look(lambda: _execute_line(system, line, own_words, client)))
-    return _execute_line(system, line, own_words, client)
+        return cast("str | Deferred", system.disks.apart.look(execute))
+    return execute()
 
 
-def _execute_line(system: System, line: str, own_words: bool, client: Client | None) -> str | Deferred:
+def _execute_line(
+    system: System, line: str, own_words: bool, client: Client | None, choices: dict[str, int] | None = None
+) -> str | Deferred:
     word, end = _word(line, 0)
     if not line.strip():
         return ""
@@ -235,7 +242,7 @@ def _execute_line(system: System, line: str, own_words: bool, client: Client | N
     if part is None and known is COMMANDS and not any(name in known for name in names):
         part = next((found for name in names if (found := declared.part(name)) is not None), None)
     if part is not None:
-        return human_parts.run(system, part, human_parts.Line(title, line[end:], client), hint)
+        return human_parts.run(system, part, human_parts.Line(title, line[end:], client, choices), hint)
     action = next((known[name] for name in names if name in known), None)
     excess = bool(line[end:].strip())
     if action is None and not (excess and table.takes_nothing(title, known is INFORMATION)):

@@ -8,6 +8,7 @@ from qmpd.common.integers import from_digits, is_digits
 from qmpd.common.refusals import Refusal
 from qmpd.human import (
     chardevs,
+    cpus,
     debuggers,
     dirty_pages,
     drives,
@@ -54,6 +55,7 @@ PARTS: dict[str, Part] = {
     **various.PARTS,
     **plugging.PARTS,
     **chardevs.PARTS,
+    **cpus.PARTS,
     **debuggers.PARTS,
     **dirty_pages.PARTS,
     **objects.PARTS,

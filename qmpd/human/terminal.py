@@ -87,7 +87,8 @@ class Terminal(Session):
     def _execute(self, line: str) -> None:
         system = self._system
         try:
-            result = execute_line(system, line, own_words=True)
+            choices = system.monitor_choices.setdefault(self.label, {})
+            result = execute_line(system, line, own_words=True, choices=choices)
             if isinstance(result, Deferred):
                 # What is typed meanwhile comes after it.
                 self._typed = b""

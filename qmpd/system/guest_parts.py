@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 
 def give_parts(guest: Guest, system: Home) -> None:
-    """Let a guest make its parts when they are wanted."""
+    """Let a guest make its parts when they are wanted; some have to be there from the start."""
     guest.make_agent = partial(_agent_of, system)
     guest.make_console = partial(_console_of, system)
     guest.make_screen = partial(_screen_of, system)
     guest.look = partial(_media_of, system)
+    if guest.settings.agent:
+        guest.have_agent()
+    if guest.settings.script is not None or system.machine.settings.prints_on_port(system.release.behaviour):
+        guest.have_console()
 
 
 def unread_by_guest(system: PortHome, label: str) -> Callable[[], int | None]:

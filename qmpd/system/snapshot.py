@@ -31,6 +31,7 @@ def take(system: System) -> dict[str, object]:
         "migration": None if system.migration is None else [system.migration.capabilities, system.migration.parameters],
         "dirty-rate": system.dirty_rate.snapshot() if system.has_dirty_rate else None,
         "modules-loaded": system.modules_loaded,
+        "monitor-choices": {label: dict(each) for label, each in system.monitor_choices.items()},
         "chardevs": [chardev.take() for chardev in system.chardevs],
         "inventory": _take_inventory(system),
         "memory": take_memory(system),
@@ -63,6 +64,7 @@ def put(system: System, state: Mapping[str, Any], *, locked: bool = True) -> Non
     if state["dirty-rate"] is not None:
         system.dirty_rate.restore(state["dirty-rate"])
     system.modules_loaded = state["modules-loaded"]
+    system.monitor_choices = {label: dict(each) for label, each in state["monitor-choices"].items()}
     system.chardevs[:] = [Chardev.put(each) for each in state["chardevs"]]
     if state["inventory"] is not None:
         from qmpd.hardware import snapshot as inventory_snapshot

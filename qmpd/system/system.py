@@ -101,6 +101,7 @@ class System:
         "machine",
         "migration",
         "modules_loaded",
+        "monitor_choices",
         "release",
         "report_defect",
         "speak_as_agent",
@@ -130,7 +131,7 @@ class System:
         self.clients: Collection[Client] = ()
         self.host: Host | None = None
         # What executes a line of the human monitor for a client, and gives what it prints, be it later.
-        self.human: Callable[[str, Any], str | Deferred] | None = None
+        self.human: Callable[[str, Any, int | None], str | Deferred] | None = None
         # What knows the dialect of guest agents; None where nobody speaks it.
         self.speak_as_agent: Callable[[Release, Agent, Executor, Callable[[bytes, str], None]], Dialect] | None = None
         self.threads: Threads | None = None
@@ -144,6 +145,8 @@ class System:
         self._dirty_rate: DirtyRate | None = None
         # Whether some command has made QEMU load all its modules; a process that takes over has not.
         self.modules_loaded = False
+        # What was chosen at each human monitor (the CPU that it looks at), by the labels of their devices.
+        self.monitor_choices: dict[str, dict[str, int]] = {}
         self.exit_status: int | None = None
         # The same, from the moment on from which nothing but the end is waited for.
         self.last_status: int | None = None
@@ -169,10 +172,6 @@ class System:
             self.keep(inventory)
         if self.guest is not None:
             give_parts(self.guest, self)
-            if self.guest.settings.agent:
-                self.guest.have_agent()
-            if self.guest.settings.script is not None or settings.prints_on_port(release.behaviour):
-                self.guest.have_console()
 
     @property
     def settings(self) -> MachineSettings:

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from qmpd.human.terminal import open_terminal
+from qmpd.system import snapshot
 from tests.objects.support import InProcess, Real
 from tests.real_qemu import programs
 
@@ -24,8 +26,8 @@ SHOWN = (
 )  # fmt: skip
 
 
-def shown(machine: InProcess | Real, name: str) -> str:
-    arguments = {"command-line": f"info {name}"}
+def shown(machine: InProcess | Real, name: str, **more: int) -> str:
+    arguments = {"command-line": f"info {name}", **{key.replace("_", "-"): value for key, value in more.items()}}
     (reply,) = machine.say(json.dumps({"execute": "human-monitor-command", "arguments": arguments}).encode())
     text: str = json.loads(reply)["return"]
     return re.sub(r"thread_id=\d+", "thread_id=N", text.replace("\r\n", "\n"))
@@ -40,12 +42,39 @@ def test_beside_the_real_program(release: str) -> None:
             machine = InProcess(release, line)
             for name in SHOWN:
                 assert shown(machine, name) == shown(real, name), (line[1], name)
+            for index in range(2 if line is LINE else 0):
+                assert shown(machine, "cpus", cpu_index=index) == shown(real, "cpus", cpu_index=index), index
 
 
 def test_cpus_and_threads() -> None:
     assert shown(InProcess("7.2", LINE), "cpus") == "* CPU #0: thread_id=N\n  CPU #1: thread_id=N\n"
     assert shown(InProcess("11.1", LINE), "cpus").startswith("* CPU #0: thread_id=N model=qemu64\n")
     assert shown(InProcess("5.2", LINE), "iothreads").endswith("  poll-max-ns=5\n  poll-grow=0\n  poll-shrink=0\n")
+
+
+def typed(machine: InProcess, *lines: str) -> str:
+    """What somebody gets to see who comes to a monitor's terminal and types this there, without the typing."""
+    terminal = open_terminal(machine.system, machine.dispatcher, "hmp")
+    terminal.outgoing.clear()
+    terminal.receive(b"".join(each.encode() + b"\r" for each in lines))
+    said = b"".join(terminal.outgoing).decode()
+    machine.dispatcher.close_session(terminal)
+    return re.sub(r"thread_id=\d+", "thread_id=N", "".join(re.findall(r"[* ] CPU #.*|inv.*", said)))
+
+
+def test_a_monitor_looks_at_the_cpu_that_it_was_told() -> None:
+    machine = InProcess("7.2", LINE)
+    first, second = ("* CPU #0: thread_id=N\r  CPU #1: thread_id=N\r", "  CPU #0: thread_id=N\r* CPU #1: thread_id=N\r")
+    assert typed(machine, "info cpus", "cpu 2") == f"{first}invalid CPU index\r"
+    assert typed(machine, "cpu 1", "info cpus") == second
+    # It belongs to the monitor, whoever comes there, in whichever process; each line of QMP's has one of its own.
+    assert typed(machine, "info cpus") == second
+    assert shown(machine, "cpus", cpu_index=1).endswith("* CPU #1: thread_id=N\n")
+    machine.said("human-monitor-command", command_line="cpu 1")
+    assert shown(machine, "cpus").startswith("* CPU #0")
+    other = InProcess("7.2", LINE)
+    snapshot.put(other.system, snapshot.take(machine.system))
+    assert typed(other, "info cpus") == second
 
 
 def test_virtio_devices_in_the_order_of_the_release() -> None:

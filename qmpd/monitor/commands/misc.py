@@ -62,11 +62,11 @@ def human_monitor_command(system: System, session: Client, arguments: Arguments)
     """Execute a line as somebody at a terminal would; its lines end as those of a terminal."""
     if system.human is None:
         raise NotModelled("the human monitor here")
-    cpu = arguments.get("cpu-index")
+    cpu = cast("int | None", arguments.get("cpu-index"))
     cpus = system.settings.topology.cpus if system.settings.board.has_cpus else 0
-    if cpu is not None and not 0 <= cast("int", cpu) < cpus:
+    if cpu is not None and not 0 <= cpu < cpus:
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
-    said = system.human(cast("str", arguments["command-line"]), session)
+    said = system.human(cast("str", arguments["command-line"]), session, cpu)
     return _with_line_ends(said) if isinstance(said, str) else said.told_as(_with_line_ends)
 
 
