@@ -186,6 +186,13 @@ def test_the_file_system_has_back_what_a_snapshot_alone_used(
         before = image.stat().st_blocks * 512
         assert monitor("blockdev-snapshot-delete-internal-sync", device="n0", name="s")["return"]["name"] == "s"
         assert (before - image.stat().st_blocks * 512 > 3 << 20) is passed
+        # So it is with what is gone as the machine goes back to a snapshot.
+        assert monitor.human("savevm s") == ""
+        monitor.human('qemu-io n0 "write -P 3 0 4M"')
+        monitor.human('qemu-io n0 "flush"')
+        before = image.stat().st_blocks * 512
+        assert monitor.human("loadvm s") == ""
+        assert (before - image.stat().st_blocks * 512 > 3 << 20) is passed
     vm.close()
     _image(tmp_path, "check", "-q", image.name)
     assert _read(image, (4 << 20) - 1) == b"\2"

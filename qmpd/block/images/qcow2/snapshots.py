@@ -63,7 +63,7 @@ def take(
 
 
 def go_back(image: Qcow2, snapshot: Snapshot) -> None:
-    """Let the disk be as it was when the snapshot was taken.
+    """Let the disk be as it was when the snapshot was taken; what it alone used since is given back.
 
     :raise ImageError: the disk has another size now, and the image is too old to change it.
     :raise OSError: it cannot be written.
@@ -83,9 +83,12 @@ def go_back(image: Qcow2, snapshot: Snapshot) -> None:
     gone = [(entry, decode(image.storage.read(entry & layout.OFFSET, header.cluster_size))) for _, entry in old]
     image.storage.write(active.l1_offset, content)
     active.forget()
+    freed: list[int] = []
     for entry, numbers in gone:
-        change_table(image, entry & layout.OFFSET, numbers, -1)
+        change_table(image, entry & layout.OFFSET, numbers, -1, freed)
     mark_copied(image)
+    if image.passes_snapshots():
+        pass_on(image, freed)
 
 
 def delete(image: Qcow2, snapshot: Snapshot) -> None:
