@@ -50,8 +50,7 @@ def zeroed_unit_of(node: BlockNode) -> int | None:
     """How many bytes of an image can be said to be zeros: a cluster's, or a subcluster's."""
     at = _with_clusters(node)
     if at is not None and isinstance(at.content, Qcow2Content):
-        header = at.content.header
-        return header.cluster_size // (layout.SUBCLUSTERS if header.extended else 1)
+        return at.content.header.zeroed_unit
     return cluster_of(node)
 
 

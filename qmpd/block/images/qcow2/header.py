@@ -63,6 +63,11 @@ class Header:
         return self.version >= 3
 
     @property
+    def zeroed_unit(self) -> int:
+        """How many bytes can be said to be zeros: a cluster's, or a subcluster's."""
+        return self.cluster_size // (layout.SUBCLUSTERS if self.extended else 1)
+
+    @property
     def entry_size(self) -> int:
         """How large an entry of an L2 table is."""
         return 16 if self.extended else 8

@@ -161,7 +161,7 @@ class Qcow2(ReadImage):
         """Write clusters that are not there yet, or are shared, or compressed: they get a new place."""
         size = self.header.cluster_size
         old = [self.mapping.entry(table, index + each) for each in range(count)]
-        unit = size // layout.SUBCLUSTERS if self.header.extended else size
+        unit = self.header.zeroed_unit
         begin, end = offset, offset + len(part)
         # Where the first and the last cluster are written in part, the rest of them is what shows there.
         low = self._copied_from(old[0], begin, unit)
@@ -268,7 +268,7 @@ class Qcow2(ReadImage):
         :param unmap: the room that whole clusters take may be given back.
         :raise OSError: it cannot be written.
         """
-        unit = self.zeroed_unit
+        unit = self.header.zeroed_unit
         end = offset + length
         if self.header.version < 3 and self.below is not nothing:
             self.write(offset, bytes(length))
@@ -286,12 +286,6 @@ class Qcow2(ReadImage):
             self._zero_units(last, last + unit, unmap=unmap)
         elif last < end:
             self._zero_part(last, end, unmap=unmap)
-
-    @property
-    def zeroed_unit(self) -> int:
-        """How many bytes can be said to be zeros: a cluster's, or a subcluster's."""
-        size = self.header.cluster_size
-        return size // layout.SUBCLUSTERS if self.header.extended else size
 
     def _zero_units(self, begin: int, end: int, *, unmap: bool) -> None:
         """Let whole units be zeros."""
@@ -316,7 +310,7 @@ class Qcow2(ReadImage):
         if entry.value & layout.COMPRESSED:
             self.write(begin, bytes(end - begin))
             return
-        unit = self.zeroed_unit
+        unit = self.header.zeroed_unit
         bits = (1 << (end - begin) // unit) - 1 << inside // unit
         zeroed = Entry(entry.value, (entry.bitmap | bits << 32) & ~bits)
         if zeroed != entry:
@@ -324,7 +318,7 @@ class Qcow2(ReadImage):
 
     def _zero_part(self, begin: int, end: int, *, unmap: bool) -> None:
         """Let a part of one unit be zeros."""
-        size = self.zeroed_unit
+        size = self.header.zeroed_unit
         start = begin // size * size
         stop = start + size
         if (
@@ -460,9 +454,10 @@ class Qcow2(ReadImage):
             return
         if self.below_size > old:
             # What the backing file has there must not show. The rest of what is there in part is written.
-            start = min(size, -(-old // self.zeroed_unit) * self.zeroed_unit)
+            unit = header.zeroed_unit
+            start = min(size, -(-old // unit) * unit)
             if start < size:
-                self._zero_units(start, -(-size // self.zeroed_unit) * self.zeroed_unit, unmap=False)
+                self._zero_units(start, -(-size // unit) * unit, unmap=False)
             if old < start:
                 self.write(old, bytes(start - old))
 
