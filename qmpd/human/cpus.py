@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmpd.human.asking import answer
 from qmpd.human.declared import declare, read
+from qmpd.monitor.commands.machine import cpus
 
 if TYPE_CHECKING:
     from qmpd.human.asking import Part
@@ -18,7 +19,7 @@ _CPU, _INDEX = "cpu", "cpu-index"
 
 def _cpu(system: System, line: Line) -> str:
     index = read(line, _ARGUMENTS)["index"]
-    if all(each[_INDEX] != index for each in answer(system, "query-cpus-fast")):
+    if index not in cpus(system):
         return "invalid CPU index\n"
     line.choices[_CPU] = index
     return ""

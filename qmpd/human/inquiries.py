@@ -13,6 +13,7 @@ from qmpd.hardware.processors import plugged
 from qmpd.human.asking import answer, call
 from qmpd.human.declared import Shorter, acting, declare
 from qmpd.human.various import of_cpu, old_capture, told
+from qmpd.monitor.commands.machine import cpus
 from qmpd.qapi.introspection import Enumeration
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _hotpluggable(system: System, values: Values) -> str:
 
 def _registers(system: System, values: Values) -> str:
     index = values.get("cpu")
-    if index is not None and not 0 <= index < system.settings.topology.cpus:
+    if index is not None and index not in cpus(system):
         return told(system, "cpu-not-available", index=index)
     raise NotModelled("the command info registers")
 

@@ -11,6 +11,7 @@ from qmpd.common.refusals import NotModelled, Refusal
 from qmpd.human.asking import answer, carry_out, execute
 from qmpd.human.declared import Shorter, acting, declare
 from qmpd.machine import boot_order
+from qmpd.monitor.commands.machine import cpus
 from qmpd.qapi.introspection import Array, Enumeration
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _switch(name: str) -> Action:
 
 
 def _machine_check(system: System, values: Values) -> str:
-    if not 0 <= values["cpu"] < system.settings.topology.cpus:
+    if values["cpu"] not in cpus(system):
         return ""
     raise NotModelled("the command mce")
 

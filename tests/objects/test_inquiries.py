@@ -77,6 +77,32 @@ def test_a_monitor_looks_at_the_cpu_that_it_was_told() -> None:
     assert typed(other, "info cpus") == second
 
 
+def cpus_taken(machine: InProcess | Real, release: str) -> list[bool]:
+    """Which of three numbers are those of CPUs once one was plugged in, to QMP and to the command `cpu`."""
+    place = {"socket-id": 1, "core-id": 0} if release == "5.2" else {"socket-id": 0, "core-id": 1}
+    given = {"driver": "qemu64-x86_64-cpu", **place, "thread-id": 0}
+    machine.say(json.dumps({"execute": "device_add", "arguments": given}).encode())
+    asked = [{"command-line": "info name", "cpu-index": index} for index in range(3)]
+    asked += [{"command-line": f"cpu {index}"} for index in range(3)]
+    commands = [{"execute": "human-monitor-command", "arguments": each} for each in asked]
+    replies = [machine.say(json.dumps(each).encode()) for each in commands]
+    return [b"CPU" not in b"".join(each) for each in replies]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_cpu_that_was_plugged_in_is_one(release: str) -> None:
+    smp = "1,maxcpus=2" if release == "5.2" else "1,maxcpus=2,cores=2"
+    line = ("-machine", "pc", "-nodefaults", "-display", "none", "-S", "-smp", smp)
+    for words, taken in ((line, [True, True, False] * 2), (BARE, [False] * 6)):
+        machine = InProcess(release, words)
+        assert cpus_taken(machine, release) == taken
+        copied = machine.said("memsave", val=0, size=1, filename="/nowhere/m", cpu_index=1)
+        assert (b"cpu-index" in b"".join(copied)) is not taken[1]
+        if release in programs():
+            with Real(release, words) as real:
+                assert cpus_taken(real, release) == taken
+
+
 def test_virtio_devices_in_the_order_of_the_release() -> None:
     names = {
         release: re.findall(r"/(\w+)/virtio-backend \[([\w-]+)\]", shown(InProcess(release, LINE), "virtio"))

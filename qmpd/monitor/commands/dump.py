@@ -9,6 +9,7 @@ from qmpd.block.images.errors import ImageError
 from qmpd.common.refusals import Refusal
 from qmpd.guest.phases import GuestPhase
 from qmpd.machine.run_state import RunState
+from qmpd.monitor.commands.machine import cpus
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
 from qmpd.system.deferred import Deferred
@@ -151,16 +152,16 @@ def _begin(system: System, arguments: Arguments, output: Output, then: Callable[
     except Refusal:
         dumps.give_up(resume=resume)
         raise
-    kind, cpus = cast("str", arguments.get("format", "elf")), system.settings.topology.cpus
+    kind, count = cast("str", arguments.get("format", "elf")), system.settings.topology.cpus
     if kind == "elf":
         guest = system.guest
         long_mode = guest is not None and guest.phase is GuestPhase.RUNNING
         sections = system.release.behaviour.dumps_have_sections
-        plan, pace = elf.plan(memory, cpus, long_mode=long_mode, has_sections=sections), ELF
+        plan, pace = elf.plan(memory, count, long_mode=long_mode, has_sections=sections), ELF
     elif kind == _WINDOWS:
         plan, pace = Plan(_no_windows(), 0), KDUMP
     else:
-        plan, pace = kdump.plan(memory, cpus, flat="raw" not in kind), KDUMP
+        plan, pace = kdump.plan(memory, count, flat="raw" not in kind), KDUMP
     dumps.begin(plan, output, total, pace, resume=resume, then=then, size=memory.size)
 
 
@@ -193,8 +194,7 @@ def _total(system: System, memory: GuestMemory, arguments: Arguments) -> int:
 @command("memsave")
 def memsave(system: System, session: Client, arguments: Arguments) -> object:
     _check_access(system)
-    number = cast("int", arguments.get("cpu-index", 0))
-    if not 0 <= number < (system.settings.topology.cpus if system.settings.board.has_cpus else 0):
+    if cast("int", arguments.get("cpu-index", 0)) not in cpus(system):
         raise Refusal("cpu-number", name="cpu-index")
     return _saved(system, arguments, of(system), mapped=True)
 

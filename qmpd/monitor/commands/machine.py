@@ -56,6 +56,8 @@ def cpu_path(index: int) -> str:
 def cpus(system: System) -> dict[int, str]:
     """The numbers of the CPUs that there are, in the order in which they came, with their paths."""
     settings, inventory = system.settings, system.built
+    if not has_cpus(system):
+        return {}
     if inventory is None or not inventory.has_devices:
         return {index: cpu_path(index) for index in range(settings.topology.cpus)}
     there = processors.plugged(inventory.devices.buses.devices.values(), settings)
@@ -68,8 +70,6 @@ def has_cpus(system: System) -> bool:
 
 @command("query-cpus-fast")
 def query_cpus_fast(system: System, session: Client, arguments: Arguments) -> object:
-    if not has_cpus(system):
-        return []
     settings, behaviour = system.settings, system.release.behaviour
     found: list[dict[str, object]] = []
     for index, path in cpus(system).items():
@@ -91,8 +91,6 @@ def query_cpus_fast(system: System, session: Client, arguments: Arguments) -> ob
 @command("query-cpus")
 def query_cpus(system: System, session: Client, arguments: Arguments) -> object:
     """Releases up to 5.2 have this. No CPU executes anything here, so each is at its reset vector."""
-    if not has_cpus(system):
-        return []
     settings = system.settings
     found: list[dict[str, object]] = []
     for index, path in cpus(system).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qmpd.common.refusals import NotModelled
+from qmpd.monitor.commands.machine import cpus
 from qmpd.monitor.errors import CommandError
 from qmpd.monitor.registry import command
 from qmpd.monitor.results import EMPTY
@@ -63,8 +64,7 @@ def human_monitor_command(system: System, session: Client, arguments: Arguments)
     if system.human is None:
         raise NotModelled("the human monitor here")
     cpu = cast("int | None", arguments.get("cpu-index"))
-    cpus = system.settings.topology.cpus if system.settings.board.has_cpus else 0
-    if cpu is not None and not 0 <= cpu < cpus:
+    if cpu is not None and cpu not in cpus(system):
         raise CommandError("Parameter 'cpu-index' expects a CPU number")
     said = system.human(cast("str", arguments["command-line"]), session, cpu)
     return _with_line_ends(said) if isinstance(said, str) else said.told_as(_with_line_ends)

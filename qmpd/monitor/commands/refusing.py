@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from qmpd.common.refusals import Refusal
 from qmpd.machine.run_state import RunState
+from qmpd.monitor.commands.machine import cpus
 from qmpd.monitor.commands.unmodelled import refusal
 from qmpd.monitor.registry import command
 
@@ -58,7 +59,7 @@ def _check_folder(system: System, path: str, code: str) -> None:
 @_refusing("trace-event-set-state", "trace-event-get-state")
 def _trace_event(system: System, session: Client, arguments: Arguments) -> None:
     name, cpu = cast("str", arguments["name"]), cast("int | None", arguments.get("vcpu"))
-    if cpu is not None and not 0 <= cpu < system.settings.topology.cpus:
+    if cpu is not None and cpu not in cpus(system):
         raise Refusal("trace-cpu", index=cpu)
     known = system.release.command_line.choices("trace-events")
     if "*" not in name and known and name not in known:
