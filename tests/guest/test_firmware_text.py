@@ -67,6 +67,13 @@ def test_what_real_programs_have_printed(recorded: dict[str, Any]) -> None:
     assert (greeting(words, devices) + boot(devices, found=False)).decode() == recorded["said"]
 
 
+def devices_of(*options: str) -> BootDevices:
+    """What the firmware of 7.2 finds in such a machine."""
+    devices = boot_devices(InProcess("7.2", ["-display", "none", "-S", *options]).system)
+    assert devices is not None
+    return devices
+
+
 @pytest.mark.parametrize(
     ("options", "lines"),
     [
@@ -84,8 +91,7 @@ def test_what_real_programs_have_printed(recorded: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_where_the_roms_are(options: list[str], lines: list[str]) -> None:
     """As QEMU 7.2 prints it."""
-    devices = boot_devices(InProcess("7.2", ["-display", "none", "-S", "-net", "none", *options]).system)
-    assert devices is not None
+    devices = devices_of("-net", "none", *options)
     assert re.findall(r"ipxe.org\) ([^\r]*)", greeting("", devices).decode()) == lines
 
 
@@ -107,8 +113,7 @@ _CD = ["-drive", f"if=none,id=c,media=cdrom,{_NULL}", "-device"]
 )
 def test_what_has_a_number_is_tried_before_all_else(options: list[str], order: str, memory: str) -> None:
     """As by QEMU 7.2."""
-    devices = boot_devices(InProcess("7.2", ["-display", "none", "-S", "-net", "none", *options]).system)
-    assert devices is not None
+    devices = devices_of("-net", "none", *options)
     assert "".join(tried(devices)) == order
     assert re.findall(r"PMM.(\w+)", greeting("", devices).decode()) == ([memory] if memory else [])
 
@@ -123,9 +128,7 @@ def kernel(place: Path) -> str:
 
 def test_a_kernel_is_started_behind_the_roms(tmp_path: Path) -> None:
     """As by QEMU 7.2, which keeps more memory then."""
-    options = ["-display", "none", "-S", "-nic", "user", "-kernel", kernel(tmp_path / "k")]
-    devices = boot_devices(InProcess("7.2", options).system)
-    assert devices is not None
+    devices = devices_of("-nic", "user", "-kernel", kernel(tmp_path / "k"))
     assert "PMM+06FCF000+06F0F000 CA00" in greeting("", devices).decode()
     assert boot(devices, found=True) == b"Booting from ROM.."
 
@@ -143,6 +146,7 @@ def test_what_is_said_at_once_is_not_lost_where_the_device_connects(tmp_path: Pa
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         listening.listen()
+        listening.settimeout(10)
         line = [*PROGRAM, "-nographic", "-net", "none", "-monitor", "none", "-serial", f"unix:{tmp_path}/s"]
         with subprocess.Popen(line, env=environment("7.2"), stderr=subprocess.DEVNULL) as process:
             client, _ = listening.accept()

@@ -211,4 +211,12 @@ class Real:
                 return said
 
 
-__all__ = ["PC", "SOCKET", "Ended", "InProcess", "OptionError", "Real", "Request", "comparable", "spelled"]
+def human(machine: InProcess | Real, line: str, **more: int) -> str:
+    """What the human monitor says to a line."""
+    arguments = {"command-line": line, **{key.replace("_", "-"): value for key, value in more.items()}}
+    (reply,) = machine.say(spelled(("human-monitor-command", arguments)))
+    text: str = json.loads(reply)["return"]
+    return text
+
+
+__all__ = ["PC", "SOCKET", "Ended", "InProcess", "OptionError", "Real", "Request", "comparable", "human", "spelled"]

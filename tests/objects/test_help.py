@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.emulator.support import run
-from tests.objects.support import InProcess, Real
+from tests.objects.support import InProcess, Real, human
 from tests.real_qemu import programs
 
 if TYPE_CHECKING:
@@ -29,22 +28,13 @@ FORMS = (
 
 
 def asked(machine: InProcess | Real, lines: Iterable[str]) -> dict[str, str]:
-    replies = {}
-    for line in lines:
-        request = {"execute": "human-monitor-command", "arguments": {"command-line": line}}
-        (reply,) = machine.say(json.dumps(request).encode())
-        replies[line] = json.loads(reply)["return"]
-    return replies
-
-
-def answer(machine: InProcess | Real, line: str) -> str:
-    return asked(machine, [line])[line]
+    return {line: human(machine, line) for line in lines}
 
 
 def types(release: str) -> list[str]:
     # Listing the devices has QEMU load its modules, which makes more types of object.
-    objects = re.findall(r"^  (\S+)\r$", answer(InProcess(release), "object_add help"), re.MULTILINE)
-    devices = re.findall(r'^name "([^"]+)"', answer(InProcess(release), "device_add help"), re.MULTILINE)
+    objects = re.findall(r"^  (\S+)\r$", human(InProcess(release), "object_add help"), re.MULTILINE)
+    devices = re.findall(r'^name "([^"]+)"', human(InProcess(release), "device_add help"), re.MULTILINE)
     assert len(devices) > 300
     assert len(objects) > 30 or release == "5.2"
     lines = [f"device_add {each},help" for each in devices if each not in MODULES]
@@ -70,17 +60,17 @@ def test_beside_the_real_program(release: str) -> None:
 
 def test_defaults_are_as_they_are_typed_or_json() -> None:
     line = "device_add virtio-rng-pci,help"
-    found = {release: answer(InProcess(release), line) for release in RELEASES}
+    found = {release: human(InProcess(release), line) for release in RELEASES}
     assert "event_idx=<bool>       - on/off (default: true)\r\n" in found["7.2"]
     assert "disable-legacy=<OnOffAuto> - on/off/auto (default: auto)\r\n" in found["10.0"]
     assert "event_idx=<bool>       - on/off (default: on)\r\n" in found["11.1"]
-    listed = answer(InProcess("11.1"), "device_add virtio-net,help")
+    listed = human(InProcess("11.1"), "device_add virtio-net,help")
     assert "ebpf-rss-fds=<list>    -  (default: [])\r\n" in listed
 
 
 def test_the_command_line_lists_the_same_and_refuses_the_same() -> None:
     listed = run("-device", "virtio-rng-pci,help").stdout
-    assert listed.replace("\n", "\r\n") == answer(InProcess("7.2"), "device_add virtio-rng-pci,help")
+    assert listed.replace("\n", "\r\n") == human(InProcess("7.2"), "device_add virtio-rng-pci,help")
     assert "Parameter 'typename' expects a non-abstract device type" in run("-device", "pci-device,help").stderr
     assert run("-object", "sev-guest,help").stdout.count("\n") == 5
     missing = run("-device", f"{MODULES[0]},help")

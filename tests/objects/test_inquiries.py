@@ -9,7 +9,7 @@ import pytest
 
 from qmpd.human.terminal import open_terminal
 from qmpd.system import snapshot
-from tests.objects.support import InProcess, Real
+from tests.objects.support import InProcess, Real, human
 from tests.real_qemu import programs
 
 RELEASES = ("5.2", "7.2", "10.0", "11.1")
@@ -27,10 +27,7 @@ SHOWN = (
 
 
 def shown(machine: InProcess | Real, name: str, **more: int) -> str:
-    arguments = {"command-line": f"info {name}", **{key.replace("_", "-"): value for key, value in more.items()}}
-    (reply,) = machine.say(json.dumps({"execute": "human-monitor-command", "arguments": arguments}).encode())
-    text: str = json.loads(reply)["return"]
-    return re.sub(r"thread_id=\d+", "thread_id=N", text.replace("\r\n", "\n"))
+    return re.sub(r"thread_id=\d+", "thread_id=N", human(machine, f"info {name}", **more).replace("\r\n", "\n"))
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.objects.support import PC, Ended, InProcess, OptionError, Real
+from tests.objects.support import PC, Ended, InProcess, OptionError, Real, human
 from tests.real_qemu import programs
 
 RELEASES = ("5.2", "7.2", "10.0", "11.1")
@@ -18,13 +18,6 @@ BRIDGES = (
     *PORT, "-device", "e1000,bus=rp,id=n", "-device", "qemu-xhci", "-device", "pci-bridge,chassis_nr=1,id=b",
     "-device", "virtio-gpu-pci,bus=b,addr=3", "-device", "cirrus-vga",
 )  # fmt: skip
-
-
-def shown(machine: InProcess | Real, name: str = "pci") -> str:
-    arguments = {"command-line": f"info {name}"}
-    (reply,) = machine.say(orjson.dumps({"execute": "human-monitor-command", "arguments": arguments}))
-    text: str = orjson.loads(reply)["return"]
-    return text
 
 
 def told(machine: InProcess | Real) -> list[Any]:
@@ -43,12 +36,12 @@ def test_beside_the_real_program(release: str) -> None:
         with Real(release, [*PC, *line]) as real:
             assert told(InProcess(release, [*PC, *line])) == told(real), mode
     with Real(release, BRIDGES) as real:
-        assert shown(InProcess(release, BRIDGES)) == shown(real)
+        assert human(InProcess(release, BRIDGES), "info pci") == human(real, "info pci")
     for device in ("virtio-gpu-pci", "virtio-keyboard-pci"):
         for mode in MODES:
             line = [*PC, "-device", device + mode]
             with Real(release, line) as real:
-                assert shown(InProcess(release, line), "qtree") == shown(real, "qtree"), line
+                assert human(InProcess(release, line), "info qtree") == human(real, "info qtree"), line
     for mode in MODES:
         line = [*PORT, "-device", f"virtio-rng-pci,bus=rp{mode}"]
         try:
@@ -71,7 +64,7 @@ def test_each_has_its_region(mode: str, number: int, bars: list[int]) -> None:
 
 @pytest.mark.parametrize(("release", "where"), [("7.2", "at 0xffffffffffffffff [0x001e]."), ("10.0", "(not mapped)")])
 def test_the_human_monitor_shows_the_regions(release: str, where: str) -> None:
-    text = shown(InProcess(release, [*PC, "-device", "virtio-rng-pci,id=r"]))
+    text = human(InProcess(release, [*PC, "-device", "virtio-rng-pci,id=r"]), "info pci")
     device = text[text.index("  Bus  0, device   2") :].splitlines()
     assert device[:5] == [
         "  Bus  0, device   2, function 0:", "    Class 0255: PCI device 1af4:1005", "      PCI subsystem 1af4:0004",
