@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import time
 from typing import TYPE_CHECKING
+
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,12 +49,12 @@ class StalledServer:
         for each in self._clients:
             each.shutdown(socket.SHUT_RDWR)
 
-    def is_alone(self) -> bool:
-        """Whether nobody is connected, or will not be in a moment."""
-        end = time.monotonic() + 5
-        while self._served and time.monotonic() < end:
-            time.sleep(0.01)
-        return not self._served
+    def wait_until_alone(self) -> None:
+        """Wait until nobody is connected.
+
+        :raise AssertionError: somebody stays.
+        """
+        wait_until(lambda: not self._served)
 
     def close(self) -> None:
         self.answer()

@@ -249,7 +249,7 @@ def test_what_connects_again_does_not_once_it_was_yanked(
             assert monitor("yank", instances=[{"type": "block-node", "node-name": "n"}]) == {"return": {}}
             server.answer()
             assert "return" in waiting.reply()
-        assert server.is_alone()
+        server.wait_until_alone()
     assert "".join(capfd.readouterr()).count("read failed: Input/output error") == 2
 
 

@@ -142,6 +142,7 @@ def test_a_stream_connects_again(program: list[str], release: str) -> None:
 @EACH
 def test_a_socket_listens_and_connects(program: list[str], release: str) -> None:
     with running(program, release) as machine, socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
         port = server.getsockname()[1]
         why = "can't bind ip=127.0.0.1 to socket: Address already in use"
         assert machine.add("socket", listen=f"127.0.0.1:{port}")["desc"] == why

@@ -235,6 +235,7 @@ def test_somebody_is_there_who_takes_nothing(sides: Sides, tmp_path: Path, relea
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "m.sock"))
         listener.listen()
+        listener.settimeout(10)
         for late in (False, True):
             here("migrate", uri=f"unix:{tmp_path}/m.sock")
             with listener.accept()[0] as there:
